@@ -1,0 +1,15 @@
+"""The VLM workbook: build a vision-language model yourself, part by part.
+
+    slots         a function of the course that your own version can replace
+    models        attention, vision transformer (and what later chapters build)
+    data          Scenes, the laboratory world; digits; photos; batches
+    training      one visible loop, precision, checkpoints
+    diagnostics   where does it look, does it look at all
+    widgets       what you click: attention maps, scenes, quizzes, live plots
+    exercises     cases, slips and hints of every exercise, chapter by chapter
+    workbook      what a notebook imports: begin, exercise, hint, solution, quiz, progress
+
+Importing this package loads nothing but the standard library.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,183 @@
+"""Vision Transformer: an image becomes a short sequence of tokens, and a transformer reads it (notebook 02).
+
+    patchify                  cut the image into squares, one row of numbers per square
+    add_class_and_positions   put a class token in front, tell every token where it stands
+    interpolate_positions     use positions learned on one grid for images of another size
+    ViT                       patches -> embedding -> blocks -> one vector per token
+    Classifier                a ViT and one linear layer on its class token
+
+Shapes use one vocabulary throughout: batch, channel, height, width (of images), patch, grid, width (of tokens).
+Nothing here loads weights or touches the network.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmcourse.models.attention import Block
+from vlmcourse.slots import slot
+
+
+@slot
+def patchify(images: Float[Tensor, "batch channel height width"], size: int) -> Float[Tensor, "batch patch pixel"]:
+    """Cut images into size×size squares and write each square as one row of numbers.
+
+    Returns:
+        patch = height/size · width/size rows, the top row of squares first, left to right;
+        pixel = size · size · channel numbers per patch, in the order (row in patch, column in patch, channel).
+
+    Raises:
+        ValueError: if size does not divide height and width.
+
+    Source: Dosovitskiy et al. 2020, arXiv:2010.11929, section 3.1.
+    """
+    batch, channel, height, width = images.shape
+    if height % size or width % size:
+        raise ValueError(f"{height}×{width} pixels cannot be cut into {size}×{size} patches without a remainder")
+    rows, columns = height // size, width // size
+    squares = images.reshape(batch, channel, rows, size, columns, size)
+    return squares.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, size * size * channel)
+
+
+@slot
+def add_class_and_positions(
+    patches: Float[Tensor, "batch patch width"],
+    class_token: Float[Tensor, "width"],
+    positions: Float[Tensor, "token width"],
+) -> Float[Tensor, "batch token width"]:
+    """Put the class token in front of every image's patches, then add one position vector per token.
+
+    token = 1 + patch; position 0 belongs to the class token.
+
+    Source: Dosovitskiy et al. 2020, arXiv:2010.11929, equation 1.
+    """
+    front = class_token.expand(patches.shape[0], 1, -1)
+    return torch.cat([front, patches], dim=1) + positions
+
+
+@slot
+def interpolate_positions(
+    positions: Float[Tensor, "token width"],
+    old_grid: tuple[int, int],
+    new_grid: tuple[int, int],
+    antialias: bool = False,
+) -> Float[Tensor, "newtoken width"]:
+    """Stretch learned positions from one patch grid to another, as one stretches a small picture.
+
+    The class token's position, row 0, stays as it is. The others are laid out on their grid (rows, columns), resized
+    bicubically with the corners not aligned, and written as a list again.
+
+    Args:
+        positions: token = 1 + rows · columns of the old grid, row-major.
+        antialias: False as in transformers; True as in timm.
+
+    Raises:
+        ValueError: if the number of positions does not belong to old_grid.
+
+    Source: Dosovitskiy et al. 2020, arXiv:2010.11929, section 3.2.
+    """
+    rows, columns = old_grid
+    if len(positions) != 1 + rows * columns:
+        raise ValueError(f"a {rows}×{columns} grid and a class token need {1 + rows * columns} positions, "
+                         f"but there are {len(positions)}")  # fmt: skip
+    picture = positions[1:].reshape(1, rows, columns, -1).permute(0, 3, 1, 2)
+    resized = F.interpolate(picture, size=new_grid, mode="bicubic", align_corners=False, antialias=antialias)
+    return torch.cat([positions[:1], resized.flatten(2)[0].T])
+
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """What a ViT looks like. Sizes in pixels for images and patches; the base ViT of the paper is
+    ``ViTConfig(image_size=224, patch_size=16, width=768, depth=12, heads=12)``.
+
+    Raises:
+        ValueError: if the patches do not tile the image.
+    """
+
+    image_size: int | tuple[int, int] = 64  # side, or (height, width)
+    patch_size: int = 8
+    channels: int = 3
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+    hidden: int | None = None  # width inside the MLP; 4 · width when not given
+    activation: str = "gelu"
+    epsilon: float = 1e-6
+
+    def __post_init__(self):
+        height, width = self.image_shape
+        if height % self.patch_size or width % self.patch_size:
+            raise ValueError(f"patches of {self.patch_size} pixels do not tile an image of {height}×{width}")
+
+    @property
+    def image_shape(self) -> tuple[int, int]:
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        height, width = self.image_shape
+        return height // self.patch_size, width // self.patch_size
+
+
+class ViT(nn.Module):
+    """Vision Transformer encoder.
+
+    Source: Dosovitskiy et al. 2020, arXiv:2010.11929. Equal to transformers' ViTModel and timm's VisionTransformer
+    when their weights are copied over; see tests/parity.
+    """
+
+    def __init__(self, config: ViTConfig):
+        super().__init__()
+        self.config = config
+        rows, columns = config.grid
+        self.embed_patch = nn.Linear(config.patch_size**2 * config.channels, config.width)
+        self.class_token = nn.Parameter(0.02 * torch.randn(config.width))
+        self.positions = nn.Parameter(0.02 * torch.randn(1 + rows * columns, config.width))
+        hidden = config.hidden or 4 * config.width
+        self.blocks = nn.ModuleList(
+            Block(config.width, config.heads, hidden, config.activation, config.epsilon) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
+
+    def embed(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token width"]:
+        """Images to the tokens the first block reads. Images of another size get interpolated positions."""
+        size, (batch, channels, height, width) = self.config.patch_size, images.shape
+        if channels != self.config.channels:
+            raise ValueError(f"this ViT reads {self.config.channels} channels, the images have {channels}")
+        grid = (height // size, width // size)
+        positions = self.positions
+        if grid != self.config.grid:
+            positions = interpolate_positions(positions, self.config.grid, grid)
+        return add_class_and_positions(self.embed_patch(patchify(images, size)), self.class_token, positions)
+
+    def layers(self, images: Float[Tensor, "batch channel height width"]) -> list[Float[Tensor, "batch token width"]]:
+        """The residual stream after the embedding and after each block: depth + 1 tensors, before the last norm."""
+        stream = [self.embed(images)]
+        for block in self.blocks:
+            stream.append(block(stream[-1]))
+        return stream
+
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token width"]:
+        """One vector per token; token 0 is the class token (1×D), the others are the patches (N×D), row by row."""
+        return self.norm(self.layers(images)[-1])
+
+
+class Classifier(nn.Module):
+    """A ViT and one linear layer that reads its class token.
+
+    Args:
+        config: of the ViT.
+        classes: number of classes.
+    """
+
+    def __init__(self, config: ViTConfig, classes: int):
+        super().__init__()
+        self.vit = ViT(config)
+        self.head = nn.Linear(config.width, classes)
+
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch classes"]:
+        return self.head(self.vit(images)[:, 0])

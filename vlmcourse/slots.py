@@ -1,0 +1,78 @@
+"""Slots: functions of the course that the learner's own version can replace.
+
+A slot is a pure function, written with ``@slot`` in the module that teaches it and called like any other function.
+Behind the name stands one indirection: ``slot.active`` is what runs, ``slot.reference`` is ours and never changes.
+
+    patchify(images, 8)            runs patchify.active
+    patchify.install(my_version)   from here on every model of the course runs my_version
+    patchify.reset()               back to the reference
+
+Parameters live in modules, never in slots, so a checkpoint loads whoever wrote the function, and ``deepcopy``,
+autocast and ``torch.compile(fullgraph=True)`` see an ordinary call.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+REGISTRY: dict[str, "Slot"] = {}
+
+
+class Slot:
+    """One replaceable function.
+
+    Attributes:
+        name: ``module.function``, for instance ``vit.patchify``; unique in the course.
+        reference: the course's version, never replaced.
+        active: what a call runs: the reference, or the learner's version once it passed.
+        mine: the learner's latest attempt, passed or not; None before the first.
+    """
+
+    def __init__(self, function: Callable):
+        functools.update_wrapper(self, function)
+        self.name = f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
+        self.reference = self.active = function
+        self.mine: Callable | None = None
+        known = REGISTRY.get(self.name)
+        if known is not None and known.__module__ != function.__module__:
+            raise ValueError(f"two slots are called {self.name}: in {known.__module__} and {function.__module__}")
+        REGISTRY[self.name] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.active(*args, **kwargs)
+
+    def install(self, function: Callable) -> None:
+        """Let every call of this slot run ``function``."""
+        if not callable(function):
+            raise TypeError(f"{self.name} can only be replaced by a function, not by {type(function).__name__}")
+        self.active = function
+
+    def reset(self) -> None:
+        """Let every call run the reference again."""
+        self.active = self.reference
+
+    def __repr__(self) -> str:
+        whose = "the course's reference" if self.active is self.reference else "your code"
+        return f"<slot {self.name}: runs {whose}>"
+
+    # A slot is one thing per process: copies and pickles of models keep pointing at it.
+    def __copy__(self) -> "Slot":
+        return self
+
+    def __deepcopy__(self, memo: dict) -> "Slot":
+        return self
+
+    def __reduce__(self) -> tuple:
+        return find, (self.__module__, self.__name__)
+
+
+def slot(function: Callable) -> Slot:
+    """Declare ``function`` as a slot; use as a decorator."""
+    return Slot(function)
+
+
+def find(module: str, name: str) -> Slot:
+    """The slot ``name`` of ``module`` (a full module path), imported if need be."""
+    import importlib
+
+    return getattr(importlib.import_module(module), name)
