@@ -1,0 +1,151 @@
+"""The small base every widget of the course stands on.
+
+A widget is one Python class and one JavaScript file; both get their common half from here:
+
+    Widget        an anywidget whose large arrays travel as named blobs of bytes
+    Still         a picture as an output of its own
+    cividis       the colour table of every map
+    as_images     the one check of picture arrays
+
+Showing a widget writes two outputs: the live view, and a picture (`static_figure()`) of the same thing.  Where the live
+view runs, style rules hide the picture; where no kernel answers (a web page, an untrusted or closed notebook), the
+picture is what remains.  Under CI=true a widget opens no channel to a browser and shows only its text and picture.
+"""
+
+import base64
+import io
+import os
+from importlib.resources import files
+
+import anywidget
+import numpy as np
+import traitlets
+from IPython.display import display
+
+PRELOAD = 1_900_000
+"""Bytes of blobs sent with a widget; the rest is fetched when it is looked at.  With script and labels: below 2 MB."""
+
+WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
+SOURCE = files(__package__)
+
+
+def script(name: str) -> str:
+    """The ESM source of one widget: the shared half, then its own; joined here because a module may import nothing."""
+    return "\n".join((SOURCE / part).read_text("utf-8") for part in ("base.js", name))
+
+
+def quiet() -> bool:
+    """Whether this runs under CI, where nobody looks and notebooks are compared."""
+    return os.environ.get("CI", "").lower() in {"1", "true"}
+
+
+def cividis() -> np.ndarray:
+    """Colour table (256, 3), uint8: dark blue to yellow, lightness rising evenly for every kind of colour vision.
+
+    Nine support points of cividis (Nuñez, Anderton, Renslow 2018, PLoS ONE 13(7)), linear in between.
+    """
+    points = np.array([(0, 34, 78), (26, 56, 111), (67, 78, 108), (97, 101, 111), (125, 124, 120),
+                       (154, 147, 118), (187, 173, 109), (221, 200, 88), (254, 232, 56)])
+    at = np.linspace(0, 255, len(points))
+    return np.stack([np.interp(np.arange(256), at, points[:, c]) for c in range(3)], axis=1).round().astype(np.uint8)
+
+
+def as_array(values) -> np.ndarray:
+    """NumPy array of an array, a nested list, or a tensor on any device and with any floating type."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if values.is_floating_point() else values
+    return np.asarray(values)
+
+
+def as_images(images) -> np.ndarray:
+    """Pictures as uint8 (image, height, width, 3); one picture (height, width, 3) becomes a batch of one.
+
+    Raises:
+        ValueError: if the shape or the type differs; the message says what to do.
+    """
+    images = as_array(images)
+    if images.ndim not in (3, 4) or images.shape[-1] != 3:
+        hint = "; the channel comes last, so permute it there" if 3 in images.shape[:2] else ""
+        raise ValueError(f"images must be (image, height, width, 3) or (height, width, 3), got {images.shape}{hint}")
+    if images.dtype != np.uint8:
+        raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}; "
+                         "for values in 0..1 pass (images * 255).round().astype('uint8')")
+    return images if images.ndim == 4 else images[None]
+
+
+class Still:
+    """A PNG with its description, shown as one output."""
+
+    def __init__(self, figure, alt: str):
+        """Draws a matplotlib `figure` at twice its shown size, for sharp screens."""
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=192, facecolor="white")
+        self.data, self.alt, self.width = buffer.getvalue(), alt, round(figure.get_figwidth() * 96)
+
+    def __repr__(self) -> str:
+        return self.alt
+
+    def _repr_mimebundle_(self, **_):
+        # JupyterLab turns "unconfined" into a class name on the picture; widgets.css finds stills by it.
+        metadata = {"width": self.width, "alt": self.alt, "unconfined": True}
+        return {"image/png": base64.b64encode(self.data).decode(), "text/plain": self.alt}, {"image/png": metadata}
+
+
+class Widget(anywidget.AnyWidget):
+    """An anywidget with blobs, a fixed text form and a picture beside its live view.
+
+    A blob is an array as bytes under a name such as "image/3".  `blobs` holds those sent at once; the browser asks
+    for any other by name and `blob(name)` answers.
+    """
+
+    _css = (SOURCE / "widgets.css").read_text("utf-8")
+    blobs = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, **traits):
+        super().__init__(**traits)
+        self.on_msg(self._answer)
+
+    def open(self):
+        """Open the channel to the browser; called by ipywidgets."""
+        if not quiet():
+            super().open()
+
+    def blob(self, name: str) -> bytes:
+        """The bytes called `name`; KeyError if there are none."""
+        raise KeyError(name)
+
+    def preload(self, names: list[str]) -> None:
+        """Send the blobs `names` with the widget, in this order, up to the first that no longer fits in PRELOAD."""
+        chosen, room = {}, PRELOAD
+        for name in names:
+            data = self.blob(name)
+            room -= len(data)
+            if room < 0:
+                break
+            chosen[name] = data
+        self.blobs = chosen
+
+    def _answer(self, _, content, buffers):
+        if "want" in content:
+            self.send({"have": content["want"]}, [self.blob(content["want"])])
+
+    def static_figure(self) -> Still | None:
+        """The widget as a picture, for viewers without a kernel; None if its text says it all."""
+        return None
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def _ipython_display_(self, **_):
+        # This method, not _repr_mimebundle_: ipywidgets 7 and 8 both ask for it first, and it can write two outputs.
+        self._show_live()
+        still = self.static_figure()
+        if still is not None:
+            display(still)
+
+    def _show_live(self) -> None:
+        data, metadata = {"text/plain": repr(self)}, {}
+        if self.comm is not None:
+            data, metadata = self._repr_mimebundle_()
+        display(data, metadata=metadata, raw=True)
