@@ -145,7 +145,7 @@ class ViT(nn.Module):
 
     def embed(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token width"]:
         """Images to the tokens the first block reads. Images of another size get interpolated positions."""
-        size, (batch, channels, height, width) = self.config.patch_size, images.shape
+        size, (channels, height, width) = self.config.patch_size, images.shape[1:]
         if channels != self.config.channels:
             raise ValueError(f"this ViT reads {self.config.channels} channels, the images have {channels}")
         grid = (height // size, width // size)

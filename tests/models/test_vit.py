@@ -1,0 +1,78 @@
+"""What a ViT promises beside being equal to the libraries (that is in tests/parity)."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlmcourse.models.attention import Attention, Block, merge_heads, scaled_dot_product, split_heads
+from vlmcourse.models.vit import Classifier, ViT, ViTConfig, interpolate_positions, patchify
+
+SMALL = ViTConfig(image_size=(8, 12), patch_size=4, width=16, depth=2, heads=4)
+
+
+@given(rows=st.integers(1, 4), columns=st.integers(1, 4), size=st.integers(1, 5), channel=st.integers(1, 4))
+def test_every_patch_holds_its_square(rows, columns, size, channel):
+    images = torch.randn(2, channel, rows * size, columns * size)
+    patches = patchify(images, size)
+    for row in range(rows):
+        for column in range(columns):
+            square = images[:, :, row * size : (row + 1) * size, column * size : (column + 1) * size]
+            patch = patches[:, row * columns + column].reshape(2, size, size, channel)
+            assert torch.equal(patch.permute(0, 3, 1, 2), square)
+
+
+@given(heads=st.integers(1, 4), part=st.integers(1, 5), token=st.integers(1, 6))
+def test_merge_undoes_split(heads, part, token):
+    tokens = torch.randn(2, token, heads * part)
+    assert torch.equal(merge_heads(split_heads(tokens, heads)), tokens)
+
+
+def test_masked_keys_have_no_influence():
+    query, key, value = torch.randn(3, 2, 2, 5, 4)
+    mask = torch.ones(5, 5, dtype=torch.bool).tril()
+    output, weights = scaled_dot_product(query, key, value, mask)
+    key[:, :, 3:], value[:, :, 3:] = 100, 100
+    again, _ = scaled_dot_product(query, key, value, mask)
+    assert torch.allclose(output[:, :, :3], again[:, :, :3])
+    assert torch.allclose(weights.sum(-1), torch.ones(2, 2, 5))
+    assert (weights[:, :, ~mask] == 0).all()
+
+
+def test_an_image_becomes_one_vector_per_patch_and_one_for_the_class():
+    assert ViT(SMALL)(torch.randn(3, 3, 8, 12)).shape == (3, 1 + 6, 16)
+    assert Classifier(SMALL, 5)(torch.randn(3, 3, 8, 12)).shape == (3, 5)
+
+
+def test_layers_are_the_residual_stream_from_embedding_to_last_block():
+    model, images = ViT(SMALL), torch.randn(2, 3, 8, 12)
+    stream = model.layers(images)
+    assert len(stream) == SMALL.depth + 1
+    assert torch.equal(stream[0], model.embed(images))
+    assert torch.equal(model.norm(stream[-1]), model(images))
+
+
+def test_interpolating_to_the_same_grid_changes_nothing():
+    positions = torch.randn(1 + 6, 16)
+    assert torch.allclose(interpolate_positions(positions, (2, 3), (2, 3)), positions, atol=1e-6)
+
+
+def test_a_larger_image_just_works():
+    assert ViT(SMALL)(torch.randn(1, 3, 16, 16)).shape == (1, 1 + 16, 16)
+
+
+BAD = [
+    (lambda: ViTConfig(image_size=30, patch_size=8), "patches of 8 pixels do not tile an image of 30×30"),
+    (lambda: patchify(torch.randn(1, 3, 30, 32), 8), "30×32 pixels cannot be cut into 8×8 patches"),
+    (lambda: ViT(SMALL)(torch.randn(1, 1, 8, 12)), "reads 3 channels, the images have 1"),
+    (lambda: split_heads(torch.randn(1, 2, 10), 4), "width 10 cannot be divided among 4 heads"),
+    (lambda: Attention(10, 4), "width 10 cannot be divided among 4 heads"),
+    (lambda: Block(16, 4, 32, activation="relu"), "no activation 'relu'; choose one of gelu, quick_gelu"),
+    (lambda: interpolate_positions(torch.randn(6, 4), (2, 3), (4, 4)), "need 7 positions, but there are 6"),
+]
+
+
+@pytest.mark.parametrize(("make", "says"), BAD)
+def test_bad_sizes_are_named(make, says):
+    with pytest.raises(ValueError, match=says):
+        make()

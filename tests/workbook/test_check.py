@@ -1,0 +1,259 @@
+"""Hostile and plausible answers to real exercises: each gets a true, specific sentence, and the kernel lives."""
+
+import pytest
+import torch
+
+from tests.workbook.learner import cell
+from vlmcourse.exercises.base import Exercise, Slip, Text, Unaffected, exercise_of
+from vlmcourse.models import attention, vit
+from vlmcourse.slots import REGISTRY, Slot
+from vlmcourse.workbook.check import judge
+from vlmcourse.workbook.exercise import check
+from vlmcourse.workbook.worker import Checker
+
+GOOD = """
+def patchify(images, size):
+    b, c, h, w = images.shape
+    x = images.reshape(b, c, h // size, size, w // size, size).permute(0, 2, 4, 3, 5, 1)
+    return x.reshape(b, (h // size) * (w // size), size * size * c)
+"""
+
+
+def variant(old, new):
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+RETURN = "    return x.reshape(b, (h // size) * (w // size), size * size * c)\n"
+ANSWERS = {
+    "none": (variant(RETURN, ""), "is None: is the `return` missing?"),
+    "a list": (variant(RETURN, RETURN.rstrip() + ".tolist()\n"), "is a list, expected a Tensor"),
+    "a NumPy array": (variant(RETURN, RETURN.rstrip() + ".numpy()\n"), "is a ndarray, expected a Tensor"),
+    "a tuple": (variant(RETURN, RETURN.rstrip() + ", size\n"), "is a tuple, expected a Tensor"),
+    "another dtype": (variant(RETURN, RETURN.rstrip() + ".double()\n"), "has dtype torch.float64"),
+    "integers": (variant(RETURN, RETURN.rstrip() + ".long()\n"), "has dtype torch.int64"),
+    "axes swapped": (variant(RETURN, RETURN.rstrip() + ".transpose(1, 2)\n"), "the axes are in another order"),
+    "one axis too few": (variant(RETURN, RETURN.rstrip() + "[0]\n"), "expected 2×10×48"),
+    "a factor": (variant(RETURN, RETURN.rstrip() + " / 255\n"), "constant factor: every number is 0.003922"),
+    "an offset": (variant(RETURN, RETURN.rstrip() + " - 0.5\n"), "first, at batch 0, patch 0, pixel 0"),
+    "NaN": (variant(RETURN, "    x = x * 0 / 0\n" + RETURN), "NaN or infinite"),
+    "input changed": (variant("    x =", "    images.mul_(2)\n    x ="), "changes its input images in place"),
+    "input changed, right result": (
+        variant(RETURN, RETURN.replace("return", "out =") + "    images.zero_()\n    return out\n").replace(
+            "x.reshape(b", "x.clone().reshape(b"
+        ),
+        "changes its input images in place",
+    ),
+    "detached": (variant(RETURN, RETURN.rstrip() + ".detach()\n"), "no gradient reaches images"),
+    "through NumPy": (
+        variant(RETURN, RETURN.replace("return", "out =") + "    return torch.tensor(out.detach().numpy())\n"),
+        "no gradient reaches images",
+    ),
+    "float32 only": (variant(RETURN, RETURN.rstrip() + ".float()\n"), "not in float64"),
+    "CPU only": (variant(RETURN, RETURN.rstrip() + " + torch.zeros(1, dtype=x.dtype)\n"), "device=x.device"),
+    "a fixed size": (variant("size * size * c)", "48)"), "RuntimeError"),
+    "an index error": (variant("    x =", "    images.shape[7]\n    x ="), "IndexError in line 4"),
+    "a name error": (variant("    x =", "    nothing\n    x ="), "NameError in line 4: name 'nothing' is not defined"),
+    "an assert": (variant("    x =", "    assert False, 'why'\n    x ="), "AssertionError in line 4: why"),
+    "wrong arguments": ("def patchify(images):\n    return images * 1\n", "must be (images, size)"),
+    "too many arguments": ("def patchify(images, size, more):\n    return images\n", "must be (images, size)"),
+    "sys.exit": ("import sys\ndef patchify(images, size):\n    sys.exit()\n", "stops Python itself"),
+    "quit": ("def patchify(images, size):\n    raise SystemExit(0)\n", "stops Python itself"),
+    "interrupt": ("def patchify(images, size):\n    raise KeyboardInterrupt\n", "stops Python itself"),
+    "endless recursion": (
+        "def patchify(images, size):\n    return patchify(images, size)\n", "calls itself without end"
+    ),
+    "100 GB": ("def patchify(images, size):\n    return torch.ones(25, 10**9)\n", "more memory than"),
+    "100 GB of list": ("def patchify(images, size):\n    return [0] * 10**13\n", "more memory than"),
+    "growing memory": (
+        "def patchify(images, size):\n    x = []\n    while True:\n        x.append(torch.ones(10**8))\n",
+        "more memory than",
+    ),
+    "a crash in C": (
+        "import os\ndef patchify(images, size):\n    os._exit(3)\n",
+        "brought down the Python process that checks it (exit code 3)",
+    ),
+    "a killed process": (
+        "import os\ndef patchify(images, size):\n    os.kill(os.getpid(), 9)\n",
+        "brought down the Python process",
+    ),
+    "a generator": ("def patchify(images, size):\n    yield images\n", "is a generator, expected a Tensor"),
+    "the input itself": ("def patchify(images, size):\n    return images\n", "is 2×3×8×20, expected 2×10×48"),
+    "a view of the input": (
+        "def patchify(images, size):\n    return images.view(images.shape[0], -1, size * size * images.shape[1])\n",
+        "a reshape alone reads across the whole image",
+    ),
+    "deleted inputs": ("def patchify(images, size):\n    del images, size\n", "is None: is the `return` missing?"),
+    "closed descriptors": (
+        "import os\ndef patchify(images, size):\n    os.closerange(0, 50)\n    return images\n",
+        "",
+    ),
+    "a lock among the globals": (
+        "import threading\nlock = threading.Lock()\ndef patchify(images, size):\n    with lock: return images\n",
+        "cannot be sent to the checker",
+    ),
+    "random numbers": ("def patchify(images, size):\n    return torch.randn(2, 10, 48)\n", "got"),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_a_wrong_answer_gets_its_sentence(name):
+    source, sentence = ANSWERS[name]
+    verdict = check(vit.patchify, cell(source))
+    assert verdict.status == "wrong"
+    assert sentence in verdict.says.en
+    assert verdict.says.ja
+
+
+def test_a_right_answer_passes_after_all_of_that():
+    assert check(vit.patchify, cell(GOOD)).status == "passed"
+
+
+def test_an_answer_may_use_helpers_and_constants_of_other_cells():
+    helper = cell("def cut(x, n):\n    return x.unflatten(-1, (-1, n))\n")
+    source = """
+def patchify(images, size):
+    x = cut(cut(images.transpose(2, 3), size).permute(0, 1, 3, 4, 2), size)
+    b, c, rows, p, columns, q = x.shape
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * q * CHANNELS(c))
+"""
+    verdict = check(vit.patchify, cell(source, cut=helper, CHANNELS=lambda c: c))
+    assert verdict.status in {"passed", "wrong"}
+    assert "NameError" not in verdict.says.en
+
+
+@pytest.mark.parametrize(
+    "body", ["raise NotImplementedError", "...", "pass", '"""Docstring."""', "raise NotImplementedError()"]
+)
+def test_an_unwritten_function_is_a_todo(body):
+    assert check(vit.patchify, cell(f"def patchify(images, size):\n    # think\n    {body}\n")).status == "todo"
+
+
+def test_a_half_written_function_that_gives_up_is_a_todo():
+    source = "def patchify(images, size):\n    b, c, h, w = images.shape\n    raise NotImplementedError\n"
+    assert check(vit.patchify, cell(source)).status == "todo"
+
+
+@pytest.mark.parametrize("thing", [3, "patchify", None, torch.nn.Linear(2, 2), lambda images, size: images])
+def test_something_that_is_no_def_gets_a_sentence(thing):
+    verdict = check(vit.patchify, thing)
+    assert verdict.status == "wrong"
+    assert verdict.says.en
+
+
+def test_an_endless_loop_is_stopped_in_time():
+    checker = Checker()
+    checker.start()
+    assert checker.check("vit.patchify", cell(GOOD)).status == "passed"
+    verdict = checker.check("vit.patchify", cell("def patchify(images, size):\n    while True: pass\n"), seconds=1)
+    assert "no answer after 1 s" in verdict.says.en
+    assert checker.check("vit.patchify", cell(GOOD)).status == "passed"
+    checker.stop()
+
+
+def test_ten_megabytes_of_prints_are_shortened():
+    verdict = check(vit.patchify, cell(variant("    x =", "    print('ab' * 5_000_000)\n    x =")))
+    assert verdict.status == "passed"
+    assert verdict.printed.startswith("abab")
+    assert len(verdict.printed) < 1100
+    assert "more characters" in verdict.printed
+
+
+def test_the_line_is_the_learners_even_if_a_library_raised():
+    answer = cell("def patchify(images, size):\n    x = images\n    return torch.reshape(x, (7, 7))\n")
+    verdict = check(vit.patchify, answer)
+    assert "in line 3" in verdict.says.en
+    assert verdict.line[1] == 3
+
+
+def test_pictures_of_expected_and_got_come_along():
+    verdict = judge(exercise_of(vit.patchify), exercise_of(vit.patchify).slips[0].wrong)
+    assert set(verdict.pictures) == {"expected", "got"}
+    assert verdict.pictures["expected"] != verdict.pictures["got"]
+
+
+def test_attention_with_a_swapped_result_says_so():
+    answer = cell(
+        "def scaled_dot_product(query, key, value, mask=None):\n"
+        "    s = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5\n"
+        "    s = s if mask is None else s.masked_fill(~mask, -1e9)\n"
+        "    w = s.softmax(-1)\n    return w, w @ value\n"
+    )
+    assert "swapped" in check(attention.scaled_dot_product, answer).says.en
+
+
+# Slots of every kind of output, made here because no chapter of today needs them all.
+
+
+def made(reference, cases, axes, **more):
+    """An exercise outside the course."""
+    slips = [Slip(lambda *a: "no", Text("a", "あ")), Slip(lambda *a: "nope", Text("b", "い"))]
+    try:
+        return Exercise(Slot(reference), "02_vit", lambda: cases, axes, slips, [], **more)
+    finally:
+        from vlmcourse.exercises.base import EXERCISES
+
+        EXERCISES.pop(f"test_check.{reference.__name__}", None)
+        REGISTRY.pop(f"test_check.{reference.__name__}", None)
+
+
+def stats(x):
+    return {"mean": x.mean(0), "count": len(x)}
+
+
+def number(x):
+    return float(x.sum())
+
+
+def words(x):
+    return ["red", "circle"] * x
+
+
+def sentence(x):
+    return "a red circle" * x
+
+
+def running_mean(x):
+    return x.cumsum(1) / torch.arange(1, x.shape[1] + 1)
+
+
+X = torch.arange(15.0).reshape(5, 3)
+OUTPUTS = [
+    (stats, [(X,)], "width", lambda x: {"mean": x.mean(0)}, "keys ['mean'], expected keys ['mean', 'count']"),
+    (stats, [(X,)], "width", lambda x: {"mean": x.mean(1), "count": 5}, "output['mean'] is 5, expected 3"),
+    (stats, [(X,)], "width", lambda x: {"mean": x.mean(0), "count": 4}, "output['count'] is 4, expected 5"),
+    (stats, [(X,)], "width", lambda x: {"mean": x.mean(0), "count": torch.tensor(5)}, "is a Tensor, expected a int"),
+    (number, [(X,)], "", lambda x: x.sum(), "is a Tensor, expected a float"),
+    (number, [(X,)], "", lambda x: float(x.mean()), "the output is 7.0, expected 105.0"),
+    (words, [(1,), (2,)], "", lambda x: ["red", "circle"], "has 2 items, expected 4 items"),
+    (words, [(1,), (2,)], "", lambda x: ["circle", "red"] * x, "output[0] is 'circle', expected 'red'"),
+    (words, [(1,), (2,)], "", lambda x: ("red", "circle") * x, "is a tuple, expected a list"),
+    (sentence, [(1,)], "", lambda x: "a blue circle", "'a blue circle', expected 'a red circle'"),
+]
+
+
+@pytest.mark.parametrize(("reference", "cases", "axes", "wrong", "says"), OUTPUTS)
+def test_outputs_of_every_kind_are_explained(reference, cases, axes, wrong, says):
+    task = made(reference, cases, {"return": axes})
+    assert judge(task, reference).status == "passed"
+    verdict = judge(task, wrong)
+    assert verdict.status == "wrong"
+    assert says in verdict.says.en
+
+
+def test_an_answer_that_looks_into_the_future_is_told_so():
+    def change(case):
+        later = case[0].clone()
+        later[:, -1] += 5
+        return (later,)
+
+    future = Unaffected(Text("it looks at future tokens.", "未来を見ています。"), change, lambda out: out[:, :-1])
+    task = made(running_mean, [(torch.randn(3, 5),)], {"return": "batch token"}, unaffected=[future], gradient=("x",))
+    assert judge(task, running_mean).status == "passed"
+    assert judge(task, lambda x: x.mean(1, keepdim=True).expand_as(x) * 1.0).says.en == "it looks at future tokens."
+
+
+def test_a_gradient_cut_in_one_branch_is_noticed():
+    task = made(running_mean, [(torch.randn(3, 5),)], {"return": "batch token"}, gradient=("x",))
+    verdict = judge(task, lambda x: (x.cumsum(1) - x).detach() / torch.arange(1, 6) + x / torch.arange(1, 6))
+    assert "the gradient of x is not" in verdict.says.en

@@ -1,0 +1,18 @@
+"""The workbook: what a notebook imports.
+
+    begin(chapter)            set up the chapter; re-installs what you passed before
+    exercise(slot)            above your function: check it, install it when right
+    hint(slot), solution(slot)
+    figure(fig, alt)          show a matplotlib figure with a description
+    budget(cpu=..., gpu=...)  sizes of a training run, by device
+    quiz(question, choices)   multiple choice with an explanation for each choice
+    progress()                one row per chapter
+    doctor()                  versions, device, memory, and how to mend what is missing
+
+Heavy modules load when a function needs them.
+"""
+
+from vlmcourse.workbook.exercise import exercise, hint, solution
+from vlmcourse.workbook.lesson import begin, budget, doctor, figure, progress, quiz
+
+__all__ = ["begin", "budget", "doctor", "exercise", "figure", "hint", "progress", "quiz", "solution"]

@@ -1,0 +1,347 @@
+"""Judge a learner's function: run it on the cases of its exercise and find the most helpful true sentence.
+
+The ladder, first match wins:
+
+    1  it equals a slip on all cases                       the slip's own sentence
+    2  it raises                                           the exception in one line, with the learner's line number
+    3  None · type · changed input · shape · dtype         structure, before values
+    4  NaN · a constant factor · a broken promise          values with a reason
+    5  the first differing element                         by axis names, got and expected
+    6  right values, but: no gradient · fixed dtype · fixed device
+
+This module runs inside the checker process (see worker.py) and only talks about outcomes; it installs nothing.
+"""
+
+import copy
+import inspect
+import math
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmcourse.exercises.base import Exercise, Text
+from vlmcourse.workbook import say
+
+RELATIVE, ABSOLUTE = 1e-4, 1e-5  # float32 results of the same formula in another order differ by less
+
+
+NOTHING = Text("", "")
+
+
+@dataclass
+class Verdict:
+    """The outcome of a check; crosses the process border as JSON.
+
+    Attributes:
+        status: "passed", "wrong" or "todo".
+        says: the sentence, in both languages; empty when passed.
+        line: (file, line number) in the learner's code, if an exception came from there.
+        printed: what the learner's code printed, shortened.
+        pictures: {"expected": nested lists, "got": nested lists} if the outputs can be shown.
+    """
+
+    status: str
+    says: Text = NOTHING
+    line: tuple[str, int] | None = None
+    printed: str = ""
+    pictures: dict[str, list] = field(default_factory=dict)
+
+    def as_json(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict) -> "Verdict":
+        line = tuple(data["line"]) if data["line"] else None
+        return cls(data["status"], Text(*data["says"]), line, data["printed"], data["pictures"])
+
+
+@dataclass
+class Outcome:
+    """What one call did: the value it returned or the exception it raised, and the argument it changed."""
+
+    value: Any = None
+    error: BaseException | None = None
+    changed: str | None = None
+
+
+def judge(exercise: Exercise, answer: Callable) -> Verdict:
+    """Check ``answer`` against the reference of ``exercise``. Never raises for what the answer does."""
+    reference = exercise.slot.reference
+    names = list(inspect.signature(reference).parameters)
+    torch.manual_seed(20)
+    cases = exercise.cases()
+    if problem := signature_problem(answer, reference, cases[0]):
+        return Verdict("wrong", problem)
+    expected = [run(reference, names, case) for case in cases]
+    got = []
+    for case in cases:
+        got.append(run(answer, names, case))
+        if isinstance(got[-1].error, NotImplementedError):
+            return Verdict("todo")
+    if not all(same(a, b) for a, b in zip(got, expected, strict=True)):
+        return explain(exercise, answer, names, cases, got, expected)
+    problem = gradient_problem(exercise, answer, names, cases) or fixed_dtype_or_device(exercise, answer, names, cases)
+    return Verdict("wrong", problem) if problem else Verdict("passed")
+
+
+def signature_problem(answer: Callable, reference: Callable, case: tuple) -> Text | None:
+    """Whether ``answer`` can be called like the reference at all."""
+    try:
+        inspect.signature(answer).bind(*case)
+    except TypeError:
+        right = ", ".join(inspect.signature(reference).parameters)
+        return say.bad_signature(f"({', '.join(inspect.signature(answer).parameters)})", f"({right})")
+    except ValueError:  # a builtin without a signature: calling it will tell
+        pass
+    return None
+
+
+def run(function: Callable, names: list[str], case: tuple) -> Outcome:
+    """Call ``function`` on a copy of ``case`` and note everything it did."""
+    given = copy.deepcopy(case)
+    outcome = Outcome()
+    torch.manual_seed(21)
+    try:
+        outcome.value = function(*given)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        outcome.error = error
+    for name, before, after in zip(names, case, given, strict=False):
+        if isinstance(before, Tensor | list | dict) and not equal(before, after):
+            outcome.changed = name
+    return outcome
+
+
+def same(a: Outcome, b: Outcome) -> bool:
+    return a.changed == b.changed and type(a.error) is type(b.error) and equal(a.value, b.value)
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Equal in structure and, for floating point numbers, in value up to rounding."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
+            return False
+        return torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True) if a.is_floating_point() else torch.equal(a, b)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, float):
+        return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE) or (math.isnan(a) and math.isnan(b))
+    return a is b or bool(a == b)
+
+
+def explain(
+    exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple], got: list[Outcome], expected: list
+) -> Verdict:
+    """The most specific sentence about an answer that is wrong on at least one case."""
+    for slip in exercise.slips:
+        if all(same(run(slip.wrong, names, case), mine) for case, mine in zip(cases, got, strict=True)):
+            return Verdict("wrong", slip.says, pictures=pictures(exercise, got, expected))
+    case, mine, right = next(t for t in zip(cases, got, expected, strict=True) if not same(t[1], t[2]))
+    if mine.error is not None:
+        return Verdict("wrong", *error_sentence(mine.error, describe(exercise, names, case)))
+    axes = exercise.axes["return"]
+    says = (
+        structure_problem(mine.value, right.value, axes, "")
+        or (mine.changed != right.changed and say.changed_input(mine.changed))
+        or value_problem(mine.value, right.value, axes, exercise, answer, names, cases)
+    )
+    return Verdict("wrong", says, pictures=pictures(exercise, got, expected))
+
+
+def error_sentence(error: BaseException, arguments: str) -> tuple[Text, tuple[str, int] | None]:
+    """One line about an exception, and the line of the learner's code it came from."""
+    own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    cell = [f for f in own if f.filename == own[0].filename]  # the learner's cell, not the library below it
+    line = (cell[-1].filename, cell[-1].lineno) if cell else None
+    if isinstance(error, SystemExit | KeyboardInterrupt):
+        return say.stops_python(type(error).__name__), line
+    if isinstance(error, RecursionError):
+        return say.recursion(), line
+    if isinstance(error, MemoryError) or "allocate memory" in str(error):
+        return say.memory(), line
+    first = (str(error).strip().splitlines() or [""])[0][:200]
+    return say.raises(type(error).__name__, first, line[1] if line else None, arguments), line
+
+
+def describe(exercise: Exercise, names: list[str], case: tuple) -> str:
+    """The arguments of a case in a few words: images 2×3×8×12 (batch, channel, height, width), size = 4."""
+    parts = []
+    for name, value in zip(names, case, strict=False):
+        if isinstance(value, Tensor):
+            axes = exercise.axes.get(name, "")
+            parts.append(f"{name} {sizes(value)}" + (f" ({axes})" if axes else ""))
+        elif isinstance(value, int | float | str | tuple):
+            parts.append(f"{name} = {value!r}")
+    return ", ".join(parts)
+
+
+def sizes(value: Tensor) -> str:
+    return "×".join(map(str, value.shape)) if value.dim() else "a single number"
+
+
+def structure_problem(got: Any, right: Any, axes: str | tuple, where: str) -> Text | None:
+    """Type, length, dtype and shape, looking into tuples, lists and dicts; ``where`` names the part."""
+    if got is None and right is not None:
+        return say.returns_none(where)
+    if type(got) is not type(right):
+        return say.wrong_type(where, kind_of(got), kind_of(right))
+    if isinstance(right, tuple | list | dict):
+        if len(got) != len(right) or (isinstance(right, dict) and list(got) != list(right)):
+            return say.wrong_length(where, contents(got), contents(right))
+        keys = right if isinstance(right, dict) else range(len(right))
+        for number, key in enumerate(keys):
+            inner = axes[number] if isinstance(axes, tuple) else axes
+            problem = structure_problem(got[key], right[key], inner, f"{where}[{key!r}]")
+            if problem:
+                return problem
+    if isinstance(right, Tensor):
+        if got.shape != right.shape:
+            swapped = sorted(got.shape) == sorted(right.shape)
+            return (say.axes_swapped if swapped else say.wrong_shape)(where, sizes(got), sizes(right), axes)
+        if got.dtype != right.dtype:
+            return say.wrong_dtype(where, got.dtype, right.dtype)
+        if got.device != right.device:
+            return say.wrong_device(where, got.device, right.device)
+    return None
+
+
+def kind_of(value: Any) -> str:
+    return type(value).__name__
+
+
+def contents(value: Any) -> str:
+    return f"keys {list(value)}" if isinstance(value, dict) else f"{len(value)} items"
+
+
+def value_problem(
+    got: Any, right: Any, axes: Any, exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple]
+) -> Text:
+    """Same structure, other values: NaN, a factor, a broken promise, else the first difference."""
+    where, got, right, axes = first_difference(got, right, axes, "")
+    if not isinstance(right, Tensor):
+        return say.wrong_value(where, repr(got)[:80], repr(right)[:80])
+    if right.is_floating_point():
+        bad = ~got.isfinite()
+        if bad.any() and right.isfinite().all():
+            return say.not_finite(where, int(bad.sum()), bad.numel())
+        if factor := constant_factor(got, right):
+            return say.factor(where, f"{factor:.4g}")
+    for promise in exercise.unaffected:
+        if breaks(promise, answer, names, cases):
+            return promise.says
+    tensors_equal = torch.isclose(got, right, RELATIVE, ABSOLUTE) if right.is_floating_point() else got == right
+    index = (~tensors_equal).nonzero()[0].tolist()
+    place = ", ".join(f"{axis} {i}" for axis, i in zip(str(axes).split(), index, strict=False))
+    wrong = f"{(~tensors_equal).sum():,} of {right.numel():,}"
+    return say.first_difference(where, place, f"{got[tuple(index)]:.5g}", f"{right[tuple(index)]:.5g}", wrong)
+
+
+def first_difference(got: Any, right: Any, axes: Any, where: str) -> tuple[str, Any, Any, Any]:
+    """Walk down to the first leaf whose value differs."""
+    if isinstance(right, tuple | list | dict):
+        for number, key in enumerate(right if isinstance(right, dict) else range(len(right))):
+            if not equal(got[key], right[key]):
+                inner = axes[number] if isinstance(axes, tuple) else axes
+                return first_difference(got[key], right[key], inner, f"{where}[{key!r}]")
+    return where, got, right, axes
+
+
+def constant_factor(got: Tensor, right: Tensor) -> float | None:
+    """c if got = c · right everywhere and c is not 1, else None."""
+    scale = (right.double() ** 2).sum()
+    if scale == 0 or right.numel() < 2:
+        return None
+    factor = ((got.double() * right.double()).sum() / scale).item()
+    close = torch.allclose(got.double(), factor * right.double(), RELATIVE, ABSOLUTE)
+    return factor if close and abs(factor) > 1e-6 and abs(factor - 1) > RELATIVE else None
+
+
+def breaks(promise: Any, answer: Callable, names: list[str], cases: list[tuple]) -> bool:
+    for case in cases:
+        changed = promise.change(copy.deepcopy(case))
+        if changed is None:
+            continue
+        before, after = run(answer, names, case), run(answer, names, changed)
+        if before.error or after.error or not equal(promise.keep(before.value), promise.keep(after.value)):
+            return True
+    return False
+
+
+def gradient_problem(exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple]) -> Text | None:
+    """Whether the gradient reaches every argument it must reach, with the reference's value."""
+    for case in cases if exercise.gradient else []:
+        right, got = (gradients(f, exercise, names, case) for f in (exercise.slot.reference, answer))
+        for name in exercise.gradient:
+            if got.get(name) is None:
+                return say.no_gradient(name)
+            if not equal(got[name], right[name]):
+                return say.wrong_gradient(name)
+    return None
+
+
+def gradients(function: Callable, exercise: Exercise, names: list[str], case: tuple) -> dict[str, Tensor | None]:
+    """Gradient of a fixed random projection of the outputs, by argument name."""
+    given = dict(zip(names, copy.deepcopy(case), strict=False))
+    leaves = {name: given[name].requires_grad_() for name in exercise.gradient if isinstance(given.get(name), Tensor)}
+    output = function(*given.values())
+    tensors = [t for t in (output if isinstance(output, tuple) else (output,)) if isinstance(t, Tensor)]
+    generator = torch.Generator().manual_seed(22)
+    total = sum((t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum() for t in tensors)
+    if not total.requires_grad:
+        return {}
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def fixed_dtype_or_device(exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple]) -> Text | None:
+    """An answer must follow the dtype and device of its input: half precision and GPUs come later."""
+    reference = exercise.slot.reference
+    for case in cases:
+        doubled = convert(case, lambda t: t.double() if t.is_floating_point() else t)
+        right, got = run(reference, names, doubled), run(answer, names, doubled)
+        if right.error is None and not same(got, right):
+            return say.fixed_dtype()
+        elsewhere = convert(case, lambda t: t.to("meta"))
+        if run_meta(reference, elsewhere) is None and "device" in (run_meta(answer, elsewhere) or ""):
+            return say.fixed_device()
+    return None
+
+
+def convert(case: tuple, change: Callable[[Tensor], Tensor]) -> tuple:
+    """A copy of the case with every tensor, and every module's parameters, changed."""
+
+    def one(value: Any) -> Any:
+        if isinstance(value, torch.nn.Module):
+            return copy.deepcopy(value)._apply(change)
+        return change(value) if isinstance(value, Tensor) else value
+
+    return tuple(map(one, case))
+
+
+def run_meta(function: Callable, case: tuple) -> str | None:
+    """Run without data on torch's meta device, which notices tensors made on a fixed device. The error, if any."""
+    try:
+        function(*case)
+    except Exception as error:
+        return str(error)
+    return None
+
+
+def pictures(exercise: Exercise, got: list[Outcome], expected: list[Outcome]) -> dict[str, list]:
+    """Expected and got of the first wrong case as small pictures, if the exercise can draw its outputs."""
+    if exercise.picture is None:
+        return {}
+    mine, right = next((m, r) for m, r in zip(got, expected, strict=True) if not same(m, r))
+    try:
+        drawn = {"expected": exercise.picture(right.value), "got": exercise.picture(mine.value)}
+        return {name: torch.as_tensor(array).float()[:64, :128].tolist() for name, array in drawn.items()}
+    except Exception:  # an output of the wrong shape cannot be drawn; the sentence says so
+        return {}
+

@@ -1,0 +1,164 @@
+"""What stands above a learner's function: check it, explain what is wrong, install it when it is right.
+
+    @exercise(vit.patchify)      checks the function below when the cell runs
+    def patchify(images, p): ...
+
+    hint(patchify)               the next hint, from vague to concrete
+    solution(patchify)           the reference's source
+
+After the cell, ``patchify`` is the slot: it runs the learner's code if that passed, else the reference.
+"""
+
+import ast
+import linecache
+import textwrap
+import types
+from collections.abc import Callable
+
+from vlmcourse.exercises.base import Text, exercise_of
+from vlmcourse.slots import Slot
+from vlmcourse.workbook import portfolio, say
+from vlmcourse.workbook.card import Card
+from vlmcourse.workbook.check import Verdict
+from vlmcourse.workbook.worker import Checker
+
+checker = Checker()
+language = "en"  # set by begin()
+_hints_shown: dict[str, int] = {}
+_misses: dict[str, int] = {}
+
+
+def pick(text: Text) -> str:
+    """The sentence in the language of the notebook."""
+    return text.ja if language == "ja" else text.en
+
+
+def exercise(slot: Slot) -> Callable[[Callable], Slot]:
+    """Check the function below as an answer to ``slot``; use as a decorator.
+
+    The function is judged in another process, for 10 s at most. Passed: it is installed and saved. Not written yet
+    or wrong: the reference stays (or the version that passed earlier, if nothing is written), and the notebook goes on.
+
+    Raises:
+        TypeError, LookupError: if ``slot`` is not one of the course's exercises.
+    """
+    task = exercise_of(slot)
+
+    def decorate(answer: Callable) -> Slot:
+        slot.mine = answer if callable(answer) else None
+        verdict = check(slot, answer)
+        if verdict.status == "passed":
+            slot.install(answer)
+        elif verdict.status == "wrong":
+            slot.reset()
+            _misses[slot.name] = _misses.get(slot.name, 0) + 1
+        card = feedback(slot, verdict)
+        if verdict.status == "passed":
+            card.lines += _keep(slot, answer, task.chapter)
+        portfolio.note(chapter=task.chapter, slot=slot.name, status=verdict.status)
+        card.show()
+        return slot
+
+    return decorate
+
+
+def check(slot: Slot, answer: Callable) -> Verdict:
+    """Judge ``answer`` without installing anything."""
+    if not isinstance(answer, types.FunctionType):
+        return Verdict("wrong", say.not_a_function(type(answer).__name__))
+    return Verdict("todo") if is_stub(answer) else checker.check(slot.name, answer)
+
+
+def is_stub(function: Callable) -> bool:
+    """Whether nothing but a docstring, ``...``, ``pass`` or ``raise NotImplementedError`` stands in the body."""
+    try:
+        body = ast.parse(textwrap.dedent(portfolio.source_of(function))).body[0].body
+    except portfolio.CannotSave:
+        return False
+
+    def idle(node: ast.stmt) -> bool:
+        if isinstance(node, ast.Raise):
+            return node.exc is not None and "NotImplementedError" in ast.dump(node.exc)
+        return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+    return all(map(idle, body))
+
+
+def feedback(slot: Slot, verdict: Verdict) -> Card:
+    """The card for a verdict, in the language of the notebook."""
+    name, ja = slot.name, language == "ja"
+    if verdict.status == "passed":
+        good = Text(
+            "passed. From here on the course runs your code.", "合格。ここから先、教材はあなたのコードを使います。"
+        )
+        return Card("passed", f"{name}: {pick(good)}", printed=verdict.printed)
+    if slot.active is not slot.reference:
+        stays = "以前に合格したあなたの版が動き続けます。" if ja else "The version you passed earlier keeps running."
+    else:
+        stays = "ノートブックは参照実装で先へ進みます。" if ja else "The reference stands in, so the notebook goes on."
+    if verdict.status == "todo":
+        return Card("todo", f"{name}: {'まだ書かれていません。' if ja else 'not written yet.'} {stays}")
+    lines = [pick(verdict.says)]
+    if verdict.line and (code := linecache.getline(*verdict.line).strip()):
+        lines.append(f"{'該当行' if ja else 'The line'}: `{code}`")
+    lines.append(stays)
+    if _misses.get(name, 0) >= 2 and not _hints_shown.get(name):
+        short = name.split(".")[-1]
+        lines.append(f"`hint({short})` でヒントが見られます。" if ja else f"`hint({short})` gives you a first hint.")
+    title = f"{name}: {'まだ正しくありません。' if ja else 'not right yet.'}"
+    pictures = {{"expected": "正解", "got": "あなたの出力"}[k] if ja else k: v for k, v in verdict.pictures.items()}
+    return Card("wrong", title, lines, printed=verdict.printed, pictures=pictures)
+
+
+def _keep(slot: Slot, answer: Callable, chapter: str) -> list[str]:
+    """Save a passed answer; if that fails, say why."""
+    try:
+        portfolio.save(slot, answer, chapter)
+        return []
+    except (portfolio.CannotSave, OSError) as error:
+        return [f"It runs in this notebook, but could not be saved for later chapters: {error}."]
+
+
+def hint(slot: Slot) -> None:
+    """Show the next hint for ``slot``; after the last, the last one again."""
+    task = exercise_of(slot)
+    number = min(_hints_shown.get(slot.name, 0) + 1, len(task.hints))
+    _hints_shown[slot.name] = number
+    portfolio.note(chapter=task.chapter, slot=slot.name, hint=number)
+    word = "ヒント" if language == "ja" else "hint"
+    Card("note", f"{slot.name}: {word} {number}/{len(task.hints)}", [pick(task.hints[number - 1])]).show()
+
+
+def solution(slot: Slot) -> None:
+    """Show the course's own version of ``slot``."""
+    task = exercise_of(slot)
+    portfolio.note(chapter=task.chapter, slot=slot.name, solution=True)
+    title = "参照実装" if language == "ja" else "the course's version"
+    Card("note", f"{slot.name}: {title}", code=portfolio.source_of(slot.reference)).show()
+
+
+def reinstall() -> tuple[list[str], list[str]]:
+    """Load every saved function, check it again and install what passes.
+
+    Returns:
+        (installed, complaints): names of slots that run the learner's code, and one sentence per file that does not.
+    """
+    from vlmcourse.exercises.base import all_exercises
+
+    installed, complaints = [], []
+    for name, answer in portfolio.saved().items():
+        if name not in all_exercises():
+            continue
+        slot = all_exercises()[name].slot
+        if isinstance(answer, Exception):
+            file = portfolio.file_of(slot).name
+            complaints.append(f"my_vlm/{file} does not load: {answer}. The reference stands in.")
+            continue
+        verdict = checker.check(name, answer)
+        if verdict.status == "passed":
+            slot.install(answer)
+            slot.mine = answer
+            installed.append(name)
+        else:
+            complaints.append(f"{name} from my_vlm/ no longer passes: {pick(verdict.says)} The reference stands in.")
+    return installed, complaints

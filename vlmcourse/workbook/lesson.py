@@ -1,0 +1,175 @@
+"""What a notebook calls around its exercises: begin, budget, figure, quiz, progress, doctor."""
+
+import base64
+import html
+import io
+from types import SimpleNamespace
+
+from vlmcourse.workbook import exercise as engine
+from vlmcourse.workbook import portfolio
+from vlmcourse.workbook.card import Card
+from vlmcourse.workbook.chapters import CHAPTERS
+
+PALETTE = {"image": "#E69F00", "text": "#0072B2", "learned": "#5B8C7B", "accent": "#D55E00", "ink": "#1f2933"}
+LANGUAGES = ("en", "ja")
+
+
+def begin(chapter: str, lang: str = "en") -> None:
+    """Set up a chapter: language, seed, plot style, the checker, and the functions you passed before.
+
+    Raises:
+        ValueError: for a chapter or language the course does not have.
+    """
+    names = [c.name for c in CHAPTERS]
+    if chapter not in names:
+        raise ValueError(f"no chapter {chapter!r}; the chapters are {', '.join(names)}")
+    if lang not in LANGUAGES:
+        raise ValueError(f"no edition in {lang!r}; there is {' and '.join(LANGUAGES)}")
+    engine.checker.start()
+    engine.language = lang
+    import torch
+
+    torch.manual_seed(0)
+    plot_style()
+    installed, complaints = engine.reinstall()
+    ja = lang == "ja"
+    lines = [f"{'計算装置' if ja else 'Runs on'}: {device_words()}"]
+    if installed:
+        lines.append(("あなたのコードを使うもの: " if ja else "Your code runs as: ") + ", ".join(installed))
+    Card("plain", f"{chapter}: {'準備ができました' if ja else 'ready'}", lines + complaints).show()
+
+
+def device() -> str:
+    """The device training runs on: "cuda", "mps" or "cpu"."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def device_words() -> str:
+    import torch
+
+    kind = device()
+    if kind == "cuda":
+        return torch.cuda.get_device_name()
+    return "Apple GPU" if kind == "mps" else f"CPU, {torch.get_num_threads()} threads"
+
+
+def plot_style() -> None:
+    """One style for all figures: the course's colours, no clutter, readable at 100 %."""
+    import matplotlib
+
+    matplotlib.rcParams.update(
+        {
+            "axes.prop_cycle": matplotlib.cycler(color=[PALETTE[k] for k in ("text", "image", "learned", "accent")]),
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": 10,
+            "axes.labelsize": 9,
+            "font.size": 9,
+            "figure.dpi": 110,
+            "image.cmap": "cividis",
+            "legend.frameon": False,
+            "text.color": PALETTE["ink"],
+        }
+    )
+
+
+class Described:
+    """A figure with its description, for people who see it and people who hear it."""
+
+    def __init__(self, png: bytes, width: int, alt: str):
+        self.png, self.width, self.alt = png, width, alt
+
+    def _repr_html_(self) -> str:
+        data = base64.b64encode(self.png).decode()
+        return (f'<img alt="{html.escape(self.alt)}" style="background:white;border-radius:6px;max-width:100%" '
+                f'width="{self.width}" src="data:image/png;base64,{data}">')  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"[figure: {self.alt}]"
+
+
+def figure(fig, alt: str) -> None:
+    """Show a matplotlib figure with its description.
+
+    Args:
+        fig: closed afterwards, so that the notebook does not show it twice.
+        alt: what the figure shows, in a sentence, for screen readers and text output.
+    """
+    import matplotlib.pyplot as plt
+    from IPython.display import display
+
+    if not alt.strip():
+        raise ValueError("a figure needs a description: figure(fig, alt='what it shows')")
+    stream = io.BytesIO()
+    fig.savefig(stream, format="png", dpi=200, facecolor="white")
+    plt.close(fig)
+    display(Described(stream.getvalue(), round(fig.get_figwidth() * 105), alt))
+
+
+def budget(cpu: dict, gpu: dict) -> SimpleNamespace:
+    """Pick the sizes of a training run by device and say which: ``budget(cpu=dict(steps=300), gpu=dict(steps=3000))``.
+
+    Raises:
+        ValueError: if both do not name the same sizes.
+    """
+    if set(cpu) != set(gpu):
+        differ = ", ".join(sorted(set(cpu) ^ set(gpu)))
+        raise ValueError(f"cpu and gpu must name the same sizes, but differ in {differ}")
+    chosen = cpu if device() == "cpu" else gpu
+    sizes = ", ".join(f"{name} = {value:,}" for name, value in chosen.items())
+    print(f"Budget for {device_words()}: {sizes}")
+    return SimpleNamespace(**chosen)
+
+
+def quiz(name: str, question: str, choices: list[tuple[str, bool, str]]):
+    """A multiple-choice question with an explanation for each choice; usable by keyboard.
+
+    Args:
+        name: chapter and number, such as "02_vit/1"; what progress() counts.
+        question: plain text.
+        choices: (text, is it right, why) for each choice.
+    """
+    from vlmcourse.widgets.quiz import Quiz
+
+    widget = Quiz(question, choices)
+    chapter = name.split("/")[0]
+    widget.observe(lambda change: portfolio.note(chapter=chapter, quiz=name, right=bool(widget.correct)), "chosen")
+    return widget
+
+
+def progress() -> Card:
+    """How far you are: one row per chapter, from your diary."""
+    header, rows = progress_table()
+    return Card("plain", "Your course so far", table=(header, rows))
+
+
+def progress_table() -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the progress table, as strings."""
+    from vlmcourse.exercises.base import all_exercises
+
+    passed, right = set(), set()
+    for event in portfolio.diary():
+        if event.get("status") == "passed":
+            passed.add(event.get("slot"))
+        if event.get("right"):
+            right.add(event.get("quiz"))
+    rows = []
+    for chapter in CHAPTERS:
+        tasks = [name for name, task in all_exercises().items() if task.chapter == chapter.name]
+        done = sum(name in passed for name in tasks)
+        quizzes = sum(str(name).startswith(chapter.name + "/") for name in right)
+        bar = "█" * done + "░" * (len(tasks) - done)
+        state = f"{bar} {done}/{len(tasks)}" if chapter.ready else "to come"
+        rows.append([chapter.name, state, str(quizzes) if chapter.ready else ""])
+    return ["chapter", "exercises passed", "quiz answers right"], rows
+
+
+def doctor():
+    """Versions, device, memory, and the exact command that mends what is missing."""
+    from vlmcourse.workbook.doctor import doctor as examine
+
+    return examine()

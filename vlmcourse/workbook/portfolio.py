@@ -1,0 +1,159 @@
+"""The learner's portfolio, ``my_vlm/`` in the workspace: every function that passed, and a diary of what happened.
+
+    workspace()          the folder the learner works in
+    save(slot, answer)   write a passed function to my_vlm/, with the imports and helpers it uses
+    saved()              the functions saved so far, loaded but not yet trusted
+    note(**event)        append to the diary; many notebooks may write at once
+    diary()              all events, oldest first
+
+The saved files are ordinary Python: at the end of the course they are the learner's own vision-language model.
+"""
+
+import ast
+import inspect
+import json
+import os
+import sys
+import textwrap
+import time
+import types
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vlmcourse.slots import Slot
+
+
+class CannotSave(Exception):
+    """A passed function depends on something that cannot be written to a file; says on what."""
+
+
+def workspace() -> Path:
+    """Where the learner's work lives: $VLMCOURSE_WORKSPACE, else the folder that holds ``notebooks/``, else here."""
+    if chosen := os.environ.get("VLMCOURSE_WORKSPACE"):
+        return Path(chosen)
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if folder.name == "notebooks":
+            return folder.parent
+    return here
+
+
+def folder() -> Path:
+    """``my_vlm/``, made if need be."""
+    path = workspace() / "my_vlm"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def file_of(slot: Slot) -> Path:
+    return folder() / f"{slot.name.replace('.', '_')}.py"
+
+
+def source_of(function: Callable) -> str:
+    """The source of ``function`` without decorators, indented as at top level.
+
+    Raises:
+        CannotSave: if Python does not know the source.
+    """
+    try:
+        text = textwrap.dedent(inspect.getsource(function))
+        node = ast.parse(text).body[0]
+    except (OSError, TypeError, SyntaxError, IndexError) as error:
+        raise CannotSave(f"its source is not available ({error})") from None
+    if not isinstance(node, ast.FunctionDef):
+        raise CannotSave("it is not written with `def`")
+    return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno]) + "\n"
+
+
+def save(slot: Slot, answer: Callable, chapter: str) -> Path:
+    """Write a passed answer with everything it uses; the file replaces an older one in one step.
+
+    Raises:
+        CannotSave: if it uses a global that cannot be written down.
+        OSError: if the folder cannot be written.
+    """
+    pieces: dict[str, str] = {}
+    _collect(answer, pieces)
+    imports = sorted(text for text in pieces.values() if text.startswith(("import ", "from ")))
+    others = [text for text in pieces.values() if not text.startswith(("import ", "from "))]
+    header = f'"""Your {slot.name}, passed in chapter {chapter}."""\n'
+    target = file_of(slot)
+    draft = target.with_suffix(f".{os.getpid()}.tmp")
+    draft.write_text("\n".join([header, *imports, "", *others, source_of(answer)]), encoding="utf-8")
+    draft.replace(target)
+    return target
+
+
+def _collect(function: Callable, pieces: dict[str, str]) -> None:
+    """Find the globals ``function`` uses and write each down as an import, a constant or a helper's source."""
+    for name in _names(function.__code__):
+        if name in pieces or name not in function.__globals__:
+            continue
+        value = function.__globals__[name]
+        pieces[name] = _write_down(name, value)
+        if isinstance(value, types.FunctionType) and value.__module__ == function.__module__:
+            helper = pieces.pop(name)
+            pieces[name] = ""  # so that functions that call each other end
+            _collect(value, pieces)
+            pieces[name] = pieces.pop(name) + helper
+
+
+def _names(code: types.CodeType) -> list[str]:
+    inner = [name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _names(constant)]
+    return [*code.co_names, *inner]
+
+
+def _write_down(name: str, value: Any) -> str:
+    if isinstance(value, types.ModuleType):
+        return f"import {value.__name__}" + (f" as {name}" if value.__name__ != name else "")
+    module, original = getattr(value, "__module__", None), getattr(value, "__name__", None)
+    importable = module and original and module != "__main__"
+    if importable and getattr(sys.modules.get(module), original, None) is value:
+        return f"from {module} import {original}" + (f" as {name}" if original != name else "")
+    if isinstance(value, types.FunctionType):
+        return source_of(value)
+    if isinstance(value, bool | int | float | str | type(None)):
+        return f"{name} = {value!r}\n"
+    raise CannotSave(f"it uses `{name}`, a {type(value).__name__} of this notebook; pass it in or compute it inside")
+
+
+def saved() -> dict[str, Callable | Exception]:
+    """Saved functions by slot name; a file that does not load gives its exception instead."""
+    found: dict[str, Callable | Exception] = {}
+    for path in sorted((workspace() / "my_vlm").glob("*.py")):
+        module, _, function = path.stem.partition("_")
+        space = {"__name__": f"my_vlm.{path.stem}", "__file__": str(path)}
+        try:
+            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), space)
+            found[f"{module}.{function}"] = space[function]
+        except Exception as error:
+            found[f"{module}.{function}"] = error
+    return found
+
+
+def note(**event: Any) -> None:
+    """Append one event to the diary. A diary that cannot be written is a warning: the lesson goes on."""
+    from filelock import FileLock
+
+    try:
+        path = folder() / "diary.jsonl"
+        with FileLock(path.with_suffix(".lock"), timeout=10), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": round(time.time()), **event}) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:  # filelock's Timeout is an OSError too
+        warnings.warn(f"progress was not recorded: {error}. Is {workspace()} writable?", stacklevel=2)
+
+
+def diary() -> list[dict]:
+    """All events; a line that is not whole (the machine stopped while writing) is passed over."""
+    path = workspace() / "my_vlm" / "diary.jsonl"
+    events = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            events.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return [event for event in events if isinstance(event, dict)]

@@ -1,0 +1,177 @@
+"""The checker process: learners' functions run there, never in the notebook's kernel.
+
+An endless loop, 100 GB of memory, sys.exit() or a crash in C therefore ends the checker, not the notebook.  The process
+is started once, in the background, by ``begin()``; it imports torch, then judges one function after another.  Functions
+travel by cloudpickle with the globals they use; verdicts come back as JSON.  A check that takes longer than its time
+is killed and the checker is started again.
+
+    Checker().check(exercise_name, function) -> Verdict
+"""
+
+import contextlib
+import io
+import json
+import os
+import queue
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+
+TIME_LIMIT = 10.0  # seconds a check may take
+START_LIMIT = 120.0  # seconds the process may need to import torch on a slow machine
+MEMORY_LIMIT = 2 * 2**30  # bytes a check may take beside what torch itself maps
+PRINT_LIMIT = 1000  # characters of the learner's prints that are shown
+
+
+class Checker:
+    """The notebook's side: owns the process and talks to it. One check at a time; safe to call from any thread."""
+
+    def __init__(self):
+        self.process: subprocess.Popen | None = None
+        self.replies: queue.Queue[bytes | None] = queue.Queue()
+        self.greeted = False  # whether the process has said that torch is imported
+        self.lock = threading.Lock()
+
+    def start(self) -> None:
+        """Start the process without waiting for it; does nothing if it is alive."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "vlmcourse.workbook.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        )
+        self.replies, self.greeted = queue.Queue(), False
+        threading.Thread(target=_pump, args=(self.process.stdout, self.replies), daemon=True).start()
+
+    def stop(self) -> None:
+        """End the process. The next check starts another."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdin.close()
+            self.process = None
+
+    def check(self, name: str, function: Callable, seconds: float = TIME_LIMIT):
+        """Judge ``function`` as an answer to the exercise ``name``. Returns a Verdict, whatever the function does."""
+        import cloudpickle
+
+        from vlmcourse.workbook import say
+        from vlmcourse.workbook.check import Verdict
+
+        try:
+            request = cloudpickle.dumps((name, function))
+        except Exception as error:
+            return Verdict("wrong", say.cannot_travel(str(error).splitlines()[0]))
+        with self.lock:
+            try:
+                self.start()
+                if not self.greeted:
+                    self._reply(START_LIMIT)
+                    self.greeted = True
+                _send(self.process.stdin, request)
+                answer = self._reply(seconds)
+            except (queue.Empty, TimeoutError):
+                self.stop()
+                self.start()
+                return Verdict("wrong", say.too_slow(seconds))
+            except (EOFError, BrokenPipeError):
+                code = self.process.wait()
+                self.stop()
+                self.start()
+                return Verdict("wrong", say.crashed(code))
+            except KeyboardInterrupt:
+                self.stop()
+                raise
+        return Verdict.from_json(json.loads(answer))
+
+    def _reply(self, seconds: float) -> bytes:
+        reply = self.replies.get(timeout=seconds)
+        if reply is None:
+            raise EOFError("the checker process ended")
+        return reply
+
+
+def _pump(stream: io.BufferedReader, replies: queue.Queue) -> None:
+    """Read replies in a thread, because pipes have no time-out on every system. None marks the end."""
+    with contextlib.suppress(EOFError, OSError, ValueError):
+        while True:
+            replies.put(_receive(stream))
+    replies.put(None)
+
+
+def _send(stream: io.BufferedWriter, message: bytes) -> None:
+    stream.write(struct.pack(">Q", len(message)) + message)
+    stream.flush()
+
+
+def _receive(stream: io.BufferedReader) -> bytes:
+    header = stream.read(8)
+    if len(header) < 8:
+        raise EOFError
+    return stream.read(struct.unpack(">Q", header)[0])
+
+
+class _Printed(io.TextIOBase):
+    """Keeps the first PRINT_LIMIT characters and counts the rest."""
+
+    def __init__(self):
+        self.kept, self.total = "", 0
+
+    def write(self, text: str) -> int:
+        self.kept += text[: PRINT_LIMIT - len(self.kept)]
+        self.total += len(text)
+        return len(text)
+
+    def text(self) -> str:
+        more = self.total - len(self.kept)
+        return self.kept + (f"… and {more:,} more characters" if more else "")
+
+
+def _limit_memory() -> None:
+    """Let a huge allocation fail with an exception instead of taking the machine down."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        import psutil
+
+        limit = psutil.Process().memory_info().vms + MEMORY_LIMIT
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def serve() -> None:
+    """The process's side: greet when ready, then answer requests until the notebook goes away."""
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    silence = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(silence, descriptor)
+    import cloudpickle
+    import torch
+
+    from vlmcourse.exercises.base import all_exercises
+    from vlmcourse.workbook.check import Verdict, error_sentence, judge
+
+    torch.set_num_threads(1)
+    exercises = all_exercises()
+    torch.randn(8, 8).softmax(-1)  # load the libraries of the first operations before memory is limited
+    _limit_memory()
+    _send(replies, b"ready")
+    with contextlib.suppress(EOFError):
+        while True:
+            request, printed = _receive(requests), _Printed()
+            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+                try:
+                    name, function = cloudpickle.loads(request)
+                    verdict = judge(exercises[name], function)
+                except BaseException as error:
+                    verdict = Verdict("wrong", *error_sentence(error, "unpacking it"))
+            verdict.printed = printed.text()
+            _send(replies, json.dumps(verdict.as_json()).encode())
+
+
+if __name__ == "__main__":
+    serve()
