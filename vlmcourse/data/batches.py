@@ -1,0 +1,115 @@
+"""Batches: cut tensors into shuffled mini-batches, in an order that can be replayed (first used in notebook 02).
+
+    Batches     the recipe: which data, how many at a time, which shuffle; never changes
+    Stream      one walk through it, without end; knows its position, so a resumed run sees the same data
+
+The order depends on (seed, epoch) alone: not on the global random state, the machine or the number of
+processes.  A batch is picked with one index per tensor, never item by item.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Batches:
+    """Mini-batches of `source`, shuffled anew in every epoch.
+
+    Args:
+        source: a tensor or array of shape (length, ...), or a dict, tuple or list of them, nested as you like;
+            batches have the same structure.  Tensors already on the GPU stay there.  Or a function that makes
+            a batch from item numbers, int64 of shape (size,), each in [0, length).
+        size: items per optimizer step, over all processes together.  The rest of an epoch that does not
+            fill a batch is left out.
+        seed: chooses the shuffle.
+        length: how many different items a function can make; for tensors it is their first axis.
+
+    Iterating gives one epoch; `stream()` goes on for ever.
+
+    Raises:
+        ValueError: if tensors differ in length, or there are fewer items than one batch needs.
+    """
+
+    def __init__(self, source: Any, size: int, seed: int = 0, length: int | None = None):
+        if callable(source):
+            if length is None:
+                raise ValueError("a function as source needs length=, the number of different items it can make")
+            self.pick: Callable[[Tensor], Any] = source
+        else:
+            columns = _map(torch.as_tensor, source)
+            length = _common_length(columns)
+            self.pick = lambda numbers: _map(lambda column: column[numbers.to(column.device)], columns)
+        if not 1 <= size <= length:
+            raise ValueError(f"batch size {size} does not fit {length} items; choose 1 to {length}")
+        self.size, self.seed, self.length = size, seed, length
+
+    def __len__(self) -> int:
+        """Full batches in one epoch."""
+        return self.length // self.size
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(self.stream(), len(self))
+
+    def stream(self, rank: int = 0, world: int = 1) -> "Stream":
+        """All epochs, one after the other; process `rank` of `world` gets its own equal share of each batch."""
+        return Stream(self, rank, world)
+
+    def order(self, epoch: int) -> Tensor:
+        """Item numbers in the order in which `epoch` visits them, int64 of shape (length,)."""
+        return torch.from_numpy(np.random.default_rng((self.seed, epoch)).permutation(self.length))
+
+
+class Stream:
+    """An endless walk through `batches`; `step` batches of `epoch` have been handed out."""
+
+    def __init__(self, batches: Batches, rank: int = 0, world: int = 1):
+        if batches.size % world:
+            raise ValueError(f"batch size {batches.size} cannot be shared equally by {world} processes")
+        self.batches, self.share = batches, batches.size // world
+        self.offset = rank * self.share
+        self._start(epoch=0, step=0)
+
+    def __iter__(self) -> "Stream":
+        return self
+
+    def __next__(self) -> Any:
+        if self.step == len(self.batches):
+            self._start(self.epoch + 1, step=0)
+        first = self.step * self.batches.size + self.offset
+        self.step += 1
+        return self.batches.pick(self.order[first : first + self.share])
+
+    def _start(self, epoch: int, step: int) -> None:
+        self.epoch, self.step, self.order = epoch, step, self.batches.order(epoch)
+
+    def state_dict(self) -> dict[str, int]:
+        """The position, and what must be equal for it to mean the same."""
+        batches = self.batches
+        return dict(epoch=self.epoch, step=self.step, size=batches.size, seed=batches.seed, length=batches.length)
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go to a saved position.  Raises ValueError if it was saved for other data, batch size or seed."""
+        for name, now in self.state_dict().items():
+            if name not in ("epoch", "step") and state[name] != now:
+                raise ValueError(f"the saved position is for {name} {state[name]}, but {name} is now {now}")
+        self._start(state["epoch"], state["step"])
+
+
+def _map(function: Callable, tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {name: _map(function, branch) for name, branch in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(_map(function, branch) for branch in tree)
+    return function(tree)
+
+
+def _common_length(columns: Any) -> int:
+    lengths: list[int] = []
+    _map(lambda column: lengths.append(len(column)), columns)
+    if len(set(lengths)) != 1:
+        raise ValueError(f"all tensors need the same first axis, their lengths are {lengths}")
+    return lengths[0]

@@ -1,0 +1,250 @@
+"""Checkpoints: stop a training run at any moment, even with kill -9, and carry on as if nothing had happened.
+
+    save_checkpoint     a folder step-00000200 with tensors, state and a manifest of SHA-256 hashes
+    newest_checkpoint   the last folder that is whole; damaged ones are named and passed over
+    load_checkpoint     its tensors and state
+    save_weights        one small fp16 file with a card, to be shipped;  load_weights brings it back
+    load_strict         put weights into a model, or say exactly which do not fit
+
+Accelerate's save_state writes its files one by one into their final place, and the position in the data is
+not among them.  A run that dies while writing leaves half a checkpoint that looks like a whole one.  Here
+everything goes to the folder `.writing`, is forced to the disk, hashed, and renamed: a rename happens or
+does not.  Tensors are stored as safetensors and the rest as JSON, so loading never runs code (no pickle).
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+Tensors = Mapping[str, Tensor]
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, is damaged, or belongs to another model."""
+
+
+# ---- folders -------------------------------------------------------------------------------------------------
+
+
+def open_folder(folder: str | Path) -> Path:
+    """Make sure that checkpoints can be written to `folder`, and clear what a killed run left half-done."""
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in (".writing", ".old"):
+            shutil.rmtree(folder / leftover, ignore_errors=True)
+        (folder / ".writing").mkdir()
+        (folder / ".writing").rmdir()
+    except OSError as error:
+        raise CheckpointError(f"no checkpoint can be written to {folder} ({error}); choose another folder") from error
+    return folder
+
+
+def list_checkpoints(folder: str | Path) -> list[Path]:
+    """All checkpoint folders, oldest step first, whole or not."""
+    return sorted(path for path in Path(folder).glob("step-*") if re.fullmatch(r"step-\d{8}", path.name))
+
+
+def save_checkpoint(
+    folder: str | Path, step: int, tensors: Mapping[str, Tensors], state: dict[str, Any], keep: int = 2
+) -> Path:
+    """Write `folder`/step-XXXXXXXX in one indivisible act, then remove all but the newest `keep`.
+
+    Args:
+        tensors: file stem -> name -> tensor, e.g. {"model": model.state_dict(), ...}.
+        state: everything that is not a tensor; must survive JSON.
+        keep: how many checkpoints to leave, this one included.
+
+    Raises:
+        CheckpointError: if the disk is full or the folder cannot be written; earlier checkpoints stay whole.
+    """
+    folder = open_folder(folder)
+    writing, final = folder / ".writing", folder / f"step-{step:08d}"
+    try:
+        writing.mkdir()
+        for stem, named in tensors.items():
+            _write_tensors(writing / f"{stem}.safetensors", named)
+        _write_json(writing / "state.json", state)
+        files = {path.name: {"bytes": path.stat().st_size, "sha256": _hash(path)} for path in sorted(writing.iterdir())}
+        _write_json(writing / "manifest.json", {"files": files})
+        _sync(writing)
+        if final.exists():  # a damaged one, from before the run was resumed
+            _remove(final)
+        os.replace(writing, final)
+        _sync(folder)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(writing, ignore_errors=True)
+        free = shutil.disk_usage(folder).free / 1e6
+        raise CheckpointError(
+            f"could not write {final} ({error}); {free:,.0f} MB are free. Earlier checkpoints are untouched: "
+            "make room or choose another folder, then resume"
+        ) from error
+    older = [path for path in list_checkpoints(folder) if path != final]
+    for path in sorted(older, key=lambda path: path.name > final.name, reverse=True)[: max(len(older) + 1 - keep, 0)]:
+        _remove(path)
+    return final
+
+
+def newest_checkpoint(folder: str | Path) -> Path:
+    """The newest checkpoint whose every byte is as it was written; damaged newer ones cause a warning.
+
+    Raises:
+        CheckpointError: if there is none, with the reason for each that was refused.
+    """
+    reasons = []
+    for path in reversed(list_checkpoints(folder)):
+        damage = find_damage(path)
+        if damage is None:
+            if reasons:
+                warnings.warn("; ".join(reasons) + f". Carrying on from {path.name}.", stacklevel=2)
+            return path
+        reasons.append(f"checkpoint refused: {path}/{damage}")
+    raise CheckpointError("; ".join(reasons) or f"{folder} holds no checkpoint (a folder named step-00000200, say)")
+
+
+def find_damage(path: Path) -> str | None:
+    """Which file of checkpoint `path` is missing, truncated or changed, and how; None if it is whole."""
+    try:
+        files = json.loads((path / "manifest.json").read_text())["files"]
+        for name, written in files.items():
+            if not (path / name).is_file():
+                return f"{name} is missing"
+            if (size := (path / name).stat().st_size) != written["bytes"]:
+                return f"{name} has {size:,} bytes, {written['bytes']:,} were written"
+            if _hash(path / name) != written["sha256"]:
+                return f"{name} was changed after it was written (its SHA-256 differs)"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"manifest.json cannot be read ({type(error).__name__}: {error})"
+    return None
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Tensors (file stem -> name -> tensor, on the CPU) and state of a checkpoint from `newest_checkpoint`."""
+    tensors = {file.stem: _read_tensors(file) for file in path.glob("*.safetensors")}
+    return tensors, json.loads((path / "state.json").read_text())
+
+
+# ---- weights -------------------------------------------------------------------------------------------------
+
+
+def load_strict(model: nn.Module, weights: Tensors, source: str | Path) -> None:
+    """Copy `weights` into `model`; every name and shape must fit.
+
+    Raises:
+        CheckpointError: lists missing and unexpected names and shapes that differ; the model is unchanged.
+    """
+    own = model.state_dict()
+    problems = [f"missing: {name}" for name in own if name not in weights]
+    problems += [f"unexpected: {name}" for name in weights if name not in own]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, the model needs {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and own[name].shape != weights[name].shape
+    ]
+    if problems:
+        shown = "\n  ".join(problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20))
+        raise CheckpointError(f"{source} was written by another model than {type(model).__name__}:\n  {shown}")
+    model.load_state_dict(weights)
+
+
+def save_weights(model: nn.Module, path: str | Path, card: dict[str, Any]) -> Path:
+    """Write the weights as fp16 to `path` (.safetensors) and `card` beside it (.json) with their SHA-256.
+
+    Args:
+        card: recipe, seed, seconds, hardware, metrics: whatever lets a reader repeat the training.
+
+    Raises:
+        CheckpointError: if a weight is not finite in fp16, whose largest number is 65,504.
+    """
+    path = Path(path)
+    half = {name: _half(name, tensor) for name, tensor in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writing = path.with_name(f".writing-{path.name}")
+    _write_tensors(writing, half)
+    os.replace(writing, path)
+    _write_json(path.with_suffix(".json"), {**card, "sha256": _hash(path)})
+    return path
+
+
+def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
+    """Load what `save_weights` wrote into `model`, strictly, and return the card.
+
+    Raises:
+        CheckpointError: if a file is missing or changed, or the weights are another model's.
+    """
+    path = Path(path)
+    for file in (path, path.with_suffix(".json")):
+        if not file.is_file():
+            raise CheckpointError(f"{file} does not exist")
+    card = json.loads(path.with_suffix(".json").read_text())
+    if _hash(path) != card["sha256"]:
+        raise CheckpointError(f"{path} is not the file its card describes (its SHA-256 differs); fetch it again")
+    load_strict(model, _read_tensors(path), path)
+    return card
+
+
+def _half(name: str, tensor: Tensor) -> Tensor:
+    half = tensor.half() if tensor.is_floating_point() else tensor
+    if not half.isfinite().all():
+        raise CheckpointError(f"{name} reaches {tensor.abs().max().item():g}, which fp16 cannot hold (at most 65,504)")
+    return half
+
+
+# ---- files ----------------------------------------------------------------------------------------------------
+
+
+def _write_tensors(path: Path, tensors: Tensors) -> None:
+    """A tensor with several names (tied weights) is stored once; the other names go to the header."""
+    first: dict[tuple, str] = {}
+    tied = {}
+    for name, tensor in tensors.items():
+        same = (tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype) if tensor.numel() else (name,)
+        if first.setdefault(same, name) != name:
+            tied[name] = first[same]
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items() if name not in tied}
+    save_file(kept, path, metadata={"tied": json.dumps(tied)})
+    _sync(path)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        tied = json.loads((file.metadata() or {}).get("tied", "{}"))
+    return tensors | {name: tensors[other] for name, other in tied.items()}
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value))
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk and not only in memory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove(path: Path) -> None:
+    """Remove a checkpoint: away under its name at once, so that none is ever seen half-deleted."""
+    old = path.with_name(".old")
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(path, old)
+    shutil.rmtree(old)

@@ -1,0 +1,123 @@
+"""History: what a training run remembers of its steps, and how it shows them while it runs."""
+
+import math
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+from tqdm.auto import tqdm
+
+NORM = "gradient norm"
+
+
+@dataclass
+class History:
+    """What happened: `losses[k]`, `gradient_norms[k]` (before clipping) and `metrics[name][k]` belong to step k+1."""
+
+    precision: str = "no"
+    losses: list[float] = field(default_factory=list)
+    gradient_norms: list[float] = field(default_factory=list)
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    stopped: str = ""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps made."""
+        return len(self.losses)
+
+    def __repr__(self) -> str:
+        if not self.losses:
+            return "History(no steps)"
+        tail = self.losses[-min(20, self.steps) :]
+        return (
+            f"History({self.steps} steps in {self.seconds:.1f} s, loss {self.losses[0]:.4g} → "
+            f"{sum(tail) / len(tail):.4g} (mean of the last {len(tail)}), stopped by {self.stopped})"
+        )
+
+
+class Log:
+    """Feeds the history, the progress bar and the watchers.
+
+    On a GPU the numbers of ten steps are fetched together, because to look at one is to wait for it.
+    """
+
+    def __init__(self, history: History, watch: Any, accelerator: Accelerator, steps: int, seconds: float):
+        self.history, self.accelerator, self.steps, self.limit = history, accelerator, steps, seconds
+        watchers = watch if isinstance(watch, (list, tuple)) else [watch]
+        self.watchers = [getattr(watcher, "add", watcher) for watcher in watchers if watcher is not None]
+        self.every = 1 if accelerator.device.type == "cpu" else 10
+        self.unread: list[tuple[int, str, Tensor | float]] = []
+        self.unseen: list[tuple[int, dict[str, float]]] = []
+        self.start = time.perf_counter() - history.seconds
+        self.limit += history.seconds
+
+    def __enter__(self) -> "Log":
+        in_view = sys.stderr.isatty() or "ipykernel" in sys.modules
+        quiet = "CI" in os.environ or not in_view or not self.accelerator.is_main_process
+        self.bar = tqdm(total=self.steps, initial=self.history.steps, disable=quiet, unit="step")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.close()
+
+    def add(self, step: int, **values: Tensor | float) -> None:
+        """Note numbers of one batch of `step`, without looking at them."""
+        self.unread += [(step, name, value) for name, value in values.items()]
+
+    def read(self) -> None:
+        """Look at the noted numbers, averaged over batches and processes; raise if they are not finite."""
+        device, elapsed = self.accelerator.device, time.perf_counter() - self.start
+        values = [value for _, _, value in self.unread] + [elapsed]
+        with torch.no_grad():
+            table = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device) for value in values])
+        if self.accelerator.num_processes > 1:
+            table = self.accelerator.reduce(table, "mean")
+        *numbers, self.history.seconds = table.tolist()
+        points: dict[int, dict[str, list[float]]] = {}
+        for (step, name, _), number in zip(self.unread, numbers, strict=True):
+            points.setdefault(step, {}).setdefault(name, []).append(number)
+        self.unread.clear()
+        for step, lists in points.items():
+            self._keep(step, {name: sum(numbers) / len(numbers) for name, numbers in lists.items()})
+
+    def read_if_due(self, step: int) -> None:
+        if step % self.every == 0:
+            self.read()
+
+    def _keep(self, step: int, point: dict[str, float]) -> None:
+        norm, history = point.pop(NORM), self.history
+        overflow_is_normal = history.precision == "fp16"  # the loss scale is lowered and the step left out
+        if not math.isfinite(point["loss"]) or not (math.isfinite(norm) or overflow_is_normal):
+            before = f"{history.losses[-1]:.4g}" if history.losses else "none"
+            raise FloatingPointError(
+                f"step {step}: loss {point['loss']:.4g}, gradient norm {norm:.4g}, loss one step before {before}, "
+                f"precision {history.precision}. Try a smaller learning rate or a longer warm-up; look in the loss "
+                "for log(0), 0/0 or the square root of 0, and in the batch for numbers that are not finite"
+            )
+        history.gradient_norms.append(norm)
+        history.losses.append(point["loss"])
+        for name, number in point.items():
+            if name != "loss":
+                history.metrics.setdefault(name, []).append(number)
+        self.unseen.append((step, point))
+
+    def finish(self, step: int) -> bool:
+        """Show what was read to the watchers; True if this was the last step."""
+        for seen, point in self.unseen:
+            for watcher in self.watchers if self.accelerator.is_main_process else ():
+                watcher(seen, **point)
+        if self.unseen:
+            self.bar.set_postfix_str(f"loss {self.unseen[-1][1]['loss']:.4g}", refresh=False)
+        self.unseen.clear()
+        self.bar.update()
+        if step == self.steps:
+            self.history.stopped = "steps"
+        elif self.history.seconds >= self.limit:
+            self.history.stopped = "seconds"
+        return bool(self.history.stopped)

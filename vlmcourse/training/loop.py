@@ -1,0 +1,190 @@
+"""The training loop: the one loop that trains every model of the course (first used in notebook 02).
+
+    train           runs it and returns a History
+    adamw           the optimizer it uses unless told otherwise
+    warmup_cosine   the schedule it uses unless told otherwise
+
+Read `train` first: batch, loss, backward, clip, step.  Accelerate moves tensors to the device, lowers the
+precision, accumulates gradients and averages them over processes; the same loop runs on a laptop and, with
+`accelerate launch`, on many GPUs.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.utils import GradientAccumulationPlugin, send_to_device
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from vlmcourse.training.history import NORM, History, Log
+from vlmcourse.training.precision import choose_precision
+from vlmcourse.training.resume import Run
+
+
+def train(
+    model: nn.Module,
+    batches: Iterable,
+    loss_fn: Callable[[nn.Module, Any], Tensor | tuple[Tensor, dict]],
+    *,
+    steps: int,
+    lr: float = 1e-3,
+    optimizer: torch.optim.Optimizer | None = None,
+    schedule: Callable[[int], float] | None = None,
+    clip: float = 1.0,
+    accumulate: int = 1,
+    precision: str | None = None,
+    seconds: float = math.inf,
+    watch: Any = (),
+    checkpoint: str | Path | None = None,
+    save_every: int = 200,
+    keep: int = 2,
+    resume: bool = False,
+) -> History:
+    """Train `model` in place.
+
+    Args:
+        batches: a `Batches`; or any iterable of batches, begun again when it ends (a list of one batch
+            is the classic test whether a model can learn at all).
+        loss_fn: takes (model, batch) and returns the mean loss of the batch, or (loss, {name: number}).
+        steps: optimizer steps, counted from the very first one, also when resuming.
+        lr: peak learning rate of the default optimizer `adamw`; an `optimizer` of yours brings its own.
+        schedule: step (from 0) -> factor on the learning rate; default `warmup_cosine(steps)`.
+        clip: largest norm of the gradient; math.inf only measures it.
+        accumulate: batches whose gradients are averaged for one step.
+        precision: "no", "bf16" or "fp16"; default `choose_precision`.
+        seconds: stop after this time, even if steps are left.
+        watch: a function, an object with a method `add`, or a list of them; called after every step (on a
+            GPU in groups of ten) with (step, loss=..., **metrics).
+        checkpoint: folder for checkpoints, every `save_every` steps and at the end; the newest `keep` stay.
+        resume: carry on from the newest whole checkpoint there; an empty folder starts a new run.
+
+    Raises:
+        FloatingPointError: if the loss or its gradient is not finite; the weights are those before that step
+            (on a GPU, at most ten steps later).
+        CheckpointError: if checkpoints cannot be written, or none fits (see training/checkpoints.py).
+    """
+    accelerator = _start_accelerator(precision, accumulate)
+    model.to(accelerator.device)
+    optimizer = optimizer or adamw(model, lr)
+    rates = LambdaLR(optimizer, schedule or warmup_cosine(steps))
+    stream = _endless(batches, accelerator)
+    history = History(precision=accelerator.mixed_precision)
+    run = Run(model, optimizer, rates, stream, history, accelerator)
+    if checkpoint:
+        run.open(checkpoint, resume)
+
+    with _prepared(run) as (net, stepper), Log(history, watch, accelerator, steps, seconds) as log:
+        for step in range(history.steps + 1, steps + 1):
+            for _ in range(accumulate):
+                batch = send_to_device(next(stream), accelerator.device)
+                with accelerator.accumulate(net):
+                    with accelerator.autocast():
+                        loss, metrics = _loss_and_metrics(loss_fn(net, batch))
+                    accelerator.backward(loss)
+                    log.add(step, loss=loss, **metrics)
+                    if accelerator.sync_gradients:
+                        log.add(step, **{NORM: accelerator.clip_grad_norm_(net.parameters(), clip)})
+                        log.read_if_due(step)
+                    stepper.step()
+                    stepper.zero_grad()
+            if not stepper.step_was_skipped:  # fp16 skips the step if its gradient overflowed
+                rates.step()
+            finished = log.finish(step)
+            if checkpoint and (finished or step % save_every == 0):
+                log.read()
+                run.save(checkpoint, keep)
+            if finished:
+                break
+    return history
+
+
+def adamw(model: nn.Module, lr: float, weight_decay: float = 0.05) -> torch.optim.AdamW:
+    """AdamW over the parameters that require gradients; weight decay on matrices only, not on biases and norms.
+
+    Source: Loshchilov & Hutter 2019, arXiv:1711.05101.
+    """
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not learned:
+        raise ValueError(f"no parameter of {type(model).__name__} requires a gradient; is everything frozen?")
+    groups = [
+        {"params": [parameter for parameter in learned if parameter.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in learned if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=True)
+
+
+def warmup_cosine(steps: int, warmup: int | None = None) -> Callable[[int], float]:
+    """Schedule: rises to 1 over `warmup` steps (default a tenth, at most 100), then falls to 0 as half a cosine."""
+    warmup = min(100, steps // 10) if warmup is None else warmup
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        done = min((step - warmup) / max(steps - warmup, 1), 1.0)
+        return 0.5 * (1 + math.cos(math.pi * done))
+
+    return factor
+
+
+# ---- what the loop leans on ----------------------------------------------------------------------------------
+
+
+def _loss_and_metrics(answer: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
+    loss, metrics = answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, {})
+    if not isinstance(loss, Tensor) or loss.numel() != 1:
+        got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise TypeError(f"loss_fn must return one number as a tensor, or (loss, dict of numbers); it returned {got}")
+    if not loss.requires_grad:
+        raise ValueError("the loss depends on no trainable parameter: is the model frozen, or was .detach() called?")
+    for name, value in metrics.items():
+        if name in ("loss", "step", NORM) or (isinstance(value, Tensor) and value.numel() != 1):
+            raise ValueError(f"metric {name!r} must be one number, and not be called loss, step or {NORM}")
+    return loss.reshape(()), {name: torch.as_tensor(value).detach().reshape(()) for name, value in metrics.items()}
+
+
+def _start_accelerator(precision: str | None, accumulate: int) -> Accelerator:
+    precision = precision or choose_precision(PartialState().device).name
+    AcceleratorState._reset_state()  # else the first training in a process would fix the precision of all others
+    # as a plugin, since `accelerate launch` overrides the plain argument
+    return Accelerator(
+        mixed_precision=precision,
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False),
+    )
+
+
+@contextmanager
+def _prepared(run: Run) -> Iterator[tuple[nn.Module, Any]]:
+    """Model and optimizer wrapped for the loop; afterwards both are as they came, but trained."""
+    accelerator, model, optimizer, training = run.accelerator, run.model, run.optimizer, run.model.training
+    # Alone, the model needs no wrapper: preparing it would put a patched `forward` into it, which copies badly
+    net = accelerator.prepare_model(model) if accelerator.num_processes > 1 else model
+    model.train()
+    try:
+        yield net, accelerator.prepare_optimizer(optimizer)
+    finally:
+        if hasattr(model, "_original_forward"):
+            del model._original_forward, model.forward
+        model.train(training)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+
+
+def _endless(batches: Iterable, accelerator: Accelerator) -> Iterator:
+    if hasattr(batches, "stream"):
+        return batches.stream(accelerator.process_index, accelerator.num_processes)
+    return _again_and_again(batches)
+
+
+def _again_and_again(batches: Iterable) -> Iterator:
+    while True:
+        batch = None
+        for batch in batches:
+            yield batch
+        if batch is None:
+            raise ValueError("batches is empty, or an iterator that has ended; pass a Batches or a list")

@@ -1,0 +1,136 @@
+"""Resume: everything a training run must remember so that a resumed run cannot be told from an unbroken one.
+
+A run is more than its weights.  The optimizer keeps running averages, the schedule a position, the data stream
+another, and dropout draws from random generators.  Forget one and the loss curve shows a kink.  `Run` gathers
+them for `checkpoints.save_checkpoint` and puts them back.
+"""
+
+import random
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+
+from vlmcourse.training.checkpoints import (
+    CheckpointError,
+    list_checkpoints,
+    load_checkpoint,
+    load_strict,
+    newest_checkpoint,
+    open_folder,
+    save_checkpoint,
+)
+from vlmcourse.training.history import History
+
+
+@dataclass
+class Run:
+    """The parts of a running training that change from step to step."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    stream: Iterator
+    history: History
+    accelerator: Accelerator
+
+    def save(self, folder: str | Path, keep: int) -> None:
+        """Write a checkpoint.  Every process must call it; the first one writes."""
+        randoms = gather_object([random_state(self.accelerator.device)])
+        if self.accelerator.is_main_process:
+            averages, groups = pack_optimizer(self.optimizer)
+            scaler = self.accelerator.scaler
+            state = {
+                "optimizer": groups,
+                "schedule": {name: value for name, value in self.schedule.state_dict().items() if name != "lr_lambdas"},
+                "scaler": scaler and scaler.state_dict(),
+                "stream": self.stream.state_dict(),
+                "history": asdict(self.history),
+                "random": randoms,
+            }
+            tensors = {"model": self.model.state_dict(), "optimizer": averages}
+            save_checkpoint(folder, self.history.steps, tensors, state, keep)
+        self.accelerator.wait_for_everyone()
+
+    def open(self, folder: str | Path, resume: bool) -> None:
+        """Get `folder` ready; with `resume`, go back to its newest whole checkpoint if it has one.
+
+        Raises:
+            CheckpointError: without `resume`, if the folder holds another run; with it, if every checkpoint
+                is damaged or was written by another model.
+        """
+        if self.accelerator.is_main_process:
+            open_folder(folder)
+        found = list_checkpoints(folder)
+        if found and not resume:
+            raise CheckpointError(
+                f"{folder} already holds a run up to {found[-1].name}; pass resume=True to carry on, "
+                "or choose another folder"
+            )
+        if found:
+            self.load(newest_checkpoint(folder))
+
+    def load(self, path: Path) -> None:
+        """Put everything back as it was in checkpoint `path`."""
+        tensors, state = load_checkpoint(path)
+        load_strict(self.model, tensors["model"], path)
+        try:
+            self.optimizer.load_state_dict(unpack_optimizer(tensors["optimizer"], state["optimizer"]))
+            self.stream.load_state_dict(state["stream"])
+        except ValueError as error:
+            raise CheckpointError(f"{path} does not fit this run: {error}") from error
+        self.schedule.load_state_dict(state["schedule"])
+        if self.accelerator.scaler and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        for name, value in state["history"].items():
+            setattr(self.history, name, value)
+        rank = self.accelerator.process_index
+        if rank < len(state["random"]):
+            set_random_state(state["random"][rank], self.accelerator.device)
+        else:
+            warnings.warn(f"{path} knows {len(state['random'])} processes; process {rank} draws anew", stacklevel=2)
+
+
+def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Split an optimizer's state into tensors, named "parameter index/quantity", and the rest, fit for JSON."""
+    state = optimizer.state_dict()
+    tensors, rest = {}, {}
+    for index, quantities in state["state"].items():
+        for name, value in quantities.items():
+            (tensors if isinstance(value, Tensor) else rest)[f"{index}/{name}"] = value
+    return tensors, {"rest": rest, "groups": state["param_groups"]}
+
+
+def unpack_optimizer(tensors: dict[str, Tensor], packed: dict[str, Any]) -> dict[str, Any]:
+    """Undo `pack_optimizer`: what `optimizer.load_state_dict` takes."""
+    state: dict[int, dict[str, Any]] = {}
+    for key, value in {**tensors, **packed["rest"]}.items():
+        index, name = key.split("/", 1)
+        state.setdefault(int(index), {})[name] = value
+    return {"state": state, "param_groups": packed["groups"]}
+
+
+def random_state(device: torch.device) -> dict[str, Any]:
+    """State of the generators of Python, NumPy and torch (CPU and `device`), fit for JSON."""
+    kind, words, *rest = np.random.get_state()
+    state = {"python": random.getstate(), "numpy": [kind, words.tolist(), *rest], "cpu": torch.get_rng_state().tolist()}
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state().tolist()
+    return state
+
+
+def set_random_state(state: dict[str, Any], device: torch.device) -> None:
+    """Put back what `random_state` returned; a device of another type than then keeps its own state."""
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+    np.random.set_state(tuple(state["numpy"]))
+    torch.set_rng_state(torch.tensor(state["cpu"], dtype=torch.uint8))
+    if device.type in state and device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(torch.tensor(state[device.type], dtype=torch.uint8))
