@@ -1,0 +1,21 @@
+"""Pixels: from the bytes of a picture to the numbers a network reads, and back (notebook 00)."""
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from vlmcourse.slots import slot
+
+
+@slot
+def normalise(images: UInt8[Tensor, "batch height width channel"]) -> Float[Tensor, "batch channel height width"]:
+    """Bytes 0…255 with the channel last become float32 numbers −1…1 with the channel first.
+
+    Zero then means mid-grey, and the channel axis stands where torch's image layers expect it.
+    """
+    return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def to_bytes(images: Float[Tensor, "batch channel height width"]) -> UInt8[Tensor, "batch height width channel"]:
+    """Undo normalise, for showing; values outside −1…1 are cut off."""
+    return ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
