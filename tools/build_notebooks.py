@@ -1,0 +1,312 @@
+"""Build the notebooks a learner opens from the one text file a person edits.
+
+    notebooks/src/02_vit.py  ->  notebooks/02_vit.ipynb      English edition
+                             ->  notebooks/ja/02_vit.ipynb   Japanese edition, once it is translated
+
+    python tools/build_notebooks.py                     build every chapter
+    python tools/build_notebooks.py 02_vit              build one
+    python tools/build_notebooks.py --check             write nothing; list what is stale and fail
+    python tools/build_notebooks.py --adopt NOTEBOOK    bring edits made in JupyterLab back into the source
+
+A source is jupytext's py:percent.  Every cell names itself, and text stands once per language:
+
+    # %% [markdown] id="intro" lang="en"
+    # %% [markdown] id="intro" lang="ja" of="<hash of the English text>"
+    # %% id="setup"
+
+Code stands once and both editions share it, so they cannot drift apart.  When the English text changes, the hash
+no longer fits and the build stops until somebody has looked at the translation.  The same source gives the same
+bytes on every machine; a built notebook holds no outputs and no widget state.
+"""
+
+import argparse
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
+CHAPTER = re.compile(r"\d\d_[a-z0-9_]+")
+CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+CELL_OPTIONS = {"id", "lang", "of", "tags", "lines_to_next_cell"}  # the last one is jupytext's own
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+
+
+class BuildError(Exception):
+    """What is wrong with a source or a notebook, one line per problem."""
+
+    def __init__(self, where: Path, problems: list[str]):
+        super().__init__("\n".join(f"{where.name}: {problem}" for problem in problems))
+
+
+def text_hash(text: str) -> str:
+    """Eight hex digits that a translation quotes to say which English text it translates."""
+    return hashlib.sha256(text.strip().encode()).hexdigest()[:8]
+
+
+# ---- reading a source -----------------------------------------------------------------------------------------------
+
+
+def read_source(path: Path, stale_is_fine: bool = False) -> nbformat.NotebookNode:
+    """Parse a py:percent source and check the rules of its cells.
+
+    Raises:
+        BuildError: with one line per problem, each naming its cell.
+    """
+    source = jupytext.read(path, fmt="py:percent")
+    problems = [problem for k, cell in enumerate(source.cells) for problem in cell_problems(k, cell)]
+    problems = problems or pairing_problems(source.cells)
+    if not problems and not stale_is_fine:
+        problems = translation_problems(source.cells)
+    if problems:
+        raise BuildError(path, problems)
+    return source
+
+
+def cell_problems(position: int, cell: nbformat.NotebookNode) -> list[str]:
+    """What is wrong with one cell by itself."""
+    options, name = cell.metadata, f"cell {cell.metadata.get('id', position + 1)!r}"
+    if "id" not in options:
+        first_line = cell.source.strip().split("\n")[0][:50]
+        return [f'cell number {position + 1} ({first_line!r}) has no id; write  # %% id="name"']
+    problems = []
+    if not CELL_ID.fullmatch(str(options["id"])):
+        problems.append(f"{name}: an id has 1 to 64 letters, digits, '-' or '_'")
+    if unknown := sorted(set(options) - CELL_OPTIONS):
+        problems.append(f"{name}: unknown option {', '.join(unknown)}; known are id, lang, of, tags")
+    if cell.cell_type == "markdown" and options.get("lang") not in ("en", "ja"):
+        problems.append(f'{name}: text needs lang="en" or lang="ja", not {options.get("lang")!r}')
+    if cell.cell_type == "code" and {"lang", "of"} & set(options):
+        problems.append(f"{name}: code stands once for both languages; drop lang and of")
+    return problems
+
+
+def pairing_problems(cells: list[nbformat.NotebookNode]) -> list[str]:
+    """Ids that occur twice, and translations that do not follow their English text."""
+    problems, seen, before = [], set(), None
+    for cell in cells:
+        name = cell.metadata.id
+        if language(cell) == "ja":
+            if before is None or before.metadata.id != name or language(before) != "en":
+                problems.append(f"cell {name!r}: Japanese text must directly follow the English cell of the same id")
+        elif name in seen:
+            problems.append(f"cell {name!r}: this id is used twice")
+        seen.add(name)
+        before = cell
+    return problems
+
+
+def translation_problems(cells: list[nbformat.NotebookNode]) -> list[str]:
+    """Stale or missing translations; a chapter without a single Japanese cell has none."""
+    english = {cell.metadata.id: text_hash(cell.source) for cell in cells if language(cell) == "en"}
+    japanese = {cell.metadata.id: cell.metadata.get("of") for cell in cells if language(cell) == "ja"}
+    if not japanese:
+        return []
+    missing = [f"cell {name!r}: the Japanese text is missing" for name in english if name not in japanese]
+    return missing + [
+        f'cell {name!r}: the English text has changed; revise the Japanese text, then write of="{english[name]}" '
+        f'(now of="{of}")'
+        for name, of in japanese.items()
+        if of != english[name]
+    ]
+
+
+def language(cell: nbformat.NotebookNode) -> str | None:
+    """'en' or 'ja' for text, None for code."""
+    return cell.metadata.get("lang")
+
+
+# ---- building -------------------------------------------------------------------------------------------------------
+
+
+def build_chapter(path: Path) -> dict[str, str]:
+    """Every edition of one source: {'en': JSON text} and, once it is translated, 'ja'."""
+    cells = read_source(path).cells
+    editions = ["en", "ja"] if any(language(cell) == "ja" for cell in cells) else ["en"]
+    chosen = {lang: [built_cell(cell, lang) for cell in cells if language(cell) in (None, lang)] for lang in editions}
+    return {lang: as_json(cells) for lang, cells in chosen.items()}
+
+
+def built_cell(cell: nbformat.NotebookNode, lang: str) -> nbformat.NotebookNode:
+    """One cell of one edition, with its source's id and nothing else from the source's options but the tags."""
+    new_cell = new_code_cell if cell.cell_type == "code" else new_markdown_cell
+    tags = {"tags": list(cell.metadata.tags)} if cell.metadata.get("tags") else {}
+    return new_cell(localise(cell.source, lang), id=cell.metadata.id, metadata=tags)
+
+
+def localise(source: str, lang: str) -> str:
+    """The few words that differ between editions: the language of begin(), and paths, as ja/ lies one folder deeper."""
+    if lang == "en":
+        return source
+    return re.sub(r'(\bbegin\([^)\n]*\blang=)"en"', r'\1"ja"', source).replace("](../assets/", "](../../assets/")
+
+
+def delocalise(source: str, lang: str) -> str:
+    """The inverse of `localise`."""
+    if lang == "en":
+        return source
+    return re.sub(r'(\bbegin\([^)\n]*\blang=)"ja"', r'\1"en"', source).replace("](../../assets/", "](../assets/")
+
+
+def as_json(cells: list[nbformat.NotebookNode]) -> str:
+    """A notebook in the same form in which Jupyter saves it, so that opening and saving changes nothing."""
+    notebook = new_notebook(cells=cells, metadata=METADATA)
+    notebook.nbformat_minor = 5
+    nbformat.validate(notebook)
+    return nbformat.writes(notebook, version=4).rstrip("\n") + "\n"
+
+
+def edition_path(root: Path, name: str, lang: str) -> Path:
+    """Where an edition of a chapter lies."""
+    return (root if lang == "en" else root / lang) / f"{name}.ipynb"
+
+
+def build(root: Path, names: list[str] | None = None, check: bool = False) -> list[str]:
+    """Write every edition that differs from what its source says, or with check=True only list them.
+
+    Returns:
+        one line per notebook that was stale, relative to root.  A built notebook without a source counts as stale
+        and is never deleted here: it may be somebody's work.
+    """
+    sources = sorted((root / "src").glob("*.py"))
+    if unknown := sorted(set(names or []) - {path.stem for path in sources}):
+        raise BuildError(root / "src", [f"there is no source {name}.py" for name in unknown])
+    stale, expected = [], set()
+    for path in sources:
+        if not CHAPTER.fullmatch(path.stem):
+            raise BuildError(path, ["a source is named NN_name.py, in lower case"])
+        if names and path.stem not in names:
+            continue
+        for lang, text in build_chapter(path).items():
+            target = edition_path(root, path.stem, lang)
+            expected.add(target)
+            if target.exists() and target.read_bytes() == text.encode():
+                continue
+            stale.append(str(target.relative_to(root)))
+            if not check:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_bytes(text.encode())
+    if not names:
+        built = [path for path in (*root.glob("*.ipynb"), *root.glob("ja/*.ipynb")) if CHAPTER.fullmatch(path.stem)]
+        stale += [f"{path.relative_to(root)} (has no source; delete it)" for path in sorted(set(built) - expected)]
+    return stale
+
+
+# ---- adopting edits made in JupyterLab ------------------------------------------------------------------------------
+
+
+def adopt(notebook_path: Path) -> list[str]:
+    """Bring the cells of an edited notebook back into its source; the other language's cells stay as they are.
+
+    The notebook decides which cells there are and in which order.  A changed Japanese text is taken as a translation
+    of the English text as it stands now, so its hash is renewed.
+
+    Returns:
+        one line per change, such as "changed: intro".  Without a change the source is not touched.
+    """
+    lang = "ja" if notebook_path.parent.name == "ja" else "en"
+    root = notebook_path.parent.parent if lang == "ja" else notebook_path.parent
+    source_path = root / "src" / f"{notebook_path.stem}.py"
+    if not source_path.exists():
+        raise BuildError(notebook_path, [f"there is no source {source_path}"])
+    source = read_source(source_path, stale_is_fine=True)
+    edited = nbformat.read(notebook_path, as_version=4)
+    before = {cell.metadata.id: cell for cell in source.cells if language(cell) in (None, lang)}
+    others = {cell.metadata.id: cell for cell in source.cells if language(cell) not in (None, lang)}
+    report, cells = [], []
+    for cell in edited.cells:
+        text, old = delocalise(cell.source.strip("\n"), lang), before.get(cell.id)
+        if old is None or old.cell_type != cell.cell_type:
+            if not text.strip():
+                continue
+            old = source_cell(notebook_path, cell, text, lang, taken=set(before))
+            before[old.metadata.id] = old
+            report.append(f"added: {old.metadata.id}")
+        elif (old.source.strip("\n"), old.metadata.get("tags", [])) != (text, cell.metadata.get("tags", [])):
+            report.append(f"changed: {old.metadata.id}")
+        cells += updated_pair(old, others.get(old.metadata.id), text, cell.metadata.get("tags", []))
+    kept = [cell.metadata.id for cell in cells]
+    report += [f"removed: {name}" for name in before if name not in kept]
+    if not report and kept != [cell.metadata.id for cell in source.cells]:
+        report.append("changed: the order of the cells")
+    if report:
+        source.cells = cells
+        write_source(source_path, source)
+    return report
+
+
+def updated_pair(cell, other, text: str, tags: list[str]) -> list[nbformat.NotebookNode]:
+    """The source cells that stand for one notebook cell: itself and, next to it, the other language's."""
+    changed = cell.source.strip("\n") != text
+    cell.source = text
+    cell.metadata.pop("tags", None)
+    if tags:
+        cell.metadata["tags"] = list(tags)
+    if other is None or cell.cell_type == "code":
+        return [cell]
+    if language(cell) == "en":
+        return [cell, other]
+    if changed:
+        cell.metadata["of"] = text_hash(other.source)
+    return [other, cell]
+
+
+def source_cell(where: Path, cell, text: str, lang: str, taken: set[str]) -> nbformat.NotebookNode:
+    """A source cell for a notebook cell that the source does not know, under a readable id made from its words."""
+    if cell.cell_type not in ("code", "markdown"):
+        raise BuildError(where, [f"cell {cell.id!r} is a {cell.cell_type} cell; make it code or markdown"])
+    if cell.cell_type == "markdown" and lang == "ja":
+        raise BuildError(where, [f"cell {cell.id!r} is new; add it to the English edition first, then translate it"])
+    words = re.findall(r"[a-z0-9]+", text.lower())[:4] or [cell.cell_type]
+    stem = "-".join(words)[:50]
+    names = (stem if k == 1 else f"{stem}-{k}" for k in range(1, len(taken) + 2))
+    name = next(name for name in names if name not in taken)
+    if cell.cell_type == "code":
+        return new_code_cell(text, metadata={"id": name})
+    return new_markdown_cell(text, metadata={"id": name, "lang": "en"})
+
+
+def write_source(path: Path, source: nbformat.NotebookNode) -> None:
+    """Write a py:percent source, after making sure that reading it gives the same cells."""
+    text = jupytext.writes(source, fmt="py:percent")
+    again = jupytext.reads(text, fmt="py:percent")
+    wanted, got = ([(c.metadata.get("id"), c.source.strip("\n")) for c in nb.cells] for nb in (source, again))
+    if wanted != got:
+        lost = next((w for w, g in zip(wanted, got, strict=False) if w != g), wanted[-1])
+        raise BuildError(path, [f"cell {lost[0]!r} cannot be written as py:percent; does a line start with '# %%'?"])
+    path.write_bytes(text.encode())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; the exit code is 0 when all is well and 1 otherwise."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("chapter", nargs="*", help="name of a source, such as 02_vit; default: all")
+    parser.add_argument("--check", action="store_true", help="write nothing; list what is stale and fail")
+    parser.add_argument("--adopt", type=Path, metavar="NOTEBOOK", help="bring edits made in JupyterLab back")
+    parser.add_argument("--root", type=Path, default=NOTEBOOKS, help="the notebooks folder")
+    options = parser.parse_args(arguments)
+    try:
+        if options.adopt:
+            print("\n".join(adopt(options.adopt.resolve())) or "nothing has changed")
+            return 0
+        lines = build(options.root, options.chapter, options.check)
+    except BuildError as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    orphans = [line for line in lines if "has no source" in line]
+    for line in lines:
+        print(("stale: " if options.check or line in orphans else "built: ") + line)
+    if options.check and lines:
+        print("Run `make book` and commit what it builds.", file=sys.stderr)
+    return 1 if orphans or (options.check and lines) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
