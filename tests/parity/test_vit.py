@@ -11,8 +11,9 @@ import transformers
 from torch import nn
 
 from vlmcourse.diagnostics.attention import attention_maps
+from vlmcourse.interop.vit import block_keys, from_timm, from_transformers
 from vlmcourse.models.attention import Block
-from vlmcourse.models.vit import ViT, ViTConfig, interpolate_positions
+from vlmcourse.models.vit import ViT, interpolate_positions
 
 WIDTH, HIDDEN, DEPTH, HEADS, SIDE, PATCH = 64, 128, 2, 4, 32, 8
 SIZES = {"hidden_size": WIDTH, "intermediate_size": HIDDEN, "num_hidden_layers": DEPTH, "num_attention_heads": HEADS,
@@ -31,73 +32,6 @@ def randomised(model: nn.Module) -> nn.Module:
 def images(height=SIDE, width=SIDE, scale=3.0):
     torch.manual_seed(2)
     return scale * torch.randn(3, 3, height, width)
-
-
-def ours(epsilon: float, activation: str = "gelu") -> ViT:
-    config = ViTConfig(SIDE, PATCH, 3, WIDTH, DEPTH, HEADS, HIDDEN, activation, epsilon)
-    return ViT(config).eval()
-
-
-def conv_as_linear(weight: torch.Tensor) -> torch.Tensor:
-    """(width, channel, row, column) to (width, pixel) in patchify's pixel order."""
-    return weight.permute(0, 2, 3, 1).flatten(1)
-
-
-def hugging_face_block(theirs: dict, source: str) -> dict:
-    """Our block's state dict from a ViT or CLIP layer of transformers 5."""
-    names = {"ViT": ("attention.{}_proj", "attention.o_proj", "layernorm_before", "layernorm_after"),
-             "CLIP": ("self_attn.{}_proj", "self_attn.out_proj", "layer_norm1", "layer_norm2")}[source]  # fmt: skip
-    result = {}
-    for kind in ("weight", "bias"):
-        parts = [theirs[f"{names[0].format(letter)}.{kind}"] for letter in "qkv"]
-        result[f"attention.project_in.{kind}"] = torch.cat(parts)
-        for mine, his in zip(
-            ("attention.project_out", "norm_before_attention", "norm_before_mlp", "expand", "contract"),
-            (*names[1:], "mlp.fc1", "mlp.fc2"),
-            strict=True,
-        ):
-            result[f"{mine}.{kind}"] = theirs[f"{his}.{kind}"]
-    return result
-
-
-def under(prefix: str, state: dict) -> dict:
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-
-
-def from_transformers(theirs: transformers.ViTModel) -> ViT:
-    state, model = theirs.state_dict(), ours(epsilon=theirs.config.layer_norm_eps)
-    new = {
-        "embed_patch.weight": conv_as_linear(state["embeddings.patch_embeddings.projection.weight"]),
-        "embed_patch.bias": state["embeddings.patch_embeddings.projection.bias"],
-        "class_token": state["embeddings.cls_token"][0, 0],
-        "positions": state["embeddings.position_embeddings"][0],
-        "norm.weight": state["layernorm.weight"],
-        "norm.bias": state["layernorm.bias"],
-    }
-    for number in range(DEPTH):
-        block = hugging_face_block(under(f"layers.{number}.", state), "ViT")
-        new |= {f"blocks.{number}.{key}": value for key, value in block.items()}
-    model.load_state_dict(new, strict=True)
-    return model
-
-
-def from_timm(theirs: nn.Module) -> ViT:
-    state, model = theirs.state_dict(), ours(epsilon=1e-6)
-    new = {
-        "embed_patch.weight": conv_as_linear(state["patch_embed.proj.weight"]),
-        "embed_patch.bias": state["patch_embed.proj.bias"],
-        "class_token": state["cls_token"][0, 0],
-        "positions": state["pos_embed"][0],
-    }
-    names = {"norm1": "norm_before_attention", "attn.qkv": "attention.project_in", "attn.proj": "attention.project_out",
-             "norm2": "norm_before_mlp", "mlp.fc1": "expand", "mlp.fc2": "contract"}  # fmt: skip
-    for kind in ("weight", "bias"):
-        new[f"norm.{kind}"] = state[f"norm.{kind}"]
-        for number in range(DEPTH):
-            for his, mine in names.items():
-                new[f"blocks.{number}.{mine}.{kind}"] = state[f"blocks.{number}.{his}.{kind}"]
-    model.load_state_dict(new, strict=True)
-    return model
 
 
 def library_vit() -> transformers.ViTModel:
@@ -191,7 +125,7 @@ def test_a_block_equals_clips(activation):
     config = transformers.CLIPVisionConfig(**SIZES, hidden_act=activation, attn_implementation="eager")
     layer = randomised(transformers.CLIPVisionModel(config)).encoder.layers[0]
     block = Block(WIDTH, HEADS, HIDDEN, activation, epsilon=1e-5).eval()
-    block.load_state_dict(hugging_face_block(layer.state_dict(), "CLIP"), strict=True)
+    block.load_state_dict(block_keys(layer.state_dict(), "clip"), strict=True)
     torch.manual_seed(3)
     x = (3 * torch.randn(3, 17, WIDTH)).requires_grad_()
     y = x.detach().clone().requires_grad_()
@@ -199,3 +133,10 @@ def test_a_block_equals_clips(activation):
     his = his[0] if isinstance(his, tuple) else his
     assert_equal(mine, his)
     assert_equal_gradients(block, his, mine, [x, y])
+
+
+def test_a_key_that_matches_nothing_is_an_error():
+    theirs = library_timm()
+    theirs.blocks[0].attn.q_norm = nn.LayerNorm(WIDTH)
+    with pytest.raises(KeyError, match="q_norm"):
+        from_timm(theirs)
