@@ -3,6 +3,7 @@
     begin(chapter)            set up the chapter; re-installs what you passed before
     exercise(slot)            above your function: check it, install it when right
     hint(slot), solution(slot)
+    course_map(lit)           the picture of a VLM, with this chapter's part lit
     figure(fig, alt)          show a matplotlib figure with a description
     budget(cpu=..., gpu=...)  sizes of a training run, by device
     quiz(question, choices)   multiple choice with an explanation for each choice
@@ -13,6 +14,6 @@ Heavy modules load when a function needs them.
 """
 
 from vlmcourse.workbook.exercise import exercise, hint, solution
-from vlmcourse.workbook.lesson import begin, budget, doctor, figure, progress, quiz
+from vlmcourse.workbook.lesson import begin, budget, course_map, doctor, figure, progress, quiz
 
-__all__ = ["begin", "budget", "doctor", "exercise", "figure", "hint", "progress", "quiz", "solution"]
+__all__ = ["begin", "budget", "course_map", "doctor", "exercise", "figure", "hint", "progress", "quiz", "solution"]

@@ -1,8 +1,9 @@
-"""What a notebook calls around its exercises: begin, budget, figure, quiz, progress, doctor."""
+"""What a notebook calls around its exercises: begin, course_map, budget, figure, quiz, progress, doctor."""
 
 import base64
 import html
 import io
+from pathlib import Path
 from types import SimpleNamespace
 
 from vlmcourse.workbook import exercise as engine
@@ -12,6 +13,7 @@ from vlmcourse.workbook.chapters import CHAPTERS
 
 PALETTE = {"image": "#E69F00", "text": "#0072B2", "learned": "#5B8C7B", "accent": "#D55E00", "ink": "#1f2933"}
 LANGUAGES = ("en", "ja")
+FIGURES = Path(__file__).resolve().parents[2] / "assets" / "figures"
 
 
 def begin(chapter: str, lang: str = "en") -> None:
@@ -80,13 +82,13 @@ def plot_style() -> None:
 class Described:
     """A figure with its description, for people who see it and people who hear it."""
 
-    def __init__(self, png: bytes, width: int, alt: str):
-        self.png, self.width, self.alt = png, width, alt
+    def __init__(self, data: bytes, width: int, alt: str, kind: str = "png"):
+        self.data, self.width, self.alt, self.kind = data, width, alt, kind
 
     def _repr_html_(self) -> str:
-        data = base64.b64encode(self.png).decode()
+        data = base64.b64encode(self.data).decode()
         return (f'<img alt="{html.escape(self.alt)}" style="background:white;border-radius:6px;max-width:100%" '
-                f'width="{self.width}" src="data:image/png;base64,{data}">')  # fmt: skip
+                f'width="{self.width}" src="data:image/{self.kind};base64,{data}">')  # fmt: skip
 
     def __repr__(self) -> str:
         return f"[figure: {self.alt}]"
@@ -108,6 +110,24 @@ def figure(fig, alt: str) -> None:
     fig.savefig(stream, format="png", dpi=200, facecolor="white")
     plt.close(fig)
     display(Described(stream.getvalue(), round(fig.get_figwidth() * 105), alt))
+
+
+def course_map(lit: str = "") -> None:
+    """Show the picture of a vision-language model, with one part lit.
+
+    Args:
+        lit: "vision", "connector" or "language"; empty lights none.
+    """
+    from IPython.display import display
+
+    svg = (FIGURES / "vlm.svg").read_text(encoding="utf-8")
+    if lit and f'<g id="{lit}" class="part">' not in svg:
+        raise ValueError(f"the map has no part {lit!r}; there are vision, connector and language")
+    style = f"<style>#{lit} rect{{fill:#ffe9b8;stroke:#D55E00;stroke-width:3}}</style>" if lit else ""
+    svg = svg.replace("<defs>", f"{style}<defs>", 1)
+    part = f", with the {lit} part lit: this chapter" if lit else ""
+    alt = f"image → vision encoder → connector → language model → answer; the question enters the language model{part}"
+    display(Described(svg.encode(), 720, alt, "svg+xml"))
 
 
 def budget(cpu: dict, gpu: dict) -> SimpleNamespace:
