@@ -1,0 +1,37 @@
+"""Chance that can be looked up: random numbers as a pure function of a key (first used in notebook 02).
+
+Scene 7 of a seed must be the same scene whether it is drawn alone or among a million, in this process or in
+another.  A generator with a state cannot promise that; a hash of (seed, split, number) can.
+
+Source: the mixing function is SplitMix64, Steele et al. 2014, "Fast splittable pseudorandom number generators".
+"""
+
+import zlib
+
+import numpy as np
+
+STEP = np.uint64(0x9E3779B97F4A7C15)
+
+
+def mix(numbers: np.ndarray) -> np.ndarray:
+    """Scramble uint64 numbers one to one, so that neighbours land far apart."""
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
+def derive(keys: np.ndarray, *purpose: int | str) -> np.ndarray:
+    """New uint64 keys from old ones (any shape): a different purpose gives unrelated keys."""
+    keys = np.asarray(keys).astype(np.uint64)
+    for part in purpose:
+        number = zlib.crc32(part.encode()) if isinstance(part, str) else part % 2**64
+        with np.errstate(over="ignore"):
+            keys = mix(keys + STEP) ^ mix(np.full(1, number, np.uint64) * STEP + STEP).reshape(())
+    return keys
+
+
+def uniform(keys: np.ndarray, draws: int) -> np.ndarray:
+    """`draws` numbers in [0, 1) for each key: float64 (key, draws)."""
+    with np.errstate(over="ignore"):
+        counters = mix(keys + STEP)[:, None] + STEP * np.arange(1, draws + 1, dtype=np.uint64)
+        return (mix(counters) >> np.uint64(11)) * 2.0**-53

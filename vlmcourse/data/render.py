@@ -1,0 +1,96 @@
+"""Draw scenes (first used in notebook 00): every picture is pasted together from small ready-made sprites.
+
+A sprite is one object on one background shade, drawn once at eight times the resolution and averaged, which gives
+smooth edges.  There are 5 shapes × 3 sizes × 7 colours × 8 shades; a picture only copies up to four of them.
+
+    render       Scenes -> uint8 pictures
+    to_tensor    pictures -> what a network reads
+"""
+
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vlmcourse.data.scenes import COLOURS, RADII, SHAPES, SIDE, Scenes
+
+# Chosen so that any two differ in lightness or hue for every kind of colour vision (tests measure it).
+PAINT = np.array([(0x26, 0x26, 0x26), (0x6B, 0x24, 0x82), (0xC4, 0x21, 0x1E), (0x2A, 0x78, 0xD8),
+                  (0x33, 0xB0, 0x6A), (0xF5, 0x9A, 0xC8), (0xFF, 0xE0, 0x2E)])
+PAPER = np.linspace((0xE6, 0xE9, 0xEE), (0xFB, 0xF9, 0xF4), 8).round().astype(int)  # shades, cool to warm
+INK = (0x60, 0x60, 0x60)
+
+# 5×7 letters: one base-32 digit per row, each digit five pixels, the leftmost is 16.
+LETTERS = dict(a="ehhvhhh", b="uhhuhhu", c="ehggghe", d="uhhhhhu", e="vgguggv", g="ehgnhhf", i="e44444e",
+               k="hikokih", l="ggggggv", n="hhpljhh", o="ehhhhhe", p="uhhuggg", r="uhhukih", u="hhhhhhe",
+               w="hhhllla", y="hha4444")
+
+
+def render(scenes: Scenes) -> np.ndarray:
+    """Pictures of the scenes: uint8 (scene, 64, 64, 3)."""
+    images = np.empty((len(scenes), SIDE, SIDE, 3), np.uint8)
+    images[:] = PAPER[scenes.light, None, None]
+    boxes = scenes.boxes()
+    for size, radius in enumerate(RADII):
+        side, sprites = 2 * radius + 1, _sprites(int(radius))
+        windows = np.lib.stride_tricks.sliding_window_view(images, (side, side), axis=(1, 2), writeable=True)
+        scene, thing = np.nonzero(scenes.size == size)
+        which = scenes.shape[scene, thing], scenes.colour[scene, thing], scenes.light[scene]
+        left, top = boxes[scene, thing, :2].T
+        windows[scene, top, left] = sprites[which]
+    for scene in np.nonzero(scenes.word >= 0)[0]:
+        mask = _word(COLOURS[scenes.word[scene]])
+        left = (SIDE - mask.shape[1]) // 2
+        images[scene, 2 : 2 + len(mask), left : left + mask.shape[1]][mask] = INK
+    return images
+
+
+def to_tensor(images: np.ndarray) -> Float[Tensor, "image 3 height width"]:
+    """uint8 pictures (image, height, width, 3) as float32 in [-1, 1]: 0 becomes -1 and 255 becomes 1.
+
+    Raises:
+        ValueError: if the array has another dtype or shape; one picture alone needs a batch axis, `image[None]`.
+    """
+    images = np.asarray(images)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"expected uint8 (image, height, width, 3), got {images.dtype} {images.shape}")
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 127.5 - 1
+
+
+def inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Whether points lie in a shape that touches all four sides of the square [-1, 1]²; v points down."""
+    if shape == "circle":
+        return u**2 + v**2 <= 1
+    if shape == "square":
+        return np.maximum(abs(u), abs(v)) <= 1
+    if shape == "triangle":
+        return abs(u) <= (v + 1) / 2
+    if shape == "cross":
+        return (np.minimum(abs(u), abs(v)) <= 0.34) & (np.maximum(abs(u), abs(v)) <= 1)
+    tenth = np.pi / 5  # star: ten equal wedges, each cut off by a line from a tip (radius 1) to a notch
+    u, v = u * np.sin(2 * tenth), (v + 1) * (1 + np.cos(tenth)) / 2 - 1
+    angle = np.abs((np.arctan2(u, -v) + tenth) % (2 * tenth) - tenth)
+    notch = 0.46
+    x, y = np.hypot(u, v) * np.cos(angle), np.hypot(u, v) * np.sin(angle)
+    return (1 - x) * notch * np.sin(tenth) >= y * (1 - notch * np.cos(tenth))
+
+
+@cache
+def _sprites(radius: int) -> np.ndarray:
+    """uint8 (shape, colour, shade, 3, side, side), side = 2·radius + 1."""
+    side, fine = 2 * radius + 1, 8
+    steps = (np.arange(side * fine) + 0.5) * 2 / (side * fine) - 1
+    masks = np.stack([inside(shape, steps[None, :], steps[:, None]) for shape in SHAPES])
+    alpha = masks.reshape(len(SHAPES), side, fine, side, fine).mean((2, 4))[:, None, None, None]
+    paint, paper = PAINT[:, None, :, None, None], PAPER[:, :, None, None]
+    return (paper + alpha * (paint - paper)).round().astype(np.uint8)
+
+
+@cache
+def _word(word: str) -> np.ndarray:
+    """bool (7, 6·letters - 1): the word in small capitals."""
+    rows = [[int(digit, 32) for digit in LETTERS[letter]] for letter in word]
+    letters = (np.array(rows)[:, :, None] >> np.arange(4, -2, -1).clip(0)) & (np.arange(6) < 5)
+    return letters.transpose(1, 0, 2).reshape(7, -1)[:, :-1].astype(bool)
