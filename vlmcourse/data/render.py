@@ -68,7 +68,7 @@ def inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     if shape == "triangle":
         return abs(u) <= (v + 1) / 2
     if shape == "cross":
-        return (np.minimum(abs(u), abs(v)) <= 0.34) & (np.maximum(abs(u), abs(v)) <= 1)
+        return (np.minimum(abs(u), abs(v)) <= 0.387) & (np.maximum(abs(u), abs(v)) <= 1)
     tenth = np.pi / 5  # star: ten equal wedges, each cut off by a line from a tip (radius 1) to a notch
     u, v = u * np.sin(2 * tenth), (v + 1) * (1 + np.cos(tenth)) / 2 - 1
     angle = np.abs((np.arctan2(u, -v) + tenth) % (2 * tenth) - tenth)

@@ -115,6 +115,14 @@ def palette(split: str) -> np.ndarray:
     return _PALETTE[:, 5:] if _known(split) == "novel" else _PALETTE[:, :5]
 
 
+def editable(split: str) -> np.ndarray:
+    """bool (shape, colour): what an edited scene of this split may show.  Never a novel combination, except in the
+    novel split, where two colours per shape would leave too little to edit."""
+    allowed = np.full((len(SHAPES), len(COLOURS)), split == "novel")
+    np.put_along_axis(allowed, palette(split), True, axis=1)
+    return allowed
+
+
 def relation(scenes: Scenes, first: int = 0, second: int = 1) -> np.ndarray:
     """int64 (scene,): object `first` is RELATIONS[...] object `second`; -1 where one of them is absent."""
     answer = direction(scenes.x[:, first], scenes.y[:, first], scenes.x[:, second], scenes.y[:, second])
