@@ -1,0 +1,59 @@
+"""What every test stands on: a workspace of its own, quiet output, and an honest count of what did not run."""
+
+import os
+from collections import Counter
+
+import pytest
+
+UNDER_CI = os.environ.get("CI", "").lower() in {"1", "true"}
+
+# Set before any test imports the package; kernels started by tests inherit both.
+os.environ["CI"] = "true"
+
+WHY = {
+    "gpu": "a CUDA GPU",
+    "network": "the network (VLMCOURSE_NETWORK=1 runs them)",
+    "browser": "Chromium (sudo apt-get install chromium)",
+}
+left_out: Counter = Counter()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def workspace(tmp_path_factory):
+    """A fresh workspace, so that tests neither read nor write a learner's own work."""
+    folder = tmp_path_factory.mktemp("workspace")
+    os.environ["VLMCOURSE_WORKSPACE"] = str(folder)
+    return folder
+
+
+def lacking() -> set[str]:
+    """The markers of tests that cannot run on this machine.  Under CI a missing browser is a failure instead."""
+    import torch
+
+    from vlmcourse.workbook.doctor import find_browser
+
+    missing = {
+        "gpu": not torch.cuda.is_available(),
+        "network": os.environ.get("VLMCOURSE_NETWORK") != "1",
+        "browser": not find_browser() and not UNDER_CI,
+    }
+    return {marker for marker, absent in missing.items() if absent}
+
+
+def pytest_collection_modifyitems(config, items):
+    """Deselect what this machine cannot run, and count it."""
+    absent = lacking()
+    kept, dropped = [], []
+    for item in items:
+        reasons = absent & {mark.name for mark in item.iter_markers()}
+        left_out.update(sorted(reasons)[:1])
+        (dropped if reasons else kept).append(item)
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = kept
+
+
+def pytest_terminal_summary(terminalreporter):
+    """The closing line: what did not run here, and what it would need."""
+    counts = ", ".join(f"{left_out[marker]} need {need}" for marker, need in WHY.items())
+    terminalreporter.write_line(f"Not run on this machine: {counts}.")

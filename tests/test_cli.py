@@ -1,0 +1,161 @@
+"""The command line opens JupyterLab safely, and says what a machine lacks."""
+
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from vlmcourse import cli
+
+run = CliRunner()
+doctor = importlib.import_module("vlmcourse.workbook.doctor")  # the package exports the function of this name
+ROOT = Path(__file__).parents[1]
+
+
+def test_help_answers_without_loading_torch():
+    code = "import sys, vlmcourse.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert all(name in run.invoke(cli.app, ["--help"]).output for name in ("lab", "doctor", "progress"))
+
+
+def test_progress_shows_every_chapter():
+    output = run.invoke(cli.app, ["progress"]).output
+    assert "02_vit" in output and "18_capstone" in output and "to come" in output
+
+
+def test_lab_without_its_notebook_says_what_to_do():
+    result = run.invoke(cli.app, ["lab", "notebooks/99_nowhere.ipynb"])
+    assert result.exit_code == 1 and "99_nowhere.ipynb" in result.output and "make book" in result.output
+
+
+def test_lab_serves_on_loopback_with_a_token_and_prints_the_address():
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "vlmcourse", "lab", "README.md", "--no-browser"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+    ) as process:
+        try:
+            address = next(line.strip() for line in process.stdout if "http" in line)
+            assert address.startswith("http://127.0.0.1:") and "/lab/tree/README.md?token=" in address
+            base, token = address.split("/lab/")[0], address.split("token=")[1]
+            assert status(f"{base}/api/contents?token={token}") == 200
+            assert status(f"{base}/api/contents") == 403
+            assert token not in "".join(Path(f"/proc/{process.pid}/cmdline").read_text())
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+    assert process.returncode == 0
+
+
+def status(address: str, seconds: float = 60) -> int:
+    """The HTTP status of an address, once somebody answers there."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return urllib.request.urlopen(address, timeout=10).status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
+def test_a_taken_port_is_passed_over():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert cli.free_port(port) != port
+
+
+def test_no_browser_is_opened_where_there_is_no_screen(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert not cli.can_open_a_browser()
+
+
+# ---- doctor ---------------------------------------------------------------------------------------------------------
+
+
+def test_doctor_finds_this_machine_ready_and_reads_the_same_in_terminal_and_notebook():
+    result = run.invoke(cli.app, ["doctor"])
+    assert result.exit_code == 0, result.output
+    card = doctor.doctor()
+    assert "ready for the course" in repr(card) and "torchvision" in repr(card)
+    assert "<table" in card._repr_html_()
+
+
+def versions(monkeypatch, **changed):
+    real = doctor.version
+    monkeypatch.setattr(doctor, "version", lambda name: changed[name] if name in changed else real(name))
+
+
+def test_old_or_absent_package_is_named_with_the_command_that_mends_it(monkeypatch):
+    versions(monkeypatch, transformers="4.57.0", timm=None)
+    found = {finding.what: finding for finding in doctor.packages()}
+    assert set(found) == {"transformers", "timm"}
+    assert found["timm"].found.startswith("not installed") and found["timm"].state == "missing"
+    assert found["transformers"].mend == 'python -m pip install "transformers>=5.0"'
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "2026")
+    assert "--no-deps" in {f.what: f for f in doctor.packages()}["transformers"].mend
+    monkeypatch.setattr(doctor, "examine", doctor.packages)
+    assert run.invoke(cli.app, ["doctor"]).exit_code == 1
+    assert "2 thing(s) to mend" in repr(doctor.doctor())
+
+
+def test_torchvision_of_another_release_is_explained(monkeypatch):
+    def broken(name):
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    finding = doctor.vision()
+    assert finding.state == "missing" and "nms does not exist" in finding.found
+    assert "install" in finding.mend and "torch torchvision" in finding.mend
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "2026")
+    assert "pip install" not in doctor.vision().mend
+
+
+@pytest.mark.parametrize(
+    ("peft", "torchao", "state"),
+    [("0.20.0", "0.10.0", "note"), ("0.20.0", "0.16.0", "ok"), ("0.18.0", "0.10.0", "ok"), ("0.20.0", None, "ok")],
+)
+def test_torchao_that_peft_refuses_is_found(monkeypatch, peft, torchao, state):
+    versions(monkeypatch, peft=peft, torchao=torchao)
+    finding = doctor.adapters()
+    assert finding.state == state and ("torchao>=0.16" in finding.mend) == (state == "note")
+
+
+def test_t4_trains_in_fp16_because_bf16_is_only_emulated(monkeypatch):
+    import torch
+
+    class T4:
+        name, major, total_memory = "Tesla T4", 7, 15 * doctor.GIB
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: T4)
+    assert "15 GiB, fp16" in doctor.device().found
+
+
+def test_workspace_that_cannot_be_written_is_said(monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert doctor.work().state == "missing" and "VLMCOURSE_WORKSPACE" in doctor.work().mend
+
+
+def test_machine_without_fonts_and_browser_gets_the_commands(monkeypatch):
+    from matplotlib import font_manager
+
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
+    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None)
+    assert doctor.fonts().mend.startswith("sudo apt-get install fonts-noto-cjk")
+    assert doctor.browser().mend.startswith("sudo apt-get install chromium")

@@ -1,0 +1,188 @@
+"""What this machine has, what it lacks, and the exact command that mends it.
+
+    examine()    a list of findings
+    doctor()     the same as a card for a notebook; the command ``vlmcourse doctor`` prints it in a terminal
+
+A finding is "ok", "note" (something works less well or is needed for one purpose only) or "missing" (the course
+does not work).  Nothing here changes the machine or touches the network.
+"""
+
+import importlib
+import os
+import platform
+import shutil
+from importlib import metadata
+from typing import NamedTuple
+
+from vlmcourse.workbook.card import SYMBOLS, Card
+from vlmcourse.workbook.portfolio import workspace
+
+GIB = 1024**3
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge")
+JAPANESE_FONTS = ("CJK JP", "CJK", "IPA", "Hiragino", "Yu Gothic", "Meiryo", "MS Gothic", "Takao", "VL Gothic")
+STATES = {"ok": SYMBOLS["passed"], "note": "🔸", "missing": SYMBOLS["wrong"]}
+NOT_NEEDED_ON_COLAB = {"jupyterlab"}
+
+
+class Finding(NamedTuple):
+    """One line of the report: what was looked at, what was found, its state, and what to do (or "")."""
+
+    what: str
+    found: str
+    state: str = "ok"
+    mend: str = ""
+
+
+def doctor() -> Card:
+    """The report as a card."""
+    findings = examine()
+    missing = sum(finding.state == "missing" for finding in findings)
+    title = f"{missing} thing(s) to mend before you start" if missing else "This machine is ready for the course"
+    return Card("wrong" if missing else "passed", title, table=table(findings))
+
+
+def table(findings: list[Finding]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, as strings."""
+    return ["", "what", "found", "what to do"], [[STATES[f.state], f.what, f.found, f.mend] for f in findings]
+
+
+def examine() -> list[Finding]:
+    """Look at everything; takes a few seconds, as torch is loaded."""
+    return [python(), *packages(), vision(), adapters(), device(), memory(), disk(), work(), fonts(), browser()]
+
+
+def on_colab() -> bool:
+    return "COLAB_RELEASE_TAG" in os.environ
+
+
+def install(requirement: str) -> str:
+    """The command that installs one package.  On Colab without its dependencies: the session's torch must stay."""
+    return f'python -m pip install {"--no-deps " if on_colab() else ""}"{requirement}"'
+
+
+def version(name: str) -> str | None:
+    """The installed version of a package, or None."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def python() -> Finding:
+    return Finding("Python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+
+
+def packages() -> list[Finding]:
+    """The course's own requirements, as pyproject.toml states them: one line if all are there, else one for each."""
+    from packaging.requirements import Requirement
+
+    wanted = [Requirement(text) for text in metadata.requires("vlmcourse") or [] if "extra ==" not in text]
+    wanted = [r for r in wanted if not (on_colab() and r.name in NOT_NEEDED_ON_COLAB)]
+    problems = []
+    for requirement in wanted:
+        found = version(requirement.name)
+        if found is None or not requirement.specifier.contains(found, prereleases=True):
+            need = f"{found or 'not installed'}, needs {requirement.specifier}"
+            problems.append(Finding(requirement.name, need, "missing", install(str(requirement))))
+    named = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ipywidgets", "anywidget"))
+    return problems or [Finding("packages", f"all {len(wanted)}, among them {named}")]
+
+
+def vision() -> Finding:
+    """torch and torchvision must come from the same release, or open_clip and timm cannot be imported."""
+    found = f"torch {version('torch')}, torchvision {version('torchvision')}"
+    try:
+        importlib.import_module("torchvision")
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+        mend = "python -m pip install --upgrade --force-reinstall torch torchvision"
+        if on_colab():
+            mend = "Runtime > Disconnect and delete runtime; then install nothing that brings its own torch"
+        return Finding("torch and torchvision", f"{found} do not fit together: {first_line(error)}", "missing", mend)
+    return Finding("torch and torchvision", found)
+
+
+def adapters() -> Finding:
+    """peft 0.19 and later refuses to work beside torchao older than 0.16, which Colab brings."""
+    from packaging.version import Version
+
+    peft, torchao = version("peft"), version("torchao")
+    if peft and torchao and Version(peft) >= Version("0.19") and Version(torchao) < Version("0.16"):
+        found = f"peft {peft} cannot be used beside torchao {torchao}"
+        return Finding("LoRA", found, "note", install("torchao>=0.16") + "  (before the LoRA chapter)")
+    return Finding("LoRA", f"peft {peft}" + (f", torchao {torchao}" if torchao else ""))
+
+
+def device() -> Finding:
+    """What training runs on."""
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        return Finding("device", first_line(error), "missing", install("torch"))
+    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(0)
+        # not is_bf16_supported(): on a T4 it is true through emulation, which is slow
+        precision = "bf16" if gpu.major >= 8 else "fp16 (bf16 would only be emulated)"
+        count = f", {torch.cuda.device_count()} of them" if torch.cuda.device_count() > 1 else ""
+        return Finding("device", f"{gpu.name}{count}, {gpu.total_memory / GIB:.0f} GiB, {precision}; CPU: {cores}")
+    if torch.backends.mps.is_available():
+        return Finding("device", f"Apple GPU; CPU: {cores}")
+    if shutil.which("nvidia-smi"):
+        mend = "update the NVIDIA driver, or install the torch build for it: https://pytorch.org/get-started/locally/"
+        return Finding("device", f"CPU, {cores}; there is an NVIDIA GPU that torch cannot use", "note", mend)
+    return Finding("device", f"CPU, {cores}: enough for every chapter")
+
+
+def memory() -> Finding:
+    import psutil
+
+    total, free = (value / GIB for value in psutil.virtual_memory()[:2])
+    found = f"{total:.0f} GiB, {free:.0f} free"
+    if free < 3:
+        return Finding("memory", found, "note", "close other programs: training a chapter needs about 3 GiB")
+    return Finding("memory", found)
+
+
+def disk() -> Finding:
+    free = shutil.disk_usage(workspace()).free / GIB
+    if free < 2:
+        return Finding("disk", f"{free:.1f} GiB free", "note", "free some space: runs and checkpoints need about 2 GiB")
+    return Finding("disk", f"{free:.0f} GiB free")
+
+
+def work() -> Finding:
+    """Where the learner's passed functions and training runs are kept."""
+    folder = workspace()
+    if not os.access(folder, os.W_OK):
+        mend = "set VLMCOURSE_WORKSPACE to a folder you can write to, and restart the kernel"
+        return Finding("your work", f"{folder} cannot be written", "missing", mend)
+    return Finding("your work", str(folder / "my_vlm"))
+
+
+def fonts() -> Finding:
+    """Latin text always works: matplotlib brings a font.  Japanese needs one of the system's."""
+    from matplotlib import font_manager
+
+    names = {font.name for font in font_manager.fontManager.ttflist}
+    if japanese := [name for part in JAPANESE_FONTS for name in sorted(names) if part in name]:
+        return Finding("fonts", f"{len(names)}, Japanese among them ({japanese[0]})")
+    mend = "sudo apt-get install fonts-noto-cjk" if shutil.which("apt-get") else "install the font Noto Sans CJK JP"
+    return Finding("fonts", f"{len(names)}, none for Japanese figures", "note", mend + "  (Japanese edition only)")
+
+
+def browser() -> Finding:
+    """The browser tests drive Chromium; a learner's own browser shows the notebooks."""
+    found = find_browser()
+    if found:
+        return Finding("browser", found)
+    mend = "sudo apt-get install chromium" if shutil.which("apt-get") else "install Chromium or Chrome"
+    return Finding("browser", "no Chromium or Chrome", "note", mend + "  (for `make test` only)")
+
+
+def find_browser() -> str | None:
+    """The path of Chromium, Chrome or Edge, whichever is found first."""
+    return next((path for name in BROWSERS if (path := shutil.which(name))), None)
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).split("\n")[0]
