@@ -8,7 +8,7 @@ from vlmcourse.exercises.base import Exercise, Slip, Text, Unaffected, exercise_
 from vlmcourse.models import attention, vit
 from vlmcourse.slots import REGISTRY, Slot
 from vlmcourse.workbook.check import judge
-from vlmcourse.workbook.exercise import check
+from vlmcourse.workbook.engine import check
 from vlmcourse.workbook.worker import Checker
 
 GOOD = """

@@ -13,7 +13,7 @@
 Heavy modules load when a function needs them.
 """
 
-from vlmcourse.workbook.exercise import exercise, hint, solution
+from vlmcourse.workbook.engine import exercise, hint, solution
 from vlmcourse.workbook.lesson import begin, budget, course_map, doctor, figure, progress, quiz
 
 __all__ = ["begin", "budget", "course_map", "doctor", "exercise", "figure", "hint", "progress", "quiz", "solution"]

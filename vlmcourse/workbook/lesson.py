@@ -6,8 +6,7 @@ import io
 from pathlib import Path
 from types import SimpleNamespace
 
-from vlmcourse.workbook import exercise as engine
-from vlmcourse.workbook import portfolio
+from vlmcourse.workbook import engine, portfolio
 from vlmcourse.workbook.card import Card
 from vlmcourse.workbook.chapters import CHAPTERS
 

@@ -8,6 +8,7 @@ is killed and the checker is started again.
     Checker().check(exercise_name, function) -> Verdict
 """
 
+import atexit
 import contextlib
 import io
 import json
@@ -33,6 +34,7 @@ class Checker:
         self.replies: queue.Queue[bytes | None] = queue.Queue()
         self.greeted = False  # whether the process has said that torch is imported
         self.lock = threading.Lock()
+        atexit.register(self.stop)
 
     def start(self) -> None:
         """Start the process without waiting for it; does nothing if it is alive."""

@@ -150,6 +150,7 @@ def reinstall() -> tuple[list[str], list[str]]:
         if name not in all_exercises():
             continue
         slot = all_exercises()[name].slot
+        slot.reset()
         if isinstance(answer, Exception):
             file = portfolio.file_of(slot).name
             complaints.append(f"my_vlm/{file} does not load: {answer}. The reference stands in.")

@@ -1,0 +1,45 @@
+"""Budget, figure, course map and quiz."""
+
+import matplotlib.pyplot as plt
+import pytest
+
+from vlmcourse.workbook import budget, course_map, figure, lesson, portfolio, quiz
+
+
+def test_the_budget_fits_the_device_and_is_said(capsys, monkeypatch):
+    monkeypatch.setattr(lesson, "device", lambda: "cpu")
+    assert budget(cpu=dict(steps=300), gpu=dict(steps=3000)).steps == 300
+    assert "steps = 300" in capsys.readouterr().out
+    monkeypatch.setattr(lesson, "device", lambda: "cuda")
+    monkeypatch.setattr(lesson, "device_words", lambda: "Tesla T4")
+    assert budget(cpu=dict(steps=300), gpu=dict(steps=3000)).steps == 3000
+    assert capsys.readouterr().out == "Budget for Tesla T4: steps = 3,000\n"
+
+
+def test_budgets_of_different_sizes_are_an_error():
+    with pytest.raises(ValueError, match="differ in batch"):
+        budget(cpu=dict(steps=300), gpu=dict(steps=3000, batch=2))
+
+
+def test_a_figure_needs_a_description_and_is_closed(capsys):
+    fig, axes = plt.subplots()
+    axes.plot([1, 2])
+    with pytest.raises(ValueError, match="needs a description"):
+        figure(fig, alt=" ")
+    figure(fig, alt="a line that rises")
+    assert "[figure: a line that rises]" in capsys.readouterr().out
+    assert not plt.get_fignums()
+
+
+def test_the_course_map_lights_one_part(capsys):
+    course_map("vision")
+    assert "with the vision part lit" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no part 'eyes'"):
+        course_map("eyes")
+
+
+def test_a_quiz_answer_reaches_the_diary():
+    widget = quiz("02_vit/1", "2 + 2?", [("4", True, "Yes."), ("5", False, "No.")])
+    widget.chosen = 1
+    widget.chosen = 0
+    assert [event["right"] for event in portfolio.diary()] == [False, True]
