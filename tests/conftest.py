@@ -1,14 +1,13 @@
 """What every test stands on: a workspace of its own, quiet output, and an honest count of what did not run."""
 
 import os
+import shutil
+import tempfile
 from collections import Counter
 
 import pytest
 
 UNDER_CI = os.environ.get("CI", "").lower() in {"1", "true"}
-
-# Set before any test imports the package; kernels started by tests inherit both.
-os.environ["CI"] = "true"
 
 WHY = {
     "gpu": "a CUDA GPU",
@@ -18,12 +17,21 @@ WHY = {
 left_out: Counter = Counter()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def workspace(tmp_path_factory):
-    """A fresh workspace, so that tests neither read nor write a learner's own work."""
-    folder = tmp_path_factory.mktemp("workspace")
-    os.environ["VLMCOURSE_WORKSPACE"] = str(folder)
-    return folder
+def pytest_configure(config):
+    """Kernels that run notebooks inherit these: quiet, and with a workspace in which nothing was solved yet."""
+    os.environ["CI"] = "true"
+    os.environ["VLMCOURSE_WORKSPACE"] = tempfile.mkdtemp(prefix="vlmcourse-")
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(os.environ["VLMCOURSE_WORKSPACE"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def workspace(tmp_path, monkeypatch):
+    """Every test has a fresh workspace, and none reads or writes a learner's own work."""
+    monkeypatch.setenv("VLMCOURSE_WORKSPACE", str(tmp_path))
+    return tmp_path
 
 
 def lacking() -> set[str]:

@@ -1,0 +1,67 @@
+# The course from the command line.  `make` alone lists what there is.
+#
+# Everything lives in .venv, made on the first use; a stamp file there remembers what was installed, so the second
+# start is instant.  PYTHON=python3.13 make lab uses another Python.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+PYTEST := $(BIN)/python -m pytest
+NOTEBOOKS = $(wildcard notebooks/[0-9][0-9]_*.ipynb notebooks/ja/[0-9][0-9]_*.ipynb)
+
+.PHONY: help lab test quick book checkpoints bench colab-check
+
+help:
+	@echo "make lab          open the course in JupyterLab"
+	@echo "make test         all tests, and every notebook from its first cell to its last"
+	@echo "make quick        what can be tested in three minutes"
+	@echo "make book         build the notebooks from notebooks/src"
+	@echo "make checkpoints  train the shipped checkpoints again"
+	@echo "make bench        measure speed against the libraries"
+	@echo "make colab-check  the widgets with the package versions of Colab"
+
+lab: .venv/installed
+	@$(BIN)/vlmcourse lab
+
+# One pytest session for tests and notebooks: one closing line says how all of it went.
+test: .venv/installed-for-tests
+	$(BIN)/ruff check
+	$(BIN)/python tools/build_notebooks.py --check
+	$(PYTEST) tests $(NOTEBOOKS) --nbval-lax --nbval-cell-timeout=120 --durations=5
+
+quick: .venv/installed-for-tests
+	$(BIN)/ruff check
+	$(BIN)/python tools/build_notebooks.py --check
+	$(PYTEST) tests -m "not slow and not browser"
+
+book: .venv/installed-for-tests
+	$(BIN)/python tools/build_notebooks.py
+
+checkpoints: .venv/installed-for-tests
+	$(BIN)/python tools/make_checkpoints.py
+
+bench: .venv/installed-for-tests
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+colab-check: .venv/installed-for-tests
+	bash tools/colab_check.sh
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "The course needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1 || echo missing)."; \
+	  echo "Install one (Debian and Ubuntu: sudo apt-get install python3 python3-venv), or say which to use:"; \
+	  echo "  make lab PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "This Python cannot make virtual environments. On Debian and Ubuntu: sudo apt-get install python3-venv"; \
+	  exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml
+	@echo "Installing the course into .venv: once, a few minutes, about 6 GB on Linux ..."
+	@$(PIP) install --quiet -e .
+	@touch $@
+
+.venv/installed-for-tests: .venv/bin/python pyproject.toml
+	@echo "Installing the course and what its tests need into .venv: once, a few minutes, about 6 GB on Linux ..."
+	@$(PIP) install --quiet -e '.[test]'
+	@touch $@ .venv/installed

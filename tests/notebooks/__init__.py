@@ -1,0 +1,1 @@
+"""The notebooks: their anatomy, and a run with every exercise solved."""

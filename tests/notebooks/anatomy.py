@@ -1,0 +1,146 @@
+"""The rules of a chapter, read from its source: parts in order, sizes, alt texts, quiet cells, proofs.
+
+    problems(path)    every broken rule as one sentence; empty for a good chapter
+
+Rules count what a reader meets: prose without code, links and
+pictures; code lines without blank ones.
+"""
+
+import ast
+import re
+import statistics
+from pathlib import Path
+
+import jupytext
+from IPython.core.inputtransformer2 import TransformerManager
+
+PARTS = ["Where we are", "After this you can", "begin(", "Recap", "Quiz", "References"]
+HOSTILE = ["clear_output", "interact(", "interactive(", "widgets.Output", "display_id"]  # nbval cannot run these
+PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
+
+
+class Chapter:
+    """A source, split into what the rules look at.
+
+    Attributes:
+        text: sources of the English text cells.
+        code: sources of the code cells, magics turned into Python.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.name = path, path.stem
+        self.cells = [c for c in jupytext.read(path, fmt="py:percent").cells if c.metadata.get("lang") != "ja"]
+        python = TransformerManager().transform_cell
+        self.text = [c.source for c in self.cells if c.cell_type == "markdown"]
+        self.code = [python(c.source) for c in self.cells if c.cell_type == "code"]
+        self.first = self.name.startswith("00")  # teaches the workbook itself: shorter, with one exercise
+
+
+def problems(path: Path) -> list[str]:
+    """Every broken rule, as one sentence that names the cell's first line."""
+    chapter = Chapter(path)
+    rules = (order, opening, size, cell_lengths, exercises, proofs, setup, quiz, alt_texts, quiet, pictures_exist)
+    return [f"{chapter.name}: {problem}" for rule in rules for problem in rule(chapter)]
+
+
+def order(chapter: Chapter) -> list[str]:
+    """Headings, and the setup cell, stand in the order of the anatomy."""
+    lines = []
+    for cell in chapter.cells:
+        wanted = r"^#+ .*" if cell.cell_type == "markdown" else r"^.*\bbegin\(.*"
+        lines += re.findall(wanted, cell.source, flags=re.MULTILINE)
+    places = [next((k for k, line in enumerate(lines) if part.lower() in line.lower()), None) for part in PARTS]
+    missing = [f"no heading or call with {part!r}" for part, place in zip(PARTS, places, strict=True) if place is None]
+    return missing or ([] if places == sorted(places) else [f"the parts must come in the order {', '.join(PARTS)}"])
+
+
+def opening(chapter: Chapter) -> list[str]:
+    """The first cell is the title, with the minutes and what runs on which device."""
+    first = chapter.text[0] if chapter.text else ""
+    wanted = {"a title (# ...)": r"\A# ", "the minutes": r"\d+ min", "what runs on CPU and GPU": r"CPU|GPU"}
+    return [f"the first cell lacks {what}" for what, pattern in wanted.items() if not re.search(pattern, first)]
+
+
+def size(chapter: Chapter) -> list[str]:
+    cells, words = len(chapter.cells), sum(len(prose(text).split()) for text in chapter.text)
+    low, most_cells, few_words = (20, 80, 1200) if chapter.first else (40, 80, 1500)
+    found = [] if low <= cells <= most_cells else [f"{cells} cells, must be {low} to {most_cells}"]
+    return found + ([] if few_words <= words <= 3000 else [f"{words} words of prose, must be {few_words} to 3000"])
+
+
+def prose(text: str) -> str:
+    """A text cell without code blocks, formulas, pictures, addresses and table rules."""
+    text = re.sub(r"```.*?```|\$\$.*?\$\$", " ", text, flags=re.DOTALL)
+    text = re.sub(r"\]\([^)]*\)|https?://\S+|[|#*]|-{3,}", " ", PICTURE.sub(" ", text))
+    return text
+
+
+def cell_lengths(chapter: Chapter) -> list[str]:
+    """Median at most 8 lines, nine tenths at most 20, none above 30."""
+    lengths = sorted(length(code) for code in chapter.code)
+    if len(lengths) < 2:
+        return ["fewer than two code cells"]
+    median, tenth = statistics.median(lengths), statistics.quantiles(lengths, n=10)[-1]
+    found = [f"a code cell of {length(c)} lines, at most 30: {start(c)}" for c in chapter.code if length(c) > 30]
+    found += [f"code cells have a median of {median:g} lines, at most 8"] if median > 8 else []
+    return found + ([f"a tenth of the code cells has {tenth:g} lines or more, at most 20"] if tenth > 20 else [])
+
+
+def length(code: str) -> int:
+    return sum(bool(line.strip()) for line in code.splitlines())
+
+
+def start(code: str) -> str:
+    return repr(code.strip().split("\n")[0][:60])
+
+
+def exercises(chapter: Chapter) -> list[str]:
+    count = sum(bool(re.search(r"^@exercise\(", code, re.MULTILINE)) for code in chapter.code)
+    low, high = (1, 1) if chapter.first else (4, 8)
+    return [] if low <= count <= high else [f"{count} exercises, must be {low} to {high}"]
+
+
+def proofs(chapter: Chapter) -> list[str]:
+    """What is claimed is asserted."""
+    count = sum(any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(code))) for code in chapter.code)
+    return [] if count >= 4 else [f"{count} cells with an assert, must be at least 4"]
+
+
+def setup(chapter: Chapter) -> list[str]:
+    cells = [code for code in chapter.code if re.search(r"\bbegin\(", code)]
+    found = [f"{len(cells)} cells call begin(), must be 1"] if len(cells) != 1 else []
+    found += [f"the setup cell has {length(c)} lines, at most 6" for c in cells if length(c) > 6]
+    call = f'begin("{chapter.name}", lang="en")'
+    return found + [f"the setup cell must say {call}" for c in cells if call not in c]
+
+
+def quiz(chapter: Chapter) -> list[str]:
+    count = sum(len(re.findall(r"^(?:\w+ = )?quiz\(", code, re.MULTILINE)) for code in chapter.code)
+    return [] if count == 3 else [f"{count} quiz questions, must be 3"]
+
+
+def alt_texts(chapter: Chapter) -> list[str]:
+    """Every picture in text, and every figure drawn by code, says what it shows."""
+    everything = "\n".join(chapter.text)
+    found = [f"picture {path} has no alt text" for alt, path in PICTURE.findall(everything) if len(alt) < 10]
+    found += [f"no alt text: {tag[:60]}" for tag in re.findall(r"<img\b[^>]*>", everything) if "alt=" not in tag]
+    draws = re.compile(r"\bplt\.(subplots|figure|plot|imshow|bar|scatter)\(")
+    return found + [f"a figure without alt=: {start(c)}" for c in chapter.code if draws.search(c) and "alt=" not in c]
+
+
+def quiet(chapter: Chapter) -> list[str]:
+    """No print in a loop, and nothing nbval cannot run."""
+    found = [f"{word} in {start(c)}: nbval cannot run it" for c in chapter.code for word in HOSTILE if word in c]
+    for code in chapter.code:
+        loops = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.For | ast.While)]
+        calls = [node for loop in loops for node in ast.walk(loop) if isinstance(node, ast.Call)]
+        if any(isinstance(call.func, ast.Name) and call.func.id == "print" for call in calls):
+            found.append(f"print in a loop: {start(code)}")
+    return found
+
+
+def pictures_exist(chapter: Chapter) -> list[str]:
+    """Local pictures are found from the folder of the built notebook."""
+    folder = chapter.path.parents[1]
+    paths = [path for _, path in PICTURE.findall("\n".join(chapter.text)) if "://" not in path]
+    return [f"there is no picture {path}" for path in paths if not (folder / path).is_file()]

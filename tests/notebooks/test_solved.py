@@ -1,0 +1,79 @@
+"""A learner who solves everything gets through: the notebook with the reference pasted into each exercise cell."""
+
+import ast
+import json
+import os
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
+
+from vlmcourse.exercises.base import all_exercises
+from vlmcourse.workbook.portfolio import source_of
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+EXERCISE = re.compile(r"^@exercise\((?:\w+\.)?(\w+)\)\n", re.MULTILINE)
+
+
+def solve(notebook: nbformat.NotebookNode, chapter: str) -> list[str]:
+    """Replace the function in each exercise cell by the course's own.
+
+    Returns:
+        the names of the slots, in the order of the notebook.
+    """
+    slots = {task.slot.__name__: task.slot for task in all_exercises().values() if task.chapter == chapter}
+    names = []
+    for cell in notebook.cells:
+        if cell.cell_type == "code" and (match := EXERCISE.search(cell.source)):
+            slot = slots[match[1]]
+            cell.source = cell.source[: match.end()] + answer(slot.reference)
+            names.append(slot.name)
+    return names
+
+
+def answer(reference) -> str:
+    """The reference as a learner would write it: its own lines below a head without types."""
+    text = source_of(reference)
+    function = ast.parse(text).body[0]
+    body = text.splitlines()[function.body[0].lineno - 1 :]
+    function.returns = None
+    for argument in [*function.args.args, *function.args.kwonlyargs]:
+        argument.annotation = None
+    function.body = []
+    return "\n".join([ast.unparse(function), *body])
+
+
+def run(notebook: nbformat.NotebookNode, folder: Path) -> list[dict]:
+    """Run a notebook in `folder` and return the diary the learner ends with."""
+    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    lines = (Path(os.environ["VLMCOURSE_WORKSPACE"]) / "my_vlm" / "diary.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def verdicts(diary: list[dict]) -> dict[str, str]:
+    return {event["slot"]: event["status"] for event in diary if "status" in event}
+
+
+def test_pasted_solution_passes_and_a_stub_is_still_to_do(tmp_path):
+    stub = "@exercise(pixels.normalise)\ndef normalise(images):\n    raise NotImplementedError"
+    setup = (
+        "from vlmcourse.data import pixels\nfrom vlmcourse.workbook import begin, exercise\n"
+        'begin("00_start_here", lang="en")'
+    )
+    notebook = new_notebook(cells=[new_code_cell(setup), new_code_cell(stub)])
+    assert verdicts(run(notebook, tmp_path)) == {"pixels.normalise": "todo"}
+    assert solve(notebook, "00_start_here") == ["pixels.normalise"]
+    assert verdicts(run(notebook, tmp_path)) == {"pixels.normalise": "passed"}
+
+
+@pytest.mark.slow
+def test_chapter_02_solved_from_its_first_cell_to_its_last(tmp_path):
+    notebook = nbformat.read(NOTEBOOKS / "02_vit.ipynb", as_version=4)
+    names = solve(notebook, "02_vit")
+    assert set(names) == {name for name, task in all_exercises().items() if task.chapter == "02_vit"}
+    assert verdicts(run(notebook, tmp_path)) == dict.fromkeys(names, "passed")
+    saved = {path.stem for path in (tmp_path / "my_vlm").glob("*.py")}
+    assert saved == {name.replace(".", "_") for name in names}
