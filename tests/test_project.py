@@ -1,0 +1,127 @@
+"""The project keeps its own rules: imports go one way, modules stay small, and the README says what is true."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vlmcourse.workbook.chapters import CHAPTERS
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "vlmcourse"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+LAYERS = ["slots", "models", "data", "training", "evaluation", "diagnostics", "interop", "widgets", "exercises",
+          "workbook", "recipes", "cli"]  # fmt: skip
+HEAVY = {"accelerate", "anywidget", "datasets", "IPython", "matplotlib", "open_clip", "peft", "PIL", "skimage",
+         "sklearn", "timm", "torchvision", "transformers"}  # fmt: skip
+
+
+def layer_of(module: str) -> str:
+    """'vlmcourse.models.vit' -> 'models'."""
+    return module.split(".")[1]
+
+
+def imported(path: Path) -> set[str]:
+    """Modules of the course that a file imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write imports from the package's root"
+            deeper = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= deeper if node.module == "vlmcourse" else {node.module}
+    return {name for name in found if name.startswith("vlmcourse.")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_module_is_small_and_imports_only_from_layers_before_its_own(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 330
+    if path.parent == PACKAGE and path.stem in {"__init__", "__main__"}:
+        return
+    layer = layer_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    assert layer in LAYERS, f"{layer} has no place in the order of layers"
+    later = {name for name in imported(path) if LAYERS.index(layer_of(name)) > LAYERS.index(layer)}
+    assert not later, f"{layer} may not import {', '.join(sorted(later))}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*/__init__.py")), ids=lambda path: path.parent.name)
+def test_init_of_a_folder_says_what_it_holds_and_only_the_workbook_exports(path):
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    assert ast.get_docstring(ast.Module(body, []))
+    assert len(body) == 1 or path.parent.name == "workbook"
+
+
+@pytest.mark.parametrize("statement", ["import vlmcourse", "from vlmcourse.workbook import begin, exercise"])
+def test_import_loads_nothing_heavy(statement):
+    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    assert not HEAVY & set(loaded)
+
+
+def test_setup_cell_can_be_run_again_after_everything_was_used_once():
+    from vlmcourse import workbook
+
+    workbook.doctor()
+    assert all(callable(getattr(workbook, name)) for name in workbook.__all__)
+
+
+def test_conda_environment_installs_the_same_package_on_a_python_pyproject_allows():
+    dependencies = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    assert f"python{PROJECT['requires-python']}" in dependencies
+    assert {"pip": ["-e ."]} in dependencies, "pip takes every other requirement from pyproject.toml"
+
+
+def test_requirements_have_lower_bounds_and_torch_is_never_pinned_alone():
+    extras = PROJECT["optional-dependencies"].values()
+    requirements = [*PROJECT["dependencies"], *(requirement for extra in extras for requirement in extra)]
+    assert all(">=" in requirement for requirement in requirements)
+    assert not [r for r in requirements if r.startswith("torch") and re.search(r"==|<", r)]
+
+
+def test_commands_in_the_documents_exist():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    from vlmcourse.cli import app
+
+    commands = {command.callback.__name__ for command in app.registered_commands}
+    for text in (README, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+        assert set(re.findall(r"`?make ([a-z-]+)(?:`| +#|$)", text, flags=re.MULTILINE)) <= targets
+        assert set(re.findall(r"(?:`|bin/|^)vlmcourse ([a-z]+)", text, flags=re.MULTILINE)) <= commands
+
+
+def test_chapter_table_of_the_readme_is_the_table_of_contents():
+    lines = re.findall(r"^\| (?:\[?\d\d_).*", README, flags=re.MULTILINE)
+    for line, chapter in zip(lines, CHAPTERS, strict=True):
+        name = f"[{chapter.name}](notebooks/{chapter.name}.ipynb)" if chapter.ready else f"{chapter.name} (to come)"
+        assert line == f"| {name} | {chapter.builds} | {chapter.minutes} | {chapter.gpu} |"
+
+
+def test_chapters_called_ready_are_the_notebooks_that_are_here():
+    built = {path.stem for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")}
+    assert {chapter.name for chapter in CHAPTERS if chapter.ready} <= built
+    assert not {chapter.name for chapter in CHAPTERS if not chapter.ready} & built
+
+
+def test_notebooks_are_built_and_hold_no_outputs():
+    done = subprocess.run([sys.executable, "tools/build_notebooks.py", "--check"], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+    for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        assert "widgets" not in notebook["metadata"]
+        assert not any(cell.get("outputs") for cell in notebook["cells"])
+
+
+def test_links_of_the_documents_lead_somewhere():
+    for name in ("README.md", "CONTRIBUTING.md"):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", text):
+            assert (ROOT / target).exists(), f"{name} links to {target}"
