@@ -1,0 +1,250 @@
+const FRAME_MS = 600; // one training step of the playback
+
+function render({ model, el }) {
+  const shape = model.get("shape");
+  const { rows, columns, cls, layers, heads, rollout, labels, steps, sizes } = shape;
+  const table = bytes(model.get("colours"));
+  const cells = rows * columns;
+  const maps = layers * (heads + 1) + (rollout ? 1 : 0);
+  const store = new Store(model, draw);
+  let view = { ...model.get("view") };
+  let [shown, hovered, strength, timer, saving] = [null, null, 0.6, null, null];
+
+  // ---- the data
+  const which = ({ layer, head }) => (layer === "rollout" ? maps - 1 : layer * (heads + 1) + (head === "mean" ? heads : head));
+
+  // All maps of the query, or null while the kernel is asked for them.
+  function slab({ step, image, query }) {
+    const size = maps * (8 + cells);
+    const block = store.peek(`rows/${step}/${image}`);
+    return block ? block.subarray(query * size, (query + 1) * size) : store.get(`rows/${step}/${image}/${query}`);
+  }
+
+  function mapOf(data, index) {
+    const numbers = new DataView(data.buffer, data.byteOffset + index * 8, 8);
+    const start = maps * 8 + index * cells;
+    return { largest: numbers.getFloat32(0, true), cls: numbers.getFloat32(4, true), codes: data.subarray(start, start + cells) };
+  }
+
+  // ---- the controls
+  const pick = (name) => (event) => go({ [name]: /^\d+$/.test(event.target.value) ? +event.target.value : event.target.value });
+  const count = (n) => Array.from({ length: n }, (_, i) => [i, String(i)]);
+  const layer = choice([...count(layers), ...(rollout ? [["rollout", "rollout"]] : [])], pick("layer"));
+  const head = choice([...count(heads), ["mean", "mean"]], pick("head"));
+  const image = choice(labels.map((label, i) => [i, label]), pick("image"));
+  const overlay = h("input", { type: "range", min: 0, max: 100, step: 5, value: 60, oninput: () => { strength = overlay.value / 100; draw(); } });
+  const time = h("input", { type: "range", min: 0, max: steps.length - 1, oninput: () => { pause(); go({ step: +time.value }); } });
+  const timeName = h("output");
+  const play = h("button", { type: "button", className: "vlm-button", onclick: () => (timer ? pause() : start()) });
+  const save = h("button", { type: "button", className: "vlm-button", onclick: exportPicture }, "Save PNG");
+
+  // ---- the picture
+  const canvas = h("canvas", { role: "img" });
+  const [marker, pointer] = [h("div", { className: "vlm-query" }), h("div", { className: "vlm-pointer", hidden: true })];
+  const picture = h("div", { className: "vlm-picture", tabIndex: 0, role: "application",
+    "aria-label": "Picture: arrow keys move the query patch, C asks from the class token", onkeydown: keys,
+    onpointermove: (event) => hover(patchAt(event)), onpointerleave: () => hover(null),
+    onclick: (event) => go({ query: cls + patchAt(event) }) }, canvas, pointer, marker);
+  const token = h("button", { type: "button", className: "vlm-token", onclick: () => go({ query: 0 }),
+    onpointerenter: () => hover("cls"), onpointerleave: () => hover(null) }, "CLS");
+  const bar = h("canvas", { width: 256, height: 1, className: "vlm-bar-colours", role: "img", "aria-label": "colour scale" });
+  const tick = h("div", { className: "vlm-tick", hidden: true });
+  const top = h("span");
+  const words = h("div", { className: "vlm-words", role: "status" });
+  const reading = h("div", { className: "vlm-reading" });
+
+  // ---- every head at a glance
+  const thumbSide = clamp(Math.floor(400 / (heads + 1)) - 6, 20, 64);
+  const thumb = (place, name) => {
+    const small = h("canvas");
+    fit(small, rows, columns, thumbSide);
+    small.style.imageRendering = "pixelated";
+    return { small, place, button: h("button", { type: "button", className: "vlm-thumb", title: name, "aria-label": name, onclick: () => go(place) }, small) };
+  };
+  const each = (n) => [...Array(n).keys()];
+  const thumbs = each(layers).flatMap((l) => [...each(heads), "mean"].map((k) =>
+    thumb({ layer: l, head: k }, `layer ${l}, ${k === "mean" ? "mean of heads" : `head ${k}`}`)));
+  if (rollout) thumbs.push(thumb({ layer: "rollout" }, "rollout"));
+  const overview = h("div", { className: "vlm-overview", role: "group", "aria-label": "All heads; arrow keys move", onkeydown: overviewKeys },
+    h("span"), ...each(heads).map((k) => h("span", { className: "vlm-axis" }, heads > 8 ? String(k) : `head ${k}`)), h("span", { className: "vlm-axis" }, "mean"),
+    ...each(layers).flatMap((l) => [h("span", { className: "vlm-axis" }, `layer ${l}`), ...thumbs.slice(l * (heads + 1), (l + 1) * (heads + 1)).map((t) => t.button)]),
+    ...(rollout ? [h("span", { className: "vlm-axis" }, "rollout"), thumbs.at(-1).button] : []));
+  overview.style.gridTemplateColumns = `repeat(${heads + 2}, max-content)`;
+
+  // ---- moving about
+  function go(change) {
+    view = { ...view, ...change };
+    draw();
+    clearTimeout(saving);
+    saving = setTimeout(() => { model.set("view", { ...view }); model.save_changes(); }, 100);
+  }
+
+  function keys(event) {
+    const step = ARROWS[event.key];
+    if (step) {
+      const patch = Math.max(view.query - cls, 0);
+      const [row, column] = [Math.floor(patch / columns) + step[0], (patch % columns) + step[1]];
+      go({ query: cls + clamp(row, 0, rows - 1) * columns + clamp(column, 0, columns - 1) });
+    } else if (cls && event.key.toLowerCase() === "c") go({ query: 0 });
+    else return;
+    event.preventDefault();
+  }
+
+  function overviewKeys(event) {
+    const step = ARROWS[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const now = which(view);
+    const next = now + step[0] * (heads + 1) + step[1];
+    go(thumbs[next >= maps ? maps - 1 : Math.max(next, 0)].place);
+    thumbs[which(view)].button.focus();
+  }
+
+  function start() {
+    if (view.step === steps.length - 1) go({ step: 0 });
+    timer = setInterval(() => {
+      if (slab(view) === null) return; // the kernel has not answered yet
+      go({ step: view.step + 1 });
+      if (view.step === steps.length - 1) pause();
+    }, FRAME_MS);
+    draw();
+  }
+
+  function pause() {
+    clearInterval(timer);
+    timer = null;
+    draw();
+  }
+
+  function patchAt({ clientX, clientY }) {
+    const box = canvas.getBoundingClientRect();
+    const row = clamp(Math.floor(((clientY - box.top) / box.height) * rows), 0, rows - 1);
+    return row * columns + clamp(Math.floor(((clientX - box.left) / box.width) * columns), 0, columns - 1);
+  }
+
+  function hover(place) {
+    hovered = place;
+    read();
+  }
+
+  // ---- drawing
+  const number = (weight) => (weight === 0 ? "0" : weight >= 1e-6 ? weight.toPrecision(3) : weight.toExponential(2));
+  const placeName = (query) => (query < cls ? "class token" : `row ${Math.floor((query - cls) / columns)}, column ${(query - cls) % columns}`);
+  const mapName = () => view.layer === "rollout" ? "Rollout" : `Layer ${view.layer}, ${view.head === "mean" ? "mean of heads" : `head ${view.head}`}`;
+
+  // The picture fades to grey while the colours of the map come in, both by the overlay strength: 0 is the picture
+  // untouched, 1 the map alone. Grey lets no colour of the picture pass for a colour of the map.
+  function mix(pixels, codes, [height, width]) {
+    const out = new Uint8Array(pixels.length);
+    for (let y = 0, i = 0; y < height; y++) {
+      const row = Math.floor((y * rows) / height) * columns;
+      for (let x = 0; x < width; x++) {
+        const colour = 3 * codes[row + Math.floor((x * columns) / width)];
+        const grey = 0.299 * pixels[i] + 0.587 * pixels[i + 1] + 0.114 * pixels[i + 2];
+        for (let c = 0; c < 3; c++, i++) {
+          const under = pixels[i] + (grey - pixels[i]) * strength;
+          out[i] = Math.round(under + (table[colour + c] - under) * strength);
+        }
+      }
+    }
+    return out;
+  }
+
+  function drawThumbs(data) {
+    thumbs.forEach(({ small }, index) => {
+      const { codes } = mapOf(data, index);
+      const colours = new Uint8Array(cells * 3);
+      codes.forEach((code, i) => colours.set(table.subarray(3 * code, 3 * code + 3), 3 * i));
+      paint(small, colours, rows, columns);
+    });
+  }
+
+  function draw() {
+    [layer.value, head.value, image.value, time.value] = [view.layer, view.head, view.image, view.step];
+    head.disabled = view.layer === "rollout";
+    timeName.textContent = `step ${steps[view.step]}`;
+    play.textContent = timer ? "Pause" : "Play";
+    token.setAttribute("aria-pressed", view.query < cls);
+    marker.hidden = view.query < cls;
+    const patch = view.query - cls;
+    lay(marker, (patch % columns) / columns, Math.floor(patch / columns) / rows, 1 / columns, 1 / rows);
+    thumbs.forEach(({ button }, index) => {
+      button.setAttribute("aria-pressed", index === which(view));
+      button.tabIndex = index === which(view) ? 0 : -1;
+    });
+    const [data, pixels] = [slab(view), store.get(`image/${view.image}`)];
+    picture.setAttribute("aria-busy", !data || !pixels);
+    if (!data || !pixels) {
+      words.textContent = "Asking the kernel for this view; if nothing comes, it is busy or gone.";
+      return;
+    }
+    const map = mapOf(data, which(view));
+    paint(canvas, mix(pixels, map.codes, sizes[view.image]), ...sizes[view.image]);
+    fit(canvas, ...sizes[view.image], 416);
+    const place = `${view.step}/${view.image}/${view.query}`;
+    if (!shown || shown.place !== place) drawThumbs(data);
+    shown = { map, place };
+    const code = map.largest ? clamp(Math.round((map.cls / map.largest) * 255), 0, 255) : 255;
+    token.style.background = `rgb(${table.subarray(3 * code, 3 * code + 3).join()})`;
+    token.style.color = code > 140 ? "#1f2933" : "#ffffff";
+    top.textContent = number(map.largest);
+    words.textContent = `${mapName()}. Query: ${placeName(view.query)}.`;
+    canvas.setAttribute("aria-label", `${labels[view.image]}. ${words.textContent} Largest patch weight ${number(map.largest)} at ${placeName(cls + map.codes.indexOf(255))}.`);
+    read();
+  }
+
+  // The number under the pointer, in words and as a tick on the scale.
+  function read() {
+    pointer.hidden = tick.hidden = true;
+    if (!shown || hovered === null) {
+      reading.textContent = shown ? `Largest ${number(shown.map.largest)} at ${placeName(cls + shown.map.codes.indexOf(255))} · point to read others` : "";
+      return;
+    }
+    const { map } = shown;
+    const weight = hovered === "cls" ? map.cls : (map.codes[hovered] * map.largest) / 255;
+    reading.textContent = `${hovered === "cls" ? "Class token" : `Row ${Math.floor(hovered / columns)}, column ${hovered % columns}`}: `
+      + `${number(weight)}, ${(weight * (cells + cls)).toFixed(1)} × an even share`;
+    if (hovered !== "cls") lay(pointer, (hovered % columns) / columns, Math.floor(hovered / columns) / rows, 1 / columns, 1 / rows);
+    pointer.hidden = hovered === "cls";
+    tick.hidden = false;
+    tick.style.left = `${100 * clamp(map.largest ? weight / map.largest : 0, 0, 1)}%`;
+  }
+
+  function exportPicture() {
+    const [width, height] = [2 * canvas.clientWidth, 2 * canvas.clientHeight];
+    const sheet = h("canvas", { width, height: height + 120 });
+    const pen = sheet.getContext("2d");
+    Object.assign(pen, { fillStyle: "#ffffff", imageSmoothingEnabled: canvas.style.imageRendering !== "pixelated" });
+    pen.fillRect(0, 0, sheet.width, sheet.height);
+    pen.drawImage(canvas, 0, 0, width, height);
+    pen.imageSmoothingEnabled = true;
+    pen.drawImage(bar, 0, height + 12, width, 20);
+    if (!marker.hidden) {
+      const patch = view.query - cls;
+      Object.assign(pen, { strokeStyle: "#D55E00", lineWidth: 6 });
+      pen.strokeRect(((patch % columns) * width) / columns, (Math.floor(patch / columns) * height) / rows, width / columns, height / rows);
+    }
+    Object.assign(pen, { fillStyle: "#1f2933", font: "24px system-ui, sans-serif", textBaseline: "top" });
+    pen.fillText("0", 0, height + 40);
+    pen.fillText(`${words.textContent} ${labels[view.image]}${steps.length > 1 ? `, step ${steps[view.step]}` : ""}`, 0, height + 80, width);
+    pen.textAlign = "right";
+    pen.fillText(top.textContent, width, height + 40);
+    h("a", { href: sheet.toDataURL("image/png"), download: `attention_${mapName()}_query_${view.query}.png`.replace(/[ ,]+/g, "_").toLowerCase() }).click();
+  }
+
+  paint(bar, table, 1, 256);
+  el.append(frame("attention", "Attention explorer",
+    h("div", {}, picture,
+      h("div", { className: "vlm-scale" }, h("span", {}, "0"), h("div", { className: "vlm-bar-frame" }, bar, tick), top), words, reading),
+    h("div", { className: "vlm-side" },
+      h("div", { className: "vlm-bar" }, ...(labels.length > 1 ? [labelled("Image", image)] : []), labelled("Layer", layer), labelled("Head", head),
+        ...(cls ? [labelled("Query", token)] : [])),
+      h("div", { className: "vlm-scroll" }, overview),
+      ...(steps.length > 1 ? [h("div", { className: "vlm-bar" }, play, labelled("Training", time), timeName)] : []),
+      h("div", { className: "vlm-bar" }, labelled("Overlay", overlay), save))));
+  draw();
+  const end = subscribe(model, { "msg:custom": store.receive, "change:view": () => { view = { ...model.get("view") }; draw(); } });
+  return () => { clearInterval(timer); end(); };
+}
+
+export default { render };

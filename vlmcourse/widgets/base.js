@@ -1,0 +1,94 @@
+// The shared half of every widget; base.py puts it before the widget's own file, so it imports and exports nothing.
+
+// An element; text children become text nodes, so no label is ever read as HTML.
+function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element) element[name] = value;
+    else element.setAttribute(name, value);
+  }
+  element.append(...children);
+  return element;
+}
+
+// The root of a widget. While the focus is inside, JupyterLab leaves the keys alone.
+const frame = (name, label, ...children) =>
+  h("div", { className: `vlm vlm-${name}`, role: "group", "aria-label": label, "data-lm-suppress-shortcuts": "true" }, ...children);
+
+const labelled = (text, control) => h("label", { className: "vlm-label" }, h("span", {}, text), control);
+const choice = (values, onchange) =>
+  h("select", { onchange }, ...values.map(([value, text]) => h("option", { value }, text)));
+
+// Front ends hand bytes over as DataView or ArrayBuffer.
+const bytes = (data) => (data.buffer ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data));
+
+// Subscribes to the model and returns what ends the subscriptions, as anywidget wants it from render.
+function subscribe(model, handlers) {
+  for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);
+  return () => Object.entries(handlers).forEach(([event, handler]) => model.off(event, handler));
+}
+
+// Blobs by name: those sent with the widget, and the last few fetched from the kernel.
+class Store {
+  static LIMIT = 8_000_000; // bytes of fetched blobs
+
+  constructor(model, arrived) {
+    Object.assign(this, { model, fetched: new Map(), asked: new Set(), size: 0 });
+    this.receive = (message, buffers) => {
+      if (!message.have || !this.asked.delete(message.have)) return;
+      const data = bytes(buffers[0]);
+      this.fetched.set(message.have, data);
+      this.size += data.length;
+      for (const [name, old] of this.fetched) {
+        if (this.size <= Store.LIMIT || name === message.have) break;
+        this.fetched.delete(name);
+        this.size -= old.length;
+      }
+      arrived();
+    };
+  }
+
+  peek(name) {
+    const sent = this.model.get("blobs")[name];
+    return sent ? bytes(sent) : null;
+  }
+
+  // The blob, or null and `arrived` is called when it is there.
+  get(name) {
+    const data = this.peek(name) ?? this.fetched.get(name) ?? null;
+    if (this.fetched.delete(name)) this.fetched.set(name, data); // a Map keeps order: last used last
+    else if (!data && !this.asked.has(name)) {
+      this.asked.add(name);
+      this.model.send({ want: name });
+    }
+    return data;
+  }
+}
+
+// RGB bytes (height, width, 3) onto a canvas.
+function paint(canvas, rgb, height, width) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(width, height);
+  for (let i = 0, j = 0; j < image.data.length; i += 3, j += 4) {
+    image.data[j] = rgb[i];
+    image.data[j + 1] = rgb[i + 1];
+    image.data[j + 2] = rgb[i + 2];
+    image.data[j + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+}
+
+// Shows small pictures in crisp squares and large ones smoothly; `side` is the longer side on screen.
+function fit(canvas, height, width, side) {
+  const zoom = side / Math.max(height, width);
+  Object.assign(canvas.style, { width: `${width * zoom}px`, height: `${height * zoom}px`, imageRendering: zoom >= 2.5 ? "pixelated" : "auto" });
+}
+
+// Lays an element over a part of its picture; all numbers are fractions of the picture.
+const lay = (element, left, top, width, height) =>
+  Object.assign(element.style, { left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * width}%`, height: `${100 * height}%` });
+
+const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);

@@ -35,7 +35,7 @@ class LivePlot(Widget):
     _esm = script("plot.js")
     title = traitlets.Unicode().tag(sync=True)
     panels = traitlets.List().tag(sync=True)
-    style = traitlets.Dict({"colours": COLOURS, "dashes": DASHES}).tag(sync=True)
+    pens = traitlets.Dict({"colours": COLOURS, "dashes": DASHES}).tag(sync=True)
     points = traitlets.Bytes(help="float32 (point, 1 + series): step, then values, NaN where absent").tag(sync=True)
 
     def __init__(self, title: str, series=("loss",)):

@@ -1,0 +1,47 @@
+let quizzes = 0; // radio buttons of one question share a name no other question has
+
+function render({ model, el }) {
+  const choices = model.get("choices");
+  const name = `vlm-quiz-${Date.now()}-${quizzes++}`;
+  const rows = choices.map(([text, right, explanation], i) => {
+    const radio = h("input", { type: "radio", name, value: i, onchange: () => { button.disabled = false; } });
+    const mark = h("span", { className: "vlm-mark", "aria-hidden": "true" });
+    const why = h("p", { className: "vlm-why", hidden: true }, explanation);
+    return { radio, mark, why, right, row: h("div", { className: "vlm-choice" }, h("label", {}, radio, h("span", {}, text), mark), why) };
+  });
+  const verdict = h("span", { className: "vlm-verdict", role: "status" });
+  const button = h("button", { type: "button", className: "vlm-button", disabled: true, onclick: check }, "Check");
+
+  function check() {
+    const chosen = rows.findIndex(({ radio }) => radio.checked);
+    if (chosen < 0) return;
+    model.set("chosen", chosen);
+    model.save_changes();
+    show(chosen);
+  }
+
+  // Explains the chosen answer; once it is right, all the others too.
+  function show(chosen) {
+    const { right } = rows[chosen];
+    rows.forEach((other, i) => {
+      if (i !== chosen && !right) return;
+      other.why.hidden = false;
+      other.mark.textContent = other.right ? "✓" : "✗";
+      other.row.className = `vlm-choice ${other.right ? "vlm-right" : "vlm-wrong"}${i === chosen ? "" : " vlm-aside"}`;
+    });
+    verdict.textContent = right ? "Right." : "Not this one; read why, then try again.";
+  }
+
+  el.append(frame("quiz", "Quiz",
+    h("fieldset", { onkeydown: (event) => { if (event.key === "Enter" && event.target.type === "radio") check(); } },
+      h("legend", {}, model.get("question")), ...rows.map(({ row }) => row)),
+    h("div", { className: "vlm-bar" }, button, verdict)));
+
+  const chosen = model.get("chosen");
+  if (chosen !== null && chosen !== undefined) {
+    rows[chosen].radio.checked = true;
+    show(chosen);
+  }
+}
+
+export default { render };

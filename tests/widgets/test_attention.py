@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+
+from vlmcourse.widgets.attention import AttentionExplorer, quantise
+from vlmcourse.widgets.base import PRELOAD
+
+RANDOM = np.random.default_rng(0)
+
+
+def attention(*shape):
+    return RANDOM.dirichlet(np.full(shape[-1], 0.3), shape[:-1])
+
+
+def pictures(count, side=16):
+    return RANDOM.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+
+
+def decode(explorer, blob, which):
+    """Weights (key,) of one map from the bytes of one query."""
+    shape = explorer.shape
+    maps = shape["layers"] * (shape["heads"] + 1) + shape["rollout"]
+    numbers = np.frombuffer(blob[:8 * maps], "<f4").reshape(maps, 2)
+    codes = np.frombuffer(blob[8 * maps:], np.uint8).reshape(maps, -1)
+    patches = codes[which] * numbers[which, 0] / 255
+    return np.concatenate([numbers[which, 1:], patches]) if shape["cls"] else patches
+
+
+def test_quantised_weights_come_back_within_half_a_code():
+    rows = attention(7, 50) * RANDOM.uniform(1e-6, 1, (7, 1))
+    codes, largest = quantise(rows)
+    assert np.all(np.abs(codes * largest[:, None] / 255 - rows) <= largest[:, None] / 510 * 1.001)
+    assert np.all(codes.max(axis=1) == 255)
+
+
+def test_a_row_of_zeros_stays_zero():
+    codes, largest = quantise(np.zeros((2, 5)))
+    assert not codes.any() and not largest.any()
+
+
+def test_every_map_of_a_query_travels():
+    weights, rollout = attention(2, 3, 2, 4, 10, 10), attention(2, 3, 10, 10)
+    explorer = AttentionExplorer(pictures(3), weights, grid=(3, 3), rollout=rollout, steps=[0, 9])
+    blob = explorer.blob("rows/1/2/7")
+    first, second = weights[1, 2, :, :, 7]                                # the two layers, five maps each
+    for which, truth in {0: first[0], 4: first.mean(0), 8: second[3], 10: rollout[1, 2, 7]}.items():
+        assert np.allclose(decode(explorer, blob, which), truth, atol=truth.max() / 500)
+    assert explorer.blob("rows/1/2")[7 * len(blob):8 * len(blob)] == blob
+
+
+def test_without_class_token_the_first_key_is_the_first_patch():
+    weights = attention(1, 2, 6, 6)
+    explorer = AttentionExplorer(pictures(1)[0], weights, grid=(2, 3), cls=False)
+    assert np.allclose(decode(explorer, explorer.blob("rows/0/0/4"), 1), weights[0, 1, 4], atol=0.003)
+    assert explorer.view["query"] == 4      # the middle of the grid
+
+
+def sent(explorer):
+    """Bytes of the state a browser gets when the widget opens."""
+    state = explorer.get_state()
+    text = sum(len(repr(value)) for key, value in state.items() if key != "blobs")
+    return text + sum(map(len, state["blobs"].values()))
+
+
+def test_small_worlds_are_sent_whole():
+    explorer = AttentionExplorer(pictures(4, 64), attention(3, 4, 4, 4, 65, 65), grid=(8, 8), steps=[0, 1, 2])
+    assert {f"rows/{s}/{i}" for s in range(3) for i in range(4)} <= set(explorer.blobs)
+    assert sent(explorer) <= 2_000_000
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_large_worlds_open_with_at_most_two_megabytes_and_the_view_they_open_on(count):
+    weights = np.full((count, 12, 12, 197, 197), 1 / 197, np.float32)
+    explorer = AttentionExplorer(pictures(count, 224), weights, grid=(14, 14), view={"query": 90})
+    assert {"image/0", "rows/0/0/90"} <= set(explorer.blobs)
+    assert sent(explorer) <= 2_000_000
+
+
+def test_other_rows_come_when_asked_for(monkeypatch):
+    explorer = AttentionExplorer(pictures(2, 224), np.full((2, 12, 12, 197, 197), 1 / 197, np.float32), grid=(14, 14))
+    answers = []
+    monkeypatch.setattr(explorer, "send", lambda content, buffers: answers.append((content, buffers)))
+    explorer._handle_custom_msg({"want": "rows/0/1/33"}, [])
+    assert "rows/0/1/33" not in explorer.blobs
+    assert answers == [({"have": "rows/0/1/33"}, [explorer.blob("rows/0/1/33")])]
+
+
+def test_large_photos_are_made_smaller():
+    explorer = AttentionExplorer(np.zeros((600, 1200, 3), np.uint8), attention(1, 1, 3, 3), grid=(1, 2))
+    assert [list(size) for size in explorer.shape["sizes"]] == [[256, 512]]
+    assert len(explorer.blob("image/0")) == 256 * 512 * 3 < PRELOAD
+
+
+def test_the_picture_follows_the_view():
+    explorer = AttentionExplorer(pictures(2), attention(2, 2, 3, 5, 5), grid=(2, 2), labels=["cat", "dog"])
+    assert explorer.static_figure().alt.startswith("Attention of layer 1, mean of heads, query class token, cat")
+    explorer.view = {"image": 1, "step": 0, "layer": 0, "head": 2, "query": 4}
+    still = explorer.static_figure()
+    assert still.alt.startswith("Attention of layer 0, head 2, query patch at row 1, column 1, dog")
+    assert still.data.startswith(b"\x89PNG") and still.data != explorer.static_figure(query=1).data
+
+
+def test_tensors_of_any_float_type_are_taken():
+    torch = pytest.importorskip("torch")
+    weights = torch.softmax(torch.randn(1, 2, 2, 5, 5, requires_grad=True), -1).bfloat16()
+    assert AttentionExplorer(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), weights, grid=(2, 2)).shape["heads"] == 2
+
+
+GOOD = attention(2, 3, 4, 10, 10)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"attention": GOOD[0]}, r"must be \(image, layer, head, query, key\), got shape \(3, 4, 10, 10\)"),
+    ({"attention": GOOD[:, :, :, 1:, 1:]}, r"9 along its query axis, expected 10: 3×3 patches \+ class token; check grid="),
+    ({"attention": GOOD[:1]}, "1 along its image axis, expected 2"),
+    ({"grid": (2, 3)}, "10 along its query axis, expected 7: 2×3 patches"),
+    ({"cls": False}, "10 along its query axis, expected 9"),
+    ({"steps": [1, 2]}, r"must be \(step, image, layer, head, query, key\)"),
+    ({"attention": GOOD * 2}, "sum to 1 over its keys .* one sums to 2; .*model.eval"),
+    ({"attention": GOOD.swapaxes(-1, -2)}, "sum to 1"),
+    ({"attention": np.where(GOOD.max() == GOOD, np.nan, GOOD)}, "NaN or infinity; .*masked everywhere"),
+    ({"attention": np.log(GOOD + 1e-9)}, "after the softmax, not scores"),
+    ({"rollout": GOOD[:, 0]}, r"rollout must be \(image, query, key\)"),
+    ({"rollout": GOOD[:, 0, 0] * 0.5}, "every row of rollout must sum to 1"),
+    ({"labels": ["cat"]}, "1 labels for 2 images"),
+    ({"view": {"layer": 3}}, r"layer=3, expected 0..2"),
+    ({"view": {"layer": "rollout"}}, "rollout if rollout= is given"),
+    ({"view": {"query": 10}}, r"query=10, expected 0..9"),
+])
+def test_bad_input_is_named_with_its_numbers(change, message):
+    with pytest.raises(ValueError, match=message):
+        AttentionExplorer(**{"images": pictures(2), "attention": GOOD, "grid": (3, 3), **change})

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+
+from vlmcourse.widgets import base
+from vlmcourse.widgets.attention import AttentionExplorer
+from vlmcourse.widgets.plot import LivePlot
+from vlmcourse.widgets.quiz import Quiz
+from vlmcourse.widgets.scenes import SceneBrowser
+
+RED = np.full((2, 8, 8, 3), (200, 0, 0), np.uint8)
+EVEN = np.full((2, 1, 2, 5, 5), 0.2)
+WIDGETS = {
+    "AttentionExplorer(2 images, 2×2 patches, 1 layers, 2 heads)": lambda: AttentionExplorer(RED, EVEN, grid=(2, 2)),
+    "SceneBrowser(2 scenes, 0 questions)": lambda: SceneBrowser(RED, ["a", "b"]),
+    "Is it red?\n  a) yes\n  b) no": lambda: Quiz("Is it red?", [("yes", True, "it is"), ("no", False, "look")]),
+    "LivePlot('digits', loss)": lambda: LivePlot("digits"),
+}
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What a widget would display, as a list of MIME bundles."""
+    outputs = []
+
+    def display(thing, raw=False, metadata=None):
+        outputs.append(thing if raw else thing._repr_mimebundle_()[0])
+
+    monkeypatch.setattr(base, "display", display)
+    return outputs
+
+
+@pytest.mark.parametrize("text", WIDGETS)
+def test_repr_is_fixed(text):
+    assert repr(WIDGETS[text]()) == repr(WIDGETS[text]()) == text
+
+
+@pytest.mark.parametrize("make", WIDGETS.values(), ids=["attention", "scenes", "quiz", "plot"])
+def test_under_ci_a_widget_opens_no_channel_and_shows_text_and_picture(make, shown, monkeypatch):
+    monkeypatch.setenv("CI", "true")
+    widget = make()
+    widget._ipython_display_()
+    assert widget.comm is None
+    assert shown[0] == {"text/plain": repr(widget)}
+    assert all(set(output) == {"image/png", "text/plain"} for output in shown[1:])
+
+
+def test_a_widget_shows_itself_and_its_picture_as_two_outputs(shown, monkeypatch):
+    monkeypatch.delenv("CI", raising=False)
+    explorer = AttentionExplorer(RED, EVEN, grid=(2, 2))
+    explorer._ipython_display_()
+    live, still = shown
+    assert live[base.WIDGET_MIME]["model_id"] == explorer.model_id and "image/png" not in live
+    assert "image/png" in still and "Attention of layer 0, mean of heads, query class token" in still["text/plain"]
+
+
+@pytest.mark.parametrize("make", WIDGETS.values(), ids=["attention", "scenes", "quiz", "plot"])
+def test_the_script_is_plain_esm_without_imports_or_html(make):
+    source = make()._esm
+    assert source.count("export default") == 1
+    for forbidden in ("import ", "import(", "require", "define(", "fetch(", "http", "innerHTML", "insertAdjacentHTML"):
+        assert forbidden not in source
+
+
+def test_no_trait_hides_one_of_ipywidgets():
+    for make in WIDGETS.values():
+        assert not set(type(make()).class_own_traits()) & {"style", "layout", "tooltip", "tabbable", "comm", "keys"}
+
+
+def test_the_colour_table_grows_lighter_all_the_way():
+    table = base.cividis()
+    lightness = table @ [0.2126, 0.7152, 0.0722]
+    assert table.shape == (256, 3) and table.dtype == np.uint8
+    assert (np.diff(lightness) >= -0.5).all() and lightness[-1] - lightness[0] > 150
+
+
+def test_pictures_of_another_kind_are_refused_with_the_way_out():
+    with pytest.raises(ValueError, match="channel comes last"):
+        base.as_images(np.zeros((2, 3, 8, 8), np.uint8))
+    with pytest.raises(ValueError, match=r"images \* 255"):
+        base.as_images(np.zeros((2, 8, 8, 3), np.float32))
