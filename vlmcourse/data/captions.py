@@ -37,8 +37,8 @@ def captions(scenes: Scenes, style: str = "short", *, wrong: float = 0.0, swappe
     if style not in STYLES:
         raise ValueError(f"unknown caption style {style!r}; choose one of {', '.join(STYLES)}")
     check_shares(wrong=wrong, swapped=swapped, shallow=shallow)
-    draw = chance.uniform(chance.derive(scenes.key, "captions", seed), 11)
-    colour = _recolour(scenes, style, draw[:, 0] < wrong, draw[:, 3:])
+    draw = chance.uniform(chance.derive(scenes.key, "captions", seed), 12)
+    colour = _recolour(scenes, style, draw[:, 0] < wrong, draw[:, 4:])
     texts = {"short": _short, "full": _full, "shallow": _nothing}[style](scenes, colour)
     ring = np.nonzero(draw[:, 1] < swapped)[0]
     for scene, text in zip(ring, [texts[other] for other in np.roll(ring, 1)], strict=True):

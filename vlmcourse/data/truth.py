@@ -1,0 +1,208 @@
+"""What can be asked about things, and what is true (the ground under `questions` and `twins`).
+
+    Thing        one object of a scene
+    Who          a description, "the small red circle"
+    Attribute Count Existence Relation Larger SameColour More     the templates of questions
+    Question     a template put to one scene: text, answer, evidence
+
+A template is a small record that can be put to any list of things: `truth(things)` gives the answer and its
+evidence, or None where it makes no sense ("the small circle" when there are two).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from vlmcourse.data.scenes import COLOURS, PLACES, RADII, RELATIONS, SHAPES, SIDE, SIZES, Scenes
+
+CLEAR = 4  # pixels: nearer to a middle line an object is in no clear quadrant, and two objects are level
+NAMES = dict(shape=SHAPES, colour=COLOURS, size=SIZES, position=PLACES)
+
+
+class Thing(NamedTuple):
+    """One object: indices into SHAPES, COLOURS and SIZES, and the centre in pixels."""
+
+    shape: int
+    colour: int
+    size: int
+    x: int
+    y: int
+
+    @property
+    def radius(self) -> int:
+        return int(RADII[self.size])
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """left, top, right, bottom in pixels, right and bottom exclusive."""
+        r = self.radius
+        return self.x - r, self.y - r, self.x + r + 1, self.y + r + 1
+
+    @property
+    def position(self) -> int | None:
+        """Index into PLACES, or None near a middle line."""
+        if min(abs(self.x + 0.5 - SIDE / 2), abs(self.y + 0.5 - SIDE / 2)) < CLEAR:
+            return None
+        return 2 * (self.y >= SIDE // 2) + (self.x >= SIDE // 2)
+
+
+class Who(NamedTuple):
+    """A description: the things that have these properties (None: any)."""
+
+    shape: int | None = None
+    colour: int | None = None
+    size: int | None = None
+
+    def __str__(self) -> str:
+        words = [SIZES[self.size]] if self.size is not None else []
+        words += [COLOURS[self.colour]] if self.colour is not None else []
+        return " ".join([*words, SHAPES[self.shape] if self.shape is not None else "thing"])
+
+    @property
+    def many(self) -> str:
+        return str(self).replace("cross", "crosse") + "s"
+
+    def among(self, things: Sequence[Thing]) -> list[Thing]:
+        return [t for t in things if all(want in (None, has) for want, has in zip(self, t[:3], strict=True))]
+
+    def only(self, things: Sequence[Thing]) -> Thing | None:
+        """The one thing meant, or None if there is none or more than one."""
+        found = self.among(things)
+        return found[0] if len(found) == 1 else None
+
+
+Truth = tuple[str, list[Thing]] | None
+
+
+def _yes(true: object) -> str:
+    return "yes" if true else "no"
+
+
+class Asked(Protocol):
+    """What a question asks: its text, and its answer and evidence for any list of things."""
+
+    def __str__(self) -> str: ...
+    def truth(self, things: Sequence[Thing]) -> Truth: ...
+
+
+class Attribute(NamedTuple):
+    who: Who
+    name: str  # "colour", "shape", "size" or "position"
+
+    def __str__(self) -> str:
+        return f"Where is the {self.who}?" if self.name == "position" else f"What {self.name} is the {self.who}?"
+
+    def truth(self, things: Sequence[Thing]) -> Truth:
+        thing = self.who.only(things)
+        if thing is None or getattr(thing, self.name) is None:
+            return None
+        return NAMES[self.name][getattr(thing, self.name)], [thing]
+
+
+class Count(NamedTuple):
+    who: Who
+
+    def __str__(self) -> str:
+        return f"How many {self.who.many} are there?"
+
+    def truth(self, things: Sequence[Thing]) -> Truth:
+        found = self.who.among(things)
+        return str(len(found)), found or list(things)
+
+
+class Existence(NamedTuple):
+    who: Who
+
+    def __str__(self) -> str:
+        return f"Is there a {self.who}?"
+
+    def truth(self, things: Sequence[Thing]) -> Truth:
+        found = self.who.among(things)
+        return _yes(found), found or list(things)
+
+
+class Relation(NamedTuple):
+    who: Who
+    other: Who
+    relation: int
+
+    def __str__(self) -> str:
+        return f"Is the {self.who} {RELATIONS[self.relation]} the {self.other}?"
+
+    def truth(self, things: Sequence[Thing]) -> Truth:
+        a, b = self.who.only(things), self.other.only(things)
+        if a is None or b is None or a == b:
+            return None
+        ahead = b.x - a.x if self.relation < 2 else b.y - a.y  # positive: a is left of, or above, b
+        return (_yes((ahead > 0) == (self.relation % 2 == 0)), [a, b]) if abs(ahead) >= CLEAR else None
+
+
+class Larger(NamedTuple):
+    who: Who
+    other: Who
+
+    def __str__(self) -> str:
+        return f"Is the {self.who} larger than the {self.other}?"
+
+    def truth(self, things: Sequence[Thing]) -> Truth:
+        a, b = self.who.only(things), self.other.only(things)
+        return None if a is None or b is None or a.size == b.size else (_yes(a.size > b.size), [a, b])
+
+
+class SameColour(NamedTuple):
+    who: Who
+    other: Who
+
+    def __str__(self) -> str:
+        return f"Do the {self.who} and the {self.other} have the same colour?"
+
+    def truth(self, things: Sequence[Thing]) -> Truth:
+        a, b = self.who.only(things), self.other.only(things)
+        return None if a is None or b is None or a == b else (_yes(a.colour == b.colour), [a, b])
+
+
+class More(NamedTuple):
+    who: Who
+    other: Who
+
+    def __str__(self) -> str:
+        return f"Are there more {self.who.many} than {self.other.many}?"
+
+    def truth(self, things: Sequence[Thing]) -> Truth:
+        a, b = self.who.among(things), self.other.among(things)
+        return (_yes(len(a) > len(b)), a + b) if a or b else None
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about one scene.
+
+    boxes: pixel boxes (left, top, right, bottom), right and bottom exclusive, of the objects one must see to
+        answer: those the question speaks of; for "no" and "0", where nothing is to be found, all objects.
+    """
+
+    kind: str
+    text: str
+    answer: str
+    boxes: tuple[tuple[int, int, int, int], ...]
+    asked: Asked
+
+
+def pose(kind: str, asked: Asked, things: Sequence[Thing]) -> Question | None:
+    """Put a question to a list of things; None if it makes no sense there."""
+    truth = asked.truth(things)
+    return truth and Question(kind, str(asked), truth[0], tuple(thing.box for thing in truth[1]), asked)
+
+
+def list_things(scenes: Scenes, scene: int) -> list[Thing]:
+    """The objects of one scene, in order."""
+    columns = (getattr(scenes, name)[scene, : scenes.count[scene]].tolist() for name in Thing._fields)
+    return [Thing(*values) for values in zip(*columns, strict=True)]
+
+
+def check_pairs(scenes: Scenes, questions: Sequence[Question | None]) -> None:
+    """Raise ValueError unless there is exactly one question per scene."""
+    asked = sum(question is not None for question in questions)
+    if not len(scenes) == len(questions) == asked:
+        raise ValueError(f"expected one question for each of the {len(scenes)} scenes, got {asked} questions and "
+                         f"{len(questions) - asked} times None; leave out the scenes that have none")
