@@ -20,7 +20,7 @@ class Batches:
     """Mini-batches of `source`, shuffled anew in every epoch.
 
     Args:
-        source: a tensor or array of shape (length, ...), or a dict, tuple or list of them, nested as you like;
+        source: a tensor or array of shape (length, ...), or a dict or tuple of them, nested as you like;
             batches have the same structure.  Tensors already on the GPU stay there.  Or a function that makes
             a batch from item numbers, int64 of shape (size,), each in [0, length).
         size: items per optimizer step, over all processes together.  The rest of an epoch that does not
@@ -31,6 +31,7 @@ class Batches:
     Iterating gives one epoch; `stream()` goes on for ever.
 
     Raises:
+        TypeError: if a part of `source` is not a tensor or array.
         ValueError: if tensors differ in length, or there are fewer items than one batch needs.
     """
 
@@ -40,7 +41,7 @@ class Batches:
                 raise ValueError("a function as source needs length=, the number of different items it can make")
             self.pick: Callable[[Tensor], Any] = source
         else:
-            columns = _map(torch.as_tensor, source)
+            columns = _map(_column, source)
             length = _common_length(columns)
             self.pick = lambda numbers: _map(lambda column: column[numbers.to(column.device)], columns)
         if not 1 <= size <= length:
@@ -102,9 +103,15 @@ class Stream:
 def _map(function: Callable, tree: Any) -> Any:
     if isinstance(tree, dict):
         return {name: _map(function, branch) for name, branch in tree.items()}
-    if isinstance(tree, (tuple, list)):
-        return type(tree)(_map(function, branch) for branch in tree)
+    if isinstance(tree, tuple):
+        return tuple(_map(function, branch) for branch in tree)
     return function(tree)
+
+
+def _column(values: Any) -> Tensor:
+    if not isinstance(values, (Tensor, np.ndarray)):
+        raise TypeError(f"batches are cut from tensors or arrays, not from a {type(values).__name__}; stack it first")
+    return torch.as_tensor(values)
 
 
 def _common_length(columns: Any) -> int:

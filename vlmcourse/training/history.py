@@ -87,7 +87,8 @@ class Log:
             self._keep(step, {name: sum(numbers) / len(numbers) for name, numbers in lists.items()})
 
     def read_if_due(self, step: int) -> None:
-        if step % self.every == 0:
+        """Read, but on a GPU only at every tenth step and the last."""
+        if step % self.every == 0 or step == self.steps:
             self.read()
 
     def _keep(self, step: int, point: dict[str, float]) -> None:

@@ -10,13 +10,14 @@ precision, accumulates gradients and averages them over processes; the same loop
 """
 
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import GradientAccumulationPlugin, send_to_device
 from torch import Tensor, nn
@@ -76,7 +77,7 @@ def train(
     stream = _endless(batches, accelerator)
     history = History(precision=accelerator.mixed_precision)
     run = Run(model, optimizer, rates, stream, history, accelerator)
-    if checkpoint:
+    if checkpoint is not None:
         run.open(checkpoint, resume)
 
     with _prepared(run) as (net, stepper), Log(history, watch, accelerator, steps, seconds) as log:
@@ -87,7 +88,7 @@ def train(
                     with accelerator.autocast():
                         loss, metrics = _loss_and_metrics(loss_fn(net, batch))
                     accelerator.backward(loss)
-                    log.add(step, loss=loss, **metrics)
+                    log.add(step, loss=loss.detach(), **metrics)
                     if accelerator.sync_gradients:
                         log.add(step, **{NORM: accelerator.clip_grad_norm_(net.parameters(), clip)})
                         log.read_if_due(step)
@@ -96,7 +97,7 @@ def train(
             if not stepper.step_was_skipped:  # fp16 skips the step if its gradient overflowed
                 rates.step()
             finished = log.finish(step)
-            if checkpoint and (finished or step % save_every == 0):
+            if checkpoint is not None and (finished or step % save_every == 0):
                 log.read()
                 run.save(checkpoint, keep)
             if finished:
@@ -149,13 +150,15 @@ def _loss_and_metrics(answer: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
 
 
 def _start_accelerator(precision: str | None, accumulate: int) -> Accelerator:
-    precision = precision or choose_precision(PartialState().device).name
+    precision = precision or choose_precision(Accelerator().device).name
     AcceleratorState._reset_state()  # else the first training in a process would fix the precision of all others
     # as a plugin, since `accelerate launch` overrides the plain argument
-    return Accelerator(
-        mixed_precision=precision,
-        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False),
-    )
+    accumulation = GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False)
+    accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_plugin=accumulation)
+    launched = int(os.environ.get("WORLD_SIZE", 1))
+    if accelerator.num_processes != launched:
+        raise RuntimeError(f"{launched} processes were launched, but they are not connected; without GPUs add --cpu")
+    return accelerator
 
 
 @contextmanager

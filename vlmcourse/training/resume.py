@@ -49,7 +49,7 @@ class Run:
             scaler = self.accelerator.scaler
             state = {
                 "optimizer": groups,
-                "schedule": {name: value for name, value in self.schedule.state_dict().items() if name != "lr_lambdas"},
+                "schedule": self.schedule.state_dict() | {"lr_lambdas": [None] * len(self.optimizer.param_groups)},
                 "scaler": scaler and scaler.state_dict(),
                 "stream": self.stream.state_dict(),
                 "history": asdict(self.history),
@@ -66,6 +66,8 @@ class Run:
             CheckpointError: without `resume`, if the folder holds another run; with it, if every checkpoint
                 is damaged or was written by another model.
         """
+        if not hasattr(self.stream, "state_dict"):
+            raise CheckpointError("a list keeps no position to resume from; for checkpoints train on a Batches")
         if self.accelerator.is_main_process:
             open_folder(folder)
         found = list_checkpoints(folder)
