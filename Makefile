@@ -23,15 +23,12 @@ help:
 lab: .venv/installed
 	@$(BIN)/vlmcourse lab
 
-# One pytest session for tests and notebooks: one closing line says how all of it went.
+# One pytest session for code style, tests, the build of the notebooks and the notebooks themselves: one closing line
+# says how all of it went.
 test: .venv/installed-for-tests
-	$(BIN)/ruff check
-	$(BIN)/python tools/build_notebooks.py --check
 	$(PYTEST) tests $(NOTEBOOKS) --nbval-lax --nbval-cell-timeout=120 --durations=5
 
 quick: .venv/installed-for-tests
-	$(BIN)/ruff check
-	$(BIN)/python tools/build_notebooks.py --check
 	$(PYTEST) tests -m "not slow and not browser"
 
 book: .venv/installed-for-tests

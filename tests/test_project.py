@@ -54,6 +54,11 @@ def test_module_is_small_and_imports_only_from_layers_before_its_own(path):
     assert not later, f"{layer} may not import {', '.join(sorted(later))}"
 
 
+def test_code_follows_the_style_in_pyproject():
+    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--quiet"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*/__init__.py")), ids=lambda path: path.parent.name)
 def test_init_of_a_folder_says_what_it_holds_and_only_the_workbook_exports(path):
     body = ast.parse(path.read_text(encoding="utf-8")).body
