@@ -3,17 +3,18 @@
 A scene is a 64×64 picture with one to four objects; each has a shape, a colour, a size and a place, and none
 hides another.  A batch of scenes is one struct of arrays, so tens of thousands fit in a few lines:
 
-    from vlmcourse.data import captions, questions, render, scenes
+    from vlmcourse.data import captions, questions, render, scenes, twins
 
     train = scenes.sample("train", 10_000)                      # the same 10,000 on every machine
     one = scenes.sample("test", 500, objects=(1, 1))            # one object each; (2, 2) for relations
     images = render.render(train)                               # uint8 (scene, 64, 64, 3)
     pixels = render.to_tensor(images)                           # float32 (scene, 3, 64, 64) in [-1, 1]
     train.shape[:, 0], train.colour[:, 0], train.place[:, 0]    # labels: indices into SHAPES, COLOURS, PLACES
-    scenes.relation(two, 0, 1)                                  # index into RELATIONS: object 0 is ... object 1
+    scenes.relation(train, 0, 1)                                # index into RELATIONS: object 0 is ... object 1
     train.boxes(), train.cover(grid=8)                          # pixel boxes; which object covers which patch
     captions.captions(train, "short")                           # "a red circle left of a blue square"
-    questions.ask(train, "relation")                            # text, answer, evidence boxes
+    asked = questions.ask(train[:100])                          # text, answer, evidence boxes
+    edited, answers = twins.twins(train[:100], asked)           # scenes changed so that each answer changes
 
 Splits never meet.  Each object of a train scene stands on a pixel with (x + y) mod 3 = 0, of a validation scene on
 1, of a test scene on 2; so no object of a test picture ever stood there in a train picture, whatever the seed.

@@ -1,0 +1,76 @@
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tests.data.eyes import look
+from vlmcourse.data.captions import SHALLOW, captions
+from vlmcourse.data.render import render
+from vlmcourse.data.scenes import sample
+
+SHORT = re.compile(r"a (\w+ \w+)(?: (left of|right of|above|below) a (\w+ \w+))?")
+
+
+def holds(text, seen):
+    """Whether a short caption is true of what was seen."""
+    first, relation, second = SHORT.fullmatch(text).groups()
+    named = {phrase: [s for s in seen if f"{s.colour} {s.shape}" == phrase] for phrase in (first, second)}
+    if relation is None:
+        return len(seen) == 1 and bool(named[first])
+    return any({"left of": a.x < b.x, "right of": a.x > b.x, "above": a.y < b.y, "below": a.y > b.y}[relation]
+               for a in named[first] for b in named[second] if a != b)
+
+
+def test_short_captions_are_true_of_the_pixels():
+    batch = sample("test", 1000)
+    assert all(holds(text, look(image)) for text, image in zip(captions(batch), render(batch), strict=True))
+
+
+def test_full_captions_name_every_object_in_the_pixels():
+    batch = sample("validation", 1000)
+    for text, image in zip(captions(batch, "full"), render(batch), strict=True):
+        told = Counter(re.split(", | and ", text))
+        assert told == Counter(
+            f"a {s.size} {s.colour} {s.shape} at the {'top' if s.y < 31.5 else 'bottom'} "
+            f"{'left' if s.x < 31.5 else 'right'}" for s in look(image))
+
+
+def test_shallow_captions_say_nothing():
+    assert set(captions(sample(count=200), "shallow")) == set(SHALLOW)
+
+
+def test_short_captions_have_the_stated_entropy():
+    """H = H(1/4) + 1/4·log2 25 + 3/4·(2·log2 25 + 2) bits; 2,525 captions, so an estimate is a little low."""
+    count = 100_000
+    share = np.array(list(Counter(captions(sample(count=count))).values())) / count
+    stated = -(0.25 * np.log2(0.25) + 0.75 * np.log2(0.75)) + 0.25 * np.log2(25) + 0.75 * (2 * np.log2(25) + 2)
+    bias = (len(share) - 1) / (2 * count * np.log(2))  # Miller 1955
+    assert -(share * np.log2(share)).sum() + bias == pytest.approx(stated, abs=0.015)
+
+
+@pytest.mark.parametrize("split", ["train", "novel"])
+def test_wrong_captions_are_false_of_the_pixels(split):
+    batch = sample(split, 600, objects=(1, 2))
+    held = [holds(text, look(image)) for text, image in zip(captions(batch, wrong=1.0), render(batch), strict=True)]
+    assert np.mean(held) < 0.02  # two objects alike: a wrong word may happen to fit the pair
+
+
+@pytest.mark.parametrize("style", ["short", "full"])
+@pytest.mark.parametrize("knob", ["wrong", "swapped", "shallow"])
+def test_knobs_spoil_the_stated_share(style, knob):
+    batch = sample(count=10_000)
+    true = captions(batch, style)
+    for share in (0.0, 0.3, 1.0):
+        spoiled = captions(batch, style, **{knob: share})
+        assert np.mean([a != b for a, b in zip(true, spoiled, strict=True)]) == pytest.approx(share, abs=0.02)
+    assert captions(batch, style, **{knob: 0.3}, seed=1) != captions(batch, style, **{knob: 0.3})
+    if knob == "swapped":
+        assert Counter(captions(batch, style, swapped=0.5)) == Counter(true)
+
+
+def test_bad_styles_and_shares_are_named():
+    with pytest.raises(ValueError, match="unknown caption style 'long'; choose one of short, full, shallow"):
+        captions(sample(), "long")
+    with pytest.raises(ValueError, match="swapped is a share between 0 and 1, got 2"):
+        captions(sample(), swapped=2)
