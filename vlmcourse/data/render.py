@@ -59,7 +59,7 @@ def to_tensor(images: np.ndarray) -> Float[Tensor, "image 3 height width"]:
     return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 127.5 - 1
 
 
-def inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def inside(shape: str, u: np.ndarray, v: np.ndarray, radius: int) -> np.ndarray:
     """Whether points lie in a shape that touches all four sides of the square [-1, 1]²; v points down."""
     if shape == "circle":
         return u**2 + v**2 <= 1
@@ -68,7 +68,8 @@ def inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     if shape == "triangle":
         return abs(u) <= (v + 1) / 2
     if shape == "cross":
-        return (np.minimum(abs(u), abs(v)) <= 0.387) & (np.maximum(abs(u), abs(v)) <= 1)
+        arm = (int(0.385 * (radius + 0.5)) + 0.5) / (radius + 0.5)  # half its width; ends where a pixel ends
+        return np.minimum(abs(u), abs(v)) <= arm
     tenth = np.pi / 5  # star: ten equal wedges, each cut off by a line from a tip (radius 1) to a notch
     u, v = u * np.sin(2 * tenth), (v + 1) * (1 + np.cos(tenth)) / 2 - 1
     angle = np.abs((np.arctan2(u, -v) + tenth) % (2 * tenth) - tenth)
@@ -82,7 +83,7 @@ def _sprites(radius: int) -> np.ndarray:
     """uint8 (shape, colour, shade, 3, side, side), side = 2·radius + 1."""
     side, fine = 2 * radius + 1, 8
     steps = (np.arange(side * fine) + 0.5) * 2 / (side * fine) - 1
-    masks = np.stack([inside(shape, steps[None, :], steps[:, None]) for shape in SHAPES])
+    masks = np.stack([inside(shape, steps[None, :], steps[:, None], radius) for shape in SHAPES])
     alpha = masks.reshape(len(SHAPES), side, fine, side, fine).mean((2, 4))[:, None, None, None]
     paint, paper = PAINT[:, None, :, None, None], PAPER[:, :, None, None]
     return (paper + alpha * (paint - paper)).round().astype(np.uint8)
