@@ -1,6 +1,5 @@
 """A learner who solves everything gets through: the notebook with the reference pasted into each exercise cell."""
 
-import ast
 import json
 import os
 import re
@@ -12,7 +11,7 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
 from vlmcourse.exercises.base import all_exercises
-from vlmcourse.workbook.portfolio import source_of
+from vlmcourse.workbook.portfolio import plain_source
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 EXERCISE = re.compile(r"^@exercise\((?:\w+\.)?(\w+)\)\n", re.MULTILINE)
@@ -29,21 +28,9 @@ def solve(notebook: nbformat.NotebookNode, chapter: str) -> list[str]:
     for cell in notebook.cells:
         if cell.cell_type == "code" and (match := EXERCISE.search(cell.source)):
             slot = slots[match[1]]
-            cell.source = cell.source[: match.end()] + answer(slot.reference)
+            cell.source = cell.source[: match.end()] + plain_source(slot.reference)
             names.append(slot.name)
     return names
-
-
-def answer(reference) -> str:
-    """The reference as a learner would write it: its own lines below a head without types."""
-    text = source_of(reference)
-    function = ast.parse(text).body[0]
-    body = text.splitlines()[function.body[0].lineno - 1 :]
-    function.returns = None
-    for argument in [*function.args.args, *function.args.kwonlyargs]:
-        argument.annotation = None
-    function.body = []
-    return "\n".join([ast.unparse(function), *body])
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> list[dict]:

@@ -13,7 +13,8 @@
 Heavy modules load when a function needs them.
 """
 
+from vlmcourse.workbook.doctor import doctor
 from vlmcourse.workbook.engine import exercise, hint, solution
-from vlmcourse.workbook.lesson import begin, budget, course_map, doctor, figure, progress, quiz
+from vlmcourse.workbook.lesson import begin, budget, course_map, figure, progress, quiz
 
 __all__ = ["begin", "budget", "course_map", "doctor", "exercise", "figure", "hint", "progress", "quiz", "solution"]

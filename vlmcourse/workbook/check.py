@@ -14,7 +14,6 @@ This module runs inside the checker process (see worker.py) and only talks about
 
 import copy
 import inspect
-import math
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -25,9 +24,18 @@ from torch import Tensor
 
 from vlmcourse.exercises.base import Exercise, Text
 from vlmcourse.workbook import say
-
-RELATIVE, ABSOLUTE = 1e-4, 1e-5  # float32 results of the same formula in another order differ by less
-
+from vlmcourse.workbook.outcomes import (
+    ABSOLUTE,
+    RELATIVE,
+    Outcome,
+    constant_factor,
+    convert,
+    equal,
+    gradients,
+    run,
+    run_meta,
+    same,
+)
 
 NOTHING = Text("", "")
 
@@ -57,15 +65,6 @@ class Verdict:
     def from_json(cls, data: dict) -> "Verdict":
         line = tuple(data["line"]) if data["line"] else None
         return cls(data["status"], Text(*data["says"]), line, data["printed"], data["pictures"])
-
-
-@dataclass
-class Outcome:
-    """What one call did: the value it returned or the exception it raised, and the argument it changed."""
-
-    value: Any = None
-    error: BaseException | None = None
-    changed: str | None = None
 
 
 def judge(exercise: Exercise, answer: Callable) -> Verdict:
@@ -100,42 +99,6 @@ def signature_problem(answer: Callable, reference: Callable, case: tuple) -> Tex
     return None
 
 
-def run(function: Callable, names: list[str], case: tuple) -> Outcome:
-    """Call ``function`` on a copy of ``case`` and note everything it did."""
-    given = copy.deepcopy(case)
-    outcome = Outcome()
-    torch.manual_seed(21)
-    try:
-        outcome.value = function(*given)
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
-        outcome.error = error
-    for name, before, after in zip(names, case, given, strict=False):
-        if isinstance(before, Tensor | list | dict) and not equal(before, after):
-            outcome.changed = name
-    return outcome
-
-
-def same(a: Outcome, b: Outcome) -> bool:
-    return a.changed == b.changed and type(a.error) is type(b.error) and equal(a.value, b.value)
-
-
-def equal(a: Any, b: Any) -> bool:
-    """Equal in structure and, for floating point numbers, in value up to rounding."""
-    if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
-            return False
-        return torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True) if a.is_floating_point() else torch.equal(a, b)
-    if type(a) is not type(b):
-        return False
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(equal, a, b))
-    if isinstance(a, dict):
-        return list(a) == list(b) and all(equal(a[key], b[key]) for key in a)
-    if isinstance(a, float):
-        return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE) or (math.isnan(a) and math.isnan(b))
-    return a is b or bool(a == b)
-
-
 def explain(
     exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple], got: list[Outcome], expected: list
 ) -> Verdict:
@@ -157,7 +120,7 @@ def explain(
 
 def error_sentence(error: BaseException, arguments: str) -> tuple[Text, tuple[str, int] | None]:
     """One line about an exception, and the line of the learner's code it came from."""
-    own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
+    own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != run.__code__.co_filename]
     cell = [f for f in own if f.filename == own[0].filename]  # the learner's cell, not the library below it
     line = (cell[-1].filename, cell[-1].lineno) if cell else None
     if isinstance(error, SystemExit | KeyboardInterrupt):
@@ -253,16 +216,6 @@ def first_difference(got: Any, right: Any, axes: Any, where: str) -> tuple[str, 
     return where, got, right, axes
 
 
-def constant_factor(got: Tensor, right: Tensor) -> float | None:
-    """c if got = c · right everywhere and c is not 1, else None."""
-    scale = (right.double() ** 2).sum()
-    if scale == 0 or right.numel() < 2:
-        return None
-    factor = ((got.double() * right.double()).sum() / scale).item()
-    close = torch.allclose(got.double(), factor * right.double(), RELATIVE, ABSOLUTE)
-    return factor if close and abs(factor) > 1e-6 and abs(factor - 1) > RELATIVE else None
-
-
 def breaks(promise: Any, answer: Callable, names: list[str], cases: list[tuple]) -> bool:
     for case in cases:
         changed = promise.change(copy.deepcopy(case))
@@ -286,20 +239,6 @@ def gradient_problem(exercise: Exercise, answer: Callable, names: list[str], cas
     return None
 
 
-def gradients(function: Callable, exercise: Exercise, names: list[str], case: tuple) -> dict[str, Tensor | None]:
-    """Gradient of a fixed random projection of the outputs, by argument name."""
-    given = dict(zip(names, copy.deepcopy(case), strict=False))
-    leaves = {name: given[name].requires_grad_() for name in exercise.gradient if isinstance(given.get(name), Tensor)}
-    output = function(*given.values())
-    tensors = [t for t in (output if isinstance(output, tuple) else (output,)) if isinstance(t, Tensor)]
-    generator = torch.Generator().manual_seed(22)
-    total = sum((t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum() for t in tensors)
-    if not total.requires_grad:
-        return {}
-    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-    return dict(zip(leaves, found, strict=True))
-
-
 def fixed_dtype_or_device(exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple]) -> Text | None:
     """An answer must follow the dtype and device of its input: half precision and GPUs come later."""
     reference = exercise.slot.reference
@@ -311,26 +250,6 @@ def fixed_dtype_or_device(exercise: Exercise, answer: Callable, names: list[str]
         elsewhere = convert(case, lambda t: t.to("meta"))
         if run_meta(reference, elsewhere) is None and "device" in (run_meta(answer, elsewhere) or ""):
             return say.fixed_device()
-    return None
-
-
-def convert(case: tuple, change: Callable[[Tensor], Tensor]) -> tuple:
-    """A copy of the case with every tensor, and every module's parameters, changed."""
-
-    def one(value: Any) -> Any:
-        if isinstance(value, torch.nn.Module):
-            return copy.deepcopy(value)._apply(change)
-        return change(value) if isinstance(value, Tensor) else value
-
-    return tuple(map(one, case))
-
-
-def run_meta(function: Callable, case: tuple) -> str | None:
-    """Run without data on torch's meta device, which notices tensors made on a fixed device. The error, if any."""
-    try:
-        function(*case)
-    except Exception as error:
-        return str(error)
     return None
 
 

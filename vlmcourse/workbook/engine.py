@@ -134,7 +134,7 @@ def solution(slot: Slot) -> None:
     task = exercise_of(slot)
     portfolio.note(chapter=task.chapter, slot=slot.name, solution=True)
     title = "参照実装" if language == "ja" else "the course's version"
-    Card("note", f"{slot.name}: {title}", code=portfolio.source_of(slot.reference)).show()
+    Card("note", f"{slot.name}: {title}", code=portfolio.plain_source(slot.reference)).show()
 
 
 def reinstall() -> tuple[list[str], list[str]]:

@@ -1,4 +1,4 @@
-"""What a notebook calls around its exercises: begin, course_map, budget, figure, quiz, progress, doctor."""
+"""What a notebook calls around its exercises: begin, course_map, budget, figure, quiz, progress."""
 
 import base64
 import html
@@ -185,10 +185,3 @@ def progress_table() -> tuple[list[str], list[list[str]]]:
         state = f"{bar} {done}/{len(tasks)}" if chapter.ready else "to come"
         rows.append([chapter.name, state, str(quizzes) if chapter.ready else ""])
     return ["chapter", "exercises passed", "quiz answers right"], rows
-
-
-def doctor():
-    """Versions, device, memory, and the exact command that mends what is missing."""
-    from vlmcourse.workbook.doctor import doctor as examine
-
-    return examine()

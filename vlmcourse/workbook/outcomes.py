@@ -1,0 +1,104 @@
+"""What a function does when it is called, and when two functions do the same; the checker's measuring tools."""
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmcourse.exercises.base import Exercise
+
+RELATIVE, ABSOLUTE = 1e-4, 1e-5  # float32 results of the same formula in another order differ by less
+
+
+
+@dataclass
+class Outcome:
+    """What one call did: the value it returned or the exception it raised, and the argument it changed."""
+
+    value: Any = None
+    error: BaseException | None = None
+    changed: str | None = None
+
+
+def run(function: Callable, names: list[str], case: tuple) -> Outcome:
+    """Call ``function`` on a copy of ``case`` and note everything it did."""
+    given = copy.deepcopy(case)
+    outcome = Outcome()
+    torch.manual_seed(21)
+    try:
+        outcome.value = function(*given)
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        outcome.error = error
+    for name, before, after in zip(names, case, given, strict=False):
+        if isinstance(before, Tensor | list | dict) and not equal(before, after):
+            outcome.changed = name
+    return outcome
+
+
+def same(a: Outcome, b: Outcome) -> bool:
+    return a.changed == b.changed and type(a.error) is type(b.error) and equal(a.value, b.value)
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Equal in structure and, for floating point numbers, in value up to rounding."""
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
+            return False
+        return torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True) if a.is_floating_point() else torch.equal(a, b)
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(equal, a, b))
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, float):
+        return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE) or (math.isnan(a) and math.isnan(b))
+    return a is b or bool(a == b)
+
+
+def gradients(function: Callable, exercise: Exercise, names: list[str], case: tuple) -> dict[str, Tensor | None]:
+    """Gradient of a fixed random projection of the outputs, by argument name."""
+    given = dict(zip(names, copy.deepcopy(case), strict=False))
+    leaves = {name: given[name].requires_grad_() for name in exercise.gradient if isinstance(given.get(name), Tensor)}
+    output = function(*given.values())
+    tensors = [t for t in (output if isinstance(output, tuple) else (output,)) if isinstance(t, Tensor)]
+    generator = torch.Generator().manual_seed(22)
+    total = sum((t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum() for t in tensors)
+    if not total.requires_grad:
+        return {}
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def convert(case: tuple, change: Callable[[Tensor], Tensor]) -> tuple:
+    """A copy of the case with every tensor, and every module's parameters, changed."""
+
+    def one(value: Any) -> Any:
+        if isinstance(value, torch.nn.Module):
+            return copy.deepcopy(value)._apply(change)
+        return change(value) if isinstance(value, Tensor) else value
+
+    return tuple(map(one, case))
+
+
+def run_meta(function: Callable, case: tuple) -> str | None:
+    """Run without data on torch's meta device, which notices tensors made on a fixed device. The error, if any."""
+    try:
+        function(*case)
+    except Exception as error:
+        return str(error)
+    return None
+
+
+def constant_factor(got: Tensor, right: Tensor) -> float | None:
+    """c if got = c · right everywhere and c is not 1, else None."""
+    scale = (right.double() ** 2).sum()
+    if scale == 0 or right.numel() < 2:
+        return None
+    factor = ((got.double() * right.double()).sum() / scale).item()
+    close = torch.allclose(got.double(), factor * right.double(), RELATIVE, ABSOLUTE)
+    return factor if close and abs(factor) > 1e-6 and abs(factor - 1) > RELATIVE else None
