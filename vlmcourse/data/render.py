@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from vlmcourse.data.pixels import normalise
 from vlmcourse.data.scenes import COLOURS, RADII, SHAPES, SIDE, Scenes
 
 # Chosen so that any two differ in lightness or hue for every kind of colour vision (tests measure it).
@@ -48,7 +49,7 @@ def render(scenes: Scenes) -> np.ndarray:
 
 
 def to_tensor(images: np.ndarray) -> Float[Tensor, "image 3 height width"]:
-    """uint8 pictures (image, height, width, 3) as float32 in [-1, 1]: 0 becomes -1 and 255 becomes 1.
+    """uint8 pictures (image, height, width, 3) as float32 in [-1, 1], by the slot `pixels.normalise`.
 
     Raises:
         ValueError: if the array has another dtype or shape; one picture alone needs a batch axis, `image[None]`.
@@ -56,7 +57,7 @@ def to_tensor(images: np.ndarray) -> Float[Tensor, "image 3 height width"]:
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"expected uint8 (image, height, width, 3), got {images.dtype} {images.shape}")
-    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 127.5 - 1
+    return normalise(torch.from_numpy(images)).contiguous()
 
 
 def inside(shape: str, u: np.ndarray, v: np.ndarray, radius: int) -> np.ndarray:
