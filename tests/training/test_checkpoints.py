@@ -59,6 +59,13 @@ def test_a_damaged_file_is_refused_by_name_and_the_last_whole_checkpoint_is_used
         checkpoints.newest_checkpoint(tmp_path)
 
 
+def test_a_file_the_manifest_does_not_list_is_refused(tmp_path):
+    save(tmp_path, 1)
+    (tmp_path / "step-00000001" / "extra.safetensors").write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"step-00000001/extra\.safetensors is not in the manifest"):
+        checkpoints.newest_checkpoint(tmp_path)
+
+
 def test_a_damaged_newer_checkpoint_does_not_push_out_whole_ones(tmp_path):
     save(tmp_path, 10, 20, 30, keep=3)
     (tmp_path / "step-00000030" / "state.json").unlink()

@@ -63,7 +63,7 @@ def save_checkpoint(
     Args:
         tensors: file stem -> name -> tensor, e.g. {"model": model.state_dict(), ...}.
         state: everything that is not a tensor; must survive JSON.
-        keep: how many checkpoints to leave, this one included.
+        keep: how many checkpoints to leave, this one included; at least 1.
 
     Raises:
         CheckpointError: if the disk is full or the folder cannot be written; earlier checkpoints stay whole.
@@ -89,9 +89,7 @@ def save_checkpoint(
             f"could not write {final} ({error}); {free:,.0f} MB are free. Earlier checkpoints are untouched: "
             "make room or choose another folder, then resume"
         ) from error
-    older = [path for path in list_checkpoints(folder) if path != final]
-    for path in sorted(older, key=lambda path: path.name > final.name, reverse=True)[: max(len(older) + 1 - keep, 0)]:
-        _remove(path)
+    _prune(folder, final, keep)
     return final
 
 
@@ -123,6 +121,8 @@ def find_damage(path: Path) -> str | None:
                 return f"{name} has {size:,} bytes, {written['bytes']:,} were written"
             if _hash(path / name) != written["sha256"]:
                 return f"{name} was changed after it was written (its SHA-256 differs)"
+        if unlisted := {file.name for file in path.glob("*.safetensors")} - set(files):
+            return f"{min(unlisted)} is not in the manifest"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"manifest.json cannot be read ({type(error).__name__}: {error})"
     return None
@@ -240,6 +240,15 @@ def _sync(path: Path) -> None:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _prune(folder: Path, final: Path, keep: int) -> None:
+    """Leave the last `keep` up to `final`.  Later ones are damaged: a run only goes back behind those."""
+    paths = list_checkpoints(folder)
+    past = [path for path in paths if path.name <= final.name]
+    for path in paths:
+        if path not in past[-keep:]:
+            _remove(path)
 
 
 def _remove(path: Path) -> None:

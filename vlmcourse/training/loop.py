@@ -155,9 +155,11 @@ def _start_accelerator(precision: str | None, accumulate: int) -> Accelerator:
     # as a plugin, since `accelerate launch` overrides the plain argument
     accumulation = GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False)
     accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_plugin=accumulation)
+    if accelerator.distributed_type == "FSDP":
+        raise NotImplementedError("this loop trains whole models on every GPU (DDP); launch it without FSDP")
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if accelerator.num_processes != launched:
-        raise RuntimeError(f"{launched} processes were launched, but they are not connected; without GPUs add --cpu")
+        raise RuntimeError(f"{launched} processes were launched without GPUs, unconnected; set ACCELERATE_USE_CPU=true")
     return accelerator
 
 
