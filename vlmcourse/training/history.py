@@ -117,8 +117,6 @@ class Log:
             self.bar.set_postfix_str(f"loss {self.unseen[-1][1]['loss']:.4g}", refresh=False)
         self.unseen.clear()
         self.bar.update()
-        if step == self.steps:
-            self.history.stopped = "steps"
-        elif self.history.seconds >= self.limit:
-            self.history.stopped = "seconds"
+        out_of_time = "seconds" if self.history.seconds >= self.limit else ""
+        self.history.stopped = "steps" if step == self.steps else out_of_time
         return bool(self.history.stopped)
