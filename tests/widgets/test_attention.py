@@ -110,7 +110,7 @@ GOOD = attention(2, 3, 4, 10, 10)
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"attention": GOOD[0]}, r"must be \(image, layer, head, query, key\), got shape \(3, 4, 10, 10\)"),
-    ({"attention": GOOD[:, :, :, 1:, 1:]}, r"9 along its query axis, expected 10: 3×3 patches \+ class token; check grid="),
+    ({"attention": GOOD[:, :, :, 1:, 1:]}, r"9 along its query axis, expected 10: 3×3 patches \+ class token; check"),
     ({"attention": GOOD[:1]}, "1 along its image axis, expected 2"),
     ({"grid": (2, 3)}, "10 along its query axis, expected 7: 2×3 patches"),
     ({"cls": False}, "10 along its query axis, expected 9"),

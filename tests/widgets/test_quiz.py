@@ -2,7 +2,7 @@ import pytest
 
 from vlmcourse.widgets.quiz import Quiz
 
-CHOICES = [("four", False, "That is the side."), ("sixteen", True, "Four rows of four."), ("eight", False, "Half of it.")]
+CHOICES = [("four", False, "That is the side."), ("sixteen", True, "Four rows of four."), ("eight", False, "Half.")]
 
 
 def test_an_answer_can_be_recorded():

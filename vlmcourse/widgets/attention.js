@@ -45,7 +45,7 @@ function render({ model, el }) {
     "aria-label": "Picture: arrow keys move the query patch, C asks from the class token", onkeydown: keys,
     onpointermove: (event) => hover(patchAt(event)), onpointerleave: () => hover(null),
     onclick: (event) => go({ query: cls + patchAt(event) }) }, canvas, pointer, marker);
-  const token = h("button", { type: "button", className: "vlm-token", onclick: () => go({ query: 0 }),
+  const token = h("button", { type: "button", className: "vlm-token", "aria-label": "Class token as query", onclick: () => go({ query: 0 }),
     onpointerenter: () => hover("cls"), onpointerleave: () => hover(null) }, "CLS");
   const bar = h("canvas", { width: 256, height: 1, className: "vlm-bar-colours", role: "img", "aria-label": "colour scale" });
   const tick = h("div", { className: "vlm-tick", hidden: true });
@@ -76,7 +76,7 @@ function render({ model, el }) {
     view = { ...view, ...change };
     draw();
     clearTimeout(saving);
-    saving = setTimeout(() => { model.set("view", { ...view }); model.save_changes(); }, 100);
+    saving = setTimeout(() => remember(model, "view", { ...view }), 100);
   }
 
   function keys(event) {

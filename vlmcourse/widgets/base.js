@@ -12,9 +12,10 @@ function h(tag, properties = {}, ...children) {
   return element;
 }
 
-// The root of a widget. While the focus is inside, JupyterLab leaves the keys alone.
+// The root of a widget. Plain keys end here: further up, JupyterLab would move to another cell or copy one.
 const frame = (name, label, ...children) =>
-  h("div", { className: `vlm vlm-${name}`, role: "group", "aria-label": label, "data-lm-suppress-shortcuts": "true" }, ...children);
+  h("div", { className: `vlm vlm-${name}`, role: "group", "aria-label": label,
+    onkeydown: (event) => { if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); } }, ...children);
 
 const labelled = (text, control) => h("label", { className: "vlm-label" }, h("span", {}, text), control);
 const choice = (values, onchange) =>
@@ -28,6 +29,21 @@ function subscribe(model, handlers) {
   for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);
   return () => Object.entries(handlers).forEach(([event, handler]) => model.off(event, handler));
 }
+
+// Whether the kernel could be told; when it is gone, sending throws and the widget lives on with what it has.
+function told(send) {
+  try {
+    send();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const remember = (model, name, value) => {
+  model.set(name, value);
+  told(() => model.save_changes());
+};
 
 // Blobs by name: those sent with the widget, and the last few fetched from the kernel.
 class Store {
@@ -58,10 +74,7 @@ class Store {
   get(name) {
     const data = this.peek(name) ?? this.fetched.get(name) ?? null;
     if (this.fetched.delete(name)) this.fetched.set(name, data); // a Map keeps order: last used last
-    else if (!data && !this.asked.has(name)) {
-      this.asked.add(name);
-      this.model.send({ want: name });
-    }
+    else if (!data && !this.asked.has(name) && told(() => this.model.send({ want: name }))) this.asked.add(name);
     return data;
   }
 }

@@ -15,8 +15,7 @@ function render({ model, el }) {
   function check() {
     const chosen = rows.findIndex(({ radio }) => radio.checked);
     if (chosen < 0) return;
-    model.set("chosen", chosen);
-    model.save_changes();
+    remember(model, "chosen", chosen);
     show(chosen);
   }
 

@@ -24,8 +24,7 @@ function render({ model, el }) {
 
   function choose(scene) {
     chosen = clamp(scene, 0, scenes.length - 1);
-    model.set("chosen", chosen);
-    model.save_changes();
+    remember(model, "chosen", chosen);
     draw();
   }
 

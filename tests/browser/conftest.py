@@ -1,0 +1,123 @@
+"""A real JupyterLab and a real Chromium, started once; every test opens its own notebook in them.
+
+VLM_LAB_PYTHON names another Python, whose JupyterLab and kernel are then tested (see tools/colab_check.sh).
+"""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LAB_PYTHON = os.environ.get("VLM_LAB_PYTHON", sys.executable)
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run", "--force-color-profile=srgb"]
+SETTINGS = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+            "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
+READY = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+DONE = """() => { const panel = window.jupyterapp.shell.currentWidget;
+    return panel.sessionContext.session.kernel.status === 'idle'
+        && [...panel.node.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].every(e => /\\d/.test(e.textContent)) }"""
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.fail("no Chromium on PATH; on Debian: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class Lab:
+    """A JupyterLab on loopback whose folder is `folder`."""
+
+    def __init__(self, browser, folder: Path):
+        self.browser, self.folder = browser, folder
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
+        settings = folder / "settings"
+        settings.mkdir()
+        (settings / "overrides.json").write_text(json.dumps(SETTINGS))
+        self.server = subprocess.Popen(
+            [LAB_PYTHON, "-m", "jupyter", "lab", "--no-browser", f"--port={self.url.rsplit(':')[-1]}", "--allow-root",
+             "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}",
+             "--ServerApp.token=test", f"--LabApp.app_settings_dir={settings}", "--LabApp.expose_app_in_browser=True"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            # People look here: widgets are live.  HOME is empty, so nobody's own settings count.
+            env={**os.environ, "CI": "", "HOME": str(folder), "JUPYTER_PREFER_ENV_PATH": "1",
+                 "PYTHONPATH": str(ROOT), "PATH": f"{Path(LAB_PYTHON).parent}:{os.environ['PATH']}"})
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"{self.url}/api?token=test", timeout=1)
+                return
+            except OSError:
+                time.sleep(0.25)
+        raise RuntimeError(f"JupyterLab did not answer at {self.url} within a minute")
+
+    def open(self, *cells: str, name: str, theme: str = "Light", run: bool = True, path: Path | None = None):
+        """A page with a notebook of these code cells, or an existing one at `path`; run from top to bottom."""
+        file = self.folder / f"{name}.ipynb"
+        if path is None:
+            notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
+            notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+            nbformat.write(notebook, file)
+        else:
+            shutil.copy(path, file)
+        page = self.browser.new_context(viewport={"width": 1200, "height": 1300}, accept_downloads=True).new_page()
+        page.complaints, page.outside = [], []
+        page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: page.complaints.append(str(error.stack)))
+        page.on("request", lambda r: None if re.match(r"(data|blob):|\w+://127\.0\.0\.1[:/]", r.url)
+                else page.outside.append(r.url))
+        page.goto(f"{self.url}/lab/workspaces/{name}/tree/{file.name}?token=test&reset")
+        page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
+        page.evaluate("window.jupyterapp.shell.collapseLeft()")
+        if theme == "Dark":
+            page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        if run:
+            page.wait_for_function(READY, timeout=60_000)
+            page.evaluate(RUN_ALL)
+            page.wait_for_function(DONE, timeout=120_000, polling=200)
+        return page
+
+    def ask(self, page, expression: str) -> str:
+        """The repr of a Python expression, evaluated in the notebook's kernel."""
+        reply = page.evaluate("""async expression => {
+            const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
+            const future = kernel.requestExecute({code: '', user_expressions: {it: expression}});
+            return (await future.done).content.user_expressions }""", expression)
+        return reply["it"]["data"]["text/plain"]
+
+    def save(self, page, name: str) -> Path:
+        """The notebook file as the browser saved it, outputs included."""
+        page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
+        file = self.folder / f"{name}.ipynb"
+        for _ in range(100):
+            if any(cell.get("outputs") for cell in nbformat.read(file, 4).cells):
+                return file
+            time.sleep(0.1)
+        raise RuntimeError(f"{file.name} was saved without outputs")
+
+
+@pytest.fixture(scope="session")
+def lab(chromium, tmp_path_factory):
+    lab = Lab(chromium, tmp_path_factory.mktemp("lab"))
+    yield lab
+    lab.server.terminate()
+    lab.server.wait(20)
