@@ -168,16 +168,17 @@ class AttentionExplorer(Widget):
         figure = Figure(figsize=(7, 3.1), layout="constrained")
         plain, overlaid = figure.subplots(1, 2)
         frame = {"extent": (0, width, height, 0), "interpolation": "nearest"}
-        for axes in (plain, overlaid):
-            axes.imshow(pixels, **frame)
-            axes.axis("off")
-        shown = overlaid.imshow(patches, alpha=0.7, vmin=0, cmap=ListedColormap(cividis() / 255), **frame)
+        plain.imshow(pixels, **frame)
+        overlaid.imshow(pixels @ [0.299, 0.587, 0.114], cmap="gray", vmin=0, vmax=255, **frame)
+        shown = overlaid.imshow(patches, alpha=0.6, vmin=0, cmap=ListedColormap(cividis() / 255), **frame)
         if query >= self._cls:
             row, column = divmod(query - self._cls, columns)
             corner, size = (column * width / columns, row * height / rows), (width / columns, height / rows)
             for axes in (plain, overlaid):
                 axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="#D55E00", linewidth=2))
-        figure.colorbar(shown, ax=overlaid, label="attention weight", fraction=0.046)
+        for axes in (plain, overlaid):
+            axes.axis("off")
+        figure.colorbar(shown, ax=overlaid, label="attention weight", fraction=0.046).solids.set_alpha(1)
         figure.suptitle(alt.split(";")[0], fontsize=9)
         return Still(figure, alt)
 
