@@ -2,8 +2,8 @@
 
     python benchmarks/vit.py [STEPS]
 
-Same sizes (4 layers × 128, MLP 512, 64 px, patch 8, batch 64), same optimiser, steps alternate, median of the ratios
-of neighbouring steps, so noise of the machine hits both alike.
+Same sizes (4 layers × 128, MLP 512, 64 px, patch 8, batch 64), same optimiser, same precision on both sides. Steps
+alternate, and the ratio is the median over neighbouring steps, so noise of the machine hits both alike.
 """
 
 import statistics
@@ -16,18 +16,21 @@ from transformers import ViTConfig as LibraryConfig
 from transformers import ViTForImageClassification
 
 from vlmcourse.models.vit import Classifier, ViTConfig
+from vlmcourse.training.precision import choose_precision
 
-CLASSES, BATCH = 10, 64
+CLASSES, BATCH, TOKENS, WIDTH = 10, 64, 65, 128
 
 
 def trainer(model: torch.nn.Module, logits):
     """A function that makes one optimiser step and returns its seconds."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
 
-    def step(images, labels) -> float:
+    def step(images, labels, low: bool) -> float:
         start = time.perf_counter()
         optimizer.zero_grad()
-        F.cross_entropy(logits(model, images), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            loss = F.cross_entropy(logits(model(images)), labels)
+        loss.backward()
         optimizer.step()
         return time.perf_counter() - start
 
@@ -38,9 +41,10 @@ def reader(model: torch.nn.Module, logits):
     """A function that makes one forward pass without gradients and returns its seconds."""
 
     @torch.no_grad()
-    def step(images, labels) -> float:
+    def step(images, labels, low: bool) -> float:
         start = time.perf_counter()
-        logits(model, images)
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            logits(model(images))
         return time.perf_counter() - start
 
     return step
@@ -52,17 +56,20 @@ def main(steps: int) -> None:
     ours = Classifier(ViTConfig(), CLASSES)
     theirs = ViTForImageClassification(
         LibraryConfig(
-            hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4, image_size=64,
+            hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=4, num_attention_heads=4, image_size=64,
             patch_size=8, num_labels=CLASSES,
         )
     ).train()  # fmt: skip
     for title, make in (("train step", trainer), ("forward", reader)):
-        our_step = make(ours, lambda model, x: model(x))
-        their_step = make(theirs, lambda model, x: model(x).logits)
-        pairs = [(our_step(images, labels), their_step(images, labels)) for _ in range(steps + 3)][3:]
-        mine, library = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
-        ratio = statistics.median(library / mine for mine, library in pairs)
-        print(f"ViT {title}: ours {mine:.0f} ms, transformers {library:.0f} ms, ratio {ratio:.2f}×")
+        our_step, their_step = make(ours, lambda output: output), make(theirs, lambda output: output.logits)
+        for precision in ("fp32", "bf16"):
+            case = images, labels, precision == "bf16"
+            pairs = [(our_step(*case), their_step(*case)) for _ in range(steps + 3)][3:]
+            mine, library = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
+            ratio = statistics.median(library / mine for mine, library in pairs)
+            print(f"ViT {title}, {precision}: ours {mine:.0f} ms, transformers {library:.0f} ms, ratio {ratio:.2f}×")
+    name, reason = choose_precision(torch.device("cpu"), rows=BATCH * TOKENS, width=WIDTH)
+    print(f"On this machine the course would train this model in {name}: {reason}")
 
 
 if __name__ == "__main__":

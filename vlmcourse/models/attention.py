@@ -70,7 +70,7 @@ def scaled_dot_product(
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1.
     """
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)  # scaling the smaller matrix is cheaper
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     weights = scores.softmax(dim=-1)
@@ -114,7 +114,8 @@ class Attention(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "batch token width"], mask: Bool[Tensor, "... token token"] | None = None
     ) -> Float[Tensor, "batch token width"]:
-        query, key, value = (split_heads(part, self.heads) for part in self.project_in(tokens).chunk(3, dim=-1))
+        # query, key and value lie side by side, so one cut into 3 · heads serves all three
+        query, key, value = split_heads(self.project_in(tokens), 3 * self.heads).chunk(3, dim=1)
         mixed, weights = scaled_dot_product(query, key, value, mask)
         if self.record is not None:
             self.record.append(weights.detach())
