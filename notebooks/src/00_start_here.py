@@ -202,11 +202,11 @@ changed, answered = twins.twins(pair, posed)
 assert all(a.answer != b.answer and a.text == b.text for a, b in zip(posed, answered))
 
 # %% id="twins-figure"
-fig, axes = plt.subplots(2, 4, figsize=(6.8, 3.6), layout="constrained")
+fig, axes = plt.subplots(2, 4, figsize=(6.8, 3.9), layout="constrained")
 for line, pictures, facts in zip(axes, (render.render(pair), render.render(changed)), (posed, answered)):
     for ax, picture, fact in zip(line, pictures, facts):
         ax.imshow(picture); ax.axis("off")
-        ax.set_title(f"{fact.text}\n{fact.answer}", fontsize=6)
+        ax.set_title(fact.text.replace(" is ", " is\n") + f"\n→ {fact.answer}", fontsize=8)
 figure(fig, alt="Four scenes above, their twins below: the same question, one object recoloured, another answer")
 
 # %% [markdown] id="blind-rule" lang="en"
@@ -251,25 +251,13 @@ progress()
 # Choose with the mouse, or with Tab, the arrow keys and Space. Every choice is explained, the wrong ones too.
 
 # %% id="quiz-1"
-quiz("00_start_here/1", "What does the connector do?", [
-    ("It turns pixels into vectors.", False, "That is the vision encoder. The connector starts from its vectors."),
-    ("It carries image vectors into the space of the language model.", True, "So the language model can read them beside words."),
-    ("It writes the answer.", False, "The language model does."),
-])
+quiz("00_start_here/1")
 
 # %% id="quiz-2"
-quiz("00_start_here/2", "A VLM answers 41 % of these questions correctly. What do you know?", [
-    ("It understands some of the pictures.", False, "You measured it: about as many are right without any picture."),
-    ("Nothing, before you see its score without the picture.", True, "A number counts only beside its blind twin."),
-    ("It is worse than a language model.", False, "A language model that guesses by habit gets about the same."),
-])
+quiz("00_start_here/2")
 
 # %% id="quiz-3"
-quiz("00_start_here/3", "Your function is wrong. What runs in the rest of the notebook?", [
-    ("Your wrong function.", False, "It is kept as .mine for you to look at, but nothing runs it."),
-    ("Nothing; the notebook stops.", False, "A notebook of this course always runs to its end."),
-    ("The course's reference, until yours passes.", True, "And from then on, yours."),
-])
+quiz("00_start_here/3")
 
 # %% [markdown] id="references" lang="en"
 # ## References

@@ -640,25 +640,13 @@ assert gap < 1e-5 and map_gap < 1e-5
 # ## Quiz
 
 # %% id="quiz-1"
-quiz("02_vit/1", "A ViT reads 448 × 448 pixels in patches of 14. How many tokens leave it, with the class token?", [
-    ("1,025", True, "448 / 14 = 32, and 32 · 32 + 1 = 1,025. This is what a large CLIP at 448 pixels costs an LLM."),
-    ("1,024", False, "Those are the patches. The class token makes one more."),
-    ("33", False, "That counts one row of patches and the class token; the grid has 32 rows."),
-])
+quiz("02_vit/1")
 
 # %% id="quiz-2"
-quiz("02_vit/2", "You hand only the class token to a language model. Which question suffers most?", [
-    ("Is this a photo of a cat?", False, "One summary vector is good at what the whole image is about."),
-    ("What is written in the lower left corner?", True, "You measured it: most of what and where stays in the patches."),
-    ("Is it day or night?", False, "A global property is just what a summary keeps."),
-])
+quiz("02_vit/2")
 
 # %% id="quiz-3"
-quiz("02_vit/3", "Two ViTs give equal answers but different attention maps. What follows?", [
-    ("One of them is wrong.", False, "Different routes can carry the same information."),
-    ("The maps alone do not explain the answer.", True, "They show where information may flow; test it by changing the input."),
-    ("Rollout would make the maps equal.", False, "Rollout combines layers; it does not remove differences between models."),
-])
+quiz("02_vit/3")
 
 # %% id="progress"
 progress()

@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 
-from vlmcourse.exercises.base import all_exercises
+from vlmcourse.exercises.base import all_exercises, all_quizzes
 from vlmcourse.workbook.check import judge
 
 EXERCISES = list(all_exercises().values())
@@ -65,3 +65,12 @@ def test_cases_are_the_same_every_time(task):
     first = repr(task.cases())
     torch.manual_seed(20)
     assert repr(task.cases()) == first
+
+
+@pytest.mark.parametrize("quiz", all_quizzes().values(), ids=lambda quiz: quiz.name)
+def test_a_quiz_has_one_right_choice_and_explains_each_in_both_languages(quiz):
+    assert sum(right for _, right, _ in quiz.choices) == 1
+    assert len(quiz.choices) >= 3
+    for text in [quiz.question, *(text for choice in quiz.choices for text in (choice[0], choice[2]))]:
+        assert text.en
+        assert text.ja

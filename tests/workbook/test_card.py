@@ -2,13 +2,13 @@
 
 import pytest
 
-from vlmcourse.workbook.card import COLOURS, SYMBOLS, Card
+from vlmcourse.workbook.card import COLOURS, SIGNS, SYMBOLS, Card
 
 
 @pytest.mark.parametrize("kind", SYMBOLS)
 def test_state_is_told_by_symbol_colour_and_hidden_word(kind):
     html = Card(kind, "vit.patchify")._repr_html_()
-    assert SYMBOLS[kind] in html
+    assert f">{SIGNS[kind]}</span>" in html
     assert COLOURS[kind] in html
     assert f"{kind}: </span>" in html
     assert 'role="status"' in html

@@ -166,11 +166,11 @@ def test_cards_speak_japanese_too(capsys):
 
 def test_progress_counts_what_passed(capsys):
     attempt(WRONG, capsys)
-    assert ["02_vit", "░" * 8 + " 0/8", "0"] in progress().table[1]
+    assert ["02_vit", "░" * 8 + " 0/8", "0/3"] in progress().table[1]
     attempt(GOOD, capsys)
     attempt(GOOD, capsys)
     portfolio.note(chapter="02_vit", quiz="02_vit/1", right=True)
-    assert ["02_vit", "█" + "░" * 7 + " 1/8", "1"] in progress().table[1]
+    assert ["02_vit", "█" + "░" * 7 + " 1/8", "1/3"] in progress().table[1]
     assert any(row[1] == "to come" for row in progress().table[1])
 
 

@@ -38,8 +38,18 @@ def test_the_course_map_lights_one_part(capsys):
         course_map("eyes")
 
 
+def test_an_unknown_quiz_names_what_there_is():
+    with pytest.raises(LookupError, match=r"no quiz question '02/9'; there are 00_start_here/1"):
+        quiz("02/9")
+
+
+def test_a_quiz_speaks_the_language_of_the_notebook(monkeypatch):
+    monkeypatch.setattr(lesson.engine, "language", "ja")
+    assert "コネクタ" in quiz("00_start_here/1").question
+
+
 def test_a_quiz_answer_reaches_the_diary():
-    widget = quiz("02_vit/1", "2 + 2?", [("4", True, "Yes."), ("5", False, "No.")])
+    widget = quiz("02_vit/1")
     widget.chosen = 1
     widget.chosen = 0
     assert [event["right"] for event in portfolio.diary()] == [False, True]

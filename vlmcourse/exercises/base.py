@@ -4,6 +4,7 @@
     Slip        a plausible wrong version and the one sentence that explains it
     Unaffected  something the output must not depend on, such as padding or future tokens
     Exercise    a slot with cases, slips, hints, and what to check beside the values
+    Quiz        a question with choices, each with its explanation
 """
 
 import importlib
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from vlmcourse.slots import Slot
 
 EXERCISES: dict[str, "Exercise"] = {}
+QUIZZES: dict[str, "Quiz"] = {}
 
 
 class Text(NamedTuple):
@@ -80,6 +82,30 @@ class Exercise:
 
     def __post_init__(self):
         EXERCISES[self.slot.name] = self
+
+
+@dataclass(frozen=True)
+class Quiz:
+    """One multiple-choice question at the end of a chapter; kept here so that the notebook does not show the answer.
+
+    Attributes:
+        name: chapter and number, such as "02_vit/1".
+        question: what is asked.
+        choices: (text, is it right, why) for each choice.
+    """
+
+    name: str
+    question: Text
+    choices: list[tuple[Text, bool, Text]]
+
+    def __post_init__(self):
+        QUIZZES[self.name] = self
+
+
+def all_quizzes() -> dict[str, Quiz]:
+    """Every quiz question by name, in the order of the chapters."""
+    all_exercises()
+    return QUIZZES
 
 
 def all_exercises() -> dict[str, Exercise]:

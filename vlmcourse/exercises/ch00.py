@@ -3,7 +3,7 @@
 import torch
 
 from vlmcourse.data import pixels
-from vlmcourse.exercises.base import Exercise, Slip, Text
+from vlmcourse.exercises.base import Exercise, Quiz, Slip, Text
 
 
 def _cases() -> list[tuple]:
@@ -46,4 +46,47 @@ Exercise(
              "軸は `images.permute(0, 3, 1, 2).float()`。0 を −1 に、255 を 1 に写す 2 つの演算は何でしょう。"),
     ],
     picture=lambda output: (output[0].permute(1, 2, 0).mean(-1) + 1) / 2,
+)  # fmt: skip
+
+Quiz(
+    "00_start_here/1",
+    Text("What does the connector do?", "コネクタの役割は何ですか。"),
+    [
+        (Text("It turns pixels into vectors.", "画素をベクトルに変える。"), False,
+         Text("That is the vision encoder. The connector starts from its vectors.",
+              "それは画像エンコーダです。コネクタはそのベクトルから始めます。")),
+        (Text("It carries image vectors into the space of the language model.",
+              "画像ベクトルを言語モデルの空間へ運ぶ。"), True,
+         Text("So the language model can read them beside words.", "言語モデルが単語と並べて読めるようになります。")),
+        (Text("It writes the answer.", "答えを書く。"), False,
+         Text("The language model does.", "それは言語モデルの仕事です。")),
+    ],
+)  # fmt: skip
+Quiz(
+    "00_start_here/2",
+    Text("A VLM answers 41 % of such questions correctly. What do you know?",
+         "ある VLM がこのような質問の 41 % に正解しました。何が言えますか。"),
+    [
+        (Text("It understands some of the pictures.", "いくつかの画像を理解している。"), False,
+         Text("You measured it: about as many are right without any picture.",
+              "測ったとおり、画像なしでも同じくらい正解します。")),
+        (Text("Nothing, before you see its score without the picture.", "画像なしの成績を見るまで何も言えない。"), True,
+         Text("A number counts only beside its blind twin.", "数字は「見ない場合」と並べて初めて意味を持ちます。")),
+        (Text("It is worse than a language model.", "言語モデルより劣る。"), False,
+         Text("A language model that guesses by habit gets about the same.",
+              "習慣で当てる言語モデルも同じくらいの成績です。")),
+    ],
+)  # fmt: skip
+Quiz(
+    "00_start_here/3",
+    Text("Your function is wrong. What runs in the rest of the notebook?",
+         "あなたの関数は誤りでした。この先のノートブックでは何が動きますか。"),
+    [
+        (Text("Your wrong function.", "あなたの誤った関数。"), False,
+         Text("It is kept as .mine for you to look at, but nothing runs it.", ".mine に残りますが、使われません。")),
+        (Text("Nothing; the notebook stops.", "何も動かず、止まる。"), False,
+         Text("A notebook of this course always runs to its end.", "この教材のノートブックは必ず最後まで動きます。")),
+        (Text("The course's reference, until yours passes.", "合格するまでは参照実装。"), True,
+         Text("And from then on, yours.", "合格したあとは、あなたの関数です。")),
+    ],
 )  # fmt: skip

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmcourse.exercises.base import Exercise, Slip, Text
+from vlmcourse.exercises.base import Exercise, Quiz, Slip, Text
 from vlmcourse.models import vit
 
 CHAPTER = "02_vit"
@@ -173,4 +173,53 @@ Exercise(
              "戻すには `resized.flatten(2)[0].T` で (new patch, width)。先頭に positions[:1] を torch.cat します。"),
     ],
     gradient=("positions",),
+)  # fmt: skip
+
+# ---------------------------------------------------------------------------------------------------- quiz
+
+Quiz(
+    "02_vit/1",
+    Text("A ViT reads 448 × 448 pixels in patches of 14. How many tokens leave it, with the class token?",
+         "ViT が 448 × 448 画素を 14 画素のパッチで読みます。クラストークンを含めて何トークン出ますか。"),
+    [
+        (Text("1,025", "1,025"), True,
+         Text("448 / 14 = 32, and 32 · 32 + 1 = 1,025: a good part of a language model's context.",
+              "448 / 14 = 32、32 · 32 + 1 = 1,025。言語モデルに渡すと文脈のかなりの部分を占めます。")),
+        (Text("1,024", "1,024"), False,
+         Text("Those are the patches. The class token makes one more.",
+              "それはパッチの数です。クラストークンが 1 つ加わります。")),
+        (Text("33", "33"), False,
+         Text("That counts one row of patches and the class token; the grid has 32 rows.",
+              "それは 1 行分とクラストークンです。格子は 32 行あります。")),
+    ],
+)  # fmt: skip
+Quiz(
+    "02_vit/2",
+    Text("You hand only the class token to a language model. Which question suffers most?",
+         "クラストークンだけを言語モデルに渡します。最も困る質問はどれですか。"),
+    [
+        (Text("Is this a photo of a cat?", "これは猫の写真ですか。"), False,
+         Text("One summary vector is good at what the whole image is about.",
+              "全体の要約は 1 つのベクトルが得意とするところです。")),
+        (Text("What stands in the lower left corner?", "左下の隅に何がありますか。"), True,
+         Text("You measured it: most of what is where stays in the patches.",
+              "測ったとおり、「どこに何があるか」の多くはパッチに残ります。")),
+        (Text("Is it day or night?", "昼ですか、夜ですか。"), False,
+         Text("A global property is just what a summary keeps.", "全体の性質こそ要約に残るものです。")),
+    ],
+)  # fmt: skip
+Quiz(
+    "02_vit/3",
+    Text("Two ViTs give equal answers but different attention maps. What follows?",
+         "2 つの ViT が同じ答えを出しますが、アテンションマップは違います。何が言えますか。"),
+    [
+        (Text("One of them is wrong.", "どちらかが間違っている。"), False,
+         Text("Different routes can carry the same information.", "違う経路でも同じ情報は運べます。")),
+        (Text("The maps alone do not explain the answer.", "マップだけでは答えの説明にならない。"), True,
+         Text("They show where information may flow; test it by changing the input.",
+              "情報が流れうる場所を示すだけです。入力を変えて確かめます。")),
+        (Text("Rollout would make the maps equal.", "rollout を使えば同じになる。"), False,
+         Text("Rollout combines layers; it does not remove differences between models.",
+              "rollout は層をまとめるだけで、モデルの違いは消えません。")),
+    ],
 )  # fmt: skip

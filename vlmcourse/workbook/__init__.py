@@ -6,7 +6,7 @@
     course_map(lit)           the picture of a VLM, with this chapter's part lit
     figure(fig, alt)          show a matplotlib figure with a description
     budget(cpu=..., gpu=...)  sizes of a training run, by device
-    quiz(question, choices)   multiple choice with an explanation for each choice
+    quiz(name)                multiple choice with an explanation for each choice
     progress()                one row per chapter
     doctor()                  versions, device, memory, and how to mend what is missing
 

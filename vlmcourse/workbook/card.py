@@ -9,6 +9,7 @@ import io
 from dataclasses import dataclass, field
 
 SYMBOLS = {"passed": "✅", "wrong": "❌", "todo": "⬜", "note": "💡", "plain": "▪️"}
+SIGNS = {"passed": "✓", "wrong": "✗", "todo": "○", "note": "i", "plain": "·"}
 COLOURS = {"passed": "#2E8B6F", "wrong": "#D55E00", "todo": "#7A869A", "note": "#0072B2", "plain": "#7A869A"}
 
 
@@ -46,7 +47,7 @@ class Card:
 
     def _repr_html_(self) -> str:
         colour = COLOURS[self.kind]
-        body = [f'<div style="font-weight:600"><span aria-hidden="true">{SYMBOLS[self.kind]}</span> '
+        body = [f'<div style="font-weight:600">{_badge(self.kind)} '
                 f'<span style="{HIDDEN}">{self.kind}: </span>{_rich(self.title)}</div>']  # fmt: skip
         body += [f'<div style="margin-top:2px">{_rich(line)}</div>' for line in self.lines]
         if self.pictures:
@@ -82,10 +83,19 @@ CELL = "text-align:left;padding:2px 14px 2px 0;border-bottom:1px solid rgba(127,
 HIDDEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip:rect(0 0 0 0)"  # for screen readers only
 
 
+def _badge(kind: str) -> str:
+    """The state as a coloured disc with a plain sign: colour emoji are missing on many machines."""
+    return (f'<span aria-hidden="true" style="display:inline-block;width:1.35em;text-align:center;border-radius:3px;'
+            f'background:{COLOURS[kind]};color:#fff;font-weight:700;font-size:85%">{SIGNS[kind]}</span>')  # fmt: skip
+
+
 def _rich(text: str) -> str:
-    """Escape everything; `code` in backticks becomes <code>."""
+    """Escape everything; `code` in backticks becomes <code>, and a state's symbol its badge."""
     parts = html.escape(text).split("`")
-    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
+    text = "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
+    for kind, symbol in SYMBOLS.items():
+        text = text.replace(symbol, _badge(kind))
+    return text
 
 
 def _html_table(header: list[str], rows: list[list[str]]) -> str:

@@ -20,7 +20,7 @@ from vlmcourse.workbook.portfolio import workspace
 GIB = 1024**3
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge")
 JAPANESE_FONTS = ("CJK JP", "CJK", "IPA", "Hiragino", "Yu Gothic", "Meiryo", "MS Gothic", "Takao", "VL Gothic")
-STATES = {"ok": SYMBOLS["passed"], "note": "🔸", "missing": SYMBOLS["wrong"]}
+STATES = {"ok": SYMBOLS["passed"], "note": SYMBOLS["note"], "missing": SYMBOLS["wrong"]}
 NOT_NEEDED_ON_COLAB = {"jupyterlab"}
 
 

@@ -144,17 +144,23 @@ def budget(cpu: dict, gpu: dict) -> SimpleNamespace:
     return SimpleNamespace(**chosen)
 
 
-def quiz(name: str, question: str, choices: list[tuple[str, bool, str]]):
-    """A multiple-choice question with an explanation for each choice; usable by keyboard.
+def quiz(name: str):
+    """Show a multiple-choice question with an explanation for each choice; usable by keyboard.
 
     Args:
-        name: chapter and number, such as "02_vit/1"; what progress() counts.
-        question: plain text.
-        choices: (text, is it right, why) for each choice.
+        name: chapter and number, such as "02_vit/1".
+
+    Raises:
+        LookupError: if there is no such question.
     """
+    from vlmcourse.exercises.base import all_quizzes
     from vlmcourse.widgets.quiz import Quiz
 
-    widget = Quiz(question, choices)
+    if name not in all_quizzes():
+        raise LookupError(f"no quiz question {name!r}; there are {', '.join(all_quizzes())}")
+    asked = all_quizzes()[name]
+    choices = [(engine.pick(text), right, engine.pick(why)) for text, right, why in asked.choices]
+    widget = Quiz(engine.pick(asked.question), choices)
     chapter = name.split("/")[0]
     widget.observe(lambda change: portfolio.note(chapter=chapter, quiz=name, right=bool(widget.correct)), "chosen")
     return widget
@@ -168,7 +174,7 @@ def progress() -> Card:
 
 def progress_table() -> tuple[list[str], list[list[str]]]:
     """Header and rows of the progress table, as strings."""
-    from vlmcourse.exercises.base import all_exercises
+    from vlmcourse.exercises.base import all_exercises, all_quizzes
 
     passed, right = set(), set()
     for event in portfolio.diary():
@@ -180,8 +186,9 @@ def progress_table() -> tuple[list[str], list[list[str]]]:
     for chapter in CHAPTERS:
         tasks = [name for name, task in all_exercises().items() if task.chapter == chapter.name]
         done = sum(name in passed for name in tasks)
-        quizzes = sum(str(name).startswith(chapter.name + "/") for name in right)
+        asked = [name for name in all_quizzes() if name.startswith(chapter.name + "/")]
+        answered = sum(name in right for name in asked)
         bar = "█" * done + "░" * (len(tasks) - done)
         state = f"{bar} {done}/{len(tasks)}" if chapter.ready else "to come"
-        rows.append([chapter.name, state, str(quizzes) if chapter.ready else ""])
+        rows.append([chapter.name, state, f"{answered}/{len(asked)}" if chapter.ready else ""])
     return ["chapter", "exercises passed", "quiz answers right"], rows
