@@ -8,7 +8,7 @@
 # %% [markdown] id="where" lang="en"
 # ## Where we are
 #
-# A vision-language model has three parts. This chapter builds the first one: the part that turns an image into vectors. Nearly every VLM you have heard of uses the network you are about to write: CLIP, BLIP, LLaVA and Flamingo all start from a ViT or its close relative.
+# A vision-language model has three parts. This chapter builds the first one: the part that turns an image into vectors. Nearly every VLM you have heard of uses the network you are about to write: BLIP, LLaVA and most versions of CLIP all start from a Vision Transformer, ViT for short (Dosovitskiy et al. 2020).
 #
 # ## After this you can
 #
@@ -111,7 +111,7 @@ assert difference < 1e-2 * by_matrix.abs().mean()
 #
 # **Question.** Attention treats its input as a set. If we shuffle the patches of the cat, can the model notice?
 #
-# Not by itself, as you will measure in a moment. So each token gets a learned vector for its place, added on top. The ViT also puts one extra token in front, with no pixels behind it: the **class token**. It starts as a learned vector, attends to all patches, and its output serves as one summary of the whole image.
+# You will measure it in section 4. To be safe, each token gets a learned vector for its place, added on top. The ViT also puts one extra token in front, with no pixels behind it: the **class token**. It starts as a learned vector, attends to all patches, and its output serves as one summary of the whole image.
 #
 # So a ViT gives two kinds of output: the class token, **1 × D**, and the patches, **N × D**. Keep an eye on the difference. CLIP uses the first for retrieval; LLaVA feeds the second to its language model.
 #
@@ -168,6 +168,8 @@ assert largest["not divided"][3] > 0.7 and largest["divided by √d"][3] < 0.2
 # %% [markdown] id="ex-attention" lang="en"
 # ### Your turn: `scaled_dot_product` · difficulty 3/5 · 15 min
 #
+# Several attentions run side by side, the *heads*; you will cut them apart in the next exercise. `part` is the width of one head, the d from above.
+#
 # | | shape |
 # |---|---|
 # | `query` | `(batch, head, query, part)` |
@@ -185,7 +187,7 @@ def scaled_dot_product(query, key, value, mask=None):
 # %% [markdown] id="ex-heads" lang="en"
 # ### Your turn: `split_heads` and `merge_heads` · difficulty 2/5 · 10 min
 #
-# One attention map can only say one thing per token. So the width is cut into parts, and every *head* attends with its own part: with width 128 and 4 heads, each head sees 32 numbers per token.
+# One attention map can only say one thing per token. So the width is cut into parts, and every *head* attends with its own part: with width 128 and 4 heads, each head sees `part` = 32 numbers per token.
 #
 # `split_heads`: `(batch, token, width)` → `(batch, head, token, part)`, consecutive parts. `merge_heads` goes back.
 
@@ -217,7 +219,7 @@ def pre_norm_block(tokens, norm_before_attention, attend, norm_before_mlp, mlp):
     raise NotImplementedError
 
 # %% [markdown] id="assemble" lang="en"
-# That is all of it. The package's `ViT` holds the parameters and calls **your** functions:
+# That is all of it, except the MLP, which is two matrices with a GELU between them. The package's `ViT` holds the parameters and calls **your** functions:
 #
 # `patchify` → one matrix → `add_class_and_positions` → blocks (`split_heads`, `scaled_dot_product`, `merge_heads` inside `pre_norm_block`) → a last norm.
 
@@ -256,7 +258,7 @@ assert with_positions > 0.001 and without < 1e-5
 # %% [markdown] id="digits-intro" lang="en"
 # ## 5 · Does it learn? Real handwriting
 #
-# Real data, no network: 1,797 handwritten digits of 8 × 8 pixels, collected from 43 people. The last fifth of each digit is kept for testing, mostly by hands the model has never seen. With patches of 2 × 2, a digit is 16 tokens and a class token. A linear layer on the class token names the digit.
+# Real data, no network: 1,797 handwritten digits of 8 × 8 pixels, written by 13 people. The last fifth of each digit is kept for testing. With patches of 2 × 2, a digit is 16 tokens and a class token. A linear layer on the class token names the digit.
 #
 # **Predict before you run:** 1,442 pictures, 150,000 parameters, no tricks. What share of the unseen digits will it name? And what share if nobody tells it where the patches are?
 
@@ -310,7 +312,7 @@ blind_to_place = small_vit()
 blind_to_place.vit.positions.requires_grad_(False).zero_()
 train(blind_to_place, Batches((train_images, train_labels), 64), digit_loss, steps=sizes.steps, lr=3e-3)
 
-right = scaled_dot_product.active
+right = scaled_dot_product.active                                      # yours, or the reference
 scaled_dot_product.install(lambda q, k, v, mask=None: right(q * math.sqrt(q.shape[-1]), k, v, mask))
 unscaled = small_vit()
 train(unscaled, Batches((train_images, train_labels), 64), digit_loss, steps=sizes.steps, lr=3e-3)
@@ -399,9 +401,9 @@ def scene_loss(model, batch):
     return sum(losses), {"where": losses[2]}
 
 # %% id="observer-train"
-sizes = budget(cpu=dict(steps=1500, batch=32), gpu=dict(steps=1500, batch=32))
+sizes = budget(cpu=dict(steps=1200, batch=32), gpu=dict(steps=1200, batch=32))
 torch.manual_seed(0)
-observer, moments, film = Observer(), [1, 100, 400, 800, 1500], []
+observer, moments, film = Observer(), [1, 100, 300, 700, 1200], []
 
 def keep_attention(step, **_):
     if step in moments:
@@ -426,7 +428,7 @@ assert colour_right > 0.8 and relation_right > 0.75
 # %% [markdown] id="probe-intro" lang="en"
 # ### Which layer knows what?
 #
-# A *linear probe* asks what a vector makes easy to read: fit one linear map from the vectors of a layer to the answer, and test it on new pictures. Nothing in the ViT changes. **Predict:** which is readable first, the colour of a patch or the relation of two objects? Colour is in the pixels of one patch. The relation needs two places at once.
+# A *linear probe* asks what a vector makes easy to read: fit one linear map from the vectors of a layer to the answer, and test it on new pictures. Nothing in the ViT changes. We fit by least squares with a small penalty (ridge regression). **Predict:** which is readable first, the colour of a patch or the relation of two objects?
 
 # %% id="probe"
 def probe(vectors, answers, new_vectors, new_answers):
@@ -440,6 +442,7 @@ def probe(vectors, answers, new_vectors, new_answers):
 with torch.no_grad():
     before, after = observer.vit.layers(train_scenes[0][:2000]), observer.vit.layers(test_scenes[0])
 seen, new = train_scenes[1][:2000] < 5, test_scenes[1] < 5
+colour_chance = (test_scenes[2][new].bincount().max() / new.sum()).item()
 colour, relation = [], []
 for old, fresh in zip(before, after):
     colour.append(probe(old[:, 1:][seen], train_scenes[2][:2000][seen], fresh[:, 1:][new], test_scenes[2][new]))
@@ -452,11 +455,12 @@ ax.plot(relation, marker="s", label="relation, from the class token")
 ax.axhline(chance, color="gray", linestyle=":", label="chance, relation")
 ax.set(xlabel="layer (0 = embedding)", ylabel="probe accuracy", xticks=range(5), ylim=(0, 1)); ax.legend()
 figure(fig, alt="Colour can be read from the embedding on; the relation rises from chance to high over the layers")
-print("colour  ", [f"{c:.0%}" for c in colour], "\nrelation", [f"{r:.0%}" for r in relation])
+print("colour  ", [f"{c:.0%}" for c in colour], f"(most frequent colour {colour_chance:.0%})")
+print("relation", [f"{r:.0%}" for r in relation])
 assert colour[0] > 0.6 and relation[0] < 0.35 and relation[2] < relation[4] - 0.05 and relation[4] > 0.7
 
 # %% [markdown] id="probe-proved" lang="en"
-# **What you just proved.** Abstraction grows with depth. Colour is readable from the embedding, before any attention. The relation starts at chance, because at layer 0 the class token is the same for every image, and appears only after several rounds of looking.
+# **What you just proved.** Abstraction grows with depth. Colour lies in the pixels of one patch, so it is readable from the embedding, before any attention. The relation needs two places at once. It starts at chance, because at layer 0 the class token is the same for every image, and appears only after several rounds of looking.
 #
 # This is why VLM builders argue about *which layer* to hand over. LLaVA takes the second-to-last one.
 
@@ -489,7 +493,7 @@ for line, (title, shown) in zip(axes, rows):
 figure(fig, alt="Four scenes; the map read from the class token is blurred and partial, the patches' map fits the objects")
 
 # %% [markdown] id="cls-proved" lang="en"
-# **What you just proved.** The class token kept what its job needed, the relation, and dropped most of the rest. For retrieval that is fine. A model that must answer *any* question needs the patches. Keep this picture for chapter 07, where the patches become the words a language model reads.
+# **What you just proved.** The class token kept what its job needed, the relation, and dropped most of the rest. In fairness, we had trained the patches to say "none" where nothing is, and never asked the class token. That is the point: a summary keeps what it was trained for. For retrieval that is fine. A model that must answer *any* question needs the patches. Keep this picture for chapter 07, where the patches become the words a language model reads.
 
 # %% [markdown] id="rollout-intro" lang="en"
 # ## 7 · Look inside
@@ -504,7 +508,8 @@ figure(fig, alt="Four scenes; the map read from the class token is blurred and p
 @exercise(maps.rollout)
 def rollout(weights):
     """(layer, head, query, key) -> (query, key)"""
-    # 1. one matrix per layer   2. multiply them, each new layer from the left
+    # 1. one matrix per layer; make the identity with the dtype and device of `weights`
+    # 2. multiply them, each new layer from the left
     raise NotImplementedError
 
 # %% [markdown] id="explore-intro" lang="en"
@@ -572,7 +577,7 @@ print(f"64 px {relation_right:.1%}; 96 px interpolated {at_96:.1%}; 96 px, list 
 assert at_96 > relation_right - 0.1 and at_96_repeated < 0.4
 
 # %% [markdown] id="photo-intro" lang="en"
-# The same trick lets the observer look at a photograph, 128 pixels wide with 16 × 16 patches. It has never seen a photo. Do not expect wisdom: look for *edges and colours* that resemble the shapes it knows.
+# The same trick lets the observer look at a photograph of 128 × 128 pixels: a grid of 16 × 16 patches, each 8 pixels wide. It has never seen a photo. Do not expect wisdom: look for *edges and colours* that resemble the shapes it knows.
 
 # %% id="photo-explore"
 names = ["chelsea", "astronaut", "coffee"]
@@ -584,7 +589,7 @@ AttentionExplorer(real, real_attention, grid=(16, 16), rollout=torch.stack([roll
 # %% [markdown] id="real-intro" lang="en"
 # ## 9 · Is this the real thing?
 #
-# Yes, and here is the proof. Take `ViTModel` from `transformers`, the class behind the published checkpoints. Copy its weights into *your* model, key by key, and compare outputs and attention maps. Its norms and biases are randomised first: at their starting values of 1 and 0, half of all mistakes would not show.
+# Yes, and here is the proof. Take `ViTModel` from `transformers`, the class behind the published checkpoints. Copy its weights into *your* model, key by key, and compare outputs and attention maps. Every parameter is randomised first: norms at 1 and biases at 0 would hide mistakes.
 
 # %% id="real-thing"
 import transformers
@@ -606,14 +611,14 @@ assert gap < 1e-5 and map_gap < 1e-5
 # %% [markdown] id="real-differs" lang="en"
 # How published ViTs differ from yours:
 #
-# - **Regularisation.** The original trains with dropout, on 14 to 300 million images. Without that much data a CNN usually wins; chapter 03 measures it.
+# - **Data.** The original learns from 1.3 to 300 million images, with dropout on the smaller sets. With little data a CNN usually wins; chapter 03 measures it.
 # - **CLIP's ViT** normalises once more before the first block, has no bias in the patch matrix, and uses a cheaper activation, *quick GELU*.
-# - **Small print.** The epsilon of the norms is 1e-12 in `transformers`, 1e-6 in timm and 1e-5 in CLIP. timm smooths when it shrinks positions; `transformers` does not.
+# - **Small print.** The epsilon of the norms is 1e-12 in `transformers`, 1e-6 in timm and 1e-5 in CLIP. timm smooths when it shrinks positions (`antialias` in the course's version); `transformers` does not.
 
 # %% [markdown] id="paper" lang="en"
 # ### Read the paper with your code beside it
 #
-# Dosovitskiy et al. 2020, *An Image is Worth 16×16 Words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929). Read sections 1, 3.1, 3.2 and 4.5; skim the rest.
+# Dosovitskiy et al. 2020, *An Image is Worth 16×16 Words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929). Read sections 1, 3.1, 3.2, 4.3 and 4.5, and appendix D.3; skim the rest.
 #
 # | in the paper | in your notebook |
 # |---|---|
@@ -625,7 +630,7 @@ assert gap < 1e-5 and map_gap < 1e-5
 # | table 1 | `ViTConfig`; you counted 86 million |
 # | figure 6 | attention rollout |
 #
-# Three questions to answer from the paper: (1) With how many pre-training images does ViT overtake the ResNets in figure 3? (2) What do the learned position embeddings in figure 7 look like, and who told the model about rows and columns? (3) Appendix D.3 compares the class token with averaging all patches. What had to change for averaging to work?
+# Three questions to answer from the paper: (1) In figure 4, with how many pre-training images does ViT overtake the ResNets? (2) What do the learned position embeddings in figure 7 look like, and who told the model about rows and columns? (3) Appendix D.3 compares the class token with averaging all patches. What had to change for averaging to work?
 
 # %% [markdown] id="recap" lang="en"
 # ## Recap

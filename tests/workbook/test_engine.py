@@ -3,6 +3,7 @@
 import multiprocessing
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
@@ -218,4 +219,6 @@ def test_setup_is_quick_and_needs_nothing_heavy():
         "from vlmcourse.workbook import begin\nbegin('02_vit')\n"
         "assert not {'transformers', 'accelerate', 'sklearn', 'datasets', 'anywidget'} & set(sys.modules)"
     )
+    start = time.perf_counter()
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert time.perf_counter() - start < 8  # seconds, cold, with the interpreter's own start

@@ -1,6 +1,6 @@
 """Handwritten digits: the real data that every machine has (first used in notebook 02).
 
-1,797 digits from scikit-learn, 8×8 pixels, scanned from paper forms that 43 people filled in.
+1,797 digits from scikit-learn, 8×8 pixels, scanned from paper forms that 13 people filled in.
 Source: Alpaydin & Kaynak 1998, "Optical Recognition of Handwritten Digits", UCI, doi:10.24432/C50P49.
 """
 
@@ -15,8 +15,8 @@ SPLITS = ("train", "test")
 def digits(split: str) -> tuple[Float[Tensor, "image 1 8 8"], Int[Tensor, "image"]]:
     """Images and labels of one split.
 
-    The file goes writer by writer, so the last fifth of each digit is the test split: the same number of each
-    digit in proportion, and mostly handwriting that training has not seen.  No chance is involved.
+    The last fifth of each digit, in the order of the file, is the test split; no chance is involved.  Neighbours in
+    the file look alike, so this is harder than a random split.
 
     Returns:
         Images, float32 in [0, 1], 0 is paper; labels 0 to 9, int64.  1,442 train and 355 test images.

@@ -40,6 +40,12 @@ def _tokens_as_picture(tokens: Tensor) -> Tensor:
     return torch.cat([token.reshape(4, 4, 3) for token in tokens[0]], dim=1)
 
 
+def _size_before_rows(images: Tensor, size: int) -> Tensor:
+    batch, channel, height, width = images.shape
+    strided = images.reshape(batch, channel, size, height // size, size, width // size)
+    return strided.permute(0, 3, 5, 2, 4, 1).flatten(3).flatten(1, 2)
+
+
 Exercise(
     slot=vit.patchify,
     chapter=CHAPTER,
@@ -59,6 +65,10 @@ Exercise(
         Slip(_pixels_by_column, Text(
             "the pixels inside a patch are transposed: the row in the patch comes before the column in the patch.",
             "パッチ内の画素が転置されています。パッチ内の行が列より先です。")),
+        Slip(_size_before_rows, Text(
+            "height is split into (size, rows), so a patch collects pixels from all over the image; it must be "
+            "(rows, size): the grid index changes slowest.",
+            "高さを (size, rows) に分けたため、パッチに離れた画素が集まっています。(rows, size) に分けてください。")),
         Slip(_only_reshape, Text(
             "a reshape alone reads across the whole image line by line, so a \"patch\" is a strip of one channel. "
             "Split height and width first, then bring the two grid axes together.",
@@ -128,6 +138,16 @@ def _resize(positions, old, new, *, mode="bicubic", corners=False, with_class=Fa
     return torch.cat([kept, resized.flatten(2)[0].T])
 
 
+def _without_permute(positions, old, new, before=True):
+    """Reshape where a permute is needed: before or after resizing."""
+    picture = positions[1:].reshape(1, *old, -1).permute(0, 3, 1, 2)
+    if before:
+        picture = positions[1:].reshape(1, -1, *old)
+    resized = F.interpolate(picture, size=new, mode="bicubic", align_corners=False)
+    rest = resized.flatten(2)[0].T if before else resized.reshape(-1, positions.shape[1])
+    return torch.cat([positions[:1], rest])
+
+
 def _as_a_line(positions, old, new):
     line = positions[1:].T[None]
     resized = F.interpolate(line, size=new[0] * new[1], mode="linear", align_corners=False)
@@ -141,11 +161,22 @@ Exercise(
         (torch.randn(1 + 3 * 4, 5), (3, 4), (6, 7)),
         (torch.randn(1 + 5 * 2, 3), (5, 2), (4, 6)),
     ],
-    axes={"positions": "token width", "return": "newtoken width"},
+    axes={"positions": "token width", "return": "new_token width"},
     slips=[
         Slip(lambda p, old, new: _resize(p, old, new, with_class=True), Text(
             "the class token's position is lost; row 0 stays in front, unchanged.",
             "クラストークンの位置が消えています。0 行目はそのまま先頭に残します。")),
+        Slip(_without_permute, Text(
+            "reshape to (1, width, rows, columns) mixes positions and channels; reshape to (1, rows, columns, width), "
+            "then permute(0, 3, 1, 2).",
+            "(1, width, rows, columns) への reshape では位置とチャネルが混ざります。"
+            "(1, rows, columns, width) にしてから permute(0, 3, 1, 2) します。")),
+        Slip(lambda p, old, new: _without_permute(p, old, new, before=False), Text(
+            "on the way back the width must become the last axis: flatten the grid and transpose before you join.",
+            "戻すときは width を最後の軸にします。格子を flatten し、転置してからつなぎます。")),
+        Slip(lambda p, old, new: vit.interpolate_positions.reference(p, old, new, antialias=True), Text(
+            "this is timm's antialiased version; the course follows transformers: antialias=False.",
+            "これは timm の antialias 版です。ここでは transformers に合わせ antialias=False とします。")),
         Slip(_as_a_line, Text(
             "the positions are stretched as one long line; lay them out on their rows × columns grid first.",
             "位置を 1 列のまま伸ばしています。先に rows × columns の格子に並べてください。")),
@@ -183,8 +214,8 @@ Quiz(
          "ViT が 448 × 448 画素を 14 画素のパッチで読みます。クラストークンを含めて何トークン出ますか。"),
     [
         (Text("1,025", "1,025"), True,
-         Text("448 / 14 = 32, and 32 · 32 + 1 = 1,025: a good part of a language model's context.",
-              "448 / 14 = 32、32 · 32 + 1 = 1,025。言語モデルに渡すと文脈のかなりの部分を占めます。")),
+         Text("448 / 14 = 32, and 32 · 32 + 1 = 1,025. LLaVA would hand on the 1,024 patches.",
+              "448 / 14 = 32、32 · 32 + 1 = 1,025。LLaVA なら 1,024 個のパッチを渡します。")),
         (Text("1,024", "1,024"), False,
          Text("Those are the patches. The class token makes one more.",
               "それはパッチの数です。クラストークンが 1 つ加わります。")),
@@ -202,8 +233,8 @@ Quiz(
          Text("One summary vector is good at what the whole image is about.",
               "全体の要約は 1 つのベクトルが得意とするところです。")),
         (Text("What stands in the lower left corner?", "左下の隅に何がありますか。"), True,
-         Text("You measured it: most of what is where stays in the patches.",
-              "測ったとおり、「どこに何があるか」の多くはパッチに残ります。")),
+         Text("You saw it: a summary drops what it was not trained for; the patches know what is where.",
+              "見たとおり、要約は訓練されなかったことを捨てます。「どこに何が」はパッチが知っています。")),
         (Text("Is it day or night?", "昼ですか、夜ですか。"), False,
          Text("A global property is just what a summary keeps.", "全体の性質こそ要約に残るものです。")),
     ],

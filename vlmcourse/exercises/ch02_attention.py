@@ -81,6 +81,11 @@ def _masked_after_softmax(query, key, value, mask=None):
     return weights @ value, weights
 
 
+def _causal(query, key, value, mask=None):
+    causal = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
+    return _attend(query, key, value, causal if mask is None else causal & mask)
+
+
 def _attention_cases() -> list[tuple]:
     mask = torch.rand(2, 1, 5, 7) < 0.6
     mask[..., 0] = True
@@ -122,6 +127,12 @@ Exercise(
         Slip(_masked_after_softmax, Text(
             "the mask is applied after the softmax, so the rows no longer sum to 1. Mask the scores before.",
             "softmax の後に mask しているため行の和が 1 になりません。スコアの段階で mask してください。")),
+        Slip(_causal, Text(
+            "a causal mask is left in: image tokens may look at later ones. Only the mask argument forbids anything.",
+            "因果マスクが残っています。画像のトークンは後のトークンも見られます。禁止するのは引数 mask だけです。")),
+        Slip(lambda q, k, v, m=None: (_attend(q, k, v, m)[0], None), Text(
+            "the weights are None; torch's own scaled_dot_product_attention does not give them. Compute them yourself.",
+            "重みが None です。torch の scaled_dot_product_attention は重みを返しません。自分で計算してください。")),
         Slip(lambda q, k, v, m=None: _attend(q, k, v, m)[::-1], Text(
             "output and weights are swapped: return (output, weights).",
             "出力と重みの順が逆です。(output, weights) を返してください。")),
@@ -199,6 +210,18 @@ Exercise(
         Slip(lambda x, n1, a, n2, m: (x + a(x)) + m(x + a(x)), Text(
             "the norms are missing: attention and MLP read normalised copies.",
             "正規化がありません。attention と MLP は正規化したコピーを読みます。")),
+        Slip(lambda x, n1, a, n2, m: (x + a(n1(x))) + m(x + a(n1(x))), Text(
+            "the MLP reads the bare stream; it needs its own normalised copy: mlp(norm_before_mlp(tokens)).",
+            "MLP が正規化されていない流れを読んでいます。mlp(norm_before_mlp(tokens)) としてください。")),
+        Slip(lambda x, n1, a, n2, m: n2(n1(x) + a(n1(x))) + m(n2(n1(x) + a(n1(x)))), Text(
+            "the normalised copy is added instead of the stream: add to tokens, not to norm(tokens).",
+            "流れではなく正規化したコピーに足しています。norm(tokens) ではなく tokens に足します。")),
+        Slip(lambda x, n1, a, n2, m: x + m(n2(x + a(n1(x)))), Text(
+            "the MLP's result is added to the first tokens, so what attention found is lost from the stream.",
+            "MLP の結果を最初の tokens に足しているため、attention の結果が失われます。")),
+        Slip(lambda x, n1, a, n2, m: (x + m(n2(x))) + a(n1(x + m(n2(x)))), Text(
+            "MLP and attention are in the wrong order: attention comes first.",
+            "MLP と attention の順序が逆です。attention が先です。")),
         Slip(lambda x, n1, a, n2, m: x + a(n1(x)), Text(
             "the second half is missing: after attention comes the MLP with its own norm.",
             "後半がありません。attention の次に、専用の norm を持つ MLP が来ます。")),
@@ -254,6 +277,9 @@ Exercise(
         Slip(lambda w: _product(_layers(w, heads=lambda x: x.amax(1))), Text(
             "this takes the largest head; rollout averages the heads.",
             "最大の head を取っています。rollout では head を平均します。")),
+        Slip(lambda w: 0.5 * _product(_layers(w, residual=0.0)) + 0.5 * torch.eye(w.shape[-1], dtype=w.dtype), Text(
+            "the identity is mixed in once at the end; every layer has its own residual connection.",
+            "単位行列を最後に 1 回だけ混ぜています。残差は層ごとにあります。")),
         Slip(lambda w: _layers(w).mean(0), Text(
             "the layers are averaged; follow the flow by multiplying them.",
             "層を平均しています。流れを追うには行列を掛けます。")),

@@ -14,6 +14,7 @@ This module runs inside the checker process (see worker.py) and only talks about
 
 import copy
 import inspect
+import textwrap
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -129,7 +130,7 @@ def error_sentence(error: BaseException, arguments: str) -> tuple[Text, tuple[st
         return say.recursion(), line
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return say.memory(), line
-    first = (str(error).strip().splitlines() or [""])[0][:200]
+    first = textwrap.shorten((str(error).strip().splitlines() or [""])[0], 240, placeholder=" …")
     return say.raises(type(error).__name__, first, line[1] if line else None, arguments), line
 
 
@@ -151,7 +152,7 @@ def sizes(value: Tensor) -> str:
 
 def structure_problem(got: Any, right: Any, axes: str | tuple, where: str) -> Text | None:
     """Type, length, dtype and shape, looking into tuples, lists and dicts; ``where`` names the part."""
-    if got is None and right is not None:
+    if got is None and right is not None and not where:
         return say.returns_none(where)
     if type(got) is not type(right):
         return say.wrong_type(where, kind_of(got), kind_of(right))

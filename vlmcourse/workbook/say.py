@@ -60,6 +60,7 @@ def not_a_function(got: str) -> Text:
 
 def raises(kind: str, text: str, line: int | None, arguments: str) -> Text:
     at, ja = (f" in line {line}", f"{line} 行目で ") if line else ("", "")
+    text = text if text.endswith((".", "?", "!")) else f"{text}."
     return Text(f"{kind}{at}: {text} The call was: {arguments}.", f"{ja}{kind}：{text} 呼び出し：{arguments}。")
 
 
