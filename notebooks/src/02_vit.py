@@ -449,11 +449,12 @@ for old, fresh in zip(before, after):
     relation.append(probe(old[:, 0], train_scenes[3][:2000], fresh[:, 0], test_scenes[3]))
 
 # %% id="probe-figure"
-fig, ax = plt.subplots(figsize=(5, 2.4), layout="constrained")
+fig, ax = plt.subplots(figsize=(6.6, 2.4), layout="constrained")
 ax.plot(colour, marker="o", label="colour, from its patch")
 ax.plot(relation, marker="s", label="relation, from the class token")
 ax.axhline(chance, color="gray", linestyle=":", label="chance, relation")
-ax.set(xlabel="layer (0 = embedding)", ylabel="probe accuracy", xticks=range(5), ylim=(0, 1)); ax.legend()
+ax.set(xlabel="layer (0 = embedding)", ylabel="probe accuracy", xticks=range(5), ylim=(0, 1.05))
+ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 figure(fig, alt="Colour can be read from the embedding on; the relation rises from chance to high over the layers")
 print("colour  ", [f"{c:.0%}" for c in colour], f"(most frequent colour {colour_chance:.0%})")
 print("relation", [f"{r:.0%}" for r in relation])
