@@ -182,6 +182,15 @@ def test_attention_with_a_swapped_result_says_so():
     assert "swapped" in check(attention.scaled_dot_product, answer).says.en
 
 
+def test_of_two_mistakes_at_once_the_first_is_explained():
+    source = """
+def scaled_dot_product(query, key, value, mask=None):
+    weights = (query @ key.transpose(-2, -1)).softmax(-1)
+    return weights @ value, weights
+"""
+    assert "not divided by √part" in check(attention.scaled_dot_product, cell(source)).says.en
+
+
 # Slots of every kind of output, made here because no chapter of today needs them all.
 
 

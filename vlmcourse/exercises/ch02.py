@@ -35,9 +35,16 @@ def _only_reshape(images: Tensor, size: int) -> Tensor:
     return images.reshape(batch, (height // size) * (width // size), size * size * channel)
 
 
+def _gradients(batch: int, height: int, width: int) -> Tensor:
+    """Red grows downwards, green to the right, with a little noise: in a picture one sees which patch went where."""
+    down, right = torch.linspace(0, 0.9, height), torch.linspace(0, 0.9, width)
+    image = torch.stack([down[:, None].expand(height, width), right.expand(height, width), torch.zeros(height, width)])
+    return image + 0.1 * torch.rand(batch, 3, height, width)
+
+
 def _tokens_as_picture(tokens: Tensor) -> Tensor:
-    """The patches of the first image, drawn side by side; works for 4×4 patches of 3 channels."""
-    return torch.cat([token.reshape(4, 4, 3) for token in tokens[0]], dim=1)
+    """The 4×4 patches of the first image side by side, with gaps."""
+    return torch.cat([F.pad(token.reshape(4, 4, 3), (0, 0, 0, 1), value=1.0) for token in tokens[0]], dim=1)
 
 
 def _size_before_rows(images: Tensor, size: int) -> Tensor:
@@ -50,7 +57,7 @@ Exercise(
     slot=vit.patchify,
     chapter=CHAPTER,
     cases=lambda: [
-        (torch.rand(2, 3, 8, 20), 4),  # pixel = 48, patch = 10
+        (_gradients(2, 8, 20), 4),  # pixel = 48, patch = 10
         (torch.rand(4, 3, 10, 25), 5),
         (torch.rand(3, 1, 6, 2), 2),
     ],

@@ -5,9 +5,10 @@ The ladder, first match wins:
     1  it equals a slip on all cases                       the slip's own sentence
     2  it raises                                           the exception in one line, with the learner's line number
     3  None · type · changed input · shape · dtype         structure, before values
-    4  NaN · a constant factor · a broken promise          values with a reason
-    5  the first differing element                         by axis names, got and expected
-    6  right values, but: no gradient · fixed dtype · fixed device
+    4  it equals a slip on the first wrong case            several mistakes at once: the first one's sentence
+    5  NaN · a constant factor · a broken promise          values with a reason
+    6  the first differing element                         by axis names, got and expected
+    7  right values, but: no gradient · fixed dtype · fixed device
 
 This module runs inside the checker process (see worker.py) and only talks about outcomes; it installs nothing.
 """
@@ -114,6 +115,7 @@ def explain(
     says = (
         structure_problem(mine.value, right.value, axes, "")
         or (mine.changed != right.changed and say.changed_input(mine.changed))
+        or next((slip.says for slip in exercise.slips if same(run(slip.wrong, names, case), mine)), None)
         or value_problem(mine.value, right.value, axes, exercise, answer, names, cases)
     )
     return Verdict("wrong", says, pictures=pictures(exercise, got, expected))
