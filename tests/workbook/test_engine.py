@@ -140,6 +140,13 @@ def test_an_answer_that_cannot_be_saved_still_runs_and_says_so(capsys):
     assert SLOT.active is answer
 
 
+def test_a_notebook_variable_named_like_a_method_is_not_saved_along(capsys):
+    source = "def merge_heads(parts):\n    return torch.cat(list(parts.unbind(1)), dim=-1)\n"
+    exercise(SLOT)(cell(source, cat=torch.zeros(3)))
+    assert "could not be saved" not in capsys.readouterr().out
+    assert "import torch" in portfolio.file_of(SLOT).read_text()
+
+
 def test_an_unwritable_workspace_is_a_warning_not_a_crash(capsys, monkeypatch, tmp_path):
     blocker = tmp_path / "file"
     blocker.write_text("")

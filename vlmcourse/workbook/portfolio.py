@@ -10,6 +10,7 @@ The saved files are ordinary Python: at the end of the course they are the learn
 """
 
 import ast
+import dis
 import inspect
 import json
 import os
@@ -113,8 +114,10 @@ def _collect(function: Callable, pieces: dict[str, str]) -> None:
 
 
 def _names(code: types.CodeType) -> list[str]:
+    """Names looked up among the globals, in inner functions too; attributes such as torch.cat's `cat` are not."""
+    own = [step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
     inner = [name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _names(constant)]
-    return [*code.co_names, *inner]
+    return [*own, *inner]
 
 
 def _write_down(name: str, value: Any) -> str:
