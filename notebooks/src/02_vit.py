@@ -375,7 +375,7 @@ print(f"always giving the most frequent answer: {chance:.1%}")
 assert chance < 0.3
 
 # %% [markdown] id="position-size" lang="en"
-# One detail decides whether this works. Positions usually start as small random numbers, around 0.02. Then the model must first *discover* that places matter, and in a run of a minute it does not: in our trials the relation stayed at chance, 25 %. Positions of unit size are visible from the first step. We set them so; on a large run nobody would need to.
+# One detail helps. Positions usually start as small random numbers, around 0.02. Then the model must first *discover* that places matter, and that takes longer than our minute. Positions of unit size are visible from the first step, so we set them so. Delete the `normal_` line below and train again, if you want to see the difference.
 #
 # While it trains, we keep the attention maps of a few pictures at five moments, to play them back later.
 
