@@ -10,9 +10,15 @@ import pytest
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_notebook
 
+from tests.workbook.learner import cell
+from vlmcourse.data import pixels
+from vlmcourse.diagnostics import attention as maps
 from vlmcourse.exercises.base import all_exercises
+from vlmcourse.models import attention, vit
+from vlmcourse.workbook.engine import check
 from vlmcourse.workbook.portfolio import plain_source
 
+MODULES = {"attention": attention, "maps": maps, "pixels": pixels, "vit": vit}  # as the notebooks call them
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 EXERCISE = re.compile(r"^@exercise\((?:\w+\.)?(\w+)\)\n", re.MULTILINE)
 
@@ -64,3 +70,20 @@ def test_chapter_02_solved_from_its_first_cell_to_its_last(tmp_path):
     assert verdicts(run(notebook, tmp_path)) == dict.fromkeys(names, "passed")
     saved = {path.stem for path in (tmp_path / "my_vlm").glob("*.py")}
     assert saved == {name.replace(".", "_") for name in names}
+
+
+def stubs() -> list[tuple[str, str]]:
+    """(slot name, source of the cell) of every exercise cell in every notebook."""
+    by_name = {task.slot.__name__: name for name, task in all_exercises().items()}
+    cells = [c.source for path in sorted(NOTEBOOKS.glob("*.ipynb")) for c in nbformat.read(path, as_version=4).cells]
+    return [(by_name[match[1]], source) for source in cells if (match := EXERCISE.search(source))]
+
+
+def test_every_exercise_has_one_cell():
+    assert sorted(name for name, _ in stubs()) == sorted(all_exercises())
+
+
+@pytest.mark.parametrize(("name", "source"), stubs(), ids=[name for name, _ in stubs()])
+def test_a_stub_as_shipped_is_still_to_do(name, source):
+    slot = all_exercises()[name].slot
+    assert check(slot, cell(source, exercise=lambda slot: lambda function: function, **MODULES)).status == "todo"

@@ -1,5 +1,7 @@
 """Hostile and plausible answers to real exercises: each gets a true, specific sentence, and the kernel lives."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -149,6 +151,11 @@ def test_an_endless_loop_is_stopped_in_time():
     assert "no answer after 1 s" in verdict.says.en
     assert checker.check("vit.patchify", cell(GOOD)).status == "passed"
     checker.stop()
+
+
+def test_a_checker_that_cannot_start_is_not_blamed_on_the_learner(monkeypatch):
+    monkeypatch.setattr("vlmcourse.workbook.worker.sys.executable", shutil.which("false"))
+    assert "could not be checked" in Checker().check("vit.patchify", cell(GOOD)).says.en
 
 
 def test_ten_megabytes_of_prints_are_shortened():

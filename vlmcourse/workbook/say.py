@@ -43,6 +43,13 @@ def crashed(code: int | None) -> Text:
     )
 
 
+def no_checker() -> Text:
+    return Text(
+        "it could not be checked: the checker process does not start. Run doctor() to see what this machine lacks.",
+        "検査プロセスが起動しないため検査できませんでした。doctor() で足りないものを確認してください。",
+    )
+
+
 def cannot_travel(reason: str) -> Text:
     return Text(
         f"it uses something that cannot be sent to the checker: {reason}. Use only its arguments, torch and numbers.",

@@ -71,13 +71,11 @@ class Checker:
             return Verdict("wrong", say.cannot_travel(str(error).splitlines()[0]))
         with self.lock:
             try:
-                self.start()
-                if not self.greeted:
-                    self._reply(START_LIMIT)
-                    self.greeted = True
+                if not self._ready():
+                    return Verdict("wrong", say.no_checker())
                 _send(self.process.stdin, request)
                 answer = self._reply(seconds)
-            except (queue.Empty, TimeoutError):
+            except queue.Empty:
                 self.stop()
                 self.start()
                 return Verdict("wrong", say.too_slow(seconds))
@@ -90,6 +88,18 @@ class Checker:
                 self.stop()
                 raise
         return Verdict.from_json(json.loads(answer))
+
+    def _ready(self) -> bool:
+        """Start the process if need be and wait until it has imported torch; False if it cannot start here."""
+        self.start()
+        if not self.greeted:
+            try:
+                self._reply(START_LIMIT)
+            except (queue.Empty, EOFError):
+                self.stop()
+                return False
+            self.greeted = True
+        return True
 
     def _reply(self, seconds: float) -> bytes:
         reply = self.replies.get(timeout=seconds)
