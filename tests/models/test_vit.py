@@ -5,7 +5,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmcourse.models.attention import Attention, Block, merge_heads, scaled_dot_product, split_heads
+from vlmcourse.models.attention import (
+    Attention,
+    Block,
+    merge_heads,
+    record_attention,
+    scaled_dot_product,
+    split_heads,
+)
 from vlmcourse.models.vit import Classifier, ViT, ViTConfig, interpolate_positions, patchify
 
 SMALL = ViTConfig(image_size=(8, 12), patch_size=4, width=16, depth=2, heads=4)
@@ -42,6 +49,27 @@ def test_masked_keys_have_no_influence():
 def test_an_image_becomes_one_vector_per_patch_and_one_for_the_class():
     assert ViT(SMALL)(torch.randn(3, 3, 8, 12)).shape == (3, 1 + 6, 16)
     assert Classifier(SMALL, 5)(torch.randn(3, 3, 8, 12)).shape == (3, 5)
+
+
+def test_the_class_vector_alone_equals_token_0_with_all_gradients():
+    torch.manual_seed(0)
+    model, images = ViT(SMALL).double(), torch.randn(3, 3, 8, 12).double()
+    direction = torch.randn(3, 16).double()
+    whole, alone = model(images)[:, 0], model.class_vector(images)
+    assert torch.allclose(whole, alone, atol=1e-12)
+    parameters = list(model.parameters())
+    for output in (whole, alone):
+        assert output.shape == (3, 16)
+    first, second = (torch.autograd.grad((output * direction).sum(), parameters) for output in (whole, alone))
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(first, second, strict=True))
+
+
+def test_a_classifier_shows_all_its_attention_when_recorded():
+    model, images = Classifier(SMALL, 5), torch.randn(2, 3, 8, 12)
+    with record_attention(model) as record:
+        recorded = model(images)
+    assert [weights.shape for weights in record] == [(2, 4, 7, 7)] * 2
+    assert torch.allclose(recorded, model(images), atol=1e-5)
 
 
 def test_layers_are_the_residual_stream_from_embedding_to_last_block():

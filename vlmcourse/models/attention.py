@@ -112,10 +112,20 @@ class Attention(nn.Module):
         self.record: list[Tensor] | None = None  # see record_attention
 
     def forward(
-        self, tokens: Float[Tensor, "batch token width"], mask: Bool[Tensor, "... token token"] | None = None
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        mask: Bool[Tensor, "... token key"] | None = None,
+        context: Float[Tensor, "batch key width"] | None = None,
     ) -> Float[Tensor, "batch token width"]:
-        # query, key and value lie side by side, so one cut into 3 · heads serves all three
-        query, key, value = split_heads(self.project_in(tokens), 3 * self.heads).chunk(3, dim=1)
+        """Let ``tokens`` look at ``context``, or at themselves if there is none."""
+        if context is None:
+            # query, key and value lie side by side, so one cut into 3 · heads serves all three
+            query, key, value = split_heads(self.project_in(tokens), 3 * self.heads).chunk(3, dim=1)
+        else:
+            width, weight, bias = tokens.shape[-1], self.project_in.weight, self.project_in.bias
+            query = split_heads(F.linear(tokens, weight[:width], bias[:width]), self.heads)
+            both = F.linear(context, weight[width:], bias[width:])
+            key, value = split_heads(both, 2 * self.heads).chunk(2, dim=1)
         mixed, weights = scaled_dot_product(query, key, value, mask)
         if self.record is not None:
             self.record.append(weights.detach())
@@ -149,6 +159,15 @@ class Block(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
         return pre_norm_block(tokens, self.norm_before_attention, self.attention, self.norm_before_mlp, self.mlp)
+
+    def first_token(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch 1 width"]:
+        """``forward(tokens)[:, :1]``: token 0 looks at all tokens, but only its own row is computed."""
+        context = self.norm_before_attention(tokens)
+
+        def attend(first: Tensor) -> Tensor:
+            return self.attention(first, context=context)
+
+        return pre_norm_block(tokens[:, :1], self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
 
 
 @contextlib.contextmanager

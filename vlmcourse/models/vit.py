@@ -165,6 +165,16 @@ class ViT(nn.Module):
         """One vector per token; token 0 is the class token (1×D), the others are the patches (N×D), row by row."""
         return self.norm(self.layers(images)[-1])
 
+    def class_vector(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch width"]:
+        """``forward(images)[:, 0]``, without the last block's work on patches that nobody will read."""
+        last = self.blocks[-1]
+        if last.attention.record is not None:  # whoever records attention wants to see every query
+            return self(images)[:, 0]
+        tokens = self.embed(images)
+        for block in self.blocks[:-1]:
+            tokens = block(tokens)
+        return self.norm(last.first_token(tokens))[:, 0]
+
 
 class Classifier(nn.Module):
     """A ViT and one linear layer that reads its class token.
@@ -180,4 +190,4 @@ class Classifier(nn.Module):
         self.head = nn.Linear(config.width, classes)
 
     def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch classes"]:
-        return self.head(self.vit(images)[:, 0])
+        return self.head(self.vit.class_vector(images))
