@@ -4,6 +4,9 @@
 
 Same sizes (4 layers × 128, MLP 512, 64 px, patch 8, batch 64), same optimiser, same precision on both sides. Steps
 alternate, and the ratio is the median over neighbouring steps, so noise of the machine hits both alike.
+
+Where the gain comes from: a classifier reads only the class token, so our last block computes only that one
+(ViT.class_vector, exactly equal). In bf16, explicit attention is also faster on the CPU than the fused one.
 """
 
 import statistics
