@@ -88,13 +88,15 @@ ANSWERS = {
     "deleted inputs": ("def patchify(images, size):\n    del images, size\n", "is None: is the `return` missing?"),
     "closed descriptors": (
         "import os\ndef patchify(images, size):\n    os.closerange(0, 50)\n    return images\n",
-        "",
+        "brought down the Python process",
     ),
     "a lock among the globals": (
         "import threading\nlock = threading.Lock()\ndef patchify(images, size):\n    with lock: return images\n",
         "cannot be sent to the checker",
     ),
-    "random numbers": ("def patchify(images, size):\n    return torch.randn(2, 10, 48)\n", "got"),
+    "random numbers": (
+        "def patchify(images, size):\n    return torch.randn(2, 10, 48)\n", "first, at batch 0, patch 0, pixel 0"
+    ),
 }
 
 
@@ -112,16 +114,13 @@ def test_a_right_answer_passes_after_all_of_that():
 
 
 def test_an_answer_may_use_helpers_and_constants_of_other_cells():
-    helper = cell("def cut(x, n):\n    return x.unflatten(-1, (-1, n))\n")
+    helper = cell("def cut(x, axis, size):\n    return x.unflatten(axis, (-1, size))\n")
     source = """
 def patchify(images, size):
-    x = cut(cut(images.transpose(2, 3), size).permute(0, 1, 3, 4, 2), size)
-    b, c, rows, p, columns, q = x.shape
-    return x.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * q * CHANNELS(c))
+    x = cut(cut(images, ROWS, size), ROWS + 2, size)
+    return x.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
 """
-    verdict = check(vit.patchify, cell(source, cut=helper, CHANNELS=lambda c: c))
-    assert verdict.status in {"passed", "wrong"}
-    assert "NameError" not in verdict.says.en
+    assert check(vit.patchify, cell(source, cut=helper, ROWS=2)).status == "passed"
 
 
 @pytest.mark.parametrize(
