@@ -175,13 +175,14 @@ assert largest["not divided"][3] > 0.7 and largest["divided by √d"][3] < 0.2
 # | `query` | `(batch, head, query, part)` |
 # | `key`, `value` | `(batch, head, key, part)` |
 # | `mask` | True where a query **may** look, broadcastable to `(batch, head, query, key)`, or None |
+# | `bias` | numbers to add to the scaled scores, broadcastable likewise, or None; chapter 05 needs it for T5 |
 # | out | the mixed values `(batch, head, query, part)` **and** the weights `(batch, head, query, key)` |
 
 # %% id="scaled_dot_product"
 @exercise(attention.scaled_dot_product)
-def scaled_dot_product(query, key, value, mask=None):
+def scaled_dot_product(query, key, value, mask=None, bias=None):
     """-> (output, weights); every row of weights sums to 1"""
-    # 1. scores, divided by √part   2. hide what the mask forbids   3. softmax over keys   4. mix
+    # 1. scores, divided by √part, plus the bias   2. hide what the mask forbids   3. softmax over keys   4. mix
     raise NotImplementedError
 
 # %% [markdown] id="ex-heads" lang="en"
@@ -313,7 +314,7 @@ blind_to_place.vit.positions.requires_grad_(False).zero_()
 train(blind_to_place, Batches((train_images, train_labels), 64), digit_loss, steps=sizes.steps, lr=3e-3)
 
 right = scaled_dot_product.active                                      # yours, or the reference
-scaled_dot_product.install(lambda q, k, v, mask=None: right(q * math.sqrt(q.shape[-1]), k, v, mask))
+scaled_dot_product.install(lambda q, k, v, *rest: right(q * math.sqrt(q.shape[-1]), k, v, *rest))
 unscaled = small_vit()
 train(unscaled, Batches((train_images, train_labels), 64), digit_loss, steps=sizes.steps, lr=3e-3)
 unscaled_accuracy = accuracy(unscaled)

@@ -78,7 +78,7 @@ BROKEN = {
     "a code cell of 31 lines": plus("x = 1\n\n" * 31),
     "code cells have a median of 10 lines": plus(*["x = 1\n" * 10] * 18),
     "a tenth of the code cells": plus(*["x = 1\n" * 25] * 4),
-    "0 exercises, must be 4 to 8": replaced("@exercise", "@other"),
+    "0 exercises, must be 3 to 10": replaced("@exercise", "@other"),
     "0 cells with an assert": replaced("assert 1 + 1 == 2", "x = 'assert'"),
     "2 cells call begin()": plus('begin("02_vit", lang="en")'),
     "the setup cell has 7 lines": replaced("import begin", "import begin" + "\nimport torch" * 5),

@@ -180,8 +180,8 @@ def test_pictures_of_expected_and_got_come_along():
 
 def test_attention_with_a_swapped_result_says_so():
     answer = cell(
-        "def scaled_dot_product(query, key, value, mask=None):\n"
-        "    s = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5\n"
+        "def scaled_dot_product(query, key, value, mask=None, bias=0):\n"
+        "    s = query @ key.transpose(-2, -1) / query.shape[-1] ** 0.5 + bias\n"
         "    s = s if mask is None else s.masked_fill(~mask, -1e9)\n"
         "    w = s.softmax(-1)\n    return w, w @ value\n"
     )
@@ -190,7 +190,7 @@ def test_attention_with_a_swapped_result_says_so():
 
 def test_of_two_mistakes_at_once_the_first_is_explained():
     source = """
-def scaled_dot_product(query, key, value, mask=None):
+def scaled_dot_product(query, key, value, mask=None, bias=None):
     weights = (query @ key.transpose(-2, -1)).softmax(-1)
     return weights @ value, weights
 """

@@ -66,24 +66,25 @@ Exercise(
 # -------------------------------------------------------------------------------------------- attention
 
 
-def _attend(query, key, value, mask, *, scale=None, axis=-1, fill=-torch.inf, flip=False):
+def _attend(query, key, value, mask=None, bias=None, *, scale=None, axis=-1, fill=-torch.inf, flip=False):
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     scores = query @ key.transpose(-2, -1) * scale
+    scores = scores if bias is None else scores + bias
     if mask is not None:
         scores = scores.masked_fill(mask if flip else ~mask, fill)
     weights = scores.softmax(axis)
     return weights @ value, weights
 
 
-def _masked_after_softmax(query, key, value, mask=None):
-    _, weights = _attend(query, key, value, None)
+def _masked_after_softmax(query, key, value, mask=None, bias=None):
+    _, weights = _attend(query, key, value, None, bias)
     weights = weights if mask is None else weights * mask
     return weights @ value, weights
 
 
-def _causal(query, key, value, mask=None):
+def _causal(query, key, value, mask=None, bias=None):
     causal = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool).tril()
-    return _attend(query, key, value, causal if mask is None else causal & mask)
+    return _attend(query, key, value, causal if mask is None else causal & mask, bias)
 
 
 def _attention_cases() -> list[tuple]:
@@ -93,6 +94,7 @@ def _attention_cases() -> list[tuple]:
     return [
         (torch.randn(2, 3, 5, 4), torch.randn(2, 3, 7, 4), torch.randn(2, 3, 7, 4), None),
         (4 * torch.randn(2, 3, 5, 6), torch.randn(2, 3, 7, 6), torch.randn(2, 3, 7, 6), mask),
+        (torch.randn(2, 3, 5, 4), torch.randn(2, 3, 7, 4), torch.randn(2, 3, 7, 4), None, torch.randn(2, 3, 5, 7)),
     ]
 
 
@@ -101,27 +103,28 @@ Exercise(
     chapter=CHAPTER,
     cases=_attention_cases,
     axes={"query": "batch head query part", "key": "batch head key part", "value": "batch head key part",
-          "mask": "batch head query key", "return": ("batch head query part", "batch head query key")},
+          "mask": "batch head query key", "bias": "batch head query key",
+          "return": ("batch head query part", "batch head query key")},
     slips=[
-        Slip(lambda q, k, v, m=None: _attend(q, k, v, m, scale=1.0), Text(
+        Slip(lambda *a: _attend(*a, scale=1.0), Text(
             "the scores are not divided by √part, so with wide heads the softmax saturates and learning stalls.",
             "スコアを √part で割っていません。幅が広いと softmax が飽和し、学習が止まります。")),
-        Slip(lambda q, k, v, m=None: _attend(q, k, v, m, scale=1 / q.shape[-1]), Text(
+        Slip(lambda *a: _attend(*a, scale=1 / a[0].shape[-1]), Text(
             "the scores are divided by part; divide by its square root.",
             "スコアを part で割っています。平方根で割ってください。")),
-        Slip(lambda q, k, v, m=None: _attend(q, k, v, m, scale=(q.shape[-1] * q.shape[1]) ** -0.5), Text(
+        Slip(lambda *a: _attend(*a, scale=(a[0].shape[-1] * a[0].shape[1]) ** -0.5), Text(
             "the scores are divided by √width of all heads together; each head divides by its own width, part.",
             "全 head の幅の平方根で割っています。各 head 自身の幅 part を使います。")),
-        Slip(lambda q, k, v, m=None: _attend(q, k, v, m, axis=-2), Text(
+        Slip(lambda *a: _attend(*a, axis=-2), Text(
             "the softmax runs over the queries: each column sums to 1. Every query's row must sum to 1: dim=-1.",
             "softmax が query の方向です（列の和が 1）。各 query の行の和が 1 になるよう dim=-1 にします。")),
-        Slip(lambda q, k, v, m=None: _attend(q, k, v, None), Text(
+        Slip(lambda q, k, v, m=None, b=None: _attend(q, k, v, None, b), Text(
             "the mask is ignored: a query still looks at keys where mask is False.",
             "mask が無視されています。False の key も見えてしまいます。")),
-        Slip(lambda q, k, v, m=None: _attend(q, k, v, m, flip=True), Text(
+        Slip(lambda *a: _attend(*a, flip=True), Text(
             "the mask is upside down: True means that the query may look.",
             "mask が逆です。True は「見てよい」の意味です。")),
-        Slip(lambda q, k, v, m=None: _attend(q, k, v, m, fill=0.0), Text(
+        Slip(lambda *a: _attend(*a, fill=0.0), Text(
             "masked scores are set to 0, but exp(0) is 1, so masked keys still get weight. Set them to -inf.",
             "mask したスコアを 0 にしていますが exp(0) は 1 なので重みが残ります。-inf にしてください。")),
         Slip(_masked_after_softmax, Text(
@@ -133,20 +136,20 @@ Exercise(
         Slip(lambda q, k, v, m=None: (_attend(q, k, v, m)[0], None), Text(
             "the weights are None; torch's own scaled_dot_product_attention does not give them. Compute them yourself.",
             "重みが None です。torch の scaled_dot_product_attention は重みを返しません。自分で計算してください。")),
-        Slip(lambda q, k, v, m=None: _attend(q, k, v, m)[::-1], Text(
+        Slip(lambda *a: _attend(*a)[::-1], Text(
             "output and weights are swapped: return (output, weights).",
             "出力と重みの順が逆です。(output, weights) を返してください。")),
-        Slip(lambda q, k, v, m=None: _attend(q, k, v, m)[0], Text(
+        Slip(lambda *a: _attend(*a)[0], Text(
             "the weights are missing: return both, (output, weights), so that we can look at them.",
             "重みがありません。(output, weights) の両方を返してください。")),
     ],
     hints=[
-        Text("Four lines: scores, mask, softmax, mix. What shape must the scores have for `weights @ value` to work?",
-             "スコア、mask、softmax、混合の 4 行です。`weights @ value` が動くスコアの形は何でしょう。"),
+        Text("Four steps: scores, mask, softmax, mix. What shape must the scores have for `weights @ value` to work?",
+             "スコア、mask、softmax、混合の 4 段階です。`weights @ value` が動くスコアの形は何でしょう。"),
         Text("scores = query @ key.transpose(-2, -1) / √part has shape (batch, head, query, key).",
              "scores = query @ key.transpose(-2, -1) / √part の形は (batch, head, query, key) です。"),
-        Text("`scores.masked_fill(~mask, -torch.inf)` before `softmax(dim=-1)`; remember that mask may be None.",
-             "`softmax(dim=-1)` の前に `scores.masked_fill(~mask, -torch.inf)`。mask が None の場合もあります。"),
+        Text("`scores.masked_fill(~mask, -torch.inf)` before `softmax(dim=-1)`; mask and bias may be None.",
+             "`softmax(dim=-1)` の前に `scores.masked_fill(~mask, -torch.inf)`。mask, bias は None もあり得ます。"),
     ],
     gradient=("query", "key", "value"),
     picture=lambda output: output[1][0, 0],

@@ -1,18 +1,22 @@
-"""Attention: the one operation that every transformer of this course is built from (notebook 02).
+"""Attention: the one operation that every transformer of this course is built from (notebooks 02 and 05).
 
     split_heads          one wide vector per token -> several narrow ones, one per head
     scaled_dot_product   every query mixes the values, weighted by how well their keys match
     merge_heads          back to one wide vector per token
-    Attention            the module: projections around those three
+    share_heads          several query heads read the same key and value head (grouped-query attention)
+    extend_cache         keys and values of earlier tokens, kept while a text is generated
+    Attention            the module: projections around those; ViT, CLIP, BERT, GPT, LLaMA and T5 all use it
     pre_norm_block       attention and MLP, each added to the residual stream
     record_attention     look at the weights of a model while it runs; costs nothing when not in use
 
-Shapes use one vocabulary throughout: batch, token, width, head, query, key; width = head · (width of one head).
+Shapes use one vocabulary throughout: batch, token, width, head, query, key, part; part is the width of one head.
 """
 
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -24,6 +28,9 @@ from vlmcourse.slots import slot
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),  # OpenAI's CLIP; differs from gelu by up to 0.02
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),  # GPT-2
+    "relu": F.relu,  # T5
+    "silu": F.silu,  # LLaMA
 }
 
 
@@ -58,12 +65,14 @@ def scaled_dot_product(
     key: Float[Tensor, "batch head key part"],
     value: Float[Tensor, "batch head key part"],
     mask: Bool[Tensor, "... query key"] | None = None,
+    bias: Float[Tensor, "... query key"] | None = None,
 ) -> tuple[Float[Tensor, "batch head query part"], Float[Tensor, "batch head query key"]]:
-    """Mix the values for every query, weighted by softmax(query · key / √part).
+    """Mix the values for every query, weighted by softmax(query · key / √part + bias).
 
     Args:
         mask: True where a query may look at a key, broadcast against (batch, head, query, key); every query must be
             allowed at least one key. None lets everything look at everything.
+        bias: numbers added to the scaled scores, broadcast likewise; T5 tells positions apart this way.
 
     Returns:
         (output, weights): the mixed values, and the weights, which are ≥ 0 and sum to 1 over the key axis.
@@ -71,6 +80,8 @@ def scaled_dot_product(
     Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1.
     """
     scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)  # scaling the smaller matrix is cheaper
+    if bias is not None:
+        scores = scores + bias
     if mask is not None:
         scores = scores.masked_fill(~mask, -torch.inf)
     weights = scores.softmax(dim=-1)
@@ -94,21 +105,84 @@ def pre_norm_block(
     return tokens + mlp(norm_before_mlp(tokens))
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention: project to query, key and value, attend in every head, project back.
+@slot
+def share_heads(
+    parts: Float[Tensor, "batch group token part"], heads: int
+) -> Float[Tensor, "batch head token part"]:
+    """Hand each key or value head to heads/group neighbouring query heads: 0, 0, 1, 1 and so on.
+
+    Raises:
+        ValueError: if the groups do not divide the heads.
+
+    Source: grouped-query attention, Ainslie et al. 2023, arXiv:2305.13245, section 2.2.
+    """
+    groups = parts.shape[1]
+    if heads % groups:
+        raise ValueError(f"{heads} query heads cannot share {groups} key heads evenly")
+    return parts.repeat_interleave(heads // groups, dim=1)
+
+
+@slot
+def extend_cache(
+    old: tuple[Float[Tensor, "batch group past part"], Float[Tensor, "batch group past part"]] | None,
+    key: Float[Tensor, "batch group token part"],
+    value: Float[Tensor, "batch group token part"],
+) -> tuple[Float[Tensor, "batch group key part"], Float[Tensor, "batch group key part"]]:
+    """Put the new tokens' keys and values behind those of the past; key = past + token.
 
     Args:
-        width: width of the tokens; a multiple of heads.
-        heads: number of heads.
+        old: (keys, values) of all earlier tokens, or None at the first call.
+    """
+    if old is None:
+        return key, value
+    return torch.cat([old[0], key], dim=2), torch.cat([old[1], value], dim=2)
+
+
+@dataclass
+class Cache:
+    """What one Attention module keeps while a text is generated: (keys, values), each (batch, group, token, part)."""
+
+    past: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def length(self) -> int:
+        return 0 if self.past is None else self.past[0].shape[2]
+
+
+class Attention(nn.Module):
+    """Multi-head attention: project to query, key and value, attend in every head, project back.
+
+    Args:
+        width: width of the tokens.
+        heads: number of query heads.
+        groups: number of key and value heads, which the query heads share; as many as heads when not given.
+        part: width of one head; width / heads when not given.
+        bias: whether the projections have biases.
+        scaled: whether scores are divided by √part; T5 does not.
+        context_width: of the tokens looked at, for cross-attention; tokens look at themselves when not given.
+
+    Raises:
+        ValueError: if width cannot be divided among the heads, or the heads among the groups.
     """
 
-    def __init__(self, width: int, heads: int):
+    def __init__(
+        self, width: int, heads: int, *, groups: int | None = None, part: int | None = None, bias: bool = True,
+        scaled: bool = True, context_width: int | None = None,
+    ):  # fmt: skip
         super().__init__()
-        if width % heads:
+        groups = groups or heads
+        if part is None and width % heads:
             raise ValueError(f"width {width} cannot be divided among {heads} heads")
-        self.heads = heads
-        self.project_in = nn.Linear(width, 3 * width)  # query, key and value in one matrix product
-        self.project_out = nn.Linear(width, width)
+        if heads % groups:
+            raise ValueError(f"{heads} query heads cannot share {groups} key heads evenly")
+        self.heads, self.groups, self.part, self.scaled = heads, groups, part or width // heads, scaled
+        self.crosses = context_width is not None
+        query, both = heads * self.part, 2 * groups * self.part
+        # query, key and value in one matrix product, unless the latter two come from elsewhere
+        self.project_in = nn.Linear(width, query if self.crosses else query + both, bias=bias)
+        if self.crosses:
+            self.project_context = nn.Linear(context_width, both, bias=bias)
+        self.project_out = nn.Linear(query, width, bias=bias)
         self.record: list[Tensor] | None = None  # see record_attention
 
     def forward(
@@ -116,20 +190,52 @@ class Attention(nn.Module):
         tokens: Float[Tensor, "batch token width"],
         mask: Bool[Tensor, "... token key"] | None = None,
         context: Float[Tensor, "batch key width"] | None = None,
+        *,
+        bias: Float[Tensor, "... token key"] | None = None,
+        rotate: Callable[[Tensor], Tensor] | None = None,
+        cache: Cache | None = None,
     ) -> Float[Tensor, "batch token width"]:
-        """Let ``tokens`` look at ``context``, or at themselves if there is none."""
-        if context is None:
-            # query, key and value lie side by side, so one cut into 3 · heads serves all three
-            query, key, value = split_heads(self.project_in(tokens), 3 * self.heads).chunk(3, dim=1)
-        else:
-            width, weight, bias = tokens.shape[-1], self.project_in.weight, self.project_in.bias
-            query = split_heads(F.linear(tokens, weight[:width], bias[:width]), self.heads)
-            both = F.linear(context, weight[width:], bias[width:])
-            key, value = split_heads(both, 2 * self.heads).chunk(2, dim=1)
-        mixed, weights = scaled_dot_product(query, key, value, mask)
+        """Let ``tokens`` look at ``context``, or at themselves if there is none.
+
+        Args:
+            mask: True where a token may look at a key, see scaled_dot_product.
+            bias: added to the scores, see scaled_dot_product.
+            rotate: turns queries and keys according to their positions (RoPE).
+            cache: keys and values of earlier calls, which the tokens see too; extended by this call. A cross-attention
+                computes those of its context once.
+        """
+        query, key, value = self.project(tokens, context, cache)
+        if rotate is not None:
+            query, key = rotate(query), rotate(key)
+        if not self.scaled:
+            query = query * math.sqrt(self.part)  # undoes the division in scaled_dot_product
+        if cache is not None:
+            if not (self.crosses and cache.past):
+                cache.past = extend_cache(cache.past, key, value)
+            key, value = cache.past
+        if self.groups != self.heads:
+            key, value = share_heads(key, self.heads), share_heads(value, self.heads)
+        more = {} if bias is None else {"bias": bias}
+        mixed, weights = scaled_dot_product(query, key, value, mask, **more)
         if self.record is not None:
             self.record.append(weights.detach())
         return self.project_out(merge_heads(mixed))
+
+    def project(self, tokens: Tensor, context: Tensor | None, cache: Cache | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (batch, head, token, part), keys and values (batch, group, key, part)."""
+        heads, groups = self.heads, self.groups
+        if self.crosses:
+            query = split_heads(self.project_in(tokens), heads)
+            if cache is not None and cache.past:
+                return query, *cache.past
+            return query, *split_heads(self.project_context(context), 2 * groups).chunk(2, dim=1)
+        if context is None:
+            # query, key and value lie side by side, so one cut serves all three
+            return split_heads(self.project_in(tokens), heads + 2 * groups).split([heads, groups, groups], dim=1)
+        cut, weight, bias = heads * self.part, self.project_in.weight, self.project_in.bias
+        query = F.linear(tokens, weight[:cut], None if bias is None else bias[:cut])
+        both = F.linear(context, weight[cut:], None if bias is None else bias[cut:])
+        return split_heads(query, heads), *split_heads(both, 2 * groups).chunk(2, dim=1)
 
 
 class Block(nn.Module):
@@ -139,8 +245,8 @@ class Block(nn.Module):
         width: width of the tokens.
         heads: number of attention heads.
         hidden: width inside the MLP, usually 4 · width.
-        activation: "gelu" (ViT) or "quick_gelu" (OpenAI's CLIP).
-        epsilon: of the layer norms; 1e-12 in transformers' ViT, 1e-6 in timm, 1e-5 in CLIP.
+        activation: "gelu" (ViT), "quick_gelu" (OpenAI's CLIP) or "gelu_new" (GPT-2).
+        epsilon: of the layer norms; 1e-12 in transformers' ViT, 1e-6 in timm, 1e-5 in CLIP and GPT-2.
     """
 
     def __init__(self, width: int, heads: int, hidden: int, activation: str = "gelu", epsilon: float = 1e-6):
@@ -157,8 +263,10 @@ class Block(nn.Module):
     def mlp(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
         return self.contract(ACTIVATIONS[self.activation](self.expand(tokens)))
 
-    def forward(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
-        return pre_norm_block(tokens, self.norm_before_attention, self.attention, self.norm_before_mlp, self.mlp)
+    def forward(self, tokens: Float[Tensor, "batch token width"], **look) -> Float[Tensor, "batch token width"]:
+        """One step of the residual stream; ``look`` (mask, bias, rotate, cache) goes to the attention."""
+        attend = functools.partial(self.attention, **look) if look else self.attention
+        return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
 
     def first_token(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch 1 width"]:
         """``forward(tokens)[:, :1]``: token 0 looks at all tokens, but only its own row is computed."""
