@@ -12,7 +12,7 @@ and saturates.  Weights travel as one byte each, so a number shown is right to w
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import Still, Widget, as_array, as_images, cividis, script
+from vlmcourse.widgets.base import ACCENT, Still, Widget, as_array, as_images, cividis, script, shrink
 
 LARGEST_SIDE = 512
 
@@ -67,7 +67,7 @@ class AttentionExplorer(Widget):
 
     def __init__(self, images, attention, *, grid, cls=True, rollout=None, steps=None, labels=None, view=None):
         batch = as_images(images)
-        self._images = [shrink(image) for image in batch]
+        self._images = [shrink(image, LARGEST_SIDE) for image in batch]
         self._steps = [""] if steps is None else [str(step) for step in steps]
         self._grid, self._cls = tuple(grid), int(cls)
         lead = {} if steps is None else {"step": len(self._steps)}
@@ -175,7 +175,7 @@ class AttentionExplorer(Widget):
             row, column = divmod(query - self._cls, columns)
             corner, size = (column * width / columns, row * height / rows), (width / columns, height / rows)
             for axes in (plain, overlaid):
-                axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor="#D55E00", linewidth=2))
+                axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=ACCENT, linewidth=2))
         for axes in (plain, overlaid):
             axes.axis("off")
         figure.colorbar(shown, ax=overlaid, label="attention weight", fraction=0.046).solids.set_alpha(1)
@@ -195,14 +195,3 @@ class AttentionExplorer(Widget):
         steps = f", {len(self._steps)} steps" if len(self._steps) > 1 else ""
         return (f"AttentionExplorer({len(self._images)} images, {self._grid[0]}×{self._grid[1]} patches, "
                 f"{layers} layers, {heads} heads{steps})")
-
-
-def shrink(image: np.ndarray) -> np.ndarray:
-    """The picture (height, width, 3), averaged down so that no side exceeds LARGEST_SIDE pixels."""
-    from PIL import Image
-
-    side = max(image.shape[:2])
-    if side <= LARGEST_SIDE:
-        return image
-    height, width = (max(1, round(n * LARGEST_SIDE / side)) for n in image.shape[:2])
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))

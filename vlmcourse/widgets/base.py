@@ -25,6 +25,9 @@ from IPython.display import display
 PRELOAD = 1_900_000
 """Bytes of blobs sent with a widget; the rest is fetched when it is looked at.  With script and labels: below 2 MB."""
 
+IMAGE, TEXT, ACCENT, MASKED, INK = "#E69F00", "#0072B2", "#D55E00", "#9aa5b1", "#1f2933"
+"""The course's colours: image tokens, text tokens, what is wrong or asked, what is masked, ink."""
+
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 SOURCE = files(__package__)
 
@@ -72,6 +75,17 @@ def as_images(images) -> np.ndarray:
         raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}; "
                          "for values in 0..1 pass (images * 255).round().astype('uint8')")
     return images if images.ndim == 4 else images[None]
+
+
+def shrink(image: np.ndarray, side: int) -> np.ndarray:
+    """The picture (height, width, 3), averaged down so that no side exceeds `side` pixels."""
+    from PIL import Image
+
+    longest = max(image.shape[:2])
+    if longest <= side:
+        return image
+    height, width = (max(1, round(n * side / longest)) for n in image.shape[:2])
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
 
 class Still:

@@ -1,0 +1,5 @@
+function render({ el }) {
+  el.append(frame("clouds", "clouds"));
+}
+
+export default { render };

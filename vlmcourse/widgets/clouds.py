@@ -1,0 +1,155 @@
+"""Feature Clouds: image and text features in one plane, and the gap between them.
+
+It takes features as arrays and knows no model.  The plane is the two directions of largest variance of both clouds
+together (PCA); the numbers told about the gap are measured in the full width.
+
+    gap       mean of the text features − mean of the image features
+    closing   text feature − t · gap, for every text; at t = 1 the two means coincide
+"""
+
+import numpy as np
+import traitlets
+
+from vlmcourse.widgets.base import IMAGE, INK, MASKED, TEXT, Still, Widget, as_array, as_images, script, shrink
+
+THUMBNAIL = 64
+MOST_POINTS = 2_000
+STOPS = np.linspace(0, 1.5, 31)
+"""Where the slider rests: how much of the gap is closed; beyond 1 the texts have passed the images."""
+
+
+def plane(images: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """PCA of both clouds together, by the singular values of the centred features.
+
+    Returns:
+        the images in the plane (image, 2), the texts (text, 2), and the share of the variance along each axis (2,).
+    """
+    both = np.concatenate([images, texts])
+    both = both - both.mean(axis=0)
+    _, strength, directions = np.linalg.svd(both, full_matrices=False)
+    points = both @ directions[:2].T
+    return points[:len(images)], points[len(images):], strength[:2] ** 2 / max((strength ** 2).sum(), 1e-12)
+
+
+def unit(features: np.ndarray) -> np.ndarray:
+    """The features (point, width), each scaled to length 1."""
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def recall_while_closing(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    """R@1 by cosine at every stop, (stop, 2): image→text, text→image.  Row i of both is a pair; a tie is a miss.
+
+    Source: moving one cloud along the gap is Liang et al. 2022, arXiv:2203.02053, section 4.
+    """
+    gap, pair, found = texts.mean(axis=0) - images.mean(axis=0), np.eye(len(images), dtype=bool), []
+    for t in STOPS:
+        cosine = unit(images) @ unit(texts - t * gap).T
+        rivals = np.where(pair, -np.inf, cosine)
+        found.append([(np.diag(cosine) > rivals.max(axis=axis)).mean() for axis in (1, 0)])
+    return np.array(found)
+
+
+class FeatureClouds(Widget):
+    """Image features as orange circles and text features as blue triangles; a slider closes the gap between them.
+
+    Point at a mark, or walk with the arrow keys (left and right along a cloud, up and down between the two), to see
+    its label and picture.
+
+    Args:
+        image_features: (image, width), array or tensor; features of length 1 if cosines are what the model uses.
+        text_features: (text, width), the same width.
+        labels: one text per pair; with paired=False (texts for the images, texts for the texts).
+        thumbnails: uint8 (image, height, width, 3), one per image.
+        paired: whether row i of both belongs together; then lines join the pairs and R@1 is told.
+        view: where to open, any of closed (0 to 1.5), lines (True or False), cloud ("image" or "text"), point.
+
+    Raises:
+        ValueError: naming what does not fit, the numbers, and what to do.
+    """
+
+    _esm = script("clouds.js")
+    shape = traitlets.Dict().tag(sync=True)
+    view = traitlets.Dict(help="closed: share of the gap; lines; the chosen cloud and point").tag(sync=True)
+
+    def __init__(self, image_features, text_features, labels=None, thumbnails=None, paired: bool = True,
+                 view: dict | None = None):
+        images, texts = checked(image_features, text_features, paired)
+        named = self._named(labels, len(images), len(texts), paired)
+        self._points = plane(images, texts)
+        self._thumbnails = None if thumbnails is None else [shrink(i, THUMBNAIL) for i in as_images(thumbnails)]
+        if self._thumbnails is not None and len(self._thumbnails) != len(images):
+            raise ValueError(f"{len(self._thumbnails)} thumbnails for {len(images)} images; pass one per image")
+        self._recall = recall_while_closing(images, texts) if paired else np.zeros((0, 2))
+        self.gap = float(np.linalg.norm(texts.mean(axis=0) - images.mean(axis=0)))
+        """Distance between the two means, in the full width."""
+        start = {"closed": 0.0, "lines": paired and len(images) <= 100, "cloud": "image", "point": None}
+        super().__init__(view={**start, **(view or {})}, shape={
+            "labels": named, "paired": paired, "gap": self.gap, "variance": self._points[2].tolist(),
+            "stops": len(STOPS), "furthest": float(STOPS[-1]),
+            "thumbnail": self._thumbnails[0].shape[:2] if self._thumbnails else None})
+        self.preload(["images", "texts", "recall",
+                      *([f"thumbnail/{i}" for i in range(len(images))] if self._thumbnails else [])])
+
+    def _named(self, labels, images: int, texts: int, paired: bool) -> list[list[str]]:
+        """Labels of the images and of the texts."""
+        if labels is None:
+            return [[f"image {i}" for i in range(images)], [f"text {i}" for i in range(texts)]]
+        both = [labels, labels] if paired else labels
+        if len(both) != 2 or [len(one) for one in both] != [images, texts]:
+            raise ValueError(f"labels must name {images} images and {texts} texts: one list if paired, otherwise "
+                             f"(image labels, text labels); got {[len(one) for one in both]}")
+        return [[str(label) for label in one] for one in both]
+
+    def blob(self, name: str) -> bytes:
+        """images, texts: float32 (point, 2).  recall: float32 (stop, 2).  thumbnail/I: uint8 (height, width, 3)."""
+        if name.startswith("thumbnail/"):
+            return self._thumbnails[int(name.removeprefix("thumbnail/"))].tobytes()
+        floats = {"images": self._points[0], "texts": self._points[1], "recall": self._recall}
+        return floats[name].astype("<f4").tobytes()
+
+    def static_figure(self) -> Still:
+        """The two clouds with the gap as far closed as now, as a picture."""
+        from matplotlib.figure import Figure
+
+        images, texts, variance = self._points
+        closed = self.view["closed"]
+        texts = texts - closed * (texts.mean(axis=0) - images.mean(axis=0))
+        figure = Figure(figsize=(7, 4), layout="constrained")
+        axes = figure.subplots()
+        if self.shape["paired"] and self.view["lines"]:
+            axes.plot(*np.stack([images, texts], axis=1).T, color=MASKED, linewidth=0.6, zorder=1)
+        for points, colour, mark, name in ((images, IMAGE, "o", "image"), (texts, TEXT, "^", "text")):
+            axes.scatter(*points.T, s=20, color=colour, marker=mark, alpha=0.75, linewidths=0, label=f"{name} features")
+        ends = np.stack([images.mean(axis=0), texts.mean(axis=0)])
+        axes.plot(*ends.T, color=INK, linewidth=1.5, marker="+", markersize=9, label="means and gap")
+        axes.set(aspect="equal", **{f"{axis}label": f"direction {i + 1}, {100 * share:.0f} % of the variance"
+                                    for i, (axis, share) in enumerate(zip("xy", variance, strict=True))})
+        axes.spines[["top", "right"]].set_visible(False)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        words = f"gap {abs(1 - closed) * self.gap:.3f}"
+        if self.shape["paired"]:
+            words += ", R@1 image→text {:.0%}, text→image {:.0%}".format(*self._recall[self._stop()])
+        figure.suptitle(words, fontsize=10)
+        return Still(figure, f"Image and text features in one plane: {words}")
+
+    def _stop(self) -> int:
+        return int(np.abs(STOPS - self.view["closed"]).argmin())
+
+    def __repr__(self) -> str:
+        images, texts = map(len, self._points[:2])
+        return f"FeatureClouds({images} images, {texts} texts{', paired' * self.shape['paired']})"
+
+
+def checked(image_features, text_features, paired: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Both clouds as float64 (point, width); ValueError if they cannot stand in one plane."""
+    images, texts = (as_array(features).astype(float) for features in (image_features, text_features))
+    if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1] or images.shape[1] < 2:
+        raise ValueError(f"features must be (image, width) and (text, width) with one width of at least 2; "
+                         f"got {images.shape} and {texts.shape}")
+    if paired and len(images) != len(texts):
+        raise ValueError(f"{len(images)} image and {len(texts)} text features cannot be pairs; pass paired=False")
+    if min(len(images), len(texts)) < 2 or max(len(images), len(texts)) > MOST_POINTS:
+        raise ValueError(f"{len(images)} images and {len(texts)} texts; 2 to {MOST_POINTS} of each can be drawn")
+    if not (np.isfinite(images).all() and np.isfinite(texts).all()):
+        raise ValueError("features hold NaN or infinity; was a vector of zeros normalised?")
+    return images, texts

@@ -1,0 +1,5 @@
+function render({ el }) {
+  el.append(frame("search", "search"));
+}
+
+export default { render };

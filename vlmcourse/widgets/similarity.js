@@ -1,0 +1,5 @@
+function render({ el }) {
+  el.append(frame("similarity", "similarity"));
+}
+
+export default { render };

@@ -1,0 +1,5 @@
+function render({ el }) {
+  el.append(frame("text_attention", "text_attention"));
+}
+
+export default { render };
