@@ -1,0 +1,161 @@
+"""Convolutional networks, part two: EfficientNet, which spends its multiplications where they help (notebook 03).
+
+    squeeze_excite   look at the whole map, then turn each channel up or down
+    mbconv           expand, one filter per channel, squeeze and excite, project: a cheap residual block
+    EfficientNet     stem, stages of MBConv blocks, one last 1×1 convolution
+
+Shapes use one vocabulary throughout: batch, channel, height, width (of images and maps).  Nothing here loads weights.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vlmcourse.models.cnn import ConvNorm
+from vlmcourse.slots import slot
+
+
+@slot
+def squeeze_excite(
+    features: Float[Tensor, "batch channel height width"],
+    reduce: Callable[[Tensor], Tensor],
+    expand: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "batch channel height width"]:
+    """Multiply every channel by a number between 0 and 1 that depends on the whole map.
+
+    Squeeze: the mean of each channel. Excite: sigmoid(expand(SiLU(reduce(means)))).
+
+    Args:
+        reduce, expand: linear maps from (batch, channel) to (batch, fewer) and back.
+
+    Source: Hu et al. 2017, arXiv:1709.01507, section 3; SiLU for the paper's ReLU as in EfficientNet.
+    """
+    means = features.mean((2, 3))
+    gate = expand(nn.functional.silu(reduce(means))).sigmoid()
+    return features * gate[:, :, None, None]
+
+
+@slot
+def mbconv(
+    features: Float[Tensor, "batch channel height width"],
+    expand: Callable[[Tensor], Tensor],
+    depthwise: Callable[[Tensor], Tensor],
+    excite: Callable[[Tensor], Tensor],
+    project: Callable[[Tensor], Tensor],
+    skip: bool,
+) -> Float[Tensor, "batch newchannel newheight newwidth"]:
+    """Widen, filter each channel alone, weigh the channels, narrow again; add the input if ``skip``.
+
+    No activation after the projection or the sum: the narrow map stays linear.
+
+    Source: Sandler et al. 2018, arXiv:1801.04381, section 3; with squeeze and excite Tan et al. 2018, arXiv:1807.11626.
+    """
+    changed = project(excite(depthwise(expand(features))))
+    return features + changed if skip else changed
+
+
+class SqueezeExcite(nn.Module):
+    """See squeeze_excite. ``channels`` are weighed by way of ``fewer`` numbers."""
+
+    def __init__(self, channels: int, fewer: int):
+        super().__init__()
+        self.reduce, self.expand = nn.Linear(channels, fewer), nn.Linear(fewer, channels)
+
+    def forward(self, features: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel h w"]:
+        return squeeze_excite(features, self.reduce, self.expand)
+
+
+class Stage(NamedTuple):
+    """A run of equal blocks; only the first one strides and changes the width."""
+
+    expand: int  # the middle of a block is this many times as wide as its input
+    kernel: int
+    stride: int
+    width: int
+    depth: int
+
+
+@dataclass(frozen=True)
+class EfficientNetConfig:
+    """What an EfficientNet looks like; the default is EfficientNet-B0 (Tan and Le 2019, arXiv:1905.11946, table 1)."""
+
+    stages: tuple[Stage, ...] = (
+        Stage(1, 3, 1, 16, 1), Stage(6, 3, 2, 24, 2), Stage(6, 5, 2, 40, 2), Stage(6, 3, 2, 80, 3),
+        Stage(6, 5, 1, 112, 3), Stage(6, 5, 2, 192, 4), Stage(6, 3, 1, 320, 1),
+    )  # fmt: skip
+    stem: int = 32
+    top: int = 1280  # channels of the last map
+    channels: int = 3
+    squeeze: float = 0.25  # squeeze and excite works with this share of the block's input channels
+    drop: float = 0.2  # dropout before the last block's sum; grows evenly from 0
+    even_padding: tuple[int, ...] = ()  # strided blocks that read maps of odd size, and so pad all sides alike
+    epsilon: float = 1e-3
+    momentum: float = 0.1
+
+
+class MBConv(nn.Module):
+    """See mbconv.
+
+    Args:
+        channels: (in, out).
+        stage: kernel and expansion.
+        stride: of the depthwise convolution; with stride 1 and equal channels the input is added.
+        drop: share of the branch's numbers set to 0 in training.
+        late: see ConvNorm.
+        config: of the whole net.
+    """
+
+    def __init__(self, channels: tuple[int, int], stage: Stage, stride: int, drop: float, late: bool,
+                 config: EfficientNetConfig, skip: bool):  # fmt: skip
+        super().__init__()
+        before, after = channels
+        middle, norm = before * stage.expand, dict(epsilon=config.epsilon, momentum=config.momentum)
+        self.expand = nn.Identity()
+        if stage.expand != 1:
+            self.expand = ConvNorm((before, middle), 1, activation="silu", epsilon=config.epsilon)
+        self.depthwise = ConvNorm((middle, middle), stage.kernel, stride, middle, "silu", late=late, **norm)
+        self.excite = SqueezeExcite(middle, max(1, int(before * config.squeeze)))
+        self.project = ConvNorm((middle, after), 1, activation="none", **norm)
+        self.skip, self.drop = skip, nn.Dropout(drop if skip else 0.0)
+
+    def forward(self, features: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel h w"]:
+        return mbconv(features, self.expand, self.depthwise, self.excite, self._project, self.skip)
+
+    def _project(self, features: Tensor) -> Tensor:
+        return self.drop(self.project(features))
+
+
+class EfficientNet(nn.Module):
+    """EfficientNet without its classifier.
+
+    Source: Tan and Le 2019, arXiv:1905.11946, table 1. Equal to transformers' EfficientNetModel when its weights are
+    copied over; see tests/parity.
+    """
+
+    def __init__(self, config: EfficientNetConfig):
+        super().__init__()
+        self.config = config
+        norm = dict(activation="silu", epsilon=config.epsilon, momentum=config.momentum)
+        self.stem = ConvNorm((config.channels, config.stem), 3, 2, late=True, **norm)
+        blocks, width, total = [], config.stem, sum(stage.depth for stage in config.stages)
+        for stage in config.stages:
+            for number in range(stage.depth):
+                first, place = number == 0, len(blocks)
+                stride = stage.stride if first else 1
+                late = stride == 2 and place not in config.even_padding
+                channels, drop = (width, stage.width), config.drop * place / total
+                blocks.append(MBConv(channels, stage, stride, drop, late, config, skip=not first))
+                width = stage.width
+        self.blocks = nn.Sequential(*blocks)
+        self.top = ConvNorm((width, config.top), 1, **norm)
+
+    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch top row column"]:
+        """One vector per place of the last map."""
+        return self.top(self.blocks(self.stem(images)))
+
+    def pooled(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch top"]:
+        """One vector per image: the mean over all places."""
+        return self(images).mean((2, 3))
