@@ -1,0 +1,106 @@
+"""Writing text, one token at a time (notebook 05).
+
+    top_p      from scores to probabilities: sharper or flatter, and without the improbable tail
+    generate   read a prompt, choose a token, read that, and so on
+
+With a cache, each step reads one token; without, it reads the whole text again. Both write the same.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlmcourse.models.attention import Cache
+from vlmcourse.models.language import LanguageModel
+from vlmcourse.slots import slot
+
+
+@slot
+def top_p(
+    logits: Float[Tensor, "batch vocabulary"], temperature: float, top_p: float
+) -> Float[Tensor, "batch vocabulary"]:
+    """Probabilities of the next token, without the tail: nucleus sampling.
+
+    The tokens are taken from the most probable down until together they reach ``top_p``; the one that crosses the line
+    is still in. The others get 0, and what is left is scaled to sum to 1 again.
+
+    Args:
+        temperature: the logits are divided by it; below 1 sharper, above 1 flatter, 0 puts all on the best token.
+        top_p: in (0, 1]; 1 keeps all tokens.
+
+    Source: Holtzman et al. 2019, arXiv:1904.09751, section 3.1.
+    """
+    if temperature == 0:
+        best = logits.argmax(dim=-1, keepdim=True)
+        return torch.zeros_like(logits).scatter(1, best, 1.0)
+    ordered, order = (logits / temperature).softmax(dim=-1).sort(descending=True)
+    mass_before = ordered.cumsum(dim=-1) - ordered
+    kept = ordered.masked_fill(mass_before >= top_p, 0.0)
+    return torch.zeros_like(kept).scatter(1, order, kept / kept.sum(dim=-1, keepdim=True))
+
+
+@torch.inference_mode()
+def generate(
+    model: LanguageModel,
+    ids: Int[Tensor, "batch token"],
+    *,
+    mask: Bool[Tensor, "batch token"] | None = None,
+    steps: int,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    eos: int | None = None,
+    pad: int = 0,
+    cached: bool = True,
+    seed: int | None = None,
+) -> Int[Tensor, "batch longer"]:
+    """Continue every prompt by up to ``steps`` tokens.
+
+    Args:
+        ids: prompts; shorter ones are padded on the left, so that all end together.
+        mask: True for real tokens; None if there is no padding.
+        temperature, top_p: see top_p; temperature 0 always takes the best token.
+        eos: the token that ends a text; after it a row gets ``pad``, and when all rows ended, writing stops.
+        cached: keep keys and values of earlier tokens rather than compute them again at every step.
+        seed: of the random choices; None goes on from torch's own state.
+
+    Returns:
+        the prompts with what was written behind them; longer ≤ token + steps.
+
+    Raises:
+        ValueError: if the temperature is below 0, top_p not in (0, 1], or a prompt is padded on the right.
+    """
+    _check(mask, temperature, top_p)
+    generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
+    mask = None if mask is None or mask.all() else mask
+    caches = [Cache() for _ in model.blocks] if cached else None
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    unread = ids
+    for _ in range(steps):
+        last = model.hidden(unread if cached else ids, mask=mask, caches=caches)[:, -1]
+        unread = _choose(model.head(last), temperature, top_p, generator)
+        if eos is not None:
+            unread = unread.masked_fill(ended[:, None], pad)
+            ended |= unread[:, 0] == eos
+        ids = torch.cat([ids, unread], dim=1)
+        if mask is not None:
+            mask = F.pad(mask, (0, 1), value=True)
+        if eos is not None and ended.all():
+            break
+    return ids
+
+
+def _choose(
+    logits: Float[Tensor, "batch vocabulary"], temperature: float, nucleus: float, generator: torch.Generator | None
+) -> Int[Tensor, "batch 1"]:
+    probabilities = top_p(logits.float(), temperature, nucleus)
+    if temperature == 0:
+        return probabilities.argmax(dim=-1, keepdim=True)
+    return torch.multinomial(probabilities, 1, generator=generator)
+
+
+def _check(mask: Tensor | None, temperature: float, nucleus: float) -> None:
+    if temperature < 0 or not 0 < nucleus <= 1:
+        raise ValueError(f"temperature must be at least 0 and top_p in (0, 1], not {temperature} and {nucleus}")
+    if mask is not None and not mask[:, -1].all():
+        raise ValueError("a prompt is padded on the right, so its next token would follow padding; pad on the left")

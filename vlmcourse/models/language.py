@@ -1,0 +1,331 @@
+"""Language models that write: GPT and LLaMA, small enough to read (notebook 05).
+
+    causal_mask       a token may look at itself and at what came before
+    rms_norm          bring every token's vector to the same length; LLaMA's and T5's norm
+    rope              turn queries and keys by an angle that grows with the position
+    swiglu            an MLP in which one half opens and closes the other
+    GPT, Llama        ids, or vectors in their place -> scores for the next token, at every position
+    next_token_loss   how surprised the model is by the token that really follows
+
+Both models are built on one attention (models/attention.py) and share one interface, LanguageModel. Instead of ids they
+accept vectors, which is how image features will enter later.
+
+Shapes use one vocabulary throughout: batch, token, width, head, part, query, key; half is part / 2.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmcourse.models.attention import Attention, Block, Cache, pre_norm_block
+from vlmcourse.slots import slot
+
+IGNORED = -100  # a label that counts for nothing; the number is cross_entropy's
+
+
+@slot
+def causal_mask(queries: int, keys: int) -> Bool[Tensor, "query key"]:
+    """True where a query may look at a key: at itself and at everything before it.
+
+    Args:
+        queries: how many tokens look; they are the last ones of the text.
+        keys: how many tokens there are to look at; more than queries when earlier tokens are cached.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3.
+    """
+    position = torch.arange(keys)
+    return position <= position[keys - queries :, None]
+
+
+@slot
+def rms_norm(
+    tokens: Float[Tensor, "... width"], scale: Float[Tensor, "width"], epsilon: float
+) -> Float[Tensor, "... width"]:
+    """Divide every vector by the root of the mean of its squares, then multiply by a learned scale per number.
+
+    Computed in fp32 whatever the input, because squares of half-precision numbers overflow; returned in the input's
+    dtype. No mean is subtracted and no bias is added, unlike layer norm.
+
+    Args:
+        epsilon: added to the mean of the squares, inside the root.
+
+    Source: Zhang and Sennrich 2019, arXiv:1910.07467, equation 4.
+    """
+    wide = tokens.float()
+    lengths = torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + epsilon)
+    return (scale * (wide * lengths)).to(tokens.dtype)
+
+
+def rope_angles(positions: Int[Tensor, "batch token"], part: int, base: float) -> Float[Tensor, "batch token half"]:
+    """By how much rope turns each pair of numbers, in radians: position · base^(-2i / part) for pair i.
+
+    Pair 0 turns by one radian per token, later pairs ever more slowly.
+
+    Source: Su et al. 2021, arXiv:2104.09864, equation 15 and section 3.3.
+    """
+    speeds = 1 / base ** (torch.arange(0, part, 2, device=positions.device) / part)
+    return positions[..., None] * speeds
+
+
+@slot
+def rope(
+    parts: Float[Tensor, "batch head token part"], angles: Float[Tensor, "batch token half"]
+) -> Float[Tensor, "batch head token part"]:
+    """Turn each pair of numbers of a query or key, like the hand of a clock, by the angle of its token.
+
+    Pair i consists of numbers i and i + part/2: (a, b) becomes (a cos - b sin, a sin + b cos). The product of a turned
+    query and a turned key then depends only on how far apart the two tokens stand.
+
+    Args:
+        angles: in radians, the same for every head; batch may be 1.
+
+    Source: Su et al. 2021, arXiv:2104.09864, section 3.2; the pairing of halves as in transformers' LLaMA.
+    """
+    cosine, sine = angles[:, None].cos().to(parts.dtype), angles[:, None].sin().to(parts.dtype)
+    first, second = parts.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+
+
+@slot
+def swiglu(
+    tokens: Float[Tensor, "... width"],
+    gate: Callable[[Tensor], Tensor],
+    up: Callable[[Tensor], Tensor],
+    down: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "... width"]:
+    """A gated MLP: down(silu(gate(tokens)) · up(tokens)), where silu(x) = x · sigmoid(x).
+
+    Args:
+        gate, up: linear layers from width to hidden.
+        down: linear layer from hidden back to width.
+
+    Source: Shazeer 2020, arXiv:2002.05202, equation 6.
+    """
+    return down(F.silu(gate(tokens)) * up(tokens))
+
+
+def next_token_loss(
+    logits: Float[Tensor, "batch token vocabulary"],
+    labels: Int[Tensor, "batch token"],
+    mask: Bool[Tensor, "batch token"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy, in nats, between the scores at each position and the token that follows it.
+
+    Args:
+        labels: the ids the model read; the shift by one happens here. Where it is -100, nothing is expected.
+        mask: True for real tokens; padding is not counted as something to predict.
+    """
+    if mask is not None:
+        labels = labels.masked_fill(~mask, IGNORED)
+    following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)  # nothing follows the last token
+    return F.cross_entropy(logits.flatten(0, 1), following.flatten(), ignore_index=IGNORED)
+
+
+class RMSNorm(nn.Module):
+    """See rms_norm."""
+
+    def __init__(self, width: int, epsilon: float):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(width))
+        self.epsilon = epsilon
+
+    def forward(self, tokens: Float[Tensor, "... width"]) -> Float[Tensor, "... width"]:
+        return rms_norm(tokens, self.scale, self.epsilon)
+
+
+class LanguageModel(nn.Module):
+    """What GPT and Llama share: tokens in, blocks one after another, scores for the next token out.
+
+    A subclass makes ``embedding``, ``blocks``, ``norm`` and ``head``, and says in ``place`` how tokens learn where
+    they stand.
+    """
+
+    embedding: nn.Embedding
+    blocks: nn.ModuleList
+    norm: nn.Module
+    head: nn.Linear
+
+    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
+        """The tokens as the first block reads them, and what every attention needs to know of the positions."""
+        raise NotImplementedError
+
+    def embed(self, ids: Int[Tensor, "batch token"]) -> Float[Tensor, "batch token width"]:
+        return self.embedding(ids)
+
+    def hidden(
+        self,
+        ids: Int[Tensor, "batch token"] | None = None,
+        *,
+        embeddings: Float[Tensor, "batch token width"] | None = None,
+        mask: Bool[Tensor, "batch key"] | None = None,
+        caches: list[Cache] | None = None,
+    ) -> Float[Tensor, "batch token width"]:
+        """One normalised vector per token, from which the head reads the next one; arguments as in forward."""
+        if (ids is None) == (embeddings is None):
+            raise ValueError("a language model reads either ids or embeddings; give exactly one of the two")
+        tokens = self.embed(ids) if embeddings is None else embeddings
+        count, past = tokens.shape[1], caches[0].length if caches else 0
+        if mask is not None and mask.shape[1] != past + count:
+            raise ValueError(f"the mask covers {mask.shape[1]} tokens; it must cover the {past} cached and {count} new")
+        tokens, look = self.place(tokens, positions_of(count, past, mask, tokens.device))
+        look["mask"] = look_mask(count, past, mask, tokens.device)
+        for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
+            tokens = block(tokens, cache=cache, **look)
+        return self.norm(tokens)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch token"] | None = None,
+        *,
+        embeddings: Float[Tensor, "batch token width"] | None = None,
+        mask: Bool[Tensor, "batch key"] | None = None,
+        caches: list[Cache] | None = None,
+    ) -> Float[Tensor, "batch token vocabulary"]:
+        """Scores (logits) of every token of the vocabulary to come next, at each position.
+
+        Args:
+            embeddings: vectors in place of ids, for instance embed(ids) with image features between them.
+            mask: True for real tokens, False for padding on either side; key = cached + new tokens. Padding is never
+                looked at and takes up no position; what comes out at padded places means nothing.
+            caches: one Cache per block, empty at first; the tokens given are those that are not in it yet.
+
+        Raises:
+            ValueError: if not exactly one of ids and embeddings is given, or the mask has another length.
+        """
+        return self.head(self.hidden(ids, embeddings=embeddings, mask=mask, caches=caches))
+
+
+def positions_of(
+    count: int, past: int, mask: Bool[Tensor, "batch key"] | None, device: torch.device
+) -> Int[Tensor, "batch token"]:
+    """Where the last ``count`` of past + count tokens stand: the first real token at 0; batch is 1 without a mask."""
+    if mask is None:
+        return torch.arange(past, past + count, device=device)[None]
+    return (mask.cumsum(dim=1) - 1).clamp(min=0)[:, past:]
+
+
+def look_mask(
+    count: int, past: int, mask: Bool[Tensor, "batch key"] | None, device: torch.device
+) -> Bool[Tensor, "... token key"] | None:
+    """Who may look at whom: at real tokens that are not in the future. None if that forbids nothing."""
+    if mask is None and count == 1:
+        return None
+    causal = causal_mask(count, past + count).to(device)
+    if mask is None:
+        return causal
+    itself = torch.eye(past + count, dtype=torch.bool, device=device)[past:]  # padding too must look at something
+    return causal & (mask[:, None, None] | itself)
+
+
+def initialise(model: nn.Module, spread: float = 0.02) -> None:
+    """Normal weights, zero biases. Source: Radford et al. 2019 (GPT-2) and transformers' LLaMA."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=spread)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+@dataclass(frozen=True)
+class LlamaConfig:
+    """What a LLaMA looks like; SmolLM2-135M is ``LlamaConfig(49152, 576, 30, 9, 3, 1536, 1e5, tied=True)``."""
+
+    vocabulary: int
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+    groups: int = 2  # key and value heads
+    hidden: int | None = None  # width inside the MLP; 8/3 · width when not given
+    base: float = 10_000.0  # of rope_angles
+    epsilon: float = 1e-5
+    tied: bool = False  # whether the head is the embedding matrix
+
+
+class LlamaBlock(nn.Module):
+    """Attention, then SwiGLU; each reads an RMS-normalised copy and adds to the residual stream. No biases."""
+
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        width, hidden = config.width, config.hidden or 8 * config.width // 3
+        self.norm_before_attention = RMSNorm(width, config.epsilon)
+        self.attention = Attention(width, config.heads, groups=config.groups, bias=False)
+        self.norm_before_mlp = RMSNorm(width, config.epsilon)
+        self.gate = nn.Linear(width, hidden, bias=False)
+        self.up = nn.Linear(width, hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def mlp(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+        return swiglu(tokens, self.gate, self.up, self.down)
+
+    def forward(self, tokens: Float[Tensor, "batch token width"], **look) -> Float[Tensor, "batch token width"]:
+        """One step of the residual stream; ``look`` (mask, rotate, cache) goes to the attention."""
+        attend = functools.partial(self.attention, **look)
+        return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
+
+
+class Llama(LanguageModel):
+    """Decoder-only transformer with RMSNorm, RoPE, SwiGLU and grouped-query attention.
+
+    Source: Touvron et al. 2023, arXiv:2302.13971, section 2.2; grouped queries since Llama 2, arXiv:2307.09288.
+    Equal to transformers' LlamaForCausalLM when its weights are copied over; see tests/parity.
+    """
+
+    def __init__(self, config: LlamaConfig):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.blocks = nn.ModuleList(LlamaBlock(config) for _ in range(config.depth))
+        self.norm = RMSNorm(config.width, config.epsilon)
+        self.head = nn.Linear(config.width, config.vocabulary, bias=False)
+        initialise(self)
+        if config.tied:
+            self.head.weight = self.embedding.weight
+
+    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
+        angles = rope_angles(positions, self.config.width // self.config.heads, self.config.base)
+        return tokens, {"rotate": functools.partial(rope, angles=angles)}
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """What a GPT looks like; the smallest GPT-2 is ``GPTConfig(50257, 768, 12, 12, positions=1024)``."""
+
+    vocabulary: int
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+    hidden: int | None = None  # width inside the MLP; 4 · width when not given
+    positions: int = 256  # the longest text it can read
+    epsilon: float = 1e-5
+
+
+class GPT(LanguageModel):
+    """Decoder-only transformer with learned positions, layer norm and a head that is the embedding matrix.
+
+    Source: Radford et al. 2019, "Language models are unsupervised multitask learners", section 2.3. Equal to
+    transformers' GPT2LMHeadModel when its weights are copied over; see tests/parity.
+    """
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        width, hidden = config.width, config.hidden or 4 * config.width
+        self.embedding = nn.Embedding(config.vocabulary, width)
+        self.positions = nn.Embedding(config.positions, width)
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, hidden, "gelu_new", config.epsilon) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=config.epsilon)
+        self.head = nn.Linear(width, config.vocabulary, bias=False)
+        initialise(self)
+        self.head.weight = self.embedding.weight
+
+    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
+        if (last := int(positions.max())) >= self.config.positions:
+            raise ValueError(f"a text of {last + 1} tokens is too long for a GPT with {self.config.positions} positions")
+        return tokens + self.positions(positions), {}
