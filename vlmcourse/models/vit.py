@@ -106,6 +106,8 @@ class ViTConfig:
     hidden: int | None = None  # width inside the MLP; 4 · width when not given
     activation: str = "gelu"
     epsilon: float = 1e-6
+    patch_bias: bool = True  # False in CLIP
+    norm_before_blocks: bool = False  # True in CLIP: one more norm, on the tokens that the first block reads
 
     def __post_init__(self):
         height, width = self.image_shape
@@ -134,9 +136,11 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         rows, columns = config.grid
-        self.embed_patch = nn.Linear(config.patch_size**2 * config.channels, config.width)
+        self.embed_patch = nn.Linear(config.patch_size**2 * config.channels, config.width, bias=config.patch_bias)
         self.class_token = nn.Parameter(0.02 * torch.randn(config.width))
         self.positions = nn.Parameter(0.02 * torch.randn(1 + rows * columns, config.width))
+        early = config.norm_before_blocks
+        self.norm_before_blocks = nn.LayerNorm(config.width, eps=config.epsilon) if early else nn.Identity()
         hidden = config.hidden or 4 * config.width
         self.blocks = nn.ModuleList(
             Block(config.width, config.heads, hidden, config.activation, config.epsilon) for _ in range(config.depth)
@@ -152,7 +156,8 @@ class ViT(nn.Module):
         positions = self.positions
         if grid != self.config.grid:
             positions = interpolate_positions(positions, self.config.grid, grid)
-        return add_class_and_positions(self.embed_patch(patchify(images, size)), self.class_token, positions)
+        patches = self.embed_patch(patchify(images, size))
+        return self.norm_before_blocks(add_class_and_positions(patches, self.class_token, positions))
 
     def layers(self, images: Float[Tensor, "batch channel height width"]) -> list[Float[Tensor, "batch token width"]]:
         """The residual stream after the embedding and after each block: depth + 1 tensors, before the last norm."""

@@ -1,0 +1,1 @@
+"""Evaluation: numbers that say how good a model is, and what they do not say."""

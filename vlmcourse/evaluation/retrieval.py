@@ -1,0 +1,60 @@
+"""Retrieval: find the image to a text and the text to an image (notebook 04).
+
+    recall_at_k   the share of queries with a right candidate among the first k
+    right_pairs   which candidates are right for which query; equal captions are all right
+    retrieval     recall_at_k in both directions for several k
+"""
+
+from collections.abc import Hashable, Sequence
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vlmcourse.slots import slot
+
+
+@slot
+def recall_at_k(
+    similarity: Float[Tensor, "query candidate"], right: Bool[Tensor, "query candidate"], k: int
+) -> Float[Tensor, ""]:
+    """The share of queries that find at least one right candidate among their k most similar ones.
+
+    Args:
+        right: which candidates are right for a query; more than one may be, as when two images share a caption.
+
+    Returns:
+        0…1. One hit counts as much as several, so this is a hit rate more than a recall; the name has stuck.
+
+    Raises:
+        ValueError: if there are fewer than k candidates.
+
+    Source: as in Karpathy and Fei-Fei 2014, arXiv:1412.2306, section 4.
+    """
+    if k > similarity.shape[1]:
+        raise ValueError(f"the best {k} of {similarity.shape[1]} candidates are all of them, and some; use a smaller k")
+    best = similarity.topk(k, dim=1).indices
+    return right.gather(1, best).any(dim=1).float().mean()
+
+
+def right_pairs(queries: Sequence[Hashable], candidates: Sequence[Hashable]) -> Bool[Tensor, "query candidate"]:
+    """True where query and candidate are equal; give captions, names or numbers of scenes, one per image and text."""
+    number = {key: place for place, key in enumerate(dict.fromkeys([*queries, *candidates]))}
+    rows, columns = (torch.tensor([number[key] for key in keys]) for keys in (queries, candidates))
+    return rows[:, None] == columns[None]
+
+
+def retrieval(
+    image: Float[Tensor, "image width"],
+    text: Float[Tensor, "text width"],
+    right: Bool[Tensor, "image text"],
+    ks: Sequence[int] = (1, 5),
+) -> dict[str, float]:
+    """Recall in both directions, such as {"image→text R@1": 0.61, "text→image R@1": 0.63, ...}.
+
+    Args:
+        image, text: normalised features.
+    """
+    similarity = image @ text.T
+    directions = {"image→text": (similarity, right), "text→image": (similarity.T, right.T)}
+    return {f"{name} R@{k}": recall_at_k(*pair, k).item() for name, pair in directions.items() for k in ks}
