@@ -1,0 +1,30 @@
+"""Where the course's shipped files are: figures, and the checkpoints and tokenizer that training starts from."""
+
+from pathlib import Path
+
+
+def assets_folder() -> Path:
+    """The folder `assets` of the repository, which stands beside the package (an editable install, or a clone).
+
+    Raises:
+        FileNotFoundError: if the package was installed without its repository.
+    """
+    folder = Path(__file__).resolve().parents[2] / "assets"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}: the course's figures and checkpoints come with its "
+                                "repository; clone it and run `pip install -e .` there")
+    return folder
+
+
+def shipped(name: str) -> Path:
+    """The path of a shipped checkpoint or tokenizer, such as "tokenizer.json".
+
+    Raises:
+        FileNotFoundError: if the course ships no such file; lists what there is.
+    """
+    folder = assets_folder() / "checkpoints"
+    path = folder / name
+    if not path.is_file():
+        there = ", ".join(sorted(file.name for file in folder.glob("*"))) or "nothing"
+        raise FileNotFoundError(f"{path} does not exist (there is {there}); `make checkpoints` makes it")
+    return path

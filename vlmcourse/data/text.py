@@ -1,0 +1,138 @@
+"""Text: from sentences to the numbers a language model reads, and back (first used in notebook 04).
+
+    load_tokenizer      the course's tokenizer, 1,024 tokens, shipped as assets/checkpoints/tokenizer.json
+    Tokenizer           encode, decode, tokens, save
+    train               how it was made
+
+Byte-level byte-pair encoding on lower-case text.  Words of scenes are one token each; a rarer word is several, down
+to single bytes, so no text is unknown.  A word has the same token at the start of a text and inside it.
+
+The file has the hub's format: transformers' `PreTrainedTokenizerFast(tokenizer_file=...)` opens it too.
+Source: Sennrich et al. 2016, arXiv:1508.07909, section 3.2; on bytes: Radford et al. 2019 (GPT-2), section 2.2.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Bool, Int
+from tokenizers import Tokenizer as Encoder
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor
+
+from vlmcourse.data.assets import shipped
+
+VOCABULARY = 1024
+# Their numbers are their places here, and never change.  The end is not 2: CLIPModel takes an end token of 2 for an
+# old mistake and then looks for the largest number instead.
+SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>", "<image>", "<mask>", "<system>", "<user>", "<assistant>", "<end>")
+PAD, UNK, BOS, EOS, IMAGE, MASK, SYSTEM, USER, ASSISTANT, END = range(len(SPECIAL))
+
+
+class Tokenizer:
+    """Text to token numbers and back.  `len(tokenizer)` is the size of its vocabulary.
+
+    Special tokens have fixed numbers, constants of this module: PAD 0, UNK 1 (never produced), BOS 2, EOS 3, IMAGE 4,
+    MASK 5, and SYSTEM, USER, ASSISTANT, END 6 to 9 for conversations.  Written in a text as "<image>", they become
+    one token.
+    """
+
+    def __init__(self, encoder: Encoder):
+        for number, token in enumerate(SPECIAL):
+            if encoder.token_to_id(token) != number:
+                raise ValueError(f"not a tokenizer of this course: {token} has number {encoder.token_to_id(token)} "
+                                 f"and should have {number}")
+        self.encoder = encoder
+
+    def __len__(self) -> int:
+        return self.encoder.get_vocab_size()
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({len(self):,} tokens)"
+
+    def encode(
+        self, texts: Sequence[str], length: int | None = None, bos: bool = False
+    ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
+        """Token numbers with EOS at the end of each text, filled up with PAD on the right.
+
+        Args:
+            texts: a list of texts.
+            length: tokens per row; None takes what the longest text needs.
+            bos: whether each row starts with BOS, as a language model that writes from nothing needs it.
+
+        Returns:
+            ids: int64.
+            mask: True for tokens of the text, BOS and EOS, False for padding.
+
+        Raises:
+            TypeError: if `texts` is one text and not a list.
+            ValueError: if a text does not fit; nothing is ever cut off.
+        """
+        if isinstance(texts, str):
+            raise TypeError(f"encode takes a list of texts, got one text: write [{texts!r}]")
+        rows = [[BOS] * bos + encoding.ids + [EOS] for encoding in self.encoder.encode_batch(list(texts))]
+        needed = max(map(len, rows), default=0)
+        length = needed if length is None else length
+        if needed > length:
+            n = next(n for n, row in enumerate(rows) if len(row) > length)
+            raise ValueError(f"text {n}, {texts[n]!r}, has {len(rows[n])} tokens with its end token, but length is "
+                             f"{length}; allow at least {needed}, which the longest text needs")
+        ids = torch.full((len(rows), length), PAD)
+        for row, numbers in zip(ids, rows, strict=True):
+            row[: len(numbers)] = torch.tensor(numbers)
+        return ids, ids != PAD
+
+    def decode(self, ids: Int[Tensor, "batch token"] | Sequence[Sequence[int]]) -> list[str]:
+        """The text of each row up to its first EOS, without special tokens.
+
+        `decode(encode(texts)[0])` gives the texts back, in lower case and without one space at their start.
+        """
+        rows = ids.tolist() if isinstance(ids, Tensor) else [list(row) for row in ids]
+        return self.encoder.decode_batch([row[: row.index(EOS)] if EOS in row else row for row in rows])
+
+    def tokens(self, ids: Int[Tensor, "token"] | Sequence[int]) -> list[str]:
+        """What each token number stands for, as labels of a plot: "circle", "<eos>"; spaces before words are dropped.
+
+        Half a letter outside ASCII shows as "�".
+        """
+        special = set(range(len(SPECIAL)))
+        return [SPECIAL[n] if n in special else self.encoder.decode([n]) for n in map(int, ids)]
+
+    def save(self, path: str | Path) -> None:
+        """Write one tokenizer.json."""
+        self.encoder.save(str(path))
+
+
+def load_tokenizer(path: str | Path | None = None) -> Tokenizer:
+    """The tokenizer of a file that `save` wrote; the course's own without a path.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is damaged or another tokenizer.
+    """
+    path = shipped("tokenizer.json") if path is None else Path(path)
+    text = path.read_text(encoding="utf-8")
+    try:
+        return Tokenizer(Encoder.from_str(text))
+    except Exception as error:
+        raise ValueError(f"{path} is not a tokenizer of this course: {error}") from error
+
+
+def train(texts: Iterable[str], size: int = VOCABULARY) -> Tokenizer:
+    """A tokenizer of `size` tokens: SPECIAL, the 256 bytes, and the most frequent pairs of tokens, merged one by one.
+
+    Raises:
+        ValueError: if size leaves no room for special tokens and bytes.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if size < len(SPECIAL) + len(alphabet):
+        raise ValueError(f"size {size} is too small: {len(SPECIAL)} special tokens and {len(alphabet)} bytes are "
+                         "always in a vocabulary")
+    encoder = Encoder(models.BPE(unk_token=SPECIAL[UNK]))
+    encoder.normalizer = normalizers.Lowercase()
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # "red" is the same token everywhere
+    encoder.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIAL), initial_alphabet=alphabet,
+                                  show_progress=False)
+    encoder.train_from_iterator(texts, trainer)
+    return Tokenizer(encoder)
