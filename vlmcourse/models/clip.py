@@ -197,7 +197,7 @@ class CLIP(nn.Module):
         for projection in (self.project_image, self.project_text):
             nn.init.normal_(projection.weight, std=projection.in_features**-0.5)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
-        self.logit_bias = None if config.bias is None else nn.Parameter(torch.tensor(config.bias))
+        self.logit_bias = None if config.bias is None else nn.Parameter(torch.tensor(float(config.bias)))
 
     def encode_image(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch width"]:
         """Images as vectors of the shared space, not yet normalised."""
