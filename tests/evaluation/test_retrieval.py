@@ -1,0 +1,57 @@
+"""Retrieval counts what was found, in both directions, and knows that equal captions are equally right."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vlmcourse.evaluation.retrieval import recall_at_k, retrieval, right_pairs
+from vlmcourse.models.clip import normalise
+
+SIMILARITY = torch.tensor([[0.9, 0.1, 0.5], [0.8, 0.2, 0.7], [0.3, 0.2, 0.1], [0.1, 0.4, 0.3]])
+
+
+def test_counted_by_hand():
+    right = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 1]], dtype=torch.bool)
+    assert recall_at_k(SIMILARITY, right, 1).item() == 0.5  # queries 0 and 3
+    assert recall_at_k(SIMILARITY, right, 2).item() == 0.5
+    assert recall_at_k(SIMILARITY, right, 3).item() == 1
+
+
+def test_several_hits_count_once():
+    assert recall_at_k(SIMILARITY, torch.ones(4, 3, dtype=torch.bool), 3).item() == 1
+
+
+@given(queries=st.integers(1, 6), candidates=st.integers(1, 6), seed=st.integers(0, 99))
+def test_recall_grows_with_k_and_ends_at_the_share_that_has_an_answer(queries, candidates, seed):
+    torch.manual_seed(seed)
+    similarity, right = torch.randn(queries, candidates), torch.rand(queries, candidates) < 0.3
+    values = [recall_at_k(similarity, right, k).item() for k in range(1, candidates + 1)]
+    assert values == sorted(values)
+    assert values[-1] == pytest.approx(right.any(dim=1).float().mean().item())
+
+
+def test_equal_captions_are_all_right():
+    right = right_pairs(["red", "blue", "red"], ["blue", "red"])
+    assert right.tolist() == [[False, True], [True, False], [False, True]]
+
+
+def test_an_image_with_a_twin_caption_is_not_punished():
+    features = normalise(torch.randn(3, 4))
+    features[2] = features[0]
+    captions = ["a cat", "a dog", "a cat"]
+    diagonal = torch.eye(3, dtype=torch.bool)
+    assert retrieval(features, features, diagonal, ks=(1,))["image→text R@1"] < 1  # one of the twins must lose
+    assert retrieval(features, features, right_pairs(captions, captions), ks=(1,)) == {
+        "image→text R@1": 1.0, "text→image R@1": 1.0}  # fmt: skip
+
+
+def test_both_directions_are_what_their_names_say():
+    image, text = torch.eye(2), torch.tensor([[1.0, 0.0], [0.9, 0.1]])
+    found = retrieval(image, text, torch.eye(2, dtype=torch.bool), ks=(1, 2))
+    assert found == {"image→text R@1": 1.0, "image→text R@2": 1.0, "text→image R@1": 0.5, "text→image R@2": 1.0}
+
+
+def test_more_places_than_candidates_are_refused():
+    with pytest.raises(ValueError, match="the best 4 of 3 candidates"):
+        recall_at_k(SIMILARITY, torch.ones(4, 3, dtype=torch.bool), 4)
