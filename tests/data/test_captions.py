@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.data.eyes import look
-from vlmcourse.data.captions import SHALLOW, captions
+from vlmcourse.data.captions import SHALLOW, captions, entropy, surprise
 from vlmcourse.data.render import render
 from vlmcourse.data.scenes import sample
 
@@ -40,13 +40,32 @@ def test_shallow_captions_say_nothing():
     assert set(captions(sample(count=200), "shallow")) == set(SHALLOW)
 
 
-def test_short_captions_have_the_stated_entropy():
-    """H = H(1/4) + 1/4·log2 25 + 3/4·(2·log2 25 + 2) bits; 2,525 captions, so an estimate is a little low."""
+@pytest.mark.parametrize("objects", [(1, 4), (1, 1), (2, 3)])
+def test_short_captions_have_the_stated_entropy(objects):
+    """(1, 4): H = H(1/4) + 1/4·ln 25 + 3/4·(2·ln 25 + ln 4) nats; an estimate from counts is a little low."""
     count = 100_000
-    share = np.array(list(Counter(captions(sample(count=count))).values())) / count
-    stated = -(0.25 * np.log2(0.25) + 0.75 * np.log2(0.75)) + 0.25 * np.log2(25) + 0.75 * (2 * np.log2(25) + 2)
-    bias = (len(share) - 1) / (2 * count * np.log(2))  # Miller 1955
-    assert -(share * np.log2(share)).sum() + bias == pytest.approx(stated, abs=0.015)
+    share = np.array(list(Counter(captions(sample(count=count, objects=objects))).values())) / count
+    bias = (len(share) - 1) / (2 * count)  # Miller 1955
+    assert -(share * np.log(share)).sum() + bias == pytest.approx(entropy(objects), abs=0.01)
+
+
+def test_entropy_by_hand():
+    by_hand = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75)) + 0.25 * np.log(25) + 0.75 * (2 * np.log(25) + np.log(4))
+    assert entropy() == pytest.approx(by_hand)
+    assert entropy((1, 1)) == pytest.approx(np.log(25))
+
+
+def test_surprise_is_a_probability_over_all_captions_and_averages_to_the_entropy():
+    seen = sorted(set(captions(sample(count=100_000))))
+    assert len(seen) == 25 + 25 * 4 * 25
+    assert np.exp(-surprise(seen)).sum() == pytest.approx(1)
+    assert surprise(captions(sample("validation", 20_000))).mean() == pytest.approx(entropy(), abs=0.03)
+
+
+@pytest.mark.parametrize("text", ["", "a red", "a red circle left of", "a circle", "a red circle near a blue square",
+                                  "a black circle", "a  red circle"])
+def test_a_text_outside_the_grammar_is_infinitely_surprising(text):
+    assert surprise([text]) == np.inf
 
 
 @pytest.mark.parametrize("split", ["train", "novel"])

@@ -9,12 +9,31 @@ Three styles, and the whole grammar:
 Short captions have a distribution that can be written down.  With objects=(1, 4) one object has probability 1/4.
 Each COLOUR SHAPE is one of 25 equally likely seen shapes and colours (shapes 1/5, then colours 1/5), independent
 of the other object; and, as long as no words are printed, the four RELATIONs are equally likely.
+
+    surprise    -log of the probability of each short caption, exactly
+    entropy     its mean over all captions: no language model can have a lower loss
 """
+
+import itertools
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from vlmcourse.data import chance
-from vlmcourse.data.scenes import COLOURS, PLACES, RELATIONS, SHAPES, SIZES, Scenes, check_shares, editable, relation
+from vlmcourse.data.scenes import (
+    COLOURS,
+    MOST,
+    PLACES,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Scenes,
+    check_shares,
+    editable,
+    palette,
+    relation,
+)
 
 STYLES = ("short", "full", "shallow")
 SHALLOW = ("a picture with some shapes", "a simple drawing", "some coloured things", "an image on a light background")
@@ -46,6 +65,35 @@ def captions(scenes: Scenes, style: str = "short", *, wrong: float = 0.0, swappe
     for scene in np.nonzero(draw[:, 2] < (1.0 if style == "shallow" else shallow))[0]:
         texts[scene] = SHALLOW[int(draw[scene, 3] * len(SHALLOW))]
     return texts
+
+
+def surprise(texts: Sequence[str], objects: tuple[int, int] = (1, MOST)) -> np.ndarray:
+    """How surprising each text is as a short caption: -log p(text) in nats, float64 (text,).
+
+    Exact for scenes of any split but "novel", sampled with these `objects` and no knob turned.  A text that the
+    grammar cannot produce has probability 0, so its surprise is infinite.
+    """
+    things = {f"a {COLOURS[c]} {SHAPES[s]}" for s, colours in enumerate(palette("train")) for c in colours}
+    alone, together = _shares(objects)
+    known = dict.fromkeys(things, alone / len(things))
+    pair = together / (len(things) ** 2 * len(RELATIONS))
+    known |= {" ".join(words): pair for words in itertools.product(things, RELATIONS, things)}
+    return np.array([-math.log(p) if (p := known.get(text, 0.0)) else math.inf for text in texts])
+
+
+def entropy(objects: tuple[int, int] = (1, MOST)) -> float:
+    """Mean surprise of all short captions, in nats per caption; for `objects` see `surprise`."""
+    alone, together = _shares(objects)
+    things = palette("train").size
+    sizes = (alone, things), (together, things**2 * len(RELATIONS))
+    return sum(share * math.log(many / share) for share, many in sizes if share)
+
+
+def _shares(objects: tuple[int, int]) -> tuple[float, float]:
+    """Shares of scenes with one object and with more, all counts being equally likely."""
+    fewest, most = objects
+    alone = (fewest == 1) / (most - fewest + 1)
+    return alone, 1 - alone
 
 
 def _short(scenes: Scenes, colour: np.ndarray) -> list[str]:
