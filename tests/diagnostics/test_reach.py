@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vlmcourse.diagnostics.reach import attention_distance, effective_field, receptive_field
-from vlmcourse.models.cnn import ResNet, ResNetConfig
+from vlmcourse.models.cnn import ConvNorm, ResNet, ResNetConfig
 
 
 def field(*layers) -> list[int]:
@@ -19,10 +19,10 @@ def test_receptive_fields_known_by_hand():
     assert field((7, 2), (3, 2), *[(3, 1)] * 4)[-1] == 43
 
 
-@pytest.mark.parametrize(("widths", "small"), [((8, 8), True), ((8, 8), False)])
-def test_gradients_reach_exactly_the_receptive_field(widths, small):
+@pytest.mark.parametrize(("depths", "stem_kernel"), [((1,), 3), ((1, 1), 7)])
+def test_gradients_reach_exactly_the_receptive_field(depths, stem_kernel):
     torch.manual_seed(0)
-    net = ResNet(ResNetConfig(widths, (1, 1), stem=8, small_images=small)).eval()
+    net = ResNet(ResNetConfig((8, 8)[: len(depths)], depths, stem=8, stem_kernel=stem_kernel)).eval()
     seen = effective_field(net, torch.randn(16, 3, 128, 128)) > 0
     kernels, strides = torch.tensor(net.windows()).T
     side = receptive_field(kernels, strides)[-1].item()
@@ -31,10 +31,10 @@ def test_gradients_reach_exactly_the_receptive_field(widths, small):
 
 def test_the_middle_of_the_field_counts_most():
     torch.manual_seed(0)
-    net = ResNet(ResNetConfig((8,), (3,), stem=8, small_images=True)).eval()
-    strength = effective_field(net, torch.randn(16, 3, 64, 64))
+    net = torch.nn.Sequential(*[ConvNorm((8 if k else 3, 8), 3) for k in range(8)]).eval()  # its field: 17 pixels
+    strength = effective_field(net, torch.randn(16, 3, 32, 32))
     assert strength.max() == 1
-    assert strength[30:35, 30:35].mean() > 4 * strength[25:40, 25:40].mean()
+    assert strength[13:20, 13:20].mean() > 2 * strength[8:25, 8:25].mean()
 
 
 def uniform(tokens: int) -> torch.Tensor:

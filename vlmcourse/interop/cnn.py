@@ -85,8 +85,8 @@ def _resnet(config: transformers.ResNetConfig) -> ResNet:
                          f"this one has {config.hidden_act}, {config.downsample_in_first_stage} and "
                          f"{config.downsample_in_bottleneck}")  # fmt: skip
     return ResNet(
-        ResNetConfig(tuple(config.hidden_sizes), tuple(config.depths), config.embedding_size, config.num_channels,
-                     bottleneck=config.layer_type == "bottleneck")
+        ResNetConfig(tuple(config.hidden_sizes), tuple(config.depths), config.embedding_size,
+                     channels=config.num_channels, bottleneck=config.layer_type == "bottleneck")
     )  # fmt: skip
 
 

@@ -141,10 +141,10 @@ class ResNetConfig:
 
     widths: tuple[int, ...]  # channels of each stage
     depths: tuple[int, ...]  # residual blocks of each stage; each stage but the first begins with stride 2
-    stem: int = 64  # channels after the first convolution
+    stem: int = 64  # channels after the first convolution, which has stride 2
+    stem_kernel: int = 7
     channels: int = 3
     bottleneck: bool = False
-    small_images: bool = False  # a 3×3 stem without pooling, for images of 64 pixels and fewer (section 4.2)
 
     def __post_init__(self):
         if len(self.widths) != len(self.depths):
@@ -156,18 +156,15 @@ class ResNetConfig:
 class ResNet(nn.Module):
     """Residual network without its classifier.
 
-    Source: He et al. 2015, arXiv:1512.03385, table 1; for small images section 4.2. Equal to transformers' ResNetModel
-    when its weights are copied over; see tests/parity.
+    Source: He et al. 2015, arXiv:1512.03385, table 1. Equal to transformers' ResNetModel when its weights are copied
+    over; see tests/parity.
     """
 
     def __init__(self, config: ResNetConfig):
         super().__init__()
         self.config = config
-        if config.small_images:
-            self.stem, self.pool = ConvNorm((config.channels, config.stem), 3), nn.Identity()
-        else:
-            self.stem = ConvNorm((config.channels, config.stem), 7, 2)
-            self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
+        self.stem = ConvNorm((config.channels, config.stem), config.stem_kernel, stride=2)
+        self.pool = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
         blocks, width = [], config.stem
         for stage, (after, depth) in enumerate(zip(config.widths, config.depths, strict=True)):
             for number in range(depth):
@@ -186,7 +183,5 @@ class ResNet(nn.Module):
 
     def windows(self) -> list[tuple[int, int]]:
         """(kernel, stride) of every layer on the way through the bodies, in order: what the receptive field needs."""
-        path = [self.stem, *([] if self.config.small_images else [self.pool])]
-        path += [layer for block in self.blocks for layer in block.body]
-        return [(layer.kernel_size if isinstance(layer, nn.MaxPool2d) else layer.kernel, layer.stride)
-                for layer in path]  # fmt: skip
+        stem, pool = (self.stem.kernel, self.stem.stride), (self.pool.kernel_size, self.pool.stride)
+        return [stem, pool, *((layer.kernel, layer.stride) for block in self.blocks for layer in block.body)]
