@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.data.eyes import look
-from vlmcourse.data.captions import SHALLOW, captions, entropy, surprise
+from vlmcourse.data.captions import SHALLOW, captions, entropy, exchange, surprise
 from vlmcourse.data.render import render
 from vlmcourse.data.scenes import sample
 
@@ -93,3 +93,14 @@ def test_bad_styles_and_shares_are_named():
         captions(sample(), "long")
     with pytest.raises(ValueError, match="swapped is a share between 0 and 1, got 2"):
         captions(sample(), swapped=2)
+
+
+def test_exchanged_captions_have_the_same_words_and_are_false():
+    two = sample("test", 200, objects=(2, 2))
+    texts, pictures = captions(two, "short"), [look(image) for image in render(two)]
+    alike = (two.shape[:, 0] == two.shape[:, 1]) & (two.colour[:, 0] == two.colour[:, 1])
+    for text, other, seen, same in zip(texts, exchange(texts), pictures, alike, strict=True):
+        assert sorted(text.split()) == sorted(other.split()) and exchange([other]) == [text]
+        assert holds(text, seen) and (same or not holds(other, seen))
+    with pytest.raises(ValueError, match="'a red star' names no two things"):
+        exchange(["a red star"])

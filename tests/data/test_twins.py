@@ -9,7 +9,7 @@ from vlmcourse.data.questions import KINDS
 from vlmcourse.data.render import render
 from vlmcourse.data.scenes import RADII, SPLITS, apart, editable, sample
 from vlmcourse.data.truth import Thing, list_things, pose
-from vlmcourse.data.twins import twins
+from vlmcourse.data.twins import repaint, twins
 
 
 @pytest.mark.parametrize("split", ["train", "novel"])
@@ -72,3 +72,20 @@ def test_missing_questions_are_named():
     batch = sample(count=2)
     with pytest.raises(ValueError, match="each of the 2 scenes, got 0 questions"):
         twins(batch, [None, None])
+
+
+@pytest.mark.parametrize("what", ["shape", "colour"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_repainting_changes_one_look_of_one_object_within_the_split(split, what):
+    batch = sample(split, 500)
+    edited, other = repaint(batch, what), "colour" if what == "shape" else "shape"
+    assert ((getattr(edited, what) != getattr(batch, what)).sum(1) == 1).all()
+    assert all(np.array_equal(getattr(edited, n), getattr(batch, n)) for n in (other, "size", "x", "y", "light"))
+    assert editable(split)[edited.shape[edited.present], edited.colour[edited.present]].all()
+    assert (render(edited) != render(batch)).any((1, 2, 3)).all()
+    assert not np.array_equal(getattr(repaint(batch, what, seed=1), what), getattr(edited, what))
+
+
+def test_a_place_cannot_be_repainted():
+    with pytest.raises(ValueError, match="not in another 'place'"):
+        repaint(sample("train", 2), "place")

@@ -96,6 +96,24 @@ def _shares(objects: tuple[int, int]) -> tuple[float, float]:
     return alone, 1 - alone
 
 
+def exchange(texts: list[str]) -> list[str]:
+    """Short captions of two objects with their things exchanged: the same words, another picture.
+
+    "a red circle left of a blue square" becomes "a blue square left of a red circle".
+
+    Raises:
+        ValueError: if a text is not "THING RELATION THING".
+    """
+    exchanged = []
+    for text in texts:
+        relation = next((f" {name} " for name in RELATIONS if f" {name} " in text), None)
+        if relation is None:
+            raise ValueError(f"{text!r} names no two things with one of the relations {', '.join(RELATIONS)}")
+        first, second = text.split(relation)
+        exchanged.append(second + relation + first)
+    return exchanged
+
+
 def _short(scenes: Scenes, colour: np.ndarray) -> list[str]:
     things = [[f"a {c} {s}" for c in COLOURS] for s in SHAPES]
     columns = scenes.shape[:, 0], colour[:, 0], scenes.shape[:, 1], colour[:, 1], relation(scenes)

@@ -5,6 +5,8 @@ Edits are tried from small to large: look of one object; its size; its place; on
 these at one object; and only then two or more objects ("Is there a star?" where there are two).  An edited scene
 keeps its split: objects stand on pixels of that split, and novel combinations appear in the novel split only.
 
+`repaint` is the quick way without a question: it gives one object of every scene another shape or colour.
+
 Source: balanced pairs of pictures, Goyal et al. 2017 (VQA v2), arXiv:1612.00837, section 3.
 """
 
@@ -37,6 +39,29 @@ def twins(scenes: Scenes, questions: Sequence[Question], seed: int = 0) -> tuple
     keys = chance.derive(scenes.key, "twins", seed)
     pairs = [_twin(scenes, scene, question, keys[scene : scene + 1]) for scene, question in enumerate(questions)]
     return _rebuild(scenes, [things for things, _ in pairs]), [question for _, question in pairs]
+
+
+def repaint(scenes: Scenes, what: str = "shape", seed: int = 0) -> Scenes:
+    """Each scene again, with another shape (or colour) at one of its objects and nothing else changed.
+
+    Args:
+        what: "shape" or "colour". The new look is one that the scene's split may show.
+        seed: chooses the object and its new look.
+
+    Raises:
+        ValueError: for another attribute.
+    """
+    if what not in ("shape", "colour"):
+        raise ValueError(f"an object can be repainted in another shape or colour, not in another {what!r}")
+    draw = chance.uniform(chance.derive(scenes.key, "repaint", seed), 1 + max(len(SHAPES), len(COLOURS)))
+    row, thing = np.arange(len(scenes)), (draw[:, 0] * scenes.count).astype(int)
+    shape, colour, allowed = scenes.shape[row, thing], scenes.colour[row, thing], editable(scenes.split)
+    now, options = (shape, allowed[:, colour].T) if what == "shape" else (colour, allowed[shape])
+    options = options.copy()
+    options[row, now] = False
+    column = getattr(scenes, what).copy()
+    column[row, thing] = np.where(options, draw[:, 1 : 1 + options.shape[1]], -1).argmax(1)
+    return replace(scenes, **{what: column})
 
 
 def _twin(scenes: Scenes, scene: int, question: Question, key: np.ndarray) -> tuple[Things, Question]:
