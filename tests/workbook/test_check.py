@@ -272,3 +272,19 @@ def test_a_gradient_cut_in_one_branch_is_noticed():
     task = made(running_mean, [(torch.randn(3, 5),)], {"return": "batch token"}, gradient=("x",))
     verdict = judge(task, lambda x: (x.cumsum(1) - x).detach() / torch.arange(1, 6) + x / torch.arange(1, 6))
     assert "the gradient of x is not" in verdict.says.en
+
+
+def test_tensors_inside_a_tuple_argument_are_named_by_their_sizes_and_watched():
+    task = exercise_of(attention.extend_cache)
+
+    def stumble(old, key, value):
+        return (key, value) if old is None else old.nothing
+
+    def overwrite(old, key, value):
+        result = task.slot.reference(old, key, value)
+        if old is not None:
+            old[0].zero_()
+        return tuple(part.clone() for part in result)
+
+    assert "old = (2×3×5×4, 2×3×5×4), key 2×3×5×4 (batch group token part)" in judge(task, stumble).says.en
+    assert "changes its input old in place" in judge(task, overwrite).says.en

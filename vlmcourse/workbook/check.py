@@ -143,9 +143,16 @@ def describe(exercise: Exercise, names: list[str], case: tuple) -> str:
         if isinstance(value, Tensor):
             axes = exercise.axes.get(name, "")
             parts.append(f"{name} {sizes(value)}" + (f" ({axes})" if axes else ""))
-        elif isinstance(value, int | float | str | tuple):
-            parts.append(f"{name} = {value!r}")
+        elif isinstance(value, int | float | str | tuple | list | None):
+            parts.append(f"{name} = {in_short(value)}")
     return ", ".join(parts)
+
+
+def in_short(value: Any) -> str:
+    """The value as Python writes it, but tensors inside a tuple as their sizes."""
+    if isinstance(value, tuple) and any(isinstance(item, Tensor) for item in value):
+        return f"({', '.join(map(in_short, value))})"
+    return sizes(value) if isinstance(value, Tensor) else repr(value)
 
 
 def sizes(value: Tensor) -> str:

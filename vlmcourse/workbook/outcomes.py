@@ -34,7 +34,7 @@ def run(function: Callable, names: list[str], case: tuple) -> Outcome:
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         outcome.error = error
     for name, before, after in zip(names, case, given, strict=False):
-        if isinstance(before, Tensor | list | dict) and not equal(before, after):
+        if isinstance(before, Tensor | tuple | list | dict) and not equal(before, after):
             outcome.changed = name
     return outcome
 
@@ -75,11 +75,13 @@ def gradients(function: Callable, exercise: Exercise, names: list[str], case: tu
 
 
 def convert(case: tuple, change: Callable[[Tensor], Tensor]) -> tuple:
-    """A copy of the case with every tensor, and every module's parameters, changed."""
+    """A copy of the case with every tensor, in tuples too, and every module's parameters, changed."""
 
     def one(value: Any) -> Any:
         if isinstance(value, torch.nn.Module):
             return copy.deepcopy(value)._apply(change)
+        if isinstance(value, tuple):
+            return tuple(map(one, value))
         return change(value) if isinstance(value, Tensor) else value
 
     return tuple(map(one, case))
