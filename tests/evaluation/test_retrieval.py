@@ -13,20 +13,20 @@ SIMILARITY = torch.tensor([[0.9, 0.1, 0.5], [0.8, 0.2, 0.7], [0.3, 0.2, 0.1], [0
 
 def test_counted_by_hand():
     right = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 1]], dtype=torch.bool)
-    assert recall_at_k(SIMILARITY, right, 1).item() == 0.5  # queries 0 and 3
-    assert recall_at_k(SIMILARITY, right, 2).item() == 0.5
-    assert recall_at_k(SIMILARITY, right, 3).item() == 1
+    assert recall_at_k(SIMILARITY, right, 1) == 0.5  # queries 0 and 3
+    assert recall_at_k(SIMILARITY, right, 2) == 0.5
+    assert recall_at_k(SIMILARITY, right, 3) == 1
 
 
 def test_several_hits_count_once():
-    assert recall_at_k(SIMILARITY, torch.ones(4, 3, dtype=torch.bool), 3).item() == 1
+    assert recall_at_k(SIMILARITY, torch.ones(4, 3, dtype=torch.bool), 3) == 1
 
 
 @given(queries=st.integers(1, 6), candidates=st.integers(1, 6), seed=st.integers(0, 99))
 def test_recall_grows_with_k_and_ends_at_the_share_that_has_an_answer(queries, candidates, seed):
     torch.manual_seed(seed)
     similarity, right = torch.randn(queries, candidates), torch.rand(queries, candidates) < 0.3
-    values = [recall_at_k(similarity, right, k).item() for k in range(1, candidates + 1)]
+    values = [recall_at_k(similarity, right, k) for k in range(1, candidates + 1)]
     assert values == sorted(values)
     assert values[-1] == pytest.approx(right.any(dim=1).float().mean().item())
 
@@ -53,5 +53,5 @@ def test_both_directions_are_what_their_names_say():
 
 
 def test_more_places_than_candidates_are_refused():
-    with pytest.raises(ValueError, match="the best 4 of 3 candidates"):
+    with pytest.raises(ValueError, match="only 3 candidates, so no best 4"):
         recall_at_k(SIMILARITY, torch.ones(4, 3, dtype=torch.bool), 4)

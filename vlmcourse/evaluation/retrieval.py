@@ -17,7 +17,7 @@ from vlmcourse.slots import slot
 @slot
 def recall_at_k(
     similarity: Float[Tensor, "query candidate"], right: Bool[Tensor, "query candidate"], k: int
-) -> Float[Tensor, ""]:
+) -> float:
     """The share of queries that find at least one right candidate among their k most similar ones.
 
     Args:
@@ -32,9 +32,9 @@ def recall_at_k(
     Source: as in Karpathy and Fei-Fei 2014, arXiv:1412.2306, section 4.
     """
     if k > similarity.shape[1]:
-        raise ValueError(f"the best {k} of {similarity.shape[1]} candidates are all of them, and some; use a smaller k")
+        raise ValueError(f"there are only {similarity.shape[1]} candidates, so no best {k}; use a smaller k")
     best = similarity.topk(k, dim=1).indices
-    return right.gather(1, best).any(dim=1).float().mean()
+    return right.gather(1, best).any(dim=1).float().mean().item()
 
 
 def right_pairs(queries: Sequence[Hashable], candidates: Sequence[Hashable]) -> Bool[Tensor, "query candidate"]:
@@ -56,5 +56,6 @@ def retrieval(
         image, text: normalised features.
     """
     similarity = image @ text.T
+    right = right.to(similarity.device)
     directions = {"image→text": (similarity, right), "text→image": (similarity.T, right.T)}
-    return {f"{name} R@{k}": recall_at_k(*pair, k).item() for name, pair in directions.items() for k in ks}
+    return {f"{name} R@{k}": recall_at_k(*pair, k) for name, pair in directions.items() for k in ks}
