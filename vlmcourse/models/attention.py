@@ -206,7 +206,7 @@ class Attention(nn.Module):
         """
         query, key, value = self.project(tokens, context, cache)
         if rotate is not None:
-            query, key = rotate(query), rotate(key)
+            query, key = rotate(torch.cat([query, key], dim=1)).split([self.heads, self.groups], dim=1)  # in one go
         if not self.scaled:
             query = query * math.sqrt(self.part)  # undoes the division in scaled_dot_product
         if cache is not None:

@@ -86,9 +86,10 @@ def rope(
 
     Source: Su et al. 2021, arXiv:2104.09864, section 3.2; the pairing of halves as in transformers' LLaMA.
     """
-    cosine, sine = angles[:, None].cos().to(parts.dtype), angles[:, None].sin().to(parts.dtype)
+    angles = angles[:, None]  # room for the heads
+    cosine, sine = angles.cos(), angles.sin()
     first, second = parts.chunk(2, dim=-1)
-    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1).to(parts.dtype)
 
 
 @slot
@@ -165,7 +166,17 @@ class LanguageModel(nn.Module):
         mask: Bool[Tensor, "batch key"] | None = None,
         caches: list[Cache] | None = None,
     ) -> Float[Tensor, "batch token width"]:
-        """One normalised vector per token, from which the head reads the next one; arguments as in forward."""
+        """One normalised vector per token, from which the head reads the next one.
+
+        Args:
+            embeddings: vectors in place of ids, for instance embed(ids) with image features between them.
+            mask: True for real tokens, False for padding on either side; key = cached + new tokens. Padding is never
+                looked at and takes up no position; what comes out at padded places means nothing.
+            caches: one Cache per block, empty at first; the tokens given are those that are not in it yet.
+
+        Raises:
+            ValueError: if not exactly one of ids and embeddings is given, or the mask has another length.
+        """
         if (ids is None) == (embeddings is None):
             raise ValueError("a language model reads either ids or embeddings; give exactly one of the two")
         tokens = self.embed(ids) if embeddings is None else embeddings
@@ -179,25 +190,10 @@ class LanguageModel(nn.Module):
         return self.norm(tokens)
 
     def forward(
-        self,
-        ids: Int[Tensor, "batch token"] | None = None,
-        *,
-        embeddings: Float[Tensor, "batch token width"] | None = None,
-        mask: Bool[Tensor, "batch key"] | None = None,
-        caches: list[Cache] | None = None,
+        self, ids: Int[Tensor, "batch token"] | None = None, **given
     ) -> Float[Tensor, "batch token vocabulary"]:
-        """Scores (logits) of every token of the vocabulary to come next, at each position.
-
-        Args:
-            embeddings: vectors in place of ids, for instance embed(ids) with image features between them.
-            mask: True for real tokens, False for padding on either side; key = cached + new tokens. Padding is never
-                looked at and takes up no position; what comes out at padded places means nothing.
-            caches: one Cache per block, empty at first; the tokens given are those that are not in it yet.
-
-        Raises:
-            ValueError: if not exactly one of ids and embeddings is given, or the mask has another length.
-        """
-        return self.head(self.hidden(ids, embeddings=embeddings, mask=mask, caches=caches))
+        """Scores (logits) of every token of the vocabulary to come next, at each position; arguments as in hidden."""
+        return self.head(self.hidden(ids, **given))
 
 
 def positions_of(
@@ -288,7 +284,7 @@ class Llama(LanguageModel):
 
     def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
         angles = rope_angles(positions, self.config.width // self.config.heads, self.config.base)
-        return tokens, {"rotate": functools.partial(rope, angles=angles)}
+        return tokens, {"rotate": lambda parts: rope(parts, angles)}
 
 
 @dataclass(frozen=True)
@@ -327,5 +323,5 @@ class GPT(LanguageModel):
 
     def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
         if (last := int(positions.max())) >= self.config.positions:
-            raise ValueError(f"a text of {last + 1} tokens is too long for a GPT with {self.config.positions} positions")
+            raise ValueError(f"a text of {last + 1} tokens is too long for this GPT: {self.config.positions} at most")
         return tokens + self.positions(positions), {}

@@ -1,0 +1,240 @@
+"""T5: one stack reads a text, another writes the answer and looks across at what was read (notebook 05).
+
+    relative_buckets   distances between tokens, sorted into a few bins: near ones exactly, far ones roughly
+    T5                 ids to read, ids written so far -> scores for the next token
+
+Positions enter nowhere but in attention, as a learned number per head and bin that is added to the scores. Scores are
+not divided by √part; the initial weights are smaller instead.
+
+Shapes use one vocabulary throughout: batch, token, width, head, query, key.
+"""
+
+import functools
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmcourse.models.attention import ACTIVATIONS, Attention, Cache, pre_norm_block
+from vlmcourse.models.language import IGNORED, RMSNorm, causal_mask
+from vlmcourse.slots import slot
+
+Caches = list[tuple[Cache, Cache]]  # per decoder block: of its self-attention and of its cross-attention
+
+
+@slot
+def relative_buckets(
+    distance: Int[Tensor, "query key"], buckets: int, farthest: int, both_ways: bool
+) -> Int[Tensor, "query key"]:
+    """Number the bin that each distance falls into.
+
+    The nearer half of the bins hold one distance each: 0, 1, 2 and so on. The other half widen with the logarithm of
+    the distance; the last one takes everything from ``farthest`` on.
+
+    Args:
+        distance: key position - query position.
+        buckets: how many bins there are.
+        both_ways: True: the first half of the bins is for keys at or before the query, the second for keys after it.
+            False: all bins are for keys at or before the query, and later ones count as distance 0.
+
+    Source: Raffel et al. 2019, arXiv:1910.10683, section 2.1; the exact bins as in the authors' code.
+    """
+    first = torch.zeros_like(distance)
+    if both_ways:
+        buckets //= 2
+        first = (distance > 0) * buckets
+        distance = distance.abs()
+    else:
+        distance = (-distance).clamp(min=0)
+    exact = buckets // 2
+    octaves = (distance.clamp(min=exact) / exact).log() / math.log(farthest / exact)  # 0 at exact, 1 at farthest
+    rough = exact + (octaves * (buckets - exact)).long()
+    return first + torch.where(distance < exact, distance, rough.clamp(max=buckets - 1))
+
+
+@dataclass(frozen=True)
+class T5Config:
+    """What a T5 looks like; T5-small is ``T5Config(32128, 512, 6, 6, 8, 64, 2048)``."""
+
+    vocabulary: int
+    width: int = 128
+    encoder_depth: int = 2
+    decoder_depth: int = 2
+    heads: int = 4
+    part: int = 32  # width of one head; need not be width / heads
+    hidden: int = 512  # width inside the MLP
+    gated: bool = False  # False: ReLU, as in T5; True: gated GELU, as in T5 1.1 and Flan-T5
+    buckets: int = 32
+    farthest: int = 128
+    epsilon: float = 1e-6
+    tied: bool = True  # whether the head is the embedding matrix; not in T5 1.1 and Flan-T5
+    start: int = 0  # the id that stands before the first written token; also pads
+
+
+class RelativeBias(nn.Module):
+    """What each head adds to the scores, for every distance; one table per stack, used by all its blocks."""
+
+    def __init__(self, config: T5Config, both_ways: bool):
+        super().__init__()
+        self.table = nn.Embedding(config.buckets, config.heads)
+        self.bins = {"buckets": config.buckets, "farthest": config.farthest, "both_ways": both_ways}
+
+    def forward(self, queries: int, keys: int) -> Float[Tensor, "1 head query key"]:
+        """The queries are the last ones of the keys, as in causal_mask."""
+        position = torch.arange(keys, device=self.table.weight.device)
+        distance = position - position[keys - queries :, None]
+        return self.table(relative_buckets(distance, *self.bins.values())).permute(2, 0, 1)[None]
+
+
+class MLP(nn.Module):
+    """ReLU between two linear layers, or, if gated, GELU of one projection times another."""
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        self.expand = nn.Linear(config.width, config.hidden, bias=False)
+        self.gate = nn.Linear(config.width, config.hidden, bias=False) if config.gated else None
+        self.contract = nn.Linear(config.hidden, config.width, bias=False)
+
+    def forward(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+        if self.gate is None:
+            return self.contract(F.relu(self.expand(tokens)))
+        return self.contract(ACTIVATIONS["gelu_new"](self.gate(tokens)) * self.expand(tokens))
+
+
+class T5Block(nn.Module):
+    """Self-attention, in a decoder cross-attention, and MLP; each reads an RMS-normalised copy."""
+
+    def __init__(self, config: T5Config, crosses: bool):
+        super().__init__()
+        attention = functools.partial(
+            Attention, config.width, config.heads, part=config.part, bias=False, scaled=False
+        )  # fmt: skip
+        self.norm_before_attention = RMSNorm(config.width, config.epsilon)
+        self.attention = attention()
+        if crosses:
+            self.norm_before_cross = RMSNorm(config.width, config.epsilon)
+            self.cross = attention(context_width=config.width)
+        self.norm_before_mlp = RMSNorm(config.width, config.epsilon)
+        self.mlp = MLP(config)
+
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"], look: dict, across: dict | None = None
+    ) -> Float[Tensor, "batch token width"]:
+        """``look`` goes to the self-attention, ``across`` to the cross-attention of a decoder's block."""
+        attend = functools.partial(self.attention, **look)
+        if across is None:
+            return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
+        tokens = tokens + attend(self.norm_before_attention(tokens))
+        attend = functools.partial(self.cross, **across)
+        return pre_norm_block(tokens, self.norm_before_cross, attend, self.norm_before_mlp, self.mlp)
+
+
+class T5(nn.Module):
+    """Encoder and decoder; equal to transformers' T5ForConditionalGeneration when its weights are copied over.
+
+    Source: Raffel et al. 2019, arXiv:1910.10683, section 2.1.
+    """
+
+    def __init__(self, config: T5Config):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocabulary, config.width)
+        self.encoder_bias, self.decoder_bias = RelativeBias(config, True), RelativeBias(config, False)
+        self.encoder = nn.ModuleList(T5Block(config, crosses=False) for _ in range(config.encoder_depth))
+        self.decoder = nn.ModuleList(T5Block(config, crosses=True) for _ in range(config.decoder_depth))
+        self.encoder_norm = RMSNorm(config.width, config.epsilon)
+        self.decoder_norm = RMSNorm(config.width, config.epsilon)
+        self.head = nn.Linear(config.width, config.vocabulary, bias=False)
+        self.initialise()
+        if config.tied:
+            self.head.weight = self.embedding.weight
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Each layer's outputs start at unit size; queries are √part smaller, for the scores are not divided by it."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.normal_(module.weight, std=module.in_features**-0.5)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                module.project_in.weight[: module.heads * module.part] *= module.part**-0.5
+        for bias in (self.encoder_bias, self.decoder_bias):
+            nn.init.normal_(bias.table.weight, std=self.config.width**-0.5)
+
+    def encode(
+        self, ids: Int[Tensor, "batch token"], mask: Bool[Tensor, "batch token"] | None = None
+    ) -> Float[Tensor, "batch token width"]:
+        """What the encoder makes of a text; mask is True for real tokens, False for padding."""
+        tokens, count = self.embedding(ids), ids.shape[1]
+        look = {"mask": None if mask is None else mask[:, None, None], "bias": self.encoder_bias(count, count)}
+        for block in self.encoder:
+            tokens = block(tokens, look)
+        return self.encoder_norm(tokens)
+
+    def decode(
+        self,
+        written: Int[Tensor, "batch token"],
+        context: Float[Tensor, "batch key width"],
+        mask: Bool[Tensor, "batch key"] | None = None,
+        caches: Caches | None = None,
+    ) -> Float[Tensor, "batch token vocabulary"]:
+        """Scores for the next token, at each position of what is written.
+
+        Args:
+            written: begins with the start token; with caches, only what is not in them yet.
+            context: from encode.
+            mask: of the context; True for real tokens.
+            caches: one pair per decoder block, empty at first.
+        """
+        tokens, count = self.embedding(written), written.shape[1]
+        keys = count + (caches[0][0].length if caches else 0)
+        look = {"mask": causal_mask(count, keys).to(written.device), "bias": self.decoder_bias(count, keys)}
+        across = {"context": context, "mask": None if mask is None else mask[:, None, None]}
+        for block, (own, other) in zip(self.decoder, caches or [(None, None)] * len(self.decoder), strict=True):
+            tokens = block(tokens, look | {"cache": own}, across | {"cache": other})
+        tokens = self.decoder_norm(tokens)
+        if self.config.tied:
+            tokens = tokens * self.config.width**-0.5  # the embeddings are of unit size, a head's rows are not
+        return self.head(tokens)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch key"],
+        labels: Int[Tensor, "batch token"],
+        mask: Bool[Tensor, "batch key"] | None = None,
+    ) -> Float[Tensor, "batch token vocabulary"]:
+        """Scores of every label, given the text read and the labels before it.
+
+        Args:
+            labels: the answer; -100 behind its end. The loss is F.cross_entropy of logits and labels, without a shift.
+            mask: True for real tokens of ids, False for padding.
+        """
+        begun = F.pad(labels[:, :-1], (1, 0), value=self.config.start)
+        return self.decode(begun.masked_fill(begun == IGNORED, self.config.start), self.encode(ids, mask), mask)
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        ids: Int[Tensor, "batch key"],
+        *,
+        mask: Bool[Tensor, "batch key"] | None = None,
+        steps: int,
+        eos: int | None = 1,
+        cached: bool = True,
+    ) -> Int[Tensor, "batch written"]:
+        """Write the best next token, up to ``steps`` times; the start token comes first, and again behind an eos."""
+        context = self.encode(ids, mask)
+        caches = [(Cache(), Cache()) for _ in self.decoder] if cached else None
+        written = unread = ids.new_full((len(ids), 1), self.config.start)
+        ended = torch.zeros_like(written, dtype=torch.bool)
+        for _ in range(steps):
+            logits = self.decode(unread if cached else written, context, mask, caches)[:, -1]
+            unread = logits.argmax(dim=-1, keepdim=True).masked_fill(ended, self.config.start)
+            written = torch.cat([written, unread], dim=1)
+            ended |= unread == (-1 if eos is None else eos)
+            if ended.all():
+                break
+        return written
