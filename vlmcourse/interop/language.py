@@ -61,6 +61,8 @@ def _convert(kind: str, config: Config, state: State) -> nn.Module:
     model, names, shared = KINDS[kind](config, state)
     for first, *others in shared:  # one tensor under several names; a file may hold any of them
         held = [state.pop(name) for name in (first, *others) if name in state]
+        if any(not torch.equal(tensor, held[0]) for tensor in held):
+            raise CheckpointError(f"{first} and {', '.join(others)} should be one tensor, but their numbers differ")
         if held:
             state[first] = held[0]
     load_strict(model, _renamed(state, names, kind), f"this {kind}")
@@ -195,9 +197,8 @@ def _masked(config: transformers.BertConfig, state: State) -> tuple[BertForMaske
 
 
 def _t5(config: transformers.T5Config, state: State) -> tuple[T5, Names, list]:
-    tied, gated = config.tie_word_embeddings, config.feed_forward_proj == "gated-gelu"
-    _require(config, feed_forward_proj="gated-gelu" if gated else "relu", scale_decoder_outputs=tied,
-             decoder_start_token_id=config.pad_token_id)  # fmt: skip
+    tied, gated = config.scale_decoder_outputs, config.feed_forward_proj == "gated-gelu"
+    _require(config, feed_forward_proj="gated-gelu" if gated else "relu", decoder_start_token_id=config.pad_token_id)
     depths = (config.num_layers, config.num_decoder_layers)
     model = T5(
         T5Config(
@@ -225,6 +226,8 @@ def _t5(config: transformers.T5Config, state: State) -> tuple[T5, Names, list]:
         names[f"{stack}_bias.table.weight"] = (bias,)
     words = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
     names |= {"embedding.weight": words[:1], "head.weight": words[:1] if tied else ("lm_head.weight",)}
+    if not tied and "lm_head.weight" not in state and "shared.weight" in state:  # left out where the two are equal
+        state["lm_head.weight"] = state["shared.weight"]
     return model, names, [(*words, "lm_head.weight") if tied else words]
 
 
