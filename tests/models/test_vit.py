@@ -104,3 +104,10 @@ BAD = [
 def test_bad_sizes_are_named(make, says):
     with pytest.raises(ValueError, match=says):
         make()
+
+
+def test_calibrated_patches_have_mean_0_and_deviation_1():
+    model, images = ViT(SMALL), 0.9 + 0.1 * torch.randn(50, 3, 8, 12)
+    model.calibrate(images)
+    deviation, mean = torch.std_mean(model.embed_patch(patchify(images, 4)).flatten(0, 1), dim=0)
+    assert mean.abs().max() < 1e-4 and (deviation - 1).abs().max() < 1e-4

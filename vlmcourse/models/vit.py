@@ -159,6 +159,19 @@ class ViT(nn.Module):
         patches = self.embed_patch(patchify(images, size))
         return self.norm_before_blocks(add_class_and_positions(patches, self.class_token, positions))
 
+    @torch.no_grad()
+    def calibrate(self, images: Float[Tensor, "batch channel height width"]) -> None:
+        """Rescale a new patch embedding so that its outputs on these images have mean 0 and deviation 1.
+
+        Light backgrounds otherwise give every patch one large common vector, beside which shapes hardly count.
+
+        Source: data-dependent initialisation, Krähenbühl et al. 2015, arXiv:1511.06856, section 3.1.
+        """
+        outputs = self.embed_patch(patchify(images, self.config.patch_size)).flatten(0, 1)
+        deviation, mean = torch.std_mean(outputs, dim=0)
+        self.embed_patch.weight /= deviation[:, None]
+        self.embed_patch.bias.copy_((self.embed_patch.bias - mean) / deviation)
+
     def layers(self, images: Float[Tensor, "batch channel height width"]) -> list[Float[Tensor, "batch token width"]]:
         """The residual stream after the embedding and after each block: depth + 1 tensors, before the last norm."""
         stream = [self.embed(images)]
