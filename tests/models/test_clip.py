@@ -58,6 +58,15 @@ def test_what_stands_behind_eos_changes_nothing():
     assert torch.allclose(clip_.encode_text(ids), clip_.encode_text(ids[:, :5]), atol=1e-6)
 
 
+def test_padding_that_all_texts_share_is_not_computed():
+    _, ids = batch()
+    ids[0, 4:6] = torch.tensor([2, EOS])
+    clip_ = model()
+    with record_attention(clip_.text) as record:
+        clip_.encode_text(ids)
+    assert [weights.shape[-1] for weights in record] == [6, 6]  # the longest text ends in its sixth of seven tokens
+
+
 def test_a_word_before_eos_changes_the_text_and_only_from_there_on():
     _, ids = batch()
     other = ids.clone()
@@ -118,10 +127,10 @@ def test_the_scale_stops_at_one_hundred_and_comes_back_from_there():
 
 def test_a_bias_chooses_siglips_loss():
     clip_ = model(scale=10, bias=-10)
-    image, text, scale = clip_(*batch())
-    assert scale.item() == pytest.approx(10)
-    assert clip_.loss(*batch()) == siglip_loss(image, text, scale, clip_.logit_bias)
-    assert model().logit_bias is None
+    image, text, scale, bias = clip_(*batch())
+    assert scale.item() == pytest.approx(10) and bias.item() == -10
+    assert clip_.loss(*batch()) == siglip_loss(image, text, scale, bias)
+    assert len(model()(*batch())) == 3
 
 
 def test_class_weights_are_unit_vectors_and_a_long_prompt_vector_weighs_no_more():
@@ -158,7 +167,7 @@ def test_attention_of_both_towers_can_be_looked_at():
     clip_ = model()
     with record_attention(clip_) as record:
         clip_(*batch())
-    assert [tuple(weights.shape) for weights in record] == [(6, 4, 7, 7)] * 2 + [(6, 3, 7, 7)] * 2
+    assert [tuple(weights.shape) for weights in record] == [(6, 4, 7, 7)] * 2 + [(6, 3, 5, 5)] * 2
     assert (record[2].triu(1) == 0).all()
 
 
@@ -171,7 +180,7 @@ def test_it_compiles_whole():
 
 BAD = [
     (lambda ids: ids[:, :4], "text 0 has no end-of-sequence token 1"),
-    (lambda ids: torch.cat([ids, ids], dim=1), "14 tokens are more than this tower's 7"),
+    (lambda ids: (ids + 1).tile(2).index_fill(1, torch.tensor(13), EOS), "14 tokens are more than this tower's 7"),
 ]
 
 

@@ -174,11 +174,17 @@ class TextTower(nn.Module):
             ValueError: if a text has none, as after cutting it off.
         """
         if not torch.compiler.is_compiling():
-            lacking = (ids != self.config.eos).all(dim=1).nonzero().flatten().tolist()
-            if lacking:
-                raise ValueError(f"text {lacking[0]} has no end-of-sequence token {self.config.eos}; "
-                                 "when a text is cut off, its last token must become EOS")  # fmt: skip
+            ids = self.without_common_padding(ids)
         return pool_at_eos(self(ids), ids, self.config.eos)
+
+    def without_common_padding(self, ids: Int[Tensor, "batch token"]) -> Int[Tensor, "batch shorter"]:
+        """The texts up to the EOS of the longest: the rest is read by nobody, so it need not be computed."""
+        ends = ids == self.config.eos
+        lacking = (~ends.any(dim=1)).nonzero().flatten().tolist()
+        if lacking:
+            raise ValueError(f"text {lacking[0]} has no end-of-sequence token {self.config.eos}; "
+                             "when a text is cut off, its last token must become EOS")  # fmt: skip
+        return ids[:, : 1 + int(ends.int().argmax(dim=1).max())]
 
 
 class CLIP(nn.Module):
@@ -216,11 +222,14 @@ class CLIP(nn.Module):
 
     def forward(
         self, images: Float[Tensor, "batch channel height width"], ids: Int[Tensor, "batch token"]
-    ) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch width"], Float[Tensor, ""]]:
-        """Normalised features of images and texts, and the scale; ``scale * image @ text.T`` are the logits."""
-        return normalise(self.encode_image(images)), normalise(self.encode_text(ids)), self.scale()
+    ) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch width"], Float[Tensor, ""], *tuple[Tensor, ...]]:
+        """What the losses take: normalised features of images and texts, the scale, and the bias if there is one."""
+        bias = () if self.logit_bias is None else (self.logit_bias,)
+        return normalise(self.encode_image(images)), normalise(self.encode_text(ids)), self.scale(), *bias
 
     def loss(self, images: Float[Tensor, "batch channel height width"], ids: Int[Tensor, "batch token"]) -> Tensor:
-        """info_nce of a batch of pairs; siglip_loss if the model has a bias."""
-        pairs = self(images, ids)
-        return info_nce(*pairs) if self.logit_bias is None else siglip_loss(*pairs, self.logit_bias)
+        """info_nce of a batch of pairs, or siglip_loss if the model has a bias.
+
+        With several processes, where the model stands in a wrapper, write ``info_nce(*model(images, ids))``.
+        """
+        return (info_nce if self.logit_bias is None else siglip_loss)(*self(images, ids))
