@@ -169,6 +169,8 @@ def test_playback_walks_through_the_training_steps(page):
         page.wait_for_selector(f".vlm output:text-is('{label}')", timeout=3_000)
         assert np.array_equal(pixels(page), answer(world["images"][0], weights_of(0, 1, 40, step)))
     page.wait_for_selector("button:text-is('Play')")
+    slide(page, "Training", 1)
+    assert np.array_equal(pixels(page), answer(world["images"][0], weights_of(0, 1, 40, step=1)))
 
 
 def test_numbers_under_the_pointer_are_the_weights(page):

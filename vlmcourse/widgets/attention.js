@@ -11,8 +11,6 @@ function render({ model, el }) {
   let [shown, hovered, strength, timer, saving] = [null, null, 0.6, null, null];
 
   // ---- the data
-  const which = ({ layer, head }) => (layer === "rollout" ? maps - 1 : layer * (heads + 1) + (head === "mean" ? heads : head));
-
   // All maps of the query, or null while the kernel is asked for them.
   function slab({ step, image, query }) {
     const size = maps * (8 + cells);
@@ -28,12 +26,12 @@ function render({ model, el }) {
 
   // ---- the controls
   const pick = (name) => (event) => go({ [name]: /^\d+$/.test(event.target.value) ? +event.target.value : event.target.value });
-  const count = (n) => Array.from({ length: n }, (_, i) => [i, String(i)]);
-  const layer = choice([...count(layers), ...(rollout ? [["rollout", "rollout"]] : [])], pick("layer"));
-  const head = choice([...count(heads), ["mean", "mean"]], pick("head"));
+  const named = (names) => names.map((name) => [name, String(name)]);
+  const layer = choice(named([...count(layers), ...(rollout ? ["rollout"] : [])]), pick("layer"));
+  const head = choice(named([...count(heads), "mean"]), pick("head"));
   const image = choice(labels.map((label, i) => [i, label]), pick("image"));
   const overlay = h("input", { type: "range", min: 0, max: 100, step: 5, value: 60, oninput: () => { strength = overlay.value / 100; draw(); } });
-  const time = h("input", { type: "range", min: 0, max: steps.length - 1, oninput: () => { pause(); go({ step: +time.value }); } });
+  const time = h("input", { type: "range", min: 0, max: steps.length - 1, oninput: () => { go({ step: +time.value }); pause(); } });
   const timeName = h("output");
   const play = h("button", { type: "button", className: "vlm-button", onclick: () => (timer ? pause() : start()) });
   const save = h("button", { type: "button", className: "vlm-button", onclick: exportPicture }, "Save PNG");
@@ -47,29 +45,11 @@ function render({ model, el }) {
     onclick: (event) => go({ query: cls + patchAt(event) }) }, canvas, pointer, marker);
   const token = h("button", { type: "button", className: "vlm-token", "aria-label": "Class token as query", onclick: () => go({ query: 0 }),
     onpointerenter: () => hover("cls"), onpointerleave: () => hover(null) }, "CLS");
-  const bar = h("canvas", { width: 256, height: 1, className: "vlm-bar-colours", role: "img", "aria-label": "colour scale" });
-  const tick = h("div", { className: "vlm-tick", hidden: true });
-  const top = h("span");
+  const scale = colourScale(table);
   const words = h("div", { className: "vlm-words", role: "status" });
   const reading = h("div", { className: "vlm-reading" });
 
-  // ---- every head at a glance
-  const thumbSide = clamp(Math.floor(400 / (heads + 1)) - 6, 20, 64);
-  const thumb = (place, name) => {
-    const small = h("canvas");
-    fit(small, rows, columns, thumbSide);
-    small.style.imageRendering = "pixelated";
-    return { small, place, button: h("button", { type: "button", className: "vlm-thumb", title: name, "aria-label": name, onclick: () => go(place) }, small) };
-  };
-  const each = (n) => [...Array(n).keys()];
-  const thumbs = each(layers).flatMap((l) => [...each(heads), "mean"].map((k) =>
-    thumb({ layer: l, head: k }, `layer ${l}, ${k === "mean" ? "mean of heads" : `head ${k}`}`)));
-  if (rollout) thumbs.push(thumb({ layer: "rollout" }, "rollout"));
-  const overview = h("div", { className: "vlm-overview", role: "group", "aria-label": "All heads; arrow keys move", onkeydown: overviewKeys },
-    h("span"), ...each(heads).map((k) => h("span", { className: "vlm-axis" }, heads > 8 ? String(k) : `head ${k}`)), h("span", { className: "vlm-axis" }, "mean"),
-    ...each(layers).flatMap((l) => [h("span", { className: "vlm-axis" }, `layer ${l}`), ...thumbs.slice(l * (heads + 1), (l + 1) * (heads + 1)).map((t) => t.button)]),
-    ...(rollout ? [h("span", { className: "vlm-axis" }, "rollout"), thumbs.at(-1).button] : []));
-  overview.style.gridTemplateColumns = `repeat(${heads + 2}, max-content)`;
+  const overview = headGrid({ layers, heads, extra: rollout ? "rollout" : null, height: rows, width: columns, go });
 
   // ---- moving about
   function go(change) {
@@ -88,16 +68,6 @@ function render({ model, el }) {
     } else if (cls && event.key.toLowerCase() === "c") go({ query: 0 });
     else return;
     event.preventDefault();
-  }
-
-  function overviewKeys(event) {
-    const step = ARROWS[event.key];
-    if (!step) return;
-    event.preventDefault();
-    const now = which(view);
-    const next = now + step[0] * (heads + 1) + step[1];
-    go(thumbs[next >= maps ? maps - 1 : Math.max(next, 0)].place);
-    thumbs[which(view)].button.focus();
   }
 
   function start() {
@@ -128,9 +98,8 @@ function render({ model, el }) {
   }
 
   // ---- drawing
-  const number = (weight) => (weight === 0 ? "0" : weight >= 1e-6 ? weight.toPrecision(3) : weight.toExponential(2));
   const placeName = (query) => (query < cls ? "class token" : `row ${Math.floor((query - cls) / columns)}, column ${(query - cls) % columns}`);
-  const mapName = () => view.layer === "rollout" ? "Rollout" : `Layer ${view.layer}, ${view.head === "mean" ? "mean of heads" : `head ${view.head}`}`;
+  const mapName = () => view.layer === "rollout" ? "Rollout" : `Layer ${view.layer}, ${headName(view.head)}`;
 
   // The picture fades to grey while the colours of the map come in, both by the overlay strength: 0 is the picture
   // untouched, 1 the map alone. Grey lets no colour of the picture pass for a colour of the map.
@@ -150,15 +119,6 @@ function render({ model, el }) {
     return out;
   }
 
-  function drawThumbs(data) {
-    thumbs.forEach(({ small }, index) => {
-      const { codes } = mapOf(data, index);
-      const colours = new Uint8Array(cells * 3);
-      codes.forEach((code, i) => colours.set(table.subarray(3 * code, 3 * code + 3), 3 * i));
-      paint(small, colours, rows, columns);
-    });
-  }
-
   function draw() {
     [layer.value, head.value, image.value, time.value] = [view.layer, view.head, view.image, view.step];
     head.disabled = view.layer === "rollout";
@@ -168,26 +128,23 @@ function render({ model, el }) {
     marker.hidden = view.query < cls;
     const patch = view.query - cls;
     lay(marker, (patch % columns) / columns, Math.floor(patch / columns) / rows, 1 / columns, 1 / rows);
-    thumbs.forEach(({ button }, index) => {
-      button.setAttribute("aria-pressed", index === which(view));
-      button.tabIndex = index === which(view) ? 0 : -1;
-    });
+    overview.mark(view);
     const [data, pixels] = [slab(view), store.get(`image/${view.image}`)];
     picture.setAttribute("aria-busy", !data || !pixels);
     if (!data || !pixels) {
       words.textContent = "Asking the kernel for this view; if nothing comes, it is busy or gone.";
       return;
     }
-    const map = mapOf(data, which(view));
+    const map = mapOf(data, overview.which(view));
     paint(canvas, mix(pixels, map.codes, sizes[view.image]), ...sizes[view.image]);
     fit(canvas, ...sizes[view.image], 416);
     const place = `${view.step}/${view.image}/${view.query}`;
-    if (!shown || shown.place !== place) drawThumbs(data);
+    if (!shown || shown.place !== place) overview.draw((index) => coloured(mapOf(data, index).codes, table));
     shown = { map, place };
     const code = map.largest ? clamp(Math.round((map.cls / map.largest) * 255), 0, 255) : 255;
     token.style.background = `rgb(${table.subarray(3 * code, 3 * code + 3).join()})`;
     token.style.color = code > 140 ? "#1f2933" : "#ffffff";
-    top.textContent = number(map.largest);
+    scale.high.textContent = number(map.largest);
     words.textContent = `${mapName()}. Query: ${placeName(view.query)}.`;
     canvas.setAttribute("aria-label", `${labels[view.image]}. ${words.textContent} Largest patch weight ${number(map.largest)} at ${placeName(cls + map.codes.indexOf(255))}.`);
     read();
@@ -195,7 +152,8 @@ function render({ model, el }) {
 
   // The number under the pointer, in words and as a tick on the scale.
   function read() {
-    pointer.hidden = tick.hidden = true;
+    pointer.hidden = true;
+    scale.point(null);
     if (!shown || hovered === null) {
       reading.textContent = shown ? `Largest ${number(shown.map.largest)} at ${placeName(cls + shown.map.codes.indexOf(255))} · point to read others` : "";
       return;
@@ -206,8 +164,7 @@ function render({ model, el }) {
       + `${number(weight)}, ${(weight * (cells + cls)).toFixed(1)} × an even share`;
     if (hovered !== "cls") lay(pointer, (hovered % columns) / columns, Math.floor(hovered / columns) / rows, 1 / columns, 1 / rows);
     pointer.hidden = hovered === "cls";
-    tick.hidden = false;
-    tick.style.left = `${100 * clamp(map.largest ? weight / map.largest : 0, 0, 1)}%`;
+    scale.point(map.largest ? weight / map.largest : 0);
   }
 
   function exportPicture() {
@@ -218,7 +175,7 @@ function render({ model, el }) {
     pen.fillRect(0, 0, sheet.width, sheet.height);
     pen.drawImage(canvas, 0, 0, width, height);
     pen.imageSmoothingEnabled = true;
-    pen.drawImage(bar, 0, height + 12, width, 20);
+    pen.drawImage(scale.bar, 0, height + 12, width, 20);
     if (!marker.hidden) {
       const patch = view.query - cls;
       Object.assign(pen, { strokeStyle: "#D55E00", lineWidth: 6 });
@@ -228,18 +185,16 @@ function render({ model, el }) {
     pen.fillText("0", 0, height + 40);
     pen.fillText(`${words.textContent} ${labels[view.image]}${steps.length > 1 ? `, step ${steps[view.step]}` : ""}`, 0, height + 80, width);
     pen.textAlign = "right";
-    pen.fillText(top.textContent, width, height + 40);
+    pen.fillText(scale.high.textContent, width, height + 40);
     h("a", { href: sheet.toDataURL("image/png"), download: `attention_${mapName()}_query_${view.query}.png`.replace(/[ ,]+/g, "_").toLowerCase() }).click();
   }
 
-  paint(bar, table, 1, 256);
   el.append(frame("attention", "Attention explorer",
-    h("div", {}, picture,
-      h("div", { className: "vlm-scale" }, h("span", {}, "0"), h("div", { className: "vlm-bar-frame" }, bar, tick), top), words, reading),
+    h("div", {}, picture, scale.element, words, reading),
     h("div", { className: "vlm-side" },
       h("div", { className: "vlm-bar" }, ...(labels.length > 1 ? [labelled("Image", image)] : []), labelled("Layer", layer), labelled("Head", head),
         ...(cls ? [labelled("Query", token)] : [])),
-      h("div", { className: "vlm-scroll" }, overview),
+      h("div", { className: "vlm-scroll" }, overview.element),
       ...(steps.length > 1 ? [h("div", { className: "vlm-bar" }, play, labelled("Training", time), timeName)] : []),
       h("div", { className: "vlm-bar" }, labelled("Overlay", overlay), save))));
   draw();

@@ -60,7 +60,7 @@ class AttentionExplorer(Widget):
     Source: rollout is Abnar & Zuidema 2020, arXiv:2005.00928; the caller computes it.
     """
 
-    _esm = script("attention.js")
+    _esm = script("maps.js", "attention.js")
     shape = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict(help="what is shown now: image, step, layer, head, query").tag(sync=True)
     colours = traitlets.Bytes(cividis().tobytes()).tag(sync=True)

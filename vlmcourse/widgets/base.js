@@ -24,6 +24,8 @@ const choice = (values, onchange) =>
 // Front ends hand bytes over as DataView or ArrayBuffer.
 const bytes = (data) => (data.buffer ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data));
 
+const floats = (data) => new Float32Array(bytes(data).slice().buffer); // a copy, since floats start at a multiple of four
+
 // Subscribes to the model and returns what ends the subscriptions, as anywidget wants it from render.
 function subscribe(model, handlers) {
   for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);
@@ -40,9 +42,10 @@ function told(send) {
   }
 }
 
+// Sets a trait here and in the kernel; whether the kernel could be told.
 const remember = (model, name, value) => {
   model.set(name, value);
-  told(() => model.save_changes());
+  return told(() => model.save_changes());
 };
 
 // Blobs by name: those sent with the widget, and the last few fetched from the kernel.

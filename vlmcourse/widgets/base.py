@@ -32,9 +32,9 @@ WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 SOURCE = files(__package__)
 
 
-def script(name: str) -> str:
+def script(*names: str) -> str:
     """The ESM source of one widget: the shared half, then its own; joined here because a module may import nothing."""
-    return "\n".join((SOURCE / part).read_text("utf-8") for part in ("base.js", name))
+    return "\n".join((SOURCE / part).read_text("utf-8") for part in ("base.js", *names))
 
 
 def quiet() -> bool:

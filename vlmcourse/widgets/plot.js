@@ -37,8 +37,7 @@ function render({ model, el }) {
   });
 
   function read() {
-    const raw = bytes(model.get("points") ?? new ArrayBuffer(0));
-    const table = new Float32Array(raw.slice().buffer); // a copy, since floats must start at a multiple of four
+    const table = floats(model.get("points") ?? new ArrayBuffer(0));
     points = Array.from({ length: table.length / (names.length + 1) }, (_, i) => table.subarray(i * (names.length + 1), (i + 1) * (names.length + 1)));
   }
 

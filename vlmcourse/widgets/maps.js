@@ -1,0 +1,97 @@
+// What the widgets that show weights as colours share: a scale, a square of cells, and all heads at a glance.
+
+const count = (n) => [...Array(n).keys()];
+const number = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e-6 ? value.toPrecision(3) : value.toExponential(2));
+const headName = (head) => (head === "mean" ? "mean of heads" : `head ${head}`);
+
+// RGB bytes of codes (0..255) by a colour table.
+function coloured(codes, table) {
+  const colours = new Uint8Array(codes.length * 3);
+  codes.forEach((code, i) => colours.set(table.subarray(3 * code, 3 * code + 3), 3 * i));
+  return colours;
+}
+
+// The colours between the numbers they stand for; `point` sets a tick at a fraction of the way, or hides it with null.
+function colourScale(table) {
+  const bar = h("canvas", { className: "vlm-bar-colours", role: "img", "aria-label": "colour scale" });
+  const tick = h("div", { className: "vlm-tick", hidden: true });
+  const [low, high] = [h("span", {}, "0"), h("span")];
+  paint(bar, table, 1, 256);
+  const point = (fraction) => {
+    tick.hidden = fraction === null;
+    tick.style.left = `${100 * clamp(fraction ?? 0, 0, 1)}%`;
+  };
+  return { bar, low, high, point, element: h("div", { className: "vlm-scale" }, low, h("div", { className: "vlm-bar-frame" }, bar, tick), high) };
+}
+
+// A square of cells with heads for its rows and columns; `hover` gets [row, column] or null, `choose` gets [row, column].
+// `at()` is the cell that arrow keys start from.
+function cellMap({ size, side, label, rows, columns, at, hover, choose }) {
+  const cell = clamp(Math.floor(side / size), 5, 64);
+  const canvas = h("canvas", { role: "img" });
+  const pointer = h("div", { className: "vlm-pointer", hidden: true });
+  const under = ({ clientX, clientY }) => {
+    const box = canvas.getBoundingClientRect();
+    return [(clientY - box.top) / box.height, (clientX - box.left) / box.width].map((part) => clamp(Math.floor(part * size), 0, size - 1));
+  };
+  const point = (place) => {
+    pointer.hidden = !place;
+    if (place) lay(pointer, place[1] / size, place[0] / size, 1 / size, 1 / size);
+    hover(place);
+  };
+  const keys = (event) => {
+    const step = ARROWS[event.key];
+    if (!step) return;
+    event.preventDefault();
+    point(null);
+    choose(at().map((index, axis) => clamp(index + step[axis], 0, size - 1)));
+  };
+  const area = h("div", { className: "vlm-picture", tabIndex: 0, role: "application", "aria-label": label, onkeydown: keys,
+    onpointermove: (event) => point(under(event)), onpointerleave: () => point(null), onclick: (event) => choose(under(event)) }, canvas, pointer);
+  const element = h("div", { className: "vlm-cells" }, h("div", { className: "vlm-columns" }, ...columns), h("div", { className: "vlm-rows" }, ...rows), area);
+  element.style.setProperty("--cell", `${cell}px`);
+  fit(canvas, size, size, cell * size);
+  canvas.style.imageRendering = "pixelated";
+  return { element, area, canvas, cell };
+}
+
+// One small map for every layer and head, and for the mean of heads; `extra` names one more below them.
+// A place is {layer, head}, or {layer: extra}; `go` takes one.
+function headGrid({ layers, heads, extra, height, width, go }) {
+  const side = clamp(Math.floor(400 / (heads + 1)) - 6, 20, 64);
+  const thumb = (place, name) => {
+    const canvas = h("canvas");
+    fit(canvas, height, width, side);
+    canvas.style.imageRendering = Math.max(height, width) > side ? "auto" : "pixelated";
+    return { canvas, place, button: h("button", { type: "button", className: "vlm-thumb", title: name, "aria-label": name, onclick: () => go(place) }, canvas) };
+  };
+  const thumbs = count(layers).flatMap((layer) => [...count(heads), "mean"].map((head) => thumb({ layer, head }, `layer ${layer}, ${headName(head)}`)));
+  if (extra) thumbs.push(thumb({ layer: extra }, extra));
+  const which = ({ layer, head }) => (layer === extra ? thumbs.length - 1 : layer * (heads + 1) + (head === "mean" ? heads : head));
+  let now = 0;
+
+  function keys(event) {
+    const step = ARROWS[event.key];
+    if (!step) return;
+    event.preventDefault();
+    go(thumbs[clamp(now + step[0] * (heads + 1) + step[1], 0, thumbs.length - 1)].place);
+    thumbs[now].button.focus();
+  }
+
+  const axis = (text) => h("span", { className: "vlm-axis" }, text);
+  const element = h("div", { className: "vlm-overview", role: "group", "aria-label": "All heads; arrow keys move", onkeydown: keys },
+    h("span"), ...count(heads).map((head) => axis(heads > 8 ? String(head) : `head ${head}`)), axis("mean"),
+    ...count(layers).flatMap((layer) => [axis(`layer ${layer}`), ...thumbs.slice(layer * (heads + 1), (layer + 1) * (heads + 1)).map(({ button }) => button)]),
+    ...(extra ? [axis(extra), thumbs.at(-1).button] : []));
+  element.style.gridTemplateColumns = `repeat(${heads + 2}, max-content)`;
+
+  return { element, which,
+    mark(place) {
+      now = which(place);
+      thumbs.forEach(({ button }, index) => {
+        button.setAttribute("aria-pressed", index === now);
+        button.tabIndex = index === now ? 0 : -1;
+      });
+    },
+    draw: (colours) => thumbs.forEach(({ canvas }, index) => paint(canvas, colours(index), height, width)) };
+}
