@@ -3,9 +3,13 @@ import pytest
 
 from vlmcourse.widgets import base
 from vlmcourse.widgets.attention import AttentionExplorer
+from vlmcourse.widgets.clouds import FeatureClouds
 from vlmcourse.widgets.plot import LivePlot
 from vlmcourse.widgets.quiz import Quiz
 from vlmcourse.widgets.scenes import SceneBrowser
+from vlmcourse.widgets.search import TextToImageSearch
+from vlmcourse.widgets.similarity import SimilarityMatrix
+from vlmcourse.widgets.text_attention import TextAttention
 
 RED = np.full((2, 8, 8, 3), (200, 0, 0), np.uint8)
 EVEN = np.full((2, 1, 2, 5, 5), 0.2)
@@ -14,7 +18,12 @@ WIDGETS = {
     "SceneBrowser(2 scenes, 0 questions)": lambda: SceneBrowser(RED, ["a", "b"]),
     "Is it red?\n  a) yes\n  b) no": lambda: Quiz("Is it red?", [("yes", True, "it is"), ("no", False, "look")]),
     "LivePlot('digits', loss)": lambda: LivePlot("digits"),
+    "SimilarityMatrix(2 pairs)": lambda: SimilarityMatrix(np.eye(2), RED, ["a", "b"]),
+    "TextToImageSearch(2 pictures)": lambda: TextToImageSearch(lambda text: [0.5, 0.1], RED, ["a", "b"], query="a"),
+    "TextAttention(5 tokens, 1 layers, 2 heads)": lambda: TextAttention(list("abcde"), EVEN[0], causal=False),
+    "FeatureClouds(2 images, 2 texts, paired)": lambda: FeatureClouds(np.eye(2), -np.eye(2)),
 }
+NAMES = ["attention", "scenes", "quiz", "plot", "similarity", "search", "text", "clouds"]
 
 
 @pytest.fixture
@@ -34,7 +43,7 @@ def test_repr_is_fixed(text):
     assert repr(WIDGETS[text]()) == repr(WIDGETS[text]()) == text
 
 
-@pytest.mark.parametrize("make", WIDGETS.values(), ids=["attention", "scenes", "quiz", "plot"])
+@pytest.mark.parametrize("make", WIDGETS.values(), ids=NAMES)
 def test_under_ci_a_widget_opens_no_channel_and_shows_text_and_picture(make, shown, monkeypatch):
     monkeypatch.setenv("CI", "true")
     widget = make()
@@ -53,7 +62,7 @@ def test_a_widget_shows_itself_and_its_picture_as_two_outputs(shown, monkeypatch
     assert "image/png" in still and "Attention of layer 0, mean of heads, query class token" in still["text/plain"]
 
 
-@pytest.mark.parametrize("make", WIDGETS.values(), ids=["attention", "scenes", "quiz", "plot"])
+@pytest.mark.parametrize("make", WIDGETS.values(), ids=NAMES)
 def test_the_script_is_plain_esm_without_imports_or_html(make):
     source = make()._esm
     assert source.count("export default") == 1

@@ -1,5 +1,151 @@
-function render({ el }) {
-  el.append(frame("clouds", "clouds"));
+const GREY = "#7b8794"; // reads on light and dark
+const [WIDTH, HEIGHT, EDGE, NEAR] = [520, 420, 28, 14];
+const CLOUDS = { image: "#E69F00", text: "#0072B2" };
+
+function render({ model, el }) {
+  const { labels, paired, gap, variance, stops, furthest, thumbnail } = model.get("shape");
+  const store = new Store(model, draw);
+  const [images, texts, recall] = ["images", "texts", "recall"].map((name) => floats(store.peek(name)));
+  const still = { image: images, text: texts };
+  const names = { image: labels[0], text: labels[1] };
+  let view = { ...model.get("view") };
+  let [hovered, saving] = [null, null];
+
+  // ---- the plane: one scale for both axes, wide enough for every place the texts can be moved to
+  const mean = (points) => [0, 1].map((axis) => points.reduce((sum, value, i) => (i % 2 === axis ? sum + value : sum), 0) / (points.length / 2));
+  const [middle, other] = [mean(images), mean(texts)];
+  const between = [other[0] - middle[0], other[1] - middle[1]];
+  const at = ({ cloud, point }, closed = view.closed) => [0, 1].map((axis) => still[cloud][2 * point + axis] - (cloud === "text" ? closed * between[axis] : 0));
+  const every = (cloud) => names[cloud].map((_, point) => ({ cloud, point }));
+  const reach = [...every("image"), ...every("text")].flatMap((place) => [at(place, 0), at(place, furthest)]);
+  const ends = [0, 1].map((axis) => reach.reduce(([low, high], p) => [Math.min(low, p[axis]), Math.max(high, p[axis])], [Infinity, -Infinity]));
+  const zoom = Math.min(...[WIDTH, HEIGHT].map((side, axis) => (side - 2 * EDGE) / (ends[axis][1] - ends[axis][0] || 1)));
+  const screen = ([x, y]) => [WIDTH / 2 + zoom * (x - (ends[0][0] + ends[0][1]) / 2), HEIGHT / 2 - zoom * (y - (ends[1][0] + ends[1][1]) / 2)];
+
+  // ---- the controls
+  const slider = h("input", { type: "range", min: 0, max: stops - 1, oninput: () => go({ closed: (furthest * slider.value) / (stops - 1) }) });
+  const closed = h("output");
+  const lines = h("input", { type: "checkbox", onchange: () => go({ lines: lines.checked }) });
+  const [length, ranks] = [h("b", { className: "vlm-number" }), h("div")];
+  const canvas = h("canvas", { role: "img", className: "vlm-plane" });
+  const area = h("div", { className: "vlm-picture", tabIndex: 0, role: "application", "aria-label": "Feature clouds: left and right walk along a cloud, up and down change between images and texts",
+    onkeydown: keys, onpointermove: (event) => { hovered = nearest(event); draw(); }, onpointerleave: () => { hovered = null; draw(); },
+    onclick: (event) => { const place = nearest(event); if (place) go(place); } }, canvas);
+  const small = h("canvas", { role: "img" });
+  if (thumbnail) fit(small, ...thumbnail, 96);
+  const [label, words] = [h("p", { className: "vlm-caption" }), h("div", { role: "status" })];
+
+  function go(change) {
+    view = { ...view, ...change };
+    draw();
+    clearTimeout(saving);
+    saving = setTimeout(() => remember(model, "view", { ...view }), 100);
+  }
+
+  function keys(event) {
+    const step = ARROWS[event.key];
+    if (!step) return;
+    event.preventDefault();
+    hovered = null;
+    const cloud = step[0] ? (view.cloud === "image" ? "text" : "image") : view.cloud;
+    const point = view.point === null ? 0 : view.point + step[1];
+    go({ cloud, point: clamp(point, 0, names[cloud].length - 1) });
+  }
+
+  function nearest({ clientX, clientY }) {
+    const box = canvas.getBoundingClientRect();
+    const [x, y] = [((clientX - box.left) / box.width) * WIDTH, ((clientY - box.top) / box.height) * HEIGHT];
+    const far = (place) => { const [px, py] = screen(at(place)); return Math.hypot(px - x, py - y); };
+    const best = [...every("image"), ...every("text")].reduce((a, b) => (far(b) < far(a) ? b : a));
+    return far(best) <= NEAR ? best : null;
+  }
+
+  // ---- drawing
+  // A circle for an image, a triangle for a text.
+  function shape(pen, cloud, [x, y], radius) {
+    pen.beginPath();
+    if (cloud === "image") pen.arc(x, y, radius, 0, 7);
+    else for (const [dx, dy] of [[0, -1.2], [1.1, 0.8], [-1.1, 0.8]]) pen.lineTo(x + dx * radius, y + dy * radius);
+    pen.closePath();
+  }
+
+  function line(pen, from, to, look) {
+    Object.assign(pen, look);
+    pen.beginPath();
+    pen.moveTo(...from);
+    pen.lineTo(...to);
+    pen.stroke();
+  }
+
+  function drawPlane(chosen) {
+    const ratio = window.devicePixelRatio || 1;
+    Object.assign(canvas, { width: WIDTH * ratio, height: HEIGHT * ratio });
+    const pen = canvas.getContext("2d");
+    pen.scale(ratio, ratio);
+    const pair = (point) => ["image", "text"].map((cloud) => screen(at({ cloud, point })));
+    pen.globalAlpha = 0.45;
+    if (paired && view.lines) for (const { point } of every("image")) line(pen, ...pair(point), { strokeStyle: GREY, lineWidth: 0.8 });
+    const radius = names.image.length + names.text.length > 400 ? 3 : 4.5;
+    pen.globalAlpha = 0.9;
+    for (const place of [...every("image"), ...every("text")]) {
+      shape(pen, place.cloud, screen(at(place)), radius);
+      pen.fillStyle = CLOUDS[place.cloud];
+      pen.fill();
+    }
+    pen.globalAlpha = 1;
+    const means = { image: screen(middle), text: screen(other.map((value, axis) => value - view.closed * between[axis])) };
+    line(pen, means.image, means.text, { strokeStyle: GREY, lineWidth: 3 });
+    if (paired && chosen) line(pen, ...pair(chosen.point), { strokeStyle: "#D55E00", lineWidth: 2 });
+    for (const [cloud, colour] of Object.entries(CLOUDS)) outlined(pen, cloud, means[cloud], 9, colour, "#ffffff");
+    if (chosen) outlined(pen, chosen.cloud, screen(at(chosen)), 7, CLOUDS[chosen.cloud], "#D55E00");
+    Object.assign(pen, { fillStyle: GREY, font: "11px system-ui, sans-serif", textAlign: "center" });
+    const axis = (i) => `direction ${i + 1} · ${(100 * variance[i]).toFixed(0)} % of the variance`;
+    pen.fillText(axis(0), WIDTH / 2, HEIGHT - 6);
+    pen.rotate(-Math.PI / 2);
+    pen.fillText(axis(1), -HEIGHT / 2, 12);
+  }
+
+  function outlined(pen, cloud, place, radius, fill, edge) {
+    shape(pen, cloud, place, radius);
+    Object.assign(pen, { fillStyle: fill, strokeStyle: edge, lineWidth: 2.5 });
+    pen.fill();
+    pen.stroke();
+  }
+
+  function draw() {
+    const stop = clamp(Math.round((view.closed / furthest) * (stops - 1)), 0, stops - 1);
+    const left = Math.abs(1 - view.closed) * gap;
+    [slider.value, lines.checked] = [stop, view.lines];
+    closed.textContent = slider.ariaValueText = `${(100 * view.closed).toFixed(0)} % closed`;
+    length.textContent = left.toFixed(3);
+    const percent = (i, column) => `${(100 * recall[2 * i + column]).toFixed(0)} %`;
+    ranks.replaceChildren(...(paired ? ["image → text", "text → image"] : []).map((name, column) =>
+      h("div", {}, `R@1 ${name} `, h("b", {}, percent(stop, column)), stop ? ` (${percent(0, column)} at first)` : "")));
+    const chosen = hovered ?? (view.point === null ? null : { cloud: view.cloud, point: view.point });
+    drawPlane(chosen);
+    canvas.setAttribute("aria-label", `${names.image.length} image features and ${names.text.length} text features; the gap is ${length.textContent}. ${ranks.innerText}`);
+    read(chosen);
+  }
+
+  function read(chosen) {
+    label.textContent = chosen ? names[chosen.cloud][chosen.point] : "";
+    words.textContent = chosen ? `${chosen.cloud} ${chosen.point}` : "Point at a mark, or use the arrow keys.";
+    const pixels = thumbnail && chosen && (paired || chosen.cloud === "image") ? store.get(`thumbnail/${chosen.point}`) : null;
+    small.hidden = !pixels;
+    if (pixels) paint(small, pixels, ...thumbnail);
+  }
+
+  el.append(frame("clouds", "Feature clouds",
+    h("div", {}, area),
+    h("div", { className: "vlm-side" },
+      h("div", { className: "vlm-legend" }, ...[["image", "●", "image features"], ["text", "▲", "text features"]].map(([cloud, mark, name]) =>
+        h("span", {}, h("i", { className: `vlm-of-${cloud}` }, mark), ` ${name}`)), h("span", {}, "large: the means, and the gap between them")),
+      h("div", { className: "vlm-bar" }, labelled("Close the gap", slider), closed),
+      h("div", { className: "vlm-bar" }, "Length of the gap", length),
+      ...(paired ? [ranks, labelled("Lines between pairs", lines)] : []),
+      h("div", { className: "vlm-card" }, small, h("div", {}, label, words)))));
+  draw();
+  return subscribe(model, { "msg:custom": store.receive, "change:view": () => { view = { ...model.get("view") }; draw(); } });
 }
 
 export default { render };

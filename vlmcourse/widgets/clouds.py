@@ -74,31 +74,29 @@ class FeatureClouds(Widget):
     def __init__(self, image_features, text_features, labels=None, thumbnails=None, paired: bool = True,
                  view: dict | None = None):
         images, texts = checked(image_features, text_features, paired)
-        named = self._named(labels, len(images), len(texts), paired)
-        self._points = plane(images, texts)
-        self._thumbnails = None if thumbnails is None else [shrink(i, THUMBNAIL) for i in as_images(thumbnails)]
-        if self._thumbnails is not None and len(self._thumbnails) != len(images):
+        names = named(labels, len(images), len(texts), paired)
+        self._thumbnails = [] if thumbnails is None else [shrink(image, THUMBNAIL) for image in as_images(thumbnails)]
+        if len(self._thumbnails) not in (0, len(images)):
             raise ValueError(f"{len(self._thumbnails)} thumbnails for {len(images)} images; pass one per image")
+        self._points = plane(images, texts)
         self._recall = recall_while_closing(images, texts) if paired else np.zeros((0, 2))
         self.gap = float(np.linalg.norm(texts.mean(axis=0) - images.mean(axis=0)))
         """Distance between the two means, in the full width."""
-        start = {"closed": 0.0, "lines": paired and len(images) <= 100, "cloud": "image", "point": None}
-        super().__init__(view={**start, **(view or {})}, shape={
-            "labels": named, "paired": paired, "gap": self.gap, "variance": self._points[2].tolist(),
+        super().__init__(view=self._opening(paired, view or {}), shape={
+            "labels": names, "paired": paired, "gap": self.gap, "variance": self._points[2].tolist(),
             "stops": len(STOPS), "furthest": float(STOPS[-1]),
             "thumbnail": self._thumbnails[0].shape[:2] if self._thumbnails else None})
-        self.preload(["images", "texts", "recall",
-                      *([f"thumbnail/{i}" for i in range(len(images))] if self._thumbnails else [])])
+        self.preload(["images", "texts", "recall", *(f"thumbnail/{i}" for i in range(len(self._thumbnails)))])
 
-    def _named(self, labels, images: int, texts: int, paired: bool) -> list[list[str]]:
-        """Labels of the images and of the texts."""
-        if labels is None:
-            return [[f"image {i}" for i in range(images)], [f"text {i}" for i in range(texts)]]
-        both = [labels, labels] if paired else labels
-        if len(both) != 2 or [len(one) for one in both] != [images, texts]:
-            raise ValueError(f"labels must name {images} images and {texts} texts: one list if paired, otherwise "
-                             f"(image labels, text labels); got {[len(one) for one in both]}")
-        return [[str(label) for label in one] for one in both]
+    def _opening(self, paired: bool, view: dict) -> dict:
+        """The view to open on; ValueError if there is no such place."""
+        counts = dict(zip(["image", "text"], map(len, self._points), strict=False))
+        view = {"closed": 0.0, "lines": paired and counts["image"] <= 100, "cloud": "image", "point": None, **view}
+        if not 0 <= view["closed"] <= STOPS[-1]:
+            raise ValueError(f"view has closed={view['closed']}, expected 0 to {STOPS[-1]}")
+        if (view["point"] or 0) not in range(counts[view["cloud"]]):
+            raise ValueError(f"no {view['cloud']} point {view['point']}; there are {counts[view['cloud']]}")
+        return view
 
     def blob(self, name: str) -> bytes:
         """images, texts: float32 (point, 2).  recall: float32 (stop, 2).  thumbnail/I: uint8 (height, width, 3)."""
@@ -153,3 +151,14 @@ def checked(image_features, text_features, paired: bool) -> tuple[np.ndarray, np
     if not (np.isfinite(images).all() and np.isfinite(texts).all()):
         raise ValueError("features hold NaN or infinity; was a vector of zeros normalised?")
     return images, texts
+
+
+def named(labels, images: int, texts: int, paired: bool) -> list[list[str]]:
+    """Labels of the images and of the texts; ValueError if a label is missing or one too many."""
+    if labels is None:
+        return [[f"image {i}" for i in range(images)], [f"text {i}" for i in range(texts)]]
+    both = [labels, labels] if paired else labels
+    if [len(one) for one in both] != [images, texts]:
+        raise ValueError(f"labels must name {images} images and {texts} texts: one list if paired, otherwise "
+                         f"(image labels, text labels); got {[len(one) for one in both]}")
+    return [[str(label) for label in one] for one in both]

@@ -60,7 +60,7 @@ class SimilarityMatrix(Widget):
         ValueError: naming what does not fit, the numbers, and what to do.
     """
 
-    _esm = script("similarity.js")
+    _esm = script("maps.js", "similarity.js")
     texts = traitlets.List().tag(sync=True)
     size = traitlets.List(help="height and width of a thumbnail").tag(sync=True)
     temperature = traitlets.Float(0.07, min=0.01, max=1.0).tag(sync=True)

@@ -37,7 +37,7 @@ class TextAttention(Widget):
         ValueError: naming the axis that does not fit, the numbers, and what to do.
     """
 
-    _esm = script("text_attention.js")
+    _esm = script("maps.js", "text_attention.js")
     tokens = traitlets.List().tag(sync=True)
     shape = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict(help="what is shown now: layer, head, query").tag(sync=True)

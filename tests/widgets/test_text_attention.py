@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+from vlmcourse.widgets.base import PRELOAD
+from vlmcourse.widgets.text_attention import TextAttention
+
+RANDOM = np.random.default_rng(0)
+TOKENS = ["the", "cat", "sat", "on", "it"]
+
+
+def causal(layers, heads, tokens):
+    weights = np.tril(RANDOM.random((layers, heads, tokens, tokens)) + 0.01)
+    return weights / weights.sum(axis=-1, keepdims=True)
+
+
+WEIGHTS = causal(2, 3, 5)
+
+
+def test_every_head_and_the_mean_come_back_within_half_a_code():
+    widget = TextAttention(TOKENS, WEIGHTS)
+    codes = np.frombuffer(widget.blobs["codes"], np.uint8).reshape(2, 4, 5, 5)
+    largest = np.frombuffer(widget.blobs["largest"], "<f4").reshape(2, 4, 5)
+    truth = np.concatenate([WEIGHTS, WEIGHTS.mean(axis=1, keepdims=True)], axis=1)
+    assert np.abs(codes * largest[..., None] / 255 - truth).max() <= 1 / 509
+    assert not np.triu(codes, 1).any()                       # masked stays exactly zero
+
+
+def test_the_largest_world_is_sent_whole():
+    widget = TextAttention(["x"] * 64, np.full((12, 12, 64, 64), 1 / 64, np.float32), causal=False)
+    assert set(widget.blobs) == {"codes", "largest"} and sum(map(len, widget.blobs.values())) < PRELOAD
+
+
+def test_the_picture_follows_the_view():
+    widget = TextAttention(TOKENS, WEIGHTS, view={"layer": 0, "head": 1, "query": 2})
+    row = WEIGHTS[0, 1, 2]
+    best = f"token {row.argmax()} “{TOKENS[row.argmax()]}” most, with weight {row.max():.3f}"
+    assert widget.static_figure().alt == f"Attention of layer 0, head 1: token 2 “sat” reads {best}"
+    assert widget.static_figure(query=0).alt.endswith("reads token 0 “the” most, with weight 1.000")
+    before = widget.static_figure().data
+    widget.view = {**widget.view, "head": "mean"}
+    assert widget.static_figure().data != before
+
+
+def test_it_opens_on_the_last_token_and_knows_what_was_given():
+    widget = TextAttention(TOKENS, WEIGHTS)
+    assert widget.view == {"layer": 1, "head": "mean", "query": 4} and widget.shape["prompt"] == 5
+    assert TextAttention(TOKENS, WEIGHTS, prompt=2).shape["prompt"] == 2
+
+
+def test_tokens_of_any_kind_make_a_picture():
+    odd = ["", " ", "\n", "$", "<b>"]
+    assert TextAttention(odd, WEIGHTS).static_figure().data.startswith(b"\x89PNG")
+
+
+def test_tensors_of_any_float_type_are_taken():
+    torch = pytest.importorskip("torch")
+    weights = torch.softmax(torch.randn(1, 2, 5, 5, requires_grad=True), -1).bfloat16()
+    assert TextAttention(TOKENS, weights, causal=False).shape["heads"] == 2
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"attention": WEIGHTS[None]}, r"must be \(layer, head, query, key\).* = 5, .* got shape \(1, 2, 3, 5, 5\)"),
+    ({"attention": WEIGHTS[..., 1:]}, r"got shape \(2, 3, 5, 4\)"),
+    ({"tokens": TOKENS[1:]}, "query = key = 4"),
+    ({"attention": WEIGHTS * 3}, "sum to 1 over its keys"),
+    ({"attention": np.log(WEIGHTS + 1e-9)}, "after the softmax, not scores"),
+    ({"prompt": 6}, "prompt=6, expected 1..5"),
+    ({"view": {"layer": 2}}, r"layer=2, expected 0..1"),
+    ({"view": {"head": "max"}}, r"head='max', expected 0..2 or mean"),
+    ({"tokens": ["x"] * 65, "attention": causal(1, 1, 65)}, r"65 tokens and 1×1 maps; at most 64 tokens"),
+])
+def test_bad_input_is_named_with_its_numbers(change, message):
+    with pytest.raises(ValueError, match=message):
+        TextAttention(**{"tokens": TOKENS, "attention": WEIGHTS, **change})
