@@ -1,0 +1,77 @@
+"""Joining without a bridge: image features in front of words, and what a language model makes of them (notebook 01).
+
+    join        image features and embedded words, one behind the other, and the mask of both
+    Answerer    a language model that answers a question with one token, with or without an image in front
+
+Shapes use one vocabulary: batch, patch (image features), token (words), width, vocabulary.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vlmcourse.models.language import LanguageModel
+from vlmcourse.slots import slot
+
+
+@slot
+def join(
+    image: Float[Tensor, "batch patch width"],
+    text: Float[Tensor, "batch token width"],
+    mask: Bool[Tensor, "batch token"],
+) -> tuple[Float[Tensor, "batch both width"], Bool[Tensor, "batch both"]]:
+    """Put the image features in front of the embedded words; both = patch + token.
+
+    Args:
+        mask: True for words, False for padding.
+
+    Returns:
+        (sequence, mask): every image feature is real, so the new mask is True for it.
+
+    Source: the order image, then text is that of Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.1, which puts a
+        learned matrix in between.
+    """
+    batch, patch, _ = image.shape
+    return torch.cat([image, text], dim=1), torch.cat([mask.new_ones(batch, patch), mask], dim=1)
+
+
+class Answerer(nn.Module):
+    """A language model that answers with one token, read where the question ends.
+
+    Args:
+        language: any LanguageModel.
+        bridge: what image features pass through before the language model reads them; by default nothing at all.
+    """
+
+    def __init__(self, language: LanguageModel, bridge: Callable[[Tensor], Tensor] | None = None):
+        super().__init__()
+        self.language = language
+        self.bridge = nn.Identity() if bridge is None else bridge
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch token"],
+        mask: Bool[Tensor, "batch token"],
+        image: Float[Tensor, "batch patch pixel"] | None = None,
+    ) -> Float[Tensor, "batch vocabulary"]:
+        """Scores of every token to be the answer.
+
+        Args:
+            ids, mask: questions, padded on the right, as `Tokenizer.encode` gives them.
+            image: features that the bridge turns into the width of the language model; None asks without a picture.
+
+        Raises:
+            ValueError: if the features are not as wide as the language model.
+        """
+        sequence = self.language.embed(ids)
+        if image is not None:
+            features, width = self.bridge(image), sequence.shape[-1]
+            if features.shape[-1] != width:
+                raise ValueError(f"image features are {features.shape[-1]} wide and words {width}; a bridge between "
+                                 "them, such as nn.Linear, must change the width")
+            sequence, mask = join(features, sequence, mask)
+        vectors = self.language.hidden(embeddings=sequence, mask=mask)
+        last = mask.sum(dim=1) - 1  # padding stands on the right, so this is the end of the question
+        return self.language.head(vectors[torch.arange(len(vectors), device=vectors.device), last])
