@@ -1,13 +1,48 @@
 """The gap between images and texts: how far apart two clouds of features lie (notebooks 01 and 04).
 
-    modality_gap   from the middle of the texts to the middle of the images in CLIP's shared space
+    feature_statistics   where one cloud of features lies: lengths, middle, spread, and how narrow a cone it fills
+    report               those numbers for several clouds, one line each
+    modality_gap         from the middle of the texts to the middle of the images in CLIP's shared space
 """
+
+from collections.abc import Mapping
 
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 
 from vlmcourse.models.clip import normalise
 from vlmcourse.slots import slot
+
+
+@slot
+def feature_statistics(
+    features: Float[Tensor, "feature width"],
+) -> tuple[Float[Tensor, ""], Float[Tensor, "width"], Float[Tensor, "width"], Float[Tensor, ""]]:
+    """Where a cloud of features lies and what shape it has.
+
+    Returns:
+        norm: mean length of the features.
+        mean: of each of the width numbers, over the features.
+        std: likewise the standard deviation (dividing by the number of features minus one).
+        cone: mean cosine between two different features, −1 to 1; near 1 all point the same way.  The sum of all
+            cosines is the squared length of the sum of unit vectors, so no feature × feature matrix is needed.
+
+    Source: cosine cones of embeddings, Ethayarajh 2019, arXiv:1909.00512; of images and texts, Liang et al. 2022,
+        arXiv:2203.02053.
+    """
+    count, unit = len(features), F.normalize(features, dim=-1)
+    cone = (unit.sum(dim=0).square().sum() - count) / (count * (count - 1))
+    return features.norm(dim=-1).mean(), features.mean(dim=0), features.std(dim=0), cone
+
+
+def report(clouds: Mapping[str, Float[Tensor, "feature width"]]) -> list[str]:
+    """One line for each named cloud of features: length, length of the mean, spread, cone; a header comes first."""
+    lines = [f"{'':>24}  length  length of mean  spread   cone"]
+    for name, features in clouds.items():
+        norm, mean, std, cone = feature_statistics(features)
+        lines.append(f"{name:>24}  {norm:6.2f}  {mean.norm():14.2f}  {std.mean():6.3f}  {cone:+5.2f}")
+    return lines
 
 
 @slot
