@@ -34,7 +34,10 @@ def top_p(
     if temperature == 0:
         best = logits.argmax(dim=-1, keepdim=True)
         return torch.zeros_like(logits).scatter(1, best, 1.0)
-    ordered, order = (logits / temperature).softmax(dim=-1).sort(descending=True)
+    probabilities = (logits / temperature).softmax(dim=-1)
+    if top_p == 1:
+        return probabilities
+    ordered, order = probabilities.sort(descending=True)
     mass_before = ordered.cumsum(dim=-1) - ordered
     kept = ordered.masked_fill(mass_before >= top_p, 0.0)
     return torch.zeros_like(kept).scatter(1, order, kept / kept.sum(dim=-1, keepdim=True))

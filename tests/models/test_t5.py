@@ -1,0 +1,83 @@
+"""What T5 promises beside being equal to transformers' (that is in tests/parity)."""
+
+import pytest
+import torch
+from transformers.models.t5.modeling_t5 import T5Attention
+
+from vlmcourse.models.t5 import T5, T5Config, relative_buckets
+
+SMALL = T5Config(vocabulary=29, width=24, encoder_depth=2, decoder_depth=3, heads=3, part=5, hidden=40, buckets=8,
+                 farthest=10)  # fmt: skip
+
+
+@pytest.mark.parametrize("both_ways", [True, False])
+@pytest.mark.parametrize("bins", [(32, 128), (8, 10), (16, 100)])
+def test_bins_equal_transformers_for_every_distance(both_ways, bins):
+    distance = torch.arange(-300, 301)[None]
+    theirs = T5Attention._relative_position_bucket(distance, both_ways, *bins)
+    assert torch.equal(relative_buckets(distance, *bins, both_ways), theirs)
+
+
+def test_near_distances_have_a_bin_each_and_far_ones_share():
+    bins = relative_buckets(-torch.arange(200)[None], 32, 128, both_ways=False)[0]
+    assert bins[:16].tolist() == list(range(16)) and (bins[128:] == 31).all() and (bins.diff() >= 0).all()
+    both = relative_buckets(torch.tensor([[-3, 3, 0]]), 32, 128, both_ways=True)
+    assert both.tolist() == [[3, 19, 0]]
+
+
+@pytest.fixture(params=[False, True], ids=["relu", "gated"])
+def model(request):
+    torch.manual_seed(0)
+    return T5(T5Config(**{**SMALL.__dict__, "gated": request.param, "tied": not request.param})).eval()
+
+
+def test_the_answer_does_not_see_its_future_but_all_of_the_question(model):
+    ids, labels = torch.randint(1, 29, (2, 7)), torch.randint(1, 29, (2, 6))
+    changed, asked = labels.clone(), ids.clone()
+    changed[:, 3:] = (changed[:, 3:] + 1) % 29
+    asked[:, -1] = (asked[:, -1] + 1) % 29
+    expected = model(ids, labels)
+    assert torch.allclose(model(ids, changed)[:, :4], expected[:, :4], atol=1e-5)  # the shift gives one more
+    assert not torch.allclose(model(ids, changed)[:, 4:], expected[:, 4:], atol=1e-3)
+    assert (model(asked, labels)[:, 0] - expected[:, 0]).abs().max() > 1e-4
+
+
+def test_padding_of_the_question_changes_nothing(model):
+    ids, labels = torch.randint(1, 29, (2, 7)), torch.randint(1, 29, (2, 6))
+    real = torch.arange(10)[None].expand(2, 10) < 7
+    padded = torch.nn.functional.pad(ids, (0, 3), value=5)
+    assert torch.allclose(model(padded, labels, real), model(ids, labels), atol=1e-5)
+
+
+def test_a_label_of_minus_100_reads_as_padding(model):
+    ids, labels = torch.randint(1, 29, (2, 7)), torch.randint(1, 29, (2, 6))
+    ended = labels.clone()
+    ended[:, 4:] = -100
+    assert torch.allclose(model(ids, ended)[:, :5], model(ids, labels)[:, :5], atol=1e-5)
+
+
+def test_the_cache_changes_nothing(model):
+    ids = torch.randint(1, 29, (3, 7))
+    mask = torch.arange(7) < torch.tensor([[7], [4], [5]])
+    cached = model.generate(ids, mask=mask, steps=14, eos=None)
+    assert torch.equal(cached, model.generate(ids, mask=mask, steps=14, eos=None, cached=False))
+    assert cached.shape == (3, 15) and (cached[:, 0] == 0).all()
+
+
+def test_writing_stops_when_all_have_ended(model):
+    ids = torch.randint(1, 29, (1, 7))
+    endless = model.generate(ids, steps=14, eos=None)[0]
+    eos = int(endless[3])
+    end = endless.tolist().index(eos, 1)
+    assert torch.equal(model.generate(ids, steps=14, eos=eos)[0], endless[: end + 1])
+
+
+def test_a_new_models_attention_is_not_saturated():
+    """Without the division by √part, queries must start small; else one key would get all the weight."""
+    from vlmcourse.models.attention import record_attention
+
+    torch.manual_seed(0)
+    model = T5(T5Config(vocabulary=29, width=64, heads=2, part=32))
+    with record_attention(model) as record, torch.no_grad():
+        model(torch.randint(29, (2, 20)), torch.randint(29, (2, 20)))
+    assert record[0].max(dim=-1).values.mean() < 0.5
