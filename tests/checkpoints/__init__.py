@@ -1,0 +1,1 @@
+"""The shipped checkpoints: what their cards say is measured again."""
