@@ -23,8 +23,6 @@ def library(words: dict[str, int], merges: int) -> Tokenizer:
 
 
 def library_merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    import json
-
     return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
