@@ -1,0 +1,481 @@
+# %% [markdown] id="title" lang="en"
+# # 04 · CLIP: two towers, one space
+#
+# **90 minutes.** Everything runs on two CPU cores; a GPU makes the training cells faster.
+#
+# Your ViT learned from labels that somebody wrote by hand. The web has no such labels, but it has hundreds of millions of pictures with a sentence beside them. In this chapter you write the loss that learns from those sentences, train it on real drawings, and find out what it learns and what it never notices.
+
+# %% [markdown] id="where" lang="en"
+# ## Where we are
+#
+# We stay with the vision encoder, and give it a companion that reads text. The encoders of LLaVA, BLIP-2 and MiniGPT-4 were trained this way before any language model saw them.
+#
+# ## After this you can
+#
+# - **write** the contrastive losses of CLIP and SigLIP, and say where their numbers start and why,
+# - **train** two towers on pairs of pictures and names, and measure them with Recall@K,
+# - **build** a classifier from nothing but the names of its classes,
+# - **measure** the gap between pictures and texts, and close it,
+# - **show** that CLIP reads a sentence as a bag of words, and try a remedy.
+
+# %% id="setup"
+import math, numpy as np, torch
+from vlmcourse import recipes
+from vlmcourse.workbook import *
+from vlmcourse.models import clip
+from vlmcourse.data import captions, openmoji, render, scenes
+begin("04_clip", lang="en")
+
+# %% id="map"
+course_map("vision")
+
+# %% [markdown] id="q-labels" lang="en"
+# ## 1 · What can a sentence teach a picture?
+#
+# **Question.** A label says "class 281". A sentence says "a small red circle at the top left". Nobody gave the sentence a number. What could we ask a network to predict from it?
+#
+# You could ask for the sentence itself, word by word, as a language model does. Radford et al. (2021, arXiv:2103.00020, section 2.3) tried that first and found it slow to learn. They asked something easier: **which of these sentences belongs to this picture?**
+#
+# Take a batch of pairs. Every picture meets every sentence. One of them is its partner, a *positive*. All the others are *negatives*, and they cost nothing: they are the partners of the other pictures.
+
+# %% id="pairs-look"
+import matplotlib.pyplot as plt
+
+drawings = openmoji.load("train")
+chosen = [drawings.captions.index(name) for name in ("red apple", "hot beverage", "elephant", "rocket", "snowman")]
+fig, axes = plt.subplots(1, 5, figsize=(6.8, 1.5), layout="constrained")
+for ax, n in zip(axes, chosen):
+    ax.imshow(drawings.images[n]); ax.set_title(drawings.captions[n], fontsize=8); ax.axis("off")
+figure(fig, alt="Five OpenMoji drawings with their names: apple, hot beverage, elephant, rocket, snowman")
+print(f"{len(drawings):,} drawings with names. {openmoji.ATTRIBUTION}")
+assert len(drawings) > 3000
+
+# %% [markdown] id="drawings" lang="en"
+# These are real pictures that people drew and named. Many are **combinations**: a role, a gender, a skin tone. We keep 400 combinations out of training. Each of their parts is known, the whole is new. That is the test at the end.
+
+# %% [markdown] id="by-hand" lang="en"
+# ## 2 · Three pictures, three texts, by hand
+#
+# Each tower turns its input into one vector. Here are three pairs in two dimensions. How alike are a picture and a text? Take the dot product.
+
+# %% id="hand-numbers"
+pictures = torch.tensor([[3.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+texts = torch.tensor([[1.0, 0.2], [0.0, 2.0], [5.0, 4.0]])
+print(pictures @ texts.T)
+assert (pictures @ texts.T).argmax(1).tolist() == [2, 2, 2]
+
+# %% [markdown] id="length-problem" lang="en"
+# All three pictures choose the third text. It is not the most alike, it is the **longest**. A vector could win every comparison by growing. So CLIP throws the length away and compares directions only.
+#
+# ### Your turn: `normalise` · difficulty 1/5 · 3 min
+#
+# Divide each vector by its Euclidean length, along the last axis: `(…, width)` → `(…, width)`.
+
+# %% id="normalise"
+@exercise(clip.normalise)
+def normalise(features):
+    """every vector along the last axis gets length 1"""
+    raise NotImplementedError
+
+# %% id="normalised-numbers"
+cosines = clip.normalise(pictures) @ clip.normalise(texts).T
+print(cosines)
+assert cosines.argmax(1).tolist() == [0, 1, 2]
+
+# %% [markdown] id="normalised-lesson" lang="en"
+# Now every picture finds its partner. A dot product of unit vectors is the **cosine** of the angle between them, from −1 to 1.
+#
+# That range is a problem of its own. A softmax over numbers between −1 and 1 is almost flat: even a perfect batch of 100 would give its partner only a small share. So the cosines are multiplied by a **scale** before the softmax. Its inverse is called the temperature. CLIP starts at 1/0.07 ≈ 14 and lets training choose.
+
+# %% id="scale-numbers"
+perfect = 2 * torch.eye(100) - 1                      # partners at cosine 1, all others at −1
+shares = {scale: (scale * perfect).softmax(1)[0, 0].item() for scale in (1, 1 / 0.07)}
+print(*[f"scale {scale:5.2f}: the partner gets {share:.1%}" for scale, share in shares.items()], sep="\n")
+assert shares[1] < 0.1 < 0.99 < shares[1 / 0.07]
+
+# %% [markdown] id="ex-info-nce" lang="en"
+# ## 3 · The loss
+#
+# Read a row of the matrix: a picture chooses among texts. That is a classification, and you know its loss: cross-entropy. The right class of row *i* is *i*. Read a column: a text chooses among pictures. CLIP takes the mean of both.
+#
+# ### Your turn: `info_nce` · difficulty 2/5 · 8 min
+#
+# | | shape |
+# |---|---|
+# | `image`, `text` | `(batch, width)`, already normalised, row *i* of both from one pair |
+# | `scale` | one number, multiplied with the cosines |
+# | out | one number |
+
+# %% id="info_nce"
+@exercise(clip.info_nce)
+def info_nce(image, text, scale):
+    """mean of two cross-entropies: over the rows and over the columns"""
+    # 1. logits (image, text)   2. the right answer of row i is i   3. both directions
+    raise NotImplementedError
+
+# %% [markdown] id="predict-start" lang="en"
+# **Predict** before you run the next cell. Features that know nothing are random directions. The batch has 128 pairs. What is the loss of a model that can only guess?
+
+# %% id="loss-start"
+blank = clip.normalise(torch.ones(128, 64))           # all vectors alike: no way to tell them apart
+start = clip.info_nce(blank, blank, 14.0).item()
+print(f"loss {start:.4f}, ln 128 = {math.log(128):.4f}")
+assert abs(start - math.log(128)) < 1e-3
+
+# %% [markdown] id="loss-start-lesson" lang="en"
+# Guessing among B equal choices costs ln B. Remember the number: a CLIP whose loss **stays** at ln B has learned nothing, and this is a common failure. We will cause it on purpose in section 9.
+
+# %% [markdown] id="text-tower" lang="en"
+# ## 4 · A tower that reads
+#
+# The text tower is what you know: token embeddings, positions, transformer blocks with a causal mask. It predicts no next token. We want **one vector per sentence**. Which token should give it?
+#
+# In a causal transformer only the last token has read everything. So CLIP ends each text with a special token, EOS, and takes the vector there. Texts differ in length, and behind the EOS there is only padding.
+#
+# ### Your turn: `pool_at_eos` · difficulty 2/5 · 6 min
+#
+# | | shape |
+# |---|---|
+# | `hidden` | `(batch, token, width)` |
+# | `ids` | `(batch, token)`, every row holds at least one `eos` |
+# | out | `(batch, width)`: the vector at the **first** EOS of each row |
+
+# %% id="pool_at_eos"
+@exercise(clip.pool_at_eos)
+def pool_at_eos(hidden, ids, eos):
+    """the vector at the first end-of-sequence token of each text"""
+    raise NotImplementedError
+
+# %% id="tokens-look"
+from vlmcourse.data.text import load_tokenizer
+
+tokenizer = load_tokenizer()
+ids, mask = tokenizer.encode(["red apple", "woman astronaut: dark skin tone"])
+print(*[tokenizer.tokens(row) for row in ids], sep="\n")
+assert (ids == 3).sum(1).tolist() == [1, 1]           # 3 is EOS
+
+# %% [markdown] id="train-intro" lang="en"
+# ## 5 · Train it on drawings
+#
+# Both towers, each followed by one matrix into the shared space, your loss on top. The drawings fill the picture and sit in the middle, so patches of 16 pixels are enough. That leaves 17 tokens per picture and makes training quick.
+#
+# One detail decides a lot at this size. On a white background every patch starts with nearly the same large vector. `new_clip` rescales the patch embedding once, so that its outputs have mean 0 and deviation 1 on a few hundred pictures (Krähenbühl et al. 2015, arXiv:1511.06856).
+
+# %% id="train"
+from vlmcourse.data.pixels import normalise as pixels
+from vlmcourse.widgets.plot import LivePlot
+
+sizes = budget(cpu=dict(steps=500, batch=128), gpu=dict(steps=500, batch=128))
+pairs = recipes.emoji_pairs("train")
+model = recipes.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
+with LivePlot("Your CLIP learns names") as plot:
+    history = recipes.train_clip(model, pairs, lr=2e-3, weight_decay=0.1, shift=2, watch=plot,
+                                 **vars(sizes))
+print(history)
+
+# %% id="train-check"
+first, chance_loss = history.losses[0], math.log(sizes.batch)
+print(f"first loss {first:.3f}, ln {sizes.batch} = {chance_loss:.3f}")
+assert abs(first / chance_loss - 1) < 0.05
+assert np.mean(history.losses[-20:]) < 0.5
+
+# %% [markdown] id="ex-recall" lang="en"
+# ## 6 · Did it learn? Recall@K
+#
+# Give the model a picture and 400 candidate names. Sort them by cosine. **Recall@K** asks: is a right one among the first K? Chance for K = 1 is 1 in 400.
+#
+# One query can have several right candidates, as when two pictures share a caption. That is why `right` is a matrix and not the diagonal. One hit is enough.
+#
+# ### Your turn: `recall_at_k` · difficulty 2/5 · 8 min
+#
+# | | shape |
+# |---|---|
+# | `similarity` | `(query, candidate)` |
+# | `right` | `(query, candidate)`, True where the candidate is right |
+# | out | share of queries with at least one right candidate among their k most similar |
+
+# %% id="recall_at_k"
+from vlmcourse.evaluation import retrieval
+
+@exercise(retrieval.recall_at_k)
+def recall_at_k(similarity, right, k):
+    """share of queries with a hit among the first k"""
+    raise NotImplementedError
+
+# %% [markdown] id="heldout-intro" lang="en"
+# Now the 400 combinations that training never saw. "Woman firefighter: dark skin tone" is new, though women, firefighters and dark skin are not.
+
+# %% id="heldout"
+heldout = openmoji.load("heldout")
+image_features = recipes.image_features(model, heldout.images)
+text_features = recipes.text_features(model, heldout.captions)
+recall = retrieval.retrieval(image_features, text_features, torch.eye(400).bool())
+print(*[f"{name}: {value:.1%}" for name, value in recall.items()], sep="\n")
+assert min(recall[f"{way} R@1"] for way in ("image→text", "text→image")) >= 0.60
+assert min(recall[f"{way} R@5"] for way in ("image→text", "text→image")) >= 0.95
+
+# %% [markdown] id="heldout-lesson" lang="en"
+# At least six in ten come first, and nearly all are among the first five, where chance is 1 in 80. In under a minute, the model learned parts that it can combine. Look at where it errs. A cross marks a pair that is not first; move the temperature and watch the loss.
+
+# %% id="matrix"
+from vlmcourse.widgets.similarity import SimilarityMatrix
+
+cosine = (image_features @ text_features.T).numpy()
+SimilarityMatrix(cosine[:24, :24], heldout.images[:24], heldout.captions[:24], temperature=0.07)
+
+# %% [markdown] id="matrix-lesson" lang="en"
+# Bright blocks off the diagonal are near-twins: same role and tone, another gender. The model puts them close together, and that is right. It only has to keep them apart by a little.
+#
+# A shared space is also a search engine. The drawings are encoded once; what you type is encoded as you type. Try words that are no emoji name.
+
+# %% id="search"
+from vlmcourse.widgets.search import TextToImageSearch
+
+everything = recipes.image_features(model, drawings.images)
+TextToImageSearch(lambda text: (everything @ recipes.text_features(model, [text])[0]).numpy(),
+                  drawings.images, drawings.captions, attribution=openmoji.ATTRIBUTION,
+                  suggestions=["red apple", "woman astronaut: dark skin tone", "flag: japan", "cat"])
+
+# %% [markdown] id="scenes-intro" lang="en"
+# ## 7 · A classifier from names: zero-shot
+#
+# Now our laboratory, where truth is known exactly. The course ships `clip-scenes`, trained by the same code on scenes with one or two objects. Whatever you have passed runs in it too: your `normalise`, your pooling.
+#
+# **Question.** Can it name the colour of an object, though it was never trained to classify?
+#
+# Write a sentence for each class and choose the nearest one. Better: write **many** sentences per class and average their vectors, so that what they do not share cancels out.
+#
+# ### Your turn: `zero_shot_classifier` · difficulty 2/5 · 6 min
+#
+# | | shape |
+# |---|---|
+# | `prompts` | `(class, prompt, width)`, as the text tower gives them, not normalised |
+# | out | `(class, width)`: normalise each prompt, average, normalise again |
+
+# %% id="zero_shot_classifier"
+@exercise(clip.zero_shot_classifier)
+def zero_shot_classifier(prompts):
+    """one unit vector per class"""
+    raise NotImplementedError
+
+# %% id="zero-shot"
+laboratory, card = recipes.load_clip("clip-scenes")
+print(recipes.scene_prompts("colour")[2])
+found = {(split, what): recipes.zero_shot(laboratory, split, what, 500)
+         for split in ("test", "novel") for what in ("colour", "shape")}
+print(*[f"{split:>5} {what:>6}: {value:.1%}" for (split, what), value in found.items()], sep="\n")
+assert min(found["test", "colour"], found["test", "shape"]) >= 0.95
+assert found["novel", "colour"] >= 0.95 and 0.5 < found["novel", "shape"] < found["test", "shape"]
+
+# %% [markdown] id="zero-shot-lesson" lang="en"
+# The split `novel` holds colour-shape combinations that no training picture showed. Their colours are named as surely as any others. Their shapes are named about two times in three, far above chance (1 in 5) and far below the 98 % on combinations it knows. So the model has not taken colour and shape fully apart: it composes, but not for free.
+
+Even so, this is why CLIP became the eye of so many models. Its features carry words, and a new classifier costs a sentence.
+
+# %% id="scene-retrieval"
+batch, lines = recipes.unique_scenes(500)
+scene_images = recipes.image_features(laboratory, render.render(batch))
+scene_texts = recipes.text_features(laboratory, lines)
+found = retrieval.retrieval(scene_images, scene_texts, retrieval.right_pairs(lines, lines))
+print(lines[0], found, sep="\n")
+assert min(found["image→text R@1"], found["text→image R@1"]) >= 0.60
+
+# %% [markdown] id="ex-gap" lang="en"
+# ## 8 · Two clouds
+#
+# **Predict.** Partners are pulled together, so pictures and texts should be mixed in the shared space. Are they?
+#
+# ### Your turn: `modality_gap` · difficulty 2/5 · 5 min
+#
+# `image` is `(image, width)`, `text` is `(text, width)`, not yet normalised. Return the vector from the mean text to the mean image, both taken after normalising, and its length.
+
+# %% id="modality_gap"
+from vlmcourse.diagnostics import gap
+
+@exercise(gap.modality_gap)
+def modality_gap(image, text):
+    """-> (gap (width,), its length)"""
+    raise NotImplementedError
+
+# %% id="gap-numbers"
+vector, length = gap.modality_gap(scene_images, scene_texts)
+_, noise = gap.modality_gap(scene_images[::2], scene_images[1::2])      # two halves of the same cloud
+print(f"from texts to images {length:.3f}; between two halves of the images {noise:.3f}")
+assert length > noise
+
+# %% id="clouds"
+from vlmcourse.widgets.clouds import FeatureClouds
+
+FeatureClouds(scene_images[:150], scene_texts[:150], labels=lines[:150], thumbnails=render.render(batch[:150]))
+
+# %% [markdown] id="gap-lesson" lang="en"
+# A gap, though a small one in this little world: wider than the difference between two halves of the same cloud. Pull the slider: the clouds meet, and Recall changes little. The loss compares a picture only with texts and a text only with pictures, so a shift between the clouds costs almost nothing. Liang et al. (2022, arXiv:2203.02053) found the gap in every such model they tried, and showed that it is there from the random start and that a low temperature preserves it.
+#
+# For a VLM this matters twice. A picture's vector is not where a sentence's vector would be. Chapter 07 builds the bridge.
+
+# %% [markdown] id="order-intro" lang="en"
+# ## 9 · What CLIP never notices
+#
+# "A red circle left of a blue square" and "a blue square left of a red circle" have the same words. One of them is false. **Predict:** how often does our CLIP prefer the true one? A coin gets 50 %.
+
+# %% id="order"
+before = recipes.word_order(laboratory)
+print(f"the true order wins {before:.1%} of the time")
+assert before == card["metrics"]["word order"] or abs(before - card["metrics"]["word order"]) < 0.02
+
+# %% [markdown] id="order-why" lang="en"
+# The number is in the card of the checkpoint, and it is close to the coin. Why? In a random batch no other text has the same words in another order. A bag of words is enough to find the partner, so a bag of words is what is learned. Yuksekgonul et al. (2023, arXiv:2210.01936) measured the same in published models.
+#
+# Their remedy: put the exchanged sentence into the batch as a **hard negative**. Each picture now has one wrong text that only order can exclude.
+
+# %% id="remedy"
+from copy import deepcopy
+from vlmcourse.training.loop import train
+
+two = scenes.sample("train", 8000, objects=(2, 2), seed=1)
+brief = captions.captions(two, "short")
+true, false = (tokenizer.encode(t, recipes.TEXT_LENGTH)[0] for t in (brief, captions.exchange(brief)))
+
+def order_loss(model, batch):
+    """InfoNCE, with the exchanged captions as more candidates for every image."""
+    images, right, wrong = batch
+    image, text, scale = model(pixels(images).contiguous(), torch.cat([right, wrong]))
+    logits = scale * image @ text.T
+    partner = torch.arange(len(image), device=logits.device)
+    ways = logits, logits[:, : len(image)].T
+    return sum(torch.nn.functional.cross_entropy(way, partner) for way in ways) / 2
+
+# %% id="remedy-train"
+from vlmcourse.data.batches import Batches
+
+sizes = budget(cpu=dict(steps=200, batch=64), gpu=dict(steps=400, batch=64))
+ordered = deepcopy(laboratory).train()
+source = torch.from_numpy(render.render(two)), true, false
+train(ordered, Batches(source, sizes.batch), order_loss, steps=sizes.steps, lr=1e-3)
+after = recipes.word_order(ordered.cpu().eval())
+print(f"true order preferred: {before:.1%} before, {after:.1%} after {sizes.steps} steps with hard negatives")
+assert after > before
+
+# %% [markdown] id="remedy-lesson" lang="en"
+# Read the number as it is. **A contrastive model learns what tells its batch apart, and no more.** Whoever chooses the negatives chooses what is learned. That is why the training of `clip-scenes` put each scene beside a twin with one shape changed: without such neighbours, colours and places are enough to find the partner.
+#
+# ## 10 · Break it: forget the normalisation
+#
+# A classic. Somebody forgets to normalise, and the loss still looks like a loss. **Predict** where it ends.
+
+# %% id="break"
+yours = clip.normalise.active
+clip.normalise.install(lambda features: features)
+torch.manual_seed(0)
+broken = recipes.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
+stuck = recipes.train_clip(broken, pairs, steps=60, lr=2e-3, weight_decay=0.1)
+clip.normalise.install(yours)
+fine, end = np.mean(history.losses[50:60]), np.mean(stuck.losses[-10:])
+print(f"steps 51-60: {fine:.2f} with normalisation, {end:.2f} without; ln 128 = {math.log(128):.2f}")
+assert end > math.log(128) * 0.9 > fine
+
+# %% [markdown] id="break-lesson" lang="en"
+# Long vectors times a scale of 14 make enormous logits. The quickest way down is to make all vectors alike, which costs ln B, and there it stays. If your own CLIP sits at ln B, look at the normalisation first.
+#
+# A second classic needs no bug. If two pictures in a batch share a caption, each is told that the other's caption is wrong: a **false negative**. Even perfect features then cannot reach zero.
+
+# %% id="false-negatives"
+unit = torch.eye(8)
+same = unit.clone(); same[1] = same[0]                # pairs 0 and 1 are the same
+floor = clip.info_nce(same, same, 100.0).item()
+print(f"perfect features: {clip.info_nce(unit, unit, 100.0).item():.4f}; with one duplicate {floor:.4f}")
+assert abs(floor - 2 / 8 * math.log(2)) < 1e-3
+
+# %% [markdown] id="ex-siglip" lang="en"
+# ## 11 · One question per pair: SigLIP
+#
+# InfoNCE needs the whole row before it can judge one pair. On a thousand GPUs that row lies on a thousand machines. SigLIP (Zhai et al. 2023, arXiv:2303.15343) asks about each pair alone: **do these two belong together, yes or no?** There are far more "no" than "yes", so a learned bias starts at −10.
+#
+# ### Your turn: `siglip_loss` · difficulty 3/5 · 10 min
+#
+# Logits are `scale · cosine + bias`. The sign is +1 for partners and −1 for all others. Return −Σ log σ(sign · logit), divided by the number of pairs in the batch.
+
+# %% id="siglip_loss"
+@exercise(clip.siglip_loss)
+def siglip_loss(image, text, scale, bias):
+    """-Σ log σ(±logit) / batch"""
+    raise NotImplementedError
+
+# %% [markdown] id="real-intro" lang="en"
+# ## 12 · The real thing
+#
+# Your functions sit inside the course's `CLIP`. Here it takes the weights of a small CLIP of `transformers`, and of one of `open_clip`, and must give the same features and losses.
+
+# %% id="real"
+import open_clip, transformers
+from open_clip.loss import ClipLoss, SigLipLoss
+
+torch.manual_seed(0)
+image, text = (clip.normalise(torch.randn(6, 32)) for _ in range(2))
+differences = [
+    clip.info_nce(image, text, 14.0) - ClipLoss()(image, text, torch.tensor(14.0)),
+    clip.siglip_loss(image, text, 10.0, -10.0) - SigLipLoss()(image, text, torch.tensor(10.0), torch.tensor(-10.0)),
+]
+print([f"{difference.abs().item():.1e}" for difference in differences])
+assert max(difference.abs() for difference in differences) < 1e-5
+
+# %% [markdown] id="real-differs" lang="en"
+# How the published model differs from ours:
+#
+# | | ours | CLIP, Radford et al. 2021 |
+# |---|---|---|
+# | pairs | 3,294 drawings | 400 million from the web (section 2.2) |
+# | batch | 128 | 32,768 (section 2.5) |
+# | image tower | ViT, 4 blocks, width 128 | up to ViT-L/14 at 336 pixels; ResNets too |
+# | text tower | 2 blocks | 12 blocks of width 512 in the base model (section 2.4) |
+#
+# CLIP joins picture and text only at the very end, with one dot product. That is **late fusion**. It makes search fast, since every picture is encoded once. It is also why the model cannot answer a question about a picture: no word ever looks at a patch. For that we need a language model, which is next, and then fusion.
+#
+# ## Paper guide: Radford et al. 2021
+#
+# Read sections 2.3 to 2.5 and figure 3 beside this notebook.
+#
+# | in the paper | in your code |
+# |---|---|
+# | figure 3, `l2_normalize` | `normalise` |
+# | figure 3, the last five lines | `info_nce` |
+# | section 2.4, activations at [EOS] | `pool_at_eos` |
+# | section 3.1.4, prompt ensembling | `zero_shot_classifier` |
+# | section 2.5, clipping at 100 | `CLIP.scale` |
+#
+# Three questions to answer from the paper: Why was predicting the caption given up? What did a prompt with context gain over a bare class name? Which tasks of section 3.1.5 did CLIP fail at, and what do they have in common with your section 9?
+
+# %% [markdown] id="recap" lang="en"
+# ## Recap
+#
+# 1. Pictures with sentences are enough: partners attract, the rest of the batch repels, and a guess costs ln B.
+# 2. Normalise, or the loss stays at ln B. The scale decides how sharp the choice is.
+# 3. Zero-shot: names become a classifier, also for combinations never seen.
+# 4. Pictures and texts form two clouds with a gap between them.
+# 5. The batch decides what is learned. Word order is not, until hard negatives ask for it.
+
+# %% [markdown] id="quiz-intro" lang="en"
+# ## Quiz
+
+# %% id="quiz-1"
+quiz("04_clip/1")
+
+# %% id="quiz-2"
+quiz("04_clip/2")
+
+# %% id="quiz-3"
+quiz("04_clip/3")
+
+# %% id="progress"
+progress()
+
+# %% [markdown] id="references" lang="en"
+# ## References
+#
+# - Radford et al. 2021, *Learning Transferable Visual Models From Natural Language Supervision*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020): sections 2 and 3.1, figure 3.
+# - van den Oord et al. 2018, *Representation Learning with Contrastive Predictive Coding*, [arXiv:1807.03748](https://arxiv.org/abs/1807.03748): InfoNCE.
+# - Zhai et al. 2023, *Sigmoid Loss for Language Image Pre-Training*, [arXiv:2303.15343](https://arxiv.org/abs/2303.15343): section 3.2.
+# - Liang et al. 2022, *Mind the Gap*, [arXiv:2203.02053](https://arxiv.org/abs/2203.02053).
+# - Yuksekgonul et al. 2023, *When and Why Vision-Language Models Behave Like Bags-of-Words*, [arXiv:2210.01936](https://arxiv.org/abs/2210.01936).
+# - Krähenbühl et al. 2015, *Data-dependent Initializations of Convolutional Neural Networks*, [arXiv:1511.06856](https://arxiv.org/abs/1511.06856).
+# - OpenMoji, HfG Schwäbisch Gmünd, CC BY-SA 4.0, [openmoji.org](https://openmoji.org).
