@@ -88,8 +88,10 @@ class Lab:
         page.goto(f"{self.url}/lab/workspaces/{name}/tree/{file.name}?token=test&reset")
         page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
         page.evaluate("window.jupyterapp.shell.collapseLeft()")
-        if theme == "Dark":
-            page.evaluate("window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+        # JupyterLab remembers the theme for its next pages, so it is always set.
+        page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
+                      f"JupyterLab {theme}")
+        page.wait_for_function("light => document.body.dataset.jpThemeLight === String(light)", arg=theme == "Light")
         if run:
             page.wait_for_function(READY, timeout=60_000)
             page.evaluate(RUN_ALL)

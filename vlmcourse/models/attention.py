@@ -204,9 +204,7 @@ class Attention(nn.Module):
             cache: keys and values of earlier calls, which the tokens see too; extended by this call. A cross-attention
                 computes those of its context once.
         """
-        query, key, value = self.project(tokens, context, cache)
-        if rotate is not None:
-            query, key = rotate(torch.cat([query, key], dim=1)).split([self.heads, self.groups], dim=1)  # in one go
+        query, key, value = self.project(tokens, context, rotate, cache)
         if not self.scaled:
             query = query * math.sqrt(self.part)  # undoes the division in scaled_dot_product
         if cache is not None:
@@ -221,7 +219,9 @@ class Attention(nn.Module):
             self.record.append(weights.detach())
         return self.project_out(merge_heads(mixed))
 
-    def project(self, tokens: Tensor, context: Tensor | None, cache: Cache | None) -> tuple[Tensor, Tensor, Tensor]:
+    def project(
+        self, tokens: Tensor, context: Tensor | None, rotate: Callable | None, cache: Cache | None
+    ) -> tuple[Tensor, ...]:
         """Queries (batch, head, token, part), keys and values (batch, group, key, part)."""
         heads, groups = self.heads, self.groups
         if self.crosses:
@@ -230,8 +230,11 @@ class Attention(nn.Module):
                 return query, *cache.past
             return query, *split_heads(self.project_context(context), 2 * groups).chunk(2, dim=1)
         if context is None:
-            # query, key and value lie side by side, so one cut serves all three
-            return split_heads(self.project_in(tokens), heads + 2 * groups).split([heads, groups, groups], dim=1)
+            # query, key and value lie side by side, so one cut serves all three, and one turn the first two
+            parts, turning = split_heads(self.project_in(tokens), heads + 2 * groups), heads + groups
+            if rotate is not None:
+                parts = torch.cat([rotate(parts[:, :turning]), parts[:, turning:]], dim=1)
+            return parts.split_with_sizes([heads, groups, groups], dim=1)
         cut, weight, bias = heads * self.part, self.project_in.weight, self.project_in.bias
         query = F.linear(tokens, weight[:cut], None if bias is None else bias[:cut])
         both = F.linear(context, weight[cut:], None if bias is None else bias[cut:])

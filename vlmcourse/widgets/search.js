@@ -33,17 +33,20 @@ function render({ model, el }) {
   const grid = h("div", { className: "vlm-tiles", role: "list", "aria-label": "Pictures, best first; arrow keys move", onkeydown: keys }, ...tiles.map(({ tile }) => tile));
   const focus = (chosen) => tiles.forEach(({ tile }, place) => { tile.tabIndex = place === chosen ? 0 : -1; });
 
+  const focused = () => tiles.findIndex(({ tile }) => tile === document.activeElement);
+
   function keys(event) {
     const step = ARROWS[event.key];
     if (!step) return;
     event.preventDefault();
-    const now = tiles.findIndex(({ tile }) => tile === document.activeElement);
-    tiles[clamp(now + COLUMNS * step[0] + step[1], 0, model.get("answer").results.length - 1)].tile.focus();
+    tiles[clamp(focused() + COLUMNS * step[0] + step[1], 0, model.get("answer").results.length - 1)].tile.focus();
   }
 
   const say = ({ label, score, right }, place) => `${place + 1}. ${label}: ${score.toFixed(3)}${right ? ", as asked" : ""}`;
+
+  // The label of the picture under the pointer, otherwise of the focused one, otherwise where the pictures come from.
   function read(place) {
-    const result = model.get("answer").results[place];
+    const result = model.get("answer").results[place ?? focused()];
     reading.textContent = result ? say(result, place) : attribution;
   }
 

@@ -1,0 +1,76 @@
+"""How fast does the course write? 64 tokens with and without a cache, and against transformers' generate, in one run.
+
+    python benchmarks/decoding.py [ROUNDS]
+
+Same weights (4 layers × 128, MLP 512), same prompts, greedy. All alternate, and a ratio is the median over rounds, so
+noise of the machine hits all alike. At one prompt, a step is so small that it costs as many microseconds as it has
+operations; with more prompts, the cache saves arithmetic too.
+"""
+
+import statistics
+import sys
+import time
+
+import torch
+import transformers
+
+from vlmcourse.interop.language import from_transformers
+from vlmcourse.models.generation import generate
+
+VOCABULARY, PROMPT, STEPS = 256, 8, 64
+
+
+def llama() -> transformers.LlamaForCausalLM:
+    return transformers.LlamaForCausalLM(
+        transformers.LlamaConfig(
+            vocab_size=VOCABULARY, hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
+            num_key_value_heads=2, bos_token_id=None, eos_token_id=None,
+        )
+    )  # fmt: skip
+
+
+def gpt() -> transformers.GPT2LMHeadModel:
+    return transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            vocab_size=VOCABULARY, n_embd=128, n_layer=4, n_head=4, n_positions=PROMPT + STEPS, bos_token_id=None,
+            eos_token_id=None,
+        )
+    )  # fmt: skip
+
+
+def seconds(write) -> float:
+    start = time.perf_counter()
+    write()
+    return time.perf_counter() - start
+
+
+def compare(theirs: transformers.PreTrainedModel, prompts: int, rounds: int) -> str:
+    """One line: tokens per second and text, and the two ratios."""
+    mine, theirs = from_transformers(theirs), theirs.eval()
+    ids = torch.randint(VOCABULARY, (prompts, PROMPT))
+    settings = {"attention_mask": torch.ones_like(ids), "max_new_tokens": STEPS, "do_sample": False, "pad_token_id": 0}
+    writers = (
+        lambda: generate(mine, ids, steps=STEPS),
+        lambda: generate(mine, ids, steps=STEPS, cached=False),
+        lambda: theirs.generate(ids, **settings),
+    )
+    cached, uncached, library = (write() for write in writers)
+    if not torch.equal(cached, uncached) or not torch.equal(cached, library):
+        raise SystemExit("the three wrote different texts, so their speeds cannot be compared")
+    times = [[seconds(write) for write in writers] for _ in range(rounds + 2)][2:]
+    speed = [STEPS / statistics.median(column) for column in zip(*times, strict=True)]
+    gain, lead = (statistics.median(row[other] / row[0] for row in times) for other in (1, 2))
+    return (f"cached {speed[0]:.0f}, uncached {speed[1]:.0f}, transformers {speed[2]:.0f} tokens/s per text; "
+            f"cached is {gain:.1f}× uncached and {lead:.2f}× transformers")  # fmt: skip
+
+
+def main(rounds: int) -> None:
+    torch.manual_seed(0)
+    transformers.logging.set_verbosity_error()
+    for name, library in (("LLaMA", llama), ("GPT", gpt)):
+        for prompts in (1, 16):
+            print(f"{name} writes {STEPS} tokens for {prompts} prompt(s): {compare(library(), prompts, rounds)}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 9)
