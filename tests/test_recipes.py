@@ -4,6 +4,7 @@ import torch
 
 from vlmcourse import recipes
 from vlmcourse.data.pixels import normalise
+from vlmcourse.data.scenes import COLOURS
 from vlmcourse.data.text import EOS, load_tokenizer
 
 
@@ -14,6 +15,14 @@ def test_a_scene_stands_beside_its_twin():
     changed = [sum(a != b for a, b in zip(*map(str.split, texts), strict=True)) for texts in decoded]
     assert set(changed) <= {0, 1} and sum(changed) > 20  # short captions of one object in two may not name the change
     assert (images[:, 0] != images[:, 1]).flatten(1).any(1).all()
+
+
+def test_what_is_grey_is_told_without_colours():
+    images, ids = recipes.scene_pairs(60, grey=0.5)
+    pale = (images == images[..., :1]).flatten(1).all(1)
+    assert 15 < pale.sum() < 45
+    named = [any(c in text for c in COLOURS) for pair in ids for text in [" ".join(load_tokenizer().decode(pair))]]
+    assert named == (~pale).tolist()
 
 
 def test_without_a_twin_the_second_scene_is_another():

@@ -32,9 +32,10 @@ from vlmcourse.training.history import History
 from vlmcourse.training.loop import adamw, train
 from vlmcourse.training.precision import choose_precision
 
+LUMINANCE = np.float32([0.299, 0.587, 0.114])  # of red, green and blue; ITU-R BT.601
 TEXT_LENGTH = 24  # tokens; the longest caption of two objects and the longest name of a drawing fit
 CLIPS = {
-    "clip-scenes": dict(patch=8, width=96, steps=1200, lr=3e-3, batch=128, positions=0.3, weight_decay=0.05),
+    "clip-scenes": dict(patch=8, width=96, steps=2000, lr=3e-3, batch=128, positions=0.3, weight_decay=0.05),
     "clip-openmoji": dict(patch=16, width=128, steps=600, lr=2e-3, batch=128, positions=0.5, weight_decay=0.1),
 }
 
@@ -58,23 +59,30 @@ def new_clip(patch: int, width: int, images: Tensor, positions: float = 0.3) -> 
     return model
 
 
-def scene_pairs(count: int, twin: bool = True, seed: int = 0) -> tuple[Tensor, Tensor]:
+def scene_pairs(count: int, twin: bool = True, grey: float = 0.5, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Scenes of one or two objects two by two: uint8 (pair, 2, 64, 64, 3) and ids (pair, 2, TEXT_LENGTH).
 
-    Half of the captions are short, half are full, the same style for both of a pair.
+    Half of the captions are short, half are full, the same style for both of a pair. What is seen in grey is told
+    without colours, so that a shape is learned apart from the colours it happens to have.
 
     Args:
         count: pairs.
         twin: the second scene is the first with one shape changed; otherwise any other scene.
+        grey: share of pairs in grey.
     """
     first = scenes.sample("train", count, objects=(1, 2), seed=seed)
     second = twins.repaint(first, "shape") if twin else scenes.sample("train", count, count, objects=(1, 2), seed=seed)
-    short = np.random.default_rng(seed).random(count) < 0.5
-    ids = []
+    chance = np.random.default_rng(seed)
+    short, pale = chance.random(count) < 0.5, chance.random(count) < grey
+    images, ids = [], []
     for batch in (first, second):
-        texts = zip(short, captions.captions(batch, "short"), captions.captions(batch, "full"), strict=True)
-        ids.append(load_tokenizer().encode([brief if want else long for want, brief, long in texts], TEXT_LENGTH)[0])
-    return torch.from_numpy(np.stack([render(first), render(second)], axis=1)), torch.stack(ids, dim=1)
+        told = np.where(short, captions.captions(batch, "short"), captions.captions(batch, "full")).astype(object)
+        told[pale] = [" ".join(word for word in text.split() if word not in scenes.COLOURS) for text in told[pale]]
+        ids.append(load_tokenizer().encode(told.tolist(), TEXT_LENGTH)[0])
+        seen = render(batch)
+        seen[pale] = (seen[pale] @ LUMINANCE).round().astype(np.uint8)[..., None]
+        images.append(torch.from_numpy(seen))
+    return torch.stack(images, dim=1), torch.stack(ids, dim=1)
 
 
 def emoji_pairs(split: str) -> tuple[Tensor, Tensor]:
@@ -82,6 +90,13 @@ def emoji_pairs(split: str) -> tuple[Tensor, Tensor]:
     drawings = openmoji.load(split)
     ids, _ = load_tokenizer().encode(drawings.captions, TEXT_LENGTH)
     return torch.from_numpy(drawings.images)[:, None], ids[:, None]
+
+
+def precision_of(model: CLIP, batch: int) -> str:
+    """The precision to train with: on a CPU, bf16 if it measures clearly faster at this size."""
+    vision = model.config.vision
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return choose_precision(device, batch * (1 + math.prod(vision.grid)), vision.width).name
 
 
 def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: float, batch: int = 128,
@@ -92,7 +107,7 @@ def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: flo
     Args:
         batch: images per step.
         shift: move the images of a batch by up to so many pixels, the same way for all.
-        precision: as training.loop.train takes it; on a CPU, bf16 if it measures clearly faster at this size.
+        precision: as training.loop.train takes it; see precision_of.
         how: further arguments of training.loop.train.
     """
     chance = np.random.default_rng(seed)
@@ -104,11 +119,8 @@ def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: flo
         return model.loss(images, both[1].flatten(0, 1))
 
     model.train()
-    batches, vision = Batches(pairs, batch // pairs[0].shape[1], seed=seed), model.config.vision
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    precision = precision or choose_precision(device, batch * (1 + math.prod(vision.grid)), vision.width).name
-    how |= dict(steps=steps, optimizer=adamw(model, lr, weight_decay), precision=precision)
-    history = train(model, batches, loss, **how)
+    how |= dict(optimizer=adamw(model, lr, weight_decay), precision=precision or precision_of(model, batch))
+    history = train(model, Batches(pairs, batch // pairs[0].shape[1], seed=seed), loss, steps=steps, **how)
     model.cpu().eval()
     return history
 

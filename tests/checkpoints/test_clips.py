@@ -33,7 +33,7 @@ def test_scenes_reach_what_chapter_04_claims(laboratory):
     metrics = laboratory[1]["metrics"]
     assert min(metrics["zero-shot colour"], metrics["zero-shot shape"]) >= 0.95
     assert metrics["zero-shot colour, new combinations"] >= 0.95
-    assert metrics["zero-shot shape, new combinations"] >= 0.60  # not the 0.80 aimed at: see the chapter
+    assert min(metrics[f"zero-shot {what}, new combinations"] for what in ("shape", "both")) >= 0.80
     assert min(metrics["image→text R@1"], metrics["text→image R@1"]) >= 0.60
 
 

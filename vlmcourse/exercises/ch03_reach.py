@@ -1,4 +1,4 @@
-"""Exercises of chapter 03, part two: how far a network can see, and does see."""
+"""Exercises of chapter 03, part three: how far a network can see, and does see."""
 
 import torch
 from torch import Tensor

@@ -231,10 +231,11 @@ class Attention(nn.Module):
             return query, *split_heads(self.project_context(context), 2 * groups).chunk(2, dim=1)
         if context is None:
             # query, key and value lie side by side, so one cut serves all three, and one turn the first two
-            parts, turning = split_heads(self.project_in(tokens), heads + 2 * groups), heads + groups
-            if rotate is not None:
-                parts = torch.cat([rotate(parts[:, :turning]), parts[:, turning:]], dim=1)
-            return parts.split_with_sizes([heads, groups, groups], dim=1)
+            parts = split_heads(self.project_in(tokens), heads + 2 * groups)
+            if rotate is None:
+                return parts.split_with_sizes([heads, groups, groups], dim=1)
+            turned, value = parts.split_with_sizes([heads + groups, groups], dim=1)
+            return *rotate(turned).split_with_sizes([heads, groups], dim=1), value
         cut, weight, bias = heads * self.part, self.project_in.weight, self.project_in.bias
         query = F.linear(tokens, weight[:cut], None if bias is None else bias[:cut])
         both = F.linear(context, weight[cut:], None if bias is None else bias[cut:])

@@ -96,10 +96,9 @@ def generate(
 def _choose(
     logits: Float[Tensor, "batch vocabulary"], temperature: float, nucleus: float, generator: torch.Generator | None
 ) -> Int[Tensor, "batch 1"]:
-    probabilities = top_p(logits.float(), temperature, nucleus)
     if temperature == 0:
-        return probabilities.argmax(dim=-1, keepdim=True)
-    return torch.multinomial(probabilities, 1, generator=generator)
+        return logits.argmax(dim=-1, keepdim=True)
+    return torch.multinomial(top_p(logits.float(), temperature, nucleus), 1, generator=generator)
 
 
 def _check(mask: Tensor | None, temperature: float, nucleus: float) -> None:
