@@ -25,7 +25,7 @@ CHAPTERS = [
     Chapter("00_start_here", "your first checked function, and a map of the course", 25, ready=True),
     Chapter("01_the_problem", "a model that answers without looking, and the test that exposes it", 60, ready=True),
     Chapter("02_vit", "a Vision Transformer, and an explorer for its attention", 90, ready=True),
-    Chapter("03_cnn_vs_vit", "ResNet and EfficientNet blocks, measured against a ViT", 75),
+    Chapter("03_cnn_vs_vit", "ResNet and EfficientNet blocks, measured against a ViT", 75, ready=True),
     Chapter("04_clip", "CLIP: two towers, InfoNCE, zero-shot and retrieval", 90),
     Chapter("05_language_models", "LLaMA, GPT, BERT and T5 from one attention core", 90),
     Chapter("06_fusion", "late fusion, cross-attention and token injection, compared", 75),
