@@ -25,6 +25,13 @@ def test_what_is_grey_is_told_without_colours():
     assert named == (~pale).tolist()
 
 
+def test_only_the_order_of_words_tells_a_pair_apart():
+    images, ids = recipes.order_pairs(30)
+    assert images.shape == (30, 2, 64, 64, 3) and (images[:, 0] != images[:, 1]).flatten(1).any(1).all()
+    assert torch.equal(ids[:, 0].sort(1).values, ids[:, 1].sort(1).values)
+    assert (ids[:, 0] != ids[:, 1]).any(1).all()
+
+
 def test_without_a_twin_the_second_scene_is_another():
     images, _ = recipes.scene_pairs(10, twin=False)
     twins, _ = recipes.scene_pairs(10)

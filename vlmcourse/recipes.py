@@ -2,9 +2,10 @@
 
     new_clip          an untrained nano CLIP for 64-pixel images and the course's tokenizer
     scene_pairs       images and captions of scenes, each beside its shape twin, so that a batch asks for shapes
+    order_pairs       scenes of two objects, each beside the scene that the same words describe in another order
     emoji_pairs       images and captions of OpenMoji
-    train_clip        the contrastive training of both
-    load_clip         a shipped CLIP, clip-scenes or clip-openmoji, with the card that says how it was made
+    train_clip        the contrastive training of all of them
+    load_clip         a shipped CLIP, one of CLIPS, with the card that says how it was made
     measure_scenes    zero-shot accuracy, retrieval and word order on scenes never seen
     measure_emoji     retrieval among held-out combinations
 
@@ -34,8 +35,10 @@ from vlmcourse.training.precision import choose_precision
 
 LUMINANCE = np.float32([0.299, 0.587, 0.114])  # of red, green and blue; ITU-R BT.601
 TEXT_LENGTH = 24  # tokens; the longest caption of two objects and the longest name of a drawing fit
+SCENES_CLIP = dict(patch=8, width=96, batch=128, positions=0.3, weight_decay=0.05)
 CLIPS = {
-    "clip-scenes": dict(patch=8, width=96, steps=2000, lr=3e-3, batch=128, positions=0.3, weight_decay=0.05),
+    "clip-scenes": dict(steps=2000, lr=3e-3, **SCENES_CLIP),
+    "clip-order": dict(steps=3000, lr=1e-3, start="clip-scenes", **SCENES_CLIP),
     "clip-openmoji": dict(patch=16, width=128, steps=600, lr=2e-3, batch=128, positions=0.5, weight_decay=0.1),
 }
 
@@ -85,6 +88,29 @@ def scene_pairs(count: int, twin: bool = True, grey: float = 0.5, seed: int = 0)
     return torch.stack(images, dim=1), torch.stack(ids, dim=1)
 
 
+def order_pairs(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Scenes of two different objects and their short captions, two by two: as scene_pairs, without grey ones.
+
+    The second scene of a pair is the first with the looks of its objects exchanged. Both captions have the same words,
+    so only their order tells the pair apart: hard negatives for images and for texts.
+
+    Args:
+        count: pairs.
+
+    Source: exchanged captions as hard negatives, Yuksekgonul et al. 2023, arXiv:2210.01936, section 4.
+    """
+    two = scenes.sample("train", 2 * count, objects=(2, 2), seed=seed)
+    two = two[differing(two)][:count]
+    both = two, twins.exchange(two)
+    texts = [load_tokenizer().encode(captions.captions(batch, "short"), TEXT_LENGTH)[0] for batch in both]
+    return torch.from_numpy(np.stack([render(batch) for batch in both], axis=1)), torch.stack(texts, dim=1)
+
+
+def differing(two: scenes.Scenes) -> np.ndarray:
+    """Whether the first two objects of a scene differ in shape or colour: bool (scene,)."""
+    return (two.shape[:, 0] != two.shape[:, 1]) | (two.colour[:, 0] != two.colour[:, 1])
+
+
 def emoji_pairs(split: str) -> tuple[Tensor, Tensor]:
     """Drawings and names: uint8 (drawing, 1, 64, 64, 3) and ids (drawing, 1, TEXT_LENGTH)."""
     drawings = openmoji.load(split)
@@ -102,7 +128,7 @@ def precision_of(model: CLIP, batch: int) -> str:
 def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: float, batch: int = 128,
                weight_decay: float = 0.05, shift: int = 0, seed: int = 0, precision: str | None = None,
                **how: Any) -> History:  # fmt: skip
-    """Train on pairs as scene_pairs and emoji_pairs make them.
+    """Train on pairs as scene_pairs, order_pairs and emoji_pairs make them.
 
     Args:
         batch: images per step.
@@ -186,7 +212,7 @@ def unique_scenes(count: int = 500, split: str = "test") -> tuple[scenes.Scenes,
 def word_order(model: CLIP, count: int = 1000) -> float:
     """How often the true caption of two objects beats the same words with the objects exchanged; chance is 0.5."""
     two = scenes.sample("test", count, objects=(2, 2))
-    two = two[(two.shape[:, 0] != two.shape[:, 1]) | (two.colour[:, 0] != two.colour[:, 1])]
+    two = two[differing(two)]
     texts, features = captions.captions(two, "short"), image_features(model, render(two))
     true, false = ((features * text_features(model, t)).sum(1) for t in (texts, captions.exchange(texts)))
     return float((true > false).float().mean())

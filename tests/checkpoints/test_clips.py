@@ -43,7 +43,18 @@ def test_openmoji_reaches_what_chapter_04_claims(drawings):
     assert min(card["metrics"]["image→text R@5"], card["metrics"]["text→image R@5"]) >= 0.95
 
 
-@pytest.mark.parametrize("name", recipes.CLIPS)
+@pytest.mark.slow
+def test_order_card_is_measured_again():
+    model, card = recipes.load_clip("clip-order")
+    assert recipes.measure_scenes(model) == pytest.approx(card["metrics"], abs=0.01)
+
+
+def test_hard_negatives_teach_the_order_of_words(laboratory):
+    before, after = (recipes.load_clip(name)[1]["metrics"] for name in ("clip-scenes", "clip-order"))
+    assert abs(before["word order"] - 0.5) < 0.05 and after["word order"] >= 0.90
+
+
+@pytest.mark.parametrize("name", [name for name, recipe in recipes.CLIPS.items() if "start" not in recipe])
 def test_training_started_at_ln_batch(name):
     card = recipes.load_clip(name)[1]
     assert card["first_loss"] == pytest.approx(math.log(card["recipe"]["batch"]), rel=0.05)

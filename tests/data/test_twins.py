@@ -5,11 +5,13 @@ import pytest
 
 from tests.data.eyes import answer, different, look
 from tests.data.test_questions import asked
+from vlmcourse.data.captions import captions
+from vlmcourse.data.captions import exchange as exchanged_words
 from vlmcourse.data.questions import KINDS
 from vlmcourse.data.render import render
 from vlmcourse.data.scenes import RADII, SPLITS, apart, editable, sample
 from vlmcourse.data.truth import Thing, list_things, pose
-from vlmcourse.data.twins import repaint, twins
+from vlmcourse.data.twins import exchange, repaint, twins
 
 
 @pytest.mark.parametrize("split", ["train", "novel"])
@@ -89,3 +91,16 @@ def test_repainting_changes_one_look_of_one_object_within_the_split(split, what)
 def test_a_place_cannot_be_repainted():
     with pytest.raises(ValueError, match="not in another 'place'"):
         repaint(sample("train", 2), "place")
+
+
+def test_exchanged_looks_are_told_by_the_exchanged_words():
+    batch = sample("train", 200, objects=(2, 2))
+    other = exchange(batch)
+    assert captions(other, "short") == exchanged_words(captions(batch, "short"))
+    assert np.array_equal(other.x, batch.x) and np.array_equal(other.size, batch.size)
+    assert np.array_equal(render(exchange(other)), render(batch))
+
+
+def test_one_object_alone_has_nothing_to_exchange():
+    with pytest.raises(ValueError, match="exactly two objects"):
+        exchange(sample("train", 5, objects=(1, 2)))

@@ -1,6 +1,8 @@
 """Train the shipped CLIPs: clip-scenes on scenes beside their shape twins, clip-openmoji on drawings with names.
 
-    python tools/checkpoints/clips.py [clip-scenes | clip-openmoji]
+    python tools/checkpoints/clips.py [clip-scenes | clip-order | clip-openmoji]
+
+clip-order goes on from clip-scenes, with scenes that only the order of words tells apart.
 """
 
 import platform
@@ -13,20 +15,27 @@ from vlmcourse.data.assets import assets_folder
 from vlmcourse.data.pixels import normalise
 from vlmcourse.training.checkpoints import save_weights
 
-SEED, SCENE_PAIRS = 0, 20_000
+SEED = 0
+PAIRS = {
+    "clip-scenes": lambda: recipes.scene_pairs(20_000, seed=SEED),
+    "clip-order": lambda: recipes.order_pairs(12_000, seed=1),
+    "clip-openmoji": lambda: recipes.emoji_pairs("train"),
+}
 
 
 def make(name: str) -> None:
     recipe = dict(recipes.CLIPS[name])
-    scenes = name == "clip-scenes"
-    pairs = recipes.scene_pairs(SCENE_PAIRS, seed=SEED) if scenes else recipes.emoji_pairs("train")
+    drawn, pairs = name == "clip-openmoji", PAIRS[name]()
     torch.manual_seed(SEED)
     shape = {key: recipe.pop(key) for key in ("patch", "width", "positions")}
-    model = recipes.new_clip(images=normalise(pairs[0][:512, 0]), **shape)
-    history = recipes.train_clip(model, pairs, shift=0 if scenes else 2, seed=SEED, **recipe)
+    if start := recipe.pop("start", None):
+        model = recipes.load_clip(start)[0]
+    else:
+        model = recipes.new_clip(images=normalise(pairs[0][:512, 0]), **shape)
+    history = recipes.train_clip(model, pairs, shift=2 if drawn else 0, seed=SEED, **recipe)
     for parameter in model.parameters():  # the file holds fp16: measure what is shipped
         parameter.data = parameter.data.half().float()
-    metrics = recipes.measure_scenes(model) if scenes else recipes.measure_emoji(model)
+    metrics = recipes.measure_emoji(model) if drawn else recipes.measure_scenes(model)
     hardware = f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__}"
     card = dict(recipe=recipes.CLIPS[name] | dict(tokenizer="tokenizer.json", script="tools/checkpoints/clips.py"),
                 seed=SEED, seconds=round(history.seconds), precision=history.precision, first_loss=history.losses[0],

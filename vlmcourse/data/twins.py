@@ -5,7 +5,8 @@ Edits are tried from small to large: look of one object; its size; its place; on
 these at one object; and only then two or more objects ("Is there a star?" where there are two).  An edited scene
 keeps its split: objects stand on pixels of that split, and novel combinations appear in the novel split only.
 
-`repaint` is the quick way without a question: it gives one object of every scene another shape or colour.
+Two quick ways need no question: `repaint` gives one object of every scene another shape or colour, and `exchange`
+lets two objects trade their looks, so that the same words describe another picture.
 
 Source: balanced pairs of pictures, Goyal et al. 2017 (VQA v2), arXiv:1612.00837, section 3.
 """
@@ -62,6 +63,20 @@ def repaint(scenes: Scenes, what: str = "shape", seed: int = 0) -> Scenes:
     column = getattr(scenes, what).copy()
     column[row, thing] = np.where(options, draw[:, 1 : 1 + options.shape[1]], -1).argmax(1)
     return replace(scenes, **{what: column})
+
+
+def exchange(scenes: Scenes) -> Scenes:
+    """Each scene of two objects again, with shape and colour of the two exchanged; places and sizes stay.
+
+    The short caption of the new scene is captions.exchange of the old one.
+
+    Raises:
+        ValueError: if a scene does not hold exactly two objects.
+    """
+    if not (scenes.count == 2).all():
+        raise ValueError("looks can be exchanged in scenes of exactly two objects; sample with objects=(2, 2)")
+    traded = [1, 0, *range(2, scenes.shape.shape[1])]
+    return replace(scenes, shape=scenes.shape[:, traded], colour=scenes.colour[:, traded])
 
 
 def _twin(scenes: Scenes, scene: int, question: Question, key: np.ndarray) -> tuple[Things, Question]:
