@@ -76,6 +76,12 @@ def test_special_tokens_have_fixed_numbers_and_are_left_out_when_decoding(tokeni
     assert tokenizer.tokens(ids[0])[:4] == ["<user>", "<image>", "what", "is"]
 
 
+def test_a_special_token_between_words_is_one_token(tokenizer):
+    ids, _ = tokenizer.encode(["a red circle left of", "a red circle <mask> of", "a red circle<mask>of"])
+    assert torch.equal(ids[1], ids[2]) and (ids[0] != ids[1]).nonzero().flatten().tolist() == [3]
+    assert ids[1, 3] == text.MASK
+
+
 def test_decoding_stops_at_the_first_end(tokenizer):
     ids, _ = tokenizer.encode(["a star", "a red star"], length=8)
     ids[:, 4:] = tokenizer.encode(["circle"])[0][0, 0]  # what a model may write after its end

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Int
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Encoder
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
 from vlmcourse.data.assets import shipped
@@ -132,7 +132,8 @@ def train(texts: Iterable[str], size: int = VOCABULARY) -> Tokenizer:
     encoder.normalizer = normalizers.Lowercase()
     encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # "red" is the same token everywhere
     encoder.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=list(SPECIAL), initial_alphabet=alphabet,
+    special = [AddedToken(token, lstrip=True) for token in SPECIAL]  # a space before one is no token of its own
+    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet,
                                   show_progress=False)
     encoder.train_from_iterator(texts, trainer)
     return Tokenizer(encoder)
