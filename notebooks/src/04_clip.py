@@ -123,7 +123,7 @@ print(f"loss {start:.4f}, ln 128 = {math.log(128):.4f}")
 assert abs(start - math.log(128)) < 1e-3
 
 # %% [markdown] id="loss-start-lesson" lang="en"
-# Guessing among B equal choices costs ln B. Remember the number: a CLIP whose loss **stays** at ln B has learned nothing, and this is a common failure. We will cause it on purpose in section 9.
+# Guessing among B equal choices costs ln B. Remember the number: a CLIP whose loss **stays** at ln B has learned nothing, and this is a common failure. We will cause it on purpose in section 10.
 
 # %% [markdown] id="text-tower" lang="en"
 # ## 4 · A tower that reads
@@ -265,12 +265,14 @@ found = {(split, what): recipes.zero_shot(laboratory, split, what, 500)
          for split in ("test", "novel") for what in ("colour", "shape")}
 print(*[f"{split:>5} {what:>6}: {value:.1%}" for (split, what), value in found.items()], sep="\n")
 assert min(found["test", "colour"], found["test", "shape"]) >= 0.95
-assert found["novel", "colour"] >= 0.95 and 0.5 < found["novel", "shape"] < found["test", "shape"]
+assert found["novel", "colour"] >= 0.95 and 0.80 <= found["novel", "shape"] < found["test", "shape"]
 
 # %% [markdown] id="zero-shot-lesson" lang="en"
-# The split `novel` holds colour-shape combinations that no training picture showed. Their colours are named as surely as any others. Their shapes are named about two times in three, far above chance (1 in 5) and far below the 98 % on combinations it knows. So the model has not taken colour and shape fully apart: it composes, but not for free.
-
-Even so, this is why CLIP became the eye of so many models. Its features carry words, and a new classifier costs a sentence.
+# The split `novel` holds colour-shape combinations that no training picture showed, such as a purple star. Their colours are named as surely as any others. Their shapes are named in almost nine of ten, far above chance (1 in 5) and below the combinations it knows. So the model composes, but not for free.
+#
+# It needed help, and the help is a lesson about data. Trained on coloured scenes only, the same recipe named just two new shapes in three. "Purple" and "star" never met, so the model could lean on "purple things are never stars". In `clip-scenes` half of the scenes are therefore shown in **grey**, and their captions name no colour. A shape must then be known without its colour. What you leave out of a caption teaches too.
+#
+# This is why CLIP became the eye of so many models: its features carry words, and a new classifier costs a sentence.
 
 # %% id="scene-retrieval"
 batch, lines = recipes.unique_scenes(500)
@@ -301,17 +303,41 @@ def modality_gap(image, text):
 vector, length = gap.modality_gap(scene_images, scene_texts)
 _, noise = gap.modality_gap(scene_images[::2], scene_images[1::2])      # two halves of the same cloud
 print(f"from texts to images {length:.3f}; between two halves of the images {noise:.3f}")
-assert length > noise
+closed = clip.normalise(scene_texts + vector)                           # the texts, moved over to the images
+closed_recall = retrieval.retrieval(scene_images, closed, retrieval.right_pairs(lines, lines))["image→text R@1"]
+print(f"R@1 with the gap {found['image→text R@1']:.1%}, with the gap closed {closed_recall:.1%}")
+assert length > 1.5 * noise and abs(closed_recall - found["image→text R@1"]) < 0.15
 
 # %% id="clouds"
 from vlmcourse.widgets.clouds import FeatureClouds
 
 FeatureClouds(scene_images[:150], scene_texts[:150], labels=lines[:150], thumbnails=render.render(batch[:150]))
 
-# %% [markdown] id="gap-lesson" lang="en"
-# A gap, though a small one in this little world: wider than the difference between two halves of the same cloud. Pull the slider: the clouds meet, and Recall changes little. The loss compares a picture only with texts and a text only with pictures, so a shift between the clouds costs almost nothing. Liang et al. (2022, arXiv:2203.02053) found the gap in every such model they tried, and showed that it is there from the random start and that a low temperature preserves it.
+# %% [markdown] id="gap-predict" lang="en"
+# A gap, though a small one in this little world. Pull the slider: the clouds meet, and Recall hardly moves. The loss compares a picture only with texts and a text only with pictures, so a shift between the clouds costs almost nothing.
 #
-# For a VLM this matters twice. A picture's vector is not where a sentence's vector would be. Chapter 07 builds the bridge.
+# Where does it come from, and why is it small here? **Predict:** before training, is there a gap already? And if the scale is held fixed, will a large one (a low temperature) or a small one close it faster?
+
+# %% id="gap-temperature"
+def gap_of(tower):
+    features = recipes.image_features(tower, heldout.images), recipes.text_features(tower, heldout.captions)
+    return gap.modality_gap(*features)[1]
+
+gaps = {}
+for scale in (3, 100):
+    torch.manual_seed(0)
+    fresh = recipes.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
+    fresh.logit_scale.requires_grad_(False).fill_(math.log(scale))
+    at_start = gap_of(fresh.eval())
+    recipes.train_clip(fresh, pairs, steps=100, lr=2e-3, weight_decay=0.1, shift=2)
+    gaps[scale] = gap_of(fresh)
+print(f"gap at the random start {at_start:.2f}; after 100 steps", {f"scale {k}": f"{v:.2f}" for k, v in gaps.items()})
+assert at_start > 1 and gaps[3] < 0.5 * gaps[100] < 0.5 * at_start
+
+# %% [markdown] id="gap-lesson" lang="en"
+# The gap is there before the first step: two random networks send everything into two narrow cones. A small scale must pull the cones together to tell pairs apart. A large scale tells them apart by tiny angles, so it can leave the cones where they are. Liang et al. (2022, arXiv:2203.02053) found this in every such model they tried.
+#
+# For a VLM this matters: a picture's vector is not where a sentence's vector would be. Chapter 07 builds the bridge.
 
 # %% [markdown] id="order-intro" lang="en"
 # ## 9 · What CLIP never notices
@@ -321,43 +347,41 @@ FeatureClouds(scene_images[:150], scene_texts[:150], labels=lines[:150], thumbna
 # %% id="order"
 before = recipes.word_order(laboratory)
 print(f"the true order wins {before:.1%} of the time")
-assert before == card["metrics"]["word order"] or abs(before - card["metrics"]["word order"]) < 0.02
+assert abs(before - 0.5) < 0.05
 
 # %% [markdown] id="order-why" lang="en"
-# The number is in the card of the checkpoint, and it is close to the coin. Why? In a random batch no other text has the same words in another order. A bag of words is enough to find the partner, so a bag of words is what is learned. Yuksekgonul et al. (2023, arXiv:2210.01936) measured the same in published models.
+# A coin. Why? In a random batch no other text has the same words in another order. A bag of words is enough to find the partner, so a bag of words is what is learned. Yuksekgonul et al. (2023, arXiv:2210.01936) measured the same in published models.
 #
-# Their remedy: put the exchanged sentence into the batch as a **hard negative**. Each picture now has one wrong text that only order can exclude.
+# Their remedy: put the exchanged sentence into the batch, as a **hard negative**. We can do even better. In our laboratory we can also draw the picture that the exchanged sentence describes. So every scene stands beside its opposite, and only order tells the two apart.
+
+# %% id="order-pairs"
+images, ids = recipes.order_pairs(3)
+fig, axes = plt.subplots(1, 6, figsize=(6.8, 1.5), layout="constrained")
+for ax, picture, text in zip(axes, images.flatten(0, 1), tokenizer.decode(ids.flatten(0, 1))):
+    half = text.index(" of ") + 4 if " of " in text else text.index(" ", len(text) // 2)
+    ax.imshow(picture); ax.set_title(f"{text[:half]}\n{text[half:]}", fontsize=6); ax.axis("off")
+figure(fig, alt="Three pairs of scenes; in each pair the two objects trade places, and the caption has the same words in another order")
+assert torch.equal(ids[:, 0].sort(1).values, ids[:, 1].sort(1).values)
+
+# %% [markdown] id="remedy-predict" lang="en"
+# The course ships `clip-order`: the same model, trained on with these pairs for 3,000 more steps. That takes minutes, so here we only measure it. **Predict** two things: the true order now wins how often? And what happens to the skills it had before?
 
 # %% id="remedy"
-from copy import deepcopy
-from vlmcourse.training.loop import train
-
-two = scenes.sample("train", 8000, objects=(2, 2), seed=1)
-brief = captions.captions(two, "short")
-true, false = (tokenizer.encode(t, recipes.TEXT_LENGTH)[0] for t in (brief, captions.exchange(brief)))
-
-def order_loss(model, batch):
-    """InfoNCE, with the exchanged captions as more candidates for every image."""
-    images, right, wrong = batch
-    image, text, scale = model(pixels(images).contiguous(), torch.cat([right, wrong]))
-    logits = scale * image @ text.T
-    partner = torch.arange(len(image), device=logits.device)
-    ways = logits, logits[:, : len(image)].T
-    return sum(torch.nn.functional.cross_entropy(way, partner) for way in ways) / 2
-
-# %% id="remedy-train"
-from vlmcourse.data.batches import Batches
-
-sizes = budget(cpu=dict(steps=200, batch=64), gpu=dict(steps=400, batch=64))
-ordered = deepcopy(laboratory).train()
-source = torch.from_numpy(render.render(two)), true, false
-train(ordered, Batches(source, sizes.batch), order_loss, steps=sizes.steps, lr=1e-3)
-after = recipes.word_order(ordered.cpu().eval())
-print(f"true order preferred: {before:.1%} before, {after:.1%} after {sizes.steps} steps with hard negatives")
-assert after > before
+ordered, order_card = recipes.load_clip("clip-order")
+after = recipes.word_order(ordered)
+found_after = retrieval.retrieval(recipes.image_features(ordered, render.render(batch)),
+                                  recipes.text_features(ordered, lines), retrieval.right_pairs(lines, lines))
+rows = {"word order": (before, after),
+        "zero-shot shape": [recipes.zero_shot(tower, "test", "shape", 500) for tower in (laboratory, ordered)],
+        "R@1 of full captions": (found["image→text R@1"], found_after["image→text R@1"])}
+print(*[f"{what:>20}: {old:.1%} → {new:.1%}" for what, (old, new) in rows.items()], sep="\n")
+assert before < 0.55 and after >= 0.90 and rows["zero-shot shape"][1] > 0.9
+assert found_after["image→text R@1"] < found["image→text R@1"] - 0.1
 
 # %% [markdown] id="remedy-lesson" lang="en"
-# Read the number as it is. **A contrastive model learns what tells its batch apart, and no more.** Whoever chooses the negatives chooses what is learned. That is why the training of `clip-scenes` put each scene beside a twin with one shape changed: without such neighbours, colours and places are enough to find the partner.
+# **A contrastive model learns what tells its batch apart, and no more.** Whoever chooses the negatives chooses what is learned. That is also why `clip-scenes` saw each scene beside a twin with one shape changed.
+#
+# The price is in the last row. The new training showed short captions only, and the model began to forget what full captions say: sizes and places. Remember this for the chapters on training in stages. What a stage does not show, it may take away.
 #
 # ## 10 · Break it: forget the normalisation
 #
@@ -404,20 +428,42 @@ def siglip_loss(image, text, scale, bias):
 # %% [markdown] id="real-intro" lang="en"
 # ## 12 · The real thing
 #
-# Your functions sit inside the course's `CLIP`. Here it takes the weights of a small CLIP of `transformers`, and of one of `open_clip`, and must give the same features and losses.
+# Your functions sit inside the course's `CLIP`. Build a small CLIP of `transformers` and one of `open_clip`, random but with no norm or scale left at its start. Copy their weights. The same pictures and texts must give the same cosines, times the same scale.
+
+# %% id="real-models"
+import open_clip, transformers
+from vlmcourse.interop.clip import from_open_clip, from_transformers
+
+sizes = dict(num_hidden_layers=2, num_attention_heads=4, hidden_size=64, intermediate_size=128)
+theirs = transformers.CLIPModel(transformers.CLIPConfig(
+    text_config=dict(vocab_size=50, max_position_embeddings=9, bos_token_id=0, eos_token_id=30, **sizes),
+    vision_config=dict(image_size=32, patch_size=8, **sizes), projection_dim=40))
+config = dict(embed_dim=40, vision_cfg=dict(layers=2, width=64, head_width=16, patch_size=8, image_size=32),
+              text_cfg=dict(context_length=9, vocab_size=50, width=48, heads=4, layers=2))
+other = open_clip.CLIP(**config)
+torch.manual_seed(0)
+for model_of_theirs in (theirs, other):
+    for weight in model_of_theirs.parameters():
+        torch.nn.init.normal_(weight, std=0.3 if weight.dim() < 2 else 0.1)
+    torch.nn.init.constant_(model_of_theirs.logit_scale, math.log(20))
 
 # %% id="real"
-import open_clip, transformers
 from open_clip.loss import ClipLoss, SigLipLoss
 
-torch.manual_seed(0)
-image, text = (clip.normalise(torch.randn(6, 32)) for _ in range(2))
-differences = [
-    clip.info_nce(image, text, 14.0) - ClipLoss()(image, text, torch.tensor(14.0)),
-    clip.siglip_loss(image, text, 10.0, -10.0) - SigLipLoss()(image, text, torch.tensor(10.0), torch.tensor(-10.0)),
-]
-print([f"{difference.abs().item():.1e}" for difference in differences])
-assert max(difference.abs() for difference in differences) < 1e-5
+photos, words = torch.randn(6, 3, 32, 32), torch.randint(3, 29, (6, 9))
+words[:, 6] = 30                                      # the EOS of the first; open_clip takes the highest id
+words_of_other = words.where(words != 30, 49)
+with torch.no_grad():
+    wanted = theirs.eval()(input_ids=words, pixel_values=photos).logits_per_image
+    seen, read, scale = other.eval()(photos, words_of_other)
+    mine = [scale * image @ text.T for image, text, scale in (
+        from_transformers(theirs)(photos, words), from_open_clip(other.state_dict(), config)(photos, words_of_other))]
+differences = {"transformers": mine[0] - wanted, "open_clip": mine[1] - scale * seen @ read.T,
+               "ClipLoss": clip.info_nce(seen, read, scale) - ClipLoss()(seen, read, scale),
+               "SigLipLoss": clip.siglip_loss(seen, read, 10.0, -10.0)
+               - SigLipLoss()(seen, read, torch.tensor(10.0), torch.tensor(-10.0))}
+print({name: f"{difference.abs().max():.1e}" for name, difference in differences.items()})
+assert max(difference.abs().max() for difference in differences.values()) < 1e-5 and wanted.std() > 0.1
 
 # %% [markdown] id="real-differs" lang="en"
 # How the published model differs from ours:
