@@ -80,3 +80,16 @@ def test_a_block_hands_mask_and_cache_to_its_attention():
     with record_attention(block) as record:
         block(whole, mask=CAUSAL)
     assert (record[0][..., ~CAUSAL] == 0).all()
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_a_single_token_looks_where_it_would_look_among_the_others(groups):
+    attention, whole = Attention(16, 4, groups=groups, bias=False).double(), tokens()
+    hidden = torch.tensor([[True] * 6, [False, False] + [True] * 4])[:, None, None]  # the second text is padded
+    with record_attention(attention) as all_at_once:
+        expected = attention(whole, hidden.expand(-1, -1, 6, -1))[:, -1:]
+    cache = Cache()
+    attention(whole[:, :5], cache=cache)
+    with record_attention(attention) as alone:
+        torch.testing.assert_close(attention(whole[:, 5:], hidden, cache=cache), expected)
+    torch.testing.assert_close(alone[0], all_at_once[0][:, :, -1:])

@@ -211,10 +211,15 @@ class Attention(nn.Module):
             if not (self.crosses and cache.past):
                 cache.past = extend_cache(cache.past, key, value)
             key, value = cache.past
-        if self.groups != self.heads:
+        one = self.groups != self.heads and query.shape[2] == 1 and bias is None
+        if one:  # a single token: the heads of a group ask like so many tokens, and no key is copied for them
+            query = query.reshape(len(query), self.groups, -1, self.part)
+        elif self.groups != self.heads:
             key, value = share_heads(key, self.heads), share_heads(value, self.heads)
         more = {} if bias is None else {"bias": bias}
         mixed, weights = scaled_dot_product(query, key, value, mask, **more)
+        if one:
+            mixed, weights = (parts.reshape(len(parts), self.heads, 1, -1) for parts in (mixed, weights))
         if self.record is not None:
             self.record.append(weights.detach())
         return self.project_out(merge_heads(mixed))
