@@ -207,11 +207,30 @@ def _converted(state: State, config: CLIPConfig, library: Library, source: str |
 def _names(config: CLIPConfig, library: Library) -> dict[str, tuple[str, ...]]:
     """Every parameter of our CLIP -> the one or three of theirs that it is made of."""
     names = {"logit_bias": ("logit_bias",)} if config.bias is not None else {}
-    for ours, theirs in library.front.items():
-        kinds = (".weight", ".bias") if "norm" in ours else ("",)
-        names |= {ours + kind: (theirs + kind,) for kind in kinds}
-    towers = zip(library.towers.items(), (config.vision.depth, config.text.depth), strict=True)
-    for ours, theirs in ((f"{a}.{number}.", f"{b}.{number}.") for (a, b), depth in towers for number in range(depth)):
+    names |= _front_names(library)
+    for tower, depth in zip(library.towers, (config.vision.depth, config.text.depth), strict=True):
+        names |= _block_names(tower, depth, library)
+    return names
+
+
+def vision_names(depth: int) -> dict[str, tuple[str, ...]]:
+    """Every parameter of the image tower alone -> those of transformers' CLIPVisionModel that it is made of."""
+    tower = {ours: theirs for ours, theirs in _front_names(TRANSFORMERS).items() if ours.startswith("vision.")}
+    tower |= _block_names("vision.blocks", depth, TRANSFORMERS)
+    return {ours.removeprefix("vision."): tuple(name.removeprefix("vision_model.") for name in theirs)
+            for ours, theirs in tower.items()}  # fmt: skip
+
+
+def _front_names(library: Library) -> dict[str, tuple[str, ...]]:
+    """All but the blocks."""
+    kinds = {True: (".weight", ".bias"), False: ("",)}
+    return {ours + kind: (theirs + kind,) for ours, theirs in library.front.items() for kind in kinds["norm" in ours]}
+
+
+def _block_names(tower: str, depth: int, library: Library) -> dict[str, tuple[str, ...]]:
+    names = {}
+    for number in range(depth):
+        ours, theirs = f"{tower}.{number}.", f"{library.towers[tower]}.{number}."
         for kind in ("weight", "bias"):
             names[f"{ours}attention.project_in.{kind}"] = tuple(theirs + part + kind for part in library.project_in)
             for mine, name in zip(OUR_NAMES, library.block, strict=True):

@@ -101,27 +101,37 @@ def _layers(ours: str, theirs: str, depth: int, table: dict[str, str], kinds: tu
 # ---- decoders ------------------------------------------------------------------------------------------------
 
 
-def _llama(config: transformers.LlamaConfig, state: State) -> tuple[Llama, Names, list]:
+def llama_config(config: transformers.LlamaConfig) -> LlamaConfig:
+    """What our Llama is called for with transformers' configuration; ValueError for options that it does not have."""
     _require(config, hidden_act="silu", attention_bias=False, mlp_bias=False,
              head_dim=config.hidden_size // config.num_attention_heads)  # fmt: skip
-    rope, tied = config.rope_parameters, config.tie_word_embeddings
+    rope = config.rope_parameters
     if rope["rope_type"] != "default":
         raise ValueError(f"our llama turns by plain RoPE; this one has rope_type {rope['rope_type']!r}")
-    model = Llama(
-        LlamaConfig(
-            config.vocab_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads,
-            config.num_key_value_heads, config.intermediate_size, rope["rope_theta"], config.rms_norm_eps, tied,
-        )
+    return LlamaConfig(
+        config.vocab_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads,
+        config.num_key_value_heads, config.intermediate_size, rope["rope_theta"], config.rms_norm_eps,
+        config.tie_word_embeddings,
     )  # fmt: skip
+
+
+def llama_names(depth: int) -> Names:
+    """Every parameter of our Llama but its head -> those of transformers' LlamaModel."""
     table = {
         "norm_before_attention": "input_layernorm", "norm_before_mlp": "post_attention_layernorm",
         "attention.project_in": "self_attn.{}_proj q k v", "attention.project_out": "self_attn.o_proj",
         "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
     }  # fmt: skip
+    names = _layers("blocks.{}.", "layers.{}.", depth, table)
+    return names | {"embedding.weight": ("embed_tokens.weight",), "norm.scale": ("norm.weight",)}
+
+
+def _llama(config: transformers.LlamaConfig, state: State) -> tuple[Llama, Names, list]:
+    ours = llama_config(config)
+    names = {mine: tuple(f"model.{key}" for key in keys) for mine, keys in llama_names(ours.depth).items()}
     words, head = "model.embed_tokens.weight", "lm_head.weight"
-    names = _layers("blocks.{}.", "model.layers.{}.", config.num_hidden_layers, table)
-    names |= {"embedding.weight": (words,), "norm.scale": ("model.norm.weight",)}
-    return model, names | {"head.weight": (words if tied else head,)}, [(words, head)] if tied else []
+    names |= {"head.weight": (words if ours.tied else head,)}
+    return Llama(ours), names, [(words, head)] if ours.tied else []
 
 
 def _gpt(config: transformers.GPT2Config, state: State) -> tuple[GPT, Names, list]:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from vlmcourse.models.attention import Cache
 from vlmcourse.models.language import LanguageModel
+from vlmcourse.models.llava import Llava
 from vlmcourse.slots import slot
 
 
@@ -45,10 +46,11 @@ def top_p(
 
 @torch.inference_mode()
 def generate(
-    model: LanguageModel,
+    model: LanguageModel | Llava,
     ids: Int[Tensor, "batch token"],
     *,
     mask: Bool[Tensor, "batch token"] | None = None,
+    images: Float[Tensor, "image channel height width"] | None = None,
     steps: int,
     temperature: float = 0.0,
     top_p: float = 1.0,
@@ -62,6 +64,7 @@ def generate(
     Args:
         ids: prompts; shorter ones are padded on the left, so that all end together.
         mask: True for real tokens; None if there is no padding.
+        images: for a model that reads images (models/llava.py), in the order of their placeholders in ids.
         temperature, top_p: see top_p; temperature 0 always takes the best token.
         eos: the token that ends a text; after it a row gets ``pad``, and when all rows ended, writing stops.
         cached: keep keys and values of earlier tokens rather than compute them again at every step.
@@ -78,14 +81,14 @@ def generate(
     mask = None if mask is None or mask.all() else mask
     caches = [Cache() for _ in model.blocks] if cached else None
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-    unread = ids
+    unread, pictures = ids, {} if images is None else {"images": images}
     for _ in range(steps):
-        last = model.hidden(unread if cached else ids, mask=mask, caches=caches)[:, -1]
+        last = model.hidden(unread if cached else ids, mask=mask, caches=caches, **pictures)[:, -1]
         unread = _choose(model.head(last), temperature, top_p, generator)
         if eos is not None:
             unread = unread.masked_fill(ended[:, None], pad)
             ended |= unread[:, 0] == eos
-        ids = torch.cat([ids, unread], dim=1)
+        ids, pictures = torch.cat([ids, unread], dim=1), {} if cached else pictures  # a cache holds the images too
         if mask is not None:
             mask = F.pad(mask, (0, 1), value=True)
         if eos is not None and ended.all():

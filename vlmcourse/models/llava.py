@@ -1,0 +1,153 @@
+"""LLaVA: an image encoder, a projector and a language model; image tokens stand among the words (notebooks 06 to 08).
+
+    inject    put image features where the text has placeholders
+    Llava     the whole model; it writes with models.generation.generate
+
+Shapes use one vocabulary throughout: batch and token of texts, image and patch of pictures, width of
+the language model.
+"""
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vlmcourse.models.attention import Cache
+from vlmcourse.models.language import Llama, LlamaConfig
+from vlmcourse.models.projector import Projector
+from vlmcourse.models.vit import ViT, ViTConfig
+from vlmcourse.slots import slot
+
+
+@slot
+def inject(
+    embeddings: Float[Tensor, "batch token width"],
+    features: Float[Tensor, "image patch width"],
+    places: Bool[Tensor, "batch token"],
+) -> Float[Tensor, "batch token width"]:
+    """Replace the embeddings at ``places`` by image features: first image first, patch by patch, text by text.
+
+    Args:
+        places: True at placeholders, as many as there are features.
+
+    Source: Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.1.
+    """
+    return embeddings.masked_scatter(places[..., None], features.to(embeddings.dtype))
+
+
+@dataclass(frozen=True)
+class LlavaConfig:
+    """What a LLaVA looks like.
+
+    The published LLaVA-1.5 reads the encoder's last layer but one (``layer=-2``) and has 576 image tokens.
+    """
+
+    vision: ViTConfig
+    language: LlamaConfig
+    image_token: int  # id of the placeholder; one stands for each image token
+    layer: int = -2  # of the encoder's residual streams, of which the last is -1
+    hidden: int | None = None  # inside the projector; the language model's width when not given, 0 for one layer only
+    shuffle: int = 1
+
+
+class Llava(nn.Module):
+    """An image encoder's patches, projected, among the tokens of a language model.
+
+    Source: Liu et al. 2023, arXiv:2304.08485, section 4.1, with the projector of arXiv:2310.03744. Equal to
+    transformers' LlavaForConditionalGeneration when its weights are copied over; see tests/parity.
+    """
+
+    def __init__(self, config: LlavaConfig):
+        super().__init__()
+        self.config = config
+        out = config.language.width
+        hidden = out if config.hidden is None else config.hidden or None
+        self.vision = ViT(config.vision)
+        self.projector = Projector(config.vision.width, out, hidden, config.shuffle)
+        self.language = Llama(config.language)
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        return self.language.blocks
+
+    @property
+    def head(self) -> nn.Linear:
+        return self.language.head
+
+    @property
+    def tokens_per_image(self) -> int:
+        rows, columns = self.config.vision.grid
+        return self.projector.tokens(rows * columns)
+
+    def image_features(
+        self, images: Float[Tensor, "image channel height side"]
+    ) -> Float[Tensor, "image patch featurewidth"]:
+        """What the encoder says of every patch; the class token stays behind."""
+        tokens = self.vision.embed(images)
+        for block in self.vision.blocks[: self.config.vision.depth + 1 + self.config.layer]:
+            tokens = block(tokens)
+        return tokens[:, 1:]
+
+    def image_tokens(self, images: Float[Tensor, "image channel height side"]) -> Float[Tensor, "image token width"]:
+        """Vectors for the language model."""
+        size = self.config.vision.patch_size
+        return self.projector(self.image_features(images), (images.shape[2] // size, images.shape[3] // size))
+
+    def embed(
+        self,
+        ids: Int[Tensor, "batch token"],
+        images: Float[Tensor, "image channel height side"] | None = None,
+        features: Float[Tensor, "image patch width"] | None = None,
+    ) -> Float[Tensor, "batch token width"]:
+        """Texts with their images, as the language model reads them.
+
+        Args:
+            images: in the order of their placeholders, over all texts.
+            features: image_tokens of the images, instead of them, where they are known already.
+
+        Raises:
+            ValueError: if placeholders and image tokens are not equally many, or images are missing.
+        """
+        places = ids == self.config.image_token
+        if images is not None:
+            features = self.image_tokens(images)
+        if features is None:
+            if places.any():
+                raise ValueError(f"the texts have {int(places.sum())} image placeholders, but no images were given")
+            return self.language.embed(ids)
+        check_places(places, len(features), features.shape[1])
+        return inject(self.language.embed(ids), features, places)
+
+    def hidden(
+        self,
+        ids: Int[Tensor, "batch token"],
+        *,
+        images: Float[Tensor, "image channel height side"] | None = None,
+        features: Float[Tensor, "image patch width"] | None = None,
+        mask: Bool[Tensor, "batch key"] | None = None,
+        caches: list[Cache] | None = None,
+    ) -> Float[Tensor, "batch token width"]:
+        """See LanguageModel.hidden and embed. With caches, images are given once, at the first call."""
+        going_on = bool(caches) and caches[0].length > 0  # then a placeholder is a word that the model wrote itself
+        embeddings = self.language.embed(ids) if going_on else self.embed(ids, images, features)
+        return self.language.hidden(embeddings=embeddings, mask=mask, caches=caches)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch token"],
+        images: Float[Tensor, "image channel height side"] | None = None,
+        **given,
+    ) -> Float[Tensor, "batch token vocabulary"]:
+        """Scores of every token of the vocabulary to come next, at each position; arguments as in hidden."""
+        return self.head(self.hidden(ids, images=images, **given))
+
+
+def check_places(places: Bool[Tensor, "batch token"], images: int, each: int) -> None:
+    """Raise ValueError unless every text has room for whole images, and all together for exactly these images."""
+    for text, count in enumerate(places.sum(dim=1).tolist()):
+        if count % each:
+            raise ValueError(f"text {text} has {count} image placeholders, but an image has {each} tokens; "
+                             "was a text cut off, or made for another number of image tokens?")  # fmt: skip
+    if (total := int(places.sum())) != images * each:
+        raise ValueError(f"the texts have {total} image placeholders, which is {total // each} images, "
+                         f"but {images} images were given, of {each} tokens each")  # fmt: skip

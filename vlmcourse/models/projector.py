@@ -1,0 +1,108 @@
+"""Projectors: from the image encoder's vectors to vectors a language model can read (notebook 07).
+
+    pixel_shuffle    fewer, wider tokens: every square of neighbours becomes one
+    project          linear, GELU, linear: LLaVA-1.5's connector
+    Projector        the module: shuffle if asked, then one linear layer or two
+    spectrum         what a projector does to its input: singular values of its first matrix, and how many count
+
+Shapes use one vocabulary throughout: image, patch, width (of the encoder), out (width of the language model).
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmcourse.slots import slot
+
+
+@slot
+def pixel_shuffle(
+    features: Float[Tensor, "image patch width"], factor: int, grid: tuple[int, int] | None = None
+) -> Float[Tensor, "image fewer wider"]:
+    """Put every factor × factor square of neighbouring patches side by side into one token.
+
+    fewer = patch / factor², row by row; wider = width · factor², the square's upper row first, left to right. No number
+    is lost: the language model reads fewer tokens, and the projector more numbers of each.
+
+    Args:
+        grid: rows and columns of patches; a square grid when not given.
+
+    Raises:
+        ValueError: if the patches do not fill the grid, or factor does not divide its rows and columns.
+
+    Source: Shi et al. 2016, arXiv:1609.05158, backwards; as the connector of Idefics3, Laurençon et al. 2024,
+        arXiv:2408.12637, section 3.
+    """
+    image, patch, width = features.shape
+    rows, columns = grid or (math.isqrt(patch),) * 2
+    if rows * columns != patch:
+        raise ValueError(f"{patch} patches do not fill a grid of {rows} × {columns}; is the class token still there?")
+    if rows % factor or columns % factor:
+        raise ValueError(f"squares of {factor} × {factor} do not tile a grid of {rows} × {columns} patches")
+    squares = features.reshape(image, rows // factor, factor, columns // factor, factor, width)
+    return squares.transpose(2, 3).reshape(image, patch // factor**2, width * factor**2)
+
+
+@slot
+def project(
+    features: Float[Tensor, "... width"],
+    expand: Callable[[Tensor], Tensor],
+    contract: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "... out"]:
+    """contract(gelu(expand(features))): two linear layers with the exact GELU between them.
+
+    Args:
+        expand: linear layer from width to hidden.
+        contract: linear layer from hidden to out.
+
+    Source: Liu et al. 2023 (LLaVA-1.5), arXiv:2310.03744, section 3.2.
+    """
+    return contract(F.gelu(expand(features)))
+
+
+class Projector(nn.Module):
+    """Image features in, image tokens out.
+
+    Args:
+        width: of the features.
+        out: width of the language model.
+        hidden: width between the two layers, LLaVA's is ``out``; None makes it one linear layer, as in the first LLaVA.
+        shuffle: factor of pixel_shuffle; 1 leaves every patch a token.
+
+    Equal to transformers' LlavaMultiModalProjector with ``hidden=out``; see tests/parity.
+    """
+
+    def __init__(self, width: int, out: int, hidden: int | None = None, shuffle: int = 1):
+        super().__init__()
+        self.shuffle = shuffle
+        self.expand = nn.Linear(width * shuffle**2, hidden or out)
+        self.contract = nn.Linear(hidden, out) if hidden else None
+
+    def tokens(self, patches: int) -> int:
+        """How many tokens an image of so many patches becomes."""
+        return patches // self.shuffle**2
+
+    def forward(
+        self, features: Float[Tensor, "image patch width"], grid: tuple[int, int] | None = None
+    ) -> Float[Tensor, "image token out"]:
+        if self.shuffle > 1:
+            features = pixel_shuffle(features, self.shuffle, grid)
+        return project(features, self.expand, self.contract) if self.contract else self.expand(features)
+
+
+@torch.no_grad()
+def spectrum(weight: Float[Tensor, "out width"]) -> tuple[Float[Tensor, "rank"], float]:
+    """Singular values of a matrix, largest first, and its effective rank.
+
+    The effective rank is e to the entropy of the singular values as shares: 1 if one direction carries all, min(out,
+    width) if all carry the same.
+
+    Source: Roy & Vetterli 2007, "The effective rank: a measure of effective dimensionality", EUSIPCO.
+    """
+    values = torch.linalg.svdvals(weight.float())
+    shares = values / values.sum()
+    return values, float(torch.special.entr(shares).sum().exp())
