@@ -5,7 +5,8 @@ import torch
 from transformers.generation import TopPLogitsWarper
 
 from vlmcourse.models.generation import generate, top_p
-from vlmcourse.models.language import GPT, GPTConfig, Llama, LlamaConfig
+from vlmcourse.models.gpt import GPT, GPTConfig
+from vlmcourse.models.language import Llama, LlamaConfig
 
 
 @pytest.fixture(params=["gpt", "llama"])

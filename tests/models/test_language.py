@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from vlmcourse.models.attention import Cache
+from vlmcourse.models.gpt import GPT, GPTConfig
 from vlmcourse.models.language import (
-    GPT,
-    GPTConfig,
     Llama,
     LlamaConfig,
     causal_mask,
     next_token_loss,
+    prefix_mask,
     rms_norm,
     rope,
     rope_angles,
@@ -155,3 +155,31 @@ def test_a_tied_head_is_the_embedding_matrix():
     assert tied.head.weight is tied.embedding.weight
     untied = Llama(LlamaConfig(23, 24, 1, 3, 3))
     assert sum(p.numel() for p in untied.parameters()) - sum(p.numel() for p in tied.parameters()) == 23 * 24
+
+
+def test_a_prefix_sees_itself_whole_and_the_rest_what_came_before():
+    prefix = torch.tensor([[True, True, True, False, False], [False, True, True, False, False]])
+    seen = prefix_mask(prefix).int().tolist()
+    assert seen[0] == [[1, 1, 1, 0, 0]] * 3 + [[1, 1, 1, 1, 0], [1] * 5]
+    assert seen[1] == [[1, 0, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1] * 5]
+
+
+def test_a_model_with_a_prefix_looks_ahead_there_and_nowhere_else(model):
+    ids, prefix = torch.randint(23, (1, 9)), torch.arange(9)[None] < 5
+    vectors = model.embed(ids).detach().requires_grad_()
+    for query, farthest in ((0, 4), (3, 4), (4, 4), (5, 5), (8, 8)):
+        vectors.grad = None
+        model(embeddings=vectors, prefix=prefix)[0, query].square().sum().backward()
+        assert vectors.grad[0].abs().sum(1).nonzero().flatten().tolist() == list(range(farthest + 1))
+
+
+def test_a_prefix_in_the_cache_gives_the_same(model):
+    ids, prefix, caches = torch.randint(23, (2, 9)), (torch.arange(9) < 5).expand(2, 9), [Cache() for _ in model.blocks]
+    mask = torch.ones(2, 9, dtype=torch.bool)
+    mask[1, 0] = False
+    first = model(ids[:, :6], mask=mask[:, :6], prefix=prefix[:, :6], caches=caches)
+    rest = model(ids[:, 6:], mask=mask, caches=caches)
+    whole = model(ids, mask=mask, prefix=prefix)
+    torch.testing.assert_close(torch.cat([first, rest], 1)[mask], whole[mask], atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="the prefix covers 8 tokens; it must cover the 0 cached and 9 new"):
+        model(ids, prefix=prefix[:, :8])

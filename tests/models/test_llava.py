@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from vlmcourse.models.attention import Cache
+from vlmcourse.models.fusion import inject
 from vlmcourse.models.language import LlamaConfig
-from vlmcourse.models.llava import Llava, LlavaConfig, inject
+from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.models.projector import Projector, pixel_shuffle, spectrum
 from vlmcourse.models.vit import ViTConfig
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vlmcourse.models.bert import Bert, BertConfig, BertForMaskedLM
-from vlmcourse.models.language import GPT, GPTConfig, Llama, LlamaConfig
+from vlmcourse.models.gpt import GPT, GPTConfig
+from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.t5 import T5, T5Config
 from vlmcourse.training.checkpoints import CheckpointError, load_strict
 

@@ -1,14 +1,15 @@
-"""Language models that write: GPT and LLaMA, small enough to read (notebook 05).
+"""Language models that write: what they share, and LLaMA, small enough to read (notebook 05); GPT is in models/gpt.py.
 
     causal_mask       a token may look at itself and at what came before
+    prefix_mask       the same, but the tokens of a prefix all see each other (notebook 06)
     rms_norm          bring every token's vector to the same length; LLaMA's and T5's norm
     rope              turn queries and keys by an angle that grows with the position
     swiglu            an MLP in which one half opens and closes the other
-    GPT, Llama        ids, or vectors in their place -> scores for the next token, at every position
+    Llama             ids, or vectors in their place -> scores for the next token, at every position
     next_token_loss   how surprised the model is by the token that really follows
 
-Both models are built on one attention (models/attention.py) and share one interface, LanguageModel. Instead of ids they
-accept vectors, which is how image features will enter later.
+Llama and GPT are built on one attention (models/attention.py) and share one interface, LanguageModel. Instead of ids
+they accept vectors, which is how image features will enter later.
 
 Shapes use one vocabulary throughout: batch, token, width, head, part, query, key; half is part / 2.
 """
@@ -22,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Attention, Block, Cache, pre_norm_block
+from vlmcourse.models.attention import Attention, Cache, pre_norm_block
 from vlmcourse.slots import slot
 
 IGNORED = -100  # a label that counts for nothing; the number is cross_entropy's
@@ -40,6 +41,20 @@ def causal_mask(queries: int, keys: int) -> Bool[Tensor, "query key"]:
     """
     position = torch.arange(keys)
     return position <= position[keys - queries :, None]
+
+
+@slot
+def prefix_mask(prefix: Bool[Tensor, "batch token"]) -> Bool[Tensor, "batch token key"]:
+    """True where a token may look at a key: at itself, at everything before it, and inside the prefix at all of it.
+
+    Args:
+        prefix: True for the tokens of the prefix, such as an image and the question about it.
+
+    Source: Raffel et al. 2019, arXiv:1910.10683, section 3.2.1; for images and questions Beyer et al. 2024
+        (PaliGemma), arXiv:2407.07726, figure 2.
+    """
+    causal = causal_mask(prefix.shape[1], prefix.shape[1]).to(prefix.device)
+    return causal | (prefix[:, :, None] & prefix[:, None, :])
 
 
 @slot
@@ -164,7 +179,9 @@ class LanguageModel(nn.Module):
         *,
         embeddings: Float[Tensor, "batch token width"] | None = None,
         mask: Bool[Tensor, "batch key"] | None = None,
+        prefix: Bool[Tensor, "batch key"] | None = None,
         caches: list[Cache] | None = None,
+        after: Callable[[int, Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """One normalised vector per token, from which the head reads the next one.
 
@@ -172,21 +189,27 @@ class LanguageModel(nn.Module):
             embeddings: vectors in place of ids, for instance embed(ids) with image features between them.
             mask: True for real tokens, False for padding on either side; key = cached + new tokens. Padding is never
                 looked at and takes up no position; what comes out at padded places means nothing.
+            prefix: True for tokens that all see each other, see prefix_mask; the others see what came before.
             caches: one Cache per block, empty at first; the tokens given are those that are not in it yet.
+            after: called behind every block with its number and its tokens; what it returns goes on to the next. This
+                is where words may look at an image (models/fusion.py).
 
         Raises:
-            ValueError: if not exactly one of ids and embeddings is given, or the mask has another length.
+            ValueError: if not exactly one of ids and embeddings is given, or mask or prefix have another length.
         """
         if (ids is None) == (embeddings is None):
             raise ValueError("a language model reads either ids or embeddings; give exactly one of the two")
         tokens = self.embed(ids) if embeddings is None else embeddings
         count, past = tokens.shape[1], caches[0].length if caches else 0
-        if mask is not None and mask.shape[1] != past + count:
-            raise ValueError(f"the mask covers {mask.shape[1]} tokens; it must cover the {past} cached and {count} new")
+        for name, given in (("mask", mask), ("prefix", prefix)):
+            if given is not None and given.shape[1] != past + count:
+                raise ValueError(f"the {name} covers {given.shape[1]} tokens; it must cover the {past} cached and "
+                                 f"{count} new")  # fmt: skip
         tokens, look = self.place(tokens, positions_of(count, past, mask, tokens.device))
-        look["mask"] = look_mask(count, past, mask, tokens.device)
-        for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True):
+        look["mask"] = look_mask(count, past, mask, tokens.device, prefix)
+        for number, (block, cache) in enumerate(zip(self.blocks, caches or [None] * len(self.blocks), strict=True)):
             tokens = block(tokens, cache=cache, **look)
+            tokens = after(number, tokens) if after else tokens
         return self.norm(tokens)
 
     def forward(
@@ -206,12 +229,15 @@ def positions_of(
 
 
 def look_mask(
-    count: int, past: int, mask: Bool[Tensor, "batch key"] | None, device: torch.device
+    count: int, past: int, mask: Bool[Tensor, "batch key"] | None, device: torch.device,
+    prefix: Bool[Tensor, "batch key"] | None = None,
 ) -> Bool[Tensor, "... token key"] | None:
-    """Who may look at whom: at real tokens that are not in the future. None if that forbids nothing."""
+    """Who may look at whom: at real tokens of the past or the own prefix. None if that forbids nothing."""
     if mask is None and count == 1:
         return None
     causal = causal_mask(count, past + count).to(device)
+    if prefix is not None:
+        causal = prefix_mask(prefix)[:, None, past:]
     if mask is None:
         return causal
     itself = torch.eye(past + count, dtype=torch.bool, device=device)[past:]  # padding too must look at something
@@ -285,43 +311,3 @@ class Llama(LanguageModel):
     def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
         angles = rope_angles(positions, self.config.width // self.config.heads, self.config.base)
         return tokens, {"rotate": lambda parts: rope(parts, angles)}
-
-
-@dataclass(frozen=True)
-class GPTConfig:
-    """What a GPT looks like; the smallest GPT-2 is ``GPTConfig(50257, 768, 12, 12, positions=1024)``."""
-
-    vocabulary: int
-    width: int = 128
-    depth: int = 4
-    heads: int = 4
-    hidden: int | None = None  # width inside the MLP; 4 · width when not given
-    positions: int = 256  # the longest text it can read
-    epsilon: float = 1e-5
-
-
-class GPT(LanguageModel):
-    """Decoder-only transformer with learned positions, layer norm and a head that is the embedding matrix.
-
-    Source: Radford et al. 2019, "Language models are unsupervised multitask learners", section 2.3. Equal to
-    transformers' GPT2LMHeadModel when its weights are copied over; see tests/parity.
-    """
-
-    def __init__(self, config: GPTConfig):
-        super().__init__()
-        self.config = config
-        width, hidden = config.width, config.hidden or 4 * config.width
-        self.embedding = nn.Embedding(config.vocabulary, width)
-        self.positions = nn.Embedding(config.positions, width)
-        self.blocks = nn.ModuleList(
-            Block(width, config.heads, hidden, "gelu_new", config.epsilon) for _ in range(config.depth)
-        )
-        self.norm = nn.LayerNorm(width, eps=config.epsilon)
-        self.head = nn.Linear(width, config.vocabulary, bias=False)
-        initialise(self)
-        self.head.weight = self.embedding.weight
-
-    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
-        if (last := int(positions.max())) >= self.config.positions:
-            raise ValueError(f"a text of {last + 1} tokens is too long for this GPT: {self.config.positions} at most")
-        return tokens + self.positions(positions), {}

@@ -1,7 +1,7 @@
-"""LLaVA: an image encoder, a projector and a language model; image tokens stand among the words (notebooks 06 to 08).
+"""LLaVA: an image encoder, a projector and a language model; image tokens stand among the words (notebooks 07 and 08).
 
-    inject    put image features where the text has placeholders
-    Llava     the whole model; it writes with models.generation.generate
+    LlavaConfig   what one looks like
+    Llava         the whole model; it writes with models.generation.generate
 
 Shapes use one vocabulary throughout: batch and token of texts, image and patch of pictures, width of
 the language model.
@@ -13,26 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vlmcourse.models.attention import Cache
+from vlmcourse.models.fusion import check_places, inject
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.projector import Projector
 from vlmcourse.models.vit import ViT, ViTConfig
-from vlmcourse.slots import slot
-
-
-@slot
-def inject(
-    embeddings: Float[Tensor, "batch token width"],
-    features: Float[Tensor, "image patch width"],
-    places: Bool[Tensor, "batch token"],
-) -> Float[Tensor, "batch token width"]:
-    """Replace the embeddings at ``places`` by image features: first image first, patch by patch, text by text.
-
-    Args:
-        places: True at placeholders, as many as there are features.
-
-    Source: Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.1.
-    """
-    return embeddings.masked_scatter(places[..., None], features.to(embeddings.dtype))
 
 
 @dataclass(frozen=True)
@@ -125,12 +109,13 @@ class Llava(nn.Module):
         images: Float[Tensor, "image channel height side"] | None = None,
         features: Float[Tensor, "image patch width"] | None = None,
         mask: Bool[Tensor, "batch key"] | None = None,
+        prefix: Bool[Tensor, "batch key"] | None = None,
         caches: list[Cache] | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """See LanguageModel.hidden and embed. With caches, images are given once, at the first call."""
         going_on = bool(caches) and caches[0].length > 0  # then a placeholder is a word that the model wrote itself
         embeddings = self.language.embed(ids) if going_on else self.embed(ids, images, features)
-        return self.language.hidden(embeddings=embeddings, mask=mask, caches=caches)
+        return self.language.hidden(embeddings=embeddings, mask=mask, prefix=prefix, caches=caches)
 
     def forward(
         self,
@@ -140,14 +125,3 @@ class Llava(nn.Module):
     ) -> Float[Tensor, "batch token vocabulary"]:
         """Scores of every token of the vocabulary to come next, at each position; arguments as in hidden."""
         return self.head(self.hidden(ids, images=images, **given))
-
-
-def check_places(places: Bool[Tensor, "batch token"], images: int, each: int) -> None:
-    """Raise ValueError unless every text has room for whole images, and all together for exactly these images."""
-    for text, count in enumerate(places.sum(dim=1).tolist()):
-        if count % each:
-            raise ValueError(f"text {text} has {count} image placeholders, but an image has {each} tokens; "
-                             "was a text cut off, or made for another number of image tokens?")  # fmt: skip
-    if (total := int(places.sum())) != images * each:
-        raise ValueError(f"the texts have {total} image placeholders, which is {total // each} images, "
-                         f"but {images} images were given, of {each} tokens each")  # fmt: skip

@@ -1,0 +1,77 @@
+"""Five ways for words to meet an image, behind one interface."""
+
+import pytest
+import torch
+
+from vlmcourse.models.fusion import FAMILIES, FusionConfig, cross_attend, gated_cross_attend, late_fusion
+from vlmcourse.models.language import LlamaConfig
+
+CONFIG = FusionConfig(12, LlamaConfig(30, 24, 2, 4))
+
+
+@pytest.fixture(params=FAMILIES)
+def family(request):
+    torch.manual_seed(0)
+    model = FAMILIES[request.param](CONFIG).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("gate"):
+            parameter.data.fill_(1.0)
+    return model
+
+
+def batch():
+    torch.manual_seed(1)
+    mask = torch.ones(3, 7, dtype=torch.bool)
+    mask[1, 5:] = False
+    return torch.randn(3, 9, 12), torch.randint(1, 30, (3, 7)), mask
+
+
+def test_scores_stand_at_every_word_and_depend_on_the_image(family):
+    features, ids, mask = batch()
+    scores = family(features, ids, mask)
+    assert scores.shape == (3, 7, 30)
+    other = features.clone()
+    other[1] = -other[1]
+    change = (family(other, ids, mask) - scores).abs().amax((1, 2))
+    assert change[1] > 1e-3 and change[0] == change[2] == 0
+
+
+def test_no_word_sees_a_later_one(family):
+    features, ids, mask = batch()
+    later = ids.clone()
+    later[:, 4:] = 3
+    scores = family(features, ids, mask)
+    torch.testing.assert_close(family(features, later, mask)[:, :4], scores[:, :4], atol=1e-5, rtol=0)
+
+
+def test_padding_changes_nothing(family):
+    features, ids, mask = batch()
+    alone = family(features[1:2], ids[1:2, :5], mask[1:2, :5])
+    torch.testing.assert_close(family(features, ids, mask)[1:2, :5], alone, atol=1e-5, rtol=0)
+
+
+def test_gradients_reach_the_projector_and_all_of_the_language_model(family):
+    family(*batch()).square().mean().backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in family.parameters())
+
+
+def test_only_injection_takes_up_context():
+    taken = {name: family(CONFIG).image_tokens_in_context(64) for name, family in FAMILIES.items()}
+    assert taken == {"late": 0, "cross-attention": 0, "gated cross-attention": 0, "injection": 64,
+                     "injection, prefix": 64}  # fmt: skip
+
+
+def test_a_closed_gate_is_the_language_model_alone():
+    torch.manual_seed(0)
+    model, (features, ids, mask) = FAMILIES["gated cross-attention"](CONFIG).eval(), batch()
+    torch.testing.assert_close(model(features, ids, mask)[mask], model.language(ids, mask=mask)[mask])
+
+
+def test_steps_by_hand():
+    tokens, context = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[5.0, 7.0]]])
+    parts = (tokens, context, lambda t: 2 * t, lambda queries, keys: queries + keys)
+    assert cross_attend(*parts).tolist() == [[[8.0, 13.0]]]
+    gated = gated_cross_attend(*parts, torch.tensor(0.5).atanh())
+    torch.testing.assert_close(gated, torch.tensor([[[4.5, 7.5]]]))
+    late = late_fusion(torch.tensor([[5.0, 7.0]]), tokens, lambda t: t)
+    assert late.tolist() == [[[1, 2, 5, 7, 5, 14]]]

@@ -1,0 +1,220 @@
+"""Fusion: where and how image features meet the words (notebook 06).
+
+    late_fusion          read both apart, and compare two finished vectors
+    cross_attend         words look at the image between two blocks of the language model
+    gated_cross_attend   the same through a gate that begins closed, so that the language model begins as it was
+    inject               image features stand among the words, where the text has placeholders
+    check_places         as many placeholders as features, or an error that says what is wrong
+    FAMILIES             the four as models behind one interface: image features and a question in, scores out
+
+Shapes use one vocabulary throughout: batch, token (of the text), patch (of the image), width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmcourse.models.attention import Attention
+from vlmcourse.models.language import Llama, LlamaConfig, RMSNorm
+from vlmcourse.models.projector import Projector
+from vlmcourse.slots import slot
+
+
+@slot
+def late_fusion(
+    image: Float[Tensor, "batch width"],
+    text: Float[Tensor, "batch token width"],
+    mix: Callable[[Tensor], Tensor],
+) -> Float[Tensor, "batch token out"]:
+    """mix of [text, image, text · image], side by side for every token; · multiplies number by number.
+
+    Args:
+        image: one vector for the whole picture.
+        mix: layers from 3 · width to out.
+
+    Source: the product of both vectors as in the first VQA models, Antol et al. 2015, arXiv:1505.00468, section 4.
+    """
+    image = image[:, None].expand_as(text)
+    return mix(torch.cat([text, image, text * image], dim=-1))
+
+
+@slot
+def cross_attend(
+    tokens: Float[Tensor, "batch token width"],
+    context: Float[Tensor, "batch patch width"],
+    norm: Callable[[Tensor], Tensor],
+    attend: Callable[[Tensor, Tensor], Tensor],
+) -> Float[Tensor, "batch token width"]:
+    """One more step of the residual stream: tokens + attend(norm(tokens), context).
+
+    Args:
+        attend: queries from its first argument, keys and values from its second.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3; on images as in BLIP, Li et al. 2022,
+        arXiv:2201.12086, section 3.1.
+    """
+    return tokens + attend(norm(tokens), context)
+
+
+@slot
+def gated_cross_attend(
+    tokens: Float[Tensor, "batch token width"],
+    context: Float[Tensor, "batch patch width"],
+    norm: Callable[[Tensor], Tensor],
+    attend: Callable[[Tensor, Tensor], Tensor],
+    gate: Float[Tensor, ""],
+) -> Float[Tensor, "batch token width"]:
+    """tokens + tanh(gate) · attend(norm(tokens), context); a gate of 0 changes nothing.
+
+    Source: Alayrac et al. 2022 (Flamingo), arXiv:2204.14198, section 2.2 and figure 4.
+    """
+    return tokens + gate.tanh() * attend(norm(tokens), context)
+
+
+@slot
+def inject(
+    embeddings: Float[Tensor, "batch token width"],
+    features: Float[Tensor, "image patch width"],
+    places: Bool[Tensor, "batch token"],
+) -> Float[Tensor, "batch token width"]:
+    """Replace the embeddings at ``places`` by image features: first image first, patch by patch, text by text.
+
+    Args:
+        places: True at placeholders, as many as there are features.
+
+    Source: Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.1.
+    """
+    return embeddings.masked_scatter(places[..., None], features.to(embeddings.dtype))
+
+
+def check_places(places: Bool[Tensor, "batch token"], images: int, each: int) -> None:
+    """Raise ValueError unless every text has room for whole images, and all together for exactly these images."""
+    for text, count in enumerate(places.sum(dim=1).tolist()):
+        if count % each:
+            raise ValueError(f"text {text} has {count} image placeholders, but an image has {each} tokens; "
+                             "was a text cut off, or made for another number of image tokens?")  # fmt: skip
+    if (total := int(places.sum())) != images * each:
+        raise ValueError(f"the texts have {total} image placeholders, which is {total // each} images, "
+                         f"but {images} images were given, of {each} tokens each")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class FusionConfig:
+    """What the families share: the width of the image features, and the language model."""
+
+    features: int
+    language: LlamaConfig
+
+
+class Fusion(nn.Module):
+    """A projector and a language model; a subclass says how they meet."""
+
+    def __init__(self, config: FusionConfig):
+        super().__init__()
+        self.config = config
+        width = config.language.width
+        self.projector = Projector(config.features, width, hidden=width)
+        self.language = Llama(config.language)
+
+    def image_tokens_in_context(self, patches: int) -> int:
+        """How many places in the language model's context an image takes up."""
+        return 0
+
+    def forward(
+        self,
+        features: Float[Tensor, "batch patch features"],
+        ids: Int[Tensor, "batch token"],
+        mask: Bool[Tensor, "batch token"],
+    ) -> Float[Tensor, "batch token vocabulary"]:
+        """Scores for the next token at every position of the texts, one image to each."""
+        raise NotImplementedError
+
+
+class LateFusion(Fusion):
+    """Image and text are read apart; two vectors meet right before the head."""
+
+    def __init__(self, config: FusionConfig):
+        super().__init__(config)
+        width = config.language.width
+        self.mix = nn.Sequential(nn.Linear(3 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, features, ids, mask):
+        image = self.projector(features).mean(dim=1)
+        return self.language.head(late_fusion(image, self.language.hidden(ids, mask=mask), self.mix))
+
+
+class CrossLayer(nn.Module):
+    """Norm and attention for cross_attend, or with a gate for gated_cross_attend."""
+
+    def __init__(self, config: LlamaConfig, gated: bool):
+        super().__init__()
+        self.norm = RMSNorm(config.width, config.epsilon)
+        self.attention = Attention(config.width, config.heads, bias=False, context_width=config.width)
+        self.gate = nn.Parameter(torch.zeros(())) if gated else None
+
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"], context: Float[Tensor, "batch patch width"]
+    ) -> Float[Tensor, "batch token width"]:
+        parts = (tokens, context, self.norm, lambda queries, keys: self.attention(queries, context=keys))
+        return cross_attend(*parts) if self.gate is None else gated_cross_attend(*parts, self.gate)
+
+
+class CrossAttention(Fusion):
+    """After every block of the language model, the words look at the image."""
+
+    gated = False
+
+    def __init__(self, config: FusionConfig):
+        super().__init__(config)
+        self.cross = nn.ModuleList(CrossLayer(config.language, self.gated) for _ in range(config.language.depth))
+
+    def forward(self, features, ids, mask):
+        context = self.projector(features)
+
+        def look(block: int, tokens: Tensor) -> Tensor:
+            return self.cross[block](tokens, context)
+
+        return self.language.head(self.language.hidden(ids, mask=mask, after=look))
+
+
+class GatedCrossAttention(CrossAttention):
+    """The same behind gates that begin closed: at the start this is the language model alone."""
+
+    gated = True
+
+
+class Injection(Fusion):
+    """Image tokens stand before the words, and one model reads all of it; LLaVA's way."""
+
+    prefix = False
+
+    def image_tokens_in_context(self, patches: int) -> int:
+        return self.projector.tokens(patches)
+
+    def forward(self, features, ids, mask):
+        image = self.projector(features)
+        count = image.shape[1]
+        ids, mask = F.pad(ids, (count, 0)), F.pad(mask, (count, 0), value=True)
+        places = (torch.arange(ids.shape[1], device=ids.device) < count).expand_as(ids)
+        both = inject(self.language.embed(ids), image, places)
+        hidden = self.language.hidden(embeddings=both, mask=mask, prefix=places if self.prefix else None)
+        return self.language.head(hidden[:, count:])
+
+
+class PrefixInjection(Injection):
+    """The same, but the image tokens all see each other; PaliGemma's way."""
+
+    prefix = True
+
+
+FAMILIES: dict[str, type[Fusion]] = {
+    "late": LateFusion,
+    "cross-attention": CrossAttention,
+    "gated cross-attention": GatedCrossAttention,
+    "injection": Injection,
+    "injection, prefix": PrefixInjection,
+}

@@ -1,0 +1,49 @@
+"""GPT: the language model of GPT-2, with learned positions and layer norm (notebook 05)."""
+
+from dataclasses import dataclass
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from vlmcourse.models.attention import Block
+from vlmcourse.models.language import LanguageModel, initialise
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """What a GPT looks like; the smallest GPT-2 is ``GPTConfig(50257, 768, 12, 12, positions=1024)``."""
+
+    vocabulary: int
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+    hidden: int | None = None  # width inside the MLP; 4 · width when not given
+    positions: int = 256  # the longest text it can read
+    epsilon: float = 1e-5
+
+
+class GPT(LanguageModel):
+    """Decoder-only transformer with learned positions, layer norm and a head that is the embedding matrix.
+
+    Source: Radford et al. 2019, "Language models are unsupervised multitask learners", section 2.3. Equal to
+    transformers' GPT2LMHeadModel when its weights are copied over; see tests/parity.
+    """
+
+    def __init__(self, config: GPTConfig):
+        super().__init__()
+        self.config = config
+        width, hidden = config.width, config.hidden or 4 * config.width
+        self.embedding = nn.Embedding(config.vocabulary, width)
+        self.positions = nn.Embedding(config.positions, width)
+        self.blocks = nn.ModuleList(
+            Block(width, config.heads, hidden, "gelu_new", config.epsilon) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(width, eps=config.epsilon)
+        self.head = nn.Linear(width, config.vocabulary, bias=False)
+        initialise(self)
+        self.head.weight = self.embedding.weight
+
+    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
+        if (last := int(positions.max())) >= self.config.positions:
+            raise ValueError(f"a text of {last + 1} tokens is too long for this GPT: {self.config.positions} at most")
+        return tokens + self.positions(positions), {}
