@@ -198,7 +198,7 @@ def right_answers(model, data):
 # **Predict** two things. Which share of new shapes will the network without shortcuts name? And before any training: is the gradient in its *first* block smaller or larger than in its last?
 
 # %% id="shortcut-train"
-sizes = budget(cpu=dict(deep=80, race=150, reach=280), gpu=dict(deep=80, race=150, reach=280))
+sizes = budget(cpu=dict(deep=70, race=150, reach=240), gpu=dict(deep=80, race=150, reach=280))
 
 def deep_network(steps):
     """A network of 8 blocks, trained, and the size of the gradient in each block before training."""

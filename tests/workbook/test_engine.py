@@ -1,5 +1,6 @@
 """From the decorated cell to the installed, saved and re-installed function."""
 
+import linecache
 import multiprocessing
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import torch
 
 from tests.workbook.learner import cell
 from vlmcourse.models import attention, vit
-from vlmcourse.workbook import begin, exercise, hint, portfolio, progress, solution
+from vlmcourse.workbook import begin, engine, exercise, hint, portfolio, progress, solution
 from vlmcourse.workbook.portfolio import CannotSave
 
 GOOD = """
@@ -59,6 +60,17 @@ def test_a_crashing_answer_shows_its_line(capsys):
     assert "RuntimeError in line 2" in said
     assert "The line: `return parts.reshape(-1, 0)`" in said
     assert SLOT.active is SLOT.reference
+
+
+def test_the_line_is_shown_though_something_empties_the_line_cache_during_the_check(capsys, monkeypatch):
+    judge = engine.checker.check
+
+    def check_and_clear(*arguments):
+        linecache.clearcache()
+        return judge(*arguments)
+
+    monkeypatch.setattr(engine.checker, "check", check_and_clear)
+    assert "The line: `return parts.reshape(-1, 0)`" in attempt(CRASH, capsys)
 
 
 def test_an_unwritten_answer_lets_the_notebook_go_on(capsys):
