@@ -1,6 +1,5 @@
 """From the decorated cell to the installed, saved and re-installed function."""
 
-import linecache
 import multiprocessing
 import subprocess
 import sys
@@ -11,7 +10,7 @@ import torch
 
 from tests.workbook.learner import cell
 from vlmcourse.models import attention, vit
-from vlmcourse.workbook import begin, engine, exercise, hint, portfolio, progress, solution
+from vlmcourse.workbook import begin, exercise, hint, portfolio, progress, solution
 from vlmcourse.workbook.portfolio import CannotSave
 
 GOOD = """
@@ -62,15 +61,11 @@ def test_a_crashing_answer_shows_its_line(capsys):
     assert SLOT.active is SLOT.reference
 
 
-def test_the_line_is_shown_though_something_empties_the_line_cache_during_the_check(capsys, monkeypatch):
-    judge = engine.checker.check
-
-    def check_and_clear(*arguments):
-        linecache.clearcache()
-        return judge(*arguments)
-
-    monkeypatch.setattr(engine.checker, "check", check_and_clear)
-    assert "The line: `return parts.reshape(-1, 0)`" in attempt(CRASH, capsys)
+def test_a_crash_in_a_helper_shows_the_line_of_the_answer_that_called_it(capsys):
+    helper = cell("\ndef flatten(parts):\n    return parts.reshape(-1, 0)\n")
+    answer = cell("def merge_heads(parts):\n    found = flatten(parts)\n    return found\n", flatten=helper)
+    exercise(SLOT)(answer)
+    assert "The line: `found = flatten(parts)`" in capsys.readouterr().out
 
 
 def test_an_unwritten_answer_lets_the_notebook_go_on(capsys):

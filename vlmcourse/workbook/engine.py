@@ -46,14 +46,13 @@ def exercise(slot: Slot) -> Callable[[Callable], Slot]:
 
     def decorate(answer: Callable) -> Slot:
         slot.mine = answer if callable(answer) else None
-        source = lines_of(answer)  # before the check: other threads may empty Python's line cache meanwhile
         verdict = check(slot, answer)
         if verdict.status == "passed":
             slot.install(answer)
         elif verdict.status == "wrong":
             slot.reset()
             _misses[slot.name] = _misses.get(slot.name, 0) + 1
-        card = feedback(slot, verdict, source)
+        card = feedback(slot, verdict)
         if verdict.status == "passed":
             card.lines += _keep(slot, answer, task.chapter)
         portfolio.note(chapter=task.chapter, slot=slot.name, status=verdict.status)
@@ -85,22 +84,8 @@ def is_stub(function: Callable) -> bool:
     return all(map(idle, body))
 
 
-def lines_of(function: Callable) -> tuple[str, list[str]]:
-    """The cell ``function`` was written in: its name for Python, and its lines (none if Python does not know them)."""
-    name = function.__code__.co_filename if isinstance(function, types.FunctionType) else ""
-    return name, linecache.getlines(name)
-
-
-def line_at(place: tuple[str, int], source: tuple[str, list[str]]) -> str:
-    """The line at ``place`` = (file, number from 1), from ``source`` where that is the same file."""
-    file, number = place
-    if file == source[0] and number <= len(source[1]):
-        return source[1][number - 1].strip()
-    return linecache.getline(file, number).strip()
-
-
-def feedback(slot: Slot, verdict: Verdict, source: tuple[str, list[str]]) -> Card:
-    """The card for a verdict, in the language of the notebook; ``source`` as ``lines_of`` gives it."""
+def feedback(slot: Slot, verdict: Verdict) -> Card:
+    """The card for a verdict, in the language of the notebook."""
     name, ja = slot.name, language == "ja"
     if verdict.status == "passed":
         good = Text(
@@ -114,7 +99,7 @@ def feedback(slot: Slot, verdict: Verdict, source: tuple[str, list[str]]) -> Car
     if verdict.status == "todo":
         return Card("todo", f"{name}: {'まだ書かれていません。' if ja else 'not written yet.'} {stays}")
     lines = [pick(verdict.says)]
-    if verdict.line and (code := line_at(verdict.line, source)):
+    if verdict.line and (code := linecache.getline(*verdict.line).strip()):
         lines.append(f"{'該当行' if ja else 'The line'}: `{code}`")
     lines.append(stays)
     if _misses.get(name, 0) >= 2 and not _hints_shown.get(name):
