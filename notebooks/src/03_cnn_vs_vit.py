@@ -198,7 +198,7 @@ def right_answers(model, data):
 # **Predict** two things. Which share of new shapes will the network without shortcuts name? And before any training: is the gradient in its *first* block smaller or larger than in its last?
 
 # %% id="shortcut-train"
-sizes = budget(cpu=dict(deep=70, race=150, reach=240), gpu=dict(deep=80, race=150, reach=280))
+sizes = budget(cpu=dict(deep=70, race=150, reach=280), gpu=dict(deep=80, race=150, reach=280))
 
 def deep_network(steps):
     """A network of 8 blocks, trained, and the size of the gradient in each block before training."""
@@ -524,7 +524,8 @@ ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 figure(fig, alt="Accuracy over the gap: with a field of 15 or 23 pixels it falls as the gap grows; with 39, and for the ViT, it stays near one")
 print(*[f"{name:>22}: {[f'{share:.0%}' for share in line]}" for name, line in by_gap.items()], sep="\n")
 short, medium, long, vit_line = by_gap.values()
-assert short[-1] < 0.7 and short[0] > short[-1] + 0.1 and medium[0] > medium[-1] + 0.2
+assert short[-1] < 0.7 and short[0] > short[-1] + 0.1             # 15 px: wrong almost everywhere, guessing far apart
+assert medium[-1] < min(medium[:-1]) and long[-1] > medium[-1] + 0.15  # 23 px: worst where the gap is widest, 39 px is not
 assert min(long) > 0.85 and min(vit_line) > 0.9
 
 # %% [markdown] id="reach-proved" lang="en"
