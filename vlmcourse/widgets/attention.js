@@ -101,24 +101,6 @@ function render({ model, el }) {
   const placeName = (query) => (query < cls ? "class token" : `row ${Math.floor((query - cls) / columns)}, column ${(query - cls) % columns}`);
   const mapName = () => view.layer === "rollout" ? "Rollout" : `Layer ${view.layer}, ${headName(view.head)}`;
 
-  // The picture fades to grey while the colours of the map come in, both by the overlay strength: 0 is the picture
-  // untouched, 1 the map alone. Grey lets no colour of the picture pass for a colour of the map.
-  function mix(pixels, codes, [height, width]) {
-    const out = new Uint8Array(pixels.length);
-    for (let y = 0, i = 0; y < height; y++) {
-      const row = Math.floor((y * rows) / height) * columns;
-      for (let x = 0; x < width; x++) {
-        const colour = 3 * codes[row + Math.floor((x * columns) / width)];
-        const grey = 0.299 * pixels[i] + 0.587 * pixels[i + 1] + 0.114 * pixels[i + 2];
-        for (let c = 0; c < 3; c++, i++) {
-          const under = pixels[i] + (grey - pixels[i]) * strength;
-          out[i] = Math.round(under + (table[colour + c] - under) * strength);
-        }
-      }
-    }
-    return out;
-  }
-
   function draw() {
     [layer.value, head.value, image.value, time.value] = [view.layer, view.head, view.image, view.step];
     head.disabled = view.layer === "rollout";
@@ -136,7 +118,7 @@ function render({ model, el }) {
       return;
     }
     const map = mapOf(data, overview.which(view));
-    paint(canvas, mix(pixels, map.codes, sizes[view.image]), ...sizes[view.image]);
+    paint(canvas, overlaid(pixels, map.codes, table, strength, sizes[view.image], [rows, columns]), ...sizes[view.image]);
     fit(canvas, ...sizes[view.image], 416);
     const place = `${view.step}/${view.image}/${view.query}`;
     if (!shown || shown.place !== place) overview.draw((index) => coloured(mapOf(data, index).codes, table));

@@ -1,4 +1,4 @@
-// What the widgets that show weights as colours share: a scale, a square of cells, and all heads at a glance.
+// What the widgets that show weights as colours share: a picture under a map, a scale, a square of cells, and all heads at a glance.
 
 const count = (n) => [...Array(n).keys()];
 const number = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e-6 ? value.toPrecision(3) : value.toExponential(2));
@@ -9,6 +9,25 @@ function coloured(codes, table) {
   const colours = new Uint8Array(codes.length * 3);
   codes.forEach((code, i) => colours.set(table.subarray(3 * code, 3 * code + 3), 3 * i));
   return colours;
+}
+
+// A picture (height, width, 3) under the colours of a map (rows, columns). The picture fades to grey while the colours of
+// the map come in, both by the strength: 0 is the picture untouched, 1 the map alone. Grey lets no colour of the picture
+// pass for a colour of the map.
+function overlaid(pixels, codes, table, strength, [height, width], [rows, columns]) {
+  const out = new Uint8Array(pixels.length);
+  for (let y = 0, i = 0; y < height; y++) {
+    const row = Math.floor((y * rows) / height) * columns;
+    for (let x = 0; x < width; x++) {
+      const colour = 3 * codes[row + Math.floor((x * columns) / width)];
+      const grey = 0.299 * pixels[i] + 0.587 * pixels[i + 1] + 0.114 * pixels[i + 2];
+      for (let c = 0; c < 3; c++, i++) {
+        const under = pixels[i] + (grey - pixels[i]) * strength;
+        out[i] = Math.round(under + (table[colour + c] - under) * strength);
+      }
+    }
+  }
+  return out;
 }
 
 // The colours between the numbers they stand for; `point` sets a tick at a fraction of the way, or hides it with null.
