@@ -25,8 +25,8 @@ from IPython.display import display
 PRELOAD = 1_900_000
 """Bytes of blobs sent with a widget; the rest is fetched when it is looked at.  With script and labels: below 2 MB."""
 
-IMAGE, TEXT, ACCENT, MASKED, INK = "#E69F00", "#0072B2", "#D55E00", "#9aa5b1", "#1f2933"
-"""The course's colours: image tokens, text tokens, what is wrong or asked, what is masked, ink."""
+IMAGE, TEXT, ACCENT, MASKED, INK, GOOD = "#E69F00", "#0072B2", "#D55E00", "#9aa5b1", "#1f2933", "#5B8C7B"
+"""The course's colours: image tokens, text tokens, what is wrong or asked, what is masked, ink, what is learned."""
 
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 SOURCE = files(__package__)
@@ -75,6 +75,13 @@ def as_images(images) -> np.ndarray:
         raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}; "
                          "for values in 0..1 pass (images * 255).round().astype('uint8')")
     return images if images.ndim == 4 else images[None]
+
+
+def visible(token: str) -> str:
+    """A token as one can see it: spaces, line ends and other unprintable characters as signs."""
+    if not token.strip():
+        return token.replace(" ", "␣").replace("\n", "⏎") or "∅"
+    return "".join(letter if letter.isprintable() else "�" for letter in token)
 
 
 def shrink(image: np.ndarray, side: int) -> np.ndarray:

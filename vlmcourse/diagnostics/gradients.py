@@ -1,0 +1,103 @@
+"""Where does learning arrive?  Gradients of every part of a model, frozen parts included (notebook 07).
+
+    gradient_report   one row per part: how large its weights and gradients are, and what flows through it
+    llava_parts       the parts of a LLaVA, in the order in which data flows through them
+    Row               what is told of one part
+
+A frozen part has no gradient of its own, but it may pass one on: the gradient with respect to its output, from which
+the parts before it learn.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vlmcourse.models.llava import Llava
+
+
+class Row(NamedTuple):
+    """What is told of one part of a model; norms are over all numbers of the part together."""
+
+    name: str
+    parameters: int  # a parameter that several parts share counts in the first of them
+    trained: int  # how many of them are trained; 0 if the part is frozen
+    gradient: float  # norm of the loss's gradient with respect to the trained ones; 0 if there are none
+    weight: float  # norm of all parameters
+    ratio: float  # gradient / weight
+    through: float  # norm of the gradient that reaches the part's output; 0 if none does
+
+
+def llava_parts(model: Llava) -> dict[str, str]:
+    """Names of the parts of a LLaVA for gradient_report, in the order of the data flow."""
+    blocks = {f"block {n}": f"language.blocks.{n}" for n in range(len(model.language.blocks))}
+    return {"words": "language.embedding", "eye": "vision", "projector": "projector", **blocks, "head": "language.head"}
+
+
+def gradient_report(
+    model: nn.Module, loss: Callable[[nn.Module], Float[Tensor, ""]], groups: Mapping[str, str | Sequence[str]]
+) -> list[Row]:
+    """One row for each part, in the given order.  No ``.grad`` is touched, and no weight.
+
+    Args:
+        loss: runs the model once and returns what would be trained on, such as ``lambda m: answer_loss(m, *batch)``.
+        groups: for each part the name of its module as in ``model.named_modules()``, or several names.
+
+    A part's output is taken to be that of the module inside it that ran last.  To the output of a part that did not
+    run, or that has nothing trained in it and before it, no gradient comes.
+
+    Raises:
+        ValueError: if a name is none of the model's modules, or nothing that the loss depends on is trained.
+    """
+    parts = {name: _modules(model, name, [paths] if isinstance(paths, str) else paths)
+             for name, paths in groups.items()}  # fmt: skip
+    outputs: dict[nn.Module, list[Tensor]] = {}
+
+    def keep(module: nn.Module, _, output) -> None:
+        if isinstance(output, Tensor):
+            outputs[module] = [*outputs.pop(module, []), output]  # the module that ran last stands last
+
+    hooks = [module.register_forward_hook(keep) for modules in parts.values() for module in modules]
+    try:
+        with torch.enable_grad():
+            value = loss(model)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not value.requires_grad:
+        raise ValueError("the loss depends on no parameter that is trained; unfreeze a part with requires_grad_(True)")
+    seen: set[nn.Parameter] = set()
+    owned, reached = {}, {}
+    for name, modules in parts.items():
+        owned[name] = [p for p in dict.fromkeys(p for m in modules for p in m.parameters()) if p not in seen]
+        seen.update(owned[name])
+        last = [module for module in outputs if module in modules][-1:]
+        reached[name] = [output for module in last for output in outputs[module] if output.requires_grad]
+    wanted = list(dict.fromkeys([p for ps in owned.values() for p in ps if p.requires_grad]
+                                + [output for tensors in reached.values() for output in tensors]))  # fmt: skip
+    found = dict(zip(wanted, torch.autograd.grad(value, wanted, allow_unused=True), strict=True))
+    rows = []
+    for name, parameters in owned.items():
+        trained = [p for p in parameters if p.requires_grad]
+        gradient, weight = _norm([found[p] for p in trained]), _norm(parameters)
+        through = _norm([found[output] for output in reached[name]])
+        rows.append(Row(name, sum(p.numel() for p in parameters), sum(p.numel() for p in trained), gradient, weight,
+                        gradient / weight if weight else 0.0, through))  # fmt: skip
+    return rows
+
+
+def _modules(model: nn.Module, name: str, paths: Sequence[str]) -> set[nn.Module]:
+    """Every module inside the part called ``name``."""
+    known = dict(model.named_modules())
+    if missing := [path for path in paths if path not in known]:
+        raise ValueError(f"part {name!r}: {missing[0]!r} is no module of this {type(model).__name__}; its own are "
+                         f"{', '.join(child for child, _ in model.named_children())}")  # fmt: skip
+    return {module for path in paths for module in known[path].modules()}
+
+
+def _norm(tensors: Sequence[Tensor | None]) -> float:
+    """Of all numbers together, in fp32; None counts as zeros."""
+    squares = [tensor.detach().float().square().sum() for tensor in tensors if tensor is not None]
+    return float(torch.stack(squares).sum().sqrt()) if squares else 0.0

@@ -1,0 +1,269 @@
+"""Label-Mask Inspector: one conversation as a model reads it, and which of its tokens it has to learn.
+
+It takes tokens, ids and labels as arrays and knows no model.  Tokens count from 0.
+
+    label       the id of the token where it is learned, -100 elsewhere (data/chat.py)
+    prediction  labels stand at the token itself, so it is the position *before* it that has to predict it
+    role        whose turn it is; "<system>", "<user>" and "<assistant>" open one, every "<…>" is special
+    padding     "<pad>": it fills a batch up and counts for nothing
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import traitlets
+
+from vlmcourse.widgets.base import ACCENT, GOOD, IMAGE, INK, MASKED, TEXT, Still, Widget, as_array, script, visible
+
+IGNORED = -100
+ROLES = ("system", "user", "assistant")
+PADDING = "<pad>"
+MOST_TOKENS = 20_000
+SPECIAL = re.compile(r"<[^<>\s]+>")
+
+
+def roles_of(tokens: Sequence[str]) -> list[str]:
+    """Whose turn each token belongs to: system, user, assistant, or "" before the first turn; padding is "padding".
+
+    The token that opens a turn belongs to it; so does everything up to the next one.
+    """
+    roles, now = [], ""
+    for token in tokens:
+        now = token[1:-1] if token[1:-1] in ROLES and SPECIAL.fullmatch(token) else now
+        roles.append("padding" if token == PADDING else now)
+    return roles
+
+
+def read_chats(chats, tokenizer=None) -> dict:
+    """Arguments of LabelInspector from encoded conversations (data.chat.Chats, or data.packs.Packs).
+
+    Args:
+        chats: has `ids` and `labels`, both (batch, token).
+        tokenizer: names the ids; the course's own when not given.
+    """
+    from vlmcourse.data.text import IMAGE, load_tokenizer
+
+    name = (tokenizer or load_tokenizer()).tokens
+    return {"tokens": [name(row) for row in chats.ids.tolist()], "ids": chats.ids, "labels": chats.labels,
+            "image": chats.ids == IMAGE}
+
+
+class LabelInspector(Widget):
+    """Which tokens does the model read, and which of them does it learn?
+
+    Tokens stand in turns, one row per role.  A learned token is filled, one that is only read is hatched, and the
+    placeholders of an image are one orange run that unfolds on a click or with Enter.  Point at a token, or walk with
+    the arrow keys, to see its id and what its position has to predict.
+
+        LabelInspector(**read_chats(encode(chats, image_tokens=16)), context=128)
+
+    Args:
+        tokens: the tokens of one conversation as text, or one such list per conversation; at most 20,000 in all.
+        ids: their numbers, (token,) or (conversation, token).
+        labels: likewise, each the id where the token is learned and -100 elsewhere.  Two sets to compare have names:
+            {"right": labels, "off by one": other}; tokens that differ are marked.
+        image: True for the placeholders of images; when not given, the tokens "<image>".
+        context: how many tokens the model can read; the budget shows what is free or too much.
+        names: one name per conversation.
+        view: where to open, any of conversation, token, labels (0 or 1, of the two sets).
+
+    Raises:
+        ValueError: naming what does not fit, the numbers, and what to do.
+    """
+
+    _esm = script("labels.js")
+    chats = traitlets.List(help="per conversation: tokens, roles, name, image, special, runs").tag(sync=True)
+    sets = traitlets.List(help="names of the one or two sets of labels").tag(sync=True)
+    context = traitlets.Int(None, allow_none=True).tag(sync=True)
+    view = traitlets.Dict(help="what is shown now: conversation, token, labels").tag(sync=True)
+
+    def __init__(self, tokens, ids, labels, image=None, *, context: int | None = None, names=None,
+                 view: dict | None = None):
+        single = len(tokens) > 0 and isinstance(tokens[0], str)
+        rows = [[str(token) for token in row] for row in ([tokens] if single else tokens)]
+        if not rows or not all(rows) or sum(map(len, rows)) > MOST_TOKENS:
+            raise ValueError(f"{len(rows)} conversations with {sum(map(len, rows))} tokens; pass at least one with a "
+                             f"token in it, and at most {MOST_TOKENS:,} tokens in all")
+        sets = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}
+        if not 1 <= len(sets) <= 2:
+            raise ValueError(f"labels must be one set or two to compare, got {len(sets)}: {', '.join(map(str, sets))}")
+        self._ids = fitted("ids", ids, rows, single)
+        self._labels = [fitted(f"labels {name!r}" * (len(sets) > 1) or "labels", each, rows, single)
+                        for name, each in sets.items()]
+        self._image = ([np.array([token == "<image>" for token in row]) for row in rows] if image is None
+                       else [row.astype(bool) for row in fitted("image", image, rows, single)])
+        names = [f"conversation {i}" for i in range(len(rows))] if names is None else [str(name) for name in names]
+        if len(names) != len(rows):
+            raise ValueError(f"{len(names)} names for {len(rows)} conversations; pass one per conversation")
+        if context is not None and context < 1:
+            raise ValueError(f"context={context}, expected at least 1: how many tokens the model can read")
+        start = {"conversation": 0, "token": 0, "labels": 0, **(view or {})}
+        limits = {"conversation": len(rows), "labels": len(sets)}
+        for name, size in limits.items():
+            if not 0 <= start[name] < size:
+                raise ValueError(f"view has {name}={start[name]!r}, expected 0..{size - 1}")
+        if not 0 <= start["token"] < len(rows[start["conversation"]]):
+            raise ValueError(f"view has token={start['token']!r}, expected 0..{len(rows[start['conversation']]) - 1}")
+        super().__init__(sets=[str(name) for name in sets], context=context, view=start,
+                         chats=[self._chat(place, *pair) for place, pair in enumerate(zip(rows, names, strict=True))])
+        self.preload([f"ids/{i}" for i in range(len(rows))]
+                     + [f"labels/{s}/{i}" for i in range(len(rows)) for s in range(len(sets))])
+
+    def _chat(self, place: int, tokens: list[str], name: str) -> dict:
+        """What the browser gets to know of one conversation, besides ids and labels."""
+        roles, image = roles_of(tokens), self._image[place]
+        learned = np.stack([labels[place] != IGNORED for labels in self._labels])
+        folds = [(mask, padding, *bits) if mask or padding else place for place, (mask, padding, bits) in
+                 enumerate(zip(image.tolist(), [role == "padding" for role in roles], learned.T.tolist(), strict=True))]
+        edges = [0, *[n for n in range(1, len(folds)) if folds[n] != folds[n - 1]], len(folds)]
+        return {"tokens": tokens, "roles": roles, "name": name, "image": image.astype(int).tolist(),
+                "special": [int(bool(SPECIAL.fullmatch(token))) for token in tokens],
+                "runs": [list(run) for run in pairwise(edges)]}
+
+    def blob(self, name: str) -> bytes:
+        """ids/I: the numbers of conversation I.  labels/S/I: its labels in set S.  Both int32 (token,)."""
+        kind, *place = name.split("/")
+        row = self._ids[int(place[0])] if kind == "ids" else self._labels[int(place[0])][int(place[1])]
+        return row.astype("<i4").tobytes()
+
+    def totals(self, conversation: int = 0, labels: int = 0) -> dict[str, int]:
+        """How many tokens a conversation has, without padding, and how many of them are image, text and learned.
+
+        image + text + learned = tokens; `over` is how many do not fit into the context.
+        """
+        real = np.array([role != "padding" for role in self.chats[conversation]["roles"]])
+        learned = real & (self._labels[labels][conversation] != IGNORED)
+        image = real & self._image[conversation] & ~learned
+        tokens = int(real.sum())
+        return {"tokens": tokens, "image": int(image.sum()), "learned": int(learned.sum()),
+                "text": int((real & ~image & ~learned).sum()), "padding": int((~real).sum()),
+                "over": max(0, tokens - self.context) if self.context else 0}
+
+    def problems(self, conversation: int = 0, labels: int = 0) -> list[str]:
+        """What cannot be meant in the labels of a conversation, one sentence each; empty if all is well."""
+        row, ids = self._labels[labels][conversation], self._ids[conversation]
+        chat, learned = self.chats[conversation], row != IGNORED
+        padding = np.array([role == "padding" for role in chat["roles"]])
+        special = np.array(chat["special"], bool)
+        open_ends = learned & ~special & ~np.append(learned[1:], False)
+        found = {
+            "labels are not the ids at their places; labels are not shifted, the loss does that":
+                learned & (row != ids),
+            "image placeholders are to be predicted; a placeholder is no word": learned & self._image[conversation],
+            "padding tokens are to be predicted": learned & padding,
+            "answers end without a learned end; the model would never stop": open_ends & ~padding,
+        }
+        problems = [f"{places.sum()} {sentence}" for sentence, places in found.items() if places.any()]
+        if learned[0]:
+            problems.append("the first token is learned, but no position stands before it to predict it")
+        if not learned.any():
+            problems.append("nothing is learned here")
+        return problems
+
+    def static_figure(self, **view) -> Still:
+        """The current conversation as a picture; `view` overrides any of conversation, token, labels."""
+        from matplotlib.figure import Figure
+        from matplotlib.patches import Patch
+
+        view = {**self.view, **view}
+        place, which = view["conversation"], view["labels"]
+        totals, lines = self.totals(place, which), flow(self._drawn(place, which))
+        figure = Figure(figsize=(7, 1.35 + 0.3 * len(lines)), layout="constrained")
+        grid = {"height_ratios": [0.3 * len(lines) + 0.1, 0.35]} if len(lines) else {}
+        text, budget = figure.subplots(2, 1, gridspec_kw=grid)
+        text.set(xlim=(0, LINE), ylim=(len(lines), 0))
+        text.axis("off")
+        for number, line in enumerate(lines):
+            for left, width, run in line:
+                draw_run(text, left, number, width, run)
+        self._draw_budget(budget, totals)
+        known = [Patch(fc=IMAGE, label="image"), Patch(fc="white", ec=TEXT, hatch="////", label="only read"),
+                 Patch(fc=GOOD, label="learned")]
+        figure.legend(handles=known, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        of = f" of a context of {self.context}" if self.context else ""
+        share = " and ".join(f"{totals[part]} {part} ({totals[part] / totals['tokens']:.0%})"
+                             for part in ("image", "learned"))
+        alt = f"{self.chats[place]['name']}: {totals['tokens']} tokens{of}, {share}"
+        alt += f"; {totals['over']} too many" * bool(totals["over"])
+        alt += f"; labels: {self.sets[which]}" * (len(self.sets) > 1)
+        figure.suptitle(alt, fontsize=9, parse_math=False)
+        return Still(figure, "Labels of " + alt)
+
+    def _draw_budget(self, axes, totals) -> None:
+        left, most = 0, max(totals["tokens"], self.context or 0)
+        for part, colour, hatch in (("image", IMAGE, ""), ("text", "white", "////"), ("learned", GOOD, "")):
+            edge = TEXT if part == "text" else "white"
+            axes.barh(0, totals[part], left=left, color=colour, hatch=hatch, ec=edge, lw=0.6)
+            left += totals[part]
+        if self.context:
+            axes.axvline(self.context, color=ACCENT, linewidth=2)
+            axes.barh(0, totals["over"], left=self.context, fc="none", hatch="xxxx", ec=ACCENT, lw=0)
+        axes.set(xlim=(0, most * 1.01), yticks=[], xlabel="tokens")
+        axes.spines[["top", "right", "left"]].set_visible(False)
+
+    def _drawn(self, place: int, which: int) -> list[dict]:
+        """The runs of one conversation with all that is drawn of them."""
+        chat, learned = self.chats[place], [labels[place] != IGNORED for labels in self._labels]
+        drawn = []
+        for start, stop in chat["runs"]:
+            role, image, count = chat["roles"][start], bool(chat["image"][start]), stop - start
+            text = visible(chat["tokens"][start])
+            drawn.append({"text": f"{text} ×{count}" * (count > 1) or text, "role": role, "image": image,
+                          "learned": learned[which][start], "differs": learned[0][start] != learned[-1][start]})
+        return drawn
+
+    def __repr__(self) -> str:
+        totals = self.totals(self.view["conversation"], self.view["labels"])
+        counts = f"{totals['tokens']} tokens, {totals['learned']} learned"
+        return f"LabelInspector({len(self.chats)} conversations, {counts})"
+
+
+# ---- drawing the picture -----------------------------------------------------------------------------------------
+
+LINE = 84  # letters of a line
+
+
+def flow(runs: list[dict]) -> list[list[tuple[float, float, dict]]]:
+    """Lines of (left, width, run); a turn begins a line."""
+    lines, left, role = [], 0.0, None
+    for run in runs:
+        width = len(run["text"]) + 1.6
+        if run["role"] != role or left + width > LINE:
+            lines.append([])
+            left = 11.0
+            if run["role"] != role:
+                lines[-1].append((0, 10, {"text": run["role"] or "start", "head": True}))
+            role = run["role"]
+        lines[-1].append((left, width, run))
+        left += width + 0.5
+    return lines
+
+
+def draw_run(axes, left: float, line: int, width: float, run: dict) -> None:
+    """One token, or one run of them."""
+    from matplotlib.patches import Rectangle
+
+    if "head" in run:
+        axes.text(left, line + 0.5, run["text"], fontsize=8, va="center", fontweight="bold", color=INK)
+        return
+    fill = IMAGE if run["image"] else GOOD if run["learned"] else "white"
+    edge = MASKED if run["role"] == "padding" else TEXT
+    axes.add_patch(Rectangle((left, line + 0.1), width, 0.8, fc=fill, ec=edge if fill == "white" else fill, lw=0.8,
+                             hatch="" if run["learned"] or run["image"] else "////", alpha=0.9))
+    box = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85} if fill == "white" else None
+    axes.text(left + width / 2, line + 0.5, run["text"].strip(), fontsize=7, ha="center", va="center", color=INK,
+              family="monospace", parse_math=False, bbox=box)
+    if run["differs"]:
+        axes.add_patch(Rectangle((left, line + 0.1), width, 0.8, fill=False, ec=ACCENT, lw=2))
+
+
+def fitted(name: str, values, rows: list[list[str]], single: bool) -> list[np.ndarray]:
+    """One array (token,) per conversation; ValueError if one is missing or has another length."""
+    values = [values] if single and np.ndim(as_array(values)) == 1 else values
+    arrays = [as_array(row) for row in values]
+    if [row.shape for row in arrays] != [(len(row),) for row in rows]:
+        raise ValueError(f"{name} {[row.shape for row in arrays][:4]} must be as many as the tokens, "
+                         f"{[len(row) for row in rows][:4]} in each conversation; pass one number per token")
+    return arrays

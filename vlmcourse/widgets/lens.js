@@ -1,0 +1,5 @@
+function render({ model, el }) {
+  el.append(frame("lens", "lens", h("div", {}, "…")));
+}
+
+export default { render };
