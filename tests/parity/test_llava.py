@@ -6,12 +6,12 @@ import transformers
 from PIL import Image
 
 from tests.parity.library import assert_equal, padding, randomised
-from vlmcourse.data.chat import encode
+from vlmcourse.data.chat import encode, label_mask
 from vlmcourse.data.pixels import normalise
 from vlmcourse.data.text import END, IMAGE, load_tokenizer
 from vlmcourse.interop import llava
 from vlmcourse.models.generation import generate
-from vlmcourse.models.language import LlamaConfig
+from vlmcourse.models.language import LlamaConfig, next_token_loss
 from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.models.vit import ViTConfig
 
@@ -75,6 +75,31 @@ def test_written_text_is_the_same(cached):
                                do_sample=False, pad_token_id=0)  # fmt: skip
     mine = generate(llava.from_transformers(theirs), ids, mask=real, images=images, steps=24, cached=cached)
     assert torch.equal(mine, expected) and len(mine[:, 60:].unique()) > 3
+
+
+def test_rows_end_like_the_library_s():
+    theirs, (ids, real, images) = library(), inputs("left")
+    given = dict(input_ids=ids, pixel_values=images, attention_mask=real.long(), max_new_tokens=24, do_sample=False)
+    free = theirs.generate(**given, pad_token_id=0)[:, 60:]
+    ends = [int(token) for token in free[0, 1:12] if not torch.isin(token, free[0, :1])]
+    for end in ends[:3]:
+        expected = theirs.generate(**given, pad_token_id=0, eos_token_id=end)
+        mine = generate(llava.from_transformers(theirs), ids, mask=real, images=images, steps=24, eos=end)
+        assert torch.equal(mine, expected)
+
+
+@pytest.mark.parametrize("side", ["none", "left", "right"])
+def test_the_loss_of_answers_is_the_library_s(side):
+    theirs, (ids, real, images) = library(), inputs(side)
+    ids[:, 48], ids[:, 55] = 1, 2  # an answer begins and ends; two of the rows hold padding behind or before
+    answers = label_mask(ids, start=1, end=2)
+    answers &= torch.ones_like(ids, dtype=torch.bool) if real is None else real
+    labels, more = torch.where(answers, ids, -100), {}
+    if real is not None:
+        more = {"attention_mask": real.long(), "position_ids": (real.long().cumsum(1) - 1).clamp(min=0)}
+    loss = theirs(input_ids=ids, pixel_values=images, labels=labels, **more).loss
+    assert answers.sum() > 10
+    assert_equal(next_token_loss(llava.from_transformers(theirs)(ids, images, mask=real), labels), loss)
 
 
 def test_the_projector_alone():

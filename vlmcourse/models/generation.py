@@ -1,7 +1,8 @@
-"""Writing text, one token at a time (notebook 05).
+"""Writing text, one token at a time (notebooks 05 and 08).
 
-    top_p      from scores to probabilities: sharper or flatter, and without the improbable tail
-    generate   read a prompt, choose a token, read that, and so on
+    top_p            from scores to probabilities: sharper or flatter, and without the improbable tail
+    write_greedily   answer prompts made of vectors, such as words with an image, with the likeliest tokens
+    generate         read a prompt, choose a token, read that, and so on
 
 With a cache, each step reads one token; without, it reads the whole text again. Both write the same.
 """
@@ -44,6 +45,41 @@ def top_p(
     return torch.zeros_like(kept).scatter(1, order, kept / kept.sum(dim=-1, keepdim=True))
 
 
+@slot
+def write_greedily(
+    model: LanguageModel,
+    prompt: Float[Tensor, "batch token width"],
+    mask: Bool[Tensor, "batch token"],
+    steps: int,
+    end: int,
+    pad: int = 0,
+) -> Int[Tensor, "batch written"]:
+    """Answer prompts made of vectors, always with the likeliest token.
+
+    The prompt is read once, into a cache; after that every step reads one token. So an image, whose vectors stand in
+    the prompt, is paid for once.
+
+    Args:
+        prompt: words and image tokens, see Llava.embed; shorter prompts are padded on the left.
+        mask: True for real tokens.
+        steps: most tokens to write.
+        end: the token that ends an answer; it is written, and after it a row gets ``pad``. When every row has ended,
+            writing stops. A number that no token has, such as -1, ends nothing.
+    """
+    caches = [Cache() for _ in model.blocks]
+    ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
+    unread, written = prompt, []
+    for _ in range(steps):
+        last = model.hidden(embeddings=unread, mask=mask, caches=caches)[:, -1]
+        token = model.head(last).argmax(dim=-1).masked_fill(ended, pad)
+        written.append(token)
+        ended = ended | (token == end)
+        if ended.all():
+            break
+        unread, mask = model.embed(token[:, None]), F.pad(mask, (0, 1), value=True)
+    return torch.stack(written, dim=1)
+
+
 @torch.inference_mode()
 def generate(
     model: LanguageModel | Llava,
@@ -77,6 +113,10 @@ def generate(
         ValueError: if the temperature is below 0, top_p not in (0, 1], or a prompt is padded on the right.
     """
     _check(mask, temperature, top_p)
+    if images is not None and cached and temperature == 0 and steps > 0:
+        real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+        said = write_greedily(model.language, model.embed(ids, images), real, steps, -1 if eos is None else eos, pad)
+        return torch.cat([ids, said], dim=1)
     generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
     mask = None if mask is None or mask.all() else mask
     caches = [Cache() for _ in model.blocks] if cached else None

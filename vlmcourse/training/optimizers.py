@@ -1,0 +1,116 @@
+"""Optimizers for models of several parts: who learns, how fast, and with what.
+
+    rate_groups     one learning rate per part of a model; frozen parts are left out (notebook 08)
+    MuonAdamW       Muon for the matrices, AdamW for everything else, as one optimizer for the training loop
+    warmup_linear   a schedule
+
+A momentum step changes a matrix mostly along a few directions. Muon makes all directions of the step equally long, and
+small transformers learn rarer things much sooner. Measured here: see the table in the card of nano-vlm.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from torch import nn
+from torch.optim import AdamW, Muon, Optimizer
+
+from vlmcourse.slots import slot
+
+APART = ("embedding", "embed_token", "positions", "class_token", "head")  # tables and outputs, though two-dimensional
+
+
+@slot
+def rate_groups(
+    named: Iterable[tuple[str, nn.Parameter]], rates: dict[str, float], weight_decay: float
+) -> list[dict[str, Any]]:
+    """Groups for a torch optimizer: one learning rate per part, and weight decay on matrices only.
+
+    Args:
+        named: as ``model.named_parameters()`` gives them; frozen ones (requires_grad is False) are left out.
+        rates: learning rate of each part, by the first word of its parameters' names: {"projector": 1e-3}.
+        weight_decay: of parameters with two axes or more; biases, norms and other vectors get 0.
+
+    Returns:
+        for every part, in the order of ``rates``, {"params", "lr", "weight_decay"} of its matrices and then of its
+        vectors. A group without parameters is left out.
+
+    Raises:
+        ValueError: if a parameter that learns belongs to no part: it would stay as it is, and nobody would notice.
+
+    Source: a rate of its own for the projector is mm_projector_lr in LLaVA's training code, and vectors are spared
+        from weight decay there too.
+    """
+    groups = {(part, flat): {"params": [], "lr": rate, "weight_decay": 0.0 if flat else weight_decay}
+              for part, rate in rates.items() for flat in (False, True)}  # fmt: skip
+    for name, parameter in named:
+        if parameter.requires_grad:
+            part = name.split(".")[0]
+            if part not in rates:
+                raise ValueError(f"{name} learns, but there is a rate only for {', '.join(rates)}; freeze it, or give "
+                                 f"{part!r} a rate")  # fmt: skip
+            groups[part, parameter.ndim < 2]["params"].append(parameter)
+    return [group for group in groups.values() if group["params"]]
+
+
+class MuonAdamW(Optimizer):
+    """Steps a Muon and an AdamW together.
+
+    Args:
+        model: its parameters that require gradients are trained; matrices inside blocks by Muon.
+        lr: learning rate of Muon; every step has a spectral norm of about lr · √(rows / columns) if that is above lr.
+        other_lr: learning rate of AdamW, for vectors, embeddings and the head.
+        weight_decay: of the matrices.
+
+    Source: Jordan 2024, https://kellerjordan.github.io/posts/muon/; Liu et al. 2025, arXiv:2502.16982.
+    """
+
+    def __init__(self, model: nn.Module, lr: float = 0.01, other_lr: float = 2e-3, weight_decay: float = 0.01):
+        learned = {name: each for name, each in model.named_parameters() if each.requires_grad}
+        matrices = [p for name, p in learned.items() if p.ndim == 2 and not any(part in name for part in APART)]
+        chosen = set(map(id, matrices))
+        others = [p for p in learned.values() if id(p) not in chosen]
+        if not learned:
+            raise ValueError(f"no parameter of {type(model).__name__} requires a gradient; is everything frozen?")
+        self.parts: list[Optimizer] = []
+        super().__init__(list(learned.values()), {})
+        if matrices:
+            self.parts.append(Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="original"))
+        if others:
+            self.parts.append(AdamW(others, lr=other_lr, betas=(0.9, 0.95), weight_decay=0.0))
+        self._gather()
+
+    def _gather(self) -> None:
+        self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    def step(self, closure: Callable | None = None) -> None:
+        for part in self.parts:
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """As of one optimizer: the parameters are numbered through, those of Muon first."""
+        state, groups, first = {}, [], 0
+        for part in self.parts:
+            own = part.state_dict()
+            state |= {first + number: values for number, values in own["state"].items()}
+            groups += [group | {"params": [first + n for n in group["params"]]} for group in own["param_groups"]]
+            first += sum(len(group["params"]) for group in own["param_groups"])
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        state, groups, first = state_dict["state"], list(state_dict["param_groups"]), 0
+        if len(groups) != len(self.parts):
+            raise ValueError(f"the state has {len(groups)} groups of parameters; this optimizer has {len(self.parts)}")
+        for part, group in zip(self.parts, groups, strict=True):
+            count = len(group["params"])
+            own = {number - first: values for number, values in state.items() if first <= number < first + count}
+            part.load_state_dict({"state": own, "param_groups": [group | {"params": list(range(count))}]})
+            first += count
+        self._gather()
+
+
+def warmup_linear(steps: int, warmup: int = 50, flat: float = 0.4) -> Callable[[int], float]:
+    """Schedule: rises to 1 over ``warmup`` steps, stays until ``flat`` of all steps, then falls to 0 in a line.
+
+    Source: Hägele et al. 2024, arXiv:2405.18392, section 3 ("cooldown").
+    """
+    return lambda step: min(1.0, (step + 1) / warmup) * min(1.0, (1 - step / max(steps, 1)) / (1 - flat))
