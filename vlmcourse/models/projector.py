@@ -3,7 +3,7 @@
     pixel_shuffle    fewer, wider tokens: every square of neighbours becomes one
     project          linear, GELU, linear: LLaVA-1.5's connector
     Projector        the module: shuffle if asked, then one linear layer or two
-    spectrum         what a projector does to its input: singular values of its first matrix, and how many count
+    spectrum         what a matrix does to its input: its singular values, and how many of them count
 
 Shapes use one vocabulary throughout: image, patch, width (of the encoder), out (width of the language model).
 """
@@ -82,6 +82,20 @@ class Projector(nn.Module):
         self.expand = nn.Linear(width * shuffle**2, hidden or out)
         self.contract = nn.Linear(hidden, out) if hidden else None
 
+    @torch.no_grad()
+    def calibrate(self, features: Float[Tensor, "image patch width"], size: float = 1.0) -> None:
+        """Scale the first matrix for inputs, the last for outputs: a root mean square of 1 inside, ``size`` outside.
+
+        An encoder's residual stream can be ten times as large as a word's vector; the language model would see nothing
+        else. Call it once, before training.
+
+        Args:
+            features: of some images.
+        """
+        self.expand.weight /= features.float().square().mean().sqrt()
+        last = self.contract or self.expand
+        last.weight *= size / self(features.float()).square().mean().sqrt()
+
     def tokens(self, patches: int) -> int:
         """How many tokens an image of so many patches becomes."""
         return patches // self.shuffle**2
@@ -94,8 +108,8 @@ class Projector(nn.Module):
         return project(features, self.expand, self.contract) if self.contract else self.expand(features)
 
 
-@torch.no_grad()
-def spectrum(weight: Float[Tensor, "out width"]) -> tuple[Float[Tensor, "rank"], float]:
+@slot
+def spectrum(weight: Float[Tensor, "out width"]) -> tuple[Float[Tensor, "rank"], Float[Tensor, ""]]:
     """Singular values of a matrix, largest first, and its effective rank.
 
     The effective rank is e to the entropy of the singular values as shares: 1 if one direction carries all, min(out,
@@ -103,6 +117,6 @@ def spectrum(weight: Float[Tensor, "out width"]) -> tuple[Float[Tensor, "rank"],
 
     Source: Roy & Vetterli 2007, "The effective rank: a measure of effective dimensionality", EUSIPCO.
     """
-    values = torch.linalg.svdvals(weight.float())
+    values = torch.linalg.svdvals(weight.detach())
     shares = values / values.sum()
-    return values, float(torch.special.entr(shares).sum().exp())
+    return values, torch.special.entr(shares).sum().exp()  # entr(x) is -x log x, and 0 at 0

@@ -1,0 +1,40 @@
+"""Statements of captions are found, and judged against the scene."""
+
+import pytest
+
+from vlmcourse.data import captions, scenes
+from vlmcourse.evaluation.statements import stated, true_share
+
+
+def test_what_captions_state():
+    assert stated("a small red circle at the top left and a large blue star at the bottom right") == [
+        (0, 2, 0, 0), (2, 3, 4, 3)]  # fmt: skip
+    assert stated("a red circle left of a blue square") == [(-1, 2, 0, -1), (-1, 3, 1, -1)]
+    assert stated("some coloured things") == []
+
+
+@pytest.mark.parametrize("style", ["short", "full"])
+def test_true_captions_are_true_in_any_order(style):
+    batch = scenes.sample("test", 200)
+    texts = captions.captions(batch, style)
+    assert true_share(texts, batch) == 1
+    assert true_share([" and ".join(reversed(text.split(" and "))) for text in texts], batch) == 1
+    assert 0.3 < true_share(texts[1:] + texts[:1], batch) < 0.7
+
+
+def test_false_statements_count():
+    batch = scenes.sample("test", 50, objects=(1, 1))
+    texts = captions.captions(batch, "full")
+    assert true_share([text + " and " + text for text in texts], batch) == 0.5  # there is no second object
+    wrong = captions.captions(batch, "full", wrong=1.0)
+    assert true_share(wrong, batch) == 0.75  # one of four attributes
+    with pytest.raises(ValueError, match="49 captions for 50 scenes"):
+        true_share(texts[1:], batch)
+    with pytest.raises(ValueError, match="no caption states a colour"):
+        true_share([""] * 50, batch)
+
+
+def test_many_things_are_matched_with_few_objects():
+    one = scenes.sample("test", 1, objects=(1, 1))
+    text = " and ".join(captions.captions(one, "full") * 9)
+    assert true_share([text], one) == pytest.approx(1 / 9)

@@ -1,0 +1,118 @@
+"""Stages: which parts of a vision-language model learn when, and from which words (notebooks 07 and 08).
+
+    trained_names    of all parameters, those that a stage trains
+    set_stage        freeze all others
+    alignment_loss   stage 1: how surprised the model is by the words of captions, and by nothing else
+    align            stage 1 itself: the projector learns, between an eye and a language model that stay as they are
+
+Source: the stages are LLaVA's, Liu et al. 2023, arXiv:2304.08485, section 4.2.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlmcourse.data.batches import Batches
+from vlmcourse.data.chat import encode
+from vlmcourse.data.talks import FULL, turns
+from vlmcourse.models.llava import Llava
+from vlmcourse.slots import slot
+from vlmcourse.training.history import History
+from vlmcourse.training.loop import train
+from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
+
+
+@slot
+def trained_names(names: Sequence[str], stage: int) -> list[str]:
+    """The parameters that learn in a stage, in the order given.
+
+    Stage 1, alignment, trains the projector alone; stage 2, instruction tuning, the language model as well. The eye
+    learns in neither. A parameter belongs to the part that its name begins with: "vision.", "projector." or
+    "language.".
+
+    Source: Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.2.
+    """
+    learning = ("projector.",) if stage == 1 else ("projector.", "language.")
+    return [name for name in names if name.startswith(learning)]
+
+
+def set_stage(model: Llava, stage: int) -> None:
+    """Let the parameters of a stage learn and freeze all others.
+
+    Raises:
+        ValueError: for another stage than 1 and 2.
+    """
+    if stage not in (1, 2):
+        raise ValueError(f"the stages are 1 (alignment) and 2 (instruction tuning), not {stage!r}")
+    named = dict(model.named_parameters())
+    learning = set(trained_names(list(named), stage))
+    for name, parameter in named.items():
+        parameter.requires_grad_(name in learning)
+
+
+@slot
+def alignment_loss(
+    logits: Float[Tensor, "batch token vocabulary"],
+    ids: Int[Tensor, "batch token"],
+    given: Int[Tensor, "batch"],
+    mask: Bool[Tensor, "batch token"],
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy, in nats, of the captions' tokens: each from the scores one place before it.
+
+    The mean runs over all caption tokens of the batch together. Image, prompt and padding are read, but not learned.
+
+    Args:
+        ids: what the model read, row by row: image placeholders and prompt, the caption and its end, padding.
+        given: how many tokens stand before the caption, at least 1.
+        mask: False at padding.
+
+    Source: Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.2, stage 1.
+    """
+    place = torch.arange(ids.shape[1], device=ids.device)
+    caption = (mask & (place >= given[:, None]))[:, 1:]  # the first token follows nothing
+    return F.cross_entropy(logits[:, :-1][caption], ids[:, 1:][caption])
+
+
+def encode_captions(texts: Sequence[str], image_tokens: int) -> tuple[Tensor, Tensor, Tensor]:
+    """ids, given and mask as alignment_loss takes them: an image and the same prompt before every caption."""
+    chats = encode([turns(FULL, text) for text in texts], image_tokens)
+    prompt = encode([turns(FULL)], image_tokens, prompt=True).ids
+    return chats.ids, torch.full((len(texts),), prompt.shape[1]), chats.mask
+
+
+def align(
+    model: Llava,
+    seen: Float[Tensor, "image patch width"],
+    texts: Sequence[str],
+    *,
+    steps: int,
+    size: int = 32,
+    lr: float = 0.01,
+    seed: int = 0,
+    **how: Any,
+) -> History:
+    """Stage 1: train the projector so that the frozen language model says the captions.
+
+    Args:
+        seen: features of the images, see nano.features; the eye is frozen, so they are computed once.
+        texts: one caption per image.
+        size: captions per step.
+        lr: of the matrices, see MuonAdamW.
+        how: further arguments of training.loop.train.
+    """
+    set_stage(model, 1)
+    captions = encode_captions(texts, model.tokens_per_image)
+
+    def loss(model: Llava, batch: tuple[Tensor, tuple]) -> Tensor:
+        seen, (ids, given, mask) = batch
+        logits = model(ids, features=model.projector(seen.float()), mask=mask)
+        return alignment_loss(logits, ids, given, mask)
+
+    how = dict(optimizer=MuonAdamW(model, lr), schedule=warmup_linear(steps)) | how
+    history = train(model, Batches((seen, captions), size, seed=seed), loss, steps=steps, **how)
+    model.cpu().eval().requires_grad_(True)
+    return history
