@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vlmcourse.models.fusion import FAMILIES, FusionConfig, cross_attend, gated_cross_attend, late_fusion
+from vlmcourse.models.fusion import FAMILIES, FusionConfig, cross_attend, gated_cross_attend, late_fusion, sized
 from vlmcourse.models.language import LlamaConfig
 
 CONFIG = FusionConfig(12, LlamaConfig(30, 24, 2, 4))
@@ -44,6 +44,18 @@ def test_no_word_sees_a_later_one(family):
     torch.testing.assert_close(family(features, later, mask)[:, :4], scores[:, :4], atol=1e-5, rtol=0)
 
 
+def test_only_a_prompt_in_a_prefix_is_read_in_both_directions(family):
+    features, ids, mask = batch()
+    later, prompt = ids.clone(), (torch.arange(7) < 4).expand(3, 7)
+    later[:, 3] = 3
+    change = family(features, later, mask, prompt)[:, :3] - family(features, ids, mask, prompt)[:, :3]
+    assert (change.abs().max() > 1e-3) == (type(family).__name__ == "PrefixInjection")
+    later = ids.clone()
+    later[:, 4:] = 3
+    scores = family(features, ids, mask, prompt)
+    torch.testing.assert_close(family(features, later, mask, prompt)[:, :4], scores[:, :4], atol=1e-5, rtol=0)
+
+
 def test_padding_changes_nothing(family):
     features, ids, mask = batch()
     alone = family(features[1:2], ids[1:2, :5], mask[1:2, :5])
@@ -75,3 +87,10 @@ def test_steps_by_hand():
     torch.testing.assert_close(gated, torch.tensor([[[4.5, 7.5]]]))
     late = late_fusion(torch.tensor([[5.0, 7.0]]), tokens, lambda t: t)
     assert late.tolist() == [[[1, 2, 5, 7, 5, 14]]]
+
+
+def test_families_of_one_size_have_nearly_as_many_parameters():
+    counts = [sum(p.numel() for p in sized(family, CONFIG, 30_000).parameters()) for family in FAMILIES.values()]
+    assert max(counts) <= 30_000 and min(counts) > 30_000 - 3 * 24 * 2
+    with pytest.raises(ValueError, match=r"LateFusion has \d+ parameters with the narrowest MLPs, more than 9000"):
+        sized(FAMILIES["late"], CONFIG, 9000)

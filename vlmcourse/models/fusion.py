@@ -5,13 +5,14 @@
     gated_cross_attend   the same through a gate that begins closed, so that the language model begins as it was
     inject               image features stand among the words, where the text has placeholders
     check_places         as many placeholders as features, or an error that says what is wrong
-    FAMILIES             the four as models behind one interface: image features and a question in, scores out
+    FAMILIES             five models behind one interface: image features and words in, scores out
+    sized                one of them with a given number of parameters
 
 Shapes use one vocabulary throughout: batch, token (of the text), patch (of the image), width.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -129,8 +130,15 @@ class Fusion(nn.Module):
         features: Float[Tensor, "batch patch features"],
         ids: Int[Tensor, "batch token"],
         mask: Bool[Tensor, "batch token"],
+        prompt: Bool[Tensor, "batch token"] | None = None,
     ) -> Float[Tensor, "batch token vocabulary"]:
-        """Scores for the next token at every position of the texts, one image to each."""
+        """Scores for the next token at every position of the texts, one image to each.
+
+        Args:
+            mask: True for real tokens, False for padding.
+            prompt: True for words that are given and need not be predicted, such as a question. PrefixInjection reads
+                them in both directions; to the other families they are words like all others.
+        """
         raise NotImplementedError
 
 
@@ -142,7 +150,7 @@ class LateFusion(Fusion):
         width = config.language.width
         self.mix = nn.Sequential(nn.Linear(3 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
-    def forward(self, features, ids, mask):
+    def forward(self, features, ids, mask, prompt=None):
         image = self.projector(features).mean(dim=1)
         return self.language.head(late_fusion(image, self.language.hidden(ids, mask=mask), self.mix))
 
@@ -172,7 +180,7 @@ class CrossAttention(Fusion):
         super().__init__(config)
         self.cross = nn.ModuleList(CrossLayer(config.language, self.gated) for _ in range(config.language.depth))
 
-    def forward(self, features, ids, mask):
+    def forward(self, features, ids, mask, prompt=None):
         context = self.projector(features)
 
         def look(block: int, tokens: Tensor) -> Tensor:
@@ -190,25 +198,32 @@ class GatedCrossAttention(CrossAttention):
 class Injection(Fusion):
     """Image tokens stand before the words, and one model reads all of it; LLaVA's way."""
 
-    prefix = False
-
     def image_tokens_in_context(self, patches: int) -> int:
         return self.projector.tokens(patches)
 
-    def forward(self, features, ids, mask):
+    def forward(self, features, ids, mask, prompt=None):
         image = self.projector(features)
         count = image.shape[1]
         ids, mask = F.pad(ids, (count, 0)), F.pad(mask, (count, 0), value=True)
         places = (torch.arange(ids.shape[1], device=ids.device) < count).expand_as(ids)
         both = inject(self.language.embed(ids), image, places)
-        hidden = self.language.hidden(embeddings=both, mask=mask, prefix=places if self.prefix else None)
+        hidden = self.language.hidden(embeddings=both, mask=mask, prefix=self.prefix(places, prompt))
         return self.language.head(hidden[:, count:])
+
+    def prefix(
+        self, places: Bool[Tensor, "batch key"], prompt: Bool[Tensor, "batch token"] | None
+    ) -> Bool[Tensor, "batch key"] | None:
+        """Which tokens all see each other, see prefix_mask; none of them here."""
+        return None
 
 
 class PrefixInjection(Injection):
-    """The same, but the image tokens all see each other; PaliGemma's way."""
+    """The same, but image tokens and prompt all see each other; PaliGemma's way."""
 
-    prefix = True
+    def prefix(
+        self, places: Bool[Tensor, "batch key"], prompt: Bool[Tensor, "batch token"] | None
+    ) -> Bool[Tensor, "batch key"]:
+        return places if prompt is None else places | F.pad(prompt, (places.shape[1] - prompt.shape[1], 0))
 
 
 FAMILIES: dict[str, type[Fusion]] = {
@@ -218,3 +233,21 @@ FAMILIES: dict[str, type[Fusion]] = {
     "injection": Injection,
     "injection, prefix": PrefixInjection,
 }
+
+
+def sized(family: type[Fusion], config: FusionConfig, parameters: int) -> Fusion:
+    """A model of the family whose MLPs are as wide as so many ``parameters`` in all allow.
+
+    Families compared at equal size differ in how image and words meet, not in how much they can store.
+
+    Raises:
+        ValueError: if the family needs more parameters even with the narrowest MLPs.
+    """
+
+    def build(hidden: int) -> Fusion:
+        return family(replace(config, language=replace(config.language, hidden=hidden)))
+
+    narrow = sum(parameter.numel() for parameter in build(1).parameters())
+    if narrow > parameters:
+        raise ValueError(f"{family.__name__} has {narrow} parameters with the narrowest MLPs, more than {parameters}")
+    return build(1 + (parameters - narrow) // (3 * config.language.width * config.language.depth))
