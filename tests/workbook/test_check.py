@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.workbook.learner import cell
+from vlmcourse.diagnostics import gap
 from vlmcourse.exercises.base import Exercise, Slip, Text, Unaffected, exercise_of
 from vlmcourse.models import attention, vit
 from vlmcourse.slots import REGISTRY, Slot
@@ -107,6 +108,12 @@ def test_a_wrong_answer_gets_its_sentence(name):
     assert verdict.status == "wrong"
     assert sentence in verdict.says.en
     assert verdict.says.ja
+
+
+def test_a_wrong_number_is_told_without_speaking_of_shapes_and_places():
+    source = "def feature_statistics(x):\n    return x.norm(dim=-1).mean(), x.mean(0), x.std(0), x.new_tensor(0.25)\n"
+    says = check(gap.feature_statistics, cell(source)).says.en
+    assert says.startswith("output[3] is 0.25, expected 0.62")
 
 
 def test_a_right_answer_passes_after_all_of_that():

@@ -42,6 +42,9 @@ Exercise(
         Slip(lambda x: _statistics(x, cone=_cosines(x).mean()), Text(
             "the cone counts each feature's cosine with itself, which is always 1; leave the diagonal out.",
             "錐の値に自分自身とのコサイン（常に 1）が入っています。対角成分を除いてください。")),
+        Slip(lambda x: _statistics(x, cone=(_cosines(x).sum() - len(x)) / len(x) ** 2), Text(
+            "the diagonal has left the sum, but is still counted: n features have n·(n − 1) different pairs, not n².",
+            "和から対角成分を除いていますが、割る数に残っています。異なる組は n² でなく n·(n − 1) 個です。")),
         Slip(lambda x: _statistics(x, cone=_different(x @ x.T)), Text(
             "the cone holds dot products of raw features; scale each feature to length 1 first.",
             "生の特徴の内積になっています。先に各特徴を長さ 1 にしてください。")),
@@ -60,6 +63,9 @@ Exercise(
         Slip(lambda x: _statistics(x, std=x.var(0)), Text(
             "this is the variance; the standard deviation is its root.",
             "分散になっています。標準偏差はその平方根です。")),
+        Slip(lambda x: _statistics(x, std=x.std(0, correction=0)), Text(
+            "this spread divides by n; torch's std(dim=0) divides by n − 1, and the course does the same.",
+            "n で割った標準偏差です。torch の std(dim=0) は n − 1 で割り、この教材もそれに合わせます。")),
         Slip(lambda x: _statistics(x, mean=x.mean(1), std=x.std(1)), Text(
             "mean and std run over the width of each feature; let them run over the features, axis 0.",
             "平均と標準偏差が幅の方向です。特徴の方向（軸 0）で求めてください。")),

@@ -209,6 +209,8 @@ def value_problem(
     for promise in exercise.unaffected:
         if breaks(promise, answer, names, cases):
             return promise.says
+    if not right.dim():
+        return say.wrong_value(where, f"{got:.5g}", f"{right:.5g}")
     tensors_equal = torch.isclose(got, right, RELATIVE, ABSOLUTE) if right.is_floating_point() else got == right
     index = (~tensors_equal).nonzero()[0].tolist()
     place = ", ".join(f"{axis} {i}" for axis, i in zip(str(axes).split(), index, strict=False))
