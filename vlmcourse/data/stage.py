@@ -1,0 +1,94 @@
+"""Scenes arranged by hand, inside the rules of the world or outside of them (notebook 00, the Scene Playground).
+
+    arrange        things -> Scenes, to be rendered like any other
+    check_things   refuse what cannot be drawn
+    outside        why a scene lies outside the world that models are trained on
+    cut_sprites    every object as a small picture, cut from pictures of it alone
+    paste          a picture put together from sprites, so that objects may overlap
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from vlmcourse.data.scenes import COLOURS, GAP, MARGIN, MOST, RADII, SHAPES, SIDE, SIZES, SLANT, Scenes, palette
+from vlmcourse.data.truth import Thing
+
+TRAINED = [(shape, int(colour)) for shape, colours in enumerate(palette("train")) for colour in colours]
+"""Pairs of shape and colour that occur in training."""
+
+Sprites = list[np.ndarray]  # for each size uint8 (shape, colour, side, side, 3), side = 2·radius + 1
+
+
+def arrange(like: Scenes, groups: Sequence[Sequence[Thing]]) -> Scenes:
+    """For each group of things a scene, on the paper of the one scene ``like``."""
+    columns = {name: np.full((len(groups), MOST), -1) for name in Thing._fields}
+    for row, things in enumerate(groups):
+        for place, thing in enumerate(things):
+            for name, value in zip(Thing._fields, thing, strict=True):
+                columns[name][row, place] = value
+    return replace(like[np.zeros(len(groups), int)], count=np.array([len(things) for things in groups]), **columns)
+
+
+def check_things(things: Sequence[Thing]) -> None:
+    """ValueError unless there are at most four things that exist and stand inside the frame."""
+    if len(things) > MOST:
+        raise ValueError(f"{len(things)} things; a scene has at most {MOST}")
+    for number, thing in enumerate(things):
+        for name, names in zip(Thing._fields, (SHAPES, COLOURS, SIZES), strict=False):
+            if not 0 <= getattr(thing, name) < len(names):
+                raise ValueError(f"thing {number} has {name} {getattr(thing, name)}, expected 0..{len(names) - 1}")
+        low, high = thing.radius + MARGIN, SIDE - 1 - thing.radius - MARGIN
+        if not (low <= thing.x <= high and low <= thing.y <= high):
+            raise ValueError(f"thing {number} leaves the frame at ({thing.x}, {thing.y}); a {SIZES[thing.size]} one "
+                             f"has its centre at {low}..{high}")  # fmt: skip
+
+
+def room(a: Thing, b: Thing) -> int:
+    """Free pixels between two boxes, along the axis on which they are farther apart; negative where they overlap."""
+    return max(abs(a.x - b.x), abs(a.y - b.y)) - a.radius - b.radius - 1
+
+
+def outside(things: Sequence[Thing]) -> str:
+    """Why a scene lies outside the world that models are trained on; "" if it does not."""
+    reasons = [] if things else ["there is no object"]
+    reasons += [f"no {COLOURS[t.colour]} {SHAPES[t.shape]} occurs in training" for t in things
+                if (t.shape, t.colour) not in TRAINED]  # fmt: skip
+    for number, a in enumerate(things):
+        for b in things[number + 1 :]:
+            if room(a, b) < 0:
+                reasons.append("objects overlap")
+            elif room(a, b) < GAP:
+                reasons.append(f"objects stand closer than {GAP} pixels")
+            elif abs(abs(a.x - b.x) - abs(a.y - b.y)) < SLANT:
+                reasons.append("objects stand on a diagonal")
+    return "; ".join(dict.fromkeys(reasons))
+
+
+def cut_sprites(draw: Callable[[Scenes], np.ndarray], like: Scenes) -> Sprites:
+    """Every object of every size, on the background shade of ``like``; ``draw`` is a renderer of scenes."""
+    middle, bare, sheets = SIDE // 2, replace(like, word=np.full_like(like.word, -1)), []
+    for size, radius in enumerate(RADII):
+        alone = [[Thing(s, c, size, middle, middle)] for s in range(len(SHAPES)) for c in range(len(COLOURS))]
+        box = slice(middle - radius, middle + radius + 1)
+        cut = draw(arrange(bare, alone))[:, box, box]
+        sheets.append(cut.reshape(len(SHAPES), len(COLOURS), *cut.shape[1:]))
+    return sheets
+
+
+def paste(paper: np.ndarray, sprites: Sprites, things: Sequence[Thing]) -> np.ndarray:
+    """A picture of the things, uint8 (64, 64, 3): equal to the renderer's where none overlap.
+
+    Where they do, a larger one lies on top. (The renderer never meets that, so it copies whole boxes.)
+
+    Args:
+        paper: a picture without objects; its top left pixel is background.
+    """
+    image = paper.copy()
+    for thing in sorted(things, key=lambda thing: thing.size):
+        left, top, right, bottom = thing.box
+        sprite = sprites[thing.size][thing.shape, thing.colour]
+        own = (sprite != paper[0, 0]).any(axis=-1)
+        image[top:bottom, left:right][own] = sprite[own]
+    return image

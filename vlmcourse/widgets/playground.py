@@ -1,0 +1,245 @@
+"""Scene Playground: change a scene by hand and watch a model's answer, caption and attention change with it.
+
+The widget knows no model: it calls the functions it was given, in the kernel, with the picture as the course draws it.
+
+Who does what: the browser keeps the scene, draws it at once from ready-made sprites (cut from pictures of the same
+renderer) and sends the newest state, one request at a time: what changes while the kernel answers goes with the next
+request, so nothing ever queues.  The kernel renders, asks the model, and sends pixels and answer back together.
+"""
+
+import time
+from collections.abc import Callable
+from itertools import combinations
+
+import numpy as np
+import traitlets
+
+from vlmcourse.data import questions
+from vlmcourse.data.reading import true_answer
+from vlmcourse.data.scenes import COLOURS, GAP, MARGIN, MOST, RADII, SHAPES, SIDE, SIZES, SLANT, Scenes
+from vlmcourse.data.stage import TRAINED, arrange, check_things, cut_sprites, outside, paste, room
+from vlmcourse.data.truth import Thing, list_things
+from vlmcourse.widgets.attention import quantise
+from vlmcourse.widgets.base import ACCENT, TEXT, Still, Widget, as_array, as_images, cividis, script
+
+GIVEN = ("scene", "swapped", "grey")  # what the model gets
+GREY = 128
+BEST = 5  # answers with a bar
+SUGGESTED = ("colour", "position", "count", "existence", "relation", "comparison")
+
+
+class ScenePlayground(Widget):
+    """A canvas with a scene, and what a model says about it.
+
+    `playground.change(question="Is there a star?", given="grey")` does from Python what the controls do;
+    `playground.state` holds what is set, `playground.answer` what came of it: "answer", "choices", "caption", "truth",
+    "right", "outside" (why the scene leaves the training world), "milliseconds", "error".
+
+    Args:
+        answer: takes a picture, uint8 (64, 64, 3), and a question; returns {"answer": str, "choices": [(text,
+            probability), ...] best first, "attention": weights on the picture, (row, column), or None}.
+        caption: takes a picture and returns a text.
+        scenes: where to start, and what "Next scene" goes to.
+        question: the first question; one about the first scene if not given.
+        render: Scenes -> uint8 pictures (scene, 64, 64, 3); the course's own if not given.
+
+    Raises:
+        ValueError: if there are no scenes, or a picture or an answer has another form.
+        Exception: whatever the functions raise for the first scene, so that a broken model is noticed at once.
+            Later, the message is shown in one line and the last answer stays.
+    """
+
+    _esm = script("maps.js", "playground.js")
+    state = traitlets.Dict(help="what is set: number, things, question, given").tag(sync=True)
+    answer = traitlets.Dict(help="what came of it").tag(sync=True)
+    pixels = traitlets.Bytes(help="the scene, uint8 (64, 64, 3)").tag(sync=True)
+    seen = traitlets.Bytes(help="what the model was given").tag(sync=True)
+    attention = traitlets.Bytes(help="one byte for each cell of the grid").tag(sync=True)
+    world = traitlets.Dict(help="names, rules and scenes").tag(sync=True)
+    colours = traitlets.Bytes(cividis().tobytes()).tag(sync=True)
+
+    def __init__(self, answer: Callable, caption: Callable, scenes: Scenes, *, question: str | None = None,
+                 render: Callable[[Scenes], np.ndarray] | None = None):
+        if not len(scenes):
+            raise ValueError("there are no scenes to play with; pass some, such as scenes.sample('test', 12)")
+        if render is None:
+            from vlmcourse.data.render import render
+        self._ask, self._tell, self._scenes, self._render = answer, caption, scenes, render
+        self._told = (None, "")  # the last picture and its caption
+        self._sheets = {int(light): cut_sprites(self._draw, scenes[first])
+                        for light, first in zip(*np.unique(scenes.light, return_index=True), strict=True)}
+        asked = {kind: questions.ask(scenes, kind) for kind in SUGGESTED}
+        listed = [{"things": list_things(scenes, n), "light": int(scenes.light[n]),
+                   "questions": {kind: texts[n].text for kind, texts in asked.items() if texts[n]}}
+                  for n in range(len(scenes))]
+        question = next(iter(listed[0]["questions"].values())) if question is None else str(question)
+        super().__init__(world={
+            "names": [SHAPES, COLOURS, SIZES], "radii": RADII.tolist(), "side": SIDE, "margin": MARGIN, "gap": GAP,
+            "slant": SLANT, "most": MOST, "trained": TRAINED, "best": BEST, "scenes": listed})
+        state = {"turn": 0, "by": "python", "number": 0, "things": listed[0]["things"], "question": question,
+                 "given": "scene"}
+        self._show(state)
+        self.state = state
+        papers = [f"paper/{number}" for number in range(len(scenes))]
+        lights = [f"sprites/{light}" for light in dict.fromkeys(scenes.light.tolist())]
+        self.preload([papers[0], lights[0], *papers[1:], *lights[1:]])
+
+    # ---- from Python
+
+    def change(self, **what) -> None:
+        """Set any of number (of the scene), things, question and given ("scene", "swapped" or "grey").
+
+        Raises:
+            ValueError: naming the rule that is broken.
+        """
+        unknown = set(what) - {"number", "things", "question", "given"}
+        if unknown:
+            raise ValueError(f"there is no {', '.join(sorted(unknown))}; set number, things, question or given")
+        state = {**self.state, **what, "turn": self.state["turn"] + 1, "by": "python"}
+        if not 0 <= state["number"] < len(self._scenes):
+            raise ValueError(f"number is {state['number']}, expected 0..{len(self._scenes) - 1}")
+        if state["given"] not in GIVEN:
+            raise ValueError(f"given is {state['given']!r}, expected one of {', '.join(GIVEN)}")
+        if "number" in what and "things" not in what:
+            state["things"] = self.world["scenes"][state["number"]]["things"]
+        state["things"] = [Thing(*map(int, thing)) for thing in state["things"]]
+        check_things(state["things"])
+        self.state = state
+
+    # ---- answering
+
+    @traitlets.observe("state")
+    def _react(self, change):
+        state = change["new"]
+        if (state["by"], state["turn"]) == (self.answer.get("by"), self.answer.get("turn")):
+            return
+        try:
+            self._show(state)
+        except Exception as problem:  # the model is not ours; whatever it raises, the widget lives
+            line = f"{type(problem).__name__}: {problem}".splitlines()[0]
+            self.answer = {**self.answer, "by": state["by"], "turn": state["turn"], "error": line}
+
+    def _show(self, state: dict) -> None:
+        """Ask the model about a state and show what it says, everything at once."""
+        things = [Thing(*map(int, thing)) for thing in state["things"]]
+        image = self._picture(state["number"], things)
+        start = time.perf_counter()
+        seen = self._given(state, image)
+        said = self._asked(seen, state["question"])
+        if self._told[0] != seen.tobytes():
+            self._told = seen.tobytes(), str(self._tell(seen))
+        took = time.perf_counter() - start
+        codes, largest = quantise(said["attention"].reshape(-1))
+        truth = true_answer(state["question"], things)
+        with self.hold_sync():  # pictures and numbers change together
+            self.pixels, self.seen, self.attention = image.tobytes(), seen.tobytes(), codes.tobytes()
+            self.answer = {
+                "by": state["by"], "turn": state["turn"], "error": "", "question": state["question"],
+                "answer": said["answer"], "caption": self._told[1], "truth": truth,
+                "right": bool(truth) and same(said["answer"], truth),
+                "choices": [{"text": text, "p": p, "right": bool(truth) and same(text, truth)}
+                            for text, p in said["choices"]],
+                "grid": said["attention"].shape, "largest": float(largest), "share": float(said["attention"].sum()),
+                "outside": outside(things), "milliseconds": round(1000 * took)}
+
+    def _draw(self, scenes: Scenes) -> np.ndarray:
+        images = as_images(self._render(scenes))
+        if images.shape != (len(scenes), SIDE, SIDE, 3):
+            raise ValueError(f"render returned {images.shape}, expected {(len(scenes), SIDE, SIDE, 3)}")
+        return images
+
+    def _picture(self, number: int, things: list[Thing]) -> np.ndarray:
+        """Things on the paper of a scene, as the course renders them; it knows nothing of overlaps."""
+        if any(room(a, b) < 0 for a, b in combinations(things, 2)):
+            return paste(self._picture(number, []), self._sheets[int(self._scenes.light[number])], things)
+        return self._draw(arrange(self._scenes[number], [things]))[0]
+
+    def _given(self, state: dict, image: np.ndarray) -> np.ndarray:
+        """The picture that the model gets."""
+        if state["given"] == "grey":
+            return np.full_like(image, GREY)
+        if state["given"] == "swapped":
+            return self._draw(self._scenes[(state["number"] + 1) % len(self._scenes)])[0]
+        return image
+
+    def _asked(self, image: np.ndarray, question: str) -> dict:
+        """What the model says, checked; nothing to an empty question."""
+        nothing = np.zeros((0, 0), np.float32)
+        if not question.strip():
+            return {"answer": "", "choices": [], "attention": nothing}
+        said = self._ask(image, question)
+        choices = [(str(text), float(p)) for text, p in said["choices"]][:BEST]
+        if not all(0 <= p <= 1.001 for _, p in choices):
+            raise ValueError(f"answer returned the probabilities {[p for _, p in choices]}; expected 0 to 1")
+        weights = nothing if said["attention"] is None else as_array(said["attention"]).astype(np.float32)
+        if weights.ndim != 2 or not (np.isfinite(weights).all() and (weights >= 0).all()):
+            raise ValueError(f"answer returned attention of shape {weights.shape}; expected finite weights, none "
+                             "negative, as (row, column)")
+        return {"answer": str(said["answer"]), "choices": choices, "attention": weights}
+
+    def blob(self, name: str) -> bytes:
+        """paper/N: scene N without its objects.  sprites/L: every object on background shade L, see cut_sprites."""
+        kind, number = name.split("/")
+        if kind == "sprites":
+            return b"".join(sheet.tobytes() for sheet in self._sheets[int(number)])
+        return self._picture(int(number), []).tobytes()
+
+    # ---- still
+
+    def static_figure(self) -> Still:
+        """The scene, what the model was given with the attention of its answer, and the likeliest answers."""
+        import textwrap
+
+        from matplotlib.colors import ListedColormap
+        from matplotlib.figure import Figure
+
+        said = self.answer
+        figure = Figure(figsize=(7, 2.9), layout="constrained")
+        scene, given, bars = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.1))
+        frame = {"extent": (0, SIDE, SIDE, 0), "interpolation": "nearest"}
+        pixels, seen = (np.frombuffer(b, np.uint8).reshape(SIDE, SIDE, 3) for b in (self.pixels, self.seen))
+        scene.imshow(pixels, **frame)
+        scene.set_title("the scene", fontsize=8)
+        given.set_title(f"what the model gets{WORDS[self.state['given']]}", fontsize=8)
+        if self.attention:
+            weights = np.frombuffer(self.attention, np.uint8).reshape(said["grid"]) * (said["largest"] / 255)
+            given.imshow(seen @ [0.299, 0.587, 0.114], cmap="gray", vmin=0, vmax=255, **frame)
+            shown = given.imshow(weights, alpha=0.6, vmin=0, cmap=ListedColormap(cividis() / 255), **frame)
+            bar = figure.colorbar(shown, ax=given, fraction=0.046)
+            bar.solids.set_alpha(1)
+            bar.set_label("attention of the answer", fontsize=7)
+            bar.ax.tick_params(labelsize=6)
+        else:
+            given.imshow(seen, **frame)
+        for axes in (scene, given):
+            axes.axis("off")
+        rows = said["choices"][::-1]
+        bars.barh(range(len(rows)), [row["p"] for row in rows], color=TEXT)
+        bars.set_yticks(range(len(rows)), [f"{row['text']}{' ✓' if row['right'] else ''}" for row in rows],
+                        fontsize=7, parse_math=False)
+        for place, row in enumerate(rows):
+            bars.text(row["p"] + 0.02, place, percent(row["p"]), va="center", fontsize=7)
+        bars.set(xlim=(0, 1.25), xticks=[])
+        bars.spines[["top", "right", "bottom"]].set_visible(False)
+        verdict = "" if not said["truth"] else " ✓" if said["right"] else f" ✗ ({said['truth']})"
+        figure.suptitle(f"{said['question']}  {said['answer']}{verdict}", fontsize=10, parse_math=False,
+                        color="black" if said["right"] or not said["truth"] else ACCENT)
+        figure.supxlabel("\n".join(textwrap.wrap(said["caption"], 110)), fontsize=7.5, parse_math=False)
+        truth = f", the truth is {said['truth']}" if said["truth"] else ""
+        return Still(figure, f"A scene; what the model gets{WORDS[self.state['given']]}; asked “{said['question']}” "
+                             f"it says “{said['answer']}”{truth}; its caption: {said['caption']}")
+
+    def __repr__(self) -> str:
+        return f"ScenePlayground({len(self._scenes)} scenes)"
+
+
+WORDS = {"scene": "", "swapped": ": another scene", "grey": ": grey"}
+
+
+def percent(p: float) -> str:
+    return "< 0.1 %" if p < 0.0005 else f"{100 * p:.1f} %" if p < 0.0995 else f"{100 * p:.0f} %"
+
+
+def same(said: str, true: str) -> bool:
+    """Whether two answers say the same but for case, spaces and a full stop at the end."""
+    return said.casefold().rstrip(". ").split() == true.casefold().rstrip(". ").split()
