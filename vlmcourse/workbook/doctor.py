@@ -48,7 +48,8 @@ def table(findings: list[Finding]) -> tuple[list[str], list[list[str]]]:
 
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds, as torch is loaded."""
-    return [python(), *packages(), vision(), adapters(), device(), memory(), disk(), work(), fonts(), browser()]
+    return [python(), *packages(), vision(), adapters(), pretrained(), device(), memory(), disk(), work(), fonts(),
+            browser()]  # fmt: skip
 
 
 def on_colab() -> bool:
@@ -110,6 +111,19 @@ def adapters() -> Finding:
         found = f"peft {peft} cannot be used beside torchao {torchao}"
         return Finding("LoRA", found, "note", install("torchao>=0.16") + "  (before the LoRA chapter)")
     return Finding("LoRA", f"peft {peft}" + (f", torchao {torchao}" if torchao else ""))
+
+
+def pretrained() -> Finding:
+    """SmolLM2 for the chapter on real models: from the hub's cache, or from a pip package that carries it."""
+    try:
+        from vlmcourse.interop import hub
+    except (ImportError, RuntimeError, OSError, AttributeError) as error:  # said in full by packages() and vision()
+        return Finding("SmolLM2", f"transformers cannot be used: {first_line(error)}", "note")
+    try:
+        return Finding("SmolLM2", f"in {hub.resolve(hub.SMOLLM2, fetch=False).origin}")
+    except hub.MissingModel:
+        mend = f"{hub.PIP}  (chapter 17 only, 98 MB)"
+        return Finding("SmolLM2", "not here: the language model of chapter 17", "note", mend)
 
 
 def device() -> Finding:

