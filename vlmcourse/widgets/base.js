@@ -21,6 +21,9 @@ const labelled = (text, control) => h("label", { className: "vlm-label" }, h("sp
 const choice = (values, onchange) =>
   h("select", { onchange }, ...values.map(([value, text]) => h("option", { value }, text)));
 
+// A token as one can see it: spaces and line ends as signs.
+const visible = (token) => (token.trim() ? token : token.replaceAll(" ", "␣").replaceAll("\n", "⏎") || "∅");
+
 // Front ends hand bytes over as DataView or ArrayBuffer.
 const bytes = (data) => (data.buffer ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data));
 

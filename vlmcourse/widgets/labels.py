@@ -50,6 +50,32 @@ def read_chats(chats, tokenizer=None) -> dict:
             "image": chats.ids == IMAGE}
 
 
+def counted(image, padding, learned, context: int | None) -> dict[str, int]:
+    """How many tokens a conversation has, padding apart, and of which part: image + text + learned = tokens.
+
+    Text is what is only read; `over` is how many tokens do not fit into the context.
+    """
+    tokens, parts = int((~padding).sum()), {"image": image & ~learned, "learned": learned, "text": ~image & ~learned}
+    return {"tokens": tokens, **{part: int((places & ~padding).sum()) for part, places in parts.items()},
+            "padding": int(padding.sum()), "over": max(0, tokens - context) if context else 0}
+
+
+def doubtful(ids, labels, image, padding, special) -> list[str]:
+    """What can hardly be meant in the labels of a conversation, one sentence each; empty if all is well."""
+    learned = labels != IGNORED
+    found = {
+        "labels are not the ids at their places; labels are not shifted, the loss does that": learned & (labels != ids),
+        "image placeholders are learned; a placeholder is no word": learned & image,
+        "tokens of padding are learned": learned & padding,
+        "answers end without a learned end; the model would not learn to stop":
+            learned & ~special & ~np.append(learned[1:], False),
+    }
+    sentences = [f"{places.sum()} {sentence}" for sentence, places in found.items() if places.any()]
+    if learned[0]:
+        sentences.append("the first token is learned, but no position stands before it to predict it")
+    return sentences if learned.any() else ["nothing is learned here"]
+
+
 class LabelInspector(Widget):
     """Which tokens does the model read, and which of them does it learn?
 
@@ -74,7 +100,7 @@ class LabelInspector(Widget):
     """
 
     _esm = script("labels.js")
-    chats = traitlets.List(help="per conversation: tokens, roles, name, image, special, runs").tag(sync=True)
+    chats = traitlets.List(help="what is known of each conversation, see _chat").tag(sync=True)
     sets = traitlets.List(help="names of the one or two sets of labels").tag(sync=True)
     context = traitlets.Int(None, allow_none=True).tag(sync=True)
     view = traitlets.Dict(help="what is shown now: conversation, token, labels").tag(sync=True)
@@ -106,21 +132,23 @@ class LabelInspector(Widget):
                 raise ValueError(f"view has {name}={start[name]!r}, expected 0..{size - 1}")
         if not 0 <= start["token"] < len(rows[start["conversation"]]):
             raise ValueError(f"view has token={start['token']!r}, expected 0..{len(rows[start['conversation']]) - 1}")
-        super().__init__(sets=[str(name) for name in sets], context=context, view=start,
-                         chats=[self._chat(place, *pair) for place, pair in enumerate(zip(rows, names, strict=True))])
+        super().__init__(sets=[str(name) for name in sets], context=context, view=start)
+        known = zip(rows, self._ids, self._image, zip(*self._labels, strict=True), names, strict=True)
+        self.chats = [self._chat(*each) for each in known]
         self.preload([f"ids/{i}" for i in range(len(rows))]
                      + [f"labels/{s}/{i}" for i in range(len(rows)) for s in range(len(sets))])
 
-    def _chat(self, place: int, tokens: list[str], name: str) -> dict:
+    def _chat(self, tokens: list[str], ids, image, labels: tuple, name: str) -> dict:
         """What the browser gets to know of one conversation, besides ids and labels."""
-        roles, image = roles_of(tokens), self._image[place]
-        learned = np.stack([labels[place] != IGNORED for labels in self._labels])
-        folds = [(mask, padding, *bits) if mask or padding else place for place, (mask, padding, bits) in
-                 enumerate(zip(image.tolist(), [role == "padding" for role in roles], learned.T.tolist(), strict=True))]
-        edges = [0, *[n for n in range(1, len(folds)) if folds[n] != folds[n - 1]], len(folds)]
+        roles, special = roles_of(tokens), np.array([bool(SPECIAL.fullmatch(token)) for token in tokens])
+        padding = np.array([role == "padding" for role in roles])
+        kinds = np.stack([image, padding, *[row != IGNORED for row in labels]])
+        ends = ~(image | padding)[1:] | (kinds[:, 1:] != kinds[:, :-1]).any(axis=0)    # what does not go on a run
+        edges = [0, *(np.flatnonzero(ends) + 1).tolist(), len(tokens)]
         return {"tokens": tokens, "roles": roles, "name": name, "image": image.astype(int).tolist(),
-                "special": [int(bool(SPECIAL.fullmatch(token))) for token in tokens],
-                "runs": [list(run) for run in pairwise(edges)]}
+                "special": special.astype(int).tolist(), "runs": [list(run) for run in pairwise(edges)],
+                "totals": [counted(image, padding, row != IGNORED, self.context) for row in labels],
+                "problems": [doubtful(ids, row, image, padding, special) for row in labels]}
 
     def blob(self, name: str) -> bytes:
         """ids/I: the numbers of conversation I.  labels/S/I: its labels in set S.  Both int32 (token,)."""
@@ -129,38 +157,12 @@ class LabelInspector(Widget):
         return row.astype("<i4").tobytes()
 
     def totals(self, conversation: int = 0, labels: int = 0) -> dict[str, int]:
-        """How many tokens a conversation has, without padding, and how many of them are image, text and learned.
-
-        image + text + learned = tokens; `over` is how many do not fit into the context.
-        """
-        real = np.array([role != "padding" for role in self.chats[conversation]["roles"]])
-        learned = real & (self._labels[labels][conversation] != IGNORED)
-        image = real & self._image[conversation] & ~learned
-        tokens = int(real.sum())
-        return {"tokens": tokens, "image": int(image.sum()), "learned": int(learned.sum()),
-                "text": int((real & ~image & ~learned).sum()), "padding": int((~real).sum()),
-                "over": max(0, tokens - self.context) if self.context else 0}
+        """What `counted` says of a conversation and a set of labels."""
+        return self.chats[conversation]["totals"][labels]
 
     def problems(self, conversation: int = 0, labels: int = 0) -> list[str]:
-        """What cannot be meant in the labels of a conversation, one sentence each; empty if all is well."""
-        row, ids = self._labels[labels][conversation], self._ids[conversation]
-        chat, learned = self.chats[conversation], row != IGNORED
-        padding = np.array([role == "padding" for role in chat["roles"]])
-        special = np.array(chat["special"], bool)
-        open_ends = learned & ~special & ~np.append(learned[1:], False)
-        found = {
-            "labels are not the ids at their places; labels are not shifted, the loss does that":
-                learned & (row != ids),
-            "image placeholders are to be predicted; a placeholder is no word": learned & self._image[conversation],
-            "padding tokens are to be predicted": learned & padding,
-            "answers end without a learned end; the model would never stop": open_ends & ~padding,
-        }
-        problems = [f"{places.sum()} {sentence}" for sentence, places in found.items() if places.any()]
-        if learned[0]:
-            problems.append("the first token is learned, but no position stands before it to predict it")
-        if not learned.any():
-            problems.append("nothing is learned here")
-        return problems
+        """What `doubtful` says of a conversation and a set of labels."""
+        return self.chats[conversation]["problems"][labels]
 
     def static_figure(self, **view) -> Still:
         """The current conversation as a picture; `view` overrides any of conversation, token, labels."""

@@ -1,5 +1,128 @@
 function render({ model, el }) {
-  el.append(frame("lens", "lens", h("div", {}, "…")));
+  const { size, rows, columns, k, moments, measure, low, high } = model.get("shape");
+  const words = model.get("words");
+  const table = bytes(model.get("colours"));
+  const cells = rows * columns;
+  const store = new Store(model, draw);
+  let view = { ...model.get("view") };
+  let [hovered, strength, saving] = [null, 0.5, null];
+
+  const fraction = (score) => clamp((score - low) / (high - low), 0, 1);
+  const scoresOf = (moment) => { const data = store.get(`scores/${moment}`); return data && floats(data); };
+  const rowOf = (cell) => `row ${Math.floor(cell / columns)}, column ${cell % columns}`;
+
+  // ---- one picture with its words, and its list; there are two of both, the second may be hidden
+  const side = 400;
+  const zoom = side / Math.max(...size);
+  const [down, across] = [(size[0] * zoom) / rows, (size[1] * zoom) / columns];
+  const panes = ["left", "right"].map((name) => {
+    const canvas = h("canvas", { role: "img" });
+    const pick = choice([...(name === "right" ? [["", "none"]] : []), ...moments.map((moment, i) => [i, moment])],
+      () => go({ [name]: pick.value === "" ? null : +pick.value }));
+    const labels = count(cells).map(() => h("span", { className: "vlm-named" }));
+    const grid = h("div", { className: "vlm-names", "aria-hidden": "true" }, ...labels);
+    grid.style.gridTemplate = `repeat(${rows}, 1fr) / repeat(${columns}, 1fr)`;
+    const [marker, pointer] = [h("div", { className: "vlm-query" }), h("div", { className: "vlm-pointer", hidden: true })];
+    const picture = h("div", { className: "vlm-picture", tabIndex: 0, role: "application", "aria-label": `Image, ${name}: arrow keys choose a token`, onkeydown: keys,
+      onpointermove: (event) => hover(cellAt(event, canvas)), onpointerleave: () => hover(null), onclick: (event) => go({ cell: cellAt(event, canvas) }) },
+      canvas, grid, pointer, marker);
+    const list = h("div", { className: "vlm-near", role: "list" });
+    const title = h("div", { className: "vlm-words" });
+    return { name, canvas, pick, labels, marker, pointer, list, title,
+      element: h("div", { className: "vlm-pane" }, h("div", {}, ...(moments.length > 1 ? [h("div", { className: "vlm-bar" }, labelled(name === "left" ? "Left" : "Right", pick))] : []), picture),
+        h("div", { className: "vlm-listed" }, title, list)) };
+  });
+  const scale = colourScale(table);
+  [scale.low.textContent, scale.high.textContent] = [number(low), number(high)];
+  const overlay = h("input", { type: "range", min: 0, max: 100, step: 5, value: 50, oninput: () => { strength = overlay.value / 100; draw(); } });
+  const place = h("div", { className: "vlm-words", role: "status" });
+  const both = h("div", { className: "vlm-panes" }, ...panes.map(({ element }) => element));
+
+  // ---- moving about
+  function go(change) {
+    view = { ...view, ...change };
+    draw();
+    clearTimeout(saving);
+    saving = setTimeout(() => remember(model, "view", { ...view }), 100);
+  }
+
+  function keys(event) {
+    const step = ARROWS[event.key];
+    if (!step) return;
+    event.preventDefault();
+    hovered = null;
+    go({ cell: clamp(Math.floor(view.cell / columns) + step[0], 0, rows - 1) * columns + clamp((view.cell % columns) + step[1], 0, columns - 1) });
+  }
+
+  function cellAt({ clientX, clientY }, canvas) {
+    const box = canvas.getBoundingClientRect();
+    const row = clamp(Math.floor(((clientY - box.top) / box.height) * rows), 0, rows - 1);
+    return row * columns + clamp(Math.floor(((clientX - box.left) / box.width) * columns), 0, columns - 1);
+  }
+
+  function hover(cell) {
+    hovered = cell;
+    read();
+  }
+
+  // ---- drawing
+  const cover = (element, cell) => lay(element, (cell % columns) / columns, Math.floor(cell / columns) / rows, 1 / columns, 1 / rows);
+
+  function draw() {
+    const pixels = store.get("image");
+    panes[1].element.hidden = view.right === null;
+    both.classList.toggle("vlm-alone", view.right === null);
+    for (const { name, canvas, pick, labels, marker } of panes) {
+      pick.value = view[name] ?? "";
+      const scores = view[name] === null ? null : scoresOf(view[name]);
+      canvas.parentNode.setAttribute("aria-busy", !scores);
+      cover(marker, view.cell);
+      if (!scores) continue;
+      const codes = Uint8Array.from(count(cells), (cell) => Math.round(255 * fraction(scores[cell * k])));
+      paint(canvas, overlaid(pixels, codes, table, strength, size, [rows, columns]), ...size);
+      fit(canvas, ...size, side);
+      labels.forEach((label, cell) => {
+        const word = words[view[name]][cell * k];
+        label.textContent = word;
+        label.hidden = strength === 0 || Math.min(down, across) < 20;
+        label.style.fontSize = `${clamp((1.6 * across) / [...word].length, 8, 13)}px`;
+      });
+    }
+    read();
+  }
+
+  // The lists of the cell under the pointer, otherwise of the chosen one.
+  function read() {
+    const cell = hovered ?? view.cell;
+    place.textContent = `Image token ${cell}: ${rowOf(cell)}`;
+    for (const { name, canvas, list, title, pointer } of panes) {
+      pointer.hidden = hovered === null;
+      cover(pointer, cell);
+      if (view[name] === null) continue;
+      const scores = scoresOf(view[name]);
+      title.textContent = moments.length > 1 ? moments[view[name]] : measure;
+      list.setAttribute("aria-label", `Nearest words, ${moments[view[name]]}`);
+      if (!scores) {
+        list.replaceChildren("Asking the kernel; if nothing comes, it is busy or gone.");
+        continue;
+      }
+      list.replaceChildren(...count(k).map((i) => {
+        const [word, score] = [words[view[name]][cell * k + i], scores[cell * k + i]];
+        const bar = h("div", { className: "vlm-filled" });
+        bar.style.width = `${100 * fraction(score)}%`;
+        return h("div", { className: "vlm-near-word", role: "listitem" }, h("b", {}, word), h("div", { className: "vlm-meter" }, bar), h("span", {}, score.toFixed(3)));
+      }));
+      canvas.setAttribute("aria-label", `${moments[view[name]]}, ${rowOf(cell)}: ${count(k).map((i) => `${words[view[name]][cell * k + i]} ${scores[cell * k + i].toFixed(3)}`).join(", ")}`);
+    }
+    const first = scoresOf(view.left);
+    scale.point(first ? fraction(first[cell * k]) : null);
+  }
+
+  el.append(frame("lens", "Token lens", both,
+    h("div", { className: "vlm-range" }, scale.element, h("div", { className: "vlm-guess" }, `${measure} of the nearest word`)),
+    h("div", { className: "vlm-side" }, place, h("div", { className: "vlm-bar" }, labelled("Overlay", overlay)))));
+  draw();
+  return subscribe(model, { "msg:custom": store.receive, "change:view": () => { view = { ...model.get("view") }; draw(); } });
 }
 
 export default { render };

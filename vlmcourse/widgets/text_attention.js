@@ -11,7 +11,6 @@ function render({ model, el }) {
   let [hovered, timer, saving] = [null, null, null];
 
   // ---- the data: one row is what one query reads, as codes of its own largest weight
-  const visible = (token) => (token.trim() ? token : token.replaceAll(" ", "␣").replaceAll("\n", "⏎") || "∅");
   const rowOf = (query, map = overview.which(view)) => ({ top: largest[map * size + query], codes: codes.subarray((map * size + query) * size, (map * size + query + 1) * size) });
   const weight = (query, key) => { const row = rowOf(query); return (row.codes[key] * row.top) / 255; };
   const masked = (query, key) => causal && key > query && weight(query, key) === 0;
