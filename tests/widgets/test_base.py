@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
+from vlmcourse.data.scenes import sample
 from vlmcourse.widgets import base
 from vlmcourse.widgets.attention import AttentionExplorer
 from vlmcourse.widgets.clouds import FeatureClouds
+from vlmcourse.widgets.playground import ScenePlayground
 from vlmcourse.widgets.plot import LivePlot
 from vlmcourse.widgets.quiz import Quiz
 from vlmcourse.widgets.scenes import SceneBrowser
@@ -13,6 +15,7 @@ from vlmcourse.widgets.text_attention import TextAttention
 
 RED = np.full((2, 8, 8, 3), (200, 0, 0), np.uint8)
 EVEN = np.full((2, 1, 2, 5, 5), 0.2)
+SAID = {"answer": "red", "choices": [("red", 0.9)], "attention": EVEN[0, 0, 0]}
 WIDGETS = {
     "AttentionExplorer(2 images, 2×2 patches, 1 layers, 2 heads)": lambda: AttentionExplorer(RED, EVEN, grid=(2, 2)),
     "SceneBrowser(2 scenes, 0 questions)": lambda: SceneBrowser(RED, ["a", "b"]),
@@ -22,8 +25,11 @@ WIDGETS = {
     "TextToImageSearch(2 pictures)": lambda: TextToImageSearch(lambda text: [0.5, 0.1], RED, ["a", "b"], query="a"),
     "TextAttention(5 tokens, 1 layers, 2 heads)": lambda: TextAttention(list("abcde"), EVEN[0], causal=False),
     "FeatureClouds(2 images, 2 texts, paired)": lambda: FeatureClouds(np.eye(2), -np.eye(2)),
+    "ScenePlayground(2 scenes)": lambda: ScenePlayground(
+        lambda image, question: SAID, lambda image: "a text", sample("test", 2),
+        render=lambda batch: np.zeros((len(batch), 64, 64, 3), np.uint8)),
 }
-NAMES = ["attention", "scenes", "quiz", "plot", "similarity", "search", "text", "clouds"]
+NAMES = ["attention", "scenes", "quiz", "plot", "similarity", "search", "text", "clouds", "playground"]
 
 
 @pytest.fixture

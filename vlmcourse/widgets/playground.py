@@ -129,7 +129,8 @@ class ScenePlayground(Widget):
         if self._told[0] != seen.tobytes():
             self._told = seen.tobytes(), str(self._tell(seen))
         took = time.perf_counter() - start
-        codes, largest = quantise(said["attention"].reshape(-1))
+        weights = said["attention"]
+        codes, largest = quantise(weights.ravel()) if weights.size else (weights.astype(np.uint8), 0.0)
         truth = true_answer(state["question"], things)
         with self.hold_sync():  # pictures and numbers change together
             self.pixels, self.seen, self.attention = image.tobytes(), seen.tobytes(), codes.tobytes()
@@ -139,7 +140,7 @@ class ScenePlayground(Widget):
                 "right": bool(truth) and same(said["answer"], truth),
                 "choices": [{"text": text, "p": p, "right": bool(truth) and same(text, truth)}
                             for text, p in said["choices"]],
-                "grid": said["attention"].shape, "largest": float(largest), "share": float(said["attention"].sum()),
+                "grid": weights.shape, "largest": float(largest), "share": float(weights.sum()),
                 "outside": outside(things), "milliseconds": round(1000 * took)}
 
     def _draw(self, scenes: Scenes) -> np.ndarray:
