@@ -19,6 +19,7 @@ from open_clip import CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vlmcourse.interop.keys import fuse
 from vlmcourse.interop.vit import LAYER_NAMES, OUR_NAMES, patch_matrix
 from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig
 from vlmcourse.models.vit import ViTConfig
@@ -197,8 +198,7 @@ def _converted(state: State, config: CLIPConfig, library: Library, source: str |
     if problems:
         shown = "\n  ".join(sorted(problems)[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20))
         raise CheckpointError(f"{source} does not hold the weights its configuration promises:\n  {shown}")
-    ours = {mine: state[first] if not more else torch.cat([state[key] for key in (first, *more)])
-            for mine, (first, *more) in names.items()}  # fmt: skip
+    ours = fuse(state, names)
     ours["vision.embed_patch.weight"] = patch_matrix(ours["vision.embed_patch.weight"])
     load_strict(model, ours, source)
     return model.eval()

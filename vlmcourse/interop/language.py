@@ -16,6 +16,7 @@ import transformers
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from vlmcourse.interop.keys import Names, fuse
 from vlmcourse.models.bert import Bert, BertConfig, BertForMaskedLM
 from vlmcourse.models.gpt import GPT, GPTConfig
 from vlmcourse.models.language import Llama, LlamaConfig
@@ -24,7 +25,6 @@ from vlmcourse.training.checkpoints import CheckpointError, load_strict
 
 State = dict[str, Tensor]
 Config = transformers.PretrainedConfig
-Names = dict[str, tuple[str, ...]]  # our name -> theirs; several are put on top of each other
 
 
 def from_transformers(theirs: nn.Module) -> nn.Module:
@@ -77,7 +77,7 @@ def _renamed(state: State, names: Names, kind: str) -> State:
     if problems:
         shown = problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20)
         raise CheckpointError(f"these are not the weights of a {kind}:\n  " + "\n  ".join(shown))
-    return {ours: torch.cat([state[key] for key in keys]) for ours, keys in names.items()}
+    return fuse(state, names)
 
 
 def _require(config: Config, **options) -> None:

@@ -11,12 +11,12 @@ of CLIP's form (no patch bias, one more norm in front) can be handed over.
 
 from pathlib import Path
 
-import torch
 import transformers
 from torch import Tensor, nn
 
 from vlmcourse.data.text import BOS, END, IMAGE, PAD, SPECIAL, Tokenizer, load_tokenizer
 from vlmcourse.interop.clip import vision_names
+from vlmcourse.interop.keys import fuse, unfuse
 from vlmcourse.interop.language import llama_config, llama_names
 from vlmcourse.interop.vit import patch_matrix
 from vlmcourse.models.llava import Llava, LlavaConfig
@@ -51,7 +51,7 @@ def from_transformers(theirs: nn.Module) -> Llava:
     problems += [f"unexpected: {key}" for key in sorted(state.keys() - expected)]
     if problems:
         raise CheckpointError("these are not the weights of a LLaVA as ours:\n  " + "\n  ".join(problems[:20]))
-    ours = {mine: torch.cat([state[key] for key in keys]) for mine, keys in names.items()}
+    ours = fuse(state, names)
     ours[PATCHES] = patch_matrix(ours[PATCHES])
     load_strict(model, ours, "this LLaVA")
     return model.eval()
@@ -72,37 +72,56 @@ def to_transformers(model: Llava) -> transformers.LlavaForConditionalGeneration:
         ValueError: if the model has a part that transformers' LLaVA lacks.
     """
     theirs = transformers.LlavaForConditionalGeneration(_their_config(model.config))
-    sizes, ours, state = theirs.state_dict(), model.state_dict(), {}
+    ours, rows = model.state_dict(), {key: len(value) for key, value in theirs.state_dict().items()}
     ours[PATCHES] = _patch_convolution(ours[PATCHES], model.config.vision)
-    for mine, keys in _names(model).items():
-        state |= dict(zip(keys, ours[mine].split([len(sizes[key]) for key in keys]), strict=True))
+    state = unfuse(ours, _names(model), rows)
     if model.config.language.tied:
         state["lm_head.weight"] = ours["language.embedding.weight"]
     theirs.load_state_dict(state, strict=True)
     return theirs.eval()
 
 
-def save_folder(model: Llava, folder: str | Path, tokenizer: Tokenizer | None = None) -> None:
-    """Write what ``LlavaForConditionalGeneration.from_pretrained`` and ``AutoProcessor`` open."""
+def save_folder(
+    model: Llava, folder: str | Path, tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None = None,
+    template: str = TEMPLATE,
+) -> None:  # fmt: skip
+    """Write what ``LlavaForConditionalGeneration.from_pretrained`` and ``AutoProcessor`` open.
+
+    Args:
+        tokenizer: ours, or a pretrained language model's own, which must know the word <image>.
+        template: of conversations, as transformers writes them.
+    """
+    words = _words(tokenizer)
     theirs = to_transformers(model)
-    theirs.generation_config = transformers.GenerationConfig(eos_token_id=END, pad_token_id=PAD, bos_token_id=BOS)
+    special = {f"{name}_token_id": getattr(words, f"{name}_token_id") for name in ("bos", "eos", "pad")}
+    for name, number in special.items():
+        setattr(theirs.config.text_config, name, number)
+    theirs.generation_config = transformers.GenerationConfig(**special)
     theirs.save_pretrained(folder)
-    processor(model, tokenizer).save_pretrained(folder)
+    processor(model, words, template).save_pretrained(folder)
 
 
-def processor(model: Llava, tokenizer: Tokenizer | None = None) -> transformers.LlavaProcessor:
-    """What prepares images and texts for the model in transformers: pixels −1…1, our tokenizer, our chat template."""
+def _words(tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None) -> transformers.PreTrainedTokenizerBase:
+    """A tokenizer of transformers, made from ours if it is not one."""
+    if isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
+        return tokenizer
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=(tokenizer or load_tokenizer()).encoder, pad_token=SPECIAL[PAD], eos_token=SPECIAL[END],
+        bos_token=SPECIAL[BOS], padding_side="left", extra_special_tokens={"image_token": SPECIAL[IMAGE]},
+    )  # fmt: skip
+
+
+def processor(
+    model: Llava, tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None = None, template: str = TEMPLATE
+) -> transformers.LlavaProcessor:
+    """What prepares images and texts for the model in transformers: pixels −1…1, the tokenizer, the chat template."""
     height, width = model.config.vision.image_shape
     images = transformers.CLIPImageProcessor(
         size={"height": height, "width": width}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
-    words = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=(tokenizer or load_tokenizer()).encoder, pad_token=SPECIAL[PAD], eos_token=SPECIAL[END],
-        bos_token=SPECIAL[BOS], padding_side="left", extra_special_tokens={"image_token": SPECIAL[IMAGE]},
-    )  # fmt: skip
     return transformers.LlavaProcessor(
-        images, words, patch_size=model.config.vision.patch_size, vision_feature_select_strategy="default",
-        num_additional_image_tokens=1, chat_template=TEMPLATE, image_token=SPECIAL[IMAGE],
+        images, _words(tokenizer), patch_size=model.config.vision.patch_size, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1, chat_template=template, image_token=SPECIAL[IMAGE],
     )  # fmt: skip
 
 
