@@ -4,14 +4,13 @@ const IGNORED = -100;
 function render({ model, el }) {
   const chats = model.get("chats");
   const [sets, context] = [model.get("sets"), model.get("context")];
-  const store = new Store(model, build);
   const unfolded = new Set(); // "conversation/first token" of the runs that are open
   let view = { ...model.get("view") };
   let [items, place, hovered, saving] = [[], 0, null, null];
 
-  // ---- the data of the conversation shown now; labels are null until the kernel has sent them
+  // ---- the data of the conversation shown now
   const chat = () => chats[view.conversation];
-  const numbers = (name) => { const data = store.get(name); return data && new Int32Array(data.slice().buffer); };
+  const numbers = (name) => new Int32Array(bytes(model.get("blobs")[name]).slice().buffer);
   const ids = () => numbers(`ids/${view.conversation}`);
   const labels = (set) => numbers(`labels/${set}/${view.conversation}`);
   const quoted = (token) => `“${visible(chat().tokens[token])}”`;
@@ -66,16 +65,10 @@ function render({ model, el }) {
   // Runs that are folded or unfolded have a head; every other token stands for itself.
   function build(at = null) {
     const { tokens, roles, image, special, runs } = chat();
-    const sent = [ids(), ...sets.map((_, set) => labels(set))];
-    turns.setAttribute("aria-busy", sent.includes(null));
-    if (sent.includes(null)) {
-      words.textContent = "Asking the kernel for this conversation; if nothing comes, it is busy or gone.";
-      return;
-    }
-    const chosen = sent[1 + view.labels];
+    const [first, chosen, last] = [0, view.labels, sets.length - 1].map(labels);
     const looks = (token) => ["vlm-piece", image[token] ? "vlm-of-image" : "", chosen[token] === IGNORED ? "vlm-only-read" : "vlm-learned",
       special[token] ? "vlm-special" : "", roles[token] === "padding" ? "vlm-padding" : "",
-      (sent[1][token] === IGNORED) !== (sent.at(-1)[token] === IGNORED) ? "vlm-differs" : ""].filter(Boolean).join(" ");
+      (first[token] === IGNORED) !== (last[token] === IGNORED) ? "vlm-differs" : ""].filter(Boolean).join(" ");
     items = runs.flatMap(([start, stop]) => {
       const open = unfolded.has(`${view.conversation}/${start}`);
       const head = stop - start > 1 ? [{ start, stop, open }] : [];
@@ -158,7 +151,7 @@ function render({ model, el }) {
     legend, turns, h("div", { className: "vlm-card" }, h("div", {}, words, facts)),
     h("div", { className: "vlm-stretch" }, budget, total), problems));
   build();
-  return subscribe(model, { "msg:custom": store.receive, "change:view": () => { view = { ...model.get("view") }; build(); } });
+  return subscribe(model, { "change:view": () => { view = { ...model.get("view") }; build(); } });
 }
 
 export default { render };

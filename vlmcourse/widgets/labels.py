@@ -171,7 +171,7 @@ class LabelInspector(Widget):
 
         view = {**self.view, **view}
         place, which = view["conversation"], view["labels"]
-        totals, lines = self.totals(place, which), flow(self._drawn(place, which))
+        totals, lines = self.totals(place, which), flow(self._drawn(place, which))[:MOST_LINES]
         figure = Figure(figsize=(7, 1.35 + 0.3 * len(lines)), layout="constrained")
         grid = {"height_ratios": [0.3 * len(lines) + 0.1, 0.35]} if len(lines) else {}
         text, budget = figure.subplots(2, 1, gridspec_kw=grid)
@@ -212,6 +212,7 @@ class LabelInspector(Widget):
         for start, stop in chat["runs"]:
             role, image, count = chat["roles"][start], bool(chat["image"][start]), stop - start
             text = visible(chat["tokens"][start])
+            text = text if len(text) <= 30 else text[:29] + "…"
             drawn.append({"text": f"{text} ×{count}" * (count > 1) or text, "role": role, "image": image,
                           "learned": learned[which][start], "differs": learned[0][start] != learned[-1][start]})
         return drawn
@@ -224,7 +225,7 @@ class LabelInspector(Widget):
 
 # ---- drawing the picture -----------------------------------------------------------------------------------------
 
-LINE = 84  # letters of a line
+LINE, MOST_LINES = 84, 60  # letters of a line, lines of the picture
 
 
 def flow(runs: list[dict]) -> list[list[tuple[float, float, dict]]]:

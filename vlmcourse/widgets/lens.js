@@ -1,14 +1,14 @@
 function render({ model, el }) {
   const { size, rows, columns, k, moments, measure, low, high } = model.get("shape");
+  const [pixels, scores] = [bytes(model.get("blobs").image), floats(model.get("blobs").scores)];
   const words = model.get("words");
   const table = bytes(model.get("colours"));
   const cells = rows * columns;
-  const store = new Store(model, draw);
   let view = { ...model.get("view") };
   let [hovered, strength, saving] = [null, 0.5, null];
 
   const fraction = (score) => clamp((score - low) / (high - low), 0, 1);
-  const scoresOf = (moment) => { const data = store.get(`scores/${moment}`); return data && floats(data); };
+  const near = (moment, cell) => count(k).map((i) => { const at = (moment * cells + cell) * k + i; return { word: words[at], score: scores[at] }; });
   const rowOf = (cell) => `row ${Math.floor(cell / columns)}, column ${cell % columns}`;
 
   // ---- one picture with its words, and its list; there are two of both, the second may be hidden
@@ -69,23 +69,20 @@ function render({ model, el }) {
   const cover = (element, cell) => lay(element, (cell % columns) / columns, Math.floor(cell / columns) / rows, 1 / columns, 1 / rows);
 
   function draw() {
-    const pixels = store.get("image");
     panes[1].element.hidden = view.right === null;
     both.classList.toggle("vlm-alone", view.right === null);
     for (const { name, canvas, pick, labels, marker } of panes) {
       pick.value = view[name] ?? "";
-      const scores = view[name] === null ? null : scoresOf(view[name]);
-      canvas.parentNode.setAttribute("aria-busy", !scores);
       cover(marker, view.cell);
-      if (!scores) continue;
-      const codes = Uint8Array.from(count(cells), (cell) => Math.round(255 * fraction(scores[cell * k])));
+      if (view[name] === null) continue;
+      const best = count(cells).map((cell) => near(view[name], cell)[0]);
+      const codes = Uint8Array.from(best, ({ score }) => Math.round(255 * fraction(score)));
       paint(canvas, overlaid(pixels, codes, table, strength, size, [rows, columns]), ...size);
       fit(canvas, ...size, side);
       labels.forEach((label, cell) => {
-        const word = words[view[name]][cell * k];
-        label.textContent = word;
+        label.textContent = best[cell].word;
         label.hidden = strength === 0 || Math.min(down, across) < 20;
-        label.style.fontSize = `${clamp((1.6 * across) / [...word].length, 8, 13)}px`;
+        label.style.fontSize = `${clamp((1.6 * across) / [...best[cell].word].length, 8, 13)}px`;
       });
     }
     read();
@@ -99,30 +96,24 @@ function render({ model, el }) {
       pointer.hidden = hovered === null;
       cover(pointer, cell);
       if (view[name] === null) continue;
-      const scores = scoresOf(view[name]);
-      title.textContent = moments.length > 1 ? moments[view[name]] : measure;
-      list.setAttribute("aria-label", `Nearest words, ${moments[view[name]]}`);
-      if (!scores) {
-        list.replaceChildren("Asking the kernel; if nothing comes, it is busy or gone.");
-        continue;
-      }
-      list.replaceChildren(...count(k).map((i) => {
-        const [word, score] = [words[view[name]][cell * k + i], scores[cell * k + i]];
+      const [moment, found] = [moments[view[name]], near(view[name], cell)];
+      title.textContent = moments.length > 1 ? moment : measure;
+      list.setAttribute("aria-label", `Nearest words, ${moment}`);
+      list.replaceChildren(...found.map(({ word, score }) => {
         const bar = h("div", { className: "vlm-filled" });
         bar.style.width = `${100 * fraction(score)}%`;
-        return h("div", { className: "vlm-near-word", role: "listitem" }, h("b", {}, word), h("div", { className: "vlm-meter" }, bar), h("span", {}, score.toFixed(3)));
+        return h("div", { className: "vlm-near-word", role: "listitem" }, h("b", { title: word }, word), h("div", { className: "vlm-meter" }, bar), h("span", {}, score.toFixed(3)));
       }));
-      canvas.setAttribute("aria-label", `${moments[view[name]]}, ${rowOf(cell)}: ${count(k).map((i) => `${words[view[name]][cell * k + i]} ${scores[cell * k + i].toFixed(3)}`).join(", ")}`);
+      canvas.setAttribute("aria-label", `${moment}, ${rowOf(cell)}: ${found.map(({ word, score }) => `${word} ${score.toFixed(3)}`).join(", ")}`);
     }
-    const first = scoresOf(view.left);
-    scale.point(first ? fraction(first[cell * k]) : null);
+    scale.point(fraction(near(view.left, cell)[0].score));
   }
 
   el.append(frame("lens", "Token lens", both,
     h("div", { className: "vlm-range" }, scale.element, h("div", { className: "vlm-guess" }, `${measure} of the nearest word`)),
     h("div", { className: "vlm-side" }, place, h("div", { className: "vlm-bar" }, labelled("Overlay", overlay)))));
   draw();
-  return subscribe(model, { "msg:custom": store.receive, "change:view": () => { view = { ...model.get("view") }; draw(); } });
+  return subscribe(model, { "change:view": () => { view = { ...model.get("view") }; draw(); } });
 }
 
 export default { render };

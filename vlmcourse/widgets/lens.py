@@ -12,8 +12,7 @@ import traitlets
 from vlmcourse.widgets.base import ACCENT, INK, Still, Widget, as_array, as_images, cividis, script, shrink, visible
 
 LARGEST_SIDE = 256
-MOST_CELLS = 1024
-MOST_MOMENTS = 64
+MOST_WORDS = 50_000
 
 
 class TokenLens(Widget):
@@ -40,7 +39,7 @@ class TokenLens(Widget):
 
     _esm = script("maps.js", "lens.js")
     shape = traitlets.Dict().tag(sync=True)
-    words = traitlets.List(help="texts of each moment, cell after cell").tag(sync=True)
+    words = traitlets.List(help="(moment, cell, k), one after another").tag(sync=True)
     view = traitlets.Dict(help="what is shown now: cell, left, right").tag(sync=True)
     colours = traitlets.Bytes(cividis().tobytes()).tag(sync=True)
 
@@ -54,9 +53,11 @@ class TokenLens(Widget):
         count, cells, k = scores.shape
         side = math.isqrt(cells)
         rows, columns = (side, side) if grid is None else map(int, grid)
-        if rows * columns != cells or cells > MOST_CELLS or count > MOST_MOMENTS:
-            raise ValueError(f"{cells} cells in {count} moments do not fill a grid of {rows} × {columns}; pass "
-                             f"grid=(rows, columns), at most {MOST_CELLS} cells and {MOST_MOMENTS} moments")
+        if rows * columns != cells:
+            raise ValueError(f"{cells} cells do not fill a grid of {rows} × {columns}; pass grid=(rows, columns)")
+        if scores.size > MOST_WORDS:
+            raise ValueError(f"{count} moments · {cells} cells · {k} words; at most {MOST_WORDS:,} are shown, so pass "
+                             "fewer moments or words")
         moments = [f"moment {i}" for i in range(count)] if moments is None else [str(moment) for moment in moments]
         if len(moments) != count:
             raise ValueError(f"{len(moments)} names for {count} moments; pass one per moment")
@@ -64,7 +65,7 @@ class TokenLens(Widget):
         best = scores[..., 0]
         start = {"cell": rows // 2 * columns + columns // 2, "left": 0, "right": count - 1 if count > 1 else None,
                  **(view or {})}
-        super().__init__(words=[list(each.ravel()) for each in words], view=start, shape={
+        super().__init__(words=list(words.ravel()), view=start, shape={
             "size": list(self._image.shape[:2]), "rows": rows, "columns": columns, "k": k, "moments": moments,
             "measure": measure, "low": min(0.0, float(best.min())), "high": max(float(best.max()), 1e-9)})
         self._words = words
@@ -72,17 +73,11 @@ class TokenLens(Widget):
             size = cells if name == "cell" else count
             if not (name == "right" and value is None) and not 0 <= value < size:
                 raise ValueError(f"view has {name}={value!r}, expected 0..{size - 1}{' or None' * (name == 'right')}")
-        self.preload(["image", *[f"scores/{i}" for i in self._order(count)]])
-
-    def _order(self, count: int) -> list[int]:
-        """Moments, those shown first."""
-        return sorted(range(count), key=lambda i: i not in (self.view["left"], self.view["right"]))
+        self.preload(["image", "scores"])
 
     def blob(self, name: str) -> bytes:
-        """image: uint8 (height, width, 3).  scores/M: float32 (cell, k) of moment M."""
-        if name == "image":
-            return self._image.tobytes()
-        return self._scores[int(name.removeprefix("scores/"))].astype("<f4").tobytes()
+        """image: uint8 (height, width, 3).  scores: float32 (moment, cell, k)."""
+        return {"image": self._image, "scores": self._scores.astype("<f4")}[name].tobytes()
 
     def static_figure(self, **view) -> Still:
         """The moments shown now with the list of the chosen cell, as a picture; `view` overrides cell, left, right."""
