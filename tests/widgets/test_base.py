@@ -5,6 +5,9 @@ from vlmcourse.data.scenes import sample
 from vlmcourse.widgets import base
 from vlmcourse.widgets.attention import AttentionExplorer
 from vlmcourse.widgets.clouds import FeatureClouds
+from vlmcourse.widgets.gradients import GradientFlow
+from vlmcourse.widgets.labels import LabelInspector
+from vlmcourse.widgets.lens import TokenLens
 from vlmcourse.widgets.playground import ScenePlayground
 from vlmcourse.widgets.plot import LivePlot
 from vlmcourse.widgets.quiz import Quiz
@@ -16,6 +19,7 @@ from vlmcourse.widgets.text_attention import TextAttention
 RED = np.full((2, 8, 8, 3), (200, 0, 0), np.uint8)
 EVEN = np.full((2, 1, 2, 5, 5), 0.2)
 SAID = {"answer": "red", "choices": [("red", 0.9)], "attention": EVEN[0, 0, 0]}
+ROW = {"name": "eye", "parameters": 9, "trained": 9, "gradient": 0.1, "weight": 1, "ratio": 0.1, "through": 0.2}
 WIDGETS = {
     "AttentionExplorer(2 images, 2×2 patches, 1 layers, 2 heads)": lambda: AttentionExplorer(RED, EVEN, grid=(2, 2)),
     "SceneBrowser(2 scenes, 0 questions)": lambda: SceneBrowser(RED, ["a", "b"]),
@@ -28,8 +32,13 @@ WIDGETS = {
     "ScenePlayground(2 scenes)": lambda: ScenePlayground(
         lambda image, question: SAID, lambda image: "a text", sample("test", 2),
         render=lambda batch: np.zeros((len(batch), 64, 64, 3), np.uint8)),
+    "LabelInspector(1 conversations, 2 tokens, 1 learned)": lambda: LabelInspector(["a", "b"], [1, 2], [-100, 2]),
+    "TokenLens(1×2 image tokens, 1 words, 1 moments)": lambda: TokenLens(
+        RED[0], [["a"], ["b"]], [[1], [0]], grid=(1, 2)),
+    "GradientFlow(1 parts, 1 trained)": lambda: GradientFlow([ROW]),
 }
-NAMES = ["attention", "scenes", "quiz", "plot", "similarity", "search", "text", "clouds", "playground"]
+NAMES = ["attention", "scenes", "quiz", "plot", "similarity", "search", "text", "clouds", "playground",
+         "labels", "lens", "gradients"]
 
 
 @pytest.fixture

@@ -218,9 +218,8 @@ class LabelInspector(Widget):
         return drawn
 
     def __repr__(self) -> str:
-        totals = self.totals(self.view["conversation"], self.view["labels"])
-        counts = f"{totals['tokens']} tokens, {totals['learned']} learned"
-        return f"LabelInspector({len(self.chats)} conversations, {counts})"
+        tokens, learned = (sum(chat["totals"][0][part] for chat in self.chats) for part in ("tokens", "learned"))
+        return f"LabelInspector({len(self.chats)} conversations, {tokens} tokens, {learned} learned)"
 
 
 # ---- drawing the picture -----------------------------------------------------------------------------------------
