@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from vlmcourse.data import captions, openmoji, scenes, twins
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
+from vlmcourse.data.pixels import in_grey
 from vlmcourse.data.pixels import normalise as normalise_pixels
 from vlmcourse.data.render import render, to_tensor
 from vlmcourse.data.text import EOS, Tokenizer, load_tokenizer
@@ -33,7 +34,6 @@ from vlmcourse.training.history import History
 from vlmcourse.training.loop import adamw, train
 from vlmcourse.training.precision import choose_precision
 
-LUMINANCE = np.float32([0.299, 0.587, 0.114])  # of red, green and blue; ITU-R BT.601
 TEXT_LENGTH = 24  # tokens; the longest caption of two objects and the longest name of a drawing fit
 SCENES_CLIP = dict(patch=8, width=96, batch=128, positions=0.3, weight_decay=0.05)
 CLIPS = {
@@ -83,7 +83,7 @@ def scene_pairs(count: int, twin: bool = True, grey: float = 0.5, seed: int = 0)
         told[pale] = [" ".join(word for word in text.split() if word not in scenes.COLOURS) for text in told[pale]]
         ids.append(load_tokenizer().encode(told.tolist(), TEXT_LENGTH)[0])
         seen = render(batch)
-        seen[pale] = (seen[pale] @ LUMINANCE).round().astype(np.uint8)[..., None]
+        seen[pale] = in_grey(seen[pale])
         images.append(torch.from_numpy(seen))
     return torch.stack(images, dim=1), torch.stack(ids, dim=1)
 

@@ -1,10 +1,13 @@
 """Pixels: from the bytes of a picture to the numbers a network reads, and back (notebook 00)."""
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vlmcourse.slots import slot
+
+LUMINANCE = np.float32([0.299, 0.587, 0.114])  # of red, green and blue; ITU-R BT.601
 
 
 @slot
@@ -19,3 +22,8 @@ def normalise(images: UInt8[Tensor, "batch height width channel"]) -> Float[Tens
 def to_bytes(images: Float[Tensor, "batch channel height width"]) -> UInt8[Tensor, "batch height width channel"]:
     """Undo normalise, for showing; values outside −1…1 are cut off."""
     return ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def in_grey(images: np.ndarray) -> np.ndarray:
+    """uint8 images (..., 3) with red, green and blue replaced by their luminance."""
+    return np.repeat((images @ LUMINANCE).round().astype(np.uint8)[..., None], 3, axis=-1)

@@ -180,6 +180,7 @@ class LanguageModel(nn.Module):
         embeddings: Float[Tensor, "batch token width"] | None = None,
         mask: Bool[Tensor, "batch key"] | None = None,
         prefix: Bool[Tensor, "batch key"] | None = None,
+        packs: Int[Tensor, "batch token"] | None = None,
         caches: list[Cache] | None = None,
         after: Callable[[int, Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "batch token width"]:
@@ -190,23 +191,30 @@ class LanguageModel(nn.Module):
             mask: True for real tokens, False for padding on either side; key = cached + new tokens. Padding is never
                 looked at and takes up no position; what comes out at padded places means nothing.
             prefix: True for tokens that all see each other, see prefix_mask; the others see what came before.
+            packs: several texts with one beginning in a row, see data/packs.py: 0 for the beginning, 1, 2, ... for the
+                texts, -1 for padding behind them. A text sees the beginning and itself, and stands right behind the
+                beginning. In place of mask, prefix and caches.
             caches: one Cache per block, empty at first; the tokens given are those that are not in it yet.
             after: called behind every block with its number and its tokens; what it returns goes on to the next. This
                 is where words may look at an image (models/fusion.py).
 
         Raises:
-            ValueError: if not exactly one of ids and embeddings is given, or mask or prefix have another length.
+            ValueError: if not exactly one of ids and embeddings is given, mask, prefix or packs have another length, or
+                packs come with one of the others.
         """
         if (ids is None) == (embeddings is None):
             raise ValueError("a language model reads either ids or embeddings; give exactly one of the two")
         tokens = self.embed(ids) if embeddings is None else embeddings
         count, past = tokens.shape[1], caches[0].length if caches else 0
-        for name, given in (("mask", mask), ("prefix", prefix)):
+        if packs is not None and not (mask is prefix is None and not caches):
+            raise ValueError("packs say who looks at whom by themselves; give no mask, prefix or caches with them")
+        for name, given in (("mask", mask), ("prefix", prefix), ("packs", packs)):
             if given is not None and given.shape[1] != past + count:
                 raise ValueError(f"the {name} covers {given.shape[1]} tokens; it must cover the {past} cached and "
                                  f"{count} new")  # fmt: skip
-        tokens, look = self.place(tokens, positions_of(count, past, mask, tokens.device))
-        look["mask"] = look_mask(count, past, mask, tokens.device, prefix)
+        positions = pack_positions(packs) if packs is not None else positions_of(count, past, mask, tokens.device)
+        tokens, look = self.place(tokens, positions)
+        look["mask"] = pack_mask(packs) if packs is not None else look_mask(count, past, mask, tokens.device, prefix)
         for number, (block, cache) in enumerate(zip(self.blocks, caches or [None] * len(self.blocks), strict=True)):
             tokens = block(tokens, cache=cache, **look)
             tokens = after(number, tokens) if after else tokens
@@ -242,6 +250,21 @@ def look_mask(
         return causal
     itself = torch.eye(past + count, dtype=torch.bool, device=device)[past:]  # padding too must look at something
     return causal & (mask[:, None, None] | itself)
+
+
+def pack_positions(packs: Int[Tensor, "batch token"]) -> Int[Tensor, "batch token"]:
+    """Where tokens stand if every text followed the shared beginning directly; packs as in LanguageModel.hidden."""
+    place = torch.arange(packs.shape[1], device=packs.device)
+    begins = F.pad(packs[:, 1:] != packs[:, :-1], (1, 0))
+    within = place - torch.where(begins, place, 0).cummax(dim=1).values
+    return torch.where(packs > 0, within + (packs == 0).sum(dim=1, keepdim=True), within)
+
+
+def pack_mask(packs: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch 1 token key"]:
+    """Who may look at whom: at what came before, in the own text or the shared beginning."""
+    mine, other = packs[:, :, None], packs[:, None]
+    causal = causal_mask(packs.shape[1], packs.shape[1]).to(packs.device)
+    return (causal & ((mine == other) | (other == 0)))[:, None]
 
 
 def initialise(model: nn.Module, spread: float = 0.02) -> None:

@@ -110,12 +110,13 @@ class Llava(nn.Module):
         features: Float[Tensor, "image patch width"] | None = None,
         mask: Bool[Tensor, "batch key"] | None = None,
         prefix: Bool[Tensor, "batch key"] | None = None,
+        packs: Int[Tensor, "batch token"] | None = None,
         caches: list[Cache] | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """See LanguageModel.hidden and embed. With caches, images are given once, at the first call."""
         going_on = bool(caches) and caches[0].length > 0  # then a placeholder is a word that the model wrote itself
         embeddings = self.language.embed(ids) if going_on else self.embed(ids, images, features)
-        return self.language.hidden(embeddings=embeddings, mask=mask, prefix=prefix, caches=caches)
+        return self.language.hidden(embeddings=embeddings, mask=mask, prefix=prefix, packs=packs, caches=caches)
 
     def forward(
         self,

@@ -1,0 +1,55 @@
+"""Instructions and answers: true, in every format, the same for the same seed."""
+
+import pytest
+
+from vlmcourse.data import captions, questions, scenes
+from vlmcourse.data.talks import FULL, SENTENCE, SHORT, in_a_sentence, talks, turns
+
+BATCH = scenes.sample("train", 60)
+
+
+@pytest.mark.parametrize("text, sentence", [
+    ("What colour is the circle?", "The circle is red."),
+    ("What shape is the purple thing?", "The purple thing is a cross."),
+    ("What size is the black thing?", "The black thing is medium."),
+    ("Where is the black thing?", "The black thing is at the top right."),
+    ("How many red things are there?", "There is 1 red thing."),
+    ("How many blue things are there?", "There are 0 blue things."),
+    ("Is there a pink star?", "No, there is no pink star."),
+    ("Is the black cross right of the purple thing?", "No, the black cross is not right of the purple thing."),
+    ("Is the red thing above the star?", "Yes, the red thing is above the star."),
+    ("Is the black cross larger than the red circle?", "Yes, the black cross is larger than the red circle."),
+])  # fmt: skip
+def test_sentences(text, sentence):
+    asked = [q for kind in questions.KINDS for q in questions.ask(scenes.sample("train", 5), kind) if q]
+    assert in_a_sentence(next(q for q in asked if q.text == text)) == sentence
+
+
+def test_every_question_has_a_sentence_that_holds_its_answer():
+    kinds = set()
+    for kind in questions.KINDS:
+        for question in filter(None, questions.ask(BATCH, kind)):
+            assert question.answer in in_a_sentence(question).lower()
+            kinds.add(type(question.asked).__name__)
+    assert kinds == {"Attribute", "Count", "Existence", "Relation", "Larger", "SameColour", "More"}
+
+
+def test_a_row_has_a_question_of_each_kind_and_a_caption():
+    rows = talks(BATCH, sentences=0.5)
+    full, short = captions.captions(BATCH, "full"), captions.captions(BATCH, "short")
+    assert {len(row) for row in rows} == {len(questions.KINDS) + 1}
+    for row, long, brief in zip(rows, full, short, strict=True):
+        assert row[-1] in ((FULL, long), (SHORT, brief))
+        assert all(said.endswith(".") == text.endswith(SENTENCE) for text, said in row[:-1])
+    share = sum(text.endswith(SENTENCE) for row in rows for text, _ in row) / sum(map(len, rows))
+    assert 0.35 < share < 0.55
+
+
+def test_the_seed_chooses_the_questions():
+    assert talks(BATCH, 3) == talks(BATCH, 3) != talks(BATCH, 4)
+    assert all(len(row) == len(questions.KINDS) for row in talks(BATCH, told=False))
+
+
+def test_turns():
+    assert turns("Describe the image.") == [("user", "<image>Describe the image.")]
+    assert turns("How many?", "2")[1] == ("assistant", "2")

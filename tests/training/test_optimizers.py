@@ -1,0 +1,85 @@
+"""MuonAdamW: two optimizers that the training loop, its schedule and its checkpoints take for one."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from vlmcourse.data.batches import Batches
+from vlmcourse.training.loop import train
+from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(7, 6)
+        self.middle = nn.Linear(6, 5)
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.middle(self.embedding(x))))
+
+
+def loss(model, batch):
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(0)
+    return Small()
+
+
+DATA = (torch.arange(70) % 7, torch.arange(70) % 7 % 3)
+
+
+def test_matrices_of_blocks_go_to_muon_and_all_else_to_adamw(small):
+    muon, adamw = MuonAdamW(small).parts
+    assert [id(p) for p in muon.param_groups[0]["params"]] == [id(small.middle.weight)]
+    assert len(adamw.param_groups[0]["params"]) == 4
+
+
+def test_a_step_of_muon_moves_all_directions_of_a_matrix_alike(small):
+    before = small.middle.weight.detach().clone()
+    optimizer = MuonAdamW(small, lr=0.01, weight_decay=0.0)
+    directions = torch.linalg.qr(torch.randn(6, 5))[0].T
+    small.middle.weight.grad = torch.diag(torch.tensor([1.0, 0.5, 0.3, 0.2, 0.1])) @ directions
+    optimizer.step()
+    moved = torch.linalg.svdvals(before - small.middle.weight.detach())
+    assert moved.max() / moved.min() < 2
+    assert 0.006 < moved.min() and moved.max() < 0.013
+
+
+def test_it_learns_and_the_schedule_moves_both_rates(small):
+    optimizer = MuonAdamW(small, 0.02, 0.01)
+    history = train(small, Batches(DATA, 14), loss, steps=150, optimizer=optimizer, schedule=warmup_linear(150, 10))
+    assert history.losses[-1] < 0.1
+    assert [group["lr"] for group in optimizer.param_groups] == [0.02, 0.01]  # as given, after the training
+
+
+def test_a_resumed_run_equals_an_unbroken_one(small, tmp_path):
+    other = copy.deepcopy(small)
+    how = dict(schedule=warmup_linear(12, 2), precision="no")
+    train(small, Batches(DATA, 14), loss, steps=12, optimizer=MuonAdamW(small), **how)
+    train(other, Batches(DATA, 14), loss, steps=5, optimizer=MuonAdamW(other), checkpoint=tmp_path, **how)
+    train(other, Batches(DATA, 14), loss, steps=12, optimizer=MuonAdamW(other), checkpoint=tmp_path, resume=True, **how)
+    for a, b in zip(small.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_state_of_another_model_is_refused(small):
+    state = MuonAdamW(small).state_dict()
+    with pytest.raises(ValueError, match="has 2 groups of parameters; this optimizer has 1"):
+        MuonAdamW(nn.Embedding(3, 4)).load_state_dict(state)
+
+
+def test_a_frozen_model_is_named(small):
+    with pytest.raises(ValueError, match="no parameter of Small requires a gradient"):
+        MuonAdamW(small.requires_grad_(False))
+
+
+def test_the_schedule_rises_stays_and_falls():
+    factor = warmup_linear(100, warmup=10, flat=0.4)
+    assert factor(0) == 0.1 and factor(20) == 1 and factor(70) == pytest.approx(0.5) and factor(100) == 0

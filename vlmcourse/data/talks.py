@@ -1,0 +1,101 @@
+"""Talks: instructions about scenes and their answers, in several formats (notebook 08).
+
+    talks           for each scene a question of every kind and a caption
+    in_a_sentence   the answer to a question as a whole sentence
+    turns           an instruction about an image, with or without its answer, as a conversation
+
+The format is part of the instruction: the same question wants a word, or, if it says so, a sentence. A model that
+reads its instructions can be told; one that does not answers everything alike.
+"""
+
+from functools import singledispatch
+
+import numpy as np
+
+from vlmcourse.data import captions, questions
+from vlmcourse.data.chat import Turns
+from vlmcourse.data.scenes import RELATIONS, Scenes
+from vlmcourse.data.truth import Attribute, Count, Existence, Larger, More, Question, Relation, SameColour
+
+SENTENCE, SHORT, FULL = " Answer in a sentence.", "Describe the image briefly.", "Describe the image."
+Talk = list[tuple[str, str]]  # (instruction, answer) about one image
+
+
+def talks(batch: Scenes, seed: int = 0, sentences: float = 0.125, told: bool = True) -> list[Talk]:
+    """For each scene one question of every kind it allows (another question in place of one that it does not).
+
+    Args:
+        seed: another seed asks something else.
+        sentences: share of questions that ask for a sentence.
+        told: whether to ask for a caption as well, a short one half of the time.
+    """
+    chance = np.random.default_rng(seed)
+    kinds = [questions.ask(batch, kind, seed=seed) for kind in questions.KINDS]
+    spare, found = questions.ask(batch, seed=seed + 1), []
+    styles = [captions.captions(batch, style) for style in ("short", "full")]
+    for number, asked in enumerate(zip(*kinds, strict=True)):
+        row = []
+        for question in (q or spare[number] for q in asked):
+            sentence = chance.random() < sentences
+            row.append((question.text + SENTENCE, in_a_sentence(question)) if sentence else
+                       (question.text, question.answer))  # fmt: skip
+        if told:
+            style = int(chance.random() < 0.5)
+            row.append(((SHORT, FULL)[style], styles[style][number]))
+        found.append(row)
+    return found
+
+
+def turns(instruction: str, said: str | None = None) -> Turns:
+    """One exchange about an image, or an instruction that waits for its answer."""
+    asked = [("user", "<image>" + instruction)]
+    return asked if said is None else [*asked, ("assistant", said)]
+
+
+def in_a_sentence(question: Question) -> str:
+    """The answer to "What colour is the circle?", "red", is in a sentence "The circle is red."."""
+    sentence = _stated(question.asked, question.answer)
+    if question.answer in ("yes", "no"):
+        return f"{question.answer.capitalize()}, {sentence}."
+    return f"{sentence[0].upper()}{sentence[1:]}."
+
+
+@singledispatch
+def _stated(asked, answer: str) -> str:
+    raise TypeError(f"no sentence is known for a {type(asked).__name__}")
+
+
+@_stated.register
+def _(asked: Attribute, answer: str) -> str:
+    hinge = {"shape": "a ", "position": "at the "}.get(asked.name, "")
+    return f"the {asked.who} is {hinge}{answer}"
+
+
+@_stated.register
+def _(asked: Count, answer: str) -> str:
+    return f"there is 1 {asked.who}" if answer == "1" else f"there are {answer} {asked.who.many}"
+
+
+@_stated.register
+def _(asked: Existence, answer: str) -> str:
+    return f"there is {'a' if answer == 'yes' else 'no'} {asked.who}"
+
+
+@_stated.register
+def _(asked: Relation, answer: str) -> str:
+    return f"the {asked.who} is {'not ' * (answer == 'no')}{RELATIONS[asked.relation]} the {asked.other}"
+
+
+@_stated.register
+def _(asked: Larger, answer: str) -> str:
+    return f"the {asked.who} is {'not ' * (answer == 'no')}larger than the {asked.other}"
+
+
+@_stated.register
+def _(asked: SameColour, answer: str) -> str:
+    return f"the {asked.who} and the {asked.other} {'do not ' * (answer == 'no')}have the same colour"
+
+
+@_stated.register
+def _(asked: More, answer: str) -> str:
+    return f"there are {'not ' * (answer == 'no')}more {asked.who.many} than {asked.other.many}"
