@@ -65,7 +65,7 @@ function render({ model, el }) {
 
   // ---- drawing
   const short = (value) => (value === 0 ? "0" : value >= 1e-3 && value < 1e5 ? String(+value.toPrecision(3)) : value.toExponential(1));
-  const kind = ({ parameters, trained }) => !parameters ? "has no parameters of its own" : !trained ? "is frozen" : trained < parameters ? `trains ${trained.toLocaleString("en")} of its parameters` : "is trained";
+  const kind = ({ parameters, trained }) => !parameters ? "no parameters of its own" : !trained ? "frozen" : trained < parameters ? `${trained.toLocaleString("en")} parameters trained` : "trained";
   const height = (value) => { const [low, high] = ranges[view.measure]; return value > 0 ? (Math.log10(value) - low) / (high - low) : null; };
 
   function draw() {
@@ -81,14 +81,14 @@ function render({ model, el }) {
       column.classList.toggle("vlm-passed", row.trained === 0 && row.through > 0);
       column.setAttribute("aria-pressed", i === view.part);
       column.tabIndex = i === view.part ? 0 : -1;
-      column.setAttribute("aria-label", `${row.name} ${kind(row)}: ${MEASURES[view.measure]} ${short(row[view.measure])}, gradient that reaches its output ${short(row.through)}`);
+      column.setAttribute("aria-label", `${row.name}, ${kind(row)}: ${MEASURES[view.measure]} ${short(row[view.measure])}, gradient that reaches its output ${short(row.through)}`);
       bar.hidden = top === null;
       line.hidden = reach === null;
       bar.style.height = `${100 * (top ?? 0)}%`;
       line.style.bottom = `${100 * (reach ?? 0)}%`;
     });
     const cut = rows.filter(({ trained, gradient }) => trained > 0 && gradient === 0);
-    warning.replaceChildren(...cut.map(({ name }) => h("div", { className: "vlm-warning" }, `⚠ ${name} is to be trained, but no gradient reaches it`)));
+    warning.replaceChildren(...cut.map(({ name }) => h("div", { className: "vlm-warning" }, `⚠ ${name}: to be trained, but no gradient reaches it`)));
     read();
   }
 
@@ -106,7 +106,7 @@ function render({ model, el }) {
   // The numbers of the part under the pointer, otherwise of the chosen one.
   function read() {
     const row = reports[view.step][hovered ?? view.part];
-    words.textContent = `${row.name} ${kind(row)}${row.trained === 0 && row.through > 0 ? " and passes the gradient on" : ""}`;
+    words.textContent = `${row.name}: ${kind(row)}${row.trained === 0 && row.through > 0 ? ", passes the gradient on" : ""}`;
     const told = [["parameters", row.parameters.toLocaleString("en")], ["gradient norm", row.trained ? short(row.gradient) : "none"], ["weight norm", short(row.weight)],
       ["gradient / weight", row.trained ? short(row.ratio) : "none"], ["gradient that reaches its output", row.through ? short(row.through) : "none"]];
     facts.replaceChildren(...told.flatMap(([name, value]) => [h("span", {}, name), h("b", {}, value)]));

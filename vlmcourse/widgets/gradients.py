@@ -34,7 +34,8 @@ class GradientFlow(Widget):
             parameters, trained (how many of them), gradient, weight, ratio, through (diagnostics.gradients.Row); or, if
             steps are given, one such list for every step.
         steps: names of the training steps, such as [0, 10, 100]; opens at the last.
-        view: where to open, any of step, part (indices), measure ("gradient", "weight" or "ratio").
+        view: where to open, any of step, part (indices), measure ("gradient", "weight" or "ratio"); opens at
+            the first part that is trained.
 
     Raises:
         ValueError: naming what does not fit, the numbers, and what to do.
@@ -62,7 +63,8 @@ class GradientFlow(Widget):
         self._rows = reports
         measured = {measure: [row[field] for report in reports for row in report for field in drawn(measure)]
                     for measure in MEASURES}
-        start = {"step": len(names) - 1, "part": 0, "measure": "gradient", **(view or {})}
+        first = next((place for place, row in enumerate(reports[-1]) if row["trained"]), 0)
+        start = {"step": len(names) - 1, "part": first, "measure": "gradient", **(view or {})}
         if start["measure"] not in MEASURES:
             raise ValueError(f"view has measure={start['measure']!r}, expected one of {', '.join(MEASURES)}")
         for name, size in (("step", len(names)), ("part", len(known))):

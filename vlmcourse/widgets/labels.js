@@ -6,7 +6,7 @@ function render({ model, el }) {
   const [sets, context] = [model.get("sets"), model.get("context")];
   const unfolded = new Set(); // "conversation/first token" of the runs that are open
   let view = { ...model.get("view") };
-  let [items, place, hovered, saving] = [[], 0, null, null];
+  let [items, place, hovered, saving] = [[], 0, null, null]; // what is drawn, and which of it is chosen or pointed at
 
   // ---- the data of the conversation shown now
   const chat = () => chats[view.conversation];
@@ -40,6 +40,7 @@ function render({ model, el }) {
     const to = { Home: 0, End: items.length - 1, ArrowLeft: place - 1, ArrowRight: place + 1 }[event.key];
     if (to === undefined) return;
     event.preventDefault();
+    hovered = null;
     choose(clamp(to, 0, items.length - 1));
     items[place].piece.focus();
   }
@@ -65,6 +66,7 @@ function render({ model, el }) {
   // Runs that are folded or unfolded have a head; every other token stands for itself.
   function build(at = null) {
     const { tokens, roles, image, special, runs } = chat();
+    hovered = null;
     const [first, chosen, last] = [0, view.labels, sets.length - 1].map(labels);
     const looks = (token) => ["vlm-piece", image[token] ? "vlm-of-image" : "", chosen[token] === IGNORED ? "vlm-only-read" : "vlm-learned",
       special[token] ? "vlm-special" : "", roles[token] === "padding" ? "vlm-padding" : "",

@@ -29,8 +29,7 @@ function render({ model, el }) {
     const list = h("div", { className: "vlm-near", role: "list" });
     const title = h("div", { className: "vlm-words" });
     return { name, canvas, pick, labels, marker, pointer, list, title,
-      element: h("div", { className: "vlm-pane" }, h("div", {}, ...(moments.length > 1 ? [h("div", { className: "vlm-bar" }, labelled(name === "left" ? "Left" : "Right", pick))] : []), picture),
-        h("div", { className: "vlm-listed" }, title, list)) };
+      element: h("div", { className: "vlm-pane" }, h("div", {}, title, picture), h("div", { className: "vlm-listed" }, list)) };
   });
   const scale = colourScale(table);
   [scale.low.textContent, scale.high.textContent] = [number(low), number(high)];
@@ -109,7 +108,8 @@ function render({ model, el }) {
     scale.point(fraction(near(view.left, cell)[0].score));
   }
 
-  el.append(frame("lens", "Token lens", both,
+  el.append(frame("lens", "Token lens",
+    ...(moments.length > 1 ? [h("div", { className: "vlm-bar vlm-moments" }, labelled("Left", panes[0].pick), labelled("Right", panes[1].pick))] : []), both,
     h("div", { className: "vlm-range" }, scale.element, h("div", { className: "vlm-guess" }, `${measure} of the nearest word`)),
     h("div", { className: "vlm-side" }, place, h("div", { className: "vlm-bar" }, labelled("Overlay", overlay)))));
   draw();
