@@ -2,6 +2,7 @@
 
     lora_forward   the frozen layer's answer plus a detour through ``rank`` numbers
     lora_merge     the same change written into the weight, so that it costs nothing any more
+    lora_numbers   how many numbers it learns
     LoraLinear     the module: a frozen nn.Linear and its two matrices
     add_lora       put one around every linear layer of some blocks
     merge_lora     put ordinary linear layers back, changed for good
@@ -53,6 +54,15 @@ def lora_merge(
     Source: Hu et al. 2021, arXiv:2106.09685, section 4.1, "no additional inference latency".
     """
     return weight + scale * up @ down
+
+
+@slot
+def lora_numbers(layers: list[tuple[int, int]], rank: int) -> int:
+    """How many numbers LoRA learns beside linear layers of these (out, width); their own stay as they are.
+
+    Source: Hu et al. 2021, arXiv:2106.09685, section 4.2.
+    """
+    return sum(rank * (out + width) for out, width in layers)
 
 
 class LoraLinear(nn.Module):

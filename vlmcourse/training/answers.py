@@ -1,0 +1,87 @@
+"""Learning answers with a large language model on a small machine: compute only what is learned (notebook 17).
+
+    answer_loss   scores of the vocabulary at the places of answers, and nowhere else
+    read          rows of image and questions behind one common opening, which is read once for all of them
+
+SmolLM2's vocabulary has 49,152 tokens: a score for every one of them at every position would cost a quarter of all the
+time. And each conversation begins with the same 24 tokens, the system prompt.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlmcourse.models.attention import Cache
+from vlmcourse.models.language import IGNORED, Llama, pack_mask, pack_positions
+from vlmcourse.slots import slot
+
+
+@slot
+def answer_loss(
+    hidden: Float[Tensor, "batch token width"],
+    labels: Int[Tensor, "batch token"],
+    head: Callable[[Float[Tensor, "wanted width"]], Float[Tensor, "wanted vocabulary"]],
+) -> Float[Tensor, ""]:
+    """Mean cross-entropy, in nats, of the labels: each from the vector one place before it.
+
+    The head is called once, for the positions that predict something and for no other.
+
+    Args:
+        labels: the ids the model read where they are to be predicted, -100 elsewhere. The shift happens here; nothing
+            is asked of the last position.
+    """
+    following = labels[:, 1:]
+    wanted = following != IGNORED
+    return F.cross_entropy(head(hidden[:, :-1][wanted]), following[wanted])
+
+
+def read(
+    language: Llama,
+    opening: Int[Tensor, "first"],
+    vectors: Float[Tensor, "batch token width"],
+    packs: Int[Tensor, "batch token"],
+) -> Float[Tensor, "batch token width"]:
+    """What the language model makes of rows that stand behind a common opening.
+
+    The opening is read once, as a batch of one; its keys and values are then shared by all rows. Gradients flow through
+    it too. The same as reading opening and row together, every time.
+
+    Args:
+        vectors: image tokens and embedded words of each row.
+        packs: several texts about one image in a row, as LanguageModel.hidden takes them.
+    """
+    caches = [Cache() for _ in language.blocks]
+    language.hidden(opening[None], caches=caches)
+    for cache in caches:
+        cache.past = tuple(part.expand(len(vectors), -1, -1, -1) for part in cache.past)
+    first = len(opening)
+    tokens, look = language.place(vectors, pack_positions(packs) + first)
+    mask = F.pad(pack_mask(packs), (first, 0), value=True)
+    for block, cache in zip(language.blocks, caches, strict=True):
+        tokens = block(tokens, mask=mask, cache=cache, **look)
+    return language.norm(tokens)
+
+
+def rows_of(pieces: list[list[tuple[list[int], list[int]]]], image_tokens: int, image: int) -> tuple[Tensor, ...]:
+    """ids, labels and packs of rows: an image, then (question, answer) after (question, answer), as token ids.
+
+    Args:
+        pieces: for each image its questions with their answers.
+        image: id of the placeholder.
+    """
+    length = image_tokens + max(sum(len(q) + len(a) for q, a in row) for row in pieces)
+    ids, packs = torch.zeros(len(pieces), length, dtype=torch.long), torch.full((len(pieces), length), -1)
+    labels = torch.full_like(packs, IGNORED)
+    ids[:, :image_tokens], packs[:, :image_tokens] = image, 0
+    for number, row in enumerate(pieces):
+        place = image_tokens
+        for text, (question, answer) in enumerate(row, 1):
+            middle, end = place + len(question), place + len(question) + len(answer)
+            ids[number, place:end] = torch.tensor(question + answer)
+            labels[number, middle:end] = torch.tensor(answer)
+            packs[number, place:end] = text
+            place = end
+    return ids, labels, packs
