@@ -135,7 +135,7 @@ def test_tokens_that_differ_between_two_masks_are_marked(conversation):
         mark = page.locator(".vlm-differs").first.evaluate("e => getComputedStyle(e, '::before').content")
         assert "≠" in mark
         warned = page.locator(".vlm-labels .vlm-warning").all_inner_texts()
-        assert ("⚠ 2 answers end without a learned end; the model would not learn to stop" in warned) == (labels == "1")
+        assert ("⚠ 2 × an answer has no learned end; the model would not learn to stop" in warned) == (labels == "1")
     assert "learned in one set only: 4" in text_of(page, ".vlm-labels .vlm-legend")
 
 

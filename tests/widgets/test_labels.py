@@ -1,3 +1,5 @@
+from itertools import groupby
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,8 @@ def inspector(**change):
 
 
 def test_every_token_belongs_to_the_turn_that_was_opened_last():
-    assert roles_of(["a", "<system>", "b", "<user>", "user", "<assistant>", "c", "<end>", "<pad>"]) == [
-        "", "system", "system", "user", "user", "assistant", "assistant", "assistant", "padding"]
+    assert roles_of(["a", "<system>", "b", "<user>", "user", "<assistant>", "c", "<end>", "d", "<pad>"]) == [
+        "", "system", "system", "user", "user", "assistant", "assistant", "assistant", "", "padding"]
 
 
 def test_parts_add_up_to_all_tokens_and_padding_counts_for_nothing():
@@ -44,10 +46,10 @@ def shifted(labels):
 
 
 @pytest.mark.parametrize(("labels", "sentence"), [
-    (shifted(LABELS), "2 labels are not the ids at their places; labels are not shifted"),
-    (np.where(np.arange(10) == 3, IDS, LABELS), "1 image placeholders are learned"),
-    (np.where(np.arange(10) == 9, IDS, LABELS), "1 tokens of padding are learned"),
-    (np.where(np.arange(10) == 8, IGNORED, LABELS), "1 answers end without a learned end"),
+    (shifted(LABELS), "2 × a label is not the id at its place; labels are not shifted"),
+    (np.where(np.arange(10) == 3, IDS, LABELS), "1 × a placeholder of an image is learned"),
+    (np.where(np.arange(10) == 9, IDS, LABELS), "1 × a token of padding is learned"),
+    (np.where(np.arange(10) == 8, IGNORED, LABELS), "1 × an answer has no learned end"),
     (np.where(np.arange(10) == 0, IDS, LABELS), "the first token is learned"),
     (np.full(10, IGNORED), "nothing is learned here"),
 ])
@@ -74,7 +76,17 @@ def test_tokens_of_any_kind_make_a_picture():
     assert widget.static_figure().data.startswith(b"\x89PNG")
 
 
-def test_chats_and_packs_of_the_course_are_read():
+def test_packs_of_the_course_are_read():
+    pytest.importorskip("torch")
+    from vlmcourse.data.packs import pack
+
+    row = [[("user", "<image>Is it red?"), ("assistant", "No.")], [("user", "<image>How many?"), ("assistant", "2")]]
+    widget = LabelInspector(**read_chats(pack([row], image_tokens=4)))
+    assert widget.problems() == [] and (widget.totals()["image"], widget.totals()["learned"]) == (4, 3 + 2)
+    assert [role for role, _ in groupby(widget.chats[0]["roles"])] == ["user", "assistant", "", "assistant"]
+
+
+def test_chats_of_the_course_are_read():
     pytest.importorskip("torch")
     from vlmcourse.data.chat import encode
 

@@ -80,7 +80,7 @@ function render({ model, el }) {
     items.forEach((item, number) => {
       const { start, stop, open } = item;
       const opens = number === 0 || roles[start] !== roles[items[number - 1].start] || (special[start] && tokens[start] === `<${roles[start]}>`);
-      if (opens) turns.append(h("div", { className: "vlm-turn" }, h("span", { className: "vlm-role" }, roles[start] || "start"), h("div", { className: "vlm-pieces" })));
+      if (opens) turns.append(h("div", { className: "vlm-turn" }, h("span", { className: "vlm-role" }, roles[start] || "–"), h("div", { className: "vlm-pieces" })));
       const text = open === undefined ? visible(tokens[start]) : `${open ? "▾" : "▸"} ${visible(tokens[start])} ${size(stop, start)}`;
       item.piece = h("button", { type: "button", className: looks(start), onclick: () => (open === undefined ? choose(number) : fold(number)),
         onpointerenter: () => { hovered = number; read(); }, onpointerleave: () => { hovered = null; read(); } }, text);
@@ -119,7 +119,7 @@ function render({ model, el }) {
     const rows = sets.map((_, set) => labels(set));
     const learned = (row) => (row[start] !== IGNORED ? (start ? `yes, at position ${start - 1}, after ${quoted(start - 1)}` : "yes, but nothing stands before it") : `no, ${status(row, start)}`);
     const next = (row) => (stop < tokens.length && row[stop] !== IGNORED ? `token ${stop}, ${quoted(stop)}, id ${row[stop]}` : "nothing");
-    const told = [...(sets.length > 1 ? [["labels", ...sets]] : []), ["id and role", ...sets.map(() => `${ids()[start]}, ${roles[start] || "before the first turn"}`)],
+    const told = [...(sets.length > 1 ? [["labels", ...sets]] : []), ["id and role", ...sets.map(() => `${ids()[start]}, ${roles[start] || "no role"}`)],
       ["learned", ...rows.map(learned)], [many ? "its last position predicts" : "its position predicts", ...rows.map(next)]];
     facts.style.gridTemplateColumns = `max-content repeat(${sets.length}, minmax(max-content, 280px))`;
     facts.replaceChildren(...told.flatMap(([name, ...values]) => [h("span", {}, name), ...values.map((value) => h("b", {}, value))]));

@@ -25,14 +25,15 @@ SPECIAL = re.compile(r"<[^<>\s]+>")
 
 
 def roles_of(tokens: Sequence[str]) -> list[str]:
-    """Whose turn each token belongs to: system, user, assistant, or "" before the first turn; padding is "padding".
+    """Whose turn each token belongs to: system, user, assistant, or "" outside of all turns; padding is "padding".
 
-    The token that opens a turn belongs to it; so does everything up to the next one.
+    The token that opens a turn belongs to it; so does everything up to the next one, or to "<end>".
     """
     roles, now = [], ""
     for token in tokens:
         now = token[1:-1] if token[1:-1] in ROLES and SPECIAL.fullmatch(token) else now
         roles.append("padding" if token == PADDING else now)
+        now = "" if token == "<end>" else now
     return roles
 
 
@@ -64,13 +65,13 @@ def doubtful(ids, labels, image, padding, special) -> list[str]:
     """What can hardly be meant in the labels of a conversation, one sentence each; empty if all is well."""
     learned = labels != IGNORED
     found = {
-        "labels are not the ids at their places; labels are not shifted, the loss does that": learned & (labels != ids),
-        "image placeholders are learned; a placeholder is no word": learned & image,
-        "tokens of padding are learned": learned & padding,
-        "answers end without a learned end; the model would not learn to stop":
+        "a label is not the id at its place; labels are not shifted, the loss does that": learned & (labels != ids),
+        "a placeholder of an image is learned; it is no word": learned & image,
+        "a token of padding is learned": learned & padding,
+        "an answer has no learned end; the model would not learn to stop":
             learned & ~special & ~np.append(learned[1:], False),
     }
-    sentences = [f"{places.sum()} {sentence}" for sentence, places in found.items() if places.any()]
+    sentences = [f"{places.sum()} × {sentence}" for sentence, places in found.items() if places.any()]
     if learned[0]:
         sentences.append("the first token is learned, but no position stands before it to predict it")
     return sentences if learned.any() else ["nothing is learned here"]
@@ -236,7 +237,7 @@ def flow(runs: list[dict]) -> list[list[tuple[float, float, dict]]]:
             lines.append([])
             left = 11.0
             if run["role"] != role:
-                lines[-1].append((0, 10, {"text": run["role"] or "start", "head": True}))
+                lines[-1].append((0, 10, {"text": run["role"] or "–", "head": True}))
             role = run["role"]
         lines[-1].append((left, width, run))
         left += width + 0.5
