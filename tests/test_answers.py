@@ -1,0 +1,82 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from tests.answers import answers_for, beam, look_and_answer
+from vlmcourse import nano
+from vlmcourse.data import questions, render, scenes
+from vlmcourse.data.assets import assets_folder
+from vlmcourse.data.talks import FULL
+from vlmcourse.data.text import END
+from vlmcourse.models.attention import Cache
+
+IMAGES = render.render(scenes.sample("test", 3))
+QUESTION = "What colour is the circle?"
+
+
+class Chain:
+    """A language of twelve tokens in which only the last token counts; it ends soon."""
+
+    def __init__(self, seed: int):
+        scores = torch.randn(12, 12, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 1.5
+        scores[:, END] += 3
+        self.scores = scores.log_softmax(dim=-1)
+
+    def hidden(self, ids, caches):
+        assert len(ids) == len(caches[0].past[0]) and (caches[0].past[0][:, 0, -1, 0] >= 0).all()
+        return torch.nn.functional.one_hot(ids, 12).double()
+
+    def head(self, hidden):
+        return hidden @ self.scores
+
+    def probability(self, text) -> float:
+        chain = [0, *text, END]
+        return sum(float(self.scores[a, b]) for a, b in itertools.pairwise(chain))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_beam_finds_the_likeliest_texts_and_their_probabilities(seed):
+    chain = Chain(seed)
+    found = beam(chain, chain.scores[:1], [Cache((torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 2)))], 5)
+    others = [token for token in range(12) if token != END]
+    every = sorted((chain.probability(text) for n in range(4) for text in itertools.product(others, repeat=n)),
+                   reverse=True)  # fmt: skip
+    assert [score for _, score in found] == pytest.approx([chain.probability(text) for text, _ in found], rel=1e-4)
+    assert [score for _, score in found[:3]] == pytest.approx(every[:3], rel=1e-4)  # further down a beam may miss one
+
+
+@pytest.fixture(scope="module")
+def model():
+    return nano.new_vlm().eval()
+
+
+def test_one_choice_is_greedy_decoding(model):
+    for image in IMAGES:
+        said = look_and_answer(model, image, FULL, choices=1)
+        assert said["answer"] == nano.answer(model, image[None], [FULL])[0]
+
+
+def test_attention_is_on_the_image_and_depends_on_it(model):
+    said, other = (look_and_answer(model, image, QUESTION) for image in IMAGES[:2])
+    assert said["attention"].numel() == model.tokens_per_image and 0 < said["attention"].sum() < 1
+    assert not torch.equal(said["attention"], other["attention"])
+    assert len(said["choices"]) == 5 and all(math.isfinite(p) for _, p in said["choices"])
+
+
+NANO = assets_folder() / "checkpoints/nano-vlm.safetensors"
+
+
+@pytest.mark.skipif(not NANO.exists(), reason="nano-vlm is not there yet")
+def test_the_nano_vlm_says_what_greedy_decoding_says():
+    model, _ = nano.load_vlm()
+    batch = scenes.sample("test", 60, start=500)
+    images, asked = render.render(batch), [question.text for question in questions.ask(batch)]
+    answer, caption = answers_for(model)
+    said = [answer(image, text) for image, text in zip(images, asked, strict=True)]
+    greedy = nano.answer(model, images, asked)
+    assert np.mean([one["answer"] == other for one, other in zip(said, greedy, strict=True)]) >= 0.95
+    assert all(0.5 < sum(p for _, p in one["choices"]) <= 1.001 for one in said)
+    assert caption(images[0]) == nano.answer(model, images[:1], [FULL])[0]
