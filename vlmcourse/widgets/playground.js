@@ -353,7 +353,7 @@ function render({ model, el }) {
       h("div", { className: "vlm-bar" }, group("Shape", shapeTools), group("Size", sizeTools)),
       h("div", { className: "vlm-bar" }, group("Colour", colourTools)),
       h("div", { className: "vlm-bar" }, adding, removing, undoing, restoring, button("Next scene", next)),
-      h("div", { className: "vlm-axis" }, "Drag an object, or use Tab and arrow keys. Delete removes it, Ctrl+Z undoes.")),
+      h("div", { className: "vlm-axis" }, "Drag, or use Tab and the arrow keys. Delete removes, Ctrl+Z undoes.")),
     h("div", { className: "vlm-side" }, question, chips,
       h("div", { className: "vlm-bar vlm-outcome" },
         h("div", { className: "vlm-said" }, h("div", { className: "vlm-bar" }, reply, verdict, truth),
