@@ -169,8 +169,7 @@ sizes = budget(cpu=dict(steps=500, batch=128), gpu=dict(steps=500, batch=128))
 pairs = recipes.emoji_pairs("train")
 model = recipes.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
 with LivePlot("Your CLIP learns names") as plot:
-    history = recipes.train_clip(model, pairs, lr=2e-3, weight_decay=0.1, shift=2, watch=plot,
-                                 **vars(sizes))
+    history = recipes.train_clip(model, pairs, lr=2e-3, weight_decay=0.1, shift=2, watch=plot, **vars(sizes))
 print(history)
 
 # %% id="train-check"
@@ -215,7 +214,7 @@ assert min(recall[f"{way} R@1"] for way in ("image→text", "text→image")) >= 
 assert min(recall[f"{way} R@5"] for way in ("image→text", "text→image")) >= 0.95
 
 # %% [markdown] id="heldout-lesson" lang="en"
-# At least six in ten come first, and nearly all are among the first five, where chance is 1 in 80. In under a minute, the model learned parts that it can combine. Look at where it errs. A cross marks a pair that is not first; move the temperature and watch the loss.
+# At least six in ten come first, and nearly all are among the first five, where chance is 1 in 80. The model learned parts that it can combine. Look at where it errs. A cross marks a pair that is not first; move the temperature and watch the loss.
 
 # %% id="matrix"
 from vlmcourse.widgets.similarity import SimilarityMatrix
@@ -289,10 +288,10 @@ assert min(found["image→text R@1"], found["text→image R@1"]) >= 0.60
 strange = scenes.sample("novel", 100, objects=(1, 1))
 gallery = np.concatenate([render.render(batch), render.render(strange)])
 told = lines + captions.captions(strange, "full")
-seen = torch.cat([scene_images, recipes.image_features(laboratory, render.render(strange))])
+gallery_features = torch.cat([scene_images, recipes.image_features(laboratory, render.render(strange))])
 
 def score(text):
-    return (seen @ recipes.text_features(laboratory, [text])[0]).numpy()
+    return (gallery_features @ recipes.text_features(laboratory, [text])[0]).numpy()
 
 best = score("a blue star").argsort()[::-1][:5]
 assert sum("blue star" in text for text in told) == 7 and all("blue star" in told[n] for n in best)
@@ -372,11 +371,11 @@ assert abs(before - 0.5) < 0.05
 
 # %% id="order-pairs"
 images, ids = recipes.order_pairs(3)
-fig, axes = plt.subplots(1, 6, figsize=(6.8, 1.5), layout="constrained")
-for ax, picture, text in zip(axes, images.flatten(0, 1), tokenizer.decode(ids.flatten(0, 1))):
+fig, axes = plt.subplots(2, 3, figsize=(6, 4), layout="constrained")
+for ax, picture, text in zip(axes.T.flat, images.flatten(0, 1), tokenizer.decode(ids.flatten(0, 1))):
     half = text.index(" of ") + 4 if " of " in text else text.index(" ", len(text) // 2)
-    ax.imshow(picture); ax.set_title(f"{text[:half]}\n{text[half:]}", fontsize=6); ax.axis("off")
-figure(fig, alt="Three pairs of scenes; in each pair the two objects trade places, and the caption has the same words in another order")
+    ax.imshow(picture); ax.set_title(f"{text[:half]}\n{text[half:]}", fontsize=9); ax.axis("off")
+figure(fig, alt="Three pairs of scenes; in each the objects trade places, and the caption has the same words in another order")
 assert torch.equal(ids[:, 0].sort(1).values, ids[:, 1].sort(1).values)
 
 # %% [markdown] id="remedy-predict" lang="en"
