@@ -1,4 +1,4 @@
-"""The command line: ``vlmcourse lab``, ``vlmcourse doctor``, ``vlmcourse progress``.
+"""The command line: ``vlmcourse lab``, ``doctor``, ``progress``; ``ask``, ``train`` and ``export`` for models.
 
 Every command imports what it needs when it runs, so that ``vlmcourse --help`` answers at once.
 """
@@ -9,6 +9,8 @@ import socket
 import subprocess
 import sys
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -96,6 +98,89 @@ def progress() -> None:
     from vlmcourse.workbook.lesson import progress_table
 
     show(*progress_table())
+
+
+@app.command()
+def ask(
+    image: Annotated[Path, typer.Argument(help="A picture, PNG or JPEG; a scene of 64×64 pixels is read as it is.")],
+    question: Annotated[str, typer.Argument(help='Such as "What colour is the circle?" or "Describe the image."')],
+    model: Annotated[str, typer.Option(help="A shipped model, or a .safetensors file of yours.")] = "nano-vlm",
+    blind: Annotated[bool, typer.Option("--blind", help="Ask about a grey picture instead.")] = False,
+) -> None:
+    """Ask a vision-language model about a picture."""
+    from vlmcourse import nano
+    from vlmcourse.data.pictures import load_picture
+    from vlmcourse.diagnostics.answers import look_and_answer
+
+    with explained():
+        picture, (vlm, _) = load_picture(image), nano.load_vlm(model)
+        found = look_and_answer(vlm, nano.blinded(picture[None])[0] if blind else picture, question)
+    typer.echo(found["answer"])
+    rows = [[text, f"{share:.1%}", "█" * round(30 * share)] for text, share in found["choices"]]
+    show(["answer", "probability", ""], rows)
+    typer.echo(f"Attention on the picture: {found['attention'].sum():.0%}, the rest on words.")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="nano-vlm, clip-scenes, clip-order or clip-openmoji.")],
+    runs: Annotated[Path, typer.Option(help="Where checkpoints and the result go.")] = Path("runs"),
+    until: Annotated[str, typer.Option(help="Last stage of nano-vlm: eye, words, aligned or vlm.")] = "vlm",
+    steps: Annotated[int, typer.Option(help="Steps of each stage; 0 takes those of the recipe.")] = 0,
+) -> None:
+    """Train a recipe of the course; a run that was broken off goes on. `accelerate launch -m vlmcourse train ...` uses
+    several GPUs."""
+    from vlmcourse import nano, recipes
+    from vlmcourse.training.checkpoints import save_weights
+
+    with explained():
+        if recipe == "nano-vlm":
+            if until not in nano.STAGES:
+                raise ValueError(f"nano-vlm has the stages {', '.join(nano.STAGES)}, not {until!r}")
+            made, seconds = nano.new_vlm(), 0.0
+            for name in list(nano.STAGES)[: list(nano.STAGES).index(until) + 1]:
+                size = nano.STAGES[name] | ({"steps": steps} if steps else {})
+                history = nano.make(name, made, size=size, checkpoint=runs / recipe / name, resume=True)
+                typer.echo(f"{name}: {history}")
+                seconds += history.seconds
+        elif recipe in recipes.CLIPS:
+            made, history = recipes.make_clip(recipe, steps=steps or None, checkpoint=runs / recipe, resume=True)
+            seconds = history.seconds
+            typer.echo(str(history))
+        else:
+            raise ValueError(f"there is no recipe {recipe!r}; there are nano-vlm, {', '.join(recipes.CLIPS)}")
+        path = save_weights(made, runs / f"{recipe}.safetensors", {"recipe": recipe, "seconds": round(seconds)})
+    typer.echo(f"{path}")
+    if recipe == "nano-vlm" and until == "vlm":
+        typer.echo(f'Ask it: vlmcourse ask PICTURE "Describe the image." --model {path}')
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    model: Annotated[str, typer.Option(help="A shipped model, or a .safetensors file of yours.")] = "nano-vlm",
+) -> None:
+    """Write a folder that transformers opens: LlavaForConditionalGeneration and AutoProcessor."""
+    from vlmcourse import nano
+    from vlmcourse.interop.llava import save_folder
+
+    with explained():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"{folder} is not empty; name a new folder")
+        save_folder(nano.load_vlm(model)[0], folder)
+    typer.echo(f"{folder}: LlavaForConditionalGeneration.from_pretrained and AutoProcessor.from_pretrained open it")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """A mistake of the user's ends with one line that names it, not with a traceback."""
+    from vlmcourse.training.checkpoints import CheckpointError
+
+    try:
+        yield
+    except (ValueError, OSError, CheckpointError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(1) from error
 
 
 def show(header: list[str], rows: list[list[str]]) -> None:

@@ -5,6 +5,7 @@
     order_pairs       scenes of two objects, each beside the scene that the same words describe in another order
     emoji_pairs       images and captions of OpenMoji
     train_clip        the contrastive training of all of them
+    make_clip         one of CLIPS from its beginning to its end
     load_clip         a shipped CLIP, one of CLIPS, with the card that says how it was made
     measure_scenes    zero-shot accuracy, retrieval and word order on scenes never seen
     measure_emoji     retrieval among held-out combinations
@@ -149,6 +150,29 @@ def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: flo
     history = train(model, Batches(pairs, batch // pairs[0].shape[1], seed=seed), loss, steps=steps, **how)
     model.cpu().eval()
     return history
+
+
+def make_clip(name: str, steps: int | None = None, seed: int = 0, **how: Any) -> tuple[CLIP, History]:
+    """Train one of CLIPS as the shipped one was; clip-order goes on from the shipped clip-scenes.
+
+    Args:
+        steps: those of the recipe when not given.
+        how: further arguments of training.loop.train, such as checkpoint and resume.
+
+    Raises:
+        KeyError: if there is no such recipe.
+    """
+    recipe = dict(CLIPS[name])
+    pairs = {"clip-scenes": lambda: scene_pairs(20_000, seed=seed), "clip-order": lambda: order_pairs(12_000, seed=1),
+             "clip-openmoji": lambda: emoji_pairs("train")}[name]()  # fmt: skip
+    torch.manual_seed(seed)
+    shape = {key: recipe.pop(key) for key in ("patch", "width", "positions")}
+    if start := recipe.pop("start", None):
+        model = load_clip(start)[0]
+    else:
+        model = new_clip(images=normalise_pixels(pairs[0][:512, 0]), **shape)
+    recipe |= {"steps": steps or recipe["steps"]}
+    return model, train_clip(model, pairs, shift=2 if name == "clip-openmoji" else 0, seed=seed, **recipe, **how)
 
 
 def load_clip(name: str) -> tuple[CLIP, dict[str, Any]]:

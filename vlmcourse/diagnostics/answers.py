@@ -1,0 +1,84 @@
+"""What the Scene Playground asks of a LLaVA: an answer with its rivals and its attention, and a caption."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlmcourse.data.chat import encode
+from vlmcourse.data.render import to_tensor
+from vlmcourse.data.talks import FULL, turns
+from vlmcourse.data.text import END, load_tokenizer
+from vlmcourse.models.attention import Cache, record_attention
+from vlmcourse.models.llava import Llava
+
+LONGEST = 64  # tokens of an answer
+
+
+def answers_for(model: Llava) -> tuple[Callable[[np.ndarray, str], dict[str, Any]], Callable[[np.ndarray], str]]:
+    """(answer, caption) for the Scene Playground: both take an image, uint8 (64, 64, 3); see look_and_answer."""
+
+    def caption(image: np.ndarray) -> str:
+        return look_and_answer(model, image, FULL, choices=1)["answer"]
+
+    return lambda image, question: look_and_answer(model, image, question), caption
+
+
+@torch.inference_mode()
+def look_and_answer(model: Llava, image: np.ndarray, instruction: str, choices: int = 5) -> dict[str, Any]:
+    """The likeliest answers to an instruction about an image, and where the model looked before it began to answer.
+
+    Args:
+        image: uint8 (64, 64, 3).
+        choices: how many answers; with one, it is what greedy decoding writes.
+
+    Returns:
+        "answer", the likeliest; "choices", pairs (answer, probability), best first; "attention", (row, column): how
+        much the last token of the prompt attends to each image token, mean over heads and over the later half of the
+        layers. What these weights lack to 1 goes to words.
+    """
+    ids = encode([turns(instruction)], model.tokens_per_image, prompt=True).ids
+    caches = [Cache() for _ in model.blocks]
+    with record_attention(model.language) as layers:
+        last = model.hidden(ids, images=to_tensor(image[None]), caches=caches)[:, -1]
+    looked = torch.cat([layer[0, :, -1] for layer in layers[len(layers) // 2 :]]).mean(dim=0)
+    looked = looked[ids[0] == model.config.image_token]
+    found = beam(model, model.head(last).log_softmax(dim=-1), caches, choices)
+    texts = load_tokenizer().decode([tokens for tokens, _ in found])
+    likely = [(text, math.exp(score)) for text, (_, score) in zip(texts, found, strict=True)]
+    return {"answer": texts[0], "choices": likely, "attention": looked.reshape(math.isqrt(len(looked)), -1)}
+
+
+def beam(model: Llava, scores: Tensor, caches: list[Cache], width: int) -> list[tuple[list[int], float]]:
+    """The likeliest texts behind a prompt, each with the logarithm of its probability, its end included; best first.
+
+    At each step the ``width`` likeliest beginnings are kept. A text is the likelier the shorter it is, so a beginning
+    less likely than ``width`` finished texts can no longer win.
+
+    Args:
+        scores: logarithms of the first token's probabilities, (1, vocabulary).
+        caches: of the prompt; used up.
+    """
+    begun, sums, ended = [[]], torch.zeros(1, 1), []
+    for _ in range(LONGEST):
+        best = (sums + scores).flatten().topk(width)
+        parents, tokens = best.indices // scores.shape[1], best.indices % scores.shape[1]
+        grown = [(total, parent, token) for total, parent, token
+                 in zip(best.values.tolist(), parents.tolist(), tokens.tolist(), strict=True)]  # fmt: skip
+        ended += [(begun[parent], total) for total, parent, token in grown if token == END]
+        ended = sorted(ended, key=lambda text: -text[1])[:width]
+        bar = ended[-1][1] if len(ended) == width else -math.inf
+        grown = [one for one in grown if one[2] != END and one[0] > bar]
+        if not grown:
+            return ended
+        begun = [[*begun[parent], token] for _, parent, token in grown]
+        sums = torch.tensor([[total] for total, _, _ in grown])
+        for cache in caches:
+            cache.past = tuple(part[[parent for _, parent, _ in grown]] for part in cache.past)
+        last = model.hidden(torch.tensor([[token] for _, _, token in grown]), caches=caches)[:, -1]
+        scores = model.head(last).log_softmax(dim=-1)
+    cut = [(tokens, total) for tokens, (total, _, _) in zip(begun, grown, strict=True)]
+    return sorted(ended + cut, key=lambda text: -text[1])[:width]

@@ -1,0 +1,157 @@
+"""Region pretraining: an eye that knows what every patch shows (the first stage of nano-vlm; notebooks 07 and 08).
+
+    new_eye         an untrained ViT for 64-pixel images, with fixed 2-D positions
+    region_targets  what every patch of scenes shows: shape, colour, size, whether anything, and where its object is
+    train_eye       learn to say it
+    measure_eye     how often it is said rightly, on scenes never seen
+
+A contrastive CLIP learns what is in an image, hardly where: one vector per image has to match one caption. Here every
+patch is matched with words, as in RegionCLIP, and with the middle of the box it lies in, as in FCOS. With scenes both
+are known. Measured as the start of the same instruction tuning, see the table in the card of nano-vlm.
+
+Source: Zhong et al. 2021 (RegionCLIP), arXiv:2112.09106, section 3.2; Tian et al. 2019 (FCOS), arXiv:1904.01355,
+    section 3.1; fixed 2-D positions: Beyer et al. 2022, arXiv:2205.01580.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmcourse.data import scenes
+from vlmcourse.data.batches import Batches
+from vlmcourse.data.pixels import in_grey, normalise
+from vlmcourse.data.render import render, to_tensor
+from vlmcourse.models.vit import ViT, ViTConfig
+from vlmcourse.training.history import History
+from vlmcourse.training.loop import train
+from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
+from vlmcourse.training.precision import choose_precision
+
+EYE = ViTConfig(64, 8, width=96, depth=4, heads=4, patch_bias=False, norm_before_blocks=True)
+SPLIT = (len(scenes.SHAPES), len(scenes.COLOURS), len(scenes.SIZES), 1, 2)  # scores of a patch
+NOTHING = -100
+
+
+def sine_positions(grid: tuple[int, int], width: int) -> Float[Tensor, "patch width"]:
+    """Sines and cosines of row and column at width / 4 wavelengths of 4 to 64 patches; all in [-1, 1].
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.5, once for rows and once for columns.
+    """
+    rows, columns = torch.meshgrid(*map(torch.arange, grid), indexing="ij")
+    speeds = math.pi / 2 ** torch.linspace(1, 5, width // 4)
+    angles = torch.cat([place.flatten()[:, None] * speeds for place in (columns, rows)], dim=1)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def new_eye(config: ViTConfig = EYE) -> ViT:
+    """An untrained ViT whose positions start as sine_positions, as large as what its patches say."""
+    eye = ViT(config)
+    with torch.no_grad():
+        eye.positions.zero_()
+        eye.positions[1:] = sine_positions(config.grid, config.width)
+    return eye
+
+
+class Regions(NamedTuple):
+    """What the patches of scenes show."""
+
+    words: Int[Tensor, "scene patch 3"]  # shape, colour and size; -100 where nothing is
+    there: Float[Tensor, "scene patch"]  # 1 where an object covers the middle of the patch
+    middle: Float[Tensor, "scene patch 2"]  # of the object's box, x and y from the image's middle, in patches
+
+
+def region_targets(batch: scenes.Scenes, config: ViTConfig = EYE) -> Regions:
+    """See Regions; the grid must be square."""
+    cover = batch.cover(config.grid[0]).reshape(len(batch), -1)
+    there, thing = cover >= 0, np.maximum(cover, 0)
+
+    def at(values: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(values, thing, axis=1)
+
+    words = np.stack([np.where(there, at(each), NOTHING) for each in (batch.shape, batch.colour, batch.size)], axis=-1)
+    middle = np.stack([at(batch.x), at(batch.y)], axis=-1).astype(np.float32) - scenes.SIDE / 2
+    return Regions(
+        torch.from_numpy(words).long(), torch.from_numpy(there).float(), torch.from_numpy(middle / config.patch_size)
+    )
+
+
+class RegionReader(nn.Module):
+    """The eye and one linear layer that reads every patch of its last residual stream."""
+
+    def __init__(self, eye: ViT):
+        super().__init__()
+        self.eye = eye
+        self.head = nn.Linear(eye.config.width, sum(SPLIT))
+
+    def forward(self, images: Float[Tensor, "image channel height side"]) -> tuple[Tensor, ...]:
+        """Scores for shape, colour and size, whether anything is there, and the middle; each (image, patch, ...)."""
+        patches = patch_features(self.eye, images)
+        return self.head(F.layer_norm(patches, patches.shape[-1:])).float().split(SPLIT, dim=-1)
+
+
+def patch_features(eye: ViT, images: Float[Tensor, "image channel height side"]) -> Float[Tensor, "image patch width"]:
+    """The residual stream behind the last block, without the class token: what Llava reads at ``layer=-1``."""
+    tokens = eye.embed(images)
+    for block in eye.blocks:
+        tokens = block(tokens)
+    return tokens[:, 1:]
+
+
+def region_loss(model: RegionReader, images: Tensor, regions: Regions) -> Tensor:
+    """Cross-entropy of the words, of the objectness, and three times the Huber loss of the middle."""
+    *words, there, middle = model(images)
+    loss = F.binary_cross_entropy_with_logits(there[..., 0], regions.there)
+    for scores, right in zip(words, regions.words.unbind(-1), strict=True):
+        surprise = F.cross_entropy(scores.flatten(0, 1), right.flatten(), ignore_index=NOTHING, reduction="sum")
+        loss = loss + surprise / (right != NOTHING).sum().clamp(min=1)  # a batch in grey is asked for no colour
+    seen = regions.there > 0
+    return loss + 3 * F.smooth_l1_loss(middle[seen], regions.middle[seen], beta=0.1)
+
+
+def train_eye(reader: RegionReader, batch: scenes.Scenes, *, steps: int, size: int = 32, grey: float = 0.5,
+              seed: int = 0, **how: Any) -> History:  # fmt: skip
+    """Train an eye, and the layer that reads it, on scenes.
+
+    Args:
+        size: images per step.
+        grey: share of images seen in grey, of which no colour is asked. It parts shapes from the colours they happened
+            to have: never-seen combinations are named far better.
+        how: further arguments of training.loop.train.
+    """
+    images, regions = render(batch), region_targets(batch, reader.eye.config)
+    pale = np.random.default_rng(seed).random(len(batch)) < grey
+    images[pale] = in_grey(images[pale])
+    regions.words[torch.from_numpy(pale), :, 1] = NOTHING
+    data = torch.from_numpy(images), tuple(regions)
+
+    def loss(model: nn.Module, both: tuple[Tensor, tuple]) -> Tensor:
+        return region_loss(model, normalise(both[0]), Regions(*both[1]))
+
+    how = dict(optimizer=MuonAdamW(reader), schedule=warmup_linear(steps), precision=precision_of(size)) | how
+    history = train(reader, Batches(data, size, seed=seed), loss, steps=steps, **how)
+    reader.cpu().eval()
+    return history
+
+
+def precision_of(size: int, config: ViTConfig = EYE) -> str:
+    """The precision to train with so many images at once: on a CPU, bf16 if it measures clearly faster."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return choose_precision(device, size * (1 + math.prod(config.grid)), config.width).name
+
+
+@torch.no_grad()
+def measure_eye(reader: RegionReader, batch: scenes.Scenes) -> dict[str, float]:
+    """Shares of right patches for shape, colour, size and objectness, and the middle's mean error in pixels."""
+    regions = region_targets(batch, reader.eye.config)
+    *words, there, middle = reader(to_tensor(render(batch)))
+    seen = regions.there > 0
+    found = {name: (scores.argmax(-1) == right)[seen].float().mean().item()
+             for name, scores, right in zip(("shape", "colour", "size"), words, regions.words.unbind(-1), strict=True)}
+    found["objectness"] = ((there[..., 0] > 0) == seen).float().mean().item()
+    error = (middle - regions.middle)[seen].abs().mean().item() * reader.eye.config.patch_size
+    return found | {"middle, pixels off": error}
