@@ -66,12 +66,13 @@ function render({ model, el }) {
   // ---- drawing
   const short = (value) => (value === 0 ? "0" : value >= 1e-3 && value < 1e5 ? String(+value.toPrecision(3)) : value.toExponential(1));
   const kind = ({ parameters, trained }) => !parameters ? "no parameters of its own" : !trained ? "frozen" : trained < parameters ? `${trained.toLocaleString("en")} parameters trained` : "trained";
+  const stepName = (name) => (/^[\d,.]+$/.test(name) ? `step ${name}` : name);
   const height = (value) => { const [low, high] = ranges[view.measure]; return value > 0 ? (Math.log10(value) - low) / (high - low) : null; };
 
   function draw() {
     const rows = reports[view.step];
     [measure.value, time.value] = [view.measure, view.step];
-    [play.textContent, timeName.textContent] = [timer ? "Pause" : "Play", `step ${steps[view.step]}`];
+    [play.textContent, timeName.textContent] = [timer ? "Pause" : "Play", stepName(steps[view.step])];
     time.ariaValueText = timeName.textContent;
     drawTicks();
     rows.forEach((row, i) => {

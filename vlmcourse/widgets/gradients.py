@@ -33,7 +33,7 @@ class GradientFlow(Widget):
         rows: one row per part in the order of the data flow, each a mapping or a named tuple with the fields name,
             parameters, trained (how many of them), gradient, weight, ratio, through (diagnostics.gradients.Row); or, if
             steps are given, one such list for every step.
-        steps: names of the training steps, such as [0, 10, 100]; opens at the last.
+        steps: names of the training steps or stages, such as [0, 10, 100]; opens at the last.
         view: where to open, any of step, part (indices), measure ("gradient", "weight" or "ratio"); opens at
             the first part that is trained.
 
@@ -102,7 +102,8 @@ class GradientFlow(Widget):
             shown += axes.plot([], [], "<-", color=TEXT, label="gradient that reaches its output")
         figure.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         words = "; ".join(f"{row['name']} {say(row, measure)}" for row in rows)
-        title = MEASURES[measure].capitalize() + f", step {self.steps[view['step']]}" * bool(self.steps[view["step"]])
+        step = self.steps[view["step"]]
+        title = MEASURES[measure].capitalize() + f", {'step ' * step.isdigit()}{step}" * bool(step)
         figure.suptitle(title, fontsize=10, color=INK, parse_math=False)
         return Still(figure, f"{title}: {words}")
 

@@ -81,7 +81,7 @@ function render({ model, el }) {
       labels.forEach((label, cell) => {
         label.textContent = best[cell].word;
         label.hidden = strength === 0 || Math.min(down, across) < 20;
-        label.style.fontSize = `${clamp((1.6 * across) / [...best[cell].word].length, 8, 13)}px`;
+        label.style.fontSize = `${clamp((1.45 * across) / [...best[cell].word].length, 8, 13)}px`;
       });
     }
     read();
