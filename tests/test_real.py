@@ -1,0 +1,140 @@
+"""An eye, a projector and a pretrained language model become one; on a tiny one, as the steps are the same."""
+
+import pytest
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from tests.parity.library import assert_equal
+from vlmcourse import real
+from vlmcourse.data import scenes
+from vlmcourse.data.pixels import normalise
+from vlmcourse.data.render import render
+from vlmcourse.interop import llava
+from vlmcourse.models.language import Llama, LlamaConfig
+from vlmcourse.models.lora import merge_lora
+from vlmcourse.models.vit import ViT, ViTConfig
+from vlmcourse.training.regions import region_targets
+
+EYE = ViTConfig(64, 8, width=32, depth=2, heads=4, patch_bias=False, norm_before_blocks=True)
+
+
+def words():
+    """A tokenizer in the manner of SmolLM2's: bytes, the same special tokens, the same template."""
+    texts = [text for row in real.ask(scenes.sample("train", 300)) for each in row for text in each[1:]]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+    tokenizer.train_from_iterator([*texts, *real.SENTENCES], trainers.BpeTrainer(
+        vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))  # fmt: skip
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=special[1], eos_token=special[2], pad_token=special[2],
+        unk_token=special[0], chat_template=real.TEMPLATE, padding_side="left")  # fmt: skip
+
+
+def tiny():
+    torch.manual_seed(0)
+    tokenizer = words()
+    language = Llama(LlamaConfig(len(tokenizer), width=48, depth=18, heads=4, groups=2, hidden=64, tied=True)).eval()
+    torch.nn.init.normal_(language.embedding.weight, std=0.3)
+    return real.join(ViT(EYE), language, tokenizer), tokenizer
+
+
+def test_joining_keeps_the_language_model_as_it_was():
+    torch.manual_seed(0)
+    tokenizer = words()
+    language = Llama(LlamaConfig(len(tokenizer), width=48, depth=2, tied=True)).eval()
+    ids = torch.randint(500, (2, 9))
+    before = language(ids)
+    model = real.join(ViT(EYE), language, tokenizer)
+    assert model.config.image_token == len(tokenizer) - 1 and model.tokens_per_image == 64
+    assert_equal(model.language(ids)[..., :-1], before)
+    assert real.add_image_word(model.language, tokenizer) == model.config.image_token  # once is enough
+    assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"projector"}
+    assert not any(parameter.is_meta for parameter in model.parameters())
+
+
+def test_patches_meet_words_without_the_language_model():
+    model, tokenizer = tiny()
+    batch = scenes.sample("train", 200, objects=(1, 1))
+    regions = region_targets(batch, EYE)
+    said = real.patch_words(model.language, tokenizer, regions.words)
+    history = real.meet_words(model, torch.randn(200, 64, 32) + said[..., :32], said, steps=60, size=64)
+    assert history.losses[-1] < 0.8 * history.losses[0]
+
+
+def test_stages_train_what_they_say_and_nothing_else():
+    model, tokenizer = tiny()
+    batch = scenes.sample("train", 6, objects=(1, 2))
+    seen, about = real.features(model, render(batch)), real.ask(batch)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    real.tune(model, tokenizer, seen, about, steps=2, size=3, part="projector")
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed and all(name.startswith("projector.") for name in changed)
+    history = real.tune(model, tokenizer, seen, about, steps=15, size=3)
+    after = model.state_dict()
+    assert history.losses[-1] < history.losses[0]
+    assert torch.equal(after["language.embedding.weight"], before["language.embedding.weight"])
+    lora = {name for name in after if name.endswith((".down", ".up"))}
+    assert len(lora) == 2 * 5 * 3 and min(int(name.split(".")[2]) for name in lora) == real.FIRST
+    assert all(after[name].abs().max() > 0 for name in lora)
+
+
+def test_grades_are_those_of_written_answers():
+    model, tokenizer = tiny()
+    batch = scenes.sample("train", 4, objects=(1, 1))
+    seen, about = real.features(model, render(batch)), real.ask(batch, kinds=("colour", "shape"))
+    real.tune(model, tokenizer, seen, about, steps=60, size=4)
+    graded = real.grade(model, tokenizer, seen, about, batch=3)
+    images = [image for image, row in zip(render(batch), about, strict=True) for _ in row]
+    flat = [each for row in about for each in row]
+    said = real.answer(model, tokenizer, torch.tensor(images).numpy(), [each.question for each in flat], steps=20)
+    exact = [text == each.answer for text, each in zip(said, flat, strict=True)]
+    assert graded.exact.bool().tolist() == exact and graded.kinds == [each.kind for each in flat]
+    assert any(exact)  # else the comparison says little
+    assert torch.isnan(graded.named).tolist() == [each.kind == "caption" for each in flat]
+
+
+def test_parts_come_back(tmp_path):
+    model, tokenizer = tiny()
+    real.add_lora(model.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
+    for parameter in model.parameters():
+        parameter.data += 0.01
+    other = tiny()[0]
+    real.add_lora(other.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
+    real.Parts(model).put_into(other)
+    assert torch.equal(other.projector.expand.weight, model.projector.expand.weight)
+    assert torch.equal(other.language.blocks[17].gate.up, model.language.blocks[17].gate.up)
+    assert not any("embedding" in name or "frozen" in name for name in real.Parts(model).state_dict())
+
+
+def test_a_folder_opens_in_transformers_and_comes_back(tmp_path):
+    model, tokenizer = tiny()
+    real.add_lora(model.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
+    for parameter in real.lora_state(model.language).values():
+        parameter += 0.05 * torch.randn(parameter.shape)
+    picture = render(scenes.sample("test", 1))
+    ids = torch.cat([real.opening(tokenizer)[None], torch.full((1, 64), model.config.image_token),
+                     torch.tensor([tokenizer("What is it?<|im_end|>\n<|im_start|>assistant\n")["input_ids"]])], 1)  # fmt: skip
+    ours = model(ids, normalise(torch.from_numpy(picture)))
+    merge_lora(model)
+    llava.save_folder(model, tmp_path, tokenizer, real.TEMPLATE)
+    theirs = transformers.LlavaForConditionalGeneration.from_pretrained(tmp_path).eval()
+    processor = transformers.AutoProcessor.from_pretrained(tmp_path)
+    talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}]
+    batch = processor(images=picture[0], text=processor.apply_chat_template(talk, add_generation_prompt=True),
+                      return_tensors="pt")  # fmt: skip
+    assert torch.equal(batch["input_ids"], ids)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(**batch).logits, ours, atol=1e-4, rtol=0)
+        back = llava.from_folder(tmp_path)(ids, normalise(torch.from_numpy(picture)))
+    torch.testing.assert_close(back, ours, atol=1e-4, rtol=0)
+    assert theirs.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+def test_images_and_questions_must_be_as_many():
+    model, tokenizer = tiny()
+    with pytest.raises(ValueError, match="not 'eye'"):
+        real.tune(model, tokenizer, torch.zeros(1, 64, 32), [[]], steps=1, part="eye")
+    with pytest.raises(ValueError, match="2 images and 1 questions"):
+        real.answer(model, tokenizer, render(scenes.sample("test", 2)), ["What is it?"])
