@@ -143,7 +143,7 @@ for ax, ((queries, keys), title) in zip(axes, titles.items()):
     ax.pcolor(*corners, torch.where(seen, math.nan, 1.0), hatch="////", alpha=0)
     ax.set(title=title, xlabel="key", ylim=(8, 0), aspect="equal", xticks=[], yticks=[])
 axes[0].set_ylabel("query")
-figure(fig, alt="Three causal masks, each ending in the lower right corner: a triangle, three rows of it, and one full row")
+figure(fig, alt="Three causal masks, each ending in the lower right corner: a triangle, three rows of it, one full row")
 assert causal_mask(1, 8).all() and causal_mask(8, 8).sum() == 36
 
 # %% [markdown] id="q-norm" lang="en"
@@ -227,8 +227,9 @@ def swiglu(tokens, gate, up, down):
 def cache_megabytes(tokens, layers, key_heads, part):
     return 2 * 2 * layers * key_heads * part * tokens / 2**20          # key and value, two bytes each
 
-print(f"576 image tokens: {cache_megabytes(576, 32, 32, 128):.0f} MB; with 8 key heads {cache_megabytes(576, 32, 8, 128):.0f} MB")
-assert cache_megabytes(576, 32, 32, 128) == 288
+all_heads, few_heads = (cache_megabytes(576, 32, heads, 128) for heads in (32, 8))
+print(f"576 image tokens: {all_heads:.0f} MB; with 8 key heads {few_heads:.0f} MB")
+assert all_heads == 288
 
 # %% [markdown] id="ex-share" lang="en"
 # A 40-word question needs 20 MB; the picture needs 288. So VLM builders fight for fewer image tokens and fewer key heads. **Grouped-query attention** lets several query heads share one key head: 32 query heads with 8 key heads keep a quarter.
@@ -272,7 +273,8 @@ new = captions.captions(scenes.sample("validation", 2_000))            # caption
 new_ids = tokenizer.encode(new, bos=True)
 tokens_each = new_ids[1][:, 1:].sum().item() / len(new)                # words and <eos>; <bos> is given
 line = captions.entropy() / tokens_each
-print(f"{by_hand:.3f} nats per caption / {tokens_each:.2f} tokens = {line:.3f} nats per token, perplexity {math.exp(line):.2f}")
+print(f"{by_hand:.3f} nats per caption / {tokens_each:.2f} tokens = {line:.3f} nats per token; "
+      f"perplexity {math.exp(line):.2f}")
 assert abs(by_hand - captions.entropy()) < 1e-9 and abs(by_hand - 7.235) < 0.001
 
 # %% [markdown] id="entropy-meaning" lang="en"
@@ -332,7 +334,7 @@ fig, ax = plt.subplots(figsize=(6.2, 2.2), layout="constrained")
 ax.bar(range(9), felt, color="#0072B2", label="your LLaMA")
 ax.scatter(range(9), exact, color="#D55E00", marker="_", s=500, label="the grammar", zorder=3)
 ax.set(xticks=range(9), xticklabels=tokenizer.tokens(ids[0, 1:]), ylabel="surprise, nats"); ax.legend()
-figure(fig, alt="Surprise per word: high at colours, shapes and the relation, zero at a, of and the end, as the grammar says")
+figure(fig, alt="Surprise per word: high at colours, shapes, the relation, zero at a, of and the end, as the grammar says")
 assert abs(sum(exact) - captions.surprise([caption])[0]) < 1e-9 and (felt - torch.tensor(exact)).abs().max() < 0.5
 
 # %% [markdown] id="train-proved" lang="en"
@@ -375,13 +377,14 @@ print(*write(writer, count=4), sep="\n")
 # Is a sampled caption grammatical? The grammar decides, word for word; even a colour that its shape never has counts as wrong. **Predict:** which row has the most different captions, and which the most correct ones?
 
 # %% id="sample-table"
-settings = [(0.0, 1.0), (0.7, 1.0), (1.0, 1.0), (1.0, 0.9), (2.0, 1.0), (2.0, 0.9)]
+settings = [(0.0, 1.0), (0.7, 1.0), (1.0, 1.0), (1.0, 0.9), (1.5, 1.0), (1.5, 0.9)]
 texts = {setting: write(writer, *setting) for setting in settings}
 rows = [f"temperature {t}, top-p {p}: {grammatical(said):4.0%} grammatical, {len(set(said)):3} different"
         for (t, p), said in texts.items()]
 print(*rows, sep="\n")
 share = {setting: grammatical(said) for setting, said in texts.items()}
-assert share[1.0, 1.0] > 0.85 and share[2.0, 1.0] < share[2.0, 0.9] and len(set(texts[0.0, 1.0])) == 1
+assert share[1.0, 1.0] > 0.85 and len(set(texts[0.0, 1.0])) == 1
+assert all(share[heat, 1.0] < share[heat, 0.9] for heat in (1.0, 1.5))
 
 # %% [markdown] id="sample-proved" lang="en"
 # **What you just proved.** Greedy is correct and says one thing; heat brings variety and nonsense; top-p removes much of the nonsense. A VLM that answers questions mostly decodes greedily. One that *describes* samples, and each extra nonsense word is a hallucination.
@@ -389,7 +392,7 @@ assert share[1.0, 1.0] > 0.85 and share[2.0, 1.0] < share[2.0, 0.9] and len(set(
 # %% [markdown] id="q-same" lang="en"
 # ## 8 · Does the cache change anything?
 #
-# It must not: it only avoids computing the same keys and values again. Check it token by token, greedily and with dice. Then take the time for 64 tokens.
+# It must not: it only avoids computing the same keys and values again. Check it token by token, greedily and with dice. Then take the time for 64 tokens, for one text and for eight at once. **Predict:** which of the two gains more? A step of this small model costs some time however little it computes.
 
 # %% id="cache-same"
 prompt = tokenizer.encode(["a red circle left"], bos=True)[0][:, :-1]  # without <eos>: it goes on
@@ -402,17 +405,19 @@ assert all(same)
 # %% id="cache-speed"
 import time
 
-def seconds(kept):
-    """The best of three runs of 64 tokens."""
+def seconds(texts, kept):
+    """The best of two runs of 64 tokens."""
     def once():
         start = time.perf_counter()
-        generate(writer, prompt, steps=64, cached=kept)
+        generate(writer, prompt.expand(texts, -1), steps=64, cached=kept)
         return time.perf_counter() - start
-    return min(once() for _ in range(3))
+    return min(once(), once())
 
-with_cache, without = seconds(True), seconds(False)
-print(f"64 tokens: {64 / with_cache:.0f} tokens/s with cache, {64 / without:.0f} without: {without / with_cache:.1f} × as fast")
-assert without > 1.5 * with_cache
+times = {texts: (seconds(texts, True), seconds(texts, False)) for texts in (1, 8)}
+print(*[f"{texts} × 64 tokens: {texts * 64 / fast:.0f} tokens/s with cache, {texts * 64 / slow:.0f} without: "
+        f"{slow / fast:.1f} × as fast" for texts, (fast, slow) in times.items()], sep="\n")
+gain = {texts: slow / fast for texts, (fast, slow) in times.items()}
+assert gain[1] > 1.2 and gain[8] > 3
 
 # %% [markdown] id="look-intro" lang="en"
 # ## 9 · Look inside
@@ -456,7 +461,8 @@ with torch.no_grad():
     cheat_loss = caption_loss(cheat.cpu().eval(), new_ids).item()
 causal_mask.install(right)
 spoken = write(cheat)
-print(f"loss on new captions {cheat_loss:.3f}, the line {line:.3f}; grammatical when it writes: {grammatical(spoken):.0%}")
+print(f"loss on new captions {cheat_loss:.3f}, the line {line:.3f}; "
+      f"grammatical when it writes: {grammatical(spoken):.0%}")
 assert cheat_loss < 0.5 * line and grammatical(spoken) < 0.5
 
 # %% id="break-figure"
@@ -465,7 +471,7 @@ ax.plot(history.losses, color="#5B8C7B", label="right mask")
 ax.plot(leak.losses, color="#D55E00", label="off by one")
 ax.axhline(line, color="#1f2933", linestyle="--", label="entropy: no honest model gets below")
 ax.set(xlabel="step", ylabel="nats per token", ylim=(0, 3)); ax.legend()
-figure(fig, alt="With the wrong mask the loss falls through the entropy line, far below; with the right one it stays above")
+figure(fig, alt="With the wrong mask the loss falls through the entropy line, far below; with the right one it stays on it")
 
 # %% [markdown] id="break-lesson" lang="en"
 # A loss below the entropy is **impossible**, so something leaks. Without that line you might have celebrated. When it writes, there is no next word to peek at, and it babbles. In a VLM the same slip hides in the label shift after the image tokens; chapter 08 returns to it.
@@ -535,7 +541,7 @@ fig, ax = plt.subplots(figsize=(6.2, 2.1), layout="constrained")
 ax.bar(np.arange(4) - 0.2, both, 0.4, label="BERT, reads both sides", color="#0072B2")
 ax.bar(np.arange(4) + 0.2, left_only, 0.4, label="LLaMA, has read “a red circle”", color="#5B8C7B", hatch="//")
 ax.set(xticks=range(4), xticklabels=names, ylabel="probability"); ax.legend()
-figure(fig, alt="BERT gives left and right about a half each and nothing to above and below; LLaMA gives all four nearly the same")
+figure(fig, alt="BERT gives left and right a half each and above and below nothing; LLaMA gives all four about the same")
 assert both[:2].sum() > 0.9 and both[2:].sum() < 0.05 and left_only[2:].sum() > 0.2
 
 # %% [markdown] id="bert-proved" lang="en"
