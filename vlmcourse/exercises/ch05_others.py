@@ -76,6 +76,9 @@ Exercise(
         Slip(_last_lost, Text(
             "the last token is lost when it is in no pair: the loop ends one step too early.",
             "組にならない最後のトークンが消えています。ループが 1 つ早く終わっています。")),
+        Slip(lambda t, p: list(t), Text(
+            "nothing is merged. `tokens[k:k+2]` is a list, and a list never equals the tuple `pair`: compare tuples.",
+            "何もまとまっていません。`tokens[k:k+2]` はリストで、タプル `pair` とは決して等しくなりません。")),
         Slip(lambda t, p: [x for x in _merge(t, p) if x != "".join(p)], Text(
             "the pairs are removed, but what they became is not put in their place.",
             "組を取り除いただけで、まとめたトークンを入れていません。")),
