@@ -28,8 +28,9 @@ from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.chat import IGNORED, encode
 from vlmcourse.data.packs import Packs, pack
+from vlmcourse.data.pixels import in_grey
 from vlmcourse.data.render import render, to_tensor
-from vlmcourse.data.talks import FULL, SHORT, Talk, talks, turns
+from vlmcourse.data.talks import FULL, SHORT, Talk, hard_talks, pale_talks, talks, turns
 from vlmcourse.data.text import END, IMAGE, PAD, load_tokenizer
 from vlmcourse.diagnostics.looks import Blind, twin_score
 from vlmcourse.evaluation.statements import stated, true_share
@@ -50,10 +51,10 @@ WORD_SIZE = 0.3  # root mean square of a word's vector at the start, so that att
 LONGEST = 64  # tokens of an answer
 GREY = 235  # of a picture that shows nothing; a scene's paper is about as light
 STAGES = {
-    "eye": dict(scenes=30_000, steps=1600, size=32),
-    "words": dict(scenes=20_000, steps=300, size=64),
-    "aligned": dict(scenes=8_000, steps=250, size=32),
-    "vlm": dict(scenes=24_000, steps=1000, size=32),
+    "eye": dict(scenes=30_000, steps=1400, size=32),
+    "words": dict(scenes=20_000, steps=200, size=64),
+    "aligned": dict(scenes=8_000, steps=150, size=32),
+    "vlm": dict(scenes=24_000, steps=2000, size=16),
 }
 
 
@@ -98,12 +99,19 @@ def encode_talks(model: Llava, about: Sequence[Talk]) -> Packs:
 
 
 def answer_loss(model: Llava, seen: Tensor, rows: Packs) -> Tensor:
-    """Mean cross-entropy of the answers' tokens; ``seen`` are features of the images, one row about each."""
+    """Mean cross-entropy of the answers' tokens; ``seen`` are features of the images, one row about each.
+
+    A token of an answer of n tokens counts 1 / √n, or captions would drown the questions that are answered in a word.
+    """
     rows = rows.cut()
     before = F.pad(rows.labels[:, 1:], (0, 1), value=IGNORED)  # what each position has to predict
     hidden = model.hidden(rows.ids, features=model.projector(seen), packs=rows.packs)
     wanted = before != IGNORED
-    return F.cross_entropy(model.head(hidden[wanted]).float(), before[wanted])
+    surprise = F.cross_entropy(model.head(hidden[wanted]).float(), before[wanted], reduction="none")
+    number = rows.packs.clamp(min=0)
+    lengths = torch.zeros_like(number).scatter_add_(1, number, wanted.long()).gather(1, number)
+    weights = lengths[wanted].float().rsqrt()
+    return (weights * surprise).sum() / weights.sum()
 
 
 def tune(model: Llava, seen: Tensor, rows: Packs, *, steps: int, size: int = 32, lr: float = 0.01,
@@ -187,11 +195,26 @@ def make(name: str, model: Llava, seed: int = 0, size: dict[str, int] | None = N
     if name == "words":
         told = [(FULL, text) for text in full] + [(SHORT, text) for text in captions.captions(batch, "short")]
         return read_captions(model, told, steps=steps, **how)
-    seen = features(model, render(batch))
     if name == "aligned":
+        seen = features(model, render(batch))
         model.projector.calibrate(seen[:500], WORD_SIZE)
         return align(model, seen, full, steps=steps, **how)
-    return tune(model, seen, encode_talks(model, talks(batch, seed=seed)), steps=steps, **how)
+    return tune(model, *lessons(model, batch, seed), steps=steps, **how)
+
+
+def lessons(model: Llava, batch: scenes.Scenes, seed: int = 0, grey: float = 0.25) -> tuple[Tensor, Packs]:
+    """Features and conversations of scenes for instruction tuning.
+
+    Args:
+        grey: share of scenes that are seen in grey and asked nothing of colours, so that the language model cannot
+            learn which colours a shape usually has.
+    """
+    images, pale = render(batch), np.random.default_rng(seed).random(len(batch)) < grey
+    images[pale] = in_grey(images[pale])
+    about = [a + b for a, b in zip(talks(batch, seed=seed), hard_talks(batch, seed=seed), strict=True)]
+    for number, row in zip(np.flatnonzero(pale), pale_talks(batch[pale], seed=seed), strict=True):
+        about[number] = row
+    return features(model, images), encode_talks(model, about)
 
 
 # ---- use and measurement -------------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """Instructions and answers: true, in every format, the same for the same seed."""
 
+import re
+
 import pytest
 
 from vlmcourse.data import captions, questions, scenes
-from vlmcourse.data.talks import FULL, SENTENCE, SHORT, in_a_sentence, talks, turns
+from vlmcourse.data.scenes import COLOURS
+from vlmcourse.data.talks import FULL, PALE, SENTENCE, SHORT, hard_talks, in_a_sentence, pale_talks, talks, turns
 
 BATCH = scenes.sample("train", 60)
 
@@ -53,3 +56,22 @@ def test_the_seed_chooses_the_questions():
 def test_turns():
     assert turns("Describe the image.") == [("user", "<image>Describe the image.")]
     assert turns("How many?", "2")[1] == ("assistant", "2")
+
+
+def test_hard_talks_name_a_thing_by_its_size_alone():
+    rows = hard_talks(BATCH)
+    asked = [text for row in rows for text, _ in row]
+    looks = [text for text in asked if text.startswith("What")]
+    assert all(re.fullmatch(r"What (colour|shape) is the (small|medium|large) thing\?", text) for text in looks)
+    assert len(looks) > 60 and len(asked) - len(looks) > 30 and hard_talks(BATCH, 1) != rows
+
+
+def test_pale_talks_say_nothing_of_colours_and_are_true():
+    rows = pale_talks(BATCH)
+    words = " ".join(text + " " + said for row in rows for text, said in row if text != PALE)
+    assert not set(re.findall(r"\w+", words)) & {"colour", *COLOURS}
+    full = captions.captions(BATCH, "full")
+    for row, text in zip(rows, full, strict=True):
+        assert row[-1] == (PALE, " ".join(word for word in text.split() if word not in COLOURS))
+        assert len({asked for asked, _ in row}) == len(row)
+    assert sum(map(len, rows)) > 3 * len(rows)

@@ -1,6 +1,8 @@
 """Talks: instructions about scenes and their answers, in several formats (notebook 08).
 
     talks           for each scene a question of every kind and a caption
+    hard_talks      more of what is learned late, and looks asked for in ways that give no look away
+    pale_talks      the same for scenes seen in grey: nothing of colours
     in_a_sentence   the answer to a question as a whole sentence
     turns           an instruction about an image, with or without its answer, as a conversation
 
@@ -8,16 +10,31 @@ The format is part of the instruction: the same question wants a word, or, if it
 reads its instructions can be told; one that does not answers everything alike.
 """
 
+import re
 from functools import singledispatch
 
 import numpy as np
 
 from vlmcourse.data import captions, questions
 from vlmcourse.data.chat import Turns
-from vlmcourse.data.scenes import RELATIONS, Scenes
-from vlmcourse.data.truth import Attribute, Count, Existence, Larger, More, Question, Relation, SameColour
+from vlmcourse.data.scenes import COLOURS, RELATIONS, SIZES, Scenes
+from vlmcourse.data.truth import (
+    Attribute,
+    Count,
+    Existence,
+    Larger,
+    More,
+    Question,
+    Relation,
+    SameColour,
+    Who,
+    list_things,
+    pose,
+)
 
 SENTENCE, SHORT, FULL = " Answer in a sentence.", "Describe the image briefly.", "Describe the image."
+PALE = "Describe the image without colours."
+COLOURFUL = re.compile(f"colour|(?:{'|'.join(COLOURS)}) ")
 Talk = list[tuple[str, str]]  # (instruction, answer) about one image
 
 
@@ -44,6 +61,43 @@ def talks(batch: Scenes, seed: int = 0, sentences: float = 0.125, told: bool = T
             row.append(((SHORT, FULL)[style], styles[style][number]))
         found.append(row)
     return found
+
+
+def hard_talks(batch: Scenes, seed: int = 0) -> list[Talk]:
+    """For each scene a second relation, and the colour and the shape of a thing that is named by its size alone.
+
+    "What colour is the large thing?" does not say the shape, so nothing can be learned from it of colours that a shape
+    usually has. Where no size is unique, the scene has fewer questions.
+
+    Args:
+        seed: another seed asks something else.
+    """
+    chance, found = np.random.default_rng((seed, 1)), []
+    for number, relation in enumerate(questions.ask(batch, "relation", seed=seed + 2)):
+        things = list_things(batch, number)
+        row = [(relation.text, relation.answer)] if relation else []
+        alone = [who for size in range(len(SIZES)) if (who := Who(size=size)).only(things)]
+        for name in ("colour", "shape"):
+            if alone and (question := pose(name, Attribute(alone[chance.integers(len(alone))], name), things)):
+                row.append((question.text, question.answer))
+        found.append(row)
+    return found
+
+
+def pale_talks(batch: Scenes, seed: int = 0, tries: int = 3) -> list[Talk]:
+    """What can be asked of each scene without colours: questions of all kinds, and a caption that names none.
+
+    Args:
+        seed: another seed asks something else.
+        tries: questions of each kind to choose from; those that speak of colours are left out.
+    """
+    found = [{} for _ in range(len(batch))]  # the same question twice is of no use
+    for kind in [kind for kind in questions.KINDS if kind not in ("colour", "shape")]:
+        for row, several in zip(found, zip(*(questions.ask(batch, kind, seed=seed + n) for n in range(tries)),
+                                           strict=True), strict=True):  # fmt: skip
+            row |= {q.text: q.answer for q in several if q and not COLOURFUL.search(f"{q.text} {q.answer}")}
+    told = [COLOURFUL.sub("", text) for text in captions.captions(batch, "full")]
+    return [[*row.items(), (PALE, text)] for row, text in zip(found, told, strict=True)]
 
 
 def turns(instruction: str, said: str | None = None) -> Turns:
