@@ -1,7 +1,8 @@
 """What the Scene Playground asks of a LLaVA: an answer with its rivals and its attention, and a caption."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,18 @@ def answers_for(model: Llava) -> tuple[Callable[[np.ndarray, str], dict[str, Any
     return lambda image, question: look_and_answer(model, image, question), caption
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for a small model: two gain nothing, and wait long for each other where a browser shares the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 @torch.inference_mode()
 def look_and_answer(model: Llava, image: np.ndarray, instruction: str, choices: int = 5) -> dict[str, Any]:
     """The likeliest answers to an instruction about an image, and where the model looked before it began to answer.

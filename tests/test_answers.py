@@ -8,7 +8,6 @@ import torch
 from tests.answers import answers_for, beam, look_and_answer
 from vlmcourse import nano
 from vlmcourse.data import questions, render, scenes
-from vlmcourse.data.assets import assets_folder
 from vlmcourse.data.talks import FULL
 from vlmcourse.data.text import END
 from vlmcourse.models.attention import Cache
@@ -66,10 +65,6 @@ def test_attention_is_on_the_image_and_depends_on_it(model):
     assert len(said["choices"]) == 5 and all(math.isfinite(p) for _, p in said["choices"])
 
 
-NANO = assets_folder() / "checkpoints/nano-vlm.safetensors"
-
-
-@pytest.mark.skipif(not NANO.exists(), reason="nano-vlm is not there yet")
 def test_the_nano_vlm_says_what_greedy_decoding_says():
     model, _ = nano.load_vlm()
     batch = scenes.sample("test", 60, start=500)

@@ -9,7 +9,6 @@ import pytest
 
 from tests.browser.test_looks import colours, pixels, text_of
 from tests.browser.test_widgets import INK, luminance
-from vlmcourse.data.assets import assets_folder
 from vlmcourse.data.scenes import COLOURS, SHAPES, SIZES, sample
 from vlmcourse.data.stage import arrange
 from vlmcourse.data.truth import Thing, list_things
@@ -369,7 +368,6 @@ playground
 
 
 @pytest.mark.skipif("VLM_LAB_PYTHON" in os.environ, reason="that Python has no torch")
-@pytest.mark.skipif(not (assets_folder() / "checkpoints/nano-vlm.safetensors").exists(), reason="no nano-vlm yet")
 def test_the_nano_vlm_answers_in_half_a_second(lab):
     page = lab.open(VLM, name="playground-vlm")
     page.wait_for_selector(IDLE)
