@@ -77,8 +77,8 @@ def test_half_a_cached_model_is_not_used(saved, tmp_path):
 def test_the_hub_is_asked_when_nothing_is_here(saved, monkeypatch):
     asked = []
 
-    def download(name, *, allow_patterns, local_files_only=False):
-        asked.append((name, local_files_only))
+    def download(repo_id, revision, allow_patterns, local_files_only=False):
+        asked.append((repo_id, revision, local_files_only))
         if local_files_only:
             raise hub.LocalEntryNotFoundError("not cached")
         assert not any(pattern.endswith((".bin", ".py")) for pattern in allow_patterns)
@@ -87,7 +87,9 @@ def test_the_hub_is_asked_when_nothing_is_here(saved, monkeypatch):
     monkeypatch.setattr(hub, "snapshot_download", download)
     monkeypatch.setattr(hub, "online", lambda: True)
     assert hub.resolve(NAME).origin.startswith("the hub")
-    assert asked == [(NAME, True), (NAME, False)]
+    assert asked == [(NAME, None, True), (NAME, None, False)]
+    assert hub.resolve(f"{NAME}@refs/pr/7").folder == saved
+    assert asked[-1] == (NAME, "refs/pr/7", False)
     with pytest.raises(hub.MissingModel):
         hub.resolve(NAME, fetch=False)
 
@@ -107,6 +109,7 @@ def test_a_missing_model_says_what_to_run(capsys):
         hub.resolve(NAME)
     assert hub.find(NAME) is None
     assert capsys.readouterr().out == f"{NAME} is not on this machine. With a network, run:  hf download {NAME}\n"
+    assert hub.command(f"{NAME}@refs/pr/7") == f"hf download {NAME} --revision refs/pr/7"
 
 
 def test_a_missing_smollm2_names_the_pip_package_too(monkeypatch):

@@ -43,8 +43,8 @@ def _fuse(state, names, *, order=list, missing=True, strange=True, axis=0):
 
 
 def _in_their_order(state, names):
-    fused = _fuse(state, names)
-    return {ours: fused[ours] for ours in sorted(names, key=lambda ours: min(list(state).index(k) for k in names[ours]))}
+    fused, place = _fuse(state, names), {key: number for number, key in enumerate(state)}
+    return {ours: fused[ours] for ours in sorted(names, key=lambda ours: min(place[key] for key in names[ours]))}
 
 
 def _first_only(state, names):
@@ -219,7 +219,8 @@ Exercise(
             "no shift: position t must predict the token at t + 1, not the one it has just read.",
             "ずらしていません。位置 t は、いま読んだトークンではなく t + 1 のトークンを予測します。")),
         Slip(lambda h, y, head: _answer(h, y, head, -1), Text(
-            "shifted the wrong way: this asks for the token before.", "ずらす向きが逆です。1 つ前のトークンを尋ねています。")),
+            "shifted the wrong way: this asks for the token before.",
+            "ずらす向きが逆です。1 つ前のトークンを尋ねています。")),
         Slip(lambda h, y, head: _answer(h, y, head, 2), Text(
             "shifted by two: the token in between is skipped.", "2 つずれています。間のトークンが飛ばされています。")),
         Slip(lambda h, y, head: _answer(h, y, head, reduction="sum"), Text(

@@ -141,7 +141,7 @@ Exercise(
 Quiz(
     name="17_real_models/1",
     question=Text(
-        "You load a published model with `strict=False`, and the loss stays near 7.5. What is the first thing to look at?",
+        "You load a published model with `strict=False`, and the loss stays near 7.5. What do you look at first?",
         "公開モデルを `strict=False` で読み込んだところ、loss が 7.5 付近から下がりません。まず何を確かめますか。"),
     choices=[
         (Text("The learning rate.", "学習率。"), False,

