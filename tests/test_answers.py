@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.answers import answers_for, beam, look_and_answer
+from tests.answers import answers_for, beam, look_and_answer, one_thread
 from vlmcourse import nano
 from vlmcourse.data import questions, render, scenes
 from vlmcourse.data.talks import FULL
@@ -52,6 +52,7 @@ def model():
     return nano.new_vlm().eval()
 
 
+@one_thread()
 def test_one_choice_is_greedy_decoding(model):
     for image in IMAGES:
         said = look_and_answer(model, image, FULL, choices=1)
@@ -65,6 +66,7 @@ def test_attention_is_on_the_image_and_depends_on_it(model):
     assert len(said["choices"]) == 5 and all(math.isfinite(p) for _, p in said["choices"])
 
 
+@one_thread()
 def test_the_nano_vlm_says_what_greedy_decoding_says():
     model, _ = nano.load_vlm()
     batch = scenes.sample("test", 60, start=500)
