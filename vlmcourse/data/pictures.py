@@ -48,4 +48,4 @@ def load_picture(path: str | Path, side: int = SIDE) -> np.ndarray:
     if picture.size != (side, side):
         picture = ImageOps.fit(picture, (side, side), Image.Resampling.BOX if min(picture.size) > side else
                                Image.Resampling.BICUBIC)  # fmt: skip
-    return np.asarray(picture)
+    return np.array(picture)
