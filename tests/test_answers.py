@@ -63,7 +63,7 @@ def test_attention_is_on_the_image_and_depends_on_it(model):
     said, other = (look_and_answer(model, image, QUESTION) for image in IMAGES[:2])
     assert said["attention"].numel() == model.tokens_per_image and 0 < said["attention"].sum() < 1
     assert not torch.equal(said["attention"], other["attention"])
-    assert len(said["choices"]) == 5 and all(math.isfinite(p) for _, p in said["choices"])
+    assert 1 <= len(said["choices"]) <= 5 and all(math.isfinite(p) for _, p in said["choices"])
 
 
 @one_thread()

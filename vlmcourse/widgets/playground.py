@@ -216,8 +216,8 @@ class ScenePlayground(Widget):
             axes.axis("off")
         rows = said["choices"][::-1]
         bars.barh(range(len(rows)), [row["p"] for row in rows], color=TEXT)
-        bars.set_yticks(range(len(rows)), [f"{row['text']}{' ✓' if row['right'] else ''}" for row in rows],
-                        fontsize=7, parse_math=False)
+        names = [textwrap.shorten(row["text"], 22, placeholder="…") + " ✓" * row["right"] for row in rows]
+        bars.set_yticks(range(len(rows)), names, fontsize=7, parse_math=False)
         for place, row in enumerate(rows):
             bars.text(row["p"] + 0.02, place, percent(row["p"]), va="center", fontsize=7)
         bars.set(xlim=(0, 1.25), xticks=[])
