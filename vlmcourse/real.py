@@ -252,7 +252,7 @@ def tune(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"],
     """Learn to answer; eye and language model stay as they are.
 
     LLaVA's second stage trains the projector on. Here it rests while LoRA learns: then the gradient stops at the lowest
-    block that has LoRA, which saves a third of the time.
+    block that has LoRA, which saves a quarter of the time.
 
     Args:
         seen: see features.
