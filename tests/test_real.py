@@ -1,5 +1,6 @@
 """An eye, a projector and a pretrained language model become one; on a tiny one, as the steps are the same."""
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -96,7 +97,7 @@ def test_grades_are_those_of_written_answers():
     graded = real.grade(model, tokenizer, seen, about, batch=3)
     images = [image for image, row in zip(render(batch), about, strict=True) for _ in row]
     flat = [each for row in about for each in row]
-    said = real.answer(model, tokenizer, torch.tensor(images).numpy(), [each.question for each in flat], steps=20)
+    said = real.answer(model, tokenizer, np.stack(images), [each.question for each in flat], steps=20)
     exact = [text == each.answer for text, each in zip(said, flat, strict=True)]
     assert graded.exact.bool().tolist() == exact and graded.kinds == [each.kind for each in flat]
     assert 0 < sum(exact) < len(exact)  # else the comparison says little
