@@ -213,7 +213,7 @@ Exercise(
     slot=answers.answer_loss,
     chapter=CHAPTER,
     cases=lambda: [_answer_case(3, 8, 5, 11), _answer_case(2, 9, 7, 6)],
-    axes={"hidden": "batch token width", "labels": "batch token"},
+    axes={"hidden": "batch token width", "labels": "batch token", "return": ""},
     slips=[
         Slip(lambda h, y, head: _answer(h, y, head, 0), Text(
             "no shift: position t must predict the token at t + 1, not the one it has just read.",

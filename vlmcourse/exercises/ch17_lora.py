@@ -107,7 +107,7 @@ Exercise(
     slot=lora.lora_numbers,
     chapter=CHAPTER,
     cases=lambda: [([(960, 576), (576, 576)], 8), ([(7, 5), (5, 7), (3, 11)], 2), ([(12, 5)], 3)],
-    axes={},
+    axes={"return": ""},
     slips=[
         Slip(lambda layers, rank: sum(rank * out * width for out, width in layers), Text(
             "rank · out · width is more than the layer itself has; the two matrices are (rank, width) and (out, rank).",
