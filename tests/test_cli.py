@@ -223,9 +223,21 @@ def test_export_writes_what_transformers_opens_with_the_same_answer(tmp_path):
     assert run.invoke(cli.app, ["export", str(tmp_path / "vlm")]).exit_code == 0
     theirs = LlavaForConditionalGeneration.from_pretrained(tmp_path / "vlm", local_files_only=True).eval()
     processor = AutoProcessor.from_pretrained(tmp_path / "vlm", local_files_only=True)
-    chat = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What shape is the green thing?"}]}]
-    text = processor.apply_chat_template(chat, add_generation_prompt=True)
+    parts = [{"type": "image"}, {"type": "text", "text": "What shape is the green thing?"}]
+    text = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
     inputs = processor(images=Image.open(SCENE), text=text, return_tensors="pt")
     written = theirs.generate(**inputs, max_new_tokens=8, do_sample=False)
     said = processor.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
     assert said[0].strip() == "star"
+
+
+@pytest.mark.slow
+def test_several_processes_train_one_model(tmp_path):
+    two = ["torch.distributed.run", "--nproc_per_node=2", f"--master_port={cli.free_port(29500)}"]
+    recipe = ["vlmcourse", "train", "nano-vlm", "--steps", "2", "--until", "words", "--runs", str(tmp_path)]
+    command = [sys.executable, "-m", *two, "-m", *recipe]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr[-3000:]
+    asked = run.invoke(cli.app, ["ask", SCENE, "Is there a star?", "--model", str(tmp_path / "nano-vlm.safetensors")])
+    assert asked.exit_code == 0

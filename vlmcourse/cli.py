@@ -149,7 +149,10 @@ def train(
             typer.echo(str(history))
         else:
             raise ValueError(f"there is no recipe {recipe!r}; there are nano-vlm, {', '.join(recipes.CLIPS)}")
-        path = save_weights(made, runs / f"{recipe}.safetensors", {"recipe": recipe, "seconds": round(seconds)})
+        path = runs / f"{recipe}.safetensors"
+        if os.environ.get("RANK", "0") != "0":
+            return  # of several processes the first one writes
+        save_weights(made, path, {"recipe": recipe, "seconds": round(seconds)})
     typer.echo(f"{path}")
     if recipe == "nano-vlm" and until == "vlm":
         typer.echo(f'Ask it: vlmcourse ask PICTURE "Describe the image." --model {path}')

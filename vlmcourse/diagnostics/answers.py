@@ -1,7 +1,8 @@
 """What the Scene Playground asks of a LLaVA: an answer with its rivals and its attention, and a caption."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from vlmcourse.models.attention import Cache, record_attention
 from vlmcourse.models.llava import Llava
 
 LONGEST = 64  # tokens of an answer
+LEAST = math.log(1e-3)  # an answer a thousand times less likely than the best is not worth a step
 
 
 def answers_for(model: Llava) -> tuple[Callable[[np.ndarray, str], dict[str, Any]], Callable[[np.ndarray], str]]:
@@ -27,13 +29,25 @@ def answers_for(model: Llava) -> tuple[Callable[[np.ndarray, str], dict[str, Any
     return lambda image, question: look_and_answer(model, image, question), caption
 
 
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for a small model: two gain nothing, and wait long for each other where a browser shares the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 @torch.inference_mode()
 def look_and_answer(model: Llava, image: np.ndarray, instruction: str, choices: int = 5) -> dict[str, Any]:
     """The likeliest answers to an instruction about an image, and where the model looked before it began to answer.
 
     Args:
         image: uint8 (64, 64, 3).
-        choices: how many answers; with one, it is what greedy decoding writes.
+        choices: how many answers at most; with one, it is what greedy decoding writes.
 
     Returns:
         "answer", the likeliest; "choices", pairs (answer, probability), best first; "attention", (row, column): how
@@ -55,8 +69,8 @@ def look_and_answer(model: Llava, image: np.ndarray, instruction: str, choices: 
 def beam(model: Llava, scores: Tensor, caches: list[Cache], width: int) -> list[tuple[list[int], float]]:
     """The likeliest texts behind a prompt, each with the logarithm of its probability, its end included; best first.
 
-    At each step the ``width`` likeliest beginnings are kept. A text is the likelier the shorter it is, so a beginning
-    less likely than ``width`` finished texts can no longer win.
+    At each step the ``width`` likeliest beginnings are kept. A beginning only becomes less likely as it grows, so one
+    that is less likely than ``width`` finished texts, or far less than the best of all, is given up.
 
     Args:
         scores: logarithms of the first token's probabilities, (1, vocabulary).
@@ -69,9 +83,10 @@ def beam(model: Llava, scores: Tensor, caches: list[Cache], width: int) -> list[
         grown = [(total, parent, token) for total, parent, token
                  in zip(best.values.tolist(), parents.tolist(), tokens.tolist(), strict=True)]  # fmt: skip
         ended += [(begun[parent], total) for total, parent, token in grown if token == END]
-        ended = sorted(ended, key=lambda text: -text[1])[:width]
-        bar = ended[-1][1] if len(ended) == width else -math.inf
-        grown = [one for one in grown if one[2] != END and one[0] > bar]
+        least = LEAST + max(total for total, *_ in grown + [(total,) for _, total in ended])
+        ended = sorted((text for text in ended if text[1] > least), key=lambda text: -text[1])[:width]
+        least = ended[-1][1] if len(ended) == width else least
+        grown = [one for one in grown if one[2] != END and one[0] > least]
         if not grown:
             return ended
         begun = [[*begun[parent], token] for _, parent, token in grown]

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import GradientAccumulationPlugin, send_to_device
+from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, send_to_device
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -80,13 +80,13 @@ def train(
     if checkpoint is not None:
         run.open(checkpoint, resume)
 
-    with _prepared(run) as (net, stepper), Log(history, watch, accelerator, steps, seconds) as log:
+    with _prepared(run, loss_fn) as (net, compute, stepper), Log(history, watch, accelerator, steps, seconds) as log:
         for step in range(history.steps + 1, steps + 1):
             for _ in range(accumulate):
                 batch = send_to_device(next(stream), accelerator.device)
                 with accelerator.accumulate(net):
                     with accelerator.autocast():
-                        loss, metrics = _loss_and_metrics(loss_fn(net, batch))
+                        loss, metrics = _loss_and_metrics(compute(batch))
                     accelerator.backward(loss)
                     log.add(step, loss=loss.detach(), **metrics)
                     if accelerator.sync_gradients:
@@ -154,7 +154,9 @@ def _start_accelerator(precision: str | None, accumulate: int) -> Accelerator:
     AcceleratorState._reset_state()  # else the first training in a process would fix the precision of all others
     # as a plugin, since `accelerate launch` overrides the plain argument
     accumulation = GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False)
-    accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_plugin=accumulation)
+    idle = DistributedDataParallelKwargs(find_unused_parameters=True)  # a norm that a stage does not read, say
+    accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_plugin=accumulation,
+                              kwargs_handlers=[idle])  # fmt: skip
     if accelerator.distributed_type == "FSDP":
         raise NotImplementedError("this loop trains whole models on every GPU (DDP); launch it without FSDP")
     launched = int(os.environ.get("WORLD_SIZE", 1))
@@ -163,18 +165,28 @@ def _start_accelerator(precision: str | None, accumulate: int) -> Accelerator:
     return accelerator
 
 
+class WithLoss(nn.Module):
+    """Model and loss as one: DDP averages the gradients of what runs inside the forward of the module it wraps."""
+
+    def __init__(self, model: nn.Module, loss_fn: Callable[[nn.Module, Any], Any]):
+        super().__init__()
+        self.model, self.loss_fn = model, loss_fn
+
+    def forward(self, batch: Any) -> Any:
+        return self.loss_fn(self.model, batch)
+
+
 @contextmanager
-def _prepared(run: Run) -> Iterator[tuple[nn.Module, Any]]:
-    """Model and optimizer wrapped for the loop; afterwards both are as they came, but trained."""
+def _prepared(run: Run, loss_fn: Callable[[nn.Module, Any], Any]) -> Iterator[tuple[nn.Module, Callable, Any]]:
+    """What computes the loss, and the optimizer, for the loop; afterwards the model is as it came, but trained."""
     accelerator, model, optimizer, training = run.accelerator, run.model, run.optimizer, run.model.training
     # Alone, the model needs no wrapper: preparing it would put a patched `forward` into it, which copies badly
-    net = accelerator.prepare_model(model) if accelerator.num_processes > 1 else model
+    alone = accelerator.num_processes == 1
+    net = model if alone else accelerator.prepare_model(WithLoss(model, loss_fn))
     model.train()
     try:
-        yield net, accelerator.prepare_optimizer(optimizer)
+        yield net, (lambda batch: loss_fn(model, batch)) if alone else net, accelerator.prepare_optimizer(optimizer)
     finally:
-        if hasattr(model, "_original_forward"):
-            del model._original_forward, model.forward
         model.train(training)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"]
