@@ -114,6 +114,7 @@ def test_parts_come_back():
     real.Parts(model).put_into(other)
     assert torch.equal(other.projector.expand.weight, model.projector.expand.weight)
     assert torch.equal(other.language.blocks[17].gate.up, model.language.blocks[17].gate.up)
+    assert torch.equal(other.vision.positions, model.vision.positions)
     assert not any("embedding" in name or "frozen" in name for name in real.Parts(model).state_dict())
 
 

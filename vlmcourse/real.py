@@ -14,7 +14,6 @@ tokens: many questions about one image in a row, one opening for all rows, score
 upper half of the blocks, so no gradient has to go below them.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -47,6 +46,7 @@ from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import train
 from vlmcourse.training.precision import choose_precision
+from vlmcourse.training.regions import EYE
 
 IMAGE_WORD = "<image>"
 FIRST, RANK, ALPHA = 15, 8, 16.0  # LoRA in blocks 15 to 29 of 30
@@ -112,11 +112,12 @@ def join(eye: ViT, language: Llama, tokenizer: Any, layer: int = -1) -> Llava:
 
 
 class Parts(nn.Module):
-    """What has to be stored beside eye and language model: the projector, and LoRA's matrices."""
+    """What has to be stored beside the language model: the eye, the projector, and LoRA's matrices."""
 
     def __init__(self, model: Llava):
         super().__init__()
-        self.names = [f"projector.{name}" for name in model.projector.state_dict()]
+        self.names = [f"vision.{name}" for name in model.vision.state_dict()]
+        self.names += [f"projector.{name}" for name in model.projector.state_dict()]
         self.names += [f"language.{name}" for name in lora_state(model.language)]
         for name in self.names:
             self.register_buffer(name.replace(".", ":"), model.get_parameter(name).detach().clone())
@@ -138,14 +139,11 @@ def load_real(name: str = "smollm-scenes") -> tuple[Llava, Any, dict[str, Any]]:
     Raises:
         interop.hub.MissingModel: if SmolLM2 is not on this machine; says what to run.
     """
-    path = shipped(f"{name}.safetensors")
-    recipe = json.loads(path.with_suffix(".json").read_text())["recipe"]
-    eye, layer = load_eye(recipe["eye"])
     language, tokenizer = hub.load_smollm2()
-    model = join(eye, language, tokenizer, layer)
-    add_lora(model.language.blocks[FIRST:], recipe["rank"], ALPHA)
+    model = join(ViT(EYE), language, tokenizer)
+    add_lora(model.language.blocks[FIRST:], RANK, ALPHA)
     parts = Parts(model)
-    card = load_weights(parts, path)
+    card = load_weights(parts, shipped(f"{name}.safetensors"))
     parts.put_into(model)
     return model.eval().requires_grad_(False), tokenizer, card
 

@@ -16,7 +16,7 @@ PROMPTS = (
     "Is a tomato a fruit?",
     "What comes after Monday?", "Describe a circle in five words.", "What colour is grass?",
 )  # fmt: skip
-STEPS = 12
+STEPS = 8
 
 
 @pytest.mark.slow

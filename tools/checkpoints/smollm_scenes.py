@@ -2,8 +2,8 @@
 
     python tools/checkpoints/smollm_scenes.py [MINUTES]
 
-Stage 1, the projector learns which words each patch shows; stage 2, LoRA learns to answer. Shipped are projector and
-LoRA in fp16, nothing of SmolLM2.
+Stage 1, the projector learns which words each patch shows; stage 2, LoRA learns to answer. Shipped are eye, projector
+and LoRA in fp16, nothing of SmolLM2.
 """
 
 import platform
@@ -22,7 +22,12 @@ from vlmcourse.training.regions import region_targets
 
 RECIPE = dict(eye="nano-words", rank=real.RANK, objects=(1, 2), scenes=3_000, words=400, steps=70, size=4)
 SEED, MINUTES = 0, 10.0
-TRIED: list[str] = []
+TRIED = [  # named and whole sentences on 24 scenes of 1 or 2 objects, questions of colour and shape, one CPU thread
+    "eye clip-scenes (patches' words recovered: shape 0.83, colour 0.93), word sums not centred, 17 steps of 4 images, "
+    "all kinds of questions: named 0.68 (other image 0.28), sentences 0.66; perplexity of plain sentences 65 to 107",
+    "eye nano-words, centred words, 16 steps of 4 images, two kinds of questions: named 0.68 (other image 0.26), "
+    "sentences 0.55; perplexity of plain sentences 73 to 82",
+]
 
 
 def main(minutes: float = MINUTES) -> None:
