@@ -1,0 +1,637 @@
+# %% [markdown] id="title" lang="en"
+# # 08 · Instruction tuning: a model that answers
+#
+# **90 minutes.** Everything runs on two CPU cores; a GPU makes the training cells faster.
+#
+# After chapter 07 a picture means something to your language model, and it can describe what it sees. It cannot do what it is told. In this chapter you teach it: one question, one answer, in the form that was asked for. Then you measure whether it looks, whether it still speaks, and what it invents.
+
+# %% [markdown] id="where" lang="en"
+# ## Where we are
+#
+# The eye is trained and the projector is aligned. This is the last stage, stage 2 of LLaVA. Connector and language model learn together; the eye stays frozen.
+#
+# ## After this you can
+#
+# - **write** a chat template, a label mask, a padded batch and a two-rate optimizer,
+# - **answer** questions about pictures, token by token, with a cache,
+# - **train** an assistant from an aligned model, and prove that it looks,
+# - **measure** what stages, masks and data do to it: accuracy, format, language,
+# - **provoke** two famous diseases, endless answers and eternal yes, and cure one.
+
+# %% id="setup"
+import numpy as np, torch
+from vlmcourse import nano
+from vlmcourse.workbook import *
+from vlmcourse.data import captions, chat, questions, render, scenes, talks
+from vlmcourse.models import generation
+begin("08_instruction_tuning", lang="en")
+
+# %% id="map"
+course_map("language")
+
+# %% [markdown] id="q-obey" lang="en"
+# ## 1 · Does a model that describes also obey?
+#
+# **Question.** Here is the aligned model: trained eye, trained language model, and a projector that learned to connect them on captions. Ask it for a colour. **Predict:** what will it say?
+
+# %% id="obey"
+aligned, _ = nano.load_vlm("nano-aligned")
+held_out = scenes.sample("validation", 300)
+pictures = render.render(held_out)
+asked = questions.ask(held_out)
+said = nano.answer(aligned, pictures[:60], [q.text for q in asked[:60]])
+obeyed = np.mean([a == q.answer for a, q in zip(said, asked)])
+print(*[f"{q.text:50} {a[:60]}" for q, a in zip(asked[:5], said)], f"right: {obeyed:.0%}", sep="\n")
+assert obeyed < 0.1
+
+# %% [markdown] id="obey-lesson" lang="en"
+# Nobody ever asked it anything else than to describe. It has no idea that the words before `<assistant>` are a wish. That is missing, and data of a special form brings it:
+
+# %% id="record"
+record = {"image": pictures[0], "instruction": asked[0].text, "output": asked[0].answer}
+import matplotlib.pyplot as plt
+
+about = talks.talks(held_out[:1], sentences=0.5)[0]
+fig, (left, right) = plt.subplots(1, 2, figsize=(6.8, 2.2), layout="constrained", width_ratios=[1, 2.4])
+left.imshow(pictures[0]); left.axis("off"); right.axis("off")
+right.text(0, 0.5, "\n".join(f"{i}  →  {o[:44]}" for i, o in about), fontsize=7.5, va="center", parse_math=False)
+figure(fig, alt="A scene, and beside it nine instructions with their outputs: words, numbers, sentences, a caption")
+assert set(record) == {"image", "instruction", "output"} and len(about) == 9
+
+# %% [markdown] id="record-lesson" lang="en"
+# **{image, instruction, output}**: that is all. LLaVA's 158,000 records were written by a GPT-4 that never saw a picture. It was given captions and boxes, and asked to invent conversations, descriptions and reasoning (Liu et al. 2023, section 3). Ours come from the scene itself.
+#
+# Two properties matter more than the number of records:
+#
+# - **Visual grounding.** The answer must follow from the picture. Each of our questions carries the boxes of the objects one must see. A record whose answer can be guessed teaches guessing.
+# - **The format is part of the instruction.** "What colour is the star?" wants a word. "… Answer in a sentence." wants a sentence. LLaVA-1.5 added such phrases because its first version could not give short answers (Liu et al. 2023, arXiv:2310.03744, section 3.2).
+
+# %% [markdown] id="q-template" lang="en"
+# ## 2 · What does the model really read?
+#
+# One row of tokens. Roles are tokens of their own, and so is the end of an answer:
+#
+# `<user><image>what colour is the circle?<assistant>red<end>`
+#
+# ### Your turn: `render_chat` · difficulty 1/5 · 5 min
+#
+# | | |
+# |---|---|
+# | `turns` | list of `(role, text)`; roles are `system`, `user`, `assistant` |
+# | `prompt` | whether the model shall answer now |
+# | out | each turn: its role in angle brackets, then its text; behind every *answer* also `<end>` |
+#
+# With `prompt=True` the text ends in one more `<assistant>`, and nothing behind it.
+
+# %% id="render_chat"
+@exercise(chat.render_chat)
+def render_chat(turns, prompt=False):
+    """[("user", "hi"), ("assistant", "hello")] -> "<user>hi<assistant>hello<end>" """
+    raise NotImplementedError
+
+# %% id="template-proved"
+from vlmcourse.data.text import load_tokenizer, IMAGE, END, ASSISTANT
+
+tokenizer = load_tokenizer()
+exchange = talks.turns("What colour is the circle?", "red")
+chats = chat.encode([exchange], aligned.tokens_per_image)
+names = tokenizer.tokens(chats.ids[0])
+print(render_chat(exchange), f"{len(names)} tokens, {names.count('<image>')} of them for the image", sep="\n")
+assert names[0] == "<user>" and names[-1] == "<end>" and names.count("<image>") == aligned.tokens_per_image
+
+# %% [markdown] id="q-mask" lang="en"
+# ## 3 · Which of these tokens shall it learn?
+#
+# The loss of chapter 05 asked for every next token. Here that would mean: predict the question, too. But the user writes the questions. The model only has to write **answers, and their end**. All other tokens get the label −100.
+#
+# By hand, for `<user> how many ? <assistant> 2 <end>`: learned are `2` and `<end>`, two of seven. The token `<assistant>` is given. `<end>` is not: somebody has to stop.
+#
+# ### Your turn: `label_mask` · difficulty 3/5 · 12 min
+#
+# In: ids `(batch, token)`, and the ids that open and close an answer. Out: `(batch, token)`, True from behind each `start` up to and with its `end`. There may be several answers in a row; an answer that was never closed goes on to the end.
+
+# %% id="label_mask"
+@exercise(chat.label_mask)
+def label_mask(ids, start, end):
+    """True at the tokens of answers and at their ends"""
+    # 1. answers opened so far, answers closed so far: cumsum   2. inside = more opened than closed *before* this token
+    raise NotImplementedError
+
+# %% [markdown] id="inspect-intro" lang="en"
+# Look at a conversation through the mask: filled tokens are learned, hatched ones only read. The second set of labels is one place too early. **Find** what it costs: which token is learned in vain, and which one is missing?
+
+# %% id="inspect"
+from vlmcourse.widgets.labels import LabelInspector, read_chats
+
+longer = [*exchange, ("user", "How many stars are there?"), ("assistant", "2")]
+shown = read_chats(chat.encode([longer], aligned.tokens_per_image))
+early = torch.where(shown["labels"].roll(-1) >= 0, shown["ids"], -100)
+inspector = LabelInspector(**shown | {"labels": {"right": shown["labels"], "one too early": early}}, context=128)
+inspector
+
+# %% id="inspect-count"
+totals = inspector.totals()
+print(totals, *inspector.problems(labels=1), sep="\n")
+assert totals["learned"] == 4 and totals["image"] == aligned.tokens_per_image and not inspector.problems() and inspector.problems(labels=1)
+
+# %% [markdown] id="budget-lesson" lang="en"
+# The bar below the tokens is the **budget**. Image tokens take most of it: LLaVA-1.5 spends 576 on a picture, so a context of 2,048 holds three pictures and a short talk. Whoever cuts a text that is too long may cut through a picture, and the features no longer fit their places. So our `encode` never cuts. It refuses:
+
+# %% id="too-long"
+def complaint(*chats, **how):
+    """The error that encoding gives."""
+    try:
+        chat.encode(chats, **how)
+    except ValueError as error:
+        return str(error)
+
+print(complaint(exchange, image_tokens=576, length=512))
+assert "576 of them for images" in complaint(exchange, image_tokens=576, length=512)
+
+# %% [markdown] id="ex-collate" lang="en"
+# ## 4 · How do texts of different length stand in one tensor?
+#
+# Short rows are filled up. On which side? Training does not care, as long as padding is never learned. Writing does: the next token follows the *last* place, so there the padding must stand in front.
+#
+# ### Your turn: `collate` · difficulty 2/5 · 8 min
+#
+# In: a list of token lists, the id of padding, and whether to fill on the left. Out: `(ids, mask)`, both `(batch, token)`; mask is True at real tokens. A real token may have the same id as padding, so do not ask the ids.
+
+# %% id="collate"
+@exercise(chat.collate)
+def collate(rows, pad, left=False):
+    """[[5, 6, 7], [8]] -> [[5, 6, 7], [8, pad, pad]], or [pad, pad, 8] with left=True; and the mask"""
+    raise NotImplementedError
+
+# %% [markdown] id="packs-intro" lang="en"
+# An image is read anew for each question: eight questions, eight times its tokens. Chapter 05 taught you to keep what was read. In training, a mask does it: all questions about one image stand in **one row**, each sees the image and itself, and each believes it stands directly behind the image. **Predict:** is the loss the same?
+
+# %% id="packs"
+rows = talks.talks(held_out[:20])
+packed = nano.encode_talks(aligned, rows)
+single = nano.encode_talks(aligned, [[one] for row in rows for one in row])
+few = nano.features(aligned, pictures[:20]).float()
+with torch.no_grad():
+    together = nano.answer_loss(aligned, few, packed)
+    apart = nano.answer_loss(aligned, few.repeat_interleave(9, 0), single)
+spent = [int((each.packs >= 0).sum()) for each in (packed, single)]
+print(f"loss {together:.4f} in packs of nine, {apart:.4f} one by one; {spent[0]:,} tokens instead of {spent[1]:,}")
+assert abs(together - apart) < 1e-3 and spent[0] < 0.6 * spent[1]
+
+# %% [markdown] id="q-write" lang="en"
+# ## 5 · How does it answer?
+#
+# As in chapter 05, with two differences. The prompt is not a row of ids but of **vectors**: words and image tokens. And a batch of prompts ends at different times.
+#
+# Read the prompt once, into the cache. After that, every step reads one new token. The image is never read again.
+#
+# ### Your turn: `write_greedily` · difficulty 4/5 · 15 min
+#
+# | | |
+# |---|---|
+# | `model` | has `embed(ids)`, `hidden(embeddings=…, mask=…, caches=…)`, `head`, `blocks` |
+# | `prompt` | `(batch, token, width)`, padded on the left |
+# | `mask` | `(batch, token)`, True at real tokens; it grows by one True per step |
+# | `steps`, `end`, `pad` | at most so many tokens; behind its `end` a row gets `pad`; stop when all rows have ended |
+# | out | ids `(batch, written)` |
+
+# %% id="write_greedily"
+from vlmcourse.models.attention import Cache
+from torch.nn import functional as F
+
+@exercise(generation.write_greedily)
+def write_greedily(model, prompt, mask, steps, end, pad=0):
+    """Vectors in, the likeliest tokens out."""
+    caches = [Cache() for _ in model.blocks]
+    # repeat: 1. hidden of what is unread, last place   2. head, argmax   3. rows that ended before: pad
+    # 4. keep the token; who has ended now? all: stop   5. unread = the token's embedding; the mask grows
+    raise NotImplementedError
+
+# %% id="write-proved"
+one = chat.encode([talks.turns("Describe the image.")], aligned.tokens_per_image, prompt=True)
+vectors = aligned.embed(one.ids, render.to_tensor(pictures[:1]))
+with torch.no_grad():
+    written = write_greedily(aligned.language, vectors, one.mask, steps=60, end=END)
+print(tokenizer.decode(written)[0])
+print(captions.captions(held_out[:1], "full")[0], "(the truth)")
+assert written[0, -1] == END
+
+# %% [markdown] id="q-rates" lang="en"
+# ## 6 · Who learns, and how fast?
+#
+# LLaVA's two stages (Liu et al. 2023, sections 4.2 and 5):
+#
+# | | eye | projector | language model | rate | data |
+# |---|---|---|---|---|---|
+# | 1 alignment | frozen | learns | frozen | 2·10⁻³ | 595,000 captions |
+# | 2 instruction tuning | frozen | learns | learns | 2·10⁻⁵ | 158,000 instructions |
+#
+# The language model learned for months what you could destroy in a minute, so its rate is a hundredth. Its code also allows a **rate of its own for the projector**, which has less to lose. An optimizer takes such wishes as *groups*.
+#
+# ### Your turn: `rate_groups` · difficulty 3/5 · 12 min
+#
+# | | |
+# |---|---|
+# | `named` | pairs `(name, parameter)`, as `model.named_parameters()` gives them |
+# | `rates` | `{"projector": 1e-3, "language": 1e-4}`: the first word of a name, up to its first dot, is its part |
+# | `weight_decay` | for parameters with two axes or more; all others get 0.0 |
+# | out | list of `{"params": [...], "lr": ..., "weight_decay": ...}`; per part first its matrices, then its vectors |
+#
+# Leave out what is frozen (`requires_grad` is False), and groups without parameters.
+
+# %% id="rate_groups"
+from vlmcourse.training import optimizers
+
+@exercise(optimizers.rate_groups)
+def rate_groups(named, rates, weight_decay):
+    """Groups for torch.optim.AdamW: a rate per part, weight decay on matrices only."""
+    raise NotImplementedError
+
+# %% id="rates-proved"
+RATES = {"projector": 3e-3, "language": 3e-3}
+
+def groups_of(model, rates):
+    model.vision.requires_grad_(False)
+    return rate_groups(list(model.named_parameters()), rates, weight_decay=0.01)
+
+groups = groups_of(aligned, RATES)
+print(*[f"rate {g['lr']}, decay {g['weight_decay']}: {sum(p.numel() for p in g['params']):>9,} numbers" for g in groups], sep="\n")
+assert len(groups) == 4 and sum(len(g["params"]) for g in groups) == sum(p.requires_grad for p in aligned.parameters())
+
+# %% [markdown] id="train-intro" lang="en"
+# ## 7 · Train it
+#
+# Your template, your mask, your batches, your groups. The eye was asked once. **Predict:** how many of eight kinds of questions will it answer after a minute, and which kind comes last?
+
+# %% id="data"
+sizes = budget(cpu=dict(steps=120, batch=8, images=960), gpu=dict(steps=120, batch=8, images=960))
+seen_scenes = scenes.sample("train", sizes.images)
+taught = talks.talks(seen_scenes)
+lessons = nano.encode_talks(aligned, taught)
+seen = nano.features(aligned, render.render(seen_scenes))
+share = (lessons.labels >= 0).sum() / (lessons.packs >= 0).sum()
+print(f"{len(taught):,} pictures with {sum(map(len, taught)):,} instructions; {share:.0%} of the tokens are learned")
+assert 0.15 < share < 0.4
+
+# %% id="tuned"
+from vlmcourse.training.optimizers import warmup_linear
+from vlmcourse.widgets.plot import LivePlot
+
+def tuned(start, lessons, seen, steps=sizes.steps, rates=RATES, **how):
+    """A shipped model, tuned for some steps in groups of their own rates."""
+    model = nano.load_vlm(start)[0] if isinstance(start, str) else start
+    optimizer = torch.optim.AdamW(groups_of(model, rates), betas=(0.9, 0.95))
+    how = dict(size=sizes.batch, optimizer=optimizer, schedule=warmup_linear(steps, warmup=10)) | how
+    return model, nano.tune(model, seen, lessons, steps=steps, **how)
+
+with LivePlot("An aligned model learns to answer") as plot:
+    assistant, history = tuned("nano-aligned", lessons, seen, watch=plot)
+
+# %% [markdown] id="blind-intro" lang="en"
+# How much of that is seeing? Its **blind twin** has the same start and the same texts, but no eye: all features are zero. A quarter of the steps will do, as its curve shows. And there is the **prior**, the most frequent answer to each kind of question.
+
+# %% id="blind"
+blind, blind_history = tuned("nano-aligned", lessons, torch.zeros_like(seen), steps=sizes.steps // 4)
+print(f"loss at the end: {np.mean(history.losses[-10:]):.2f} seeing, {np.mean(blind_history.losses[-10:]):.2f} blind")
+assert np.mean(history.losses[-10:]) < 0.75 * np.mean(blind_history.losses[-10:])
+
+# %% [markdown] id="exam-intro" lang="en"
+# An exam on pictures never seen. Greedy writing takes the likeliest token at every place. So one pass over question *and* answer tells whether the model would write it, word for word: `nano.exact` does that.
+
+# %% id="exam"
+eye = nano.features(aligned, pictures)
+
+def sheet(rows):
+    """Features and encoded questions of (scene number, question, answer)."""
+    return eye[[n for n, _, _ in rows]], nano.encode_talks(aligned, [[(text, answer)] for _, text, answer in rows])
+
+asked_of = {kind: [(n, q.text, q.answer) for n, q in enumerate(questions.ask(held_out, kind)) if q][:100] for kind in questions.KINDS}
+exam = {kind: sheet(rows) for kind, rows in asked_of.items()}
+
+def grades(model, look=lambda seen: seen, kinds=tuple(exam)):
+    """Share of right answers for each kind of question, and their mean."""
+    shares = {kind: nano.exact(model, look(exam[kind][0]), exam[kind][1]) for kind in kinds}
+    return shares | {"all": np.mean(list(shares.values()))}
+
+# %% id="exam-figure"
+from collections import Counter
+
+habit = {kind: max(Counter(answer for *_, answer in rows).values()) / len(rows) for kind, rows in asked_of.items()}
+habit["all"] = np.mean(list(habit.values()))
+marks = {"answer prior": habit, "blind twin": grades(blind, torch.zeros_like), "your assistant": grades(assistant)}
+fig, ax = plt.subplots(figsize=(6.8, 2.6), layout="constrained")
+for place, (name, row) in enumerate(marks.items()):
+    ax.bar(np.arange(9) + 0.27 * place - 0.27, row.values(), 0.27, label=name, hatch=["//", "..", ""][place],
+           color=["#d0d0d0", "#0072B2", "#E69F00"][place])
+ax.set(xticks=range(9), xticklabels=habit, ylabel="right answers", ylim=(0, 1)); ax.legend(ncols=3)
+figure(fig, alt="Right answers by kind of question: the assistant is far above the blind twin and the answer prior for most kinds")
+print({name: f"{row['all']:.0%}" for name, row in marks.items()})
+assert marks["your assistant"]["all"] > max(marks["blind twin"]["all"], marks["answer prior"]["all"]) + 0.08
+
+# %% [markdown] id="exam-lesson" lang="en"
+# After 120 steps, about half a minute on two calm cores, it answers 56 % of the questions; the habit alone gives 40 %. Colours and shapes come first, since each is one look at one place. Relations and comparisons need two looks and a thought; they are still guesses.
+#
+# Is the difference really seeing? Give each question the picture of another one.
+
+# %% id="swap"
+swapped = grades(assistant, lambda seen: seen.roll(1, 0))
+print(f"right with the picture: {marks['your assistant']['all']:.0%}, with another one: {swapped['all']:.0%}")
+assert swapped["all"] < marks["your assistant"]["all"] - 0.08
+
+# %% [markdown] id="formats-intro" lang="en"
+# ## 8 · Does it do what it is told?
+#
+# A right answer in the wrong form is a nuisance: "the circle is red." where a program waits for "red". So grade the form apart from the truth. **Predict:** which form fails most?
+
+# %% id="formats"
+import re
+
+FORMS = {"yes/no": r"yes|no", "count": r"\d", "word": r"[a-z]+( (left|right))?", "sentence": r"(yes, |no, )?the[a-z]* .*\.",
+         "caption": r"an? \w+ \w+( .* an? \w+ \w+)?"}
+KINDS = dict(existence="yes/no", count="count", colour="word")
+
+def form_of(text):
+    return next((name for name, pattern in FORMS.items() if re.fullmatch(pattern, text)), "other")
+
+wishes = [(n, text, KINDS[kind]) for kind in KINDS for n, text, _ in asked_of[kind][:20]]
+wishes += [(n, text + talks.SENTENCE, "sentence") for kind in KINDS for n, text, _ in asked_of[kind][:10]]
+wishes += [(n, talks.SHORT, "caption") for n in range(20)]
+
+def obedience(model):
+    """Share of answers in the form that was asked for, by form."""
+    said = nano.answer(model, pictures[[n for n, _, _ in wishes]], [text for _, text, _ in wishes])
+    kept = {form: [] for form in FORMS}
+    for answer, (_, _, form) in zip(said, wishes):
+        kept[form].append(form_of(answer) == form)
+    return {form: f"{np.mean(row):.0%}" for form, row in kept.items()}, np.mean(sum(kept.values(), []))
+
+before, after = obedience(aligned), obedience(assistant)
+print(*[f"{name:9} {forms}   all {share:.0%}" for name, (forms, share) in (("aligned", before), ("assistant", after))], sep="\n")
+assert before[1] < 0.1 and after[1] > 0.9
+
+# %% [markdown] id="formats-lesson" lang="en"
+# From none to all of them. Note what comes first: the **form** is perfect while four of ten answers are wrong. A fluent, obedient answer says nothing about whether the model looked. This is why people trust such models too early.
+
+# %% [markdown] id="stages-intro" lang="en"
+# ## 9 · Why not everything at once?
+#
+# Whoever knows language models wants to train all of it at once. The objections: a new projector sends noise, and a language model that learns to live with noise forgets what it knew.
+#
+# So measure two things: answers, and **language**. For language, take the pictures away and ask for captions. The perplexity says how well the model still knows what a caption looks like.
+
+# %% id="perplexity"
+told = captions.captions(held_out[:200], "full")
+
+words, _ = nano.load_vlm("nano-words")
+perplexity = {name: nano.caption_perplexity(model, told) for name, model in
+              (("before", words), ("aligned", aligned), ("your assistant", assistant))}
+print({name: f"{value:.2f}" for name, value in perplexity.items()})
+assert perplexity["aligned"] == perplexity["before"] < perplexity["your assistant"]
+
+# %% [markdown] id="stages-compare" lang="en"
+# Alignment cost nothing: the language model was frozen. Instruction tuning cost a little, although it saw captions all the time.
+#
+# Now the comparison at equal compute. All start from the trained eye and language model and a *new* projector, and learn four kinds of questions, without captions. **Joint**: everything from the first step, 60 steps. **Staged**: 40 cheap steps of alignment on captions, then 40 of instructions. **Staged, slow language**: the same, but your groups give the language model a tenth of the rate. **Predict** both numbers for each.
+
+# %% id="stages"
+import copy
+from vlmcourse.training import stages
+
+FOUR = tuple(exam)[:4]                                                 # colour, shape, size, position
+brief = nano.encode_talks(aligned, [row[:4] for row in taught])        # shorter rows, for the experiments
+start, _ = nano.load_vlm("nano-words")
+first = stages.align(start, seen, captions.captions(seen_scenes, "full"), steps=40, size=sizes.batch)
+runs = {"joint": tuned("nano-words", brief, seen, steps=60), "staged": tuned(copy.deepcopy(start), brief, seen, steps=40),
+        "staged, slow language": tuned(start, brief, seen, steps=40, rates={"projector": 3e-3, "language": 3e-4})}
+
+# %% id="stages-result"
+outcome = {name: (grades(model, kinds=FOUR)["all"], nano.caption_perplexity(model, told),
+                  run.seconds + first.seconds * ("staged" in name)) for name, (model, run) in runs.items()}
+print(*[f"{name:22} right {a:4.0%}   perplexity {p:6.1f}   {t:.0f} s" for name, (a, p, t) in outcome.items()], sep="\n")
+assert outcome["joint"][1] > 1.3 * outcome["staged"][1] > 1.3 * outcome["staged, slow language"][1]
+
+# %% [markdown] id="stages-lesson" lang="en"
+# Reported as it is: at this size and budget, **joint answers better**, 24 % against 14 %. Its language model adapts at once, and every step counts. But its language is gone: perplexity 120, where 2 was the start. Staged it is 36. With slow language nearly everything is kept, at the price of answers: the projector alone has to do the work.
+#
+# So stages buy language, not speed. And the data buy even more: your assistant stayed at 2.5 because its lessons held captions. What a stage leaves out is forgotten. LLaVA-1.5 therefore mixes 40,000 conversations *without* pictures into its instructions (arXiv:2310.03744, its list of training data).
+
+# %% [markdown] id="masks-intro" lang="en"
+# ## 10 · Break it on purpose: the mask
+#
+# Your mask was right. Three others are shipped by accident, or on purpose:
+#
+# - **too early** by one place: learns `<assistant>`, forgets `<end>`;
+# - **too late** by one: forgets the first word of each answer;
+# - **everything**: learns the questions too, since a language model's trainer does so by default.
+#
+# **Predict** the symptom of each before you look: accuracy, and tokens per answer.
+
+# %% id="masks"
+def masked(change):
+    """The brief lessons with another label mask."""
+    right = label_mask.active
+    label_mask.install(lambda ids, start=ASSISTANT, end=END: change(ids, right(ids, start, end)))
+    packs = nano.encode_talks(aligned, [row[:4] for row in taught])
+    label_mask.install(right)
+    return packs
+
+changes = {"right": lambda ids, mask: mask, "too early": lambda ids, mask: mask.roll(-1, 1),
+           "too late": lambda ids, mask: mask.roll(1, 1), "everything": lambda ids, mask: (ids != 0) & (ids != IMAGE)}
+patients = {name: tuned("nano-aligned", masked(change), seen, steps=40) for name, change in changes.items()}
+
+# %% id="masks-result"
+@torch.no_grad()
+def answers(model, count=40):
+    """Tokens of the answers to some questions about colours, and the first of them as text."""
+    prompts = chat.encode([talks.turns(text) for _, text, _ in asked_of["colour"][:count]], model.tokens_per_image, prompt=True)
+    images = render.to_tensor(pictures[[n for n, *_ in asked_of["colour"][:count]]])
+    written = write_greedily(model.language, model.embed(prompts.ids, images), prompts.mask, 40, END)
+    return (written != 0).sum(1).float().mean().item(), tokenizer.decode(written[:1, :12].tolist())[0]
+
+symptoms = {name: (run.losses[-1], grades(model, kinds=FOUR)["all"], *answers(model)) for name, (model, run) in patients.items()}
+print(*[f"{name:10} loss {a:.2f}   right {b:4.0%}   {c:4.1f} tokens per answer   {d}" for name, (a, b, c, d) in symptoms.items()], sep="\n")
+assert symptoms["right"][2] < 6 and symptoms["too early"][2] > 30 and symptoms["too late"][2] < 2
+assert symptoms["too late"][0] < symptoms["right"][0] and symptoms["too late"][1] < 0.05
+
+# %% [markdown] id="masks-lesson" lang="en"
+# - **Right**: after 40 steps only a quarter of the answers are right, but they are one or two words long, and they end.
+# - **Too early**: it never stops. All 40 tokens are written, and they are babble.
+# - **Too late**: it says nothing at all. Only `<end>` was ever learned, so it ends at once. Its loss is the *lowest* of all.
+# - **Everything**: it learns to write questions with most of its effort. At equal steps 9 % are right, against 25 %.
+#
+# No loss curve would have told you. Tokens per answer and right answers do, within a minute. Losses of different masks are averages over different tokens; do not compare them.
+
+# %% [markdown] id="full-intro" lang="en"
+# ## 11 · How good does it get, and what decides it?
+#
+# Same code, same size, more pictures: the course ships the result as `nano-vlm`. On the way there, quick trials trained models of 1.4 million numbers *end to end*, eye included, on scenes of four objects with five kinds of questions. What made the difference?
+#
+# | what was tried | right answers | after |
+# |---|---|---|
+# | one question per picture | 58 % | no further |
+# | eight questions per picture, learned positions | 70 % | 900 s |
+# | the same, fixed sine positions as large as the patches | 74 % | 300 s, on one thread |
+# | and a convolutional stem | 78 % | 300 s, on one thread |
+# | the optimizer Muon in place of AdamW | 67 % against 63 % | equal steps |
+# | first shape and colour of *every* object, then the mix | 90 %, then 96 % | 330 s, 600 s |
+#
+# The last line changed no layer and no step size. **Data decide, and stages decide**: *dense supervision* says what stands where, for every object of a picture, before anything is asked about it. Our eye gets it in its own first stage, patch by patch. The card of `nano-vlm` keeps its curve.
+
+# %% id="card"
+vlm, card = nano.load_vlm("nano-vlm")
+assert torch.equal(vlm.vision.positions, aligned.vision.positions)      # the same frozen eye
+metrics, curve = card["metrics"], np.array(card["curve"])
+fig, ax = plt.subplots(figsize=(6.4, 2.3), layout="constrained")
+ax.plot(*curve.T, "o-", color="#5B8C7B", label="nano-vlm")
+ax.axhline(metrics["answer prior"], color="#1f2933", linestyle="--", label="answer prior")
+ax.set(xlabel="CPU seconds, all stages", ylabel="right answers", xlim=(0, None), ylim=(0, 1)); ax.legend(loc="lower right")
+figure(fig, alt="Share of right answers over CPU seconds: it starts far above the answer prior once the eye is trained, and climbs")
+print(*[" | ".join(map(str, row.values())) for row in card["tried"]], sep="\n")
+print(*[f"{name:32} {value:.0%}" for name, value in metrics.items() if ": " not in name], sep="\n")
+
+# %% id="full"
+final = {"nano-vlm": grades(vlm), "another picture": grades(vlm, lambda seen: seen.roll(1, 0)), "no picture": grades(vlm, torch.zeros_like)}
+print(*[f"{name:16}" + "  ".join(f"{kind} {share:.0%}" for kind, share in row.items()) for name, row in final.items()], sep="\n")
+assert final["nano-vlm"]["all"] > 0.8 and final["another picture"]["all"] < 0.6 and final["no picture"]["all"] < 0.6
+
+# %% [markdown] id="full-lesson" lang="en"
+# More than 80 % of all questions, and with another picture it falls to guessing: it looks. Three numbers of the card deserve a second look:
+#
+# - **Twins.** Two pictures that differ in one thing, one question, two answers. Both right is much rarer than one right, and it is the honest number.
+# - **New combinations** of colour and shape, never seen in training, cost about ten points: some of what looks like seeing is habit.
+# - **Captions.** Most statements are true, yet only some captions are true in *every* word. The longer the text, the more places to be wrong.
+
+# %% [markdown] id="invent-intro" lang="en"
+# ## 12 · Does it see what is not there?
+#
+# The best known disease of such models is **hallucination**: they speak of things that are not in the picture. POPE measures it with questions that deserve a "no" (Li et al. 2023, arXiv:2305.10355): "Is there a …?", half of them about absent things. Two kinds of absent things: *any*, or *near*: the shape of one object in the colour of another.
+
+# %% id="pope"
+from vlmcourse.data.truth import list_things, Who
+
+def polls(batch, absent, seed=0):
+    """For each scene (number, question, answer): one thing that is there and one that is not."""
+    chance, allowed = np.random.default_rng(seed), np.argwhere(scenes.editable(batch.split)).tolist()
+    asked = []
+    for n in range(len(batch)):
+        there = [list(thing[:2]) for thing in list_things(batch, n)]
+        near = [[s, c] for s, _ in there for _, c in there]
+        free = [pair for pair in (near if absent == "near" else allowed) if pair not in there and pair in allowed]
+        if free:
+            picks = there[chance.integers(len(there))], free[chance.integers(len(free))]
+            asked += [(n, f"Is there a {Who(*pair)}?", answer) for pair, answer in zip(picks, ("yes", "no"))]
+    return asked
+
+PAPERS = {(absent, answer): sheet([row for row in polls(held_out, absent) if row[2] == answer][:150])
+          for absent in ("any", "near") for answer in ("yes", "no")}
+
+def poll(model):
+    """Share of "yes" to what is there, and of "no" to what is not: anything, or nearly what is there."""
+    said = {paper: nano.exact(model, *questions) for paper, questions in PAPERS.items()}
+    return {"yes to what is there": said["any", "yes"], "no to anything else": said["any", "no"], "no to near things": said["near", "no"]}
+
+print({name: f"{share:.0%}" for name, share in poll(vlm).items()})
+
+# %% [markdown] id="yes-intro" lang="en"
+# Now make it ill. People write questions about what they see, so much of the data says "yes". Give `nano-vlm` 30 more steps on pictures with nothing but true "yes" questions. Then the cure: 30 steps in which half of the questions are about absent things.
+
+# %% id="yes"
+def short_course(model, answers, steps=30):
+    """A copy of the model, tuned on questions of existence with these answers only."""
+    talk = [[(text, answer) for m, text, answer in polls(seen_scenes[n : n + 1], "any", n) if answer in answers] for n in range(240)]
+    return tuned(copy.deepcopy(model), nano.encode_talks(model, talk), seen[:240], steps=steps)[0]
+
+ill = short_course(vlm, ("yes",))
+cured = short_course(ill, ("yes", "no"))
+table = {name: poll(model) for name, model in (("nano-vlm", vlm), ("only yes", ill), ("cured", cured))}
+print(*[f"{name:10}" + "   ".join(f"{what} {share:.0%}" for what, share in row.items()) for name, row in table.items()], sep="\n")
+assert table["only yes"]["no to anything else"] < table["nano-vlm"]["no to anything else"] - 0.3
+assert table["cured"]["no to anything else"] > table["only yes"]["no to anything else"] + 0.3
+
+# %% [markdown] id="yes-lesson" lang="en"
+# Thirty steps were enough. The ill model says yes to everything, though its eye and its projector see as well as before: it was never asked to tell the difference. Its training loss was close to zero all the time. The cure is data of the other kind, not more of the same. Liu et al. (2023, arXiv:2306.14565) built 400,000 instructions, positive and negative ones, for this purpose.
+
+# %% [markdown] id="real-intro" lang="en"
+# ## 13 · Is this the real thing?
+#
+# `LlavaForConditionalGeneration` with random weights. We copy them into *your* model: two texts with one and two images, padded on the left. Compare scores and written tokens.
+
+# %% id="real-thing"
+import transformers
+from vlmcourse.interop import llava
+
+vision = transformers.CLIPVisionConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, image_size=32, patch_size=8)
+text = transformers.LlamaConfig(vocab_size=97, hidden_size=64, intermediate_size=112, num_hidden_layers=2, num_attention_heads=4, eos_token_id=None, bos_token_id=None)
+torch.manual_seed(3)
+theirs = transformers.LlavaForConditionalGeneration(transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=96, image_seq_length=16)).eval()
+for parameter in theirs.parameters():
+    torch.nn.init.normal_(parameter, std=0.2)
+theirs.lm_head.weight.data[96] = 0                                     # or it writes placeholders
+ids, mask = collate([[5] + [96] * 16 + [7, 8], [9] + [96] * 16 + [10] + [96] * 16 + [11]], 0, left=True)
+images = torch.randn(3, 3, 32, 32)
+mine = llava.from_transformers(theirs)
+given = dict(input_ids=ids, pixel_values=images, attention_mask=mask.long())
+with torch.no_grad():
+    places = (mask.long().cumsum(1) - 1).clamp(min=0)
+    gap = (mine(ids, images, mask=mask) - theirs(**given, position_ids=places).logits)[mask].abs().max().item()
+same = torch.equal(generation.generate(mine, ids, mask=mask, images=images, steps=20),
+                   theirs.generate(**given, max_new_tokens=20, do_sample=False, pad_token_id=0))
+print(f"largest difference of scores {gap:.1e}; the same 20 tokens: {same}")
+assert gap < 1e-4 and same
+
+# %% [markdown] id="real-differs" lang="en"
+# | | yours | LLaVA | LLaVA-1.5 |
+# |---|---|---|---|
+# | eye | ViT, 64 pixels, trained on regions | CLIP ViT-L/14, 224 pixels | CLIP ViT-L/14, 336 pixels |
+# | image tokens | 16 or 64 | 256 | 576 |
+# | projector | MLP | one linear layer | MLP |
+# | language model | 0.9 M | Vicuna | Vicuna |
+# | instructions | 200,000 from the truth | 158,000 from GPT-4 | 665,000, with VQA data and format phrases |
+#
+# ## Paper guide: Liu et al. 2023, *Visual Instruction Tuning*
+#
+# Read sections 3 to 5 beside this notebook.
+#
+# | in the paper | in your code |
+# |---|---|
+# | section 3, table 1: captions and boxes become conversations | `talks` |
+# | section 4.1, figure 1 and equation 1: H_v = W · Z_v | `Projector`, chapter 07 |
+# | section 4.2, equation 2 and table 2: X_instruct, and which tokens are predicted | `render_chat` |
+# | equation 3, the product over the answer's tokens | `label_mask`, `nano.answer_loss` |
+# | section 4.2, stages 1 and 2, θ = W, then θ = {W, φ} | `rate_groups`, `set_stage` |
+# | section 5, table 4: the ablation of data | your section 9 asks the same of stages |
+#
+# Three questions to answer from the paper: Why do the authors put the image before *or* behind the first question, at random? What did leaving out detailed descriptions and reasoning cost in table 4? Training without stage 1 is among the ablations of section 5: how much did it lose, and how does your section 9 compare?
+#
+# ## Recap
+#
+# 1. An instruction is {image, instruction, output}. What the picture does not decide teaches guessing; the wanted form belongs to the instruction.
+# 2. Only answers and their ends are learned. One place off, and the model never stops or never starts.
+# 3. First let image tokens make sense, then let the language model move. At equal compute, joint training answered better and spoke far worse.
+# 4. A blind twin with the same training tells how much is seen; balanced "no" questions tell what is invented.
+# 5. The data decide: dense supervision, captions in the mix, and questions that deserve a no.
+
+# %% [markdown] id="quiz-intro" lang="en"
+# ## Quiz
+
+# %% id="quiz-1"
+quiz("08_instruction_tuning/1")
+
+# %% id="quiz-2"
+quiz("08_instruction_tuning/2")
+
+# %% id="quiz-3"
+quiz("08_instruction_tuning/3")
+
+# %% id="progress"
+progress()
+
+# %% [markdown] id="references" lang="en"
+# ## References
+#
+# - Liu et al. 2023, *Visual Instruction Tuning* (LLaVA), [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): sections 3 to 5, tables 1, 2 and 4.
+# - Liu et al. 2023, *Improved Baselines with Visual Instruction Tuning* (LLaVA-1.5), [arXiv:2310.03744](https://arxiv.org/abs/2310.03744): section 3.
+# - Li et al. 2023, *Evaluating Object Hallucination in Large Vision-Language Models* (POPE), [arXiv:2305.10355](https://arxiv.org/abs/2305.10355).
+# - Liu et al. 2023, *Mitigating Hallucination in Large Multi-Modal Models via Robust Instruction Tuning* (LRV-Instruction), [arXiv:2306.14565](https://arxiv.org/abs/2306.14565).
+# - Goyal et al. 2017, *Making the V in VQA Matter*, [arXiv:1612.00837](https://arxiv.org/abs/1612.00837): blind baselines and twins.
+# - Krell et al. 2021, *Efficient Sequence Packing without Cross-contamination*, [arXiv:2107.02027](https://arxiv.org/abs/2107.02027): section 3.2.4.
