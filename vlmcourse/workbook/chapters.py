@@ -39,6 +39,6 @@ CHAPTERS = [
     Chapter("14_debugging", "the tools that repair ten broken training runs", 90),
     Chapter("15_efficient_finetuning", "LoRA, NF4, checkpointing and a memory ledger", 75, "faster"),
     Chapter("16_multi_image_video", "several images, video, M-RoPE and location tokens", 75, "faster"),
-    Chapter("17_real_models", "your code with pretrained parts, opened in transformers", 90, "faster"),
+    Chapter("17_real_models", "your code with pretrained parts, opened in transformers", 90, "faster", ready=True),
     Chapter("18_capstone", "your own VLM, trained, measured and exported", 120, "faster"),
 ]
