@@ -11,7 +11,8 @@ from vlmcourse import real
 from vlmcourse.data import scenes
 from vlmcourse.data.pixels import normalise
 from vlmcourse.data.render import render
-from vlmcourse.interop import llava
+from vlmcourse.interop import joining, llava
+from vlmcourse.models import lora
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.lora import merge_lora
 from vlmcourse.models.vit import ViT, ViTConfig
@@ -51,7 +52,7 @@ def test_joining_keeps_the_language_model_as_it_was():
     model = real.join(ViT(EYE), language, tokenizer)
     assert model.config.image_token == len(tokenizer) - 1 and model.tokens_per_image == 64
     assert_equal(model.language(ids)[..., :-1], before)
-    assert real.add_image_word(model.language, tokenizer) == model.config.image_token  # once is enough
+    assert joining.add_image_word(model.language, tokenizer) == model.config.image_token  # once is enough
     assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"projector"}
     assert not any(parameter.is_meta for parameter in model.parameters())
 
@@ -106,11 +107,11 @@ def test_grades_are_those_of_written_answers():
 
 def test_parts_come_back():
     model = tiny()[0]
-    real.add_lora(model.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
+    lora.add_lora(model.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
     for parameter in model.parameters():
         parameter.data += 0.01
     other = tiny()[0]
-    real.add_lora(other.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
+    lora.add_lora(other.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
     real.Parts(model).put_into(other)
     assert torch.equal(other.projector.expand.weight, model.projector.expand.weight)
     assert torch.equal(other.language.blocks[17].gate.up, model.language.blocks[17].gate.up)
@@ -120,8 +121,8 @@ def test_parts_come_back():
 
 def test_a_folder_opens_in_transformers_and_comes_back(tmp_path):
     model, tokenizer = tiny()
-    real.add_lora(model.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
-    for parameter in real.lora_state(model.language).values():
+    lora.add_lora(model.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
+    for parameter in lora.lora_state(model.language).values():
         parameter += 0.05 * torch.randn(parameter.shape)
     picture = render(scenes.sample("test", 1))
     asked = tokenizer("What is it?<|im_end|>\n<|im_start|>assistant\n", return_tensors="pt")["input_ids"]

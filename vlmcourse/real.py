@@ -1,6 +1,5 @@
-"""A real language model that sees: our eye and a projector before SmolLM2 (notebook 17).
+"""A real language model that sees: our eye and a projector before SmolLM2 (notebook 17); see interop/joining.py.
 
-    join            an eye, a new projector and SmolLM2 become one Llava
     load_real       the shipped one: SmolLM2 from where interop/hub.py finds it, projector and LoRA from the course
     meet_words      stage 1 at its cheapest: the projector learns which words a patch shows; no language model runs
     encode          questions and answers about images, in SmolLM2's own tokens and chat template
@@ -16,7 +15,6 @@ upper half of the blocks, so no gradient has to go below them.
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,11 +31,11 @@ from vlmcourse.data.packs import Packs
 from vlmcourse.data.render import render, to_tensor
 from vlmcourse.data.talks import SHORT, in_a_sentence
 from vlmcourse.interop import hub
+from vlmcourse.interop.joining import IMAGE_WORD, Parts, join
 from vlmcourse.models.generation import generate
 from vlmcourse.models.language import Llama
-from vlmcourse.models.llava import Llava, LlavaConfig
+from vlmcourse.models.llava import Llava
 from vlmcourse.models.lora import add_lora, lora_state
-from vlmcourse.models.projector import Projector
 from vlmcourse.models.vit import ViT
 from vlmcourse.nano import load_vlm
 from vlmcourse.recipes import load_clip
@@ -48,7 +46,6 @@ from vlmcourse.training.loop import train
 from vlmcourse.training.precision import choose_precision
 from vlmcourse.training.regions import EYE
 
-IMAGE_WORD = "<image>"
 FIRST, RANK, ALPHA = 15, 8, 16.0  # LoRA in blocks 15 to 29 of 30
 RATES = {"projector": 1e-3, "lora": 3e-3}
 WIDTH = 576  # of SmolLM2
@@ -79,53 +76,6 @@ class Asked(NamedTuple):
 
 
 # ---- the model -----------------------------------------------------------------------------------------------
-
-
-def add_image_word(language: Llama, tokenizer: Any) -> int:
-    """Teach tokenizer and model the word <image>, unless they know it; its id. Its vector is the mean of all others."""
-    tokenizer.add_tokens(IMAGE_WORD, special_tokens=True)
-    word, table = tokenizer.convert_tokens_to_ids(IMAGE_WORD), language.embedding.weight.detach()
-    if word == len(table):
-        language.embedding = nn.Embedding.from_pretrained(torch.cat([table, table.mean(0, keepdim=True)]), freeze=False)
-        language.head = nn.Linear(table.shape[1], len(table) + 1, bias=False)
-        language.head.weight = language.embedding.weight
-        language.config = replace(language.config, vocabulary=len(table) + 1)
-    return word
-
-
-def join(eye: ViT, language: Llama, tokenizer: Any, layer: int = -1) -> Llava:
-    """One model; its projector is new, everything else is frozen.
-
-    Args:
-        eye: changed by nothing here.
-        language: with tied embeddings, as SmolLM2; learns the word <image>.
-        layer: of the eye's residual streams, as in LlavaConfig.
-    """
-    word = add_image_word(language, tokenizer)
-    with torch.device("meta"):  # no memory and no time for numbers that are replaced at once
-        model = Llava(LlavaConfig(eye.config, language.config, word, layer))
-    model.vision, model.language = eye, language
-    model.projector = Projector(eye.config.width, language.config.width, language.config.width)
-    model.requires_grad_(False)
-    model.projector.requires_grad_(True)
-    return model.eval()
-
-
-class Parts(nn.Module):
-    """What has to be stored beside the language model: the eye, the projector, and LoRA's matrices."""
-
-    def __init__(self, model: Llava):
-        super().__init__()
-        self.names = [f"vision.{name}" for name in model.vision.state_dict()]
-        self.names += [f"projector.{name}" for name in model.projector.state_dict()]
-        self.names += [f"language.{name}" for name in lora_state(model.language)]
-        for name in self.names:
-            self.register_buffer(name.replace(".", ":"), model.get_parameter(name).detach().clone())
-
-    @torch.no_grad()
-    def put_into(self, model: Llava) -> None:
-        for name in self.names:
-            model.get_parameter(name).copy_(getattr(self, name.replace(".", ":")))
 
 
 def load_eye(name: str) -> tuple[ViT, int]:

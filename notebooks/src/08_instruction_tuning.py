@@ -132,7 +132,8 @@ inspector
 # %% id="inspect-count"
 totals = inspector.totals()
 print(totals, *inspector.problems(labels=1), sep="\n")
-assert totals["learned"] == 4 and totals["image"] == aligned.tokens_per_image and not inspector.problems() and inspector.problems(labels=1)
+assert totals["learned"] == 4 and totals["image"] == aligned.tokens_per_image
+assert not inspector.problems() and inspector.problems(labels=1)
 
 # %% [markdown] id="budget-lesson" lang="en"
 # The bar below the tokens is the **budget**. Image tokens take most of it: LLaVA-1.5 spends 576 on a picture, so a context of 2,048 holds three pictures and a short talk. Whoever cuts a text that is too long may cut through a picture, and the features no longer fit their places. So our `encode` never cuts. It refuses:
@@ -226,7 +227,7 @@ assert written[0, -1] == END
 # | 1 alignment | frozen | learns | frozen | 2·10⁻³ | 595,000 captions |
 # | 2 instruction tuning | frozen | learns | learns | 2·10⁻⁵ | 158,000 instructions |
 #
-# The language model learned for months what you could destroy in a minute, so its rate is a hundredth. Its code also allows a **rate of its own for the projector**, which has less to lose. An optimizer takes such wishes as *groups*.
+# What the language model knows was dear to learn and is quick to lose, so its rate is a hundredth. Its code also allows a **rate of its own for the projector**, which has less to lose. An optimizer takes such wishes as *groups*.
 #
 # ### Your turn: `rate_groups` · difficulty 3/5 · 12 min
 #
@@ -255,8 +256,10 @@ def groups_of(model, rates):
     return rate_groups(list(model.named_parameters()), rates, weight_decay=0.01)
 
 groups = groups_of(aligned, RATES)
-print(*[f"rate {g['lr']}, decay {g['weight_decay']}: {sum(p.numel() for p in g['params']):>9,} numbers" for g in groups], sep="\n")
-assert len(groups) == 4 and sum(len(g["params"]) for g in groups) == sum(p.requires_grad for p in aligned.parameters())
+print(*[f"rate {group['lr']}, decay {group['weight_decay']}: {sum(p.numel() for p in group['params']):>9,} numbers"
+        for group in groups], sep="\n")
+learning = sum(parameter.requires_grad for parameter in aligned.parameters())
+assert len(groups) == 4 and sum(len(group["params"]) for group in groups) == learning
 
 # %% [markdown] id="train-intro" lang="en"
 # ## 7 · Train it
@@ -288,12 +291,12 @@ with LivePlot("An aligned model learns to answer") as plot:
     assistant, history = tuned("nano-aligned", lessons, seen, watch=plot)
 
 # %% [markdown] id="blind-intro" lang="en"
-# How much of that is seeing? Its **blind twin** has the same start and the same texts, but no eye: all features are zero. A quarter of the steps will do, as its curve shows. And there is the **prior**, the most frequent answer to each kind of question.
+# How much of that is seeing? Its **blind twin** has the same start and the same texts, but no eye: all features are zero. It gets half of the steps. And there is the **prior**, the most frequent answer to each kind of question: about the best that any blind model can do.
 
 # %% id="blind"
-blind, blind_history = tuned("nano-aligned", lessons, torch.zeros_like(seen), steps=sizes.steps // 4)
+blind, blind_history = tuned("nano-aligned", lessons, torch.zeros_like(seen), steps=sizes.steps // 2)
 print(f"loss at the end: {np.mean(history.losses[-10:]):.2f} seeing, {np.mean(blind_history.losses[-10:]):.2f} blind")
-assert np.mean(history.losses[-10:]) < 0.75 * np.mean(blind_history.losses[-10:])
+assert np.mean(history.losses[-10:]) < 0.85 * np.mean(blind_history.losses[-10:])
 
 # %% [markdown] id="exam-intro" lang="en"
 # An exam on pictures never seen. Greedy writing takes the likeliest token at every place. So one pass over question *and* answer tells whether the model would write it, word for word: `nano.exact` does that.
@@ -305,7 +308,8 @@ def sheet(rows):
     """Features and encoded questions of (scene number, question, answer)."""
     return eye[[n for n, _, _ in rows]], nano.encode_talks(aligned, [[(text, answer)] for _, text, answer in rows])
 
-asked_of = {kind: [(n, q.text, q.answer) for n, q in enumerate(questions.ask(held_out, kind)) if q][:100] for kind in questions.KINDS}
+asked_of = {kind: [(n, q.text, q.answer) for n, q in enumerate(questions.ask(held_out, kind)) if q][:100]
+            for kind in questions.KINDS}
 exam = {kind: sheet(rows) for kind, rows in asked_of.items()}
 
 def grades(model, look=lambda seen: seen, kinds=tuple(exam)):
@@ -324,12 +328,13 @@ for place, (name, row) in enumerate(marks.items()):
     ax.bar(np.arange(9) + 0.27 * place - 0.27, row.values(), 0.27, label=name, hatch=["//", "..", ""][place],
            color=["#d0d0d0", "#0072B2", "#E69F00"][place])
 ax.set(xticks=range(9), xticklabels=habit, ylabel="right answers", ylim=(0, 1)); ax.legend(ncols=3)
-figure(fig, alt="Right answers by kind of question: the assistant is far above the blind twin and the answer prior for most kinds")
-print({name: f"{row['all']:.0%}" for name, row in marks.items()})
-assert marks["your assistant"]["all"] > max(marks["blind twin"]["all"], marks["answer prior"]["all"]) + 0.08
+figure(fig, alt="Right answers by kind: the assistant is far above blind twin and prior for colour, shape and size")
+print({kind: round(float(share), 2) for kind, share in marks["your assistant"].items()})
+print(", ".join(f"{name} {row['all']:.0%}" for name, row in marks.items()))
+assert marks["your assistant"]["all"] > max(marks["blind twin"]["all"], habit["all"]) + 0.08
 
 # %% [markdown] id="exam-lesson" lang="en"
-# After 120 steps, about half a minute on two calm cores, it answers 56 % of the questions; the habit alone gives 40 %. Colours and shapes come first, since each is one look at one place. Relations and comparisons need two looks and a thought; they are still guesses.
+# After 120 steps, less than a minute, it answers 56 % of the questions; the habit alone gives 40 %. The blind twin stays at 36 %. Size, colour and shape gain most. Existence and relations are where the habit is: at a coin flip. To answer them it must first find the thing that is asked about.
 #
 # Is the difference really seeing? Give each question the picture of another one.
 
@@ -346,8 +351,8 @@ assert swapped["all"] < marks["your assistant"]["all"] - 0.08
 # %% id="formats"
 import re
 
-FORMS = {"yes/no": r"yes|no", "count": r"\d", "word": r"[a-z]+( (left|right))?", "sentence": r"(yes, |no, )?the[a-z]* .*\.",
-         "caption": r"an? \w+ \w+( .* an? \w+ \w+)?"}
+FORMS = {"yes/no": r"yes|no", "count": r"\d", "word": r"[a-z]+( (left|right))?",
+         "sentence": r"(yes, |no, )?the[a-z]* .*\.", "caption": r"an? \w+ \w+( .* an? \w+ \w+)?"}
 KINDS = dict(existence="yes/no", count="count", colour="word")
 
 def form_of(text):
@@ -366,7 +371,7 @@ def obedience(model):
     return {form: f"{np.mean(row):.0%}" for form, row in kept.items()}, np.mean(sum(kept.values(), []))
 
 before, after = obedience(aligned), obedience(assistant)
-print(*[f"{name:9} {forms}   all {share:.0%}" for name, (forms, share) in (("aligned", before), ("assistant", after))], sep="\n")
+print(f"aligned    {before[0]}", f"assistant  {after[0]}", sep="\n")
 assert before[1] < 0.1 and after[1] > 0.9
 
 # %% [markdown] id="formats-lesson" lang="en"
@@ -411,7 +416,7 @@ print(*[f"{name:22} right {a:4.0%}   perplexity {p:6.1f}   {t:.0f} s" for name, 
 assert outcome["joint"][1] > 1.3 * outcome["staged"][1] > 1.3 * outcome["staged, slow language"][1]
 
 # %% [markdown] id="stages-lesson" lang="en"
-# Reported as it is: at this size and budget, **joint answers better**, 24 % against 14 %. Its language model adapts at once, and every step counts. But its language is gone: perplexity 120, where 2 was the start. Staged it is 36. With slow language nearly everything is kept, at the price of answers: the projector alone has to do the work.
+# Reported as it is: at this size and budget, **joint answers better**, 24 % against 14 %. Its language model adapts at once, and every step counts. But its language is gone: perplexity 120, where 2 was the start. Staged it is 36. With slow language nearly everything is kept, 2.4, but nothing is answered: forty slow steps do not turn a describer into an answerer.
 #
 # So stages buy language, not speed. And the data buy even more: your assistant stayed at 2.5 because its lessons held captions. What a stage leaves out is forgotten. LLaVA-1.5 therefore mixes 40,000 conversations *without* pictures into its instructions (arXiv:2310.03744, its list of training data).
 
@@ -443,13 +448,16 @@ patients = {name: tuned("nano-aligned", masked(change), seen, steps=40) for name
 @torch.no_grad()
 def answers(model, count=40):
     """Tokens of the answers to some questions about colours, and the first of them as text."""
-    prompts = chat.encode([talks.turns(text) for _, text, _ in asked_of["colour"][:count]], model.tokens_per_image, prompt=True)
-    images = render.to_tensor(pictures[[n for n, *_ in asked_of["colour"][:count]]])
+    rows = asked_of["colour"][:count]
+    prompts = chat.encode([talks.turns(text) for _, text, _ in rows], model.tokens_per_image, prompt=True)
+    images = render.to_tensor(pictures[[n for n, _, _ in rows]])
     written = write_greedily(model.language, model.embed(prompts.ids, images), prompts.mask, 40, END)
     return (written != 0).sum(1).float().mean().item(), tokenizer.decode(written[:1, :12].tolist())[0]
 
-symptoms = {name: (run.losses[-1], grades(model, kinds=FOUR)["all"], *answers(model)) for name, (model, run) in patients.items()}
-print(*[f"{name:10} loss {a:.2f}   right {b:4.0%}   {c:4.1f} tokens per answer   {d}" for name, (a, b, c, d) in symptoms.items()], sep="\n")
+symptoms = {name: (run.losses[-1], grades(model, kinds=FOUR)["all"], *answers(model))
+            for name, (model, run) in patients.items()}
+print(*[f"{name:10} loss {a:.2f}   right {b:4.0%}   {c:4.1f} tokens per answer   {d}"
+        for name, (a, b, c, d) in symptoms.items()], sep="\n")
 assert symptoms["right"][2] < 6 and symptoms["too early"][2] > 30 and symptoms["too late"][2] < 2
 assert symptoms["too late"][0] < symptoms["right"][0] and symptoms["too late"][1] < 0.05
 
@@ -472,34 +480,37 @@ assert symptoms["too late"][0] < symptoms["right"][0] and symptoms["too late"][1
 # | eight questions per picture, learned positions | 70 % | 900 s |
 # | the same, fixed sine positions as large as the patches | 74 % | 300 s, on one thread |
 # | and a convolutional stem | 78 % | 300 s, on one thread |
-# | the optimizer Muon in place of AdamW | 67 % against 63 % | equal steps |
+# | the optimizer Muon in place of AdamW | 67 % against 63 % | the same time |
 # | first shape and colour of *every* object, then the mix | 90 %, then 96 % | 330 s, 600 s |
 #
-# The last line changed no layer and no step size. **Data decide, and stages decide**: *dense supervision* says what stands where, for every object of a picture, before anything is asked about it. Our eye gets it in its own first stage, patch by patch. The card of `nano-vlm` keeps its curve.
+# The last line changed nothing but the order of the data. **Data decide, and stages decide**: *dense supervision* says what stands where, for every object of a picture, before anything is asked about it. Our eye gets it in its own first stage, patch by patch. The card of `nano-vlm` keeps its curve.
 
 # %% id="card"
 vlm, card = nano.load_vlm("nano-vlm")
-assert torch.equal(vlm.vision.positions, aligned.vision.positions)      # the same frozen eye
+assert torch.equal(vlm.vision.positions, aligned.vision.positions)     # the same frozen eye
 metrics, curve = card["metrics"], np.array(card["curve"])
 fig, ax = plt.subplots(figsize=(6.4, 2.3), layout="constrained")
 ax.plot(*curve.T, "o-", color="#5B8C7B", label="nano-vlm")
 ax.axhline(metrics["answer prior"], color="#1f2933", linestyle="--", label="answer prior")
 ax.set(xlabel="CPU seconds, all stages", ylabel="right answers", xlim=(0, None), ylim=(0, 1)); ax.legend(loc="lower right")
-figure(fig, alt="Share of right answers over CPU seconds: it starts far above the answer prior once the eye is trained, and climbs")
+figure(fig, alt="Right answers over CPU seconds: after the eye and words are trained they climb from far above the prior")
 print(*[" | ".join(map(str, row.values())) for row in card["tried"]], sep="\n")
 print(*[f"{name:32} {value:.0%}" for name, value in metrics.items() if ": " not in name], sep="\n")
 
 # %% id="full"
-final = {"nano-vlm": grades(vlm), "another picture": grades(vlm, lambda seen: seen.roll(1, 0)), "no picture": grades(vlm, torch.zeros_like)}
-print(*[f"{name:16}" + "  ".join(f"{kind} {share:.0%}" for kind, share in row.items()) for name, row in final.items()], sep="\n")
-assert final["nano-vlm"]["all"] > 0.8 and final["another picture"]["all"] < 0.6 and final["no picture"]["all"] < 0.6
+final = {"nano-vlm": grades(vlm), "another picture": grades(vlm, lambda seen: seen.roll(1, 0)),
+         "no picture": grades(vlm, torch.zeros_like)}
+print(*[f"{name:16}" + " ".join(f"{kind} {100 * share:.0f}" for kind, share in row.items())
+        for name, row in final.items()], sep="\n")
+assert metrics["twins, both right"] > 0.7 and final["nano-vlm"]["all"] > 0.85
+assert final["another picture"]["all"] < 0.6 and final["no picture"]["all"] < 0.6
 
 # %% [markdown] id="full-lesson" lang="en"
-# More than 80 % of all questions, and with another picture it falls to guessing: it looks. Three numbers of the card deserve a second look:
+# 92 % of all questions. With another picture it falls to 36 %, with none to 28 %: it looks. Colour, shape, size and existence are solved; relations, where two things must be found and compared, are the last to come. Three numbers of the card deserve a second look:
 #
-# - **Twins.** Two pictures that differ in one thing, one question, two answers. Both right is much rarer than one right, and it is the honest number.
-# - **New combinations** of colour and shape, never seen in training, cost about ten points: some of what looks like seeing is habit.
-# - **Captions.** Most statements are true, yet only some captions are true in *every* word. The longer the text, the more places to be wrong.
+# - **Twins** (80 %). Two pictures that differ in one thing, one question, two answers, both right. Habit gets none of them, so this is the honest number.
+# - **New combinations** (89 %) of colour and shape, never seen in training, cost three points.
+# - **Captions.** 88 % of what they state is true, yet only 54 % are true and complete in *every* word. The longer the text, the more places to be wrong.
 
 # %% [markdown] id="invent-intro" lang="en"
 # ## 12 · Does it see what is not there?
@@ -528,7 +539,8 @@ PAPERS = {(absent, answer): sheet([row for row in polls(held_out, absent) if row
 def poll(model):
     """Share of "yes" to what is there, and of "no" to what is not: anything, or nearly what is there."""
     said = {paper: nano.exact(model, *questions) for paper, questions in PAPERS.items()}
-    return {"yes to what is there": said["any", "yes"], "no to anything else": said["any", "no"], "no to near things": said["near", "no"]}
+    return {"yes to what is there": said["any", "yes"], "no to anything else": said["any", "no"],
+            "no to near things": said["near", "no"]}
 
 print({name: f"{share:.0%}" for name, share in poll(vlm).items()})
 
@@ -538,18 +550,23 @@ print({name: f"{share:.0%}" for name, share in poll(vlm).items()})
 # %% id="yes"
 def short_course(model, answers, steps=30):
     """A copy of the model, tuned on questions of existence with these answers only."""
-    talk = [[(text, answer) for m, text, answer in polls(seen_scenes[n : n + 1], "any", n) if answer in answers] for n in range(240)]
+    talk = [[(text, answer) for _, text, answer in polls(seen_scenes[n : n + 1], "any", n) if answer in answers]
+            for n in range(240)]
     return tuned(copy.deepcopy(model), nano.encode_talks(model, talk), seen[:240], steps=steps)[0]
 
 ill = short_course(vlm, ("yes",))
 cured = short_course(ill, ("yes", "no"))
 table = {name: poll(model) for name, model in (("nano-vlm", vlm), ("only yes", ill), ("cured", cured))}
-print(*[f"{name:10}" + "   ".join(f"{what} {share:.0%}" for what, share in row.items()) for name, row in table.items()], sep="\n")
-assert table["only yes"]["no to anything else"] < table["nano-vlm"]["no to anything else"] - 0.3
-assert table["cured"]["no to anything else"] > table["only yes"]["no to anything else"] + 0.3
+print(*[f"{name:10}" + "   ".join(f"{what} {share:.0%}" for what, share in row.items())
+        for name, row in table.items()], sep="\n")
+assert table["only yes"]["no to anything else"] < table["nano-vlm"]["no to anything else"] - 0.2
+assert table["only yes"]["no to near things"] < 0.4 and table["nano-vlm"]["no to near things"] > 0.85
+assert table["cured"]["no to near things"] > table["only yes"]["no to near things"] + 0.2
 
 # %% [markdown] id="yes-lesson" lang="en"
-# Thirty steps were enough. The ill model says yes to everything, though its eye and its projector see as well as before: it was never asked to tell the difference. Its training loss was close to zero all the time. The cure is data of the other kind, not more of the same. Liu et al. (2023, arXiv:2306.14565) built 400,000 instructions, positive and negative ones, for this purpose.
+# Thirty steps were enough. The ill model says no to 2 % of the near things and to half of the others; before it was 99 % and 100 %. Its eye is the same frozen eye. It was never asked to tell a difference, and its loss looked excellent.
+#
+# The cure is data of the other kind, and it cures what it asks about. Questions about *any* absent thing bring those back to 87 %, near things only to 63 %: two seen properties, wrongly combined, need questions of their own. Liu et al. (2023, arXiv:2306.14565) built 400,000 instructions, positive and negative ones, for this purpose.
 
 # %% [markdown] id="real-intro" lang="en"
 # ## 13 · Is this the real thing?
@@ -560,10 +577,12 @@ assert table["cured"]["no to anything else"] > table["only yes"]["no to anything
 import transformers
 from vlmcourse.interop import llava
 
-vision = transformers.CLIPVisionConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, image_size=32, patch_size=8)
-text = transformers.LlamaConfig(vocab_size=97, hidden_size=64, intermediate_size=112, num_hidden_layers=2, num_attention_heads=4, eos_token_id=None, bos_token_id=None)
+small = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4)
+vision = transformers.CLIPVisionConfig(**small, image_size=32, patch_size=8)
+text = transformers.LlamaConfig(**small, vocab_size=97, eos_token_id=None, bos_token_id=None)
+both = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=96, image_seq_length=16)
 torch.manual_seed(3)
-theirs = transformers.LlavaForConditionalGeneration(transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=96, image_seq_length=16)).eval()
+theirs = transformers.LlavaForConditionalGeneration(both).eval()
 for parameter in theirs.parameters():
     torch.nn.init.normal_(parameter, std=0.2)
 theirs.lm_head.weight.data[96] = 0                                     # or it writes placeholders
@@ -583,7 +602,7 @@ assert gap < 1e-4 and same
 # | | yours | LLaVA | LLaVA-1.5 |
 # |---|---|---|---|
 # | eye | ViT, 64 pixels, trained on regions | CLIP ViT-L/14, 224 pixels | CLIP ViT-L/14, 336 pixels |
-# | image tokens | 16 or 64 | 256 | 576 |
+# | image tokens | 64 | 256 | 576 |
 # | projector | MLP | one linear layer | MLP |
 # | language model | 0.9 M | Vicuna | Vicuna |
 # | instructions | 200,000 from the truth | 158,000 from GPT-4 | 665,000, with VQA data and format phrases |
@@ -608,7 +627,7 @@ assert gap < 1e-4 and same
 # 1. An instruction is {image, instruction, output}. What the picture does not decide teaches guessing; the wanted form belongs to the instruction.
 # 2. Only answers and their ends are learned. One place off, and the model never stops or never starts.
 # 3. First let image tokens make sense, then let the language model move. At equal compute, joint training answered better and spoke far worse.
-# 4. A blind twin with the same training tells how much is seen; balanced "no" questions tell what is invented.
+# 4. A blind twin tells how much is seen; balanced "no" questions tell what is invented.
 # 5. The data decide: dense supervision, captions in the mix, and questions that deserve a no.
 
 # %% [markdown] id="quiz-intro" lang="en"

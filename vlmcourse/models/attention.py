@@ -287,6 +287,15 @@ class Block(nn.Module):
         return pre_norm_block(tokens[:, :1], self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
 
 
+def initialise(model: nn.Module, spread: float = 0.02) -> None:
+    """Normal weights, zero biases. Source: Radford et al. 2019 (GPT-2) and transformers' LLaMA."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=spread)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 @contextlib.contextmanager
 def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
     """Collect the attention weights of every layer that runs inside the ``with``.

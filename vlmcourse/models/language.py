@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Attention, Cache, pre_norm_block
+from vlmcourse.models.attention import Attention, Cache, initialise, pre_norm_block
 from vlmcourse.slots import slot
 
 IGNORED = -100  # a label that counts for nothing; the number is cross_entropy's
@@ -265,15 +265,6 @@ def pack_mask(packs: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch 1 token 
     mine, other = packs[:, :, None], packs[:, None]
     causal = causal_mask(packs.shape[1], packs.shape[1]).to(packs.device)
     return (causal & ((mine == other) | (other == 0)))[:, None]
-
-
-def initialise(model: nn.Module, spread: float = 0.02) -> None:
-    """Normal weights, zero biases. Source: Radford et al. 2019 (GPT-2) and transformers' LLaMA."""
-    for module in model.modules():
-        if isinstance(module, nn.Linear | nn.Embedding):
-            nn.init.normal_(module.weight, std=spread)
-        if isinstance(module, nn.Linear) and module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 @dataclass(frozen=True)

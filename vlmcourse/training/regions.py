@@ -7,7 +7,7 @@
 
 A contrastive CLIP learns what is in an image, hardly where: one vector per image has to match one caption. Here every
 patch is matched with words, as in RegionCLIP, and with the middle of the box it lies in, as in FCOS. With scenes both
-are known. Measured as the start of the same instruction tuning, see the table in the card of nano-vlm.
+are known. What stages like this one brought stands in the card of nano-vlm.
 
 Source: Zhong et al. 2021 (RegionCLIP), arXiv:2112.09106, section 3.2; Tian et al. 2019 (FCOS), arXiv:1904.01355,
     section 3.1; fixed 2-D positions: Beyer et al. 2022, arXiv:2205.01580.

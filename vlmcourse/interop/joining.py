@@ -1,0 +1,67 @@
+"""A pretrained language model gets an eye: the word <image>, and a projector between the two (notebook 17).
+
+    add_image_word    tokenizer and language model learn the placeholder
+    join              an eye, a new projector and a language model become one Llava
+    Parts             what has to be stored beside the language model
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from vlmcourse.models.language import Llama
+from vlmcourse.models.llava import Llava, LlavaConfig
+from vlmcourse.models.lora import lora_state
+from vlmcourse.models.projector import Projector
+from vlmcourse.models.vit import ViT
+
+IMAGE_WORD = "<image>"
+
+
+def add_image_word(language: Llama, tokenizer: Any) -> int:
+    """Teach tokenizer and model the word <image>, unless they know it; its id. Its vector is the mean of all others."""
+    tokenizer.add_tokens(IMAGE_WORD, special_tokens=True)
+    word, table = tokenizer.convert_tokens_to_ids(IMAGE_WORD), language.embedding.weight.detach()
+    if word == len(table):
+        language.embedding = nn.Embedding.from_pretrained(torch.cat([table, table.mean(0, keepdim=True)]), freeze=False)
+        language.head = nn.Linear(table.shape[1], len(table) + 1, bias=False)
+        language.head.weight = language.embedding.weight
+        language.config = replace(language.config, vocabulary=len(table) + 1)
+    return word
+
+
+def join(eye: ViT, language: Llama, tokenizer: Any, layer: int = -1) -> Llava:
+    """One model; its projector is new, everything else is frozen.
+
+    Args:
+        eye: changed by nothing here.
+        language: with tied embeddings, as SmolLM2; learns the word <image>.
+        layer: of the eye's residual streams, as in LlavaConfig.
+    """
+    word = add_image_word(language, tokenizer)
+    with torch.device("meta"):  # no memory and no time for numbers that are replaced at once
+        model = Llava(LlavaConfig(eye.config, language.config, word, layer))
+    model.vision, model.language = eye, language
+    model.projector = Projector(eye.config.width, language.config.width, language.config.width)
+    model.requires_grad_(False)
+    model.projector.requires_grad_(True)
+    return model.eval()
+
+
+class Parts(nn.Module):
+    """What has to be stored beside the language model: the eye, the projector, and LoRA's matrices."""
+
+    def __init__(self, model: Llava):
+        super().__init__()
+        self.names = [f"vision.{name}" for name in model.vision.state_dict()]
+        self.names += [f"projector.{name}" for name in model.projector.state_dict()]
+        self.names += [f"language.{name}" for name in lora_state(model.language)]
+        for name in self.names:
+            self.register_buffer(name.replace(".", ":"), model.get_parameter(name).detach().clone())
+
+    @torch.no_grad()
+    def put_into(self, model: Llava) -> None:
+        for name in self.names:
+            model.get_parameter(name).copy_(getattr(self, name.replace(".", ":")))
