@@ -328,4 +328,3 @@ def surprise(language: Llama, tokenizer: Any, texts: Sequence[str] = SENTENCES) 
         ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
         losses.append(F.cross_entropy(language(ids)[0, :-1], ids[0, 1:], reduction="none"))
     return math.exp(torch.cat(losses).mean())
-

@@ -29,7 +29,7 @@ CHAPTERS = [
     Chapter("04_clip", "CLIP: two towers, InfoNCE, zero-shot and retrieval", 90, ready=True),
     Chapter("05_language_models", "LLaMA, GPT, BERT and T5 from one attention core", 90, ready=True),
     Chapter("06_fusion", "late fusion, cross-attention and token injection, compared", 75, ready=True),
-    Chapter("07_projection_and_alignment", "the projector, and stage 1 of LLaVA", 75),
+    Chapter("07_projection_and_alignment", "the projector, and stage 1 of LLaVA", 75, ready=True),
     Chapter("08_instruction_tuning", "a VLM that answers questions and follows instructions", 90, "faster", ready=True),
     Chapter("09_flamingo", "perceiver resampler and gated cross-attention", 90, "faster"),
     Chapter("10_blip", "ITC, ITM, captioning and CapFilt", 90, "faster"),
