@@ -131,6 +131,7 @@ def test_tokens_that_differ_between_two_masks_are_marked(conversation):
     expected = {"1": ["<assistant>", "yes", "<assistant>", "red"], "0": ["yes", "<end>", "red", "<end>"]}
     for labels, learned in expected.items():
         pick(page, "Labels", labels)
+        page.wait_for_timeout(400)  # the kernel hears of the choice, and the pieces are drawn once more
         assert pieces(page, ".vlm-differs") == differ and pieces(page, ".vlm-learned") == learned
         mark = page.locator(".vlm-differs").first.evaluate("e => getComputedStyle(e, '::before').content")
         assert "≠" in mark
@@ -158,6 +159,7 @@ def test_python_knows_the_chosen_token_and_can_set_it(conversation, lab):
     page.locator(".vlm-piece").nth(6).click()
     page.wait_for_timeout(300)
     assert eval(lab.ask(page, "inspector.view")) == {"conversation": 0, "token": 11, "labels": 0}
+    page.mouse.move(5, 5)  # what lies under the pointer is read instead of what is chosen
     lab.ask(page, "setattr(inspector, 'view', {'conversation': 1, 'token': 3, 'labels': 1})")
     page.wait_for_selector(".vlm-labels .vlm-words:text-is('Token 3: no')")
     assert page.locator(".vlm-labels select").first.input_value() == "1"

@@ -11,7 +11,7 @@ function render({ model, el }) {
   const me = Math.random().toString(36).slice(2); // one model may have several views
   let now = { ...model.get("state") };
   let [selected, undo, mark, held, drags] = [now.things.length ? 0 : -1, [], null, null, 0];
-  let [underway, sent, took, reached, typing, late] = [null, 0, null, true, null, null];
+  let [underway, sent, took, reached, typing, late, lost, repeated] = [null, 0, null, true, null, null, null, -1];
   let [cell, rested] = [null, null];
 
   const title = ([shape, colour, size]) => `${sizes[size]} ${colours[colour]} ${shapes[shape]}`;
@@ -32,7 +32,16 @@ function render({ model, el }) {
     reached = remember(model, "state", { ...now });
     if (!reached) underway = null;
     clearTimeout(late);
+    clearTimeout(lost);
     late = setTimeout(draw, LATE_MS);
+    lost = setTimeout(again, PATIENCE_MS, now.turn);
+  }
+
+  // A request that crossed one of Python's on its way may be lost; it is made once more, and only once.
+  function again(turn) {
+    if (answered() || !reached || turn === repeated) return;
+    [underway, repeated] = [null, now.turn + 1];
+    set({});
   }
 
   function arrived() {
@@ -365,7 +374,7 @@ function render({ model, el }) {
   el.append(root);
   draw();
   const end = subscribe(model, { "msg:custom": store.receive, "change:answer": arrived, "change:state": adopt });
-  return () => { clearTimeout(late); clearTimeout(typing); end(); };
+  return () => { [late, lost, typing].forEach(clearTimeout); end(); };
 }
 
 export default { render };
