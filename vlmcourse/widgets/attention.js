@@ -8,7 +8,8 @@ function render({ model, el }) {
   const maps = layers * (heads + 1) + (rollout ? 1 : 0);
   const store = new Store(model, draw);
   let view = { ...model.get("view") };
-  let [shown, hovered, strength, timer, saving] = [null, null, 0.6, null, null];
+  let [shown, hovered, strength, timer] = [null, null, 0.6, null];
+  const keep = keeper(model, "view");
 
   // ---- the data
   // All maps of the query, or null while the kernel is asked for them.
@@ -55,8 +56,7 @@ function render({ model, el }) {
   function go(change) {
     view = { ...view, ...change };
     draw();
-    clearTimeout(saving);
-    saving = setTimeout(() => remember(model, "view", { ...view }), 100);
+    keep(view);
   }
 
   function keys(event) {

@@ -51,6 +51,15 @@ const remember = (model, name, value) => {
   return told(() => model.save_changes());
 };
 
+// Tells the kernel a trait once it has rested for 100 ms, so that moving about is not slowed down.
+function keeper(model, name) {
+  let saving = null;
+  return (value) => {
+    clearTimeout(saving);
+    saving = setTimeout(() => remember(model, name, { ...value }), 100);
+  };
+}
+
 // Blobs by name: those sent with the widget, and the last few fetched from the kernel.
 class Store {
   static LIMIT = 8_000_000; // bytes of fetched blobs

@@ -9,7 +9,8 @@ function render({ model, el }) {
   const still = { image: images, text: texts };
   const names = { image: labels[0], text: labels[1] };
   let view = { ...model.get("view") };
-  let [hovered, saving] = [null, null];
+  let [hovered] = [null];
+  const keep = keeper(model, "view");
 
   // ---- the plane: one scale for both axes, wide enough for every place the texts can be moved to
   const mean = (points) => [0, 1].map((axis) => points.reduce((sum, value, i) => (i % 2 === axis ? sum + value : sum), 0) / (points.length / 2));
@@ -38,8 +39,7 @@ function render({ model, el }) {
   function go(change) {
     view = { ...view, ...change };
     draw();
-    clearTimeout(saving);
-    saving = setTimeout(() => remember(model, "view", { ...view }), 100);
+    keep(view);
   }
 
   function keys(event) {

@@ -6,7 +6,8 @@ function render({ model, el }) {
   const [steps, ranges] = [model.get("steps"), model.get("ranges")];
   const names = reports[0].map(({ name }) => name);
   let view = { ...model.get("view") };
-  let [hovered, timer, saving] = [null, null, null];
+  let [hovered, timer] = [null, null];
+  const keep = keeper(model, "view");
 
   // ---- the controls
   const measure = choice(Object.entries(MEASURES), () => go({ measure: measure.value }));
@@ -35,8 +36,7 @@ function render({ model, el }) {
   function go(change) {
     view = { ...view, ...change };
     draw();
-    clearTimeout(saving);
-    saving = setTimeout(() => remember(model, "view", { ...view }), 100);
+    keep(view);
   }
 
   function keys(event) {

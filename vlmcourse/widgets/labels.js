@@ -6,7 +6,8 @@ function render({ model, el }) {
   const [sets, context] = [model.get("sets"), model.get("context")];
   const unfolded = new Set(); // "conversation/first token" of the runs that are open
   let view = { ...model.get("view") };
-  let [items, place, hovered, saving] = [[], 0, null, null]; // what is drawn, and which of it is chosen or pointed at
+  let [items, place, hovered] = [[], 0, null]; // what is drawn, and which of it is chosen or pointed at
+  const keep = keeper(model, "view");
 
   // ---- the data of the conversation shown now
   const chat = () => chats[view.conversation];
@@ -28,12 +29,7 @@ function render({ model, el }) {
   function go(change) {
     view = { ...view, ...change };
     build();
-    keep();
-  }
-
-  function keep() {
-    clearTimeout(saving);
-    saving = setTimeout(() => remember(model, "view", { ...view }), 100);
+    keep(view);
   }
 
   function keys(event) {
@@ -49,7 +45,7 @@ function render({ model, el }) {
     place = to;
     view = { ...view, token: items[place].start };
     mark();
-    keep();
+    keep(view);
   }
 
   function fold(at) {
@@ -59,7 +55,7 @@ function render({ model, el }) {
     view = { ...view, token: items[at].start };
     build(at);
     items[at].piece.focus();
-    keep();
+    keep(view);
   }
 
   // ---- drawing

@@ -5,7 +5,8 @@ function render({ model, el }) {
   const table = bytes(model.get("colours"));
   const cells = rows * columns;
   let view = { ...model.get("view") };
-  let [hovered, strength, saving] = [null, 0.5, null];
+  let [hovered, strength] = [null, 0.5];
+  const keep = keeper(model, "view");
 
   const fraction = (score) => clamp((score - low) / (high - low), 0, 1);
   const near = (moment, cell) => count(k).map((i) => { const at = (moment * cells + cell) * k + i; return { word: words[at], score: scores[at] }; });
@@ -41,8 +42,7 @@ function render({ model, el }) {
   function go(change) {
     view = { ...view, ...change };
     draw();
-    clearTimeout(saving);
-    saving = setTimeout(() => remember(model, "view", { ...view }), 100);
+    keep(view);
   }
 
   function keys(event) {

@@ -11,7 +11,7 @@ function render({ model, el }) {
   const me = Math.random().toString(36).slice(2); // one model may have several views
   let now = { ...model.get("state") };
   let [selected, undo, mark, held, drags] = [now.things.length ? 0 : -1, [], null, null, 0];
-  let [underway, sent, took, reached, typing, late, lost, repeated] = [null, 0, null, true, null, null, null, -1];
+  let [underway, sent, took, reached, typing, late] = [null, 0, null, true, null, null];
   let [cell, rested] = [null, null];
 
   const title = ([shape, colour, size]) => `${sizes[size]} ${colours[colour]} ${shapes[shape]}`;
@@ -28,20 +28,13 @@ function render({ model, el }) {
 
   function send() {
     if (answered() || (underway !== null && performance.now() - sent < PATIENCE_MS)) return;
+    const held = model.get("state"); // what Python set, but an older request of this page reached the kernel after it
+    if (held.by === now.by && held.turn === now.turn) now = { ...now, by: me, turn: now.turn + 1 };
     [underway, sent] = [now.turn, performance.now()];
     reached = remember(model, "state", { ...now });
     if (!reached) underway = null;
     clearTimeout(late);
-    clearTimeout(lost);
     late = setTimeout(draw, LATE_MS);
-    lost = setTimeout(again, PATIENCE_MS, now.turn);
-  }
-
-  // A request that crossed one of Python's on its way may be lost; it is made once more, and only once.
-  function again(turn) {
-    if (answered() || !reached || turn === repeated) return;
-    [underway, repeated] = [null, now.turn + 1];
-    set({});
   }
 
   function arrived() {
@@ -374,7 +367,7 @@ function render({ model, el }) {
   el.append(root);
   draw();
   const end = subscribe(model, { "msg:custom": store.receive, "change:answer": arrived, "change:state": adopt });
-  return () => { [late, lost, typing].forEach(clearTimeout); end(); };
+  return () => { clearTimeout(late); clearTimeout(typing); end(); };
 }
 
 export default { render };

@@ -8,7 +8,8 @@ function render({ model, el }) {
   const codes = bytes(model.get("blobs").codes);
   const largest = floats(model.get("blobs").largest);
   let view = { ...model.get("view") };
-  let [hovered, timer, saving] = [null, null, null];
+  let [hovered, timer] = [null, null];
+  const keep = keeper(model, "view");
 
   // ---- the data: one row is what one query reads, as codes of its own largest weight
   const rowOf = (query, map = overview.which(view)) => ({ top: largest[map * size + query], codes: codes.subarray((map * size + query) * size, (map * size + query + 1) * size) });
@@ -49,8 +50,7 @@ function render({ model, el }) {
   function go(change) {
     view = { ...view, ...change };
     draw();
-    clearTimeout(saving);
-    saving = setTimeout(() => remember(model, "view", { ...view }), 100);
+    keep(view);
   }
 
   function keys(event) {
