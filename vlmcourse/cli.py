@@ -110,7 +110,7 @@ def ask(
     """Ask a vision-language model about a picture."""
     from vlmcourse import nano
     from vlmcourse.data.pictures import load_picture
-    from vlmcourse.diagnostics.answers import look_and_answer
+    from vlmcourse.diagnostics.alternatives import look_and_answer
 
     with explained():
         picture, (vlm, _) = load_picture(image), nano.load_vlm(model)

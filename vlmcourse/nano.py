@@ -1,4 +1,4 @@
-"""The nano VLM: a vision-language model trained from nothing in minutes on two CPU cores (notebooks 08 and later).
+"""The nano VLM: a vision-language model trained from nothing in 38 minutes on one CPU core (notebooks 00 and 08).
 
     CONFIG          what it looks like: an eye, a projector, a small LLaMA
     STAGES          how it comes about: eye, words, alignment, instructions
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from vlmcourse.data import captions, questions, scenes, twins
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
-from vlmcourse.data.chat import IGNORED, encode
+from vlmcourse.data.chat import encode
 from vlmcourse.data.packs import Packs, pack
 from vlmcourse.data.pixels import in_grey
 from vlmcourse.data.render import render, to_tensor
@@ -35,7 +35,7 @@ from vlmcourse.data.text import END, IMAGE, PAD, load_tokenizer
 from vlmcourse.diagnostics.looks import Blind, twin_score
 from vlmcourse.evaluation.statements import stated, true_share
 from vlmcourse.models.generation import generate
-from vlmcourse.models.language import LlamaConfig, next_token_loss
+from vlmcourse.models.language import IGNORED, LlamaConfig, following, next_token_loss
 from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
@@ -98,16 +98,16 @@ def encode_talks(model: Llava, about: Sequence[Talk]) -> Packs:
     return pack([[turns(*each) for each in row] for row in about], model.tokens_per_image)
 
 
-def answer_loss(model: Llava, seen: Tensor, rows: Packs) -> Tensor:
+def balanced_loss(model: Llava, seen: Tensor, rows: Packs) -> Tensor:
     """Mean cross-entropy of the answers' tokens; ``seen`` are features of the images, one row about each.
 
     A token of an answer of n tokens counts 1 / √n, or captions would drown the questions that are answered in a word.
     """
     rows = rows.cut()
-    before = F.pad(rows.labels[:, 1:], (0, 1), value=IGNORED)  # what each position has to predict
+    answers = following(rows.labels)
     hidden = model.hidden(rows.ids, features=model.projector(seen), packs=rows.packs)
-    wanted = before != IGNORED
-    surprise = F.cross_entropy(model.head(hidden[wanted]).float(), before[wanted], reduction="none")
+    wanted = answers != IGNORED
+    surprise = F.cross_entropy(model.head(hidden[wanted]).float(), answers[wanted], reduction="none")
     number = rows.packs.clamp(min=0)
     lengths = torch.zeros_like(number).scatter_add_(1, number, wanted.long()).gather(1, number)
     weights = lengths[wanted].float().rsqrt()
@@ -128,7 +128,7 @@ def tune(model: Llava, seen: Tensor, rows: Packs, *, steps: int, size: int = 32,
     set_stage(model, 2)
 
     def loss(model: Llava, both: tuple[Tensor, tuple]) -> Tensor:
-        return answer_loss(model, both[0].float(), Packs(*both[1]))
+        return balanced_loss(model, both[0].float(), Packs(*both[1]))
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = choose_precision(device, size * int((rows.packs >= 0).sum(1).float().mean()), LANGUAGE.width).name
@@ -144,11 +144,11 @@ def exact(model: Llava, seen: Tensor, rows: Packs, batch: int = 100) -> float:
     right = total = 0
     for start in range(0, len(seen), batch):
         part = Packs(*(each[start : start + batch] for each in rows)).cut()
-        before = F.pad(part.labels[:, 1:], (0, 1), value=IGNORED)
-        wanted = before != IGNORED
+        answers = following(part.labels)
+        wanted = answers != IGNORED
         hidden = model.hidden(part.ids, features=model.projector(seen[start : start + batch].float()), packs=part.packs)
         missed = torch.zeros_like(part.packs)
-        missed[wanted] = (model.head(hidden[wanted]).argmax(-1) != before[wanted]).long()
+        missed[wanted] = (model.head(hidden[wanted]).argmax(-1) != answers[wanted]).long()
         counts = torch.zeros(len(part.ids), int(part.packs.max()) + 1, dtype=torch.long)
         counts.scatter_add_(1, part.packs.clamp(min=0), missed)
         asked = torch.zeros_like(counts).scatter_(1, part.packs.clamp(min=0), 1)[:, 1:]
@@ -161,15 +161,12 @@ def read_captions(
 ) -> History:
     """Train the language model on instructions and captions without images: how they read, before any can be seen."""
     ids, mask, _ = encode([[("user", asked), ("assistant", text)] for asked, text in told])
-    labels = ids.masked_fill(~mask, IGNORED)
 
     def loss(language: nn.Module, both: tuple[Tensor, Tensor]) -> Tensor:
-        following = F.pad(both[1][:, 1:], (0, 1), value=IGNORED)
-        wanted = following != IGNORED
-        return F.cross_entropy(language.head(language.hidden(both[0])[wanted]).float(), following[wanted])
+        return next_token_loss(language(both[0]), *both)
 
     how = dict(optimizer=MuonAdamW(model.language), schedule=warmup_linear(steps)) | how
-    history = train(model.language, Batches((ids, labels), size, seed=seed), loss, steps=steps, **how)
+    history = train(model.language, Batches((ids, mask), size, seed=seed), loss, steps=steps, **how)
     model.cpu().eval()
     return history
 
@@ -283,7 +280,7 @@ def asked_of(batch: scenes.Scenes, kind: str) -> tuple[scenes.Scenes, list[quest
 def accuracy(model: Llava, batch: scenes.Scenes, kind: str, blind: bool = False) -> float:
     """Share of right answers to one question of this kind about each scene, with or without seeing it."""
     batch, asked = asked_of(batch, kind)
-    images = np.full((len(asked), scenes.SIDE, scenes.SIDE, 3), 235, np.uint8) if blind else render(batch)
+    images = blinded(render(batch)) if blind else render(batch)
     said = answer(model, images, [question.text for question in asked])
     return sum(a == q.answer for a, q in zip(said, asked, strict=True)) / len(asked)
 

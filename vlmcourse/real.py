@@ -26,14 +26,14 @@ from torch.nn import functional as F
 from vlmcourse.data import captions, questions, scenes
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
-from vlmcourse.data.chat import IGNORED, collate
+from vlmcourse.data.chat import collate
 from vlmcourse.data.packs import Packs
 from vlmcourse.data.render import render, to_tensor
 from vlmcourse.data.talks import SHORT, in_a_sentence
 from vlmcourse.interop import hub
 from vlmcourse.interop.joining import IMAGE_WORD, Parts, join
 from vlmcourse.models.generation import generate
-from vlmcourse.models.language import Llama
+from vlmcourse.models.language import IGNORED, Llama, following
 from vlmcourse.models.llava import Llava
 from vlmcourse.models.lora import add_lora, lora_state
 from vlmcourse.models.vit import ViT
@@ -286,12 +286,12 @@ def grade(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"]
     for start in range(0, len(about), batch):
         part = slice(start, start + batch)
         rows = encode(model, tokenizer, about[part])
-        following, owner = F.pad(rows.labels[:, 1:], (0, 1), value=IGNORED), F.pad(rows.packs[:, 1:], (0, 1), value=-1)
-        wanted = following != IGNORED
+        answers, owner = following(rows.labels), F.pad(rows.packs[:, 1:], (0, 1), value=-1)
+        wanted = answers != IGNORED
         vectors = hidden(model, seen[part], rows, first)
         for row, each in enumerate(about[part]):
             logits = model.head(vectors[row, wanted[row]])
-            right, text = following[row, wanted[row]], owner[row, wanted[row]]
+            right, text = answers[row, wanted[row]], owner[row, wanted[row]]
             for number, one in enumerate(each, 1):
                 mine = text == number
                 exact.append(bool((logits[mine].argmax(1) == right[mine]).all()))

@@ -31,7 +31,7 @@ course_map()
 # %% [markdown] id="meet" lang="en"
 # ## Meet the model
 #
-# This is what you will have built by chapter 08: a vision-language model with 1.4 million parameters, trained from nothing in minutes on two CPU cores. It sees a scene and answers questions about it.
+# This is what you will have built by chapter 08: a vision-language model with 1.4 million parameters, trained from nothing in 38 minutes on one CPU core. It sees a scene and answers questions about it.
 #
 # **Change something.** Click an object, drag it, give it another colour, delete it. The answer, the caption and the map of where the model looked follow at once. Ask your own question, too.
 #
@@ -39,7 +39,7 @@ course_map()
 
 # %% id="playground"
 from vlmcourse import nano
-from vlmcourse.diagnostics.answers import answers_for
+from vlmcourse.diagnostics.alternatives import answers_for
 from vlmcourse.widgets.playground import ScenePlayground
 
 vlm, card = nano.load_vlm()
@@ -60,6 +60,8 @@ print(f"right with the picture: {seeing:.1%}   with an empty sheet: {guessing:.1
 assert seeing > 0.85 and guessing < 0.5
 
 # %% [markdown] id="meet-proved" lang="en"
+# It is no oracle. Colours, shapes and sizes are nearly always right. Places and “left of” are its weak spot, so its captions put a thing in the wrong corner now and then. You caught it? Good.
+#
 # The difference between the two numbers is what it *sees*. The second number is what it *guesses*, and it is not small. Section 5 comes back to that.
 
 # %% [markdown] id="what" lang="en"

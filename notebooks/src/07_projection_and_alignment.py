@@ -225,7 +225,7 @@ before = say(untrained, new_scenes)
 print(*[f"{true}\n   → {said}" for true, said in zip(new_told[:3], before)], sep="\n")
 
 # %% [markdown] id="measure-intro" lang="en"
-# Fluent, and not about the picture. Two numbers tell that apart from seeing:
+# Nearly fluent, with here and there a broken word, and not about the picture. Two numbers tell that apart from seeing:
 #
 # - **the loss** on the true caption, in nats per token, beside that of the language model without any image;
 # - **true statements**: of all sizes, colours, shapes and places that a caption states, the share that is true of its scene.
@@ -345,7 +345,7 @@ assert tokens.requires_grad and not logits.requires_grad
 # %% id="train"
 from vlmcourse.widgets.plot import LivePlot
 
-effort = budget(cpu=dict(steps=300, size=32), gpu=dict(steps=300, size=32))
+effort = budget(cpu=dict(steps=200, size=32), gpu=dict(steps=200, size=32))
 aligned = with_projector()
 with LivePlot("Stage 1: only the projector learns") as plot:
     history = stages.align(aligned, seen, told, watch=plot, **vars(effort))
@@ -360,7 +360,8 @@ rows = {
     "aligned": (caption_loss(aligned), true_share(after, new_scenes)),
     "aligned, another picture": (caption_loss(aligned, new_seen.roll(1, 0)), true_share(exchanged, new_scenes)),
 }
-print(*[f"{name:>26}: loss {loss:.3f}, statements true {share:.0%}" for name, (loss, share) in rows.items()], sep="\n")
+print(*[f"{name:>26}: loss {loss:.3f}" + f", statements true {share:.0%}" * (share == share)
+        for name, (loss, share) in rows.items()], sep="\n")
 assert rows["aligned"][0] < 0.8 * blind and rows["aligned"][1] > luck + 0.2
 assert rows["aligned, another picture"][0] > blind and rows["aligned, another picture"][1] < rows["aligned"][1] - 0.2
 
@@ -435,7 +436,7 @@ assert 1 < ranks["aligned"] <= 128.01 and 100 < ranks["untrained"] <= 128.01
 # How wide must a projector be inside? With **one** number inside, all image tokens lie on one curve. Then one matrix, and your two layers. All learn from the same captions for the same number of steps.
 
 # %% id="strength"
-def trained(hidden=128, shuffle=2, count=4000, steps=60):
+def trained(hidden=128, shuffle=2, count=4000, steps=100):
     model = with_projector(hidden, shuffle)
     log = stages.align(model, seen[:count], told[:count], steps=steps, size=32)
     return model, log
@@ -444,7 +445,8 @@ widths = {"1 inside": 1, "one matrix": None, "two layers, 128 inside": 128}
 strength = {name: trained(hidden) for name, hidden in widths.items()}
 losses = {name: caption_loss(model) for name, (model, _) in strength.items()}
 print(*[f"{name:>24}: loss {loss:.3f}" for name, loss in losses.items()], f"{'no image':>24}: loss {blind:.3f}", sep="\n")
-assert max(losses["one matrix"], losses["two layers, 128 inside"]) < losses["1 inside"] - 0.02
+assert max(losses["one matrix"], losses["two layers, 128 inside"]) < losses["1 inside"] - 0.05
+assert losses["one matrix"] < losses["two layers, 128 inside"] + 0.03
 
 # %% [markdown] id="strong-intro" lang="en"
 # And too strong? Take 100 captions only, and a projector with 1,024 numbers inside: half a million parameters, eight times yours. **Predict** its loss on the 100 captions, and on new ones.
@@ -459,7 +461,7 @@ assert gaps_of["1,024 inside"] > gaps_of["one matrix"] > 0 and both["1,024 insid
 # %% [markdown] id="strength-lesson" lang="en"
 # **Too weak** is not a matter of training: with one number inside, most of the picture cannot pass, however long you wait. **Too strong** learns its few captions better and new ones worse; the gap between the two is what it learned by heart.
 #
-# And linear or MLP? After 60 steps one matrix (0.56 nats) is as good as two layers (0.58), or better. The eye already sorts shape, colour and place into directions of their own, so there is little to bend. LLaVA-1.5 gained from its second layer with CLIP's features and 600,000 captions (Liu et al. 2023, arXiv:2310.03744, section 3.2). Report what you measure, not what the paper says.
+# And linear or MLP? With these few steps one matrix is as good as two layers, or better. The eye already sorts shape, colour and place into directions of their own, so there is little to bend. LLaVA-1.5 gained from its second layer with CLIP's features and 600,000 captions (Liu et al. 2023, arXiv:2310.03744, section 3.2). Report what you measure, not what the paper says.
 
 # %% [markdown] id="cost-intro" lang="en"
 # ## 14 · What does folding cost?
@@ -470,10 +472,10 @@ assert gaps_of["1,024 inside"] > gaps_of["one matrix"] > 0 and both["1,024 insid
 folded = {64: trained(shuffle=1), 16: strength["two layers, 128 inside"], 4: trained(shuffle=4)}
 cost = {count: (caption_loss(model), log.seconds) for count, (model, log) in folded.items()}
 print(*[f"{count:>3} tokens: loss {loss:.3f} after {secs:.0f} s" for count, (loss, secs) in cost.items()], sep="\n")
-assert max(loss for loss, _ in cost.values()) < blind - 0.05 and cost[64][1] > 1.5 * cost[4][1]
+assert cost[64][0] < cost[4][0] - 0.02 < blind - 0.07 and cost[64][1] > 1.5 * cost[4][1]
 
 # %% [markdown] id="cost-lesson" lang="en"
-# Here folding is nearly free: after 60 steps all three see about as much, and 64 tokens took several times as long as four. With twice the steps, 64 tokens lead (0.49 nats, against 0.51 for 16 and 0.57 for 4 in one run of 120 steps). So the price of folding shows late, and the price of *not* folding at once. Published models fold by 4 or more because a picture of 1,000 tokens is dear. The small model of this course keeps all 64.
+# 64 tokens see most and take two to three times as long as four, which see least. 16 lie between. So folding has a price, and not folding has one at every step. Try `trained(shuffle=1, steps=30)` and `trained(shuffle=4, steps=30)`: with so few steps, is there a difference yet? Published models fold by 4 or more because a picture of 1,000 tokens is dear. The small model of this course keeps all 64.
 
 # %% [markdown] id="break-intro" lang="en"
 # ## 15 · Break it on purpose: the projector that was never loaded
@@ -490,7 +492,7 @@ print(said[0], said[1], f"loss {symptom[0]:.3f}, statements true {symptom[1]:.0%
 assert symptom[0] > blind - 0.01 and symptom[1] < rows["aligned"][1] - 0.2
 
 # %% [markdown] id="break-lesson" lang="en"
-# Fluent, sure of itself, and blind. No exception, no strange number in the log. This happens in public: in one project the loss stayed high for ever (minimind-v, issue 75), in another the answers did not depend on the question (LLaVA, issue 1371). Load strictly, and the error names the key.
+# Nearly fluent, sure of itself, and blind. No exception, no strange number in the log. This happens in public: in one project the loss stayed high for ever (minimind-v, issue 75), in another the answers did not depend on the question (LLaVA, issue 1371). Load strictly, and the error names the key.
 
 # %% id="break-strict"
 from vlmcourse.training.checkpoints import CheckpointError, load_strict
@@ -549,7 +551,7 @@ assert max(map(max, differences.values())) < 1e-5
 # 2. Equal statistics are not alignment: only pairs of pictures and captions say what means what.
 # 3. Stage 1 trains the projector alone. Gradients pass through frozen weights, but not through `no_grad`.
 # 4. The loss counts caption tokens only, each from the place before it.
-# 5. Too weak hides the picture, too strong learns few captions by heart; one that was never loaded is fluent and blind.
+# 5. Too weak hides the picture, too strong learns few captions by heart; one that was never loaded talks on, blind.
 
 # %% [markdown] id="quiz-intro" lang="en"
 # ## Quiz

@@ -357,7 +357,7 @@ def test_of_many_movements_the_latest_wins_and_none_queue(page, lab):
 
 
 VLM = """
-from vlmcourse.diagnostics.answers import answers_for
+from vlmcourse.diagnostics.alternatives import answers_for
 from vlmcourse import nano
 from vlmcourse.data.scenes import COLOURS, SHAPES, SIZES, sample
 from vlmcourse.widgets.playground import ScenePlayground

@@ -23,9 +23,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlmcourse.data.text import ASSISTANT, END, IMAGE, PAD, Tokenizer, load_tokenizer
+from vlmcourse.models.language import IGNORED
 from vlmcourse.slots import slot
 
-IGNORED = -100  # a label that counts for nothing
 ROLES = ("system", "user", "assistant")
 Turns = Sequence[tuple[str, str]]
 

@@ -8,8 +8,7 @@
     Llama             ids, or vectors in their place -> scores for the next token, at every position
     next_token_loss   how surprised the model is by the token that really follows
 
-Llama and GPT are built on one attention (models/attention.py) and share one interface, LanguageModel. Instead of ids
-they accept vectors, which is how image features will enter later.
+Llama and GPT share one attention (models/attention.py) and one interface, LanguageModel. Image vectors may replace ids.
 
 Shapes use one vocabulary throughout: batch, token, width, head, part, query, key; half is part / 2.
 """
@@ -125,6 +124,11 @@ def swiglu(
     return down(F.silu(gate(tokens)) * up(tokens))
 
 
+def following(labels: Int[Tensor, "batch token"]) -> Int[Tensor, "batch token"]:
+    """What each position has to predict: the label one place further on, and nothing at the last place."""
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
+
+
 def next_token_loss(
     logits: Float[Tensor, "batch token vocabulary"],
     labels: Int[Tensor, "batch token"],
@@ -138,8 +142,7 @@ def next_token_loss(
     """
     if mask is not None:
         labels = labels.masked_fill(~mask, IGNORED)
-    following = F.pad(labels[:, 1:], (0, 1), value=IGNORED)  # nothing follows the last token
-    return F.cross_entropy(logits.flatten(0, 1), following.flatten(), ignore_index=IGNORED)
+    return F.cross_entropy(logits.flatten(0, 1), following(labels).flatten(), ignore_index=IGNORED)
 
 
 class RMSNorm(nn.Module):

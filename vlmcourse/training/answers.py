@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlmcourse.models.attention import Cache
-from vlmcourse.models.language import IGNORED, Llama, pack_mask, pack_positions
+from vlmcourse.models.language import IGNORED, Llama, following, pack_mask, pack_positions
 from vlmcourse.slots import slot
 
 
@@ -33,9 +33,9 @@ def answer_loss(
         labels: the ids the model read where they are to be predicted, -100 elsewhere. The shift happens here; nothing
             is asked of the last position.
     """
-    following = labels[:, 1:]
-    wanted = following != IGNORED
-    return F.cross_entropy(head(hidden[:, :-1][wanted]), following[wanted])
+    answers = following(labels)
+    wanted = answers != IGNORED
+    return F.cross_entropy(head(hidden[wanted]), answers[wanted])
 
 
 def read(

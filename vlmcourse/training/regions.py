@@ -119,8 +119,8 @@ def train_eye(reader: RegionReader, batch: scenes.Scenes, *, steps: int, size: i
 
     Args:
         size: images per step.
-        grey: share of images seen in grey, of which no colour is asked. It parts shapes from the colours they happened
-            to have: never-seen combinations are named far better.
+        grey: share of images seen in grey, of which no colour is asked, so that shapes are learned apart from the
+            colours they happened to have.
         how: further arguments of training.loop.train.
     """
     images, regions = render(batch), region_targets(batch, reader.eye.config)

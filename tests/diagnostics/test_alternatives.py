@@ -9,7 +9,7 @@ from vlmcourse import nano
 from vlmcourse.data import questions, render, scenes
 from vlmcourse.data.talks import FULL
 from vlmcourse.data.text import END
-from vlmcourse.diagnostics.answers import answers_for, beam, look_and_answer, one_thread
+from vlmcourse.diagnostics.alternatives import answers_for, beam, look_and_answer, one_thread
 from vlmcourse.models.attention import Cache
 
 IMAGES = render.render(scenes.sample("test", 3))
