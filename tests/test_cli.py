@@ -41,8 +41,9 @@ def test_lab_serves_on_loopback_with_a_token_and_prints_the_address():
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "vlmcourse", "lab", "README.md", "--no-browser"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
-    ) as process:
+        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background may ignore it
+    ) as process:  # fmt: skip
         try:
             address = next(line.strip() for line in process.stdout if "http" in line)
             assert address.startswith("http://127.0.0.1:") and "/lab/tree/README.md?token=" in address
