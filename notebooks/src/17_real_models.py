@@ -197,7 +197,7 @@ for ax, part, title in zip(axes, (slice(0, 7), slice(7, 12)), ("nearest colour w
     ax.imshow(render(new[:1])[0], extent=(0, 8, 8, 0), alpha=0.6); ax.set(title=title, xticks=[], yticks=[])
     for place in (size > 0.5 * size.max()).nonzero()[:, 0].tolist():
         word = words[part][int(patches[place, part].argmax())]
-        ax.text(place % 8 + 0.5, place // 8 + 0.5, word, fontsize=5, ha="center", va="center")
+        ax.text(place % 8 + 0.5, place // 8 + 0.5, word, fontsize=7, ha="center", va="center")
 figure(fig, alt="A scene with the nearest colour word and the nearest shape word written on each patch that shows an object")
 
 # %% [markdown] id="words-proved" lang="en"
@@ -325,7 +325,7 @@ spoken = real.answer(model, tokenizer, pictures, asked, steps=16)
 fig, axes = plt.subplots(1, 4, figsize=(7, 2.3), layout="constrained")
 for ax, picture, question, text in zip(axes, pictures, asked, spoken):
     ax.imshow(picture); ax.set(xticks=[], yticks=[])
-    ax.set_title(question, fontsize=6.5); ax.set_xlabel(text[:40], fontsize=6.5, color="#0072B2")
+    ax.set_title(question, fontsize=7); ax.set_xlabel(text[:40], fontsize=8, color="#0072B2")
 figure(fig, alt="Four scenes, each with a question above it and the model's free answer below")
 print(*spoken, sep="\n")
 
@@ -413,17 +413,19 @@ assert gap < 2e-5 * mine.abs().max() and merge_gap < 1e-3
 # %% [markdown] id="full-budget" lang="en"
 # ## 12 · The full budget
 #
-# Ten minutes instead of one, all kinds of questions instead of two: `python tools/checkpoints/smollm_scenes.py` does it. It stores eye, projector and LoRA, 4 MB; SmolLM2 stays where you found it. `real.load_real()` puts them together again. If it has run here, this is its card:
+# Under four minutes on two cores, and all kinds of questions instead of two: `python tools/checkpoints/smollm_scenes.py`. It stores eye, projector and LoRA, 4 MB; SmolLM2 stays where you found it, and `real.load_real()` puts them together again. Before you read its card, **predict**: what does four times the training do to plain English?
 
 # %% id="card"
 import json
-from vlmcourse.data.assets import assets_folder
+from vlmcourse.data.assets import shipped
 
-path = assets_folder() / "checkpoints" / "smollm-scenes.json"
-card = json.loads(path.read_text()) if path.is_file() else {"metrics": {}}
-lines = [f"{name:45} {value}" for name, value in card["metrics"].items()]
-print(*lines or ["not made yet; run: python tools/checkpoints/smollm_scenes.py"], sep="\n")
-assert not lines or card["metrics"]["named"] > card["metrics"]["named, another image"] + 0.2
+metrics = json.loads(shipped("smollm-scenes.json").read_text())["metrics"]
+print(*[f"{name:45} {value}" for name, value in metrics.items()], sep="\n")
+assert metrics["named"] > metrics["named, another image"] + 0.3
+assert metrics["perplexity of plain sentences"] > 2 * metrics["perplexity of plain sentences, before"]
+
+# %% [markdown] id="card-lesson" lang="en"
+# It sees better, 79 % named against 26 % with another image, and answers six kinds of questions. The price is high: plain sentences went from 73 to 223. LoRA at this rate *does* forget. Remedies are a lower rate, fewer steps, or text without pictures in the mix; chapter 15 compares them.
 
 # %% [markdown] id="published-intro" lang="en"
 # ## 13 · The published models

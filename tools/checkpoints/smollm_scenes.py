@@ -1,4 +1,4 @@
-"""Give SmolLM2 an eye: projector and LoRA for scenes, in about ten minutes on two CPU cores (notebook 17).
+"""Give SmolLM2 an eye: projector and LoRA for scenes, in under four minutes on two CPU cores (notebook 17).
 
     python tools/checkpoints/smollm_scenes.py [MINUTES]
 

@@ -1,0 +1,35 @@
+"""The shipped SmolLM2 with an eye does what its card says: it looks, and it still reads plain English."""
+
+import numpy as np
+import pytest
+
+from vlmcourse import real
+from vlmcourse.data.assets import shipped
+
+
+@pytest.fixture(scope="module")
+def model():
+    return real.load_real()
+
+
+@pytest.mark.slow
+def test_the_card_is_measured_again(model):
+    vlm, tokenizer, card = model
+    found = real.measure(vlm, tokenizer)
+    found["perplexity of plain sentences"] = real.surprise(vlm.language, tokenizer)
+    told = {name: card["metrics"][name] for name in found}
+    assert found == pytest.approx(told, abs=0.03, rel=0.02)
+
+
+@pytest.mark.slow
+def test_it_looks_and_still_reads(model):
+    metrics = model[2]["metrics"]
+    assert metrics["named"] > metrics["named, another image"] + 0.3
+    assert metrics["sentences"] > metrics["sentences, another image"] + 0.2
+    assert metrics["perplexity of plain sentences"] < 4 * metrics["perplexity of plain sentences, before"]
+    said = real.answer(model[0], model[1], np.zeros((1, 64, 64, 3), np.uint8), ["What do you see?"], steps=8)
+    assert said[0].strip()
+
+
+def test_what_is_shipped_is_small():
+    assert shipped("smollm-scenes.safetensors").stat().st_size < 4.2e6
