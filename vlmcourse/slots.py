@@ -26,7 +26,10 @@ class Slot:
         reference: the course's version, never replaced.
         active: what a call runs: the reference, or the learner's version once it passed.
         mine: the learner's latest attempt, passed or not; None before the first.
+        changes: how often any slot of the course was given another function.
     """
+
+    changes = 0
 
     def __init__(self, function: Callable):
         functools.update_wrapper(self, function)
@@ -46,10 +49,12 @@ class Slot:
         if not callable(function):
             raise TypeError(f"{self.name} can only be replaced by a function, not by {type(function).__name__}")
         self.active = function
+        Slot.changes += 1
 
     def reset(self) -> None:
         """Let every call run the reference again."""
         self.active = self.reference
+        Slot.changes += 1
 
     def __repr__(self) -> str:
         whose = "the course's reference" if self.active is self.reference else "your code"

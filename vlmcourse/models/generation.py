@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from vlmcourse.models.attention import Cache
 from vlmcourse.models.language import LanguageModel
 from vlmcourse.models.llava import Llava
+from vlmcourse.models.replay import Replay
 from vlmcourse.slots import slot
 
 
@@ -94,6 +95,7 @@ def generate(
     pad: int = 0,
     cached: bool = True,
     seed: int | None = None,
+    replay: Replay | None = None,
 ) -> Int[Tensor, "batch longer"]:
     """Continue every prompt by up to ``steps`` tokens.
 
@@ -105,14 +107,18 @@ def generate(
         eos: the token that ends a text; after it a row gets ``pad``, and when all rows ended, writing stops.
         cached: keep keys and values of earlier tokens rather than compute them again at every step.
         seed: of the random choices; None goes on from torch's own state.
+        replay: a recording of the model, to be kept from call to call; needs the cache, takes no images.
 
     Returns:
         the prompts with what was written behind them; longer ≤ token + steps.
 
     Raises:
-        ValueError: if the temperature is below 0, top_p not in (0, 1], or a prompt is padded on the right.
+        ValueError: if the temperature is below 0, top_p not in (0, 1], a prompt is padded on the right, or a replay
+            comes with images, without the cache, or is another model's.
     """
     _check(mask, temperature, top_p)
+    if replay is not None and (images is not None or not cached or replay.model is not model):
+        raise ValueError("a replay is of one language model with its cache; give it with that model, and no images")
     if images is not None and cached and temperature == 0 and steps > 0:
         real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
         said = write_greedily(model.language, model.embed(ids, images), real, steps, -1 if eos is None else eos, pad)
@@ -123,8 +129,11 @@ def generate(
     ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
     unread, pictures = ids, {} if images is None else {"images": images}
     for _ in range(steps):
-        last = model.hidden(unread if cached else ids, mask=mask, caches=caches, **pictures)[:, -1]
-        unread = _choose(model.head(last), temperature, top_p, generator)
+        if replay is not None and caches[0].length:
+            scores = replay(unread, mask, caches)
+        else:
+            scores = model.head(model.hidden(unread if cached else ids, mask=mask, caches=caches, **pictures)[:, -1])
+        unread = _choose(scores, temperature, top_p, generator)
         if eos is not None:
             unread = unread.masked_fill(ended[:, None], pad)
             ended |= unread[:, 0] == eos

@@ -1,0 +1,112 @@
+"""Replay: reading one more token, recorded once and played back without Python (notebook 05).
+
+A small model spends most of a step between its operations: Python calls modules, looks up names, checks arguments. All
+steps of a text do the same operations in the same order, so they can be recorded and played back: same arithmetic,
+same weights, no Python. Large models gain little, since their matrices take far longer than Python does.
+"""
+
+import warnings
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from vlmcourse.models.attention import Attention, Cache
+from vlmcourse.models.language import LanguageModel
+from vlmcourse.slots import Slot
+
+Past = tuple[Tensor, ...]  # keys and values of every block, in turn
+
+
+class OneToken(nn.Module):
+    """A model as a function of tensors alone, which is what can be recorded."""
+
+    def __init__(self, model: LanguageModel):
+        super().__init__()
+        self.model = model
+
+    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, *past: Tensor) -> Past:
+        """Scores for the next token, then the keys and values with those of this one."""
+        tokens, look = self.model.place(self.model.embed(ids), positions)
+        caches = [Cache(pair) for pair in zip(past[::2], past[1::2], strict=True)]
+        for block, cache in zip(self.model.blocks, caches, strict=True):
+            tokens = block(tokens, cache=cache, mask=mask, **look)
+        return self.model.head(self.model.norm(tokens)[:, -1]), *(part for cache in caches for part in cache.past)
+
+
+class Replay:
+    """``model.head(model.hidden(ids, mask=mask, caches=caches)[:, -1])`` for one new token per text, played back.
+
+    The first call records, for its number of texts, and checks the recording against the model on a text twice as
+    long. It is recorded anew when the function behind a slot changes; new weights need no new recording, new layers do
+    (make another Replay). While attention is recorded, the model itself runs.
+
+    Source: recording by running once, torch.jit.trace; the same idea on a GPU is a CUDA graph.
+    """
+
+    def __init__(self, model: LanguageModel):
+        self.model, self.whole = model, OneToken(model)
+        self.layers = [module for module in model.modules() if isinstance(module, Attention)]
+        self.longest = getattr(model.config, "positions", None)
+        self.recorded: dict[tuple[int, bool], torch.jit.ScriptFunction] = {}
+        self.changes = Slot.changes
+
+    def __call__(
+        self, ids: Int[Tensor, "batch 1"], mask: Bool[Tensor, "batch key"] | None, caches: list[Cache]
+    ) -> Float[Tensor, "batch vocabulary"]:
+        """Scores for the next token; the caches are extended.
+
+        Args:
+            mask: True for real tokens, cached and new; None if there is no padding.
+            caches: with at least one token in them.
+
+        Raises:
+            RuntimeError: if the recording and the model disagree: some function decides by the length of the text.
+        """
+        length = caches[0].length
+        if length == self.longest or any(layer.record is not None for layer in self.layers):
+            return self.model.head(self.model.hidden(ids, mask=mask, caches=caches)[:, -1])
+        past = [part for cache in caches for part in cache.past]
+        if self.changes != Slot.changes:
+            self.recorded, self.changes = {}, Slot.changes
+        key = len(ids), mask is not None
+        if key not in self.recorded:
+            self.recorded[key] = self._record(ids, mask, past)
+        if mask is None:
+            scores, *past = self.recorded[key](ids, torch.full((1, 1), length, device=ids.device), *past)
+        else:
+            scores, *past = self.recorded[key](ids, mask.sum(1, keepdim=True) - 1, mask[:, None, None], *past)
+        for number, cache in enumerate(caches):
+            cache.past = past[2 * number], past[2 * number + 1]
+        return scores
+
+    def _record(self, ids: Tensor, mask: Tensor | None, past: list[Tensor]) -> "torch.jit.ScriptFunction":
+        length = past[0].shape[2]
+
+        def given(times: int) -> tuple[Tensor, ...]:
+            positions = torch.full((1, 1), times * length, device=ids.device)
+            masks = []
+            if mask is not None:
+                masks = [torch.cat([mask[:, :-1]] * times + [mask[:, -1:]], dim=1)]
+                positions = masks[0].sum(1, keepdim=True) - 1
+            return ids, positions, *(each[:, None, None] for each in masks), *(torch.cat([p] * times, 2) for p in past)
+
+        forward = self.whole if mask is not None else _Unmasked(self.whole)
+        long = given(2 if 2 * length < (self.longest or torch.inf) else 1)
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # of sizes that become constants: that is what is checked below
+            recorded = torch.jit.trace(forward, given(1), check_trace=False)
+            wanted, found = forward(*long)[0], recorded(*long)[0]
+        if wanted.shape != found.shape or not torch.allclose(wanted, found, rtol=1e-3, atol=1e-4):
+            raise RuntimeError("a recording of this model gives other scores than the model: one of its functions "
+                               "decides by the length of the text; generate without replay")  # fmt: skip
+        return recorded
+
+
+class _Unmasked(nn.Module):
+    def __init__(self, whole: OneToken):
+        super().__init__()
+        self.whole = whole
+
+    def forward(self, ids: Tensor, positions: Tensor, *past: Tensor) -> Past:
+        return self.whole(ids, positions, None, *past)
