@@ -48,13 +48,14 @@ from vlmcourse.training.stages import align, set_stage
 LANGUAGE = LlamaConfig(1024, width=128, depth=4, heads=4, groups=2, tied=True)
 CONFIG = LlavaConfig(EYE, LANGUAGE, IMAGE, layer=-1)
 WORD_SIZE = 0.3  # root mean square of a word's vector at the start, so that attention can tell words apart at once
+SLOW = 0.01  # of the rates, for the projector while the language model learns
 LONGEST = 64  # tokens of an answer
 GREY = 235  # of a picture that shows nothing; a scene's paper is about as light
 STAGES = {
     "eye": dict(scenes=30_000, steps=1400, size=32),
     "words": dict(scenes=20_000, steps=200, size=64),
     "aligned": dict(scenes=8_000, steps=150, size=32),
-    "vlm": dict(scenes=24_000, steps=2000, size=16),
+    "vlm": dict(scenes=24_000, steps=2400, size=16),
 }
 
 
@@ -122,7 +123,8 @@ def tune(model: Llava, seen: Tensor, rows: Packs, *, steps: int, size: int = 32,
         seen: see features.
         rows: see encode_talks; one row per image.
         size: images per step.
-        lr, other_lr: of Muon and of AdamW, see MuonAdamW.
+        lr, other_lr: of Muon and of AdamW, see MuonAdamW; the projector learns at SLOW times these. At the full rate
+            it forgets what no answer needs yet, such as left and right, before the language model learns to ask for it.
         how: further arguments of training.loop.train.
     """
     set_stage(model, 2)
@@ -132,7 +134,8 @@ def tune(model: Llava, seen: Tensor, rows: Packs, *, steps: int, size: int = 32,
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = choose_precision(device, size * int((rows.packs >= 0).sum(1).float().mean()), LANGUAGE.width).name
-    how = dict(optimizer=MuonAdamW(model, lr, other_lr), schedule=warmup_linear(steps), precision=precision) | how
+    optimizer = MuonAdamW(model, lr, other_lr, factors={"projector": SLOW})
+    how = dict(optimizer=optimizer, schedule=warmup_linear(steps, flat=0.5), precision=precision) | how
     history = train(model, Batches((seen, tuple(rows)), size, seed=seed), loss, steps=steps, **how)
     model.cpu().eval().requires_grad_(True)
     return history

@@ -6,7 +6,18 @@ import pytest
 
 from vlmcourse.data import captions, questions, scenes
 from vlmcourse.data.scenes import COLOURS
-from vlmcourse.data.talks import FULL, PALE, SENTENCE, SHORT, hard_talks, in_a_sentence, pale_talks, talks, turns
+from vlmcourse.data.talks import (
+    FULL,
+    PALE,
+    SENTENCE,
+    SHORT,
+    halves,
+    hard_talks,
+    in_a_sentence,
+    pale_talks,
+    talks,
+    turns,
+)
 
 BATCH = scenes.sample("train", 60)
 
@@ -59,11 +70,22 @@ def test_turns():
 
 
 def test_hard_talks_name_a_thing_by_its_size_alone():
-    rows = hard_talks(BATCH)
+    rows = [[one for one in row if " at the " not in one[0]] for row in hard_talks(BATCH)]
     asked = [text for row in rows for text, _ in row]
     looks = [text for text in asked if text.startswith("What")]
     assert all(re.fullmatch(r"What (colour|shape) is the (small|medium|large) thing\?", text) for text in looks)
     assert len(looks) > 60 and len(asked) - len(looks) > 30 and hard_talks(BATCH, 1) != rows
+
+
+def test_hard_talks_ask_for_places_one_axis_at_a_time():
+    placed = [one for row in hard_talks(BATCH) for one in row if " at the " in one[0]]
+    found = {text.split(" at the ")[1]: set() for text, _ in placed}
+    for text, said in placed:
+        found[text.split(" at the ")[1]].add(said)
+    assert found == {"top or the bottom?": {"top", "bottom"}, "left or the right?": {"left", "right"}}
+    for question in filter(None, questions.ask(BATCH, "position")):
+        (_, upright), (_, sideways) = halves(question)
+        assert f"{upright} {sideways}" == question.answer
 
 
 def test_pale_talks_say_nothing_of_colours_and_are_true():

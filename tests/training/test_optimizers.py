@@ -59,6 +59,22 @@ def test_it_learns_and_the_schedule_moves_both_rates(small):
     assert [group["lr"] for group in optimizer.param_groups] == [0.02, 0.01]  # as given, after the training
 
 
+def test_parts_can_learn_more_slowly(small, tmp_path):
+    how = dict(lr=0.02, other_lr=0.01, factors={"middle": 0.1})
+    plan = dict(schedule=warmup_linear(12, 2), precision="no")
+    optimizer = MuonAdamW(small, **how)
+    groups = [(type(part).__name__, part.param_groups[0]) for part in optimizer.parts]
+    told = [(name, group["lr"], len(group["params"])) for name, group in groups]
+    assert told == [("AdamW", 0.01, 3), ("Muon", pytest.approx(0.002), 1), ("AdamW", pytest.approx(0.001), 1)]
+    other = copy.deepcopy(small)
+    train(small, Batches(DATA, 14), loss, steps=12, optimizer=optimizer, **plan)
+    for steps in (5, 12):
+        train(other, Batches(DATA, 14), loss, steps=steps, optimizer=MuonAdamW(other, **how), **plan,
+              checkpoint=tmp_path, resume=steps == 12)  # fmt: skip
+    for a, b in zip(small.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_a_resumed_run_equals_an_unbroken_one(small, tmp_path):
     other = copy.deepcopy(small)
     how = dict(schedule=warmup_linear(12, 2), precision="no")

@@ -2,6 +2,7 @@
 
     talks           for each scene a question of every kind and a caption
     hard_talks      more of what is learned late, and looks asked for in ways that give no look away
+    halves          a place asked for one axis at a time
     pale_talks      the same for scenes seen in grey: nothing of colours
     in_a_sentence   the answer to a question as a whole sentence
     turns           an instruction about an image, with or without its answer, as a conversation
@@ -64,24 +65,35 @@ def talks(batch: Scenes, seed: int = 0, sentences: float = 0.125, told: bool = T
 
 
 def hard_talks(batch: Scenes, seed: int = 0) -> list[Talk]:
-    """For each scene a second relation, and the colour and the shape of a thing that is named by its size alone.
+    """For each scene a second relation, a place in halves, and the colour and the shape of a thing named by size alone.
 
     "What colour is the large thing?" does not say the shape, so nothing can be learned from it of colours that a shape
-    usually has. Where no size is unique, the scene has fewer questions.
+    usually has. And "Is the star at the left or the right?" asks for one axis in one word: in "bottom left", the second
+    word comes late, and until it does, nobody asks the model to keep what the eye knows of left and right. Where no
+    size is unique, or no place clear, the scene has fewer questions.
 
     Args:
         seed: another seed asks something else.
     """
     chance, found = np.random.default_rng((seed, 1)), []
-    for number, relation in enumerate(questions.ask(batch, "relation", seed=seed + 2)):
+    both = (questions.ask(batch, kind, seed=seed + more) for kind, more in (("relation", 2), ("position", 3)))
+    for number, (relation, place) in enumerate(zip(*both, strict=True)):
         things = list_things(batch, number)
         row = [(relation.text, relation.answer)] if relation else []
+        row += halves(place) if place else []
         alone = [who for size in range(len(SIZES)) if (who := Who(size=size)).only(things)]
         for name in ("colour", "shape"):
             if alone and (question := pose(name, Attribute(alone[chance.integers(len(alone))], name), things)):
                 row.append((question.text, question.answer))
         found.append(row)
     return found
+
+
+def halves(place: Question) -> Talk:
+    """The answer to "Where is the star?", "bottom left", as the answers to two questions of one axis each."""
+    upright, sideways = place.answer.split()
+    return [(f"Is the {place.asked.who} at the top or the bottom?", upright),
+            (f"Is the {place.asked.who} at the left or the right?", sideways)]  # fmt: skip
 
 
 def pale_talks(batch: Scenes, seed: int = 0, tries: int = 3) -> list[Talk]:
