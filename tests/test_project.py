@@ -20,7 +20,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 LAYERS = ["slots", "models", "data", "training", "evaluation", "diagnostics", "interop", "widgets", "exercises",
-          "workbook", "recipes", "nano", "real", "cli"]  # fmt: skip
+          "workbook", "recipes", "nano", "real", "drawings", "cli"]  # fmt: skip
 HEAVY = {"accelerate", "anywidget", "datasets", "IPython", "matplotlib", "open_clip", "peft", "PIL", "skimage",
          "sklearn", "timm", "torchvision", "transformers"}  # fmt: skip
 

@@ -11,7 +11,7 @@ from vlmcourse import real
 from vlmcourse.data import scenes
 from vlmcourse.data.pixels import normalise
 from vlmcourse.data.render import render
-from vlmcourse.interop import joining, llava
+from vlmcourse.interop import joining, keeping, llava
 from vlmcourse.models import lora
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.lora import merge_lora
@@ -28,7 +28,7 @@ def words():
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer.train_from_iterator([*texts, *real.SENTENCES], trainers.BpeTrainer(
+    tokenizer.train_from_iterator([*texts, *keeping.SENTENCES], trainers.BpeTrainer(
         vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))  # fmt: skip
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=special[1], eos_token=special[2], pad_token=special[2],
@@ -81,6 +81,20 @@ def test_stages_train_what_they_say_and_nothing_else():
     lora = {name for name in after if name.endswith((".down", ".up"))}
     assert len(lora) == 2 * 5 * 3 and min(int(name.split(".")[2]) for name in lora) == real.FIRST
     assert all(after[name].abs().max() > 0 for name in lora)
+
+
+def test_memory_notices_when_the_model_moves_and_holds_it():
+    model, tokenizer = tiny()
+    memory = keeping.Memory(model.language, tokenizer, texts=8, length=10, size=4)
+    assert memory.ids.shape == (8, 10) and abs(memory.drift(model.language)) < 1e-5
+    assert not {tokenizer.decode(text).strip() for text in memory.ids} & set(keeping.SENTENCES)
+    batch = scenes.sample("train", 6, objects=(1, 2))
+    seen, about, moved = real.features(model, render(batch)), real.ask(batch), []
+    for held in (None, memory):
+        model, _ = tiny()
+        real.tune(model, tokenizer, seen, about, steps=12, size=3, lr=0.03, memory=held)
+        moved.append(sum(memory.drift(model.language).item() for _ in range(2)))
+    assert 0 < moved[1] < 0.7 * moved[0]
 
 
 def test_grades_are_those_of_written_answers():

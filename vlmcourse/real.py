@@ -1,4 +1,5 @@
-"""A real language model that sees: our eye and a projector before SmolLM2 (notebook 17); see interop/joining.py.
+"""A real language model that sees: our eye and a projector before SmolLM2 (notebook 17); see interop/joining.py and
+interop/keeping.py.
 
     load_real       the shipped one: SmolLM2 from where interop/hub.py finds it, projector and LoRA from the course
     meet_words      stage 1 at its cheapest: the projector learns which words a patch shows; no language model runs
@@ -6,14 +7,13 @@
     tune            stages 1 and 2: learn to answer; the projector alone, or LoRA alone
     answer          free text about images
     measure         accuracy by kind of question, with the right images and with others
-    surprise        how well it still reads plain sentences
 
 135 million parameters on two CPU cores read about 200 tokens a second forwards and backwards, so everything here saves
 tokens: many questions about one image in a row, one opening for all rows, scores for answers only. LoRA sits in the
 upper half of the blocks, so no gradient has to go below them.
 """
 
-import math
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -32,10 +32,12 @@ from vlmcourse.data.render import render, to_tensor
 from vlmcourse.data.talks import SHORT, in_a_sentence
 from vlmcourse.interop import hub
 from vlmcourse.interop.joining import IMAGE_WORD, Parts, join
+from vlmcourse.interop.keeping import Memory
 from vlmcourse.models.generation import generate
 from vlmcourse.models.language import IGNORED, Llama, following
 from vlmcourse.models.llava import Llava
 from vlmcourse.models.lora import add_lora, lora_state
+from vlmcourse.models.projector import pixel_shuffle, project
 from vlmcourse.models.vit import ViT
 from vlmcourse.nano import load_vlm
 from vlmcourse.recipes import load_clip
@@ -44,19 +46,11 @@ from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import train
 from vlmcourse.training.precision import choose_precision
-from vlmcourse.training.regions import EYE
 
 FIRST, RANK, ALPHA = 15, 8, 16.0  # LoRA in blocks 15 to 29 of 30
 RATES = {"projector": 1e-3, "lora": 3e-3}
 WIDTH = 576  # of SmolLM2
 KINDS = ("colour", "shape", "size", "position", "count", "existence")
-SENTENCES = (  # plain English, to see whether the model still reads it
-    "The capital of France is Paris.", "Water boils at one hundred degrees Celsius.", "A week has seven days.",
-    "She opened the window because the room was warm.", "The sun rises in the east and sets in the west.",
-    "He bought bread, milk and a newspaper at the shop.", "Most birds can fly, but penguins cannot.",
-    "My brother plays the piano every evening.", "Plants need light and water to grow.",
-    "The train was late, so we missed the meeting.",
-)  # fmt: skip
 TEMPLATE = (  # SmolLM2's own, for messages that hold images
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
@@ -84,13 +78,19 @@ def load_eye(name: str) -> tuple[ViT, int]:
 
 
 def load_real(name: str = "smollm-scenes") -> tuple[Llava, Any, dict[str, Any]]:
-    """The shipped model in evaluation mode, its tokenizer and its card.
+    """A shipped model in evaluation mode, its tokenizer and its card.
+
+    Args:
+        name: "smollm-scenes", or "smollm-openmoji" (drawings.py).
 
     Raises:
+        FileNotFoundError: if the course ships no such model.
         interop.hub.MissingModel: if SmolLM2 is not on this machine; says what to run.
     """
+    recipe = json.loads(shipped(f"{name}.json").read_text())["recipe"]
+    eye, layer = load_eye(recipe["eye"])
     language, tokenizer = hub.load_smollm2()
-    model = join(ViT(EYE), language, tokenizer)
+    model = join(eye, language, tokenizer, layer, **recipe.get("projector", {}))
     add_lora(model.language.blocks[FIRST:], RANK, ALPHA)
     parts = Parts(model)
     card = load_weights(parts, shipped(f"{name}.safetensors"))
@@ -133,30 +133,32 @@ def patch_words(
 
 def meet_words(model: Llava, seen: Float[Tensor, "image patch width"], said: Float[Tensor, "image patch out"],
                *, steps: int, size: int = 512, lr: float = 3e-3, seed: int = 0) -> History:  # fmt: skip
-    """Teach the projector what patches should say; a quarter of each batch shows nothing.
+    """Teach the projector what patches should say; a quarter of each batch shows nothing, where there are such patches.
 
     The language model does not run: its table of words is all that is needed. So this stage takes seconds.
 
     Args:
-        said: see patch_words.
-        size: patches per step.
+        said: one vector for each token of the image that the projector makes; see patch_words.
+        size: tokens per step.
 
     Source: soft words that start at real ones, Lester et al. 2021, arXiv:2104.08691, section 3.2.
     """
     model.projector.calibrate(seen[:500], said.square().mean().sqrt().item())
-    inputs, targets = seen.flatten(0, 1), said.flatten(0, 1)
+    inputs, targets = pixel_shuffle(seen, model.projector.shuffle).flatten(0, 1), said.flatten(0, 1)
     empty = (targets == model.language.embedding.weight.mean(0)).all(1)
     shows, nothing = (~empty).nonzero()[:, 0], empty.nonzero()[:, 0]
+    blank = size // 4 if len(nothing) else 0
     chance = torch.Generator().manual_seed(seed)
 
     def pick(_: Tensor) -> tuple[Tensor, Tensor]:
         parts = [kind[torch.randint(len(kind), (count,), generator=chance)]
-                 for kind, count in ((shows, size * 3 // 4), (nothing, size // 4))]  # fmt: skip
+                 for kind, count in ((shows, size - blank), (nothing, blank)) if count]  # fmt: skip
         chosen = torch.cat(parts)
         return inputs[chosen], targets[chosen]
 
     def loss(projector: nn.Module, both: tuple[Tensor, Tensor]) -> Tensor:
-        return (projector(both[0]) - both[1]).square().mean() / targets[shows[:1000]].square().mean()
+        told = project(both[0], projector.expand, projector.contract)
+        return (told - both[1]).square().mean() / targets[shows[:1000]].square().mean()
 
     history = train(model.projector, Batches(pick, 1, length=steps), loss, steps=steps, lr=lr, precision="no")
     model.projector.cpu().eval()
@@ -196,7 +198,7 @@ def hidden(model: Llava, seen: Tensor, rows: Packs, first: Tensor) -> Float[Tens
 
 def tune(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"], about: Sequence[Sequence[Asked]], *,
          steps: int, part: str = "lora", size: int = 4, lr: float | None = None, seed: int = 0,
-         **how: Any) -> History:  # fmt: skip
+         memory: Memory | None = None, **how: Any) -> History:  # fmt: skip
     """Learn to answer; eye and language model stay as they are.
 
     LLaVA's second stage trains the projector on. Here it rests while LoRA learns: then the gradient stops at the lowest
@@ -208,6 +210,7 @@ def tune(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"],
         part: "projector" (stage 1, alignment) or "lora" (stage 2), which is added if the model has none.
         size: images per step.
         lr: learning rate; that of RATES when not given.
+        memory: texts to which the model shall go on saying what it said before; their drift is added to the loss.
         how: further arguments of training.loop.train.
 
     Raises:
@@ -222,9 +225,11 @@ def tune(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"],
         parameter.requires_grad_(name in learning if part == "lora" else name.startswith("projector."))
     rows, first = encode(model, tokenizer, about), opening(tokenizer)
 
-    def loss(model: Llava, both: tuple[Tensor, tuple]) -> Tensor:
+    def loss(model: Llava, both: tuple[Tensor, tuple]) -> tuple[Tensor, dict[str, Tensor]]:
         part = Packs(*both[1]).cut()
-        return answer_loss(hidden(model, both[0].float(), part, first.to(part.ids.device)), part.labels, model.head)
+        told = answer_loss(hidden(model, both[0].float(), part, first.to(part.ids.device)), part.labels, model.head)
+        drift = memory.drift(model.language) if memory else torch.zeros(())
+        return told + drift, dict(drift=drift.detach())
 
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr or RATES[part], betas=(0.9, 0.95), weight_decay=0.0)
@@ -318,13 +323,3 @@ def measure(model: Llava, tokenizer: Any, split: str = "test", count: int = 60, 
         if not which:
             each = {kind: graded.exact[torch.from_numpy(kinds == kind)].mean() for kind in (*KINDS, "caption")}
     return {name: round(value.item(), 4) for name, value in (found | each).items()}
-
-
-@torch.no_grad()
-def surprise(language: Llama, tokenizer: Any, texts: Sequence[str] = SENTENCES) -> float:
-    """Perplexity per token of plain sentences: e to the mean surprise."""
-    losses = []
-    for text in texts:
-        ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]])
-        losses.append(F.cross_entropy(language(ids)[0, :-1], ids[0, 1:], reduction="none"))
-    return math.exp(torch.cat(losses).mean())

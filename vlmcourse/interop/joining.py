@@ -32,30 +32,34 @@ def add_image_word(language: Llama, tokenizer: Any) -> int:
     return word
 
 
-def join(eye: ViT, language: Llama, tokenizer: Any, layer: int = -1) -> Llava:
+def join(eye: ViT, language: Llama, tokenizer: Any, layer: int = -1, shuffle: int = 1,
+         hidden: int | None = None) -> Llava:  # fmt: skip
     """One model; its projector is new, everything else is frozen.
 
     Args:
         eye: changed by nothing here.
         language: with tied embeddings, as SmolLM2; learns the word <image>.
         layer: of the eye's residual streams, as in LlavaConfig.
+        shuffle, hidden: of the projector, as in LlavaConfig.
     """
     word = add_image_word(language, tokenizer)
     with torch.device("meta"):  # no memory and no time for numbers that are replaced at once
-        model = Llava(LlavaConfig(eye.config, language.config, word, layer))
+        model = Llava(LlavaConfig(eye.config, language.config, word, layer, hidden, shuffle))
     model.vision, model.language = eye, language
-    model.projector = Projector(eye.config.width, language.config.width, language.config.width)
+    model.projector = Projector(eye.config.width, language.config.width, hidden or language.config.width, shuffle)
     model.requires_grad_(False)
     model.projector.requires_grad_(True)
     return model.eval()
 
 
 class Parts(nn.Module):
-    """What has to be stored beside the language model: the eye, the projector, and LoRA's matrices."""
+    """What has to be stored beside the language model: the eye as far as it is read, the projector, LoRA's matrices."""
 
     def __init__(self, model: Llava):
         super().__init__()
-        self.names = [f"vision.{name}" for name in model.vision.state_dict()]
+        read = model.config.vision.depth + 1 + model.config.layer
+        unread = tuple(f"blocks.{number}." for number in range(read, model.config.vision.depth))
+        self.names = [f"vision.{name}" for name in model.vision.state_dict() if not name.startswith(unread)]
         self.names += [f"projector.{name}" for name in model.projector.state_dict()]
         self.names += [f"language.{name}" for name in lora_state(model.language)]
         for name in self.names:

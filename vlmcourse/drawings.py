@@ -1,0 +1,154 @@
+"""SmolLM2 looks at OpenMoji: the shipped CLIP, a projector, LoRA; questions about drawings (notebook 17, section 12).
+
+    ask             questions about drawings and their answers as sentences, only those that make sense
+    caption_words   stage 1: what the image token of each drawing should say
+    fit             stage 1 in closed form: no gradient steps, and no language model runs
+    measure         whole sentences exactly right, on combinations never seen, also with another drawing
+
+The functions of real.py do the rest. The whole drawing becomes one image token (pixel shuffle with factor 4, chapter
+07). Show openmoji.ATTRIBUTION wherever a drawing is shown.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vlmcourse.data import openmoji
+from vlmcourse.data.openmoji import Emoji, Parts
+from vlmcourse.models.language import Llama
+from vlmcourse.models.llava import Llava
+from vlmcourse.models.projector import Projector, pixel_shuffle
+from vlmcourse.real import Asked, features, grade, word_vectors
+
+QUESTIONS = dict(role="Who or what is shown?", gender="Is it a woman, a man or a person?",
+                 tone="Which skin tone is it?", full="Describe the drawing fully.")  # fmt: skip
+KINDS = tuple(QUESTIONS)
+
+_PEOPLE = dict(woman="person", man="person", women="people", men="people")
+_LOOKS = re.compile(r"\b(\w{2,}ing|with|in|hair|beard|bald|deaf|old|older|pregnant)\b")  # no noun: it needs a person
+_PLURALS = ("women", "men", "people")
+
+
+# ---- questions and answers -----------------------------------------------------------------------------------
+
+
+def ask(drawings: Emoji) -> list[list[Asked]]:
+    """For each drawing what it shows, fully; where it makes sense also role, gender and skin tone one by one."""
+    rows = []
+    for caption, part in zip(drawings.captions, drawings.parts, strict=True):
+        who, _, tone = caption.partition(": ")
+        if who == "flag":
+            answers = dict(full=f"This is the flag of {tone}.")
+        else:
+            answers = dict(full=sentence(who or "colour", tone))  # a drawing of nothing but a skin tone
+            if part.role and (part.gender or part.tone):
+                answers["role"] = sentence(neutral(who))
+            if part.gender:
+                answers["gender"] = f"This is a {part.gender}."
+            if part.tone:
+                answers["tone"] = f"The skin tone is {part.tone}."
+        rows.append([Asked(kind, QUESTIONS[kind], answers[kind]) for kind in KINDS if kind in answers])
+    return rows
+
+
+def sentence(who: str, tones: str = "") -> str:
+    """A caption as a sentence: ("woman astronaut", "medium skin tone") is "This is a woman astronaut with medium skin
+    tone."; "women holding hands" begins with "These are"."""
+    words = re.sub(r"^(\w+) bald$", r"bald \1", who)
+    words = re.sub(r"^(woman|man|person) (\w+ hair)$", r"\1 with \2", words)
+    words = re.sub(r"^(woman|man|person) (beard)$", r"\1 with a \2", words)
+    tone = (" and " if " with " in words else " with ") + tones.replace(" skin tone, ", " and ") if tones else ""
+    if words.split()[0] in _PLURALS:
+        return f"These are {words}{tone}."
+    return f"This is {'an' if words[0] in 'aeiou' else 'a'} {words}{tone}."
+
+
+def neutral(who: str) -> str:
+    """What somebody is or does, without gender: "woman astronaut" is "astronaut", "man swimming" "person swimming"."""
+    stays = _LOOKS.search(who)
+    words = [_PEOPLE.get(word, word) if stays else word for word in who.split() if stays or word not in _PEOPLE]
+    return " ".join(words) or "person"
+
+
+# ---- drawings meet words -------------------------------------------------------------------------------------
+
+
+def caption_words(language: Llama, tokenizer: Any, parts: Sequence[Parts]) -> Float[Tensor, "drawing width"]:
+    """What the image token of each drawing should say: the words of its role, gender and skin tone at once.
+
+    What makes each word special, its vector less the mean of all words, is added to that mean. The words "skin tone"
+    are left out where they stand in every caption.
+    """
+    spoken = [re.findall(r"[\w-]+", " ".join(part)) for part in parts]
+    names = sorted({word for words in spoken for word in words})
+    mean = language.embedding.weight.detach().mean(0)
+    table = dict(zip(names, word_vectors(language, tokenizer, names) - mean, strict=True))
+    return torch.stack([mean + sum(table[word] for word in words) for words in spoken])
+
+
+@torch.no_grad()
+def fit(projector: Projector, seen: Float[Tensor, "drawing patch width"], said: Float[Tensor, "drawing out"],
+        weights: Float[Tensor, "drawing"], ridge: float = 3e-4, bend: float = 3.0) -> None:  # fmt: skip
+    """Stage 1 without a single gradient step: the projector becomes the best linear map from drawings to words.
+
+    Least squares, cut to as many directions as the projector has hidden numbers. Each of them enters GELU with
+    variance 1 around ``bend``, where GELU is nearly straight.
+
+    Args:
+        projector: with two layers, and one token for each drawing.
+        said: see caption_words.
+        weights: how much each drawing counts.
+        ridge: penalty on large weights, as a share of the inputs' variance.
+
+    Source: reduced-rank regression, Izenman 1975, "Reduced-rank regression for the multivariate linear model".
+    """
+    inputs, share = pixel_shuffle(seen, projector.shuffle)[:, 0], (weights / weights.mean())[:, None]
+    mean, middle = (share * inputs).mean(0), (share * said).mean(0)
+    size = (share * (inputs - mean).square()).mean(0).sqrt().clamp(min=1e-6)
+    scaled = (inputs - mean) / size
+    products = scaled.T @ (share * scaled) / len(scaled) + ridge * torch.eye(len(size))
+    matrix = torch.linalg.solve(products, scaled.T @ (share * (said - middle)) / len(scaled))
+    kept = torch.linalg.svd(torch.linalg.cholesky(products).T @ matrix, full_matrices=False).Vh
+    kept = kept[: projector.expand.out_features].T
+    down = (matrix @ kept) / size[:, None]
+    spread = ((inputs - mean) @ down).std(0)
+    projector.expand.weight.copy_((down / spread).T)
+    projector.expand.bias.copy_(bend - mean @ down / spread)
+    projector.contract.weight.copy_(kept * spread)
+    projector.contract.bias.copy_(middle - bend * (kept * spread).sum(1))
+
+
+def counts(parts: Sequence[Parts], people: float = 4.0) -> Float[Tensor, "drawing"]:
+    """How much each drawing counts: one with a gender or a skin tone ``people`` times as much as another."""
+    return torch.tensor([people if part.gender or part.tone else 1.0 for part in parts])
+
+
+# ---- measurement ---------------------------------------------------------------------------------------------
+
+
+def measure(model: Llava, tokenizer: Any, count: int = openmoji.HELDOUT) -> dict[str, float]:
+    """Whole sentences exactly right, all and by kind: with the right drawing, with another one, and by habit alone.
+
+    Args:
+        count: of the combinations never seen, spread evenly over all of them.
+
+    The other drawing stands half the list away: neighbours often share their role. Habit is the share of each kind's
+    most frequent answer.
+    """
+    drawings = openmoji.load("heldout")[np.linspace(0, openmoji.HELDOUT, count, endpoint=False).astype(int)]
+    seen, about, found = features(model, drawings.images), ask(drawings), {}
+    for which, given in (("", seen), (", another image", seen.roll(len(seen) // 2, 0))):
+        graded = grade(model, tokenizer, given, about, batch=20)
+        kinds = np.array(graded.kinds)
+        found[f"sentences{which}"] = graded.exact.mean().item()
+        found |= {kind + which: graded.exact[torch.from_numpy(kinds == kind)].mean().item() for kind in KINDS}
+    for kind in KINDS:
+        answers = Counter(each.answer for row in about for each in row if each.kind == kind)
+        found[f"{kind}, most frequent answer"] = max(answers.values()) / answers.total()
+    return {name: round(value, 4) for name, value in found.items()}
