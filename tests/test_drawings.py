@@ -58,3 +58,5 @@ def test_a_fitted_projector_says_what_drawings_show():
     with torch.no_grad():
         error = (projector(seen)[:, 0] - said).square().mean() / said.var()
     assert error < 0.02
+    with pytest.raises(ValueError, match="makes 4 tokens"):
+        drawings.fit(Projector(8, 24, 6), seen, said, torch.ones(400))

@@ -106,8 +106,13 @@ def fit(projector: Projector, seen: Float[Tensor, "drawing patch width"], said: 
         weights: how much each drawing counts.
         ridge: penalty on large weights, as a share of the inputs' variance.
 
+    Raises:
+        ValueError: if the projector makes several tokens of a drawing.
+
     Source: reduced-rank regression, Izenman 1975, "Reduced-rank regression for the multivariate linear model".
     """
+    if (count := projector.tokens(seen.shape[1])) != 1:
+        raise ValueError(f"the projector makes {count} tokens of a drawing, fit needs 1; shuffle whole squares of patches")
     inputs, share = pixel_shuffle(seen, projector.shuffle)[:, 0], (weights / weights.mean())[:, None]
     mean, middle = (share * inputs).mean(0), (share * said).mean(0)
     size = (share * (inputs - mean).square()).mean(0).sqrt().clamp(min=1e-6)

@@ -225,10 +225,12 @@ def tune(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"],
         parameter.requires_grad_(name in learning if part == "lora" else name.startswith("projector."))
     rows, first = encode(model, tokenizer, about), opening(tokenizer)
 
-    def loss(model: Llava, both: tuple[Tensor, tuple]) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(model: Llava, both: tuple[Tensor, tuple]) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         part = Packs(*both[1]).cut()
         told = answer_loss(hidden(model, both[0].float(), part, first.to(part.ids.device)), part.labels, model.head)
-        drift = memory.drift(model.language) if memory else torch.zeros(())
+        if memory is None:
+            return told
+        drift = memory.drift(model.language)
         return told + drift, dict(drift=drift.detach())
 
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
