@@ -112,7 +112,7 @@ def fit(projector: Projector, seen: Float[Tensor, "drawing patch width"], said: 
     Source: reduced-rank regression, Izenman 1975, "Reduced-rank regression for the multivariate linear model".
     """
     if (count := projector.tokens(seen.shape[1])) != 1:
-        raise ValueError(f"the projector makes {count} tokens of a drawing, fit needs 1; shuffle whole squares of patches")
+        raise ValueError(f"the projector makes {count} tokens of a drawing; fit needs 1, so shuffle the whole grid")
     inputs, share = pixel_shuffle(seen, projector.shuffle)[:, 0], (weights / weights.mean())[:, None]
     mean, middle = (share * inputs).mean(0), (share * said).mean(0)
     size = (share * (inputs - mean).square()).mean(0).sqrt().clamp(min=1e-6)
