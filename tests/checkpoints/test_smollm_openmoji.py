@@ -1,0 +1,46 @@
+"""The shipped SmolLM2 that looks at OpenMoji does what its card says, on combinations it never saw."""
+
+import json
+
+import pytest
+
+from vlmcourse import drawings, real
+from vlmcourse.data import openmoji
+from vlmcourse.data.assets import shipped
+from vlmcourse.interop import keeping
+
+COUNT = 100  # of the 400 drawings on the card
+
+
+@pytest.fixture(scope="module")
+def model():
+    return real.load_real("smollm-openmoji")
+
+
+@pytest.mark.slow
+def test_the_card_is_measured_again(model):
+    vlm, tokenizer, card = model
+    found = drawings.measure(vlm, tokenizer, COUNT)
+    told = {name: card["metrics"][name] for name in found if "frequent" not in name}
+    assert {name: found[name] for name in told} == pytest.approx(told, abs=0.12)  # nearly three standard errors
+    again = keeping.surprise(vlm.language, tokenizer)
+    assert again == pytest.approx(card["metrics"]["perplexity of plain sentences"], rel=0.02)
+
+
+@pytest.mark.slow
+def test_it_looks_and_still_reads(model):
+    vlm, tokenizer, card = model
+    metrics = card["metrics"]
+    more = dict(role=0.15, gender=0.3, tone=0.05, full=0.01)  # gender is seen well, skin tone hardly
+    for kind in drawings.KINDS:
+        assert metrics[kind] > metrics[f"{kind}, another image"] + more[kind]
+    assert metrics["sentences"] > metrics["sentences, another image"] + 0.15
+    assert metrics["perplexity of plain sentences"] < 1.3 * metrics["perplexity of plain sentences, before"]
+    some = openmoji.load("heldout")[:2]
+    said = real.answer(vlm, tokenizer, some.images, [drawings.QUESTIONS["gender"]] * 2, steps=10)
+    assert all(text.startswith("This is a") for text in said)
+
+
+def test_what_is_shipped_is_small_and_cost_less_than_ten_minutes_of_two_cores():
+    assert shipped("smollm-openmoji.safetensors").stat().st_size < 4.5e6
+    assert json.loads(shipped("smollm-openmoji.json").read_text())["seconds"] < 2 * 600
