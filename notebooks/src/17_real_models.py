@@ -19,10 +19,10 @@
 # - **export** the result so that `transformers` opens it.
 
 # %% id="setup"
-import math, numpy as np, torch, transformers
+import textwrap, numpy as np, torch, transformers
 from vlmcourse.workbook import *
 from vlmcourse import real
-from vlmcourse.interop import hub, keys, language
+from vlmcourse.interop import hub, keeping, keys, language
 from vlmcourse.models import lora
 begin("17_real_models", lang="en")
 
@@ -113,15 +113,15 @@ assert torch.equal(mine, his) and "Paris" in said[0]
 # We measure the **perplexity** of ten plain sentences: the number of words the model hesitates between, on average.
 
 # %% id="break-key"
-healthy = real.surprise(ours, tokenizer)
+healthy = keeping.surprise(ours, tokenizer)
 matrix = ours.blocks[1].down.weight
 kept = matrix.detach().clone()
 torch.nn.init.normal_(matrix, std=0.02)                            # as if it had never been loaded
-sick = real.surprise(ours, tokenizer)
+sick = keeping.surprise(ours, tokenizer)
 with torch.no_grad():
     matrix.copy_(kept)
 print(f"perplexity of plain sentences: {healthy:.0f} as loaded, {sick:,.0f} with one matrix left random")
-assert sick > 1.3 * healthy and abs(real.surprise(ours, tokenizer) - healthy) < 1e-3
+assert sick > 1.3 * healthy and abs(keeping.surprise(ours, tokenizer) - healthy) < 1e-3
 
 # %% [markdown] id="break-lesson" lang="en"
 # One matrix of 211, and plain sentences surprise the model visibly more: 73 became 126 in our run. It still writes, and no error was raised. In minimind-v's issue 75 the loss stayed at 7.5 for this reason. Loading must be strict.
@@ -335,7 +335,7 @@ print(*spoken, sep="\n")
 # Every lesson was about scenes. **Predict:** what happened to plain English?
 
 # %% id="forget"
-after = real.surprise(model.language, tokenizer)
+after = keeping.surprise(model.language, tokenizer)
 ids = tokenizer.apply_chat_template(chats[0], add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
 capital = tokenizer.decode(generate(model.language, ids, steps=10, eos=tokenizer.eos_token_id)[0, ids.shape[1]:], skip_special_tokens=True)
 print(f"perplexity of plain sentences: {healthy:.0f} before, {after:.0f} after")
@@ -343,14 +343,14 @@ print(prompts[0], "→", capital)
 assert "Paris" in capital and after < 4 * healthy
 
 # %% [markdown] id="forget-lesson" lang="en"
-# It still knows the capital of France, and plain sentences surprise it a little more: 73 became about 82 in our runs. With a higher learning rate or more steps the price rises. Chapter 15 measures it against full fine-tuning. Because LoRA is a detour, the old model is still there: set the scale to 0 and the perplexity is the old one, to the last digit.
+# It still knows the capital of France, and plain sentences surprise it a little more: 73 became about 82 in our runs. With more steps the price rises; section 12 has the number, and a remedy. Because LoRA is a detour, the old model is still there: set the scale to 0 and the perplexity is the old one, to the last digit.
 
 # %% id="switch-off"
 detours = [module for module in model.modules() if isinstance(module, lora.LoraLinear)]
 scales = [module.scale for module in detours]
 for module in detours:
     module.scale = 0.0
-off = real.surprise(model.language, tokenizer)
+off = keeping.surprise(model.language, tokenizer)
 for module, scale in zip(detours, scales):
     module.scale = scale
 print(f"{len(detours)} detours switched off: {off:.2f}; at the start it was {healthy:.2f}")
@@ -413,21 +413,64 @@ assert gap < 2e-5 * mine.abs().max() and merge_gap < 1e-3
 # %% [markdown] id="full-budget" lang="en"
 # ## 12 · The full budget
 #
-# Under four minutes on two cores, and all kinds of questions instead of two: `python tools/checkpoints/smollm_scenes.py`. It stores eye, projector and LoRA, 4 MB; SmolLM2 stays where you found it, and `real.load_real()` puts them together again. Before you read its card, **predict**: what does four times the training do to plain English?
+# Under four minutes on two cores, and all kinds of questions instead of two. The file holds eye, projector and LoRA, 4 MB; SmolLM2 stays where you found it, and `real.load_real()` puts them together again. Before you read its card, **predict**: what does four times the training do to plain English?
 
 # %% id="card"
 import json
 from vlmcourse.data.assets import shipped
 
-metrics = json.loads(shipped("smollm-scenes.json").read_text())["metrics"]
-print(*[f"{name:45} {value}" for name, value in metrics.items()], sep="\n")
-assert metrics["named"] > metrics["named, another image"] + 0.3
+card = json.loads(shipped("smollm-scenes.json").read_text())
+metrics = card["metrics"]
+print(f"{card['seconds']} s, {card['hardware']}", *[f"{name:45} {value}" for name, value in metrics.items()], sep="\n")
+assert metrics["named"] > metrics["named, another image"] + 0.3 and card["seconds"] < 2 * 600
 assert metrics["perplexity of plain sentences"] > 2 * metrics["perplexity of plain sentences, before"]
 
 # %% [markdown] id="card-lesson" lang="en"
-# It sees better, 79 % named against 26 % with another image, and answers six kinds of questions. The price is high: plain sentences went from 73 to 223. LoRA at this rate *does* forget. Remedies are a lower rate, fewer steps, or text without pictures in the mix; chapter 15 compares them.
+# It sees better, 79 % named against 26 % with another image, and answers six kinds of questions. The price is high: plain sentences went from 73 to 223. LoRA at this rate *does* forget.
+#
+# A remedy needs no data from outside. Before it learns anything, SmolLM2 writes some short texts by itself. Then each step also asks: what do you say of these texts now, and what did you say then? The KL divergence between the two is added to the loss. The old model's answers as targets are Li & Hoiem's idea; texts of its own are Shin et al.'s. In a run of 24 steps with 96 such texts, perplexity stayed at 73, with 72 % named on 24 scenes (19 % with another image). `python tools/checkpoints/smollm_eyes.py scenes` now trains so.
+#
+# ### Real drawings
+#
+# Does the recipe work on pictures that we did not make? OpenMoji has 3,294 drawings for training. 400 others are combinations of role, gender and skin tone that training never shows (chapter 04). `python tools/checkpoints/smollm_eyes.py openmoji` changes two things:
+#
+# - The eye is chapter 04's CLIP, frozen and read at its last layer but one, as LLaVA does. Pixel shuffle (chapter 07) makes **one** image token of the whole drawing.
+# - What this token should say is known: the words of the caption. So stage 1 needs no gradient at all. **Least squares** finds the best map from drawings to words in seconds.
+#
+# Then LoRA learns four questions, as before. **Predict:** role, gender or skin tone, which is hardest?
+
+# %% id="openmoji-card"
+from vlmcourse import drawings
+
+drawn = json.loads(shipped("smollm-openmoji.json").read_text())["metrics"]
+rows = [(kind, drawn[kind], drawn[f"{kind}, another image"], drawn[f"{kind}, most frequent answer"]) for kind in drawings.KINDS]
+print("400 new combinations     right image   another image   most frequent answer")
+print(*["{:22} {:13.0%} {:15.0%} {:22.0%}".format(*row) for row in rows], sep="\n")
+print("perplexity of plain sentences: {:.0f} before, {:.0f} after".format(*[v for k, v in drawn.items() if "plain" in k]))
+assert all(right > max(other, habit) for _, right, other, habit in rows)
+assert drawn["gender"] > drawn["gender, another image"] + 0.3 and drawn["full"] < 0.1
+
+# %% id="openmoji-said"
+from vlmcourse.data import openmoji
+
+painter, words, _ = real.load_real("smollm-openmoji")
+some = openmoji.load("heldout")[np.array([20, 120, 220, 320])]
+asked = list(drawings.QUESTIONS.values())
+spoken = real.answer(painter, words, some.images, asked)
+fig, axes = plt.subplots(1, 4, figsize=(7, 2.4), layout="constrained")
+for ax, picture, question, text in zip(axes, some.images, asked, spoken):
+    ax.imshow(picture); ax.set(xticks=[], yticks=[])
+    ax.set_title(question, fontsize=7); ax.set_xlabel(textwrap.fill(text, 28), fontsize=7, color="#0072B2")
+fig.supxlabel(openmoji.ATTRIBUTION, fontsize=6)
+figure(fig, alt="Four drawings never seen, each with a question above it and the model's free answer below")
+print(*[f"{name} → {text}" for name, text in zip(some.captions, spoken)], sep="\n")
+assert all(text.startswith(("This is", "The skin tone is", "These are")) for text in spoken)
 
 # %% [markdown] id="published-intro" lang="en"
+# **A result that fell short.** Gender is seen: 75 % right, 34 % with another drawing. Role is seen at times: 20 % against 1 %. Skin tone hardly: 27 %, where the most frequent answer alone gives 22 %. The full sentence is right in 3 %. Plain English cost nothing: 73 before, 73 after.
+#
+# Where is it lost? Not before the language model. Compare the image token with the words of every combination: the nearest one has the right role in 97 %, the right gender in 95 % and the right tone in 66 % (card, `tried`). SmolLM2 does not take the sum of so many words apart, or not after 120 steps. Would one token for each word help? We have not tried. The drawing must also stay where it is: moved down by one pixel, the nearest words are all right for 12 % of training drawings instead of 87 %.
+#
 # ## 13 · The published models
 #
 # You have built small versions of most of these, or will. Here are the real ones, with a photograph. Each cell runs if the model is in your cache, and otherwise says in one line how to get it. They need about 0.6 to 18 GB.
@@ -513,7 +556,7 @@ if found := hub.find("microsoft/kosmos-2-patch14-224"):
 # 1. A key map names every weight once; loading is strict, or a matrix stays random and nobody is told.
 # 2. Your LLaMA with SmolLM2's weights writes what transformers writes, token for token.
 # 3. An image becomes text when patches learn to say words; with known words, no language model has to run for it.
-# 4. LoRA learns 0.8 % of the numbers. It teaches a text model to answer about images in about a minute of CPU time, at a price in plain English.
+# 4. LoRA learns 0.8 % of the numbers. It teaches a text model to answer about images in about a minute of CPU time. Its own texts in the mix keep its plain English.
 # 5. Merged and unfused, your VLM is a LLaVA that any library opens.
 
 # %% [markdown] id="quiz-intro" lang="en"
@@ -537,6 +580,7 @@ progress()
 # - Ben Allal et al. 2025, *SmolLM2*, [arXiv:2502.02737](https://arxiv.org/abs/2502.02737): the language model of this chapter.
 # - Hu et al. 2021, *LoRA*, [arXiv:2106.09685](https://arxiv.org/abs/2106.09685): section 4.1, the detour; section 4.2, what it saves.
 # - Lester et al. 2021, *The Power of Scale for Parameter-Efficient Prompt Tuning*, [arXiv:2104.08691](https://arxiv.org/abs/2104.08691): soft words that start at real ones.
+# - Li & Hoiem 2016, *Learning without Forgetting*, [arXiv:1606.09282](https://arxiv.org/abs/1606.09282). Shin et al. 2017, *Continual Learning with Deep Generative Replay*, [arXiv:1705.08690](https://arxiv.org/abs/1705.08690).
 # - Liu et al. 2023, *Visual Instruction Tuning*, [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): section 4.2, the two stages; *Improved Baselines*, [arXiv:2310.03744](https://arxiv.org/abs/2310.03744): the MLP projector.
 # - Radford et al. 2021, *CLIP*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020). Li et al. 2022, *BLIP*, [arXiv:2201.12086](https://arxiv.org/abs/2201.12086). Li et al. 2023, *BLIP-2*, [arXiv:2301.12597](https://arxiv.org/abs/2301.12597). Zhu et al. 2023, *MiniGPT-4*, [arXiv:2304.10592](https://arxiv.org/abs/2304.10592).
 # - Alayrac et al. 2022, *Flamingo*, [arXiv:2204.14198](https://arxiv.org/abs/2204.14198). Laurençon et al. 2023, *OBELICS*, [arXiv:2306.16527](https://arxiv.org/abs/2306.16527): section 4, Idefics. Peng et al. 2023, *Kosmos-2*, [arXiv:2306.14824](https://arxiv.org/abs/2306.14824).
