@@ -1,4 +1,4 @@
-"""The nano VLM: a vision-language model trained from nothing in 38 minutes on one CPU core (notebooks 00 and 08).
+"""The nano VLM: a vision-language model trained from nothing in 50 minutes on one CPU core (notebooks 00 and 08).
 
     CONFIG          what it looks like: an eye, a projector, a small LLaMA
     STAGES          how it comes about: eye, words, alignment, instructions
