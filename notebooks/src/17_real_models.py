@@ -413,7 +413,11 @@ assert gap < 2e-5 * mine.abs().max() and merge_gap < 1e-3
 # %% [markdown] id="full-budget" lang="en"
 # ## 12 · The full budget
 #
-# Under four minutes on two cores, and all kinds of questions instead of two. The file holds eye, projector and LoRA, 4 MB; SmolLM2 stays where you found it, and `real.load_real()` puts them together again. Before you read its card, **predict**: what does four times the training do to plain English?
+# With 90 steps instead of sixteen, and all kinds of questions instead of two, the eye gets better. But a run of 70 steps without a remedy, noted on the card, raised the perplexity of plain sentences from 73 to 223. LoRA *does* forget.
+#
+# The remedy needs no data from outside. Before it learns anything, SmolLM2 writes 72 short texts by itself. Then each step also asks: what do you say of these texts now, and what did you say then? The KL divergence between the two is added to the loss. The old model's answers as targets are Li & Hoiem's idea; texts of its own are Shin et al.'s.
+#
+# `python tools/checkpoints/smollm_eyes.py scenes` does it. It stores eye, projector and LoRA, 4 MB; SmolLM2 stays where you found it, and `real.load_real()` puts them together again. Before you read its card, **predict**: how much plain English is left?
 
 # %% id="card"
 import json
@@ -421,14 +425,12 @@ from vlmcourse.data.assets import shipped
 
 card = json.loads(shipped("smollm-scenes.json").read_text())
 metrics = card["metrics"]
-print(f"{card['seconds']} s, {card['hardware']}", *[f"{name:45} {value}" for name, value in metrics.items()], sep="\n")
+print(f"{card['seconds']} {card['hardware']}", *[f"{name:45} {value}" for name, value in metrics.items()], sep="\n")
 assert metrics["named"] > metrics["named, another image"] + 0.3 and card["seconds"] < 2 * 600
-assert metrics["perplexity of plain sentences"] > 2 * metrics["perplexity of plain sentences, before"]
+assert metrics["perplexity of plain sentences"] < 1.3 * metrics["perplexity of plain sentences, before"]
 
 # %% [markdown] id="card-lesson" lang="en"
-# It sees better, 79 % named against 26 % with another image, and answers six kinds of questions. The price is high: plain sentences went from 73 to 223. LoRA at this rate *does* forget.
-#
-# A remedy needs no data from outside. Before it learns anything, SmolLM2 writes some short texts by itself. Then each step also asks: what do you say of these texts now, and what did you say then? The KL divergence between the two is added to the loss. The old model's answers as targets are Li & Hoiem's idea; texts of its own are Shin et al.'s. In a run of 24 steps with 96 such texts, perplexity stayed at 73, with 72 % named on 24 scenes (19 % with another image). `python tools/checkpoints/smollm_eyes.py scenes` now trains so.
+# It names 81 % of colours and shapes, 25 % with another image, and writes 64 % of all sentences exactly; the run without own texts reached 79 % and 64 %. Plain sentences went from 73 to 72, in place of 223. Weakest is position: 37 %. It took 884 CPU seconds, about 7 minutes of two cores.
 #
 # ### Real drawings
 #

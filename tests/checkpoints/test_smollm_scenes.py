@@ -1,5 +1,7 @@
 """The shipped SmolLM2 with an eye does what its card says: it looks, and it still reads plain English."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -27,10 +29,11 @@ def test_it_looks_and_still_reads(model):
     metrics = model[2]["metrics"]
     assert metrics["named"] > metrics["named, another image"] + 0.3
     assert metrics["sentences"] > metrics["sentences, another image"] + 0.2
-    assert metrics["perplexity of plain sentences"] < 4 * metrics["perplexity of plain sentences, before"]
+    assert metrics["perplexity of plain sentences"] < 1.3 * metrics["perplexity of plain sentences, before"]
     said = real.answer(model[0], model[1], np.zeros((1, 64, 64, 3), np.uint8), ["What do you see?"], steps=8)
     assert said[0].strip()
 
 
-def test_what_is_shipped_is_small():
+def test_what_is_shipped_is_small_and_cost_less_than_ten_minutes_of_two_cores():
     assert shipped("smollm-scenes.safetensors").stat().st_size < 4.2e6
+    assert json.loads(shipped("smollm-scenes.json").read_text())["seconds"] < 2 * 600
