@@ -475,13 +475,15 @@ assert symptoms["too late"][0] < symptoms["right"][0] and symptoms["too late"][1
 # Same code, same size, more pictures: the course ships the result as `nano-vlm`. Its card keeps what was tried on the way. The quick trials were models of 1.4 million numbers, trained *end to end*, eye included, on scenes of four objects with five kinds of questions; the other rows are the course's own stages. No cell repeats the quick trials, so read them as a story, not as a proof. **Predict:** what made the largest difference?
 
 # %% id="card"
+import textwrap
+
 vlm, card = nano.load_vlm("nano-vlm")
 assert torch.equal(vlm.vision.positions, aligned.vision.positions)     # the same frozen eye
 rows = [(row["right"], row["seconds"], row["what"].split("(quick")[0]) for row in card["tried"]]
-print(*[f"{right:4.0%} {spent:>18}  {what[:84]}" for right, spent, what in rows], sep="\n")
+print(*[textwrap.fill(f"{right:4.0%} {spent:>17}  {what}", 120, subsequent_indent=24 * " ") for right, spent, what in rows], sep="\n")
 
 # %% [markdown] id="card-lesson" lang="en"
-# The second column says after how many seconds. Packs of questions, positions, a stem, an optimizer: four points here, twelve there. Then one line brings the leap to 96 %, and it changes nothing but the order of the data: first shape and colour of *every* object, then the mix of questions. **Data decide, and stages decide.** Such *dense supervision* says what stands where before anything is asked about it. The course's eye gets it in a stage of its own, patch by patch; after that, answers climb fast:
+# The second column says after how many seconds. In the quick trials packs of questions, positions, a stem and an optimizer bring four points here, twelve there. Then one line brings the leap to 96 %, and it changes nothing but the order of the data: first shape and colour of *every* object, then the mix of questions. **Data decide, and stages decide.** Such *dense supervision* says what stands where before anything is asked about it. The course's eye gets it in a stage of its own, patch by patch; after that, answers climb fast:
 
 # %% id="curve"
 metrics, curve = card["metrics"], np.array(card["curve"])
@@ -497,16 +499,47 @@ final = {"nano-vlm": grades(vlm), "another picture": grades(vlm, lambda seen: se
          "no picture": grades(vlm, torch.zeros_like)}
 print(*[f"{name:16}" + " ".join(f"{kind} {100 * share:.0f}" for kind, share in row.items())
         for name, row in final.items()], sep="\n")
-assert metrics["twins, both right"] > 0.7 and final["nano-vlm"]["all"] > 0.85
-assert metrics["answers: position"] < 0.9 < min(metrics[f"answers: {kind}"] for kind in ("colour", "shape", "size", "existence"))
+assert metrics["twins, both right"] > 0.85 and final["nano-vlm"]["all"] > 0.95
+assert min(metrics[f"answers: {kind}"] for kind in questions.KINDS) > 0.9
 assert final["another picture"]["all"] < 0.6 and final["no picture"]["all"] < 0.6
 
 # %% [markdown] id="full-lesson" lang="en"
-# 92 % of all questions. With another picture it falls to 36 %, with none to 28 %: it looks. Colour, shape, size and existence are solved. Relations, where two things must be found and compared, are behind, and so, to our surprise, are plain places: the eye was taught the middle of every object, and still one answer in five to "Where is …?" is wrong. Nobody has found out why yet. It is a good exercise for chapter 14. Three numbers of the card deserve a second look:
+# 98 % of all questions in the card, 97 % of these. With another picture it falls to 38 %, with none to 29 %: it looks. Colour, shape, size, place and existence are solved. What is left are counts and comparisons, which need everything in the picture at once. Three numbers of the card deserve a second look:
 #
-# - **Twins** (80 %). Two pictures that differ in one thing, one question, two answers, both right. Habit gets none of them, so this is the honest number.
-# - **New combinations** (89 %) of colour and shape, never seen in training, cost three points.
-# - **Captions.** 88 % of what they state is true, yet only 54 % are true and complete in *every* word. The longer the text, the more places to be wrong.
+# - **Twins** (89 %). Two pictures that differ in one thing, one question, two answers, both right. Habit gets none of them, so this is the honest number.
+# - **New combinations** (94 %) of colour and shape, never seen in training, cost four points.
+# - **Captions.** 95 % of what they state is true, yet only 73 % are true and complete in *every* word. The longer the text, the more places to be wrong.
+
+# %% [markdown] id="kept-intro" lang="en"
+# ### The rate that forgot left and right
+#
+# An earlier run of the same recipe stopped at 92 %: the last but one row of the table above. Nearly all that was wrong there was **sideways**: asked for "above" and "below" it was right in 98 of 100 cases, asked for "left of" and "right of" in 47. The eye was not to blame, since it is this same frozen eye. So where did left and right get lost?
+#
+# A **linear probe** tells. Take the patches that show a thing. Which share of all that makes their vectors differ is explained by the middle of that thing, sideways and up and down? **Predict** where the share drops: in the eye, in the projector after stage 1, in the projector after stage 2?
+
+# %% id="kept"
+from vlmcourse.training.regions import region_targets
+
+regions = region_targets(held_out)
+shown, middle = regions.there > 0, regions.middle[regions.there > 0]
+known = torch.cat([middle - middle.mean(0), torch.ones(len(middle), 1)], dim=1)
+
+def kept(vectors):
+    """Share of the variance that goes with the middle: (sideways, up and down)."""
+    vectors = torch.nn.functional.normalize(vectors.detach().float(), dim=-1)[shown]
+    along = torch.linalg.lstsq(known, vectors).solution[:2]
+    return (along.square().sum(1) * middle.var(0) / vectors.var(0).sum()).tolist()
+
+survived = {"eye": kept(eye), "after stage 1": kept(aligned.projector(eye.float())),
+            "nano-vlm, slow projector": kept(vlm.projector(eye.float())),
+            "full rate (card)": card["tried"][-2]["kept"]}
+print(*[f"{name:26} sideways {across:5.1%}   up and down {upright:5.1%}" for name, (across, upright) in survived.items()], sep="\n")
+assert survived["full rate (card)"][0] < 0.1 * survived["nano-vlm, slow projector"][0]
+
+# %% [markdown] id="kept-lesson" lang="en"
+# The two axes begin alike in the eye. They are not alike for the language model: image tokens come row by row, so *when* a token comes already tells how far down it is; for left and right there is only what the projector hands over. And the answer "bottom left" says the second axis in its second word, which is learned late. Until then no loss asks for it, and a projector that learns at the full rate overwrites what nobody asks for. When the question came at last, it was gone, and nothing could bring it back.
+#
+# Two small changes cured it: the projector learns at a **hundredth of the rate** (your `rate_groups`), and the lessons also ask for one axis at a time, in one word. What a frozen part knows is safe. What a learning part knows is safe only while something asks for it.
 
 # %% [markdown] id="invent-intro" lang="en"
 # ## 12 · Does it see what is not there?
@@ -548,7 +581,8 @@ def short_course(model, answers, steps=30):
     """A copy of the model, tuned on questions of existence with these answers only."""
     talk = [[(text, answer) for _, text, answer in polls(seen_scenes[n : n + 1], "any", n) if answer in answers]
             for n in range(240)]
-    return tuned(copy.deepcopy(model), nano.encode_talks(model, talk), seen[:240], steps=steps)[0]
+    rates = {"projector": 2e-3, "language": 2e-3}
+    return tuned(copy.deepcopy(model), nano.encode_talks(model, talk), seen[:240], steps=steps, rates=rates)[0]
 
 ill = short_course(vlm, ("yes",))
 cured = short_course(ill, ("yes", "no"))
@@ -560,9 +594,9 @@ assert table["only yes"]["no to near things"] < 0.4 and table["nano-vlm"]["no to
 assert table["cured"]["no to near things"] > table["only yes"]["no to near things"] + 0.2
 
 # %% [markdown] id="yes-lesson" lang="en"
-# Thirty steps were enough. The ill model says no to 2 % of the near things and to half of the others; before it was 99 % and 100 %. Its eye is the same frozen eye. It was never asked to tell a difference, and its loss looked excellent.
+# Thirty steps were enough. The ill model says no to 3 % of the near things and to 38 % of the others; before it was 97 % and 100 %. Its eye is the same frozen eye. It was never asked to tell a difference, and its loss looked excellent.
 #
-# The cure is data of the other kind, and it cures what it asks about. Questions about *any* absent thing bring those back to 87 %, near things only to 63 %: two seen properties, wrongly combined, need questions of their own. Liu et al. (2023, arXiv:2306.14565) built 400,000 instructions, positive and negative ones, for this purpose.
+# The cure is data of the other kind, and it cures what it asks about. Questions about *any* absent thing bring those back to 85 %, near things only to 58 %: two seen properties, wrongly combined, need questions of their own. Liu et al. (2023, arXiv:2306.14565) built 400,000 instructions, positive and negative ones, for this purpose.
 
 # %% [markdown] id="real-intro" lang="en"
 # ## 13 · Is this the real thing?
