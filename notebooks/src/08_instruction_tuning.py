@@ -375,7 +375,7 @@ print(f"aligned    {before[0]}", f"assistant  {after[0]}", sep="\n")
 assert before[1] < 0.1 and after[1] > 0.9
 
 # %% [markdown] id="formats-lesson" lang="en"
-# From none to all of them. Note what comes first: the **form** is perfect while four of ten answers are wrong. A fluent, obedient answer says nothing about whether the model looked. This is why people trust such models too early.
+# From none to all of them. Note what comes first: the **form** is perfect while four of ten answers are wrong. A fluent, obedient answer says nothing about whether the model looked.
 
 # %% [markdown] id="stages-intro" lang="en"
 # ## 9 · Why not everything at once?
@@ -472,7 +472,7 @@ assert symptoms["too late"][0] < symptoms["right"][0] and symptoms["too late"][1
 # %% [markdown] id="full-intro" lang="en"
 # ## 11 · How good does it get, and what decides it?
 #
-# Same code, same size, more pictures: the course ships the result as `nano-vlm`. Its card keeps what was tried on the way. The quick trials were models of 1.4 million numbers, trained *end to end*, eye included, on scenes of four objects with five kinds of questions; the other rows are the course's own stages. No cell repeats the quick trials, so read them as a story, not as a proof. **Predict:** what made the largest difference?
+# Same code, same size, more pictures: the course ships the result as `nano-vlm`. Its card keeps what was tried. The quick trials were trained *end to end*, eye included, on four objects and five kinds of questions. No cell repeats the trials: read them as a story, not as a proof. **Predict:** what made the largest difference?
 
 # %% id="card"
 import textwrap
@@ -483,7 +483,7 @@ rows = [(row["right"], row["seconds"], row["what"].split("(quick")[0]) for row i
 print(*[textwrap.fill(f"{right:4.0%} {spent:>17}  {what}", 120, subsequent_indent=24 * " ") for right, spent, what in rows], sep="\n")
 
 # %% [markdown] id="card-lesson" lang="en"
-# The second column says after how many seconds. In the quick trials packs of questions, positions, a stem and an optimizer bring four points here, twelve there. Then one line brings the leap to 96 %, and it changes nothing but the order of the data: first shape and colour of *every* object, then the mix of questions. **Data decide, and stages decide.** Such *dense supervision* says what stands where before anything is asked about it. The course's eye gets it in a stage of its own, patch by patch; after that, answers climb fast:
+# The second column counts seconds. Packs, positions, a stem, an optimizer: four points here, twelve there. Then one line leaps to 96 %, and it changes only the order of the data: first shape and colour of *every* object, then the mix. **Data decide, and stages decide.** The course's eye gets such *dense supervision* in a stage of its own, patch by patch; after that, answers climb fast:
 
 # %% id="curve"
 metrics, curve = card["metrics"], np.array(card["curve"])
@@ -504,18 +504,18 @@ assert min(metrics[f"answers: {kind}"] for kind in questions.KINDS) > 0.9
 assert final["another picture"]["all"] < 0.6 and final["no picture"]["all"] < 0.6
 
 # %% [markdown] id="full-lesson" lang="en"
-# 98 % of all questions in the card, 97 % of these. With another picture it falls to 38 %, with none to 29 %: it looks. Colour, shape, size, place and existence are solved. What is left are counts and comparisons, which need everything in the picture at once. Three numbers of the card deserve a second look:
+# 97 % of these questions; with another picture 38 %, with none 29 %: it looks. What is left are counts and comparisons, which need everything in the picture at once. Three numbers of the card deserve a second look:
 #
-# - **Twins** (89 %). Two pictures that differ in one thing, one question, two answers, both right. Habit gets none of them, so this is the honest number.
+# - **Twins** (89 %). Two pictures, one question, two answers, both right. Habit gets none of them: the honest number.
 # - **New combinations** (94 %) of colour and shape, never seen in training, cost four points.
 # - **Captions.** 95 % of what they state is true, yet only 73 % are true and complete in *every* word. The longer the text, the more places to be wrong.
 
 # %% [markdown] id="kept-intro" lang="en"
 # ### The rate that forgot left and right
 #
-# An earlier run of the same recipe stopped at 92 %: the last but one row of the table above. Nearly all that was wrong there was **sideways**: asked for "above" and "below" it was right in 98 of 100 cases, asked for "left of" and "right of" in 47. The eye was not to blame, since it is this same frozen eye. So where did left and right get lost?
+# An earlier run stopped at 92 %: the last but one row above. Nearly all its mistakes were **sideways**: asked for "above" and "below" it was right in 98 of 100 cases, for "left of" and "right of" in 47. The eye is the same frozen eye. So where did left and right get lost?
 #
-# A **linear probe** tells. Take the patches that show a thing. Which share of all that makes their vectors differ is explained by the middle of that thing, sideways and up and down? **Predict** where the share drops: in the eye, in the projector after stage 1, in the projector after stage 2?
+# A **linear probe** tells: which share of all that makes the vectors of shown things differ goes with the middle of the thing? **Predict** where it drops.
 
 # %% id="kept"
 from vlmcourse.training.regions import region_targets
@@ -537,9 +537,9 @@ print(*[f"{name:26} sideways {across:5.1%}   up and down {upright:5.1%}" for nam
 assert survived["full rate (card)"][0] < 0.1 * survived["nano-vlm, slow projector"][0]
 
 # %% [markdown] id="kept-lesson" lang="en"
-# The two axes begin alike in the eye. They are not alike for the language model: image tokens come row by row, so *when* a token comes already tells how far down it is; for left and right there is only what the projector hands over. And the answer "bottom left" says the second axis in its second word, which is learned late. Until then no loss asks for it, and a projector that learns at the full rate overwrites what nobody asks for. When the question came at last, it was gone, and nothing could bring it back.
+# In the eye both axes are alike. For the language model they are not: image tokens come row by row, so *when* one comes tells how far down it is. And "bottom left" names the second axis in its second word, which is learned late. Until then no loss asks for left and right, and a projector at the full rate overwrites what nobody asks for.
 #
-# Two small changes cured it: the projector learns at a **hundredth of the rate** (your `rate_groups`), and the lessons also ask for one axis at a time, in one word. What a frozen part knows is safe. What a learning part knows is safe only while something asks for it.
+# Two changes cured it: the projector learns at a **hundredth of the rate** (your `rate_groups`), and lessons also ask for one axis in one word. What is frozen is safe; what learns is safe only while something asks for it.
 
 # %% [markdown] id="invent-intro" lang="en"
 # ## 12 · Does it see what is not there?
@@ -594,7 +594,7 @@ assert table["only yes"]["no to near things"] < 0.4 and table["nano-vlm"]["no to
 assert table["cured"]["no to near things"] > table["only yes"]["no to near things"] + 0.2
 
 # %% [markdown] id="yes-lesson" lang="en"
-# Thirty steps were enough. The ill model says no to 3 % of the near things and to 38 % of the others; before it was 97 % and 100 %. Its eye is the same frozen eye. It was never asked to tell a difference, and its loss looked excellent.
+# Thirty steps were enough. The ill model says no to 3 % of the near things and to 38 % of the others; before it was 97 % and 100 %. It was never asked to tell a difference, and its loss looked excellent.
 #
 # The cure is data of the other kind, and it cures what it asks about. Questions about *any* absent thing bring those back to 85 %, near things only to 58 %: two seen properties, wrongly combined, need questions of their own. Liu et al. (2023, arXiv:2306.14565) built 400,000 instructions, positive and negative ones, for this purpose.
 
@@ -635,7 +635,7 @@ assert gap < 1e-4 and same
 # | image tokens | 64 | 256 | 576 |
 # | projector | MLP | one linear layer | MLP |
 # | language model | 0.9 M | Vicuna | Vicuna |
-# | instructions | 200,000 from the truth | 158,000 from GPT-4 | 665,000, with VQA data and format phrases |
+# | instructions | 260,000 from the truth | 158,000 from GPT-4 | 665,000, with VQA data and format phrases |
 #
 # ## Paper guide: Liu et al. 2023, *Visual Instruction Tuning*
 #
