@@ -419,10 +419,6 @@ print(*[f"{texts} × 64 tokens: {texts * 64 / fast:.0f} tokens/s with cache, {te
 gain = {texts: slow / fast for texts, (fast, slow) in times.items()}
 assert gain[1] > 1.2 and gain[8] > 3
 
-# %% [markdown] id="replay-intro" lang="en"
-# One text gains little, because a step here is hardly arithmetic: it is Python, calling some 230 small operations one by one. They are the same at every step. So record them once, and **replay** the recording: your functions, the same numbers, no Python in between. (On a GPU the same trick is called a CUDA graph.)
-
-# %% id="replay"
 from vlmcourse.models.replay import Replay
 
 replay = Replay(writer)
@@ -431,6 +427,9 @@ assert torch.equal(generate(writer, prompt, steps=64), generate(writer, prompt, 
 alone = seconds(1, replay=replay)
 print(f"1 × 64 tokens: {64 / alone:.0f} tokens/s replayed, {times[1][1] / alone:.1f} × as fast as without a cache")
 assert alone < 0.8 * times[1][0]
+
+# %% [markdown] id="replay-lesson" lang="en"
+# One text gains little from the cache, because a step here is hardly arithmetic: it is Python, calling some 230 small operations one by one. They are the same at every step. So the last lines record them once and **replay** the recording: your functions, the same numbers, no Python in between. (On a GPU the same trick is called a CUDA graph.)
 
 # %% [markdown] id="look-intro" lang="en"
 # ## 9 · Look inside
