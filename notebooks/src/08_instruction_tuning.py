@@ -480,7 +480,8 @@ import textwrap
 vlm, card = nano.load_vlm("nano-vlm")
 assert torch.equal(vlm.vision.positions, aligned.vision.positions)     # the same frozen eye
 rows = [(row["right"], row["seconds"], row["what"].split("(quick")[0]) for row in card["tried"]]
-print(*[textwrap.fill(f"{right:4.0%} {spent:>17}  {what}", 120, subsequent_indent=24 * " ") for right, spent, what in rows], sep="\n")
+print(*[textwrap.fill(f"{right:4.0%} {spent:>17}  {what}", 100, subsequent_indent=24 * " ")
+        for right, spent, what in rows], sep="\n")
 
 # %% [markdown] id="card-lesson" lang="en"
 # The second column counts seconds. Packs, positions, a stem, an optimizer: four points here, twelve there. Then one line leaps to 96 %, and it changes only the order of the data: first shape and colour of *every* object, then the mix. **Data decide, and stages decide.** The course's eye gets such *dense supervision* in a stage of its own, patch by patch; after that, answers climb fast:
@@ -533,11 +534,12 @@ def kept(vectors):
 survived = {"eye": kept(eye), "after stage 1": kept(aligned.projector(eye.float())),
             "nano-vlm, slow projector": kept(vlm.projector(eye.float())),
             "full rate (card)": card["tried"][-2]["kept"]}
-print(*[f"{name:26} sideways {across:5.1%}   up and down {upright:5.1%}" for name, (across, upright) in survived.items()], sep="\n")
+print(*[f"{name:26} sideways {across:5.1%}   up and down {upright:5.1%}"
+        for name, (across, upright) in survived.items()], sep="\n")
 assert survived["full rate (card)"][0] < 0.1 * survived["nano-vlm, slow projector"][0]
 
 # %% [markdown] id="kept-lesson" lang="en"
-# In the eye both axes are alike. For the language model they are not: image tokens come row by row, so *when* one comes tells how far down it is. And "bottom left" names the second axis in its second word, which is learned late. Until then no loss asks for left and right, and a projector at the full rate overwrites what nobody asks for.
+# In the eye both axes are alike. Our reading: for the language model they are not. Image tokens come row by row, so *when* one comes tells how far down it is. And "bottom left" names the second axis in its second word, which is learned late. Until then no loss asks for left and right, and a projector at the full rate overwrites what nobody asks for.
 #
 # Two changes cured it: the projector learns at a **hundredth of the rate** (your `rate_groups`), and lessons also ask for one axis in one word. What is frozen is safe; what learns is safe only while something asks for it.
 
