@@ -10,7 +10,7 @@ pytestmark = pytest.mark.browser
 QUIZ = """
 from vlmcourse.widgets.quiz import Quiz
 heard = []
-quiz = Quiz("<script>alert('run')</script> How many patches?", [
+quiz = Quiz("<script>alert('run')</script> How many `patches`?", [
     ("<b>four</b>", False, "That is the side."), ("sixteen", True, "Four rows of four."), ("eight", False, "Half.")])
 quiz.observe(lambda change: heard.append((quiz.chosen, quiz.correct)), "chosen")
 quiz
@@ -67,6 +67,7 @@ def test_a_quiz_is_answered_by_keyboard_and_python_hears_it(page, lab):
 def test_every_label_stays_text(page):
     assert page.locator(".vlm script, .vlm-choice b, .vlm-caption b, .vlm-question i, .vlm-title u").count() == 0
     assert page.locator(".vlm-quiz legend").inner_text() == "<script>alert('run')</script> How many patches?"
+    assert page.locator(".vlm-quiz legend code").inner_text() == "patches"
     assert page.locator(".vlm-caption").inner_text().startswith("<b>scene</b>")
 
 

@@ -1,13 +1,18 @@
 let quizzes = 0; // radio buttons of one question share a name no other question has
 
+// Text with `code` in backticks, as children of an element.
+function coded(text) {
+  return text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
+}
+
 function render({ model, el }) {
   const choices = model.get("choices");
   const name = `vlm-quiz-${Date.now()}-${quizzes++}`;
   const rows = choices.map(([text, right, explanation], i) => {
     const radio = h("input", { type: "radio", name, value: i, onchange: () => { button.disabled = false; } });
     const mark = h("span", { className: "vlm-mark", "aria-hidden": "true" });
-    const why = h("p", { className: "vlm-why", hidden: true }, explanation);
-    return { radio, mark, why, right, row: h("div", { className: "vlm-choice" }, h("label", {}, radio, h("span", {}, text), mark), why) };
+    const why = h("p", { className: "vlm-why", hidden: true }, ...coded(explanation));
+    return { radio, mark, why, right, row: h("div", { className: "vlm-choice" }, h("label", {}, radio, h("span", {}, ...coded(text)), mark), why) };
   });
   const verdict = h("span", { className: "vlm-verdict", role: "status" });
   const button = h("button", { type: "button", className: "vlm-button", disabled: true, onclick: check }, "Check");
@@ -33,7 +38,7 @@ function render({ model, el }) {
 
   el.append(frame("quiz", "Quiz",
     h("fieldset", { onkeydown: (event) => { if (event.key === "Enter" && event.target.type === "radio") check(); } },
-      h("legend", {}, model.get("question")), ...rows.map(({ row }) => row)),
+      h("legend", {}, ...coded(model.get("question"))), ...rows.map(({ row }) => row)),
     h("div", { className: "vlm-bar" }, button, verdict)));
 
   const chosen = model.get("chosen");
