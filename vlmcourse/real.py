@@ -77,11 +77,14 @@ def load_eye(name: str) -> tuple[ViT, int]:
     return (load_clip(name)[0].vision, -2) if name.startswith("clip-") else (load_vlm(name)[0].vision, -1)
 
 
-def load_real(name: str = "smollm-scenes") -> tuple[Llava, Any, dict[str, Any]]:
+def load_real(
+    name: str = "smollm-scenes", smollm: tuple[Llama, Any] | None = None
+) -> tuple[Llava, Any, dict[str, Any]]:
     """A shipped model in evaluation mode, its tokenizer and its card.
 
     Args:
         name: "smollm-scenes", or "smollm-openmoji" (drawings.py).
+        smollm: language model and tokenizer, where they are in memory already; the model gets the eye and LoRA.
 
     Raises:
         FileNotFoundError: if the course ships no such model.
@@ -89,7 +92,7 @@ def load_real(name: str = "smollm-scenes") -> tuple[Llava, Any, dict[str, Any]]:
     """
     recipe = json.loads(shipped(f"{name}.json").read_text())["recipe"]
     eye, layer = load_eye(recipe["eye"])
-    language, tokenizer = hub.load_smollm2()
+    language, tokenizer = smollm or hub.load_smollm2()
     model = join(eye, language, tokenizer, layer, **recipe.get("projector", {}))
     add_lora(model.language.blocks[FIRST:], RANK, ALPHA)
     parts = Parts(model)

@@ -19,7 +19,7 @@
 # - **export** the result so that `transformers` opens it.
 
 # %% id="setup"
-import textwrap, numpy as np, torch, transformers
+import copy, textwrap, numpy as np, torch, transformers
 from vlmcourse.workbook import *
 from vlmcourse import real
 from vlmcourse.interop import hub, keeping, keys, language
@@ -138,6 +138,7 @@ from vlmcourse.training.regions import region_targets
 
 eye, layer = real.load_eye("nano-words")
 del theirs                                                         # half a gigabyte that is not needed any more
+plain = copy.deepcopy(ours)                                        # as it was published; section 12 starts from it again
 model = real.join(eye, ours, tokenizer, layer)
 told = scenes.sample("train", 1500, objects=(1, 2))
 seen = real.features(model, render(told))
@@ -455,7 +456,7 @@ assert drawn["gender"] > drawn["gender, another image"] + 0.3 and drawn["full"] 
 # %% id="openmoji-said"
 from vlmcourse.data import openmoji
 
-painter, words, _ = real.load_real("smollm-openmoji")
+painter, words, _ = real.load_real("smollm-openmoji", (plain, tokenizer))
 some = openmoji.load("heldout")[np.array([20, 120, 220, 320])]
 asked = list(drawings.QUESTIONS.values())
 spoken = real.answer(painter, words, some.images, asked)
