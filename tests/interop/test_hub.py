@@ -184,3 +184,31 @@ def hub_tokenizer():
     tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return tokenizer
+
+
+@pytest.mark.slow
+def test_a_gguf_file_is_read_once_and_kept_number_for_number(tmp_path, monkeypatch):
+    found = hub.resolve(hub.SMOLLM2, fetch=False)
+    if found.gguf is None:
+        pytest.skip("SmolLM2 lies here as a folder, not as a GGUF file")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    raw, words = found._open(transformers.AutoModelForCausalLM), found._tokenizer()
+    kept = found.unpacked()
+    assert kept.gguf is None and kept.folder.parent == tmp_path / "vlmcourse"
+    assert [path.name for path in kept.folder.parent.iterdir()] == [kept.folder.name]  # nothing half made is left
+    monkeypatch.setattr(hub.Found, "_open", None)  # a second conversion would fail
+    assert found.unpacked() == kept
+    monkeypatch.undo()
+    state = kept.open(transformers.AutoModelForCausalLM).state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in raw.state_dict().items())
+    text = ["Hello, red circle!<|im_end|>\n", "2 + 3 = ?"]
+    assert words(text)["input_ids"] == kept.tokenizer()(text)["input_ids"]
+    assert words.chat_template == kept.tokenizer().chat_template
+
+
+def test_without_room_for_it_a_gguf_file_is_read_as_it_is(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "model.gguf").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder can be made inside a file
+    found = hub.Found("some/model", tmp_path, "a test", "model.gguf")
+    assert found.unpacked() is found

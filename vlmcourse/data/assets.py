@@ -1,6 +1,12 @@
-"""Where the course's shipped files are: figures, and the checkpoints and tokenizer that training starts from."""
+"""Where files are: what the course ships (figures, checkpoints, the tokenizer), and what it made itself and keeps."""
 
+import os
 from pathlib import Path
+
+
+def cache_folder() -> Path:
+    """What was made once and is kept, drawings for instance: $XDG_CACHE_HOME/vlmcourse, or ~/.cache/vlmcourse."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmcourse"
 
 
 def assets_folder() -> Path:

