@@ -97,6 +97,23 @@ def test_a_function_that_decides_by_the_length_is_refused():
         language.rope.reset()
 
 
+def test_close_to_the_longest_text_a_shorter_one_is_the_check():
+    model = new("gpt")
+    given = torch.randint(64, (2, 50), generator=torch.Generator().manual_seed(2))
+    mask = torch.arange(50) >= torch.tensor([[0], [37]])
+    for how in ({}, {"mask": mask}):
+        plain = generate(model, given, steps=14, **how)
+        assert torch.equal(plain, generate(model, given, steps=14, replay=Replay(model), **how))
+    original = model.blocks[0].forward
+
+    def moody(tokens, *, cache, **how):
+        return original(tokens if cache.length < 40 else 2 * tokens, cache=cache, **how)
+
+    model.blocks[0].forward = moody
+    with pytest.raises(RuntimeError, match="decides by the length"):
+        generate(model, given, steps=4, replay=Replay(model))
+
+
 def test_attention_can_be_recorded_meanwhile(model):
     replay = Replay(model)
     generate(model, prompts(1), steps=4, replay=replay)

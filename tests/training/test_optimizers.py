@@ -75,6 +75,11 @@ def test_parts_can_learn_more_slowly(small, tmp_path):
         assert torch.equal(a, b)
 
 
+def test_a_part_that_is_not_there_is_named(small):
+    with pytest.raises(ValueError, match="no part projector; its parts are"):
+        MuonAdamW(small, factors={"projector": 0.1})
+
+
 def test_a_resumed_run_equals_an_unbroken_one(small, tmp_path):
     other = copy.deepcopy(small)
     how = dict(schedule=warmup_linear(12, 2), precision="no")

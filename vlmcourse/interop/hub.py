@@ -100,7 +100,6 @@ class Found(NamedTuple):
             return transformers.AutoTokenizer.from_pretrained(
                 self.folder, local_files_only=True, trust_remote_code=False, padding_side="left", **more)  # fmt: skip
 
-
     def unpacked(self) -> "Found":
         """The same as a folder in the hub's format. To read a GGUF file takes half a minute, so this is done once, and
         the folder (0.5 GB for SmolLM2) is kept in the course's cache; where that cannot be written, nothing is kept."""
@@ -110,6 +109,7 @@ class Found(NamedTuple):
         folder = cache_folder() / f"{source.stem}-{source.stat().st_size}-transformers-{transformers.__version__}"
         kept = self._replace(folder=folder, gguf=None)
         if lacking(folder):
+            print(f"unpacking {self.gguf}, once: half a minute")
             try:
                 folder.parent.mkdir(parents=True, exist_ok=True)
                 # written beside the final place, then renamed: nobody ever reads half a model

@@ -25,8 +25,12 @@ class OneToken(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None, *past: Tensor) -> Past:
-        """Scores for the next token, then the keys and values with those of this one."""
+    def forward(self, ids: Tensor, positions: Tensor, *rest: Tensor) -> Past:
+        """Scores for the next token, then the keys and values with those of this one.
+
+        ``rest`` are keys and values of every block, in turn; before them, if there is padding, the mask.
+        """
+        mask, past = (rest[0], rest[1:]) if len(rest) % 2 else (None, rest)
         tokens, look = self.model.place(self.model.embed(ids), positions)
         caches = [Cache(pair) for pair in zip(past[::2], past[1::2], strict=True)]
         for block, cache in zip(self.model.blocks, caches, strict=True):
@@ -38,8 +42,9 @@ class Replay:
     """``model.head(model.hidden(ids, mask=mask, caches=caches)[:, -1])`` for one new token per text, played back.
 
     The first call records, for its number of texts, and checks the recording against the model on a text twice as
-    long. It is recorded anew when the function behind a slot changes; new weights need no new recording, new layers do
-    (make another Replay). While attention is recorded, the model itself runs.
+    long, or half as long where no longer one fits. It is recorded anew when the function behind a slot changes; new
+    weights need no new recording, new layers do (make another Replay). While attention is recorded, the model itself
+    runs.
 
     Source: recording by running once, torch.jit.trace; the same idea on a GPU is a CUDA graph.
     """
@@ -72,41 +77,28 @@ class Replay:
         key = len(ids), mask is not None
         if key not in self.recorded:
             self.recorded[key] = self._record(ids, mask, past)
-        if mask is None:
-            scores, *past = self.recorded[key](ids, torch.full((1, 1), length, device=ids.device), *past)
-        else:
-            scores, *past = self.recorded[key](ids, mask.sum(1, keepdim=True) - 1, mask[:, None, None], *past)
+        scores, *past = self.recorded[key](*self._given(ids, mask, past, length))
         for number, cache in enumerate(caches):
             cache.past = past[2 * number], past[2 * number + 1]
         return scores
 
+    @staticmethod
+    def _given(ids: Tensor, mask: Tensor | None, past: list[Tensor], length: int) -> tuple[Tensor, ...]:
+        """What is handed to OneToken, with ``length`` tokens before this one."""
+        if mask is None:
+            return ids, torch.full((1, 1), length, device=ids.device), *past
+        return ids, mask.sum(1, keepdim=True) - 1, mask[:, None, None], *past
+
     def _record(self, ids: Tensor, mask: Tensor | None, past: list[Tensor]) -> "torch.jit.ScriptFunction":
         length = past[0].shape[2]
-
-        def given(times: int) -> tuple[Tensor, ...]:
-            positions = torch.full((1, 1), times * length, device=ids.device)
-            masks = []
-            if mask is not None:
-                masks = [torch.cat([mask[:, :-1]] * times + [mask[:, -1:]], dim=1)]
-                positions = masks[0].sum(1, keepdim=True) - 1
-            return ids, positions, *(each[:, None, None] for each in masks), *(torch.cat([p] * times, 2) for p in past)
-
-        forward = self.whole if mask is not None else _Unmasked(self.whole)
-        long = given(2 if 2 * length < (self.longest or torch.inf) else 1)
+        other = 2 * length if 2 * length < (self.longest or torch.inf) else length // 2  # no longer text may fit
+        more = None if mask is None else torch.cat([mask[:, :-1].repeat(1, 2)[:, :other], mask[:, -1:]], dim=1)
+        changed = self._given(ids, more, [part.repeat(1, 1, 2, 1)[:, :, :other] for part in past], other)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of sizes that become constants: that is what is checked below
-            recorded = torch.jit.trace(forward, given(1), check_trace=False)
-            wanted, found = forward(*long)[0], recorded(*long)[0]
+            recorded = torch.jit.trace(self.whole, self._given(ids, mask, past, length), check_trace=False)
+            wanted, found = self.whole(*changed)[0], recorded(*changed)[0]
         if wanted.shape != found.shape or not torch.allclose(wanted, found, rtol=1e-3, atol=1e-4):
             raise RuntimeError("a recording of this model gives other scores than the model: one of its functions "
                                "decides by the length of the text; generate without replay")  # fmt: skip
         return recorded
-
-
-class _Unmasked(nn.Module):
-    def __init__(self, whole: OneToken):
-        super().__init__()
-        self.whole = whole
-
-    def forward(self, ids: Tensor, positions: Tensor, *past: Tensor) -> Past:
-        return self.whole(ids, positions, None, *past)

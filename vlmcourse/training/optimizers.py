@@ -103,6 +103,9 @@ class MuonAdamW(Optimizer):
         factors: for parts of the model, by the first word of their names, what both rates are multiplied with, such as
             {"projector": 0.01} for one that was trained before; 1 for all others.
 
+    Raises:
+        ValueError: if no parameter requires a gradient, or the model has no part of a name in ``factors``.
+
     Source: Jordan 2024, https://kellerjordan.github.io/posts/muon/; Liu et al. 2025, arXiv:2502.16982.
     """
 
@@ -113,6 +116,10 @@ class MuonAdamW(Optimizer):
         learned = {name: each for name, each in model.named_parameters() if each.requires_grad}
         if not learned:
             raise ValueError(f"no parameter of {type(model).__name__} requires a gradient; is everything frozen?")
+        parts = {name.split(".")[0] for name, _ in model.named_parameters()}
+        if unknown := set(factors or {}) - parts:
+            raise ValueError(f"{type(model).__name__} has no part {', '.join(sorted(unknown))}; "
+                             f"its parts are {', '.join(sorted(parts))}")  # fmt: skip
         groups: dict[float, tuple[list, list]] = {}  # factor: matrices, others
         for name, each in learned.items():
             group = groups.setdefault((factors or {}).get(name.split(".")[0], 1.0), ([], []))
