@@ -40,23 +40,28 @@ def test_every_drawing_has_a_sentence_and_every_held_out_one_all_four_questions(
         assert split == "train" or all([each.kind for each in row] == list(drawings.KINDS) for row in rows)
 
 
-def test_words_of_a_caption_are_said_at_once():
+def test_each_part_of_a_caption_has_its_token():
     model, tokenizer = tiny()
-    parts = [openmoji.Parts("astronaut", "woman", "dark"), openmoji.Parts("astronaut")]
+    parts = [openmoji.Parts("playing water polo now", "woman", "dark"), openmoji.Parts("astronaut")]
     said = drawings.caption_words(model.language, tokenizer, parts)
-    woman, dark = real.word_vectors(model.language, tokenizer, ["woman", "dark"])
+    assert said.shape == (2, drawings.TOKENS, model.language.config.width)
+    names = ["playing", "water", "polo", "now", "woman", "dark", "astronaut"]
+    playing, water, polo, now, woman, dark, astronaut = real.word_vectors(model.language, tokenizer, names)
     mean = model.language.embedding.weight.detach().mean(0)
-    torch.testing.assert_close(said[0] - said[1], woman + dark - 2 * mean)
+    torch.testing.assert_close(said[0], torch.stack([playing, water, polo + now - mean, woman, dark]))
+    torch.testing.assert_close(said[1], torch.stack([astronaut, mean, mean, mean, mean]))
 
 
 def test_a_fitted_projector_says_what_drawings_show():
     torch.manual_seed(0)
     seen = torch.randn(400, 4, 8)
-    said = seen.flatten(1)[:, :6] @ torch.randn(6, 24) + 3  # only six directions count
-    projector = Projector(8, 24, 6, shuffle=2)
+    said = (seen.flatten(1)[:, :6] @ torch.randn(6, 72) + 3).unflatten(1, (3, 24))  # only six directions count
+    projector = Projector(8, 24, 6, shuffle=2, spread=3)
     drawings.fit(projector, seen, said, torch.ones(400))
     with torch.no_grad():
-        error = (projector(seen)[:, 0] - said).square().mean() / said.var()
+        error = (projector(seen) - said).square().mean() / said.var()
     assert error < 0.02
-    with pytest.raises(ValueError, match="makes 4 tokens"):
-        drawings.fit(Projector(8, 24, 6), seen, said, torch.ones(400))
+    with pytest.raises(ValueError, match="makes 4 vectors"):
+        drawings.fit(Projector(8, 24, 6, spread=3), seen, said, torch.ones(400))
+    with pytest.raises(ValueError, match="3 tokens to be said, but the projector spreads to 1"):
+        drawings.fit(Projector(8, 24, 6, shuffle=2), seen, said, torch.ones(400))

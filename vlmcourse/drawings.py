@@ -1,12 +1,13 @@
 """SmolLM2 looks at OpenMoji: the shipped CLIP, a projector, LoRA; questions about drawings (notebook 17, section 12).
 
     ask             questions about drawings and their answers as sentences, only those that make sense
-    caption_words   stage 1: what the image token of each drawing should say
+    caption_words   stage 1: what the image tokens of each drawing should say
     fit             stage 1 in closed form: no gradient steps, and no language model runs
     measure         whole sentences exactly right, on combinations never seen, also with another drawing
 
-The functions of real.py do the rest. The whole drawing becomes one image token (pixel shuffle with factor 4, chapter
-07). Show openmoji.ATTRIBUTION wherever a drawing is shown.
+The functions of real.py do the rest. The whole drawing becomes one vector (pixel shuffle with factor 4, chapter 07),
+and this one TOKENS image tokens: gender and skin tone have no place in the picture, so tokens stand for words, not for
+patches. Show openmoji.ATTRIBUTION wherever a drawing is shown.
 """
 
 import re
@@ -29,6 +30,7 @@ from vlmcourse.real import Asked, features, grade, word_vectors
 QUESTIONS = dict(role="Who or what is shown?", gender="Is it a woman, a man or a person?",
                  tone="Which skin tone is it?", full="Describe the drawing fully.")  # fmt: skip
 KINDS = tuple(QUESTIONS)
+TOKENS = 5  # two words of the role, the rest of it, gender, skin tone
 
 _PEOPLE = dict(woman="person", man="person", women="people", men="people")
 _LOOKS = re.compile(r"\b(\w{2,}ing|with|in|hair|beard|bald|deaf|old|older|pregnant)\b")  # no noun: it needs a person
@@ -79,21 +81,25 @@ def neutral(who: str) -> str:
 # ---- drawings meet words -------------------------------------------------------------------------------------
 
 
-def caption_words(language: Llama, tokenizer: Any, parts: Sequence[Parts]) -> Float[Tensor, "drawing width"]:
-    """What the image token of each drawing should say: the words of its role, gender and skin tone at once.
+def caption_words(language: Llama, tokenizer: Any, parts: Sequence[Parts]) -> Float[Tensor, "drawing token width"]:
+    """What the image tokens of each drawing should say, see TOKENS; the mean of all words where that is nothing.
 
-    What makes each word special, its vector less the mean of all words, is added to that mean. The words "skin tone"
-    are left out where they stand in every caption.
+    A token of several words says them at once: what makes each word special, its vector less the mean of all words, is
+    added to that mean. The words "skin tone" are left out where they stand in every caption.
     """
-    spoken = [re.findall(r"[\w-]+", " ".join(part)) for part in parts]
+    spoken = []
+    for part in parts:
+        role, gender, tone = (re.findall(r"[\w-]+", text) for text in part)
+        spoken += [role[:1], role[1:2], role[2:], gender, tone]
     names = sorted({word for words in spoken for word in words})
     mean = language.embedding.weight.detach().mean(0)
     table = dict(zip(names, word_vectors(language, tokenizer, names) - mean, strict=True))
-    return torch.stack([mean + sum(table[word] for word in words) for words in spoken])
+    said = torch.stack([mean + sum((table[word] for word in words), torch.zeros_like(mean)) for words in spoken])
+    return said.unflatten(0, (len(parts), TOKENS))
 
 
 @torch.no_grad()
-def fit(projector: Projector, seen: Float[Tensor, "drawing patch width"], said: Float[Tensor, "drawing out"],
+def fit(projector: Projector, seen: Float[Tensor, "drawing patch width"], said: Float[Tensor, "drawing token out"],
         weights: Float[Tensor, "drawing"], ridge: float = 3e-4, bend: float = 3.0) -> None:  # fmt: skip
     """Stage 1 without a single gradient step: the projector becomes the best linear map from drawings to words.
 
@@ -101,18 +107,21 @@ def fit(projector: Projector, seen: Float[Tensor, "drawing patch width"], said: 
     variance 1 around ``bend``, where GELU is nearly straight.
 
     Args:
-        projector: with two layers, and one token for each drawing.
+        projector: with two layers, and a shuffle that makes one vector of each drawing.
         said: see caption_words.
         weights: how much each drawing counts.
         ridge: penalty on large weights, as a share of the inputs' variance.
 
     Raises:
-        ValueError: if the projector makes several tokens of a drawing.
+        ValueError: if the projector makes several vectors of a drawing, or not the tokens that ``said`` has.
 
     Source: reduced-rank regression, Izenman 1975, "Reduced-rank regression for the multivariate linear model".
     """
-    if (count := projector.tokens(seen.shape[1])) != 1:
-        raise ValueError(f"the projector makes {count} tokens of a drawing; fit needs 1, so shuffle the whole grid")
+    if (count := projector.tokens(seen.shape[1]) // projector.spread) != 1:
+        raise ValueError(f"the projector makes {count} vectors of a drawing; fit needs 1, so shuffle the whole grid")
+    if said.shape[1] != projector.spread:
+        raise ValueError(f"{said.shape[1]} tokens to be said, but the projector spreads to {projector.spread}")
+    said = said.flatten(1)
     inputs, share = pixel_shuffle(seen, projector.shuffle)[:, 0], (weights / weights.mean())[:, None]
     mean, middle = (share * inputs).mean(0), (share * said).mean(0)
     size = (share * (inputs - mean).square()).mean(0).sqrt().clamp(min=1e-6)
@@ -129,7 +138,7 @@ def fit(projector: Projector, seen: Float[Tensor, "drawing patch width"], said: 
     projector.contract.bias.copy_(middle - bend * (kept * spread).sum(1))
 
 
-def counts(parts: Sequence[Parts], people: float = 4.0) -> Float[Tensor, "drawing"]:
+def counts(parts: Sequence[Parts], people: float) -> Float[Tensor, "drawing"]:
     """How much each drawing counts: one with a gender or a skin tone ``people`` times as much as another."""
     return torch.tensor([people if part.gender or part.tone else 1.0 for part in parts])
 

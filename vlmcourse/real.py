@@ -93,7 +93,7 @@ def load_real(
     recipe = json.loads(shipped(f"{name}.json").read_text())["recipe"]
     eye, layer = load_eye(recipe["eye"])
     language, tokenizer = smollm or hub.load_smollm2()
-    model = join(eye, language, tokenizer, layer, **recipe.get("projector", {}))
+    model = join(eye, language, tokenizer, recipe.get("layer", layer), **recipe.get("projector", {}))
     add_lora(model.language.blocks[FIRST:], RANK, ALPHA)
     parts = Parts(model)
     card = load_weights(parts, shipped(f"{name}.safetensors"))

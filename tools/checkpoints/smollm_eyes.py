@@ -26,7 +26,8 @@ from vlmcourse.training.regions import region_targets
 SEED = 0
 RECIPES: dict[str, dict[str, Any]] = {
     "scenes": dict(eye="nano-words", objects=[1, 2], scenes=3_000, words=400, steps=90, size=4),
-    "openmoji": dict(eye="clip-openmoji", projector=dict(shuffle=4, hidden=160), steps=120, size=8),
+    "openmoji": dict(eye="clip-openmoji", layer=-1, projector=dict(hidden=320, shuffle=4, spread=drawings.TOKENS),
+                     fit_people=16, people=4, steps=120, size=8),
 }
 TRIED = {
     "scenes": [  # named and whole sentences, with another image in brackets; perplexity of plain sentences
@@ -37,7 +38,7 @@ TRIED = {
         "16 steps, questions of colour and shape, without own texts, 24 scenes: named 0.68 (0.26), sentences 0.55; "
         "perplexity 73 to 82",
     ],
-    "openmoji": [  # stage 1 alone: role, gender, tone and all three right for the nearest of all combinations' words
+    "openmoji": [  # stage 1: role, gender, tone and all three right for the nearest of all combinations' words
         "16 image tokens, 600 steps of gradient descent: 0.04, 0.46, 0.33, all 0.00",
         "4 image tokens, 1500 steps of gradient descent: 0.28, 0.66, 0.44, all 0.07",
         "1 image token, whitened inputs, 1000 steps of gradient descent: 0.10, 0.46, 0.35, all 0.02",
@@ -62,9 +63,10 @@ def for_scenes(recipe: dict[str, Any], model: Llava, tokenizer: Any) -> tuple[to
 def for_openmoji(recipe: dict[str, Any], model: Llava, tokenizer: Any) -> tuple[torch.Tensor, list]:
     """Stage 1, and what stage 2 learns from: features and questions."""
     train = openmoji.load("train")
-    seen, weights = real.features(model, train.images), drawings.counts(train.parts)
-    drawings.fit(model.projector, seen, drawings.caption_words(model.language, tokenizer, train.parts), weights)
-    chosen = torch.multinomial(weights, recipe["steps"] * recipe["size"]).tolist()
+    seen, said = real.features(model, train.images), drawings.caption_words(model.language, tokenizer, train.parts)
+    drawings.fit(model.projector, seen, said, drawings.counts(train.parts, recipe["fit_people"]))
+    shown = recipe["steps"] * recipe["size"]
+    chosen = torch.multinomial(drawings.counts(train.parts, recipe["people"]), shown).tolist()
     return seen[chosen], drawings.ask(train[np.array(chosen)])
 
 
@@ -76,7 +78,7 @@ def main(name: str) -> None:
     torch.manual_seed(SEED)
     start = time.process_time()
     memory = keeping.Memory(language, tokenizer, seed=SEED)
-    model = real.join(eye, language, tokenizer, layer, **recipe.get("projector", {}))
+    model = real.join(eye, language, tokenizer, recipe.get("layer", layer), **recipe.get("projector", {}))
     seen, about = dict(scenes=for_scenes, openmoji=for_openmoji)[name](recipe, model, tokenizer)
     print(f"{time.process_time() - start:.0f} s: images have met words", flush=True)
     history = real.tune(model, tokenizer, seen, about, steps=recipe["steps"], size=recipe["size"], memory=memory,

@@ -32,21 +32,22 @@ def add_image_word(language: Llama, tokenizer: Any) -> int:
     return word
 
 
-def join(eye: ViT, language: Llama, tokenizer: Any, layer: int = -1, shuffle: int = 1,
-         hidden: int | None = None) -> Llava:  # fmt: skip
+def join(eye: ViT, language: Llama, tokenizer: Any, layer: int = -1, hidden: int | None = None,
+         shuffle: int = 1, spread: int = 1) -> Llava:  # fmt: skip
     """One model; its projector is new, everything else is frozen.
 
     Args:
         eye: changed by nothing here.
         language: with tied embeddings, as SmolLM2; learns the word <image>.
         layer: of the eye's residual streams, as in LlavaConfig.
-        shuffle, hidden: of the projector, as in LlavaConfig.
+        hidden, shuffle, spread: of the projector, as in LlavaConfig.
     """
     word = add_image_word(language, tokenizer)
     with torch.device("meta"):  # no memory and no time for numbers that are replaced at once
-        model = Llava(LlavaConfig(eye.config, language.config, word, layer, hidden, shuffle))
+        model = Llava(LlavaConfig(eye.config, language.config, word, layer, hidden, shuffle, spread))
     model.vision, model.language = eye, language
-    model.projector = Projector(eye.config.width, language.config.width, hidden or language.config.width, shuffle)
+    width = language.config.width
+    model.projector = Projector(eye.config.width, width, hidden or width, shuffle, spread)
     model.requires_grad_(False)
     model.projector.requires_grad_(True)
     return model.eval()

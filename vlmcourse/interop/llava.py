@@ -166,6 +166,7 @@ def _their_config(config: LlavaConfig) -> transformers.LlavaConfig:
     vision, language = config.vision, config.language
     lacking = {
         "pixel shuffle": config.shuffle != 1,
+        "several tokens for each patch": config.spread != 1,
         "a projector with another width inside than the language model's": config.hidden not in (None, language.width),
         "a ViT with a patch bias and without a norm before its blocks": vision.patch_bias
         or not vision.norm_before_blocks,

@@ -32,6 +32,7 @@ class LlavaConfig:
     layer: int = -2  # of the encoder's residual streams, of which the last is -1
     hidden: int | None = None  # inside the projector; the language model's width when not given, 0 for one layer only
     shuffle: int = 1
+    spread: int = 1
 
 
 class Llava(nn.Module):
@@ -47,7 +48,7 @@ class Llava(nn.Module):
         out = config.language.width
         hidden = out if config.hidden is None else config.hidden or None
         self.vision = ViT(config.vision)
-        self.projector = Projector(config.vision.width, out, hidden, config.shuffle)
+        self.projector = Projector(config.vision.width, out, hidden, config.shuffle, config.spread)
         self.language = Llama(config.language)
 
     @property

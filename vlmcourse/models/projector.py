@@ -2,7 +2,7 @@
 
     pixel_shuffle    fewer, wider tokens: every square of neighbours becomes one
     project          linear, GELU, linear: LLaVA-1.5's connector
-    Projector        the module: shuffle if asked, then one linear layer or two
+    Projector        the module: shuffle if asked, then one linear layer or two, then spread if asked
     spectrum         what a matrix does to its input: its singular values, and how many of them count
 
 Shapes use one vocabulary throughout: image, patch, width (of the encoder), out (width of the language model).
@@ -72,15 +72,19 @@ class Projector(nn.Module):
         out: width of the language model.
         hidden: width between the two layers, LLaVA's is ``out``; None makes it one linear layer, as in the first LLaVA.
         shuffle: factor of pixel_shuffle; 1 leaves every patch a token.
+        spread: how many image tokens each vector becomes; ClipCap made ten of CLIP's single one.
 
     Equal to transformers' LlavaMultiModalProjector with ``hidden=out``; see tests/parity.
+
+    Source: Liu et al. 2023, arXiv:2310.03744, section 3.2; spread: Mokady et al. 2021 (ClipCap), arXiv:2111.09734,
+        section 3.
     """
 
-    def __init__(self, width: int, out: int, hidden: int | None = None, shuffle: int = 1):
+    def __init__(self, width: int, out: int, hidden: int | None = None, shuffle: int = 1, spread: int = 1):
         super().__init__()
-        self.shuffle = shuffle
-        self.expand = nn.Linear(width * shuffle**2, hidden or out)
-        self.contract = nn.Linear(hidden, out) if hidden else None
+        self.shuffle, self.spread = shuffle, spread
+        self.expand = nn.Linear(width * shuffle**2, hidden or out * spread)
+        self.contract = nn.Linear(hidden, out * spread) if hidden else None
 
     @torch.no_grad()
     def calibrate(self, features: Float[Tensor, "image patch width"], size: float = 1.0) -> None:
@@ -98,14 +102,15 @@ class Projector(nn.Module):
 
     def tokens(self, patches: int) -> int:
         """How many tokens an image of so many patches becomes."""
-        return patches // self.shuffle**2
+        return patches // self.shuffle**2 * self.spread
 
     def forward(
         self, features: Float[Tensor, "image patch width"], grid: tuple[int, int] | None = None
     ) -> Float[Tensor, "image token out"]:
         if self.shuffle > 1:
             features = pixel_shuffle(features, self.shuffle, grid)
-        return project(features, self.expand, self.contract) if self.contract else self.expand(features)
+        wide = project(features, self.expand, self.contract) if self.contract else self.expand(features)
+        return wide.unflatten(-1, (self.spread, -1)).flatten(1, 2) if self.spread > 1 else wide
 
 
 @slot
