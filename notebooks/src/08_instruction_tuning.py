@@ -472,7 +472,7 @@ assert symptoms["too late"][0] < symptoms["right"][0] and symptoms["too late"][1
 # %% [markdown] id="full-intro" lang="en"
 # ## 11 · How good does it get, and what decides it?
 #
-# Same code, same size, more pictures: the course ships the result as `nano-vlm`. Its card keeps what was tried. The quick trials ran *end to end*, eye included, on four objects and five kinds of questions; a story, since no cell repeats them. Rows that name a script can be run again. **Predict:** what made the largest difference?
+# Same code, same size, more pictures: the course ships the result as `nano-vlm`. Its card keeps what was tried. The quick trials ran *end to end*, eye included, on four objects and five kinds of questions; a story: no cell repeats them. Rows naming a script can be repeated. **Predict:** what made the largest difference?
 
 # %% id="card"
 import textwrap
