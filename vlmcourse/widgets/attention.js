@@ -1,5 +1,3 @@
-const FRAME_MS = 600; // one training step of the playback
-
 function render({ model, el }) {
   const shape = model.get("shape");
   const { rows, columns, cls, layers, heads, rollout, labels, steps, sizes } = shape;
@@ -8,7 +6,7 @@ function render({ model, el }) {
   const maps = layers * (heads + 1) + (rollout ? 1 : 0);
   const store = new Store(model, draw);
   let view = { ...model.get("view") };
-  let [shown, hovered, strength, timer] = [null, null, 0.6, null];
+  let [shown, hovered, strength] = [null, null, 0.6];
   const keep = keeper(model, "view");
 
   // ---- the data
@@ -32,9 +30,7 @@ function render({ model, el }) {
   const head = choice(named([...count(heads), "mean"]), pick("head"));
   const image = choice(labels.map((label, i) => [i, label]), pick("image"));
   const overlay = h("input", { type: "range", min: 0, max: 100, step: 5, value: 60, oninput: () => { strength = overlay.value / 100; draw(); } });
-  const time = h("input", { type: "range", min: 0, max: steps.length - 1, oninput: () => { go({ step: +time.value }); pause(); } });
-  const timeName = h("output");
-  const play = h("button", { type: "button", className: "vlm-button", onclick: () => (timer ? pause() : start()) });
+  const training = playback(steps, () => view, go, () => slab(view) !== null); // null: the kernel has not answered yet
   const save = h("button", { type: "button", className: "vlm-button", onclick: exportPicture }, "Save PNG");
 
   // ---- the picture
@@ -70,22 +66,6 @@ function render({ model, el }) {
     event.preventDefault();
   }
 
-  function start() {
-    if (view.step === steps.length - 1) go({ step: 0 });
-    timer = setInterval(() => {
-      if (slab(view) === null) return; // the kernel has not answered yet
-      go({ step: view.step + 1 });
-      if (view.step === steps.length - 1) pause();
-    }, FRAME_MS);
-    draw();
-  }
-
-  function pause() {
-    clearInterval(timer);
-    timer = null;
-    draw();
-  }
-
   function patchAt({ clientX, clientY }) {
     const box = canvas.getBoundingClientRect();
     const row = clamp(Math.floor(((clientY - box.top) / box.height) * rows), 0, rows - 1);
@@ -102,10 +82,9 @@ function render({ model, el }) {
   const mapName = () => view.layer === "rollout" ? "Rollout" : `Layer ${view.layer}, ${headName(view.head)}`;
 
   function draw() {
-    [layer.value, head.value, image.value, time.value] = [view.layer, view.head, view.image, view.step];
+    [layer.value, head.value, image.value] = [view.layer, view.head, view.image];
     head.disabled = view.layer === "rollout";
-    timeName.textContent = `step ${steps[view.step]}`;
-    play.textContent = timer ? "Pause" : "Play";
+    training.show();
     token.setAttribute("aria-pressed", view.query < cls);
     marker.hidden = view.query < cls;
     const patch = view.query - cls;
@@ -177,11 +156,11 @@ function render({ model, el }) {
       h("div", { className: "vlm-bar" }, ...(labels.length > 1 ? [labelled("Image", image)] : []), labelled("Layer", layer), labelled("Head", head),
         ...(cls ? [labelled("Query", token)] : [])),
       h("div", { className: "vlm-scroll" }, overview.element),
-      ...(steps.length > 1 ? [h("div", { className: "vlm-bar" }, play, labelled("Training", time), timeName)] : []),
+      ...(steps.length > 1 ? [h("div", { className: "vlm-bar" }, ...training.controls)] : []),
       h("div", { className: "vlm-bar" }, labelled("Overlay", overlay), save))));
   draw();
   const end = subscribe(model, { "msg:custom": store.receive, "change:view": () => { view = { ...model.get("view") }; draw(); } });
-  return () => { clearInterval(timer); end(); };
+  return () => { training.stop(); end(); };
 }
 
 export default { render };

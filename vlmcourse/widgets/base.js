@@ -60,6 +60,39 @@ function keeper(model, name) {
   };
 }
 
+// Play, a slider and the step's name: moves view().step through `steps`; a frame waits until `ready`.
+function playback(steps, view, go, ready = () => true) {
+  const [FRAME_MS, last] = [600, steps.length - 1];
+  let timer = null;
+  const time = h("input", { type: "range", min: 0, max: last, oninput: () => { go({ step: +time.value }); stop(); } });
+  const name = h("output");
+  const play = h("button", { type: "button", className: "vlm-button", onclick: () => (timer ? stop() : start()) });
+
+  function start() {
+    if (view().step === last) go({ step: 0 });
+    timer = setInterval(() => {
+      if (!ready()) return;
+      go({ step: Math.min(view().step + 1, last) });
+      if (view().step === last) stop();
+    }, FRAME_MS);
+    show();
+  }
+
+  function stop() {
+    clearInterval(timer);
+    timer = null;
+    show();
+  }
+
+  function show() {
+    const step = String(steps[view().step]);
+    name.textContent = /^[\d,.]+$/.test(step) ? `step ${step}` : step;
+    [time.value, time.ariaValueText, play.textContent] = [view().step, name.textContent, timer ? "Pause" : "Play"];
+  }
+
+  return { show, stop, controls: last > 0 ? [play, labelled("Training", time), name] : [] };
+}
+
 // Blobs by name: those sent with the widget, and the last few fetched from the kernel.
 class Store {
   static LIMIT = 8_000_000; // bytes of fetched blobs

@@ -1,4 +1,3 @@
-const FRAME_MS = 600; // one training step of the playback
 const MEASURES = { gradient: "gradient norm", weight: "weight norm", ratio: "gradient / weight" };
 
 function render({ model, el }) {
@@ -6,14 +5,12 @@ function render({ model, el }) {
   const [steps, ranges] = [model.get("steps"), model.get("ranges")];
   const names = reports[0].map(({ name }) => name);
   let view = { ...model.get("view") };
-  let [hovered, timer] = [null, null];
+  let hovered = null;
   const keep = keeper(model, "view");
 
   // ---- the controls
   const measure = choice(Object.entries(MEASURES), () => go({ measure: measure.value }));
-  const time = h("input", { type: "range", min: 0, max: steps.length - 1, oninput: () => { go({ step: +time.value }); pause(); } });
-  const timeName = h("output");
-  const play = h("button", { type: "button", className: "vlm-button", onclick: () => (timer ? pause() : start()) });
+  const training = playback(steps, () => view, go);
 
   // ---- the columns, in the order of the data flow
   const columns = names.map((name, i) => {
@@ -48,32 +45,15 @@ function render({ model, el }) {
     columns[view.part].column.focus();
   }
 
-  function start() {
-    if (view.step === steps.length - 1) go({ step: 0 });
-    timer = setInterval(() => {
-      go({ step: Math.min(view.step + 1, steps.length - 1) });
-      if (view.step === steps.length - 1) pause();
-    }, FRAME_MS);
-    draw();
-  }
-
-  function pause() {
-    clearInterval(timer);
-    timer = null;
-    draw();
-  }
-
   // ---- drawing
   const short = (value) => (value === 0 ? "0" : value >= 1e-3 && value < 1e5 ? String(+value.toPrecision(3)) : value.toExponential(1));
   const kind = ({ parameters, trained }) => !parameters ? "no parameters of its own" : !trained ? "frozen" : trained < parameters ? `${trained.toLocaleString("en")} parameters trained` : "trained";
-  const stepName = (name) => (/^[\d,.]+$/.test(name) ? `step ${name}` : name);
   const height = (value) => { const [low, high] = ranges[view.measure]; return value > 0 ? (Math.log10(value) - low) / (high - low) : null; };
 
   function draw() {
     const rows = reports[view.step];
-    [measure.value, time.value] = [view.measure, view.step];
-    [play.textContent, timeName.textContent] = [timer ? "Pause" : "Play", stepName(steps[view.step])];
-    time.ariaValueText = timeName.textContent;
+    measure.value = view.measure;
+    training.show();
     drawTicks();
     rows.forEach((row, i) => {
       const { column, bar, line } = columns[i];
@@ -115,12 +95,12 @@ function render({ model, el }) {
 
   el.append(frame("flow", "Gradient flow",
     h("div", { className: "vlm-stretch" },
-      h("div", { className: "vlm-bar" }, labelled("Bars", measure), ...(steps.length > 1 ? [play, labelled("Training", time), timeName] : [])),
+      h("div", { className: "vlm-bar" }, labelled("Bars", measure), ...training.controls),
       chart, foot, legend),
     h("div", { className: "vlm-side" }, words, facts, warning)));
   draw();
   const end = subscribe(model, { "change:view": () => { view = { ...model.get("view") }; draw(); } });
-  return () => { clearInterval(timer); end(); };
+  return () => { training.stop(); end(); };
 }
 
 export default { render };
