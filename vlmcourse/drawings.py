@@ -147,17 +147,18 @@ def counts(parts: Sequence[Parts], people: float) -> Float[Tensor, "drawing"]:
 
 
 def measure(model: Llava, tokenizer: Any, count: int = openmoji.HELDOUT) -> dict[str, float]:
-    """Whole sentences exactly right, all and by kind: with the right drawing, with another one, and by habit alone.
+    """Whole sentences exactly right, all and by kind: with the right drawing, another one, a moved one, by habit alone.
 
     Args:
         count: of the combinations never seen, spread evenly over all of them.
 
-    The other drawing stands half the list away: neighbours often share their role. Habit is the share of each kind's
-    most frequent answer.
+    The other drawing stands half the list away: neighbours often share their role. The moved one is a pixel lower.
+    Habit is the share of each kind's most frequent answer.
     """
     drawings = openmoji.load("heldout")[np.linspace(0, openmoji.HELDOUT, count, endpoint=False).astype(int)]
     seen, about, found = features(model, drawings.images), ask(drawings), {}
-    for which, given in (("", seen), (", another image", seen.roll(len(seen) // 2, 0))):
+    moved = features(model, np.roll(drawings.images, 1, axis=1))
+    for which, given in (("", seen), (", another image", seen.roll(len(seen) // 2, 0)), (", a pixel lower", moved)):
         graded = grade(model, tokenizer, given, about, batch=20)
         kinds = np.array(graded.kinds)
         found[f"sentences{which}"] = graded.exact.mean().item()

@@ -437,8 +437,8 @@ assert metrics["perplexity of plain sentences"] < 1.3 * metrics["perplexity of p
 #
 # Does the recipe work on pictures that we did not make? OpenMoji has 3,294 drawings for training. 400 others are combinations of role, gender and skin tone that training never shows (chapter 04). `python tools/checkpoints/smollm_eyes.py openmoji` changes two things:
 #
-# - The eye is chapter 04's CLIP, frozen and read at its last layer but one, as LLaVA does. Pixel shuffle (chapter 07) makes **one** image token of the whole drawing.
-# - What this token should say is known: the words of the caption. So stage 1 needs no gradient at all. **Least squares** finds the best map from drawings to words in seconds.
+# - The eye is chapter 04's CLIP, frozen. Gender and skin tone have no place in a drawing, so tokens for patches make little sense. Pixel shuffle (chapter 07) puts the whole drawing into one vector, and the projector **spreads** it to five tokens, as ClipCap did (Mokady et al. 2021, arXiv:2111.09734): three for the role, one for gender, one for skin tone.
+# - What these tokens should say is known: the words of the caption. So stage 1 needs no gradient at all. **Least squares** finds the best map from drawings to words in seconds.
 #
 # Then LoRA learns four questions, as before. **Predict:** role, gender or skin tone, which is hardest?
 
@@ -446,12 +446,13 @@ assert metrics["perplexity of plain sentences"] < 1.3 * metrics["perplexity of p
 from vlmcourse import drawings
 
 drawn = json.loads(shipped("smollm-openmoji.json").read_text())["metrics"]
-rows = [(kind, drawn[kind], drawn[f"{kind}, another image"], drawn[f"{kind}, most frequent answer"]) for kind in drawings.KINDS]
-print("400 new combinations     right image   another image   most frequent answer")
-print(*["{:22} {:13.0%} {:15.0%} {:22.0%}".format(*row) for row in rows], sep="\n")
+CASES = ("", ", another image", ", a pixel lower", ", most frequent answer")
+rows = [(kind, *[drawn[kind + case] for case in CASES]) for kind in drawings.KINDS]
+print("400 new combinations   right image   another image   a pixel lower   most frequent answer")
+print(*["{:20} {:13.0%} {:15.0%} {:15.0%} {:22.0%}".format(*row) for row in rows], sep="\n")
 print("perplexity of plain sentences: {:.0f} before, {:.0f} after".format(*[v for k, v in drawn.items() if "plain" in k]))
-assert all(right > max(other, habit) for _, right, other, habit in rows)
-assert drawn["gender"] > drawn["gender, another image"] + 0.3 and drawn["full"] < 0.1
+assert all(right > max(other, moved, habit) + 0.2 for _, right, other, moved, habit in rows)
+assert min(right - other for _, right, other, _, _ in rows) > 0.4
 
 # %% id="openmoji-said"
 from vlmcourse.data import openmoji
@@ -470,9 +471,11 @@ print(*[f"{name} → {text}" for name, text in zip(some.captions, spoken)], sep=
 assert all(text.startswith(("This is", "The skin tone is", "These are")) for text in spoken)
 
 # %% [markdown] id="published-intro" lang="en"
-# **A result that fell short.** Gender is seen: 75 % right, 34 % with another drawing. Role is seen at times: 20 % against 1 %. Skin tone hardly: 27 %, where the most frequent answer alone gives 22 %. The full sentence is right in 3 %. Plain English cost nothing: 73 before, 73 after.
+# Of combinations never seen, 96 % of genders are right, 90 % of roles, 67 % of skin tones, and 57 % of sentences that say all of it, word for word. With another drawing it is 34, 0, 17 and 0 %. Plain English cost nothing: 73 before, 72 after.
 #
-# Where is it lost? Not before the language model. Compare the image token with the words of every combination: the nearest one has the right role in 97 %, the right gender in 95 % and the right tone in 66 % (card, `tried`). SmolLM2 does not take the sum of so many words apart, or not after 120 steps. Would one token for each word help? We have not tried. The drawing must also stay where it is: moved down by one pixel, the nearest words are all right for 12 % of training drawings instead of 87 %.
+# **One token was not enough.** In our first run a single image token said the sum of all words. The words nearest to it were the right ones: role in 97 %, gender in 95 %, tone in 66 %. Yet SmolLM2 answered role in 20 %, tone in 27 %, and the full sentence in 3 % (card, `tried`). Nothing was lost before the language model; it did not take the sum apart. So ask not only *whether* tokens hold what you need, but in which form.
+#
+# **What it cannot do:** move all drawings down by a single pixel, and the full sentence falls from 57 to 10 %. All drawings of training stand on the same line, so the map knows no other.
 #
 # ## 13 · The published models
 #

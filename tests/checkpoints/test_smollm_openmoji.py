@@ -31,10 +31,10 @@ def test_the_card_is_measured_again(model):
 def test_it_looks_and_still_reads(model):
     vlm, tokenizer, card = model
     metrics = card["metrics"]
-    more = dict(role=0.15, gender=0.3, tone=0.05, full=0.01)  # gender is seen well, skin tone hardly
+    more = dict(role=0.75, gender=0.5, tone=0.4, full=0.45)
     for kind in drawings.KINDS:
         assert metrics[kind] > metrics[f"{kind}, another image"] + more[kind]
-    assert metrics["sentences"] > metrics["sentences, another image"] + 0.15
+    assert metrics["sentences"] > metrics["sentences, another image"] + 0.55
     assert metrics["perplexity of plain sentences"] < 1.3 * metrics["perplexity of plain sentences, before"]
     some = openmoji.load("heldout")[:2]
     said = real.answer(vlm, tokenizer, some.images, [drawings.QUESTIONS["gender"]] * 2, steps=10)
@@ -42,5 +42,5 @@ def test_it_looks_and_still_reads(model):
 
 
 def test_what_is_shipped_is_small_and_cost_less_than_ten_minutes_of_two_cores():
-    assert shipped("smollm-openmoji.safetensors").stat().st_size < 4.5e6
+    assert shipped("smollm-openmoji.safetensors").stat().st_size < 7.5e6
     assert json.loads(shipped("smollm-openmoji.json").read_text())["seconds"] < 2 * 600
