@@ -45,7 +45,7 @@ def choose_precision(device: torch.device | str, rows: int = 0, width: int = 0) 
     gain = cpu_bf16_gain(rows, width)
     if gain >= WORTHWHILE:
         return Precision("bf16", f"bf16: {gain:.1f}× the speed of fp32 on this CPU at {rows}×{width}")
-    return Precision("no", f"fp32: bf16 runs at {gain:.2f}× its speed on this CPU at {rows}×{width}")
+    return Precision("no", f"fp32: bf16 runs at {gain:.2g}× its speed on this CPU at {rows}×{width}")
 
 
 @cache
