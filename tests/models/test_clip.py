@@ -67,6 +67,20 @@ def test_padding_that_all_texts_share_is_not_computed():
     assert [weights.shape[-1] for weights in record] == [6, 6]  # the longest text ends in its sixth of seven tokens
 
 
+def test_only_what_eos_reads_is_computed_and_that_changes_nothing(count=40):
+    tower = model().text
+    ids = torch.full((count, 7), EOS)  # padded with EOS, as OpenAI's tokenizer does
+    for row, length in enumerate(torch.randint(0, 7, (count,), generator=torch.Generator().manual_seed(0)).tolist()):
+        ids[row, :length] = torch.randint(2, 20, (length,), generator=torch.Generator().manual_seed(row))
+    wanted = pool_at_eos(tower(ids), ids, EOS)
+    weights = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1))
+    right = torch.autograd.grad((wanted * weights).sum(), list(tower.parameters()))
+    found = tower.text_vector(ids)
+    torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+    gradients = torch.autograd.grad((found * weights).sum(), list(tower.parameters()))
+    torch.testing.assert_close(gradients, right, atol=1e-4, rtol=1e-4)
+
+
 def test_a_word_before_eos_changes_the_text_and_only_from_there_on():
     _, ids = batch()
     other = ids.clone()

@@ -277,14 +277,19 @@ class Block(nn.Module):
         attend = functools.partial(self.attention, **look) if look else self.attention
         return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
 
-    def first_token(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch 1 width"]:
-        """``forward(tokens)[:, :1]``: token 0 looks at all tokens, but only its own row is computed."""
+    def one_token(
+        self,
+        one: Float[Tensor, "batch 1 width"],
+        tokens: Float[Tensor, "batch token width"],
+        mask: Bool[Tensor, "batch 1 1 token"] | None = None,
+    ) -> Float[Tensor, "batch 1 width"]:
+        """``forward(tokens)`` at ``one`` token of each row: it looks at all that the mask allows, the others rest."""
         context = self.norm_before_attention(tokens)
 
         def attend(first: Tensor) -> Tensor:
-            return self.attention(first, context=context)
+            return self.attention(first, mask, context)
 
-        return pre_norm_block(tokens[:, :1], self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
+        return pre_norm_block(one, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
 
 
 def initialise(model: nn.Module, spread: float = 0.02) -> None:

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -158,24 +158,37 @@ class TextTower(nn.Module):
         Raises:
             ValueError: if the texts are longer than config.length.
         """
+        tokens, past = self.read(ids)
+        return self.norm(self.blocks[-1](tokens, mask=past))
+
+    def read(
+        self, ids: Int[Tensor, "batch token"]
+    ) -> tuple[Float[Tensor, "batch token width"], Bool[Tensor, "token key"]]:
+        """What the last block reads, and its mask."""
         token = ids.shape[1]
         if token > self.config.length:
             raise ValueError(f"{token} tokens are more than this tower's {self.config.length}; shorten texts, EOS last")
         tokens = self.embed_token(ids) + self.positions[:token]
         past = causal_mask(token, token).to(ids.device)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             tokens = block(tokens, mask=past)
-        return self.norm(tokens)
+        return tokens, past
 
     def text_vector(self, ids: Int[Tensor, "batch token"]) -> Float[Tensor, "batch width"]:
-        """The vector at each text's EOS.
+        """The vector at each text's EOS, without the last block's work on tokens that nobody will read.
 
         Raises:
             ValueError: if a text has none, as after cutting it off.
         """
         if not torch.compiler.is_compiling():
             ids = self.without_common_padding(ids)
-        return pool_at_eos(self(ids), ids, self.config.eos)
+        last, eos = self.blocks[-1], self.config.eos
+        if last.attention.record is not None:  # whoever records attention wants to see every query
+            return pool_at_eos(self(ids), ids, eos)
+        tokens, _ = self.read(ids)
+        ends = (ids == eos).int()
+        seen = (ends.cumsum(1) - ends == 0)[:, None, None]  # no EOS before this token
+        return self.norm(last.one_token(pool_at_eos(tokens, ids, eos)[:, None], tokens, seen))[:, 0]
 
     def without_common_padding(self, ids: Int[Tensor, "batch token"]) -> Int[Tensor, "batch shorter"]:
         """The texts up to the EOS of the longest: the rest is read by nobody, so it need not be computed."""

@@ -191,7 +191,7 @@ class ViT(nn.Module):
         tokens = self.embed(images)
         for block in self.blocks[:-1]:
             tokens = block(tokens)
-        return self.norm(last.first_token(tokens))[:, 0]
+        return self.norm(last.one_token(tokens[:, :1], tokens))[:, 0]
 
 
 class Classifier(nn.Module):
