@@ -1,6 +1,6 @@
 """What a choice of the nano VLM is worth: the last two stages, short, with one thing changed (card of nano-vlm).
 
-    python tools/checkpoints/nano_vlm_trials.py [TRIAL ...]
+    python tools/nano_vlm_trials.py [TRIAL ...]
 
 Each trial begins with the shipped words, aligns for 150 steps and follows instructions for 300, in about six minutes
 of one core. Printed are rows for tools/checkpoints/nano_vlm_tried.json: answers to all kinds of questions about 200
@@ -28,7 +28,7 @@ from vlmcourse.models.llava import Llava
 from vlmcourse.training.regions import region_targets
 
 STEPS = {"aligned": 150, "vlm": 300}
-held_out = runpy.run_path(str(Path(__file__).with_name("nano_vlm.py")))["held_out"]
+held_out = runpy.run_path(str(Path(__file__).parent / "checkpoints" / "nano_vlm.py"))["held_out"]
 
 
 def region_eye() -> Llava:
