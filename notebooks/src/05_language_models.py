@@ -426,7 +426,7 @@ assert times[1][0] > 1.2 * times[1][1] and times[8][0] > 3 * times[8][1]
 assert times[1][2] < 0.8 * times[1][1]
 
 # %% [markdown] id="replay-lesson" lang="en"
-# One text gains little from the cache, because a step here is hardly arithmetic: it is Python, calling some 230 small operations one by one. They are the same at every step. So the last lines record them once and **replay** the recording: your functions, the same numbers, no Python in between. (On a GPU the same trick is called a CUDA graph.)
+# One text gains little from the cache, because a step here is hardly arithmetic: it is Python, calling some 230 small operations one by one. They are the same at every step. So `Replay` records them once and plays the **recording** back: your functions, the same numbers, no Python in between. (On a GPU the same trick is called a CUDA graph.)
 
 # %% [markdown] id="look-intro" lang="en"
 # ## 9 · Look inside

@@ -540,7 +540,7 @@ assert survived["full rate (card)"][0] < 0.1 * survived["nano-vlm, slow projecto
 assert survived["your assistant"][0] < 0.7 * survived["after stage 1"][0]
 
 # %% [markdown] id="kept-lesson" lang="en"
-# Your own assistant lost half in 120 steps; at the full rate, in the end, hardly any was left. Why this axis? Our reading: image tokens come row by row, so *when* one comes tells how far down it is. And "bottom left" names the second axis in its second word, which is learned late. Until then no loss asks for left and right, and a projector at the full rate overwrites what nobody asks for.
+# Your own assistant lost half in 120 steps. At the full rate both axes fade (card, `full-rate`); up and down came back, left and right did not. Our reading: image tokens come row by row, so *when* one comes tells how far down it is. And "bottom left" names the second axis in its second word, which is learned late. Until then no loss asks for left and right, and what nobody asks for is overwritten.
 #
 # Two changes cured it: the projector learns at a **hundredth of the rate** (your `rate_groups`), and lessons also ask for one axis in one word. What is frozen is safe; what learns is safe only while something asks for it.
 

@@ -475,7 +475,7 @@ assert all(text.startswith(("This is", "The skin tone is", "These are")) for tex
 #
 # **One token was not enough.** In our first run a single image token said the sum of all words. The words nearest to it were the right ones: role in 97 %, gender in 95 %, tone in 66 %. Yet SmolLM2 answered role in 20 %, tone in 27 %, and the full sentence in 3 % (card, `tried`). Nothing was lost before the language model; it did not take the sum apart. So ask not only *whether* tokens hold what you need, but in which form.
 #
-# **What it cannot do:** move all drawings down by a single pixel, and the full sentence falls from 57 to 10 %. All drawings of training stand on the same line, so the map knows no other.
+# **What it cannot do:** move all drawings down by a single pixel, and the full sentence falls from 57 to 10 %. Least squares was never shown a moved one.
 #
 # ## 13 · The published models
 #

@@ -67,8 +67,8 @@ def test_padding_that_all_texts_share_is_not_computed():
     assert [weights.shape[-1] for weights in record] == [6, 6]  # the longest text ends in its sixth of seven tokens
 
 
-def test_only_what_eos_reads_is_computed_and_that_changes_nothing(count=40):
-    tower = model().text
+def test_only_what_eos_reads_is_computed_and_that_changes_nothing():
+    tower, count = model().text, 40
     ids = torch.full((count, 7), EOS)  # padded with EOS, as OpenAI's tokenizer does
     for row, length in enumerate(torch.randint(0, 7, (count,), generator=torch.Generator().manual_seed(0)).tolist()):
         ids[row, :length] = torch.randint(2, 20, (length,), generator=torch.Generator().manual_seed(row))
