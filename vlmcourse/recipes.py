@@ -33,6 +33,7 @@ from vlmcourse.models.vit import ViTConfig
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import adamw, train
+from vlmcourse.training.optimizers import MuonAdamW
 from vlmcourse.training.precision import choose_precision
 
 TEXT_LENGTH = 24  # tokens; the longest caption of two objects and the longest name of a drawing fit
@@ -126,12 +127,14 @@ def precision_of(model: CLIP, batch: int) -> str:
     return choose_precision(device, batch * (1 + math.prod(vision.grid)), vision.width).name
 
 
-def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: float, batch: int = 128,
-               weight_decay: float = 0.05, shift: int = 0, seed: int = 0, precision: str | None = None,
-               **how: Any) -> History:  # fmt: skip
+def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: float, muon: float | None = None,
+               batch: int = 128, weight_decay: float = 0.05, shift: int = 0, seed: int = 0,
+               precision: str | None = None, **how: Any) -> History:  # fmt: skip
     """Train on pairs as scene_pairs, order_pairs and emoji_pairs make them.
 
     Args:
+        lr: of AdamW.
+        muon: rate of Muon for the matrices inside blocks, see MuonAdamW; when not given, AdamW trains them too.
         batch: images per step.
         shift: move the images of a batch by up to so many pixels, the same way for all.
         precision: as training.loop.train takes it; see precision_of.
@@ -146,7 +149,8 @@ def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: flo
         return model.loss(images, both[1].flatten(0, 1))
 
     model.train()
-    how |= dict(optimizer=adamw(model, lr, weight_decay), precision=precision or precision_of(model, batch))
+    optimizer = MuonAdamW(model, muon, lr, weight_decay) if muon else adamw(model, lr, weight_decay)
+    how |= dict(optimizer=optimizer, precision=precision or precision_of(model, batch))
     history = train(model, Batches(pairs, batch // pairs[0].shape[1], seed=seed), loss, steps=steps, **how)
     model.cpu().eval()
     return history

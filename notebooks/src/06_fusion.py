@@ -313,7 +313,7 @@ assert bill["injection"][1] > bill["cross-attention"][1] > bill["late"][1] and b
 #
 # ## 7 · The comparison
 #
-# Six trainings: the five families, and a **blind twin**, late fusion that is shown an empty picture. Same questions in the same order, same steps, same parameters, same optimizer. (It is Muon for the matrices; chapter 08 says why.) **Predict** the order, and the place of the blind one.
+# Six trainings: the five families, and a **blind twin**, late fusion that is shown an empty picture. Same questions in the same order, same steps, same parameters, same optimizer. (It is Muon for the matrices; chapter 04 says why.) **Predict** the order, and the place of the blind one.
 
 # %% id="train"
 from vlmcourse.data.batches import Batches

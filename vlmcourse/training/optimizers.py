@@ -55,19 +55,36 @@ def rate_groups(
     return [group for group in groups.values() if group["params"]]
 
 
-def orthogonal(matrix: Float[Tensor, "row column"], rounds: int = 5) -> Float[Tensor, "row column"]:
-    """About the nearest matrix all of whose singular values are equal; they end between 0.7 and 1.2.
+def orthogonal(matrices: Float[Tensor, "... row column"], rounds: int = 5) -> Float[Tensor, "... row column"]:
+    """About the nearest matrices all of whose singular values are equal; they end between 0.7 and 1.2.
 
     In fp32: torch.optim.Muon computes it in bf16, which takes 16 times as long on a CPU that has no bf16 units.
+    A matrix at least twice as long as wide is not touched in the rounds. Each round multiplies it by a polynomial of
+    its Gram matrix, which is smaller; so the polynomials are multiplied, and the matrix by their product at the end.
 
     Source: the Newton-Schulz iteration and its numbers, Jordan 2024, https://kellerjordan.github.io/posts/muon/.
     """
-    wide = matrix.float() if matrix.shape[0] <= matrix.shape[1] else matrix.float().T
-    wide = wide / wide.norm().clamp(min=1e-7)
-    for _ in range(rounds):
-        gram = wide @ wide.T
-        wide = torch.addmm(wide, torch.addmm(gram, gram, gram, beta=-4.775, alpha=2.0315), wide, beta=3.4445)
-    return (wide if matrix.shape[0] <= matrix.shape[1] else wide.T).to(matrix.dtype)
+    flat = matrices.reshape(-1, *matrices.shape[-2:]).float()
+    wide = flat if flat.shape[1] <= flat.shape[2] else flat.mT
+    wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    if wide.shape[2] < 2 * wide.shape[1]:
+        for _ in range(rounds):
+            gram = wide @ wide.mT
+            wide = torch.baddbmm(wide, _polynomial(gram), wide, beta=3.4445)
+    else:
+        gram, product = wide @ wide.mT, None
+        for number in range(rounds):
+            factor = _polynomial(gram)
+            factor.diagonal(dim1=1, dim2=2).add_(3.4445)
+            product = factor if product is None else factor @ product
+            if number < rounds - 1:
+                gram = factor @ (gram @ factor)  # all of them are polynomials of one matrix, so their order is free
+        wide = product @ wide
+    return (wide if flat.shape[1] <= flat.shape[2] else wide.mT).reshape(matrices.shape).to(matrices.dtype)
+
+
+def _polynomial(gram: Float[Tensor, "matrix row row"]) -> Float[Tensor, "matrix row row"]:
+    return torch.baddbmm(gram, gram, gram, beta=-4.775, alpha=2.0315)
 
 
 class Muon(Optimizer):
@@ -83,13 +100,17 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> None:
         for group in self.param_groups:
+            alike: dict[torch.Size, list[nn.Parameter]] = {}  # matrices of one shape take their step at once
             for matrix in group["params"]:
                 if matrix.grad is not None:
-                    held = self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix))
-                    held.lerp_(matrix.grad, 1 - group["momentum"])
-                    moved = orthogonal(matrix.grad.lerp(held, group["momentum"]))  # Nesterov's
-                    matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                    matrix.add_(moved, alpha=-group["lr"] * max(1.0, matrix.shape[0] / matrix.shape[1]) ** 0.5)
+                    alike.setdefault(matrix.shape, []).append(matrix)
+            for (row, column), matrices in alike.items():
+                grads = [matrix.grad for matrix in matrices]
+                held = [self.state[each].setdefault("momentum_buffer", torch.zeros_like(each)) for each in matrices]
+                torch._foreach_lerp_(held, grads, 1 - group["momentum"])
+                moved = orthogonal(torch.stack(torch._foreach_lerp(grads, held, group["momentum"])))  # Nesterov's
+                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(matrices, moved.unbind(), alpha=-group["lr"] * max(1.0, row / column) ** 0.5)
 
 
 class MuonAdamW(Optimizer):
