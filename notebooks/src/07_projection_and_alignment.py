@@ -42,7 +42,7 @@ from vlmcourse.data import captions, render, scenes
 
 vlm, card = nano.load_vlm("nano-words")
 sizes = {part: sum(p.numel() for p in getattr(vlm, part).parameters()) for part in ("vision", "projector", "language")}
-train_scenes = scenes.sample("train", 4000, objects=(1, 2))
+train_scenes = scenes.sample("train", 3000, objects=(1, 2))
 new_scenes = scenes.sample("validation", 300, objects=(1, 2))
 told, new_told = (captions.captions(batch, "full") for batch in (train_scenes, new_scenes))
 seen, new_seen = (nano.features(vlm, render.render(batch)) for batch in (train_scenes, new_scenes))
@@ -340,12 +340,12 @@ assert tokens.requires_grad and not logits.requires_grad
 #
 # ## 10 · Stage 1
 #
-# 4,000 captions, your projector, your loss, your freeze. `align` is a few lines around them. **Predict** three numbers for new scenes: the loss, the share of true statements, and the same with exchanged pictures.
+# 3,000 captions, your projector, your loss, your freeze. `align` is a few lines around them. **Predict** three numbers for new scenes: the loss, the share of true statements, and the same with exchanged pictures.
 
 # %% id="train"
 from vlmcourse.widgets.plot import LivePlot
 
-effort = budget(cpu=dict(steps=200, size=32), gpu=dict(steps=200, size=32))
+effort = budget(cpu=dict(steps=150, size=32), gpu=dict(steps=150, size=32))
 aligned = with_projector()
 with LivePlot("Stage 1: only the projector learns") as plot:
     history = stages.align(aligned, seen, told, watch=plot, **vars(effort))
@@ -436,9 +436,9 @@ assert 1 < ranks["aligned"] <= 128.01 and 100 < ranks["untrained"] <= 128.01
 # How wide must a projector be inside? With **one** number inside, all image tokens lie on one curve. Then one matrix, and your two layers. All learn from the same captions for the same number of steps.
 
 # %% id="strength"
-def trained(hidden=128, shuffle=2, count=4000, steps=100):
+def trained(hidden=128, shuffle=2, count=3000, steps=100):
     model = with_projector(hidden, shuffle)
-    log = stages.align(model, seen[:count], told[:count], steps=steps, size=32)
+    log = stages.align(model, seen[:count], told[:count], steps=steps, size=16)
     return model, log
 
 widths = {"1 inside": 1, "one matrix": None, "two layers, 128 inside": 128}

@@ -405,9 +405,9 @@ from vlmcourse.training import stages
 FOUR = tuple(exam)[:4]                                                 # colour, shape, size, position
 brief = nano.encode_talks(aligned, [row[:4] for row in taught])        # shorter rows, for the experiments
 start, _ = nano.load_vlm("nano-words")
-first = stages.align(start, seen, captions.captions(seen_scenes, "full"), steps=40, size=sizes.batch)
-runs = {"joint": tuned("nano-words", brief, seen, steps=60), "staged": tuned(copy.deepcopy(start), brief, seen, steps=40),
-        "staged, slow language": tuned(start, brief, seen, steps=40, rates={"projector": 3e-3, "language": 3e-4})}
+first = stages.align(start, seen, captions.captions(seen_scenes, "full"), steps=40, size=4)
+runs = {"joint": tuned("nano-words", brief, seen, 60, size=4), "staged": tuned(copy.deepcopy(start), brief, seen, 40, size=4),
+        "staged, slow language": tuned(start, brief, seen, 40, {"projector": 3e-3, "language": 3e-4}, size=4)}
 
 # %% id="stages-result"
 outcome = {name: (grades(model, kinds=FOUR)["all"], nano.caption_perplexity(model, told),
@@ -442,7 +442,7 @@ def masked(change):
 
 changes = {"right": lambda ids, mask: mask, "too early": lambda ids, mask: mask.roll(-1, 1),
            "too late": lambda ids, mask: mask.roll(1, 1), "everything": lambda ids, mask: (ids != 0) & (ids != IMAGE)}
-patients = {name: tuned("nano-aligned", masked(change), seen, steps=40) for name, change in changes.items()}
+patients = {name: tuned("nano-aligned", masked(change), seen, 40, size=4) for name, change in changes.items()}
 
 # %% id="masks-result"
 @torch.no_grad()
@@ -580,12 +580,12 @@ print({name: f"{share:.0%}" for name, share in poll(vlm).items()})
 # Now make it ill. People write questions about what they see, so much of the data says "yes". Give `nano-vlm` 30 more steps on pictures with nothing but true "yes" questions. Then the cure: 30 steps in which half of the questions are about absent things.
 
 # %% id="yes"
-def short_course(model, answers, steps=30):
+def short_course(model, answers, steps=24):
     """A copy of the model, tuned on questions of existence with these answers only."""
     talk = [[(text, answer) for _, text, answer in polls(seen_scenes[n : n + 1], "any", n) if answer in answers]
-            for n in range(240)]
+            for n in range(192)]
     rates = {"projector": 2e-3, "language": 2e-3}
-    return tuned(copy.deepcopy(model), nano.encode_talks(model, talk), seen[:240], steps=steps, rates=rates)[0]
+    return tuned(copy.deepcopy(model), nano.encode_talks(model, talk), seen[:192], steps=steps, rates=rates)[0]
 
 ill = short_course(vlm, ("yes",))
 cured = short_course(ill, ("yes", "no"))

@@ -83,7 +83,7 @@ def scaled_dot_product(
     if bias is not None:
         scores = scores + bias
     if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf)
+        scores = scores.masked_fill_(~mask, -torch.inf)  # in place: nobody else holds these scores
     weights = scores.softmax(dim=-1)
     return weights @ value, weights
 
