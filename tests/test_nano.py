@@ -53,11 +53,13 @@ def test_exact_counts_what_greedy_decoding_writes():
     model, _ = nano.load_vlm()
     batch = scenes.sample("validation", 12)
     rows = talks(batch, sentences=0, told=False)
-    share = nano.exact(model, nano.features(model, render(batch)).float(), nano.encode_talks(model, rows))
+    given = nano.features(model, render(batch)).float(), nano.encode_talks(model, rows)
+    share, each = nano.exact(model, *given), nano.right(model, *given, batch=5)
     images = np.repeat(render(batch), len(rows[0]), axis=0)
     said = nano.answer(model, images, [text for row in rows for text, _ in row])
     right = [a == b for a, b in zip(said, (answer for row in rows for _, answer in row), strict=True)]
     assert share == pytest.approx(np.mean(right), abs=0.02)  # features are kept in bf16
+    assert (each.numpy() == right).mean() > 0.98 and share == pytest.approx(each.float().mean().item())
 
 
 def test_an_answer_needs_one_image():

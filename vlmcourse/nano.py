@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -142,9 +142,9 @@ def tune(model: Llava, seen: Tensor, rows: Packs, *, steps: int, size: int = 32,
 
 
 @torch.no_grad()
-def exact(model: Llava, seen: Tensor, rows: Packs, batch: int = 100) -> float:
-    """Share of conversations whose answers the model would write word for word, greedily."""
-    right = total = 0
+def right(model: Llava, seen: Tensor, rows: Packs, batch: int = 100) -> Bool[Tensor, "conversation"]:
+    """Of each conversation, row by row, whether the model would write its answers word for word, greedily."""
+    found = []
     for start in range(0, len(seen), batch):
         part = Packs(*(each[start : start + batch] for each in rows)).cut()
         answers = following(part.labels)
@@ -154,9 +154,14 @@ def exact(model: Llava, seen: Tensor, rows: Packs, batch: int = 100) -> float:
         missed[wanted] = (model.head(hidden[wanted]).argmax(-1) != answers[wanted]).long()
         counts = torch.zeros(len(part.ids), int(part.packs.max()) + 1, dtype=torch.long)
         counts.scatter_add_(1, part.packs.clamp(min=0), missed)
-        asked = torch.zeros_like(counts).scatter_(1, part.packs.clamp(min=0), 1)[:, 1:]
-        right, total = right + int(((counts[:, 1:] == 0) & (asked > 0)).sum()), total + int(asked.sum())
-    return right / total
+        asked = torch.zeros_like(counts).scatter_(1, part.packs.clamp(min=0), 1)[:, 1:] > 0
+        found.append(counts[:, 1:][asked] == 0)
+    return torch.cat(found)
+
+
+def exact(model: Llava, seen: Tensor, rows: Packs) -> float:
+    """Share of conversations whose answers the model would write word for word; see right."""
+    return right(model, seen, rows).float().mean().item()
 
 
 def read_captions(
