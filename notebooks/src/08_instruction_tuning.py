@@ -299,7 +299,7 @@ print(f"loss at the end: {np.mean(history.losses[-10:]):.2f} seeing, {np.mean(bl
 assert np.mean(history.losses[-10:]) < 0.85 * np.mean(blind_history.losses[-10:])
 
 # %% [markdown] id="exam-intro" lang="en"
-# An exam on pictures never seen. Greedy writing takes the likeliest token at every place. So one pass over question *and* answer tells whether the model would write it, word for word: `nano.right` does that. Questions about one picture are packed, as your lessons were.
+# An exam on pictures never seen. Greedy writing takes the likeliest token at every place. So one pass over question *and* answer tells whether the model would write it, word for word: `nano.right` does that, for packs like yours.
 
 # %% id="exam"
 eye = nano.features(aligned, pictures)
@@ -339,7 +339,7 @@ print(", ".join(f"{name} {row['all']:.0%}" for name, row in marks.items()))
 assert marks["your assistant"]["all"] > max(marks["blind twin"]["all"], habit["all"]) + 0.08
 
 # %% [markdown] id="exam-lesson" lang="en"
-# After 120 steps, less than a minute, it answers 56 % of the questions; the habit alone gives 40 %. The blind twin stays below the habit. Size, colour and shape gain most. Existence and relations are where the habit is: at a coin flip. To answer them it must first find the thing that is asked about.
+# After 120 steps it answers 56 % of the questions; the habit alone gives 40 %. The blind twin stays below the habit. Size, colour and shape gain most. Existence and relations are where the habit is: at a coin flip. To answer them it must first find the thing that is asked about.
 #
 # Is the difference really seeing? Give each question the picture of another one.
 
@@ -380,7 +380,7 @@ print(f"aligned    {before[0]}", f"assistant  {after[0]}", sep="\n")
 assert before[1] < 0.1 and after[1] > 0.9
 
 # %% [markdown] id="formats-lesson" lang="en"
-# From none to all of them. Note what comes first: the **form** is perfect while four of ten answers are wrong. A fluent, obedient answer says nothing about whether the model looked.
+# From none to all of them. Note what comes first: the **form** is perfect while four of ten answers are wrong. A fluent answer does not prove that the model looked.
 
 # %% [markdown] id="stages-intro" lang="en"
 # ## 9 · Why not everything at once?

@@ -28,3 +28,14 @@ def test_all_singular_values_become_alike():
         torch.manual_seed(1)
         values = torch.linalg.svdvals(orthogonal(torch.randn(shape)))
         assert values.min() > 0.5 and values.max() < 1.3
+
+
+def test_long_matrices_and_several_at_once_give_the_same():
+    """A matrix twice as long goes through its Gram matrix; with a few columns more or less it would not."""
+    torch.manual_seed(2)
+    several = torch.randn(3, 24, 47)  # not twice as long
+    longer = torch.nn.functional.pad(several, (0, 5))  # columns of zeros change nothing, but now it is
+    direct = torch.stack([orthogonal(each) for each in several])
+    torch.testing.assert_close(orthogonal(several), direct, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(orthogonal(longer)[..., :47], direct, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(orthogonal(longer.mT), orthogonal(longer).mT, atol=1e-5, rtol=1e-5)
