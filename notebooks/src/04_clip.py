@@ -227,7 +227,7 @@ SimilarityMatrix(cosine[:24, :24], heldout.images[:24], heldout.captions[:24], t
 # %% [markdown] id="matrix-lesson" lang="en"
 # Bright blocks off the diagonal are near-twins: same role and tone, another gender. The model puts them close together, and that is right. It only has to keep them apart by a little.
 #
-# A shared space is also a search engine. The drawings are encoded once; what you type is encoded as you type. Try words that are no emoji name.
+# A shared space is also a search engine. The drawings are encoded once; what you type is encoded as you type. Try words that are no emoji name. And does *red apple* find the apple, or whatever is red?
 
 # %% id="search"
 from vlmcourse.widgets.search import TextToImageSearch
@@ -235,7 +235,7 @@ from vlmcourse.widgets.search import TextToImageSearch
 everything = recipes.image_features(model, drawings.images)
 TextToImageSearch(lambda text: (everything @ recipes.text_features(model, [text])[0]).numpy(),
                   drawings.images, drawings.captions, attribution=openmoji.ATTRIBUTION,
-                  suggestions=["red apple", "woman astronaut: dark skin tone", "flag: japan", "cat"])
+                  suggestions=["woman astronaut: dark skin tone", "snowman", "cat", "red apple"])
 
 # %% [markdown] id="scenes-intro" lang="en"
 # ## 7 · A classifier from names: zero-shot
