@@ -159,7 +159,7 @@ assert (ids == 3).sum(1).tolist() == [1, 1]           # 3 is EOS
 #
 # Both towers, each followed by one matrix into the shared space, your loss on top. The drawings fill the picture and sit in the middle, so patches of 16 pixels are enough. That leaves 17 tokens per picture and makes training quick.
 #
-# Two details decide a lot at this size. The matrices are trained by **Muon** (Jordan 2024, kellerjordan.github.io/posts/muon). AdamW scales each number of a step by itself, and the step of a whole matrix still goes mostly along a few directions. Muon makes all directions of the step equally long, so rare ones are learned sooner. AdamW needs 450 steps for what Muon does here in 240.
+# Two details decide a lot at this size. The matrices are trained by **Muon** (Jordan 2024, kellerjordan.github.io/posts/muon). AdamW scales each number of a step by itself, and the step of a whole matrix still goes mostly along a few directions. Muon makes all directions of the step equally long, so rare ones are learned sooner. AdamW needs 450 steps for what Muon does here in 228.
 
 The other is the start. On a white background every patch starts with nearly the same large vector. `new_clip` rescales the patch embedding once, so that its outputs have mean 0 and deviation 1 on a few hundred pictures (Krähenbühl et al. 2015, arXiv:1511.06856).
 
@@ -167,7 +167,7 @@ The other is the start. On a white background every patch starts with nearly the
 from vlmcourse.data.pixels import normalise as pixels
 from vlmcourse.widgets.plot import LivePlot
 
-sizes = budget(cpu=dict(steps=240, batch=128), gpu=dict(steps=240, batch=128))
+sizes = budget(cpu=dict(steps=228, batch=128), gpu=dict(steps=228, batch=128))
 pairs = recipes.emoji_pairs("train")
 model = recipes.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
 with LivePlot("Your CLIP learns names") as plot:
@@ -346,7 +346,7 @@ for scale in (3, 100):
     fresh = recipes.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
     fresh.logit_scale.requires_grad_(False).fill_(math.log(scale))
     at_start = gap_of(fresh.eval())
-    recipes.train_clip(fresh, pairs, steps=40, lr=2e-3, muon=0.02, batch=64, weight_decay=0.1, shift=2)
+    recipes.train_clip(fresh, pairs, steps=40, lr=2e-3, muon=0.02, batch=40, weight_decay=0.1, shift=2)
     gaps[scale] = gap_of(fresh)
 print(f"gap at the random start {at_start:.2f}; after 40 steps", {f"scale {k}": f"{v:.2f}" for k, v in gaps.items()})
 assert at_start > 1 and gaps[3] < 0.5 * gaps[100] < 0.5 * at_start
