@@ -54,7 +54,7 @@ def test_exact_counts_what_greedy_decoding_writes():
     batch = scenes.sample("validation", 12)
     rows = talks(batch, sentences=0, told=False)
     given = nano.features(model, render(batch)).float(), nano.encode_talks(model, rows)
-    share, each = nano.exact(model, *given), nano.right(model, *given, batch=5)
+    share, each = nano.exact(model, *given), nano.answered_right(model, *given, batch=5)
     images = np.repeat(render(batch), len(rows[0]), axis=0)
     said = nano.answer(model, images, [text for row in rows for text, _ in row])
     right = [a == b for a, b in zip(said, (answer for row in rows for _, answer in row), strict=True)]

@@ -7,6 +7,7 @@
     features        what the eye says of images; computed once, since it is frozen
     tune            instruction tuning: projector and language model
     answer          what the model says to instructions about images
+    answered_right  whether it would write given answers, many questions about one image at once
     measure         every number of the card
 
 The eye learns what patches show (training/regions.py), the language model learns how captions read, the projector
@@ -142,7 +143,7 @@ def tune(model: Llava, seen: Tensor, rows: Packs, *, steps: int, size: int = 32,
 
 
 @torch.no_grad()
-def right(model: Llava, seen: Tensor, rows: Packs, batch: int = 100) -> Bool[Tensor, "conversation"]:
+def answered_right(model: Llava, seen: Tensor, rows: Packs, batch: int = 100) -> Bool[Tensor, "conversation"]:
     """Of each conversation, row by row, whether the model would write its answers word for word, greedily."""
     found = []
     for start in range(0, len(seen), batch):
@@ -160,8 +161,8 @@ def right(model: Llava, seen: Tensor, rows: Packs, batch: int = 100) -> Bool[Ten
 
 
 def exact(model: Llava, seen: Tensor, rows: Packs) -> float:
-    """Share of conversations whose answers the model would write word for word; see right."""
-    return right(model, seen, rows).float().mean().item()
+    """Share of conversations whose answers the model would write word for word; see answered_right."""
+    return answered_right(model, seen, rows).float().mean().item()
 
 
 def read_captions(

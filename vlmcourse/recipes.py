@@ -149,7 +149,7 @@ def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: flo
         return model.loss(images, both[1].flatten(0, 1))
 
     model.train()
-    optimizer = MuonAdamW(model, muon, lr, weight_decay) if muon else adamw(model, lr, weight_decay)
+    optimizer = adamw(model, lr, weight_decay) if muon is None else MuonAdamW(model, muon, lr, weight_decay)
     how |= dict(optimizer=optimizer, precision=precision or precision_of(model, batch))
     history = train(model, Batches(pairs, batch // pairs[0].shape[1], seed=seed), loss, steps=steps, **how)
     model.cpu().eval()

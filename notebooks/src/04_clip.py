@@ -159,9 +159,9 @@ assert (ids == 3).sum(1).tolist() == [1, 1]           # 3 is EOS
 #
 # Both towers, each followed by one matrix into the shared space, your loss on top. The drawings fill the picture and sit in the middle, so patches of 16 pixels are enough. That leaves 17 tokens per picture and makes training quick.
 #
-# Two details decide a lot at this size. The matrices are trained by **Muon** (Jordan 2024, kellerjordan.github.io/posts/muon). AdamW scales each number of a step by itself, and the step of a whole matrix still goes mostly along a few directions. Muon makes all directions of the step equally long, so rare ones are learned sooner. AdamW needs 450 steps for what Muon does here in 228.
-
-The other is the start. On a white background every patch starts with nearly the same large vector. `new_clip` rescales the patch embedding once, so that its outputs have mean 0 and deviation 1 on a few hundred pictures (Krähenbühl et al. 2015, arXiv:1511.06856).
+# Two details decide a lot at this size. The matrices are trained by **Muon** (Jordan 2024, kellerjordan.github.io/posts/muon). AdamW scales each number of a step by itself, and the step of a whole matrix still goes mostly along a few directions. Muon makes all directions of the step equally long, so rare ones are learned sooner. Leave `muon=0.02` out of the cell below, and AdamW trains all of them: compare the last losses.
+#
+# The other is the start. On a white background every patch starts with nearly the same large vector. `new_clip` rescales the patch embedding once, so that its outputs have mean 0 and deviation 1 on a few hundred pictures (Krähenbühl et al. 2015, arXiv:1511.06856).
 
 # %% id="train"
 from vlmcourse.data.pixels import normalise as pixels

@@ -368,7 +368,7 @@ ax.set(xlabel="seconds of training", ylabel="right answers", xlim=(0, 1.4 * max(
 figure(fig, alt="Right answers over seconds of training for the five families and the blind twin; injection is the slowest")
 
 # %% [markdown] id="table-proved" lang="en"
-# **What you just proved.** Every family sees: when this was written they had 66 to 74 % right, the blind twin 38 %. Gated cross-attention led (74 %), injection had 70 % with the prefix mask and without, plain cross-attention 66 %. But the order is not a law: with 48 questions a step and 250 steps, injection led with 76 and 78 %. A few points between families mean nothing here. What stayed the same in both runs stands in the columns:
+# **What you just proved.** Every family sees: when this was written they had 66 to 74 % right, the blind twin 38 %. Gated cross-attention led (74 %), injection had 70 % with the prefix mask and without, plain cross-attention 66 %. But the order is not a law: take 250 steps, or 48 questions a step, and it changes. A few points between families mean nothing here. What should stay the same stands in the columns:
 #
 # - **Colour and shape** need one lookup: find the circle, read its colour. Families that *look* reached 84 to 91 % for colours; late fusion, with one mean vector for two objects, about 75 %.
 # - **Existence** asks about the whole picture. There a mean is no handicap: late fusion reached about 70 %, plain cross-attention 50 %. Softmax weights sum to 1, so a word that looks always finds *something*; it must learn to notice that it does not fit.

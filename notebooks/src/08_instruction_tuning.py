@@ -299,7 +299,7 @@ print(f"loss at the end: {np.mean(history.losses[-10:]):.2f} seeing, {np.mean(bl
 assert np.mean(history.losses[-10:]) < 0.85 * np.mean(blind_history.losses[-10:])
 
 # %% [markdown] id="exam-intro" lang="en"
-# An exam on pictures never seen. Greedy writing takes the likeliest token at every place. So one pass over question *and* answer tells whether the model would write it, word for word: `nano.right` does that, for packs like yours.
+# An exam on pictures never seen. Greedy writing takes the likeliest token at every place. So one pass over question *and* answer tells whether the model would write it, word for word: `nano.answered_right` does that, for packs like yours.
 
 # %% id="exam"
 eye = nano.features(aligned, pictures)
@@ -318,7 +318,7 @@ asked_of = {kind: [(n, q.text, q.answer) for n, q in enumerate(questions.ask(hel
 def grades(model, look=lambda seen: seen, kinds=questions.KINDS):
     """Share of right answers for each kind of question, and their mean."""
     of_eye, talk, kind_of = sheet([(*row, kind) for kind in kinds for row in asked_of[kind]])
-    right = nano.right(model, look(of_eye), talk).numpy()
+    right = nano.answered_right(model, look(of_eye), talk).numpy()
     shares = {kind: right[kind_of == kind].mean() for kind in kinds}
     return shares | {"all": np.mean(list(shares.values()))}
 
@@ -575,7 +575,7 @@ POLLS = sheet([(*row, f"{row[2]} to {absent}") for absent in ("any", "near") for
 def poll(model):
     """Share of "yes" to what is there, and of "no" to what is not: anything, or nearly what is there."""
     of_eye, talk, kind_of = POLLS
-    right = nano.right(model, of_eye, talk).numpy()
+    right = nano.answered_right(model, of_eye, talk).numpy()
     return {"yes to what is there": right[kind_of == "yes to any"].mean(),
             "no to anything else": right[kind_of == "no to any"].mean(),
             "no to near things": right[kind_of == "no to near"].mean()}

@@ -1,7 +1,7 @@
 """Optimizers for models of several parts: who learns, how fast, and with what.
 
     rate_groups     one learning rate per part of a model; frozen parts are left out (notebook 08)
-    Muon            steps that move every direction of a matrix alike
+    Muon            steps that move every direction of a matrix alike; orthogonal makes them
     MuonAdamW       Muon for the matrices, AdamW for everything else, as one optimizer for the training loop
     warmup_linear   a schedule
 
