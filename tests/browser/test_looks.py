@@ -272,7 +272,7 @@ PLAYED = """root => new Promise(done => {
 def test_play_writes_token_by_token_from_the_end_of_the_prompt(page):
     page.locator(".vlm-chip").last.click()
     shown = page.locator(".vlm-text-attention").evaluate(PLAYED)
-    assert shown[-5:] == [[f"token {query}", 6 - query] for query in range(2, 7)]
+    assert shown == [[f"token {query}", 6 - query] for query in range(2, 7)]
     assert page.locator(".vlm-written").count() == 4
     slide(page, "Query", 1)
     assert page.locator(".vlm-masked").count() == 5
