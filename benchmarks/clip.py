@@ -2,12 +2,12 @@
 
     python benchmarks/clip.py [STEPS]
 
-Same sizes (two towers of 4 layers × 128, MLP 512; 64 px, patch 8; 24 text tokens; batch 64), same optimiser, same
-precision on both sides.  Steps alternate, and the ratio is the median over neighbouring steps, so noise of the machine
-hits both alike.  Texts are as long as can be: no side may save work on padding.
+Same sizes (two towers of 4 layers × 128, MLP 512; 64 px, patch 8; 24 text tokens; batch 64), same optimiser,
+same precision on both sides.  Steps alternate, and the ratio is the median over neighbouring steps, so noise
+of the machine hits both alike.  Texts are as long as can be: no side may save work on padding.
 
-Where the gain comes from: the image tower's last block computes only the class token (ViT.class_vector, exactly equal).
-In bf16, explicit attention is also faster on the CPU than the fused one.
+Where the gain comes from: the image tower's last block computes only the class token (ViT.class_vector,
+exactly equal). In bf16, explicit attention is also faster on the CPU than the fused one.
 """
 
 import statistics
@@ -33,7 +33,9 @@ def both() -> tuple[CLIP, CLIPModel]:
     tower = dict(hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=4, num_attention_heads=4)
     eyes, reader = dict(image_size=64, patch_size=8, **tower), dict(max_position_embeddings=LENGTH, **tower)
     reader |= dict(vocab_size=VOCABULARY, bos_token_id=0, pad_token_id=EOS, eos_token_id=EOS)
-    return ours, CLIPModel(LibraryConfig(vision_config=eyes, text_config=reader, projection_dim=WIDTH)).train()
+    return ours, CLIPModel(
+        LibraryConfig(vision_config=eyes, text_config=reader, projection_dim=WIDTH)
+    ).train()
 
 
 def timed(model: torch.nn.Module, loss_of: Callable, learns: bool) -> Callable[..., float]:

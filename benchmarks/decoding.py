@@ -2,10 +2,10 @@
 
     python benchmarks/decoding.py [ROUNDS]
 
-Same weights (4 layers × 128, MLP 512), same prompts, greedy. All alternate, and a ratio is the median over rounds, so
-noise of the machine hits all alike. At one prompt, a step is so small that it costs as many microseconds as it has
-operations, and most of that is Python; a recording (models/replay.py, made before the time is taken) leaves it out.
-With more prompts, the cache saves arithmetic too.
+Same weights (4 layers × 128, MLP 512), same prompts, greedy. All alternate, and a ratio is the median over
+rounds, so noise of the machine hits all alike. At one prompt, a step is so small that it costs as many
+microseconds as it has operations, and most of that is Python; a recording (models/replay.py, made before the
+time is taken) leaves it out. With more prompts, the cache saves arithmetic too.
 """
 
 import statistics
@@ -52,7 +52,12 @@ def compare(theirs: transformers.PreTrainedModel, prompts: int, rounds: int) -> 
     mine, theirs = from_transformers(theirs), theirs.eval()
     replay = Replay(mine)
     ids = torch.randint(VOCABULARY, (prompts, PROMPT))
-    settings = {"attention_mask": torch.ones_like(ids), "max_new_tokens": STEPS, "do_sample": False, "pad_token_id": 0}
+    settings = {
+        "attention_mask": torch.ones_like(ids),
+        "max_new_tokens": STEPS,
+        "do_sample": False,
+        "pad_token_id": 0,
+    }
     writers = (
         lambda: generate(mine, ids, steps=STEPS),
         lambda: generate(mine, ids, steps=STEPS, replay=replay),
@@ -63,7 +68,9 @@ def compare(theirs: transformers.PreTrainedModel, prompts: int, rounds: int) -> 
     if not all(torch.equal(cached, other) for other in others):
         raise SystemExit("the four wrote different texts, so their speeds cannot be compared")
     times = [[seconds(write) for write in writers] for _ in range(rounds + 2)][2:]
-    speed = dict(zip(WRITERS, (STEPS / statistics.median(column) for column in zip(*times, strict=True)), strict=True))
+    speed = dict(
+        zip(WRITERS, (STEPS / statistics.median(column) for column in zip(*times, strict=True)), strict=True)
+    )
 
     def ratio(mine: str, other: str) -> float:
         return statistics.median(row[WRITERS.index(other)] / row[WRITERS.index(mine)] for row in times)
@@ -79,7 +86,9 @@ def main(rounds: int) -> None:
     transformers.logging.set_verbosity_error()
     for name, library in (("LLaMA", llama), ("GPT", gpt)):
         for prompts in (1, 16):
-            print(f"{name} writes {STEPS} tokens for {prompts} prompt(s): {compare(library(), prompts, rounds)}")
+            print(
+                f"{name} writes {STEPS} tokens for {prompts} prompt(s): {compare(library(), prompts, rounds)}"
+            )
 
 
 if __name__ == "__main__":

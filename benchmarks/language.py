@@ -2,8 +2,9 @@
 
     python benchmarks/language.py [STEPS]
 
-Same sizes (4 layers × 128, MLP 512, 16 texts of 128 tokens), same weights, same optimiser, fp32 on both sides. Steps
-alternate, and the ratio is the median over neighbouring steps, so noise of the machine hits both alike.
+Same sizes (4 layers × 128, MLP 512, 16 texts of 128 tokens), same weights, same optimiser, fp32 on both
+sides. Steps alternate, and the ratio is the median over neighbouring steps, so noise of the machine hits both
+alike.
 """
 
 import statistics

@@ -2,9 +2,11 @@
 
     python benchmarks/nano_vlm.py [SHARE]
 
-Both begin with nothing, see the same scenes and are asked questions of the same kinds, in fp32. Ours runs its stages
-with SHARE of their steps (0.1 by default; 1 is the shipped model). The library then gets the same number of seconds for
-what it offers: all weights at once, one question to an image, AdamW. Both answer the same questions about new scenes.
+Both begin with nothing, see the same scenes and are asked questions of the same kinds, in fp32. Ours runs its
+stages with SHARE of their steps (0.1 by default; 1 is the shipped model). The library then gets the same
+number of seconds for
+what it offers: all weights at once, one question to an image, AdamW. Both answer the same questions about new
+    scenes.
 """
 
 import sys
@@ -16,12 +18,12 @@ import torch
 import transformers
 
 from vlmcourse import nano
-from vlmcourse.data import questions, scenes
 from vlmcourse.data.chat import encode
-from vlmcourse.data.render import render, to_tensor
-from vlmcourse.data.talks import talks, turns
 from vlmcourse.interop.llava import from_transformers, to_transformers
 from vlmcourse.models.llava import Llava
+from vlmcourse.world import questions, scenes
+from vlmcourse.world.instructions import talks, turns
+from vlmcourse.world.render import render, to_tensor
 
 BATCH, RATE, ASKED = 32, 1e-3, 150
 ENOUGH = 10**6  # steps; the clock ends the training
@@ -29,13 +31,18 @@ ENOUGH = 10**6  # steps; the clock ends the training
 
 def accuracy(model: Llava) -> float:
     """Mean over the kinds of questions, about ASKED new scenes each."""
-    return float(np.mean([nano.accuracy(model, scenes.sample("test", ASKED), kind) for kind in questions.KINDS]))
+    return float(
+        np.mean([nano.accuracy(model, scenes.sample("test", ASKED), kind) for kind in questions.KINDS])
+    )
 
 
 def ours(share: float) -> tuple[Llava, float]:
     model, start = nano.new_vlm(), time.perf_counter()
     for name, plan in nano.STAGES.items():
-        small = {"steps": max(2, round(share * plan["steps"])), "scenes": max(500, round(share * plan["scenes"]))}
+        small = {
+            "steps": max(2, round(share * plan["steps"])),
+            "scenes": max(500, round(share * plan["scenes"])),
+        }
         nano.make(name, model, size=plan | small)
     return model, time.perf_counter() - start
 

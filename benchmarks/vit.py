@@ -2,8 +2,8 @@
 
     python benchmarks/vit.py [STEPS]
 
-Same sizes (4 layers × 128, MLP 512, 64 px, patch 8, batch 64), same optimiser, same precision on both sides. Steps
-alternate, and the ratio is the median over neighbouring steps, so noise of the machine hits both alike.
+Same sizes (4 layers × 128, MLP 512, 64 px, patch 8, batch 64), same optimiser, same precision on both sides.
+Steps alternate, and the ratio is the median over neighbouring steps, so noise of the machine hits both alike.
 
 Where the gain comes from: a classifier reads only the class token, so our last block computes only that one
 (ViT.class_vector, exactly equal). In bf16, explicit attention is also faster on the CPU than the fused one.
@@ -70,7 +70,9 @@ def main(steps: int) -> None:
             pairs = [(our_step(*case), their_step(*case)) for _ in range(steps + 3)][3:]
             mine, library = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
             ratio = statistics.median(library / mine for mine, library in pairs)
-            print(f"ViT {title}, {precision}: ours {mine:.0f} ms, transformers {library:.0f} ms, ratio {ratio:.2f}×")
+            print(
+                f"ViT {title}, {precision}: ours {mine:.0f} ms, transformers {library:.0f} ms, ratio {ratio:.2f}×"
+            )
     name, reason = choose_precision(torch.device("cpu"), rows=BATCH * TOKENS, width=WIDTH)
     print(f"On this machine the course would train this model in {name}: {reason}")
 

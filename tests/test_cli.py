@@ -128,7 +128,12 @@ def test_torchvision_of_another_release_is_explained(monkeypatch):
 
 @pytest.mark.parametrize(
     ("peft", "torchao", "state"),
-    [("0.20.0", "0.10.0", "note"), ("0.20.0", "0.16.0", "ok"), ("0.18.0", "0.10.0", "ok"), ("0.20.0", None, "ok")],
+    [
+        ("0.20.0", "0.10.0", "note"),
+        ("0.20.0", "0.16.0", "ok"),
+        ("0.18.0", "0.10.0", "ok"),
+        ("0.20.0", None, "ok"),
+    ],
 )
 def test_torchao_that_peft_refuses_is_found(monkeypatch, peft, torchao, state):
     versions(monkeypatch, peft=peft, torchao=torchao)
@@ -157,7 +162,9 @@ def test_machine_without_fonts_and_browser_gets_the_commands(monkeypatch):
     from matplotlib import font_manager
 
     monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
-    monkeypatch.setattr(doctor.shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None)
+    monkeypatch.setattr(
+        doctor.shutil, "which", lambda name: "/usr/bin/apt-get" if name == "apt-get" else None
+    )
     assert doctor.fonts().mend.startswith("sudo apt-get install fonts-noto-cjk")
     assert doctor.browser().mend.startswith("sudo apt-get install chromium")
 
@@ -212,7 +219,9 @@ def test_train_goes_on_where_it_stopped_and_its_file_can_be_asked(tmp_path):
     first = run.invoke(cli.app, command)
     assert first.exit_code == 0 and "eye: History(2 steps" in first.output, first.output
     assert run.invoke(cli.app, command).exit_code == 0
-    asked = run.invoke(cli.app, ["ask", SCENE, "Is there a star?", "--model", str(tmp_path / "nano-vlm.safetensors")])
+    asked = run.invoke(
+        cli.app, ["ask", SCENE, "Is there a star?", "--model", str(tmp_path / "nano-vlm.safetensors")]
+    )
     assert asked.exit_code == 0
 
 
@@ -240,5 +249,7 @@ def test_several_processes_train_one_model(tmp_path):
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr[-3000:]
-    asked = run.invoke(cli.app, ["ask", SCENE, "Is there a star?", "--model", str(tmp_path / "nano-vlm.safetensors")])
+    asked = run.invoke(
+        cli.app, ["ask", SCENE, "Is there a star?", "--model", str(tmp_path / "nano-vlm.safetensors")]
+    )
     assert asked.exit_code == 0

@@ -55,7 +55,9 @@ def test_each_part_of_a_caption_has_its_token():
 def test_a_fitted_projector_says_what_drawings_show():
     torch.manual_seed(0)
     seen = torch.randn(400, 4, 8)
-    said = (seen.flatten(1)[:, :6] @ torch.randn(6, 72) + 3).unflatten(1, (3, 24))  # only six directions count
+    said = (seen.flatten(1)[:, :6] @ torch.randn(6, 72) + 3).unflatten(
+        1, (3, 24)
+    )  # only six directions count
     projector = Projector(8, 24, 6, shuffle=2, spread=3)
     drawings.fit(projector, seen, said, torch.ones(400))
     with torch.no_grad():

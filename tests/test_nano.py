@@ -7,18 +7,23 @@ import pytest
 import torch
 
 from vlmcourse import nano
-from vlmcourse.data import scenes
-from vlmcourse.data.render import render
-from vlmcourse.data.talks import talks
 from vlmcourse.models.llava import LlavaConfig
 from vlmcourse.models.vit import ViTConfig
+from vlmcourse.world import scenes
+from vlmcourse.world.instructions import talks
+from vlmcourse.world.render import render
 
 EYE = ViTConfig(64, 16, width=24, depth=1, heads=2, patch_bias=False, norm_before_blocks=True)
 LANGUAGE = dataclasses.replace(nano.LANGUAGE, width=32, depth=1, heads=2, groups=1)
 SMALL = LlavaConfig(EYE, LANGUAGE, nano.IMAGE, layer=-1)
 SIZES = {"eye": dict(scenes=40, steps=2, size=8), "words": dict(scenes=20, steps=2, size=8),
          "aligned": dict(scenes=20, steps=2, size=8), "vlm": dict(scenes=20, steps=2, size=4)}  # fmt: skip
-LEARNS = {"eye": {"vision"}, "words": {"language"}, "aligned": {"projector"}, "vlm": {"projector", "language"}}
+LEARNS = {
+    "eye": {"vision"},
+    "words": {"language"},
+    "aligned": {"projector"},
+    "vlm": {"projector", "language"},
+}
 
 
 @pytest.fixture
@@ -27,7 +32,10 @@ def small():
 
 
 def parts(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    return {name: torch.cat([p.detach().flatten() for p in part.parameters()]) for name, part in model.named_children()}
+    return {
+        name: torch.cat([p.detach().flatten() for p in part.parameters()])
+        for name, part in model.named_children()
+    }
 
 
 @pytest.mark.parametrize("stage", nano.STAGES)

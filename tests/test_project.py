@@ -19,8 +19,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-LAYERS = ["slots", "models", "data", "training", "evaluation", "diagnostics", "interop", "widgets", "exercises",
-          "workbook", "recipes", "nano", "real", "drawings", "cli"]  # fmt: skip
+LAYERS = [
+    "moved", "slots", "models", "data", "world", "training", "evaluation", "diagnostics", "interop", "widgets",
+    "exercises", "workbook", "recipes", "nano", "real", "drawings", "cli",
+]  # fmt: skip
 HEAVY = {"accelerate", "anywidget", "datasets", "IPython", "matplotlib", "open_clip", "peft", "PIL", "skimage",
          "sklearn", "timm", "torchvision", "transformers"}  # fmt: skip
 
@@ -45,7 +47,7 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_module_is_small_and_imports_only_from_layers_before_its_own(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 330
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 450
     if path.parent == PACKAGE and path.stem in {"__init__", "__main__"}:
         return
     layer = layer_of(".".join(path.relative_to(ROOT).with_suffix("").parts))
@@ -55,7 +57,9 @@ def test_module_is_small_and_imports_only_from_layers_before_its_own(path):
 
 
 def test_code_follows_the_style_in_pyproject():
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "--quiet"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--quiet"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -68,7 +72,9 @@ def test_init_of_a_folder_says_what_it_holds_and_only_the_workbook_exports(path)
 
 @pytest.mark.parametrize("statement", ["import vlmcourse", "from vlmcourse.workbook import begin, exercise"])
 def test_import_loads_nothing_heavy(statement):
-    code = f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    code = (
+        f"{statement}\nimport json, sys\nprint(json.dumps(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    )
     loaded = json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
     assert not HEAVY & set(loaded)
 
@@ -106,7 +112,11 @@ def test_commands_in_the_documents_exist():
 def test_chapter_table_of_the_readme_is_the_table_of_contents():
     lines = re.findall(r"^\| (?:\[?\d\d_).*", README, flags=re.MULTILINE)
     for line, chapter in zip(lines, CHAPTERS, strict=True):
-        name = f"[{chapter.name}](notebooks/{chapter.name}.ipynb)" if chapter.ready else f"{chapter.name} (to come)"
+        name = (
+            f"[{chapter.name}](notebooks/{chapter.name}.ipynb)"
+            if chapter.ready
+            else f"{chapter.name} (to come)"
+        )
         assert line == f"| {name} | {chapter.builds} | {chapter.minutes} | {chapter.gpu} |"
 
 
@@ -117,7 +127,9 @@ def test_chapters_called_ready_are_the_notebooks_that_are_here():
 
 
 def test_notebooks_are_built_and_hold_no_outputs():
-    done = subprocess.run([sys.executable, "tools/build_notebooks.py", "--check"], cwd=ROOT, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "tools/build_notebooks.py", "--check"], cwd=ROOT, capture_output=True
+    )
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
     for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"):
         notebook = json.loads(path.read_text(encoding="utf-8"))

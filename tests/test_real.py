@@ -8,9 +8,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tests.parity.library import assert_equal
 from vlmcourse import real
-from vlmcourse.data import scenes
 from vlmcourse.data.pixels import normalise
-from vlmcourse.data.render import render
 from vlmcourse.interop import joining, keeping, llava
 from vlmcourse.models import lora
 from vlmcourse.models.language import Llama, LlamaConfig
@@ -18,6 +16,8 @@ from vlmcourse.models.lora import merge_lora
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.training.answers import answer_loss
 from vlmcourse.training.regions import region_targets
+from vlmcourse.world import scenes
+from vlmcourse.world.render import render
 
 EYE = ViTConfig(64, 8, width=32, depth=2, heads=4, patch_bias=False, norm_before_blocks=True)
 
@@ -26,7 +26,10 @@ def words():
     """A tokenizer in the manner of SmolLM2's: bytes, the same special tokens, the same template."""
     texts = [text for row in real.ask(scenes.sample("train", 300)) for each in row for text in each[1:]]
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer.pre_tokenizer, tokenizer.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tokenizer.train_from_iterator([*texts, *keeping.SENTENCES], trainers.BpeTrainer(
         vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))  # fmt: skip
@@ -38,7 +41,9 @@ def words():
 def tiny():
     torch.manual_seed(0)
     tokenizer = words()
-    language = Llama(LlamaConfig(len(tokenizer), width=48, depth=18, heads=4, groups=2, hidden=64, tied=True)).eval()
+    language = Llama(
+        LlamaConfig(len(tokenizer), width=48, depth=18, heads=4, groups=2, hidden=64, tied=True)
+    ).eval()
     torch.nn.init.normal_(language.embedding.weight, std=0.3)
     return real.join(ViT(EYE), language, tokenizer), tokenizer
 
@@ -103,7 +108,10 @@ def test_grades_are_those_of_written_answers():
     model = real.join(ViT(EYE), Llama(LlamaConfig(len(tokenizer), width=64, depth=2, tied=True)), tokenizer)
     batch = scenes.sample("train", 5, objects=(1, 1))
     seen, about = real.features(model, render(batch)), real.ask(batch, kinds=("colour", "shape"))
-    rows, first = real.encode(model, tokenizer, about[:3]), real.opening(tokenizer)  # two scenes are never learned
+    rows, first = (
+        real.encode(model, tokenizer, about[:3]),
+        real.opening(tokenizer),
+    )  # two scenes are never learned
     optimizer = torch.optim.AdamW(model.requires_grad_(True).parameters(), 3e-3)
     for _ in range(60):
         optimizer.zero_grad()
@@ -121,11 +129,11 @@ def test_grades_are_those_of_written_answers():
 
 def test_parts_come_back():
     model = tiny()[0]
-    lora.add_lora(model.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
+    lora.add_lora(model.language.blocks[real.FIRST :], real.RANK, real.ALPHA)
     for parameter in model.parameters():
         parameter.data += 0.01
     other = tiny()[0]
-    lora.add_lora(other.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
+    lora.add_lora(other.language.blocks[real.FIRST :], real.RANK, real.ALPHA)
     real.Parts(model).put_into(other)
     assert torch.equal(other.projector.expand.weight, model.projector.expand.weight)
     assert torch.equal(other.language.blocks[17].gate.up, model.language.blocks[17].gate.up)
@@ -135,12 +143,14 @@ def test_parts_come_back():
 
 def test_a_folder_opens_in_transformers_and_comes_back(tmp_path):
     model, tokenizer = tiny()
-    lora.add_lora(model.language.blocks[real.FIRST:], real.RANK, real.ALPHA)
+    lora.add_lora(model.language.blocks[real.FIRST :], real.RANK, real.ALPHA)
     for parameter in lora.lora_state(model.language).values():
         parameter += 0.05 * torch.randn(parameter.shape)
     picture = render(scenes.sample("test", 1))
     asked = tokenizer("What is it?<|im_end|>\n<|im_start|>assistant\n", return_tensors="pt")["input_ids"]
-    ids = torch.cat([real.opening(tokenizer)[None], torch.full((1, 64), model.config.image_token), asked], dim=1)
+    ids = torch.cat(
+        [real.opening(tokenizer)[None], torch.full((1, 64), model.config.image_token), asked], dim=1
+    )
     ours = model(ids, normalise(torch.from_numpy(picture)))
     merge_lora(model)
     llava.save_folder(model, tmp_path, tokenizer, real.TEMPLATE)

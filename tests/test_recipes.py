@@ -4,8 +4,8 @@ import torch
 
 from vlmcourse import recipes
 from vlmcourse.data.pixels import normalise
-from vlmcourse.data.scenes import COLOURS
 from vlmcourse.data.text import EOS, load_tokenizer
+from vlmcourse.world.scenes import COLOURS
 
 
 def test_a_scene_stands_beside_its_twin():
@@ -13,7 +13,9 @@ def test_a_scene_stands_beside_its_twin():
     assert images.shape == (40, 2, 64, 64, 3) and ids.shape == (40, 2, recipes.TEXT_LENGTH)
     decoded = [load_tokenizer().decode(pair) for pair in ids]
     changed = [sum(a != b for a, b in zip(*map(str.split, texts), strict=True)) for texts in decoded]
-    assert set(changed) <= {0, 1} and sum(changed) > 20  # short captions of one object in two may not name the change
+    assert (
+        set(changed) <= {0, 1} and sum(changed) > 20
+    )  # short captions of one object in two may not name the change
     assert (images[:, 0] != images[:, 1]).flatten(1).any(1).all()
 
 
@@ -21,7 +23,9 @@ def test_what_is_grey_is_told_without_colours():
     images, ids = recipes.scene_pairs(60, grey=0.5)
     pale = (images == images[..., :1]).flatten(1).all(1)
     assert 15 < pale.sum() < 45
-    named = [any(c in text for c in COLOURS) for pair in ids for text in [" ".join(load_tokenizer().decode(pair))]]
+    named = [
+        any(c in text for c in COLOURS) for pair in ids for text in [" ".join(load_tokenizer().decode(pair))]
+    ]
     assert named == (~pale).tolist()
 
 
@@ -43,7 +47,9 @@ def test_training_is_the_same_every_time():
     for _ in range(2):
         torch.manual_seed(0)
         model = recipes.new_clip(16, 32, normalise(pairs[0][:, 0]))
-        losses.append(recipes.train_clip(model, pairs, steps=3, lr=1e-3, batch=32, shift=1, precision="no").losses)
+        losses.append(
+            recipes.train_clip(model, pairs, steps=3, lr=1e-3, batch=32, shift=1, precision="no").losses
+        )
     assert losses[0] == losses[1]
 
 

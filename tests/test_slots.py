@@ -37,7 +37,9 @@ class Counted:
 
 def test_installing_changes_what_training_runs():
     model, images = tiny(), torch.randn(2, 3, 16, 16)
-    mine = {slot: Counted(slot) for slot in (vit.patchify, attention.scaled_dot_product, attention.pre_norm_block)}
+    mine = {
+        slot: Counted(slot) for slot in (vit.patchify, attention.scaled_dot_product, attention.pre_norm_block)
+    }
     for slot, counted in mine.items():
         slot.install(counted)
     for _ in range(3):

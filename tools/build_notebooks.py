@@ -14,9 +14,9 @@ A source is jupytext's py:percent.  Every cell names itself, and text stands onc
     # %% [markdown] id="intro" lang="ja" of="<hash of the English text>"
     # %% id="setup"
 
-Code stands once and both editions share it, so they cannot drift apart.  When the English text changes, the hash
-no longer fits and the build stops until somebody has looked at the translation.  The same source gives the same
-bytes on every machine; a built notebook holds no outputs and no widget state.
+Code stands once and both editions share it, so they cannot drift apart.  When the English text changes, the
+hash no longer fits and the build stops until somebody has looked at the translation.  The same source gives
+the same bytes on every machine; a built notebook holds no outputs and no widget state.
 """
 
 import argparse
@@ -95,7 +95,9 @@ def pairing_problems(cells: list[nbformat.NotebookNode]) -> list[str]:
         name = cell.metadata.id
         if language(cell) == "ja":
             if before is None or before.metadata.id != name or language(before) != "en":
-                problems.append(f"cell {name!r}: Japanese text must directly follow the English cell of the same id")
+                problems.append(
+                    f"cell {name!r}: Japanese text must directly follow the English cell of the same id"
+                )
         elif name in seen:
             problems.append(f"cell {name!r}: this id is used twice")
         seen.add(name)
@@ -130,7 +132,10 @@ def build_chapter(path: Path) -> dict[str, str]:
     """Every edition of one source: {'en': JSON text} and, once it is translated, 'ja'."""
     cells = read_source(path).cells
     editions = ["en", "ja"] if any(language(cell) == "ja" for cell in cells) else ["en"]
-    chosen = {lang: [built_cell(cell, lang) for cell in cells if language(cell) in (None, lang)] for lang in editions}
+    chosen = {
+        lang: [built_cell(cell, lang) for cell in cells if language(cell) in (None, lang)]
+        for lang in editions
+    }
     return {lang: as_json(cells) for lang, cells in chosen.items()}
 
 
@@ -145,14 +150,18 @@ def localise(source: str, lang: str) -> str:
     """The few words that differ between editions: the language of begin(), and paths, as ja/ lies one folder deeper."""
     if lang == "en":
         return source
-    return re.sub(r'(\bbegin\([^)\n]*\blang=)"en"', r'\1"ja"', source).replace("](../assets/", "](../../assets/")
+    return re.sub(r'(\bbegin\([^)\n]*\blang=)"en"', r'\1"ja"', source).replace(
+        "](../assets/", "](../../assets/"
+    )
 
 
 def delocalise(source: str, lang: str) -> str:
     """The inverse of `localise`."""
     if lang == "en":
         return source
-    return re.sub(r'(\bbegin\([^)\n]*\blang=)"ja"', r'\1"en"', source).replace("](../../assets/", "](../assets/")
+    return re.sub(r'(\bbegin\([^)\n]*\blang=)"ja"', r'\1"en"', source).replace(
+        "](../../assets/", "](../assets/"
+    )
 
 
 def as_json(cells: list[nbformat.NotebookNode]) -> str:
@@ -172,7 +181,8 @@ def build(root: Path, names: list[str] | None = None, check: bool = False) -> li
     """Write every edition that differs from what its source says, or with check=True only list them.
 
     Returns:
-        one line per notebook that was stale, relative to root.  A built notebook without a source counts as stale
+        one line per notebook that was stale, relative to root.  A built notebook without a source counts as
+        stale
         and is never deleted here: it may be somebody's work.
     """
     sources = sorted((root / "src").glob("*.py"))
@@ -194,8 +204,12 @@ def build(root: Path, names: list[str] | None = None, check: bool = False) -> li
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(text.encode())
     if not names:
-        built = [path for path in (*root.glob("*.ipynb"), *root.glob("ja/*.ipynb")) if CHAPTER.fullmatch(path.stem)]
-        stale += [f"{path.relative_to(root)} (has no source; delete it)" for path in sorted(set(built) - expected)]
+        built = [
+            path for path in (*root.glob("*.ipynb"), *root.glob("ja/*.ipynb")) if CHAPTER.fullmatch(path.stem)
+        ]
+        stale += [
+            f"{path.relative_to(root)} (has no source; delete it)" for path in sorted(set(built) - expected)
+        ]
     return stale
 
 
@@ -205,8 +219,8 @@ def build(root: Path, names: list[str] | None = None, check: bool = False) -> li
 def adopt(notebook_path: Path) -> list[str]:
     """Bring the cells of an edited notebook back into its source; the other language's cells stay as they are.
 
-    The notebook decides which cells there are and in which order.  A changed Japanese text is taken as a translation
-    of the English text as it stands now, so its hash is renewed.
+    The notebook decides which cells there are and in which order.  A changed Japanese text is taken as a
+    translation of the English text as it stands now, so its hash is renewed.
 
     Returns:
         one line per change, such as "changed: intro".  Without a change the source is not touched.
@@ -263,7 +277,9 @@ def source_cell(where: Path, cell, text: str, lang: str, taken: set[str]) -> nbf
     if cell.cell_type not in ("code", "markdown"):
         raise BuildError(where, [f"cell {cell.id!r} is a {cell.cell_type} cell; make it code or markdown"])
     if cell.cell_type == "markdown" and lang == "ja":
-        raise BuildError(where, [f"cell {cell.id!r} is new; add it to the English edition first, then translate it"])
+        raise BuildError(
+            where, [f"cell {cell.id!r} is new; add it to the English edition first, then translate it"]
+        )
     words = re.findall(r"[a-z0-9]+", text.lower())[:4] or [cell.cell_type]
     stem = "-".join(words)[:50]
     names = (stem if k == 1 else f"{stem}-{k}" for k in range(1, len(taken) + 2))
@@ -280,13 +296,17 @@ def write_source(path: Path, source: nbformat.NotebookNode) -> None:
     wanted, got = ([(c.metadata.get("id"), c.source.strip("\n")) for c in nb.cells] for nb in (source, again))
     if wanted != got:
         lost = next((w for w, g in zip(wanted, got, strict=False) if w != g), wanted[-1])
-        raise BuildError(path, [f"cell {lost[0]!r} cannot be written as py:percent; does a line start with '# %%'?"])
+        raise BuildError(
+            path, [f"cell {lost[0]!r} cannot be written as py:percent; does a line start with '# %%'?"]
+        )
     path.write_bytes(text.encode())
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code is 0 when all is well and 1 otherwise."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("chapter", nargs="*", help="name of a source, such as 02_vit; default: all")
     parser.add_argument("--check", action="store_true", help="write nothing; list what is stale and fail")
     parser.add_argument("--adopt", type=Path, metavar="NOTEBOOK", help="bring edits made in JupyterLab back")

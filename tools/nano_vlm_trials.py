@@ -2,9 +2,9 @@
 
     python tools/nano_vlm_trials.py [TRIAL ...]
 
-Each trial begins with the shipped words, aligns for 150 steps and follows instructions for 300, in about six minutes
-of one core. Printed are rows for tools/checkpoints/nano_vlm_tried.json: answers to all kinds of questions about 200
-scenes, and relations by axis.
+Each trial begins with the shipped words, aligns for 150 steps and follows instructions for 300, in about six
+minutes of one core. Printed are rows for tools/checkpoints/nano_vlm_tried.json: answers to all kinds of
+questions about 200 scenes, and relations by axis.
 """
 
 import dataclasses
@@ -20,12 +20,12 @@ import torch
 from torch.nn import functional as F
 
 from vlmcourse import nano, recipes
-from vlmcourse.data import scenes
-from vlmcourse.data.render import render
-from vlmcourse.data.scenes import RELATIONS
 from vlmcourse.diagnostics.probe import linear_share
 from vlmcourse.models.llava import Llava
 from vlmcourse.training.regions import region_targets
+from vlmcourse.world import scenes
+from vlmcourse.world.render import render
+from vlmcourse.world.scenes import RELATIONS
 
 STEPS = {"aligned": 150, "vlm": 300}
 held_out = runpy.run_path(str(Path(__file__).parent / "checkpoints" / "nano_vlm.py"))["held_out"]
@@ -50,7 +50,11 @@ TRIALS: dict[str, tuple[str, Callable[[], Llava], dict]] = {
     "region-eye": ("the recipe as shipped", region_eye, {}),
     "clip-eye": ("the eye of clip-scenes in place of the region eye", clip_eye, {}),
     "full-rate": ("projector at the full rate in the last stage", region_eye, {"slow": 1.0}),
-    "no-alignment": ("projector at the full rate, and no alignment before", region_eye, {"slow": 1.0, "aligned": 0}),
+    "no-alignment": (
+        "projector at the full rate, and no alignment before",
+        region_eye,
+        {"slow": 1.0, "aligned": 0},
+    ),
 }
 
 
@@ -76,11 +80,17 @@ def run(name: str) -> dict:
     for stage, steps in STEPS.items():
         if change.get(stage, True):
             plan = nano.STAGES[stage]
-            nano.make(stage, model, size=plan | {"steps": steps, "scenes": min(plan["scenes"], steps * plan["size"])})
+            nano.make(
+                stage,
+                model,
+                size=plan | {"steps": steps, "scenes": min(plan["scenes"], steps * plan["size"])},
+            )
     nano.SLOW, spent = slow, time.process_time() - start
     numbers = {"right": held_out(model)()} | by_axis(model)
     row = {"what": f"{what}; 150 steps of alignment and 300 of instructions (nano_vlm_trials.py {name})"}
-    return row | {key: round(float(value), 4) for key, value in numbers.items()} | {"seconds": f"+ {spent:.0f}"}
+    return (
+        row | {key: round(float(value), 4) for key, value in numbers.items()} | {"seconds": f"+ {spent:.0f}"}
+    )
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
     python tools/time_notebooks.py                              all chapters
     python tools/time_notebooks.py notebooks/04_clip.ipynb      some of them
 
-A chapter may take 120 seconds on two cores, and its trainings together 90. Machines differ and their speed changes with
-the hour, so say on which one a number was taken, and let nothing else run. The notebooks themselves are not changed.
+A chapter may take 120 seconds on two cores, and its trainings together 90. Machines differ and their speed
+changes with the hour, so say on which one a number was taken, and let nothing else run. The notebooks
+themselves are not changed.
 """
 
 import argparse
@@ -21,7 +22,8 @@ def run(path: Path) -> tuple[float, list[tuple[float, str]]]:
     """Execute a notebook in its own folder.
 
     Returns:
-        seconds of the whole, starting the kernel included, and (seconds, id) of each code cell, the slowest first.
+        seconds of the whole, starting the kernel included, and (seconds, id) of each code cell, the slowest
+        first.
 
     Raises:
         nbclient.exceptions.CellExecutionError: if a cell fails.
@@ -40,7 +42,9 @@ def run(path: Path) -> tuple[float, list[tuple[float, str]]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all chapters in English")
     for path in parser.parse_args().notebooks or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
         whole, cells = run(path.resolve())

@@ -2,7 +2,8 @@
 
     slots         a function of the course that your own version can replace
     models        attention, vision transformer (and what later chapters build)
-    data          Scenes, the laboratory world; digits; photos; batches
+    data          what every data set needs: pixels, text, conversations, packing, batches
+    world         Scenes, the laboratory whose whole truth is known
     training      one visible loop, precision, checkpoints
     diagnostics   where does it look, does it look at all
     widgets       what you click: attention maps, scenes, quizzes, live plots
@@ -12,4 +13,8 @@
 Importing this package loads nothing but the standard library.
 """
 
+from vlmcourse.moved import keep_old_names
+
 __version__ = "0.1.0"
+
+keep_old_names()

@@ -37,7 +37,9 @@ def lab(
         raise typer.Exit(1)
     port, token = free_port(), secrets.token_urlsafe(24)
     seen = browser and can_open_a_browser()
-    typer.echo("JupyterLab starts. Ctrl-C here stops it." + ("" if seen else " Open this address in a browser:"))
+    typer.echo(
+        "JupyterLab starts. Ctrl-C here stops it." + ("" if seen else " Open this address in a browser:")
+    )
     typer.echo(f"  http://127.0.0.1:{port}/lab/tree/{notebook}?token={token}")
     environment = {**os.environ, "JUPYTER_TOKEN": token}  # not an argument: other users can read those
     server = subprocess.Popen(server_command(root, notebook, port, seen), env=environment)
@@ -102,9 +104,15 @@ def progress() -> None:
 
 @app.command()
 def ask(
-    image: Annotated[Path, typer.Argument(help="A picture, PNG or JPEG; a scene of 64×64 pixels is read as it is.")],
-    question: Annotated[str, typer.Argument(help='Such as "What colour is the circle?" or "Describe the image."')],
-    model: Annotated[str, typer.Option(help="A shipped model, or a .safetensors file of yours.")] = "nano-vlm",
+    image: Annotated[
+        Path, typer.Argument(help="A picture, PNG or JPEG; a scene of 64×64 pixels is read as it is.")
+    ],
+    question: Annotated[
+        str, typer.Argument(help='Such as "What colour is the circle?" or "Describe the image."')
+    ],
+    model: Annotated[
+        str, typer.Option(help="A shipped model, or a .safetensors file of yours.")
+    ] = "nano-vlm",
     blind: Annotated[bool, typer.Option("--blind", help="Ask about a grey picture instead.")] = False,
 ) -> None:
     """Ask a vision-language model about a picture."""
@@ -144,7 +152,9 @@ def train(
                 typer.echo(f"{name}: {history}")
                 seconds += history.seconds
         elif recipe in recipes.CLIPS:
-            made, history = recipes.make_clip(recipe, steps=steps or None, checkpoint=runs / recipe, resume=True)
+            made, history = recipes.make_clip(
+                recipe, steps=steps or None, checkpoint=runs / recipe, resume=True
+            )
             seconds = history.seconds
             typer.echo(str(history))
         else:
@@ -161,7 +171,9 @@ def train(
 @app.command()
 def export(
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    model: Annotated[str, typer.Option(help="A shipped model, or a .safetensors file of yours.")] = "nano-vlm",
+    model: Annotated[
+        str, typer.Option(help="A shipped model, or a .safetensors file of yours.")
+    ] = "nano-vlm",
 ) -> None:
     """Write a folder that transformers opens: LlavaForConditionalGeneration and AutoProcessor."""
     from vlmcourse import nano
@@ -171,7 +183,9 @@ def export(
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty; name a new folder")
         save_folder(nano.load_vlm(model)[0], folder)
-    typer.echo(f"{folder}: LlavaForConditionalGeneration.from_pretrained and AutoProcessor.from_pretrained open it")
+    typer.echo(
+        f"{folder}: LlavaForConditionalGeneration.from_pretrained and AutoProcessor.from_pretrained open it"
+    )
 
 
 @contextmanager

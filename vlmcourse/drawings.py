@@ -5,9 +5,9 @@
     fit             stage 1 in closed form: no gradient steps, and no language model runs
     measure         whole sentences exactly right, on combinations never seen, also with another drawing
 
-The functions of real.py do the rest. The whole drawing becomes one vector (pixel shuffle with factor 4, chapter 07),
-and this one TOKENS image tokens: gender and skin tone have no place in the picture, so tokens stand for words, not for
-patches. Show openmoji.ATTRIBUTION wherever a drawing is shown.
+The functions of real.py do the rest. The whole drawing becomes one vector (pixel shuffle with factor 4,
+chapter 07), and this one TOKENS image tokens: gender and skin tone have no place in the picture, so tokens
+stand for words, not for patches. Show openmoji.ATTRIBUTION wherever a drawing is shown.
 """
 
 import re
@@ -33,7 +33,9 @@ KINDS = tuple(QUESTIONS)
 TOKENS = 5  # two words of the role, the rest of it, gender, skin tone
 
 _PEOPLE = dict(woman="person", man="person", women="people", men="people")
-_LOOKS = re.compile(r"\b(\w{2,}ing|with|in|hair|beard|bald|deaf|old|older|pregnant)\b")  # no noun: it needs a person
+_LOOKS = re.compile(
+    r"\b(\w{2,}ing|with|in|hair|beard|bald|deaf|old|older|pregnant)\b"
+)  # no noun: it needs a person
 _PLURALS = ("women", "men", "people")
 
 
@@ -65,7 +67,9 @@ def sentence(who: str, tones: str = "") -> str:
     words = re.sub(r"^(\w+) bald$", r"bald \1", who)
     words = re.sub(r"^(woman|man|person) (\w+ hair)$", r"\1 with \2", words)
     words = re.sub(r"^(woman|man|person) (beard)$", r"\1 with a \2", words)
-    tone = (" and " if " with " in words else " with ") + tones.replace(" skin tone, ", " and ") if tones else ""
+    tone = (
+        (" and " if " with " in words else " with ") + tones.replace(" skin tone, ", " and ") if tones else ""
+    )
     if words.split()[0] in _PLURALS:
         return f"These are {words}{tone}."
     return f"This is {'an' if words[0] in 'aeiou' else 'a'} {words}{tone}."
@@ -74,18 +78,22 @@ def sentence(who: str, tones: str = "") -> str:
 def neutral(who: str) -> str:
     """What somebody is or does, without gender: "woman astronaut" is "astronaut", "man swimming" "person swimming"."""
     stays = _LOOKS.search(who)
-    words = [_PEOPLE.get(word, word) if stays else word for word in who.split() if stays or word not in _PEOPLE]
+    words = [
+        _PEOPLE.get(word, word) if stays else word for word in who.split() if stays or word not in _PEOPLE
+    ]
     return " ".join(words) or "person"
 
 
 # ---- drawings meet words -------------------------------------------------------------------------------------
 
 
-def caption_words(language: Llama, tokenizer: Any, parts: Sequence[Parts]) -> Float[Tensor, "drawing token width"]:
+def caption_words(
+    language: Llama, tokenizer: Any, parts: Sequence[Parts]
+) -> Float[Tensor, "drawing token width"]:
     """What the image tokens of each drawing should say, see TOKENS; the mean of all words where that is nothing.
 
-    A token of several words says them at once: what makes each word special, its vector less the mean of all words, is
-    added to that mean. The words "skin tone" are left out where they stand in every caption.
+    A token of several words says them at once: what makes each word special, its vector less the mean of all
+    words, is added to that mean. The words "skin tone" are left out where they stand in every caption.
     """
     spoken = []
     for part in parts:
@@ -94,7 +102,9 @@ def caption_words(language: Llama, tokenizer: Any, parts: Sequence[Parts]) -> Fl
     names = sorted({word for words in spoken for word in words})
     mean = language.embedding.weight.detach().mean(0)
     table = dict(zip(names, word_vectors(language, tokenizer, names) - mean, strict=True))
-    said = torch.stack([mean + sum((table[word] for word in words), torch.zeros_like(mean)) for words in spoken])
+    said = torch.stack(
+        [mean + sum((table[word] for word in words), torch.zeros_like(mean)) for words in spoken]
+    )
     return said.unflatten(0, (len(parts), TOKENS))
 
 
@@ -103,8 +113,8 @@ def fit(projector: Projector, seen: Float[Tensor, "drawing patch width"], said: 
         weights: Float[Tensor, "drawing"], ridge: float = 3e-4, bend: float = 3.0) -> None:  # fmt: skip
     """Stage 1 without a single gradient step: the projector becomes the best linear map from drawings to words.
 
-    Least squares, cut to as many directions as the projector has hidden numbers. Each of them enters GELU with
-    variance 1 around ``bend``, where GELU is nearly straight.
+    Least squares, cut to as many directions as the projector has hidden numbers. Each of them enters GELU
+    with variance 1 around ``bend``, where GELU is nearly straight.
 
     Args:
         projector: with two layers, and a shuffle that makes one vector of each drawing.
@@ -115,12 +125,17 @@ def fit(projector: Projector, seen: Float[Tensor, "drawing patch width"], said: 
     Raises:
         ValueError: if the projector makes several vectors of a drawing, or not the tokens that ``said`` has.
 
-    Source: reduced-rank regression, Izenman 1975, "Reduced-rank regression for the multivariate linear model".
+    Source: reduced-rank regression, Izenman 1975, "Reduced-rank regression for the multivariate linear
+        model".
     """
     if (count := projector.tokens(seen.shape[1]) // projector.spread) != 1:
-        raise ValueError(f"the projector makes {count} vectors of a drawing; fit needs 1, so shuffle the whole grid")
+        raise ValueError(
+            f"the projector makes {count} vectors of a drawing; fit needs 1, so shuffle the whole grid"
+        )
     if said.shape[1] != projector.spread:
-        raise ValueError(f"{said.shape[1]} tokens to be said, but the projector spreads to {projector.spread}")
+        raise ValueError(
+            f"{said.shape[1]} tokens to be said, but the projector spreads to {projector.spread}"
+        )
     said = said.flatten(1)
     inputs, share = pixel_shuffle(seen, projector.shuffle)[:, 0], (weights / weights.mean())[:, None]
     mean, middle = (share * inputs).mean(0), (share * said).mean(0)
@@ -152,13 +167,17 @@ def measure(model: Llava, tokenizer: Any, count: int = openmoji.HELDOUT) -> dict
     Args:
         count: of the combinations never seen, spread evenly over all of them.
 
-    The other drawing stands half the list away: neighbours often share their role. The moved one is a pixel lower.
-    Habit is the share of each kind's most frequent answer.
+    The other drawing stands half the list away: neighbours often share their role. The moved one is a pixel
+    lower. Habit is the share of each kind's most frequent answer.
     """
     drawings = openmoji.load("heldout")[np.linspace(0, openmoji.HELDOUT, count, endpoint=False).astype(int)]
     seen, about, found = features(model, drawings.images), ask(drawings), {}
     moved = features(model, np.roll(drawings.images, 1, axis=1))
-    for which, given in (("", seen), (", another image", seen.roll(len(seen) // 2, 0)), (", a pixel lower", moved)):
+    for which, given in (
+        ("", seen),
+        (", another image", seen.roll(len(seen) // 2, 0)),
+        (", a pixel lower", moved),
+    ):
         graded = grade(model, tokenizer, given, about, batch=20)
         kinds = np.array(graded.kinds)
         found[f"sentences{which}"] = graded.exact.mean().item()

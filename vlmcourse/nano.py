@@ -10,8 +10,9 @@
     answered_right  whether it would write given answers, many questions about one image at once
     measure         every number of the card
 
-The eye learns what patches show (training/regions.py), the language model learns how captions read, the projector
-learns to translate between the two (training/stages.py), and then both learn to follow instructions.
+The eye learns what patches show (training/regions.py), the language model learns how captions read, the
+projector learns to translate between the two (training/stages.py), and then both learn to follow
+instructions.
 """
 
 import math
@@ -24,14 +25,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.data import captions, questions, scenes, twins
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.chat import encode
-from vlmcourse.data.packs import Packs, pack
+from vlmcourse.data.packing import Packs, pack
 from vlmcourse.data.pixels import in_grey
-from vlmcourse.data.render import render, to_tensor
-from vlmcourse.data.talks import FULL, SHORT, Talk, hard_talks, pale_talks, talks, turns
 from vlmcourse.data.text import END, IMAGE, PAD, load_tokenizer
 from vlmcourse.diagnostics.looks import Blind, twin_score
 from vlmcourse.evaluation.statements import stated, true_share
@@ -45,10 +43,15 @@ from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.training.precision import choose_precision
 from vlmcourse.training.regions import EYE, RegionReader, new_eye, train_eye
 from vlmcourse.training.stages import align, set_stage
+from vlmcourse.world import captions, questions, scenes, twins
+from vlmcourse.world.instructions import FULL, SHORT, Talk, hard_talks, pale_talks, talks, turns
+from vlmcourse.world.render import render, to_tensor
 
 LANGUAGE = LlamaConfig(1024, width=128, depth=4, heads=4, groups=2, tied=True)
 CONFIG = LlavaConfig(EYE, LANGUAGE, IMAGE, layer=-1)
-WORD_SIZE = 0.3  # root mean square of a word's vector at the start, so that attention can tell words apart at once
+WORD_SIZE = (
+    0.3  # root mean square of a word's vector at the start, so that attention can tell words apart at once
+)
 SLOW = 0.01  # of the rates, for the projector while the language model learns
 LONGEST = 64  # tokens of an answer
 GREY = 235  # of a picture that shows nothing; a scene's paper is about as light
@@ -73,8 +76,8 @@ def load_vlm(name: str = "nano-vlm") -> tuple[Llava, dict[str, Any]]:
     """A model in evaluation mode, and its card.
 
     Args:
-        name: "nano-vlm"; "nano-words" or "nano-aligned", as the stages before left it; or a file that ``vlmcourse
-            train`` wrote, ending in .safetensors.
+        name: "nano-vlm"; "nano-words" or "nano-aligned", as the stages before left it; or a file that
+            ``vlmcourse train`` wrote, ending in .safetensors.
 
     Raises:
         FileNotFoundError: if there is no such model; names those that there are.
@@ -89,21 +92,24 @@ def load_vlm(name: str = "nano-vlm") -> tuple[Llava, dict[str, Any]]:
 
 
 @torch.no_grad()
-def features(model: Llava, images: np.ndarray | Tensor, batch: int = 500) -> Float[Tensor, "image patch width"]:
+def features(
+    model: Llava, images: np.ndarray | Tensor, batch: int = 500
+) -> Float[Tensor, "image patch width"]:
     """What the eye says of uint8 images (image, 64, 64, 3), in bf16 to save memory."""
     parts = torch.as_tensor(images).split(batch)
     return torch.cat([model.image_features(to_tensor(part.numpy())).bfloat16() for part in parts])
 
 
 def encode_talks(model: Llava, about: Sequence[Talk]) -> Packs:
-    """Conversations as one row per image, see data/packs.py."""
+    """Conversations as one row per image, see data/packing.py."""
     return pack([[turns(*each) for each in row] for row in about], model.tokens_per_image)
 
 
 def balanced_loss(model: Llava, seen: Tensor, rows: Packs) -> Tensor:
     """Mean cross-entropy of the answers' tokens; ``seen`` are features of the images, one row about each.
 
-    A token of an answer of n tokens counts 1 / √n, or captions would drown the questions that are answered in a word.
+    A token of an answer of n tokens counts 1 / √n, or captions would drown the questions that are answered in
+    a word.
     """
     rows = rows.cut()
     answers = following(rows.labels)
@@ -124,8 +130,9 @@ def tune(model: Llava, seen: Tensor, rows: Packs, *, steps: int, size: int = 32,
         seen: see features.
         rows: see encode_talks; one row per image.
         size: images per step.
-        lr, other_lr: of Muon and of AdamW, see MuonAdamW; the projector learns at SLOW times these. At the full rate
-            it forgets what no answer needs yet, such as left and right, before the language model learns to ask for it.
+        lr, other_lr: of Muon and of AdamW, see MuonAdamW; the projector learns at SLOW times these. At the
+            full rate it forgets what no answer needs yet, such as left and right, before the language model
+            learns to ask for it.
         how: further arguments of training.loop.train.
     """
     set_stage(model, 2)
@@ -134,7 +141,9 @@ def tune(model: Llava, seen: Tensor, rows: Packs, *, steps: int, size: int = 32,
         return balanced_loss(model, both[0].float(), Packs(*both[1]))
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    precision = choose_precision(device, size * int((rows.packs >= 0).sum(1).float().mean()), LANGUAGE.width).name
+    precision = choose_precision(
+        device, size * int((rows.packs >= 0).sum(1).float().mean()), LANGUAGE.width
+    ).name
     optimizer = MuonAdamW(model, lr, other_lr, factors={"projector": SLOW})
     how = dict(optimizer=optimizer, schedule=warmup_linear(steps, flat=0.5), precision=precision) | how
     history = train(model, Batches((seen, tuple(rows)), size, seed=seed), loss, steps=steps, **how)
@@ -150,7 +159,9 @@ def answered_right(model: Llava, seen: Tensor, rows: Packs, batch: int = 100) ->
         part = Packs(*(each[start : start + batch] for each in rows)).cut()
         answers = following(part.labels)
         wanted = answers != IGNORED
-        hidden = model.hidden(part.ids, features=model.projector(seen[start : start + batch].float()), packs=part.packs)
+        hidden = model.hidden(
+            part.ids, features=model.projector(seen[start : start + batch].float()), packs=part.packs
+        )
         missed = torch.zeros_like(part.packs)
         missed[wanted] = (model.head(hidden[wanted]).argmax(-1) != answers[wanted]).long()
         counts = torch.zeros(len(part.ids), int(part.packs.max()) + 1, dtype=torch.long)
@@ -212,8 +223,8 @@ def lessons(model: Llava, batch: scenes.Scenes, seed: int = 0, grey: float = 0.2
     """Features and conversations of scenes for instruction tuning.
 
     Args:
-        grey: share of scenes that are seen in grey and asked nothing of colours, so that the language model cannot
-            learn which colours a shape usually has.
+        grey: share of scenes that are seen in grey and asked nothing of colours, so that the language model
+            cannot learn which colours a shape usually has.
     """
     images, pale = render(batch), np.random.default_rng(seed).random(len(batch)) < grey
     images[pale] = in_grey(images[pale])
@@ -237,12 +248,16 @@ def answer(model: Llava, images: np.ndarray, instructions: Sequence[str], batch:
         ValueError: if there are not as many images as instructions.
     """
     if len(images) != len(instructions):
-        raise ValueError(f"{len(images)} images and {len(instructions)} instructions; give one of each per answer")
+        raise ValueError(
+            f"{len(images)} images and {len(instructions)} instructions; give one of each per answer"
+        )
     said = []
     for start in range(0, len(images), batch):
         part = slice(start, start + batch)
         chats = encode([turns(text) for text in instructions[part]], model.tokens_per_image, prompt=True)
-        written = generate(model, chats.ids, mask=chats.mask, images=to_tensor(images[part]), steps=LONGEST, eos=END)
+        written = generate(
+            model, chats.ids, mask=chats.mask, images=to_tensor(images[part]), steps=LONGEST, eos=END
+        )
         for row in written[:, chats.ids.shape[1] :].tolist():
             kept = row[: row.index(END)] if END in row else row
             said += load_tokenizer().decode([[token for token in kept if token != PAD]])

@@ -8,9 +8,10 @@ interop/keeping.py.
     answer          free text about images
     measure         accuracy by kind of question, with the right images and with others
 
-135 million parameters on two CPU cores read about 200 tokens a second forwards and backwards, so everything here saves
-tokens: many questions about one image in a row, one opening for all rows, scores for answers only. LoRA sits in the
-upper half of the blocks, so no gradient has to go below them.
+135 million parameters on two CPU cores read about 200 tokens a second forwards and backwards, so everything
+here saves
+tokens: many questions about one image in a row, one opening for all rows, scores for answers only. LoRA sits
+in the upper half of the blocks, so no gradient has to go below them.
 """
 
 import json
@@ -23,13 +24,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.data import captions, questions, scenes
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.chat import collate
-from vlmcourse.data.packs import Packs
-from vlmcourse.data.render import render, to_tensor
-from vlmcourse.data.talks import SHORT, in_a_sentence
+from vlmcourse.data.packing import Packs
 from vlmcourse.interop import hub
 from vlmcourse.interop.joining import IMAGE_WORD, Parts, join
 from vlmcourse.interop.keeping import Memory
@@ -46,6 +44,9 @@ from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import train
 from vlmcourse.training.precision import choose_precision
+from vlmcourse.world import captions, questions, scenes
+from vlmcourse.world.instructions import SHORT, in_a_sentence
+from vlmcourse.world.render import render, to_tensor
 
 FIRST, RANK, ALPHA = 15, 8, 16.0  # LoRA in blocks 15 to 29 of 30
 RATES = {"projector": 1e-3, "lora": 3e-3}
@@ -84,7 +85,8 @@ def load_real(
 
     Args:
         name: "smollm-scenes", or "smollm-openmoji" (drawings.py).
-        smollm: language model and tokenizer, where they are in memory already; the model gets the eye and LoRA.
+        smollm: language model and tokenizer, where they are in memory already; the model gets the eye and
+            LoRA.
 
     Raises:
         FileNotFoundError: if the course ships no such model.
@@ -114,7 +116,9 @@ def features(model: Llava, images: np.ndarray, batch: int = 250) -> Float[Tensor
 def word_vectors(language: Llama, tokenizer: Any, words: Sequence[str]) -> Float[Tensor, "word width"]:
     """The language model's own vectors of words as they stand inside a sentence; of several tokens, their mean."""
     table = language.embedding.weight.detach()
-    return torch.stack([table[tokenizer(f" {word}", add_special_tokens=False)["input_ids"]].mean(0) for word in words])
+    return torch.stack(
+        [table[tokenizer(f" {word}", add_special_tokens=False)["input_ids"]].mean(0) for word in words]
+    )
 
 
 def patch_words(
@@ -122,13 +126,15 @@ def patch_words(
 ) -> Float[Tensor, "scene patch width"]:
     """What each patch should say: its words for shape, colour and size at once; the mean of all words for nothing.
 
-    All words of a language model have a large part in common, their mean. So what makes each of the three words special
-    is added to the mean, which then counts once.
+    All words of a language model have a large part in common, their mean. So what makes each of the three
+    words special is added to the mean, which then counts once.
 
     Args:
         words: as training.regions.region_targets gives them; -100 where nothing is.
     """
-    tables = [word_vectors(language, tokenizer, names) for names in (scenes.SHAPES, scenes.COLOURS, scenes.SIZES)]
+    tables = [
+        word_vectors(language, tokenizer, names) for names in (scenes.SHAPES, scenes.COLOURS, scenes.SIZES)
+    ]
     mean = language.embedding.weight.detach().mean(0)
     said = sum(table[each.clamp(min=0)] - mean for table, each in zip(tables, words.unbind(-1), strict=True))
     return torch.where(words[..., :1] >= 0, mean + said, mean)
@@ -204,8 +210,8 @@ def tune(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"],
          memory: Memory | None = None, **how: Any) -> History:  # fmt: skip
     """Learn to answer; eye and language model stay as they are.
 
-    LLaVA's second stage trains the projector on. Here it rests while LoRA learns: then the gradient stops at the lowest
-    block that has LoRA, which saves a quarter of the time.
+    LLaVA's second stage trains the projector on. Here it rests while LoRA learns: then the gradient stops at
+    the lowest block that has LoRA, which saves a quarter of the time.
 
     Args:
         seen: see features.
@@ -213,7 +219,8 @@ def tune(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"],
         part: "projector" (stage 1, alignment) or "lora" (stage 2), which is added if the model has none.
         size: images per step.
         lr: learning rate; that of RATES when not given.
-        memory: texts to which the model shall go on saying what it said before; their drift is added to the loss.
+        memory: texts to which the model shall go on saying what it said before; their drift is added to the
+            loss.
         how: further arguments of training.loop.train.
 
     Raises:
@@ -230,7 +237,9 @@ def tune(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"],
 
     def loss(model: Llava, both: tuple[Tensor, tuple]) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         part = Packs(*both[1]).cut()
-        told = answer_loss(hidden(model, both[0].float(), part, first.to(part.ids.device)), part.labels, model.head)
+        told = answer_loss(
+            hidden(model, both[0].float(), part, first.to(part.ids.device)), part.labels, model.head
+        )
         if memory is None:
             return told
         drift = memory.drift(model.language)
@@ -253,7 +262,9 @@ def precision_of(tokens: int) -> str:
 
 
 @torch.no_grad()
-def answer(model: Llava, tokenizer: Any, images: np.ndarray, asked: Sequence[str], steps: int = 24) -> list[str]:
+def answer(
+    model: Llava, tokenizer: Any, images: np.ndarray, asked: Sequence[str], steps: int = 24
+) -> list[str]:
     """What the model says about each image, always with the likeliest word.
 
     Args:
@@ -268,7 +279,9 @@ def answer(model: Llava, tokenizer: Any, images: np.ndarray, asked: Sequence[str
     pictures = IMAGE_WORD * model.tokens_per_image
     texts = [tokenizer.apply_chat_template([{"role": "user", "content": pictures + text}], tokenize=False,
                                            add_generation_prompt=True) for text in asked]  # fmt: skip
-    ids, mask = collate(tokenizer(texts, add_special_tokens=False)["input_ids"], tokenizer.pad_token_id, left=True)
+    ids, mask = collate(
+        tokenizer(texts, add_special_tokens=False)["input_ids"], tokenizer.pad_token_id, left=True
+    )
     written = generate(model, ids, mask=mask, images=to_tensor(images), steps=steps, eos=tokenizer.eos_token_id,
                        pad=tokenizer.pad_token_id)  # fmt: skip
     return tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True)
@@ -287,8 +300,8 @@ def grade(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"]
           about: Sequence[Sequence[Asked]], batch: int = 12) -> Graded:  # fmt: skip
     """Grade answers without writing them: one pass over right sentences shows every choice on the way.
 
-    The likeliest word is written at each step. So a sentence is written exactly if each of its tokens, given those
-    before it, is the likeliest one.
+    The likeliest word is written at each step. So a sentence is written exactly if each of its tokens, given
+    those before it, is the likeliest one.
     """
     first, exact, named = opening(tokenizer), [], []
     options = {kind: {tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0] for word in words} for kind, words
@@ -310,8 +323,12 @@ def grade(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"]
                 named.append(float("nan"))
                 if places:
                     words = sorted(choices)
-                    named[-1] = float(words[int(logits[places[-1], words].argmax())] == right[places[-1]].item())
-    return Graded([each.kind for row in about for each in row], torch.tensor(exact).float(), torch.tensor(named))
+                    named[-1] = float(
+                        words[int(logits[places[-1], words].argmax())] == right[places[-1]].item()
+                    )
+    return Graded(
+        [each.kind for row in about for each in row], torch.tensor(exact).float(), torch.tensor(named)
+    )
 
 
 def measure(model: Llava, tokenizer: Any, split: str = "test", count: int = 60, objects: tuple[int, int] = (1, 2),
@@ -326,5 +343,7 @@ def measure(model: Llava, tokenizer: Any, split: str = "test", count: int = 60, 
         found[f"sentences{which}"] = graded.exact.mean()
         found[f"named{which}"] = graded.named[torch.from_numpy(np.isin(kinds, ("colour", "shape")))].nanmean()
         if not which:
-            each = {kind: graded.exact[torch.from_numpy(kinds == kind)].mean() for kind in (*KINDS, "caption")}
+            each = {
+                kind: graded.exact[torch.from_numpy(kinds == kind)].mean() for kind in (*KINDS, "caption")
+            }
     return {name: round(value.item(), 4) for name, value in (found | each).items()}

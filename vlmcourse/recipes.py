@@ -20,12 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vlmcourse.data import captions, openmoji, scenes, twins
+from vlmcourse.data import openmoji
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.pixels import in_grey
 from vlmcourse.data.pixels import normalise as normalise_pixels
-from vlmcourse.data.render import render, to_tensor
 from vlmcourse.data.text import EOS, Tokenizer, load_tokenizer
 from vlmcourse.evaluation.retrieval import retrieval, right_pairs
 from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig, normalise, zero_shot_classifier
@@ -35,13 +34,17 @@ from vlmcourse.training.history import History
 from vlmcourse.training.loop import adamw, train
 from vlmcourse.training.optimizers import MuonAdamW
 from vlmcourse.training.precision import choose_precision
+from vlmcourse.world import captions, scenes, twins
+from vlmcourse.world.render import render, to_tensor
 
 TEXT_LENGTH = 24  # tokens; the longest caption of two objects and the longest name of a drawing fit
 SCENES_CLIP = dict(patch=8, width=96, batch=128, positions=0.3, weight_decay=0.05)
 CLIPS = {
     "clip-scenes": dict(steps=2000, lr=3e-3, **SCENES_CLIP),
     "clip-order": dict(steps=3000, lr=1e-3, start="clip-scenes", **SCENES_CLIP),
-    "clip-openmoji": dict(patch=16, width=128, steps=600, lr=2e-3, batch=128, positions=0.5, weight_decay=0.1),
+    "clip-openmoji": dict(
+        patch=16, width=128, steps=600, lr=2e-3, batch=128, positions=0.5, weight_decay=0.1
+    ),
 }
 
 
@@ -67,8 +70,8 @@ def new_clip(patch: int, width: int, images: Tensor, positions: float = 0.3) -> 
 def scene_pairs(count: int, twin: bool = True, grey: float = 0.5, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Scenes of one or two objects two by two: uint8 (pair, 2, 64, 64, 3) and ids (pair, 2, TEXT_LENGTH).
 
-    Half of the captions are short, half are full, the same style for both of a pair. What is seen in grey is told
-    without colours, so that a shape is learned apart from the colours it happens to have.
+    Half of the captions are short, half are full, the same style for both of a pair. What is seen in grey is
+    told without colours, so that a shape is learned apart from the colours it happens to have.
 
     Args:
         count: pairs.
@@ -76,13 +79,21 @@ def scene_pairs(count: int, twin: bool = True, grey: float = 0.5, seed: int = 0)
         grey: share of pairs in grey.
     """
     first = scenes.sample("train", count, objects=(1, 2), seed=seed)
-    second = twins.repaint(first, "shape") if twin else scenes.sample("train", count, count, objects=(1, 2), seed=seed)
+    second = (
+        twins.repaint(first, "shape")
+        if twin
+        else scenes.sample("train", count, count, objects=(1, 2), seed=seed)
+    )
     chance = np.random.default_rng(seed)
     short, pale = chance.random(count) < 0.5, chance.random(count) < grey
     images, ids = [], []
     for batch in (first, second):
-        told = np.where(short, captions.captions(batch, "short"), captions.captions(batch, "full")).astype(object)
-        told[pale] = [" ".join(word for word in text.split() if word not in scenes.COLOURS) for text in told[pale]]
+        told = np.where(short, captions.captions(batch, "short"), captions.captions(batch, "full")).astype(
+            object
+        )
+        told[pale] = [
+            " ".join(word for word in text.split() if word not in scenes.COLOURS) for text in told[pale]
+        ]
         ids.append(load_tokenizer().encode(told.tolist(), TEXT_LENGTH)[0])
         seen = render(batch)
         seen[pale] = in_grey(seen[pale])
@@ -93,7 +104,8 @@ def scene_pairs(count: int, twin: bool = True, grey: float = 0.5, seed: int = 0)
 def order_pairs(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Scenes of two different objects and their short captions, two by two: as scene_pairs, without grey ones.
 
-    The second scene of a pair is the first with the looks of its objects exchanged. Both captions have the same words,
+    The second scene of a pair is the first with the looks of its objects exchanged. Both captions have the
+    same words,
     so only their order tells the pair apart: hard negatives for images and for texts.
 
     Args:
@@ -134,7 +146,8 @@ def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: flo
 
     Args:
         lr: of AdamW.
-        muon: rate of Muon for the matrices inside blocks, see MuonAdamW; when not given, AdamW trains them too.
+        muon: rate of Muon for the matrices inside blocks, see MuonAdamW; when not given, AdamW trains them
+            too.
         batch: images per step.
         shift: move the images of a batch by up to so many pixels, the same way for all.
         precision: as training.loop.train takes it; see precision_of.
@@ -145,7 +158,9 @@ def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: flo
     def loss(model: nn.Module, both: tuple[Tensor, Tensor]) -> Tensor:
         images = normalise_pixels(both[0].flatten(0, 1)).contiguous()
         if shift:
-            images = images.roll(tuple(chance.integers(-shift, shift, size=2, endpoint=True).tolist()), dims=(2, 3))
+            images = images.roll(
+                tuple(chance.integers(-shift, shift, size=2, endpoint=True).tolist()), dims=(2, 3)
+            )
         return model.loss(images, both[1].flatten(0, 1))
 
     model.train()
@@ -176,7 +191,9 @@ def make_clip(name: str, steps: int | None = None, seed: int = 0, **how: Any) ->
     else:
         model = new_clip(images=normalise_pixels(pairs[0][:512, 0]), **shape)
     recipe |= {"steps": steps or recipe["steps"]}
-    return model, train_clip(model, pairs, shift=2 if name == "clip-openmoji" else 0, seed=seed, **recipe, **how)
+    return model, train_clip(
+        model, pairs, shift=2 if name == "clip-openmoji" else 0, seed=seed, **recipe, **how
+    )
 
 
 def load_clip(name: str) -> tuple[CLIP, dict[str, Any]]:
@@ -249,11 +266,15 @@ def word_order(model: CLIP, count: int = 1000) -> float:
 def measure_scenes(model: CLIP) -> dict[str, float]:
     """The metrics of the card of clip-scenes."""
     found = {f"zero-shot {what}": zero_shot(model, "test", what) for what in ("colour", "shape")}
-    found |= {f"zero-shot {what}, new combinations": zero_shot(model, "novel", what) for what in ("colour", "shape")}
+    found |= {
+        f"zero-shot {what}, new combinations": zero_shot(model, "novel", what) for what in ("colour", "shape")
+    }
     found["zero-shot both"] = zero_shot_both(model, "test")
     found["zero-shot both, new combinations"] = zero_shot_both(model, "novel")
     batch, texts = unique_scenes()
-    found |= retrieval(image_features(model, render(batch)), text_features(model, texts), right_pairs(texts, texts))
+    found |= retrieval(
+        image_features(model, render(batch)), text_features(model, texts), right_pairs(texts, texts)
+    )
     return {name: round(value, 4) for name, value in (found | {"word order": word_order(model)}).items()}
 
 

@@ -1,14 +1,15 @@
 """Slots: functions of the course that the learner's own version can replace.
 
-A slot is a pure function, written with ``@slot`` in the module that teaches it and called like any other function.
-Behind the name stands one indirection: ``slot.active`` is what runs, ``slot.reference`` is ours and never changes.
+A slot is a pure function, written with ``@slot`` in the module that teaches it and called like any other
+function. Behind the name stands one indirection: ``slot.active`` is what runs, ``slot.reference`` is ours and
+never changes.
 
     patchify(images, 8)            runs patchify.active
     patchify.install(my_version)   from here on every model of the course runs my_version
     patchify.reset()               back to the reference
 
-Parameters live in modules, never in slots, so a checkpoint loads whoever wrote the function, and ``deepcopy``,
-autocast and ``torch.compile(fullgraph=True)`` see an ordinary call.
+Parameters live in modules, never in slots, so a checkpoint loads whoever wrote the function, and
+``deepcopy``, autocast and ``torch.compile(fullgraph=True)`` see an ordinary call.
 """
 
 import functools
@@ -38,7 +39,9 @@ class Slot:
         self.mine: Callable | None = None
         known = REGISTRY.get(self.name)
         if known is not None and known.__module__ != function.__module__:
-            raise ValueError(f"two slots are called {self.name}: in {known.__module__} and {function.__module__}")
+            raise ValueError(
+                f"two slots are called {self.name}: in {known.__module__} and {function.__module__}"
+            )
         REGISTRY[self.name] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -47,7 +50,9 @@ class Slot:
     def install(self, function: Callable) -> None:
         """Let every call of this slot run ``function``."""
         if not callable(function):
-            raise TypeError(f"{self.name} can only be replaced by a function, not by {type(function).__name__}")
+            raise TypeError(
+                f"{self.name} can only be replaced by a function, not by {type(function).__name__}"
+            )
         self.active = function
         Slot.changes += 1
 

@@ -22,7 +22,8 @@
 # %% id="setup"
 import torch
 from vlmcourse.workbook import *
-from vlmcourse.data import captions, pixels, questions, render, scenes, twins
+from vlmcourse.data import pixels
+from vlmcourse.world import captions, questions, render, scenes, twins
 begin("00_start_here", lang="en")
 
 # %% id="map"

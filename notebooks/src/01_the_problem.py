@@ -19,10 +19,10 @@
 # - **design** questions that cannot be answered without eyes.
 
 # %% id="setup"
-import copy, math, torch, matplotlib.pyplot as plt
-from torch.nn import functional as F
+import copy, math, torch, torch.nn.functional as F, matplotlib.pyplot as plt
 from vlmcourse.workbook import *
-from vlmcourse.data import captions, photos, questions, render, scenes, text, twins
+from vlmcourse.data import photos, text
+from vlmcourse.world import captions, questions, render, scenes, twins
 from vlmcourse.diagnostics import gap, looks; from vlmcourse.models import naive
 begin("01_the_problem", lang="en")
 

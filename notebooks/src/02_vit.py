@@ -346,7 +346,7 @@ assert results["no positions"] < reader_accuracy - 0.1
 
 # %% id="scenes-data"
 import numpy as np
-from vlmcourse.data import render, scenes
+from vlmcourse.world import render, scenes
 
 def circle_scenes(split, count):
     """Pictures, shape and colour per patch (5 and 7 mean none), and where the circle is (index into RELATIONS)."""

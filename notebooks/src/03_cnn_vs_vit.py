@@ -159,7 +159,7 @@ assert round(parameters(resnet50) / 1e6, 1) == 23.5                    # 25.6 wi
 # The first task of this chapter: one object in a picture of 32 × 32 pixels; which of five shapes is it? Chance is 20 %. We train a ResNet with 8 blocks, 16 convolutions, twice: as it is, and with the shortcuts cut. Cutting is one line, because your function is what runs.
 
 # %% id="shape-data"
-from vlmcourse.data import render, scenes
+from vlmcourse.world import render, scenes
 
 def pictures_of(world):
     """Scenes drawn with half the side: (scene, 3, 32, 32), numbers from −1 to 1."""

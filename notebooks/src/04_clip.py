@@ -23,7 +23,8 @@ import math, numpy as np, torch
 from vlmcourse import recipes
 from vlmcourse.workbook import *
 from vlmcourse.models import clip
-from vlmcourse.data import captions, openmoji, render, scenes
+from vlmcourse.data import openmoji
+from vlmcourse.world import captions, render, scenes
 begin("04_clip", lang="en")
 
 # %% id="map"

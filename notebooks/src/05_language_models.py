@@ -94,7 +94,7 @@ def merge_pair(tokens, pair):
     raise NotImplementedError
 
 # %% id="bpe-train"
-from vlmcourse.data import captions, scenes
+from vlmcourse.world import captions, scenes
 
 told = captions.captions(scenes.sample("train", 20_000))               # "a red circle left of a blue square", ...
 merges = bpe.train_bpe(Counter(" ".join(told[:2000]).split()), merges=60)

@@ -23,7 +23,7 @@ import math, torch
 from torch.nn import functional as F
 from vlmcourse.workbook import *
 from vlmcourse.models import fusion, language
-from vlmcourse.data import questions, render, scenes, twins
+from vlmcourse.world import questions, render, scenes, twins
 begin("06_fusion", lang="en")
 
 # %% id="map"
@@ -156,7 +156,7 @@ def gated_cross_attend(tokens, context, norm, attend, gate):
 # What does the gate save? Take the caption writer of chapter 05, put four fresh layers into it, with and without gates, and measure its perplexity on new captions **before the first step**. **Predict** both numbers; without any image layers it is about 3.
 
 # %% id="gate-test"
-from vlmcourse.data import captions
+from vlmcourse.world import captions
 from vlmcourse.data.assets import shipped
 from vlmcourse.models.language import LlamaConfig
 from vlmcourse.training.checkpoints import load_weights

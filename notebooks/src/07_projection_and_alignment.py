@@ -38,7 +38,7 @@ course_map("connector")
 
 # %% id="load"
 from vlmcourse import nano
-from vlmcourse.data import captions, render, scenes
+from vlmcourse.world import captions, render, scenes
 
 vlm, card = nano.load_vlm("nano-words")
 sizes = {part: sum(p.numel() for p in getattr(vlm, part).parameters()) for part in ("vision", "projector", "language")}

@@ -22,7 +22,8 @@
 import numpy as np, torch
 from vlmcourse import nano
 from vlmcourse.workbook import *
-from vlmcourse.data import captions, chat, questions, render, scenes, talks
+from vlmcourse.data import chat
+from vlmcourse.world import captions, instructions, questions, render, scenes
 from vlmcourse.models import generation
 begin("08_instruction_tuning", lang="en")
 
@@ -51,7 +52,7 @@ assert obeyed < 0.1
 record = {"image": pictures[0], "instruction": asked[0].text, "output": asked[0].answer}
 import matplotlib.pyplot as plt
 
-about = talks.talks(held_out[:1], sentences=0.5)[0]
+about = instructions.talks(held_out[:1], sentences=0.5)[0]
 fig, (left, right) = plt.subplots(1, 2, figsize=(6.8, 2.2), layout="constrained", width_ratios=[1, 2.4])
 left.imshow(pictures[0]); left.axis("off"); right.axis("off")
 right.text(0, 0.5, "\n".join(f"{i}  →  {o[:44]}" for i, o in about), fontsize=7.5, va="center", parse_math=False)
@@ -93,7 +94,7 @@ def render_chat(turns, prompt=False):
 from vlmcourse.data.text import load_tokenizer, IMAGE, END, ASSISTANT
 
 tokenizer = load_tokenizer()
-exchange = talks.turns("What colour is the circle?", "red")
+exchange = instructions.turns("What colour is the circle?", "red")
 chats = chat.encode([exchange], aligned.tokens_per_image)
 names = tokenizer.tokens(chats.ids[0])
 print(render_chat(exchange), f"{len(names)} tokens, {names.count('<image>')} of them for the image", sep="\n")
@@ -168,7 +169,7 @@ def collate(rows, pad, left=False):
 # An image is read anew for each question: eight questions, eight times its tokens. Chapter 05 taught you to keep what was read. In training, a mask does it: all questions about one image stand in **one row**, each sees the image and itself, and each believes it stands directly behind the image. **Predict:** is the loss the same?
 
 # %% id="packs"
-rows = talks.talks(held_out[:20])
+rows = instructions.talks(held_out[:20])
 packed = nano.encode_talks(aligned, rows)
 single = nano.encode_talks(aligned, [[one] for row in rows for one in row])
 few = nano.features(aligned, pictures[:20]).float()
@@ -209,7 +210,7 @@ def write_greedily(model, prompt, mask, steps, end, pad=0):
     raise NotImplementedError
 
 # %% id="write-proved"
-one = chat.encode([talks.turns("Describe the image.")], aligned.tokens_per_image, prompt=True)
+one = chat.encode([instructions.turns("Describe the image.")], aligned.tokens_per_image, prompt=True)
 vectors = aligned.embed(one.ids, render.to_tensor(pictures[:1]))
 with torch.no_grad():
     written = write_greedily(aligned.language, vectors, one.mask, steps=60, end=END)
@@ -269,7 +270,7 @@ assert len(groups) == 4 and sum(len(group["params"]) for group in groups) == lea
 # %% id="data"
 sizes = budget(cpu=dict(steps=120, batch=8, images=960), gpu=dict(steps=120, batch=8, images=960))
 seen_scenes = scenes.sample("train", sizes.images)
-taught = talks.talks(seen_scenes)
+taught = instructions.talks(seen_scenes)
 lessons = nano.encode_talks(aligned, taught)
 seen = nano.features(aligned, render.render(seen_scenes))
 share = (lessons.labels >= 0).sum() / (lessons.packs >= 0).sum()
@@ -364,8 +365,8 @@ def form_of(text):
     return next((name for name, pattern in FORMS.items() if re.fullmatch(pattern, text)), "other")
 
 wishes = [(n, text, KINDS[kind]) for kind in KINDS for n, text, _ in asked_of[kind][:20]]
-wishes += [(n, text + talks.SENTENCE, "sentence") for kind in KINDS for n, text, _ in asked_of[kind][:10]]
-wishes += [(n, talks.SHORT, "caption") for n in range(20)]
+wishes += [(n, text + instructions.SENTENCE, "sentence") for kind in KINDS for n, text, _ in asked_of[kind][:10]]
+wishes += [(n, instructions.SHORT, "caption") for n in range(20)]
 
 def obedience(model):
     """Share of answers in the form that was asked for, by form."""
@@ -454,7 +455,7 @@ patients = {name: tuned("nano-aligned", masked(change), some, 40, size=4) for na
 def answers(model, count=40):
     """Tokens of the answers to some questions about colours, and the first of them as text."""
     rows = asked_of["colour"][:count]
-    prompts = chat.encode([talks.turns(text) for _, text, _ in rows], model.tokens_per_image, prompt=True)
+    prompts = chat.encode([instructions.turns(text) for _, text, _ in rows], model.tokens_per_image, prompt=True)
     images = render.to_tensor(pictures[[n for n, _, _ in rows]])
     written = write_greedily(model.language, model.embed(prompts.ids, images), prompts.mask, 40, END)
     return (written != 0).sum(1).float().mean().item(), tokenizer.decode(written[:1, :12].tolist())[0]
@@ -555,7 +556,7 @@ assert survived["your assistant"][0] < 0.7 * survived["after stage 1"][0]
 # The best known disease of such models is **hallucination**: they speak of things that are not in the picture. POPE measures it with questions that deserve a "no" (Li et al. 2023, arXiv:2305.10355): "Is there a …?", half of them about absent things. Two kinds of absent things: *any*, or *near*: the shape of one object in the colour of another.
 
 # %% id="pope"
-from vlmcourse.data.truth import list_things, Who
+from vlmcourse.world.truth import list_things, Who
 
 def polls(batch, absent, seed=0):
     """For each scene (number, question, answer): one thing that is there and one that is not."""
@@ -652,7 +653,7 @@ assert gap < 1e-4 and same
 #
 # | in the paper | in your code |
 # |---|---|
-# | section 3, table 1: captions and boxes become conversations | `talks` |
+# | section 3, table 1: captions and boxes become conversations | `instructions.talks` |
 # | section 4.1, figure 1 and equation 1: H_v = W · Z_v | `Projector`, chapter 07 |
 # | section 4.2, equation 2 and table 2: X_instruct, and which tokens are predicted | `render_chat` |
 # | equation 3, the product over the answer's tokens | `label_mask`, `nano.balanced_loss` |

@@ -132,8 +132,8 @@ assert sick > 1.3 * healthy and abs(keeping.surprise(ours, tokenizer) - healthy)
 # The eye is the one of our nano VLM: a ViT that learned what every patch of a scene shows, with 64 patches of 96 numbers. It stays frozen. The projector is new: 96 → 576 → 576. SmolLM2 learns one new word, `<image>`, for the places where patches go.
 
 # %% id="join"
-from vlmcourse.data import scenes
-from vlmcourse.data.render import render
+from vlmcourse.world import scenes
+from vlmcourse.world.render import render
 from vlmcourse.training.regions import region_targets
 
 eye, layer = real.load_eye("nano-words")

@@ -19,10 +19,19 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAB_PYTHON = os.environ.get("VLM_LAB_PYTHON", sys.executable)
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run", "--force-color-profile=srgb"]
-SETTINGS = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
-            "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}}
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--force-color-profile=srgb",
+]
+SETTINGS = {
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
+}
 RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
 READY = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 DONE = """() => { const panel = window.jupyterapp.shell.currentWidget;
@@ -55,13 +64,33 @@ class Lab:
         settings.mkdir()
         (settings / "overrides.json").write_text(json.dumps(SETTINGS))
         self.server = subprocess.Popen(
-            [LAB_PYTHON, "-m", "jupyter", "lab", "--no-browser", f"--port={self.url.rsplit(':')[-1]}", "--allow-root",
-             "--ServerApp.ip=127.0.0.1", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={folder}",
-             "--ServerApp.token=test", f"--LabApp.app_settings_dir={settings}", "--LabApp.expose_app_in_browser=True"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            [
+                LAB_PYTHON,
+                "-m",
+                "jupyter",
+                "lab",
+                "--no-browser",
+                f"--port={self.url.rsplit(':')[-1]}",
+                "--allow-root",
+                "--ServerApp.ip=127.0.0.1",
+                "--ServerApp.port_retries=0",
+                f"--ServerApp.root_dir={folder}",
+                "--ServerApp.token=test",
+                f"--LabApp.app_settings_dir={settings}",
+                "--LabApp.expose_app_in_browser=True",
+            ],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             # People look here: widgets are live.  HOME is empty, so nobody's own settings count.
-            env={**os.environ, "CI": "", "HOME": str(folder), "JUPYTER_PREFER_ENV_PATH": "1",
-                 "PYTHONPATH": str(ROOT), "PATH": f"{Path(LAB_PYTHON).parent}:{os.environ['PATH']}"})
+            env={
+                **os.environ,
+                "CI": "",
+                "HOME": str(folder),
+                "JUPYTER_PREFER_ENV_PATH": "1",
+                "PYTHONPATH": str(ROOT),
+                "PATH": f"{Path(LAB_PYTHON).parent}:{os.environ['PATH']}",
+            },
+        )
         for _ in range(240):
             try:
                 urllib.request.urlopen(f"{self.url}/api?token=test", timeout=1)
@@ -75,23 +104,39 @@ class Lab:
         file = self.folder / f"{name}.ipynb"
         if path is None:
             notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
-            notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+            notebook.metadata.kernelspec = {
+                "name": "python3",
+                "display_name": "Python 3",
+                "language": "python",
+            }
             nbformat.write(notebook, file)
         else:
             shutil.copy(path, file)
-        page = self.browser.new_context(viewport={"width": 1200, "height": 1300}, accept_downloads=True).new_page()
+        page = self.browser.new_context(
+            viewport={"width": 1200, "height": 1300}, accept_downloads=True
+        ).new_page()
         page.complaints, page.outside = [], []
         page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: page.complaints.append(str(error.stack)))
-        page.on("request", lambda r: None if re.match(r"(data|blob):|\w+://127\.0\.0\.1[:/]", r.url)
-                else page.outside.append(r.url))
+        page.on(
+            "request",
+            lambda r: (
+                None
+                if re.match(r"(data|blob):|\w+://127\.0\.0\.1[:/]", r.url)
+                else page.outside.append(r.url)
+            ),
+        )
         page.goto(f"{self.url}/lab/workspaces/{name}/tree/{file.name}?token=test&reset")
         page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
         page.evaluate("window.jupyterapp.shell.collapseLeft()")
         # JupyterLab remembers the theme for its next pages, so it is always set.
-        page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
-                      f"JupyterLab {theme}")
-        page.wait_for_function("light => document.body.dataset.jpThemeLight === String(light)", arg=theme == "Light")
+        page.evaluate(
+            "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})",
+            f"JupyterLab {theme}",
+        )
+        page.wait_for_function(
+            "light => document.body.dataset.jpThemeLight === String(light)", arg=theme == "Light"
+        )
         if run:
             page.wait_for_function(READY, timeout=60_000)
             page.evaluate(RUN_ALL)
@@ -100,10 +145,13 @@ class Lab:
 
     def ask(self, page, expression: str) -> str:
         """The repr of a Python expression, evaluated in the notebook's kernel."""
-        reply = page.evaluate("""async expression => {
+        reply = page.evaluate(
+            """async expression => {
             const { kernel } = window.jupyterapp.shell.currentWidget.sessionContext.session;
             const future = kernel.requestExecute({code: '', user_expressions: {it: expression}});
-            return (await future.done).content.user_expressions }""", expression)
+            return (await future.done).content.user_expressions }""",
+            expression,
+        )
         return reply["it"]["data"]["text/plain"]
 
     def save(self, page, name: str) -> Path:

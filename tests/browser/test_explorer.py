@@ -99,8 +99,15 @@ def weights_of(layer, head, token, step=2, image=0):
 
 def test_thirty_random_places_show_the_pixels_numpy_says(page):
     random = np.random.default_rng(1)
-    places = [(str(random.integers(4)), str(random.choice(["0", "1", "2", "mean"])), int(random.integers(65)), i % 2)
-              for i in range(27)] + [("rollout", "mean", 0, 0), ("rollout", "mean", 30, 1), ("2", "1", 0, 1)]
+    places = [
+        (
+            str(random.integers(4)),
+            str(random.choice(["0", "1", "2", "mean"])),
+            int(random.integers(65)),
+            i % 2,
+        )
+        for i in range(27)
+    ] + [("rollout", "mean", 0, 0), ("rollout", "mean", 30, 1), ("2", "1", 0, 1)]
     for layer, head, token, image in places:
         pick(page, "Image", str(image))
         pick(page, "Layer", layer)
@@ -125,12 +132,18 @@ def test_arrow_keys_move_the_query_and_c_asks_from_the_class_token(page):
     cells = page.locator(".jp-Cell").count()
     page.locator(".vlm-picture").focus()
     words = page.locator(".vlm-words")
-    for key, place in [("ArrowRight", "row 1, column 2"), ("ArrowDown", "row 2, column 2"),
-                       ("ArrowLeft", "row 2, column 1"), ("ArrowUp", "row 1, column 1"),
-                       ("ArrowUp", "row 0, column 1"), ("ArrowUp", "row 0, column 1"), ("c", "class token")]:
+    for key, place in [
+        ("ArrowRight", "row 1, column 2"),
+        ("ArrowDown", "row 2, column 2"),
+        ("ArrowLeft", "row 2, column 1"),
+        ("ArrowUp", "row 1, column 1"),
+        ("ArrowUp", "row 0, column 1"),
+        ("ArrowUp", "row 0, column 1"),
+        ("c", "class token"),
+    ]:
         page.keyboard.press(key)
         assert words.inner_text().endswith(f"Query: {place}.")
-    assert page.locator(".jp-Cell").count() == cells      # JupyterLab's own C and arrows stay out of it
+    assert page.locator(".jp-Cell").count() == cells  # JupyterLab's own C and arrows stay out of it
     assert page.locator(".vlm-picture").evaluate("e => e === document.activeElement")
 
 
@@ -138,10 +151,23 @@ def test_every_control_is_reached_by_tab_and_has_a_name(page):
     page.locator(".vlm-picture").focus()
     names = []
     for _ in range(10):
-        names.append(page.evaluate("""() => { const it = document.activeElement;
-            return it.ariaLabel || (it.closest('label') ?? it).textContent }"""))
+        names.append(
+            page.evaluate("""() => { const it = document.activeElement;
+            return it.ariaLabel || (it.closest('label') ?? it).textContent }""")
+        )
         page.keyboard.press("Tab")
-    for start in ["Picture", "Image", "Layer", "Head", "Class token", "layer", "Play", "Training", "Overlay", "Save"]:
+    for start in [
+        "Picture",
+        "Image",
+        "Layer",
+        "Head",
+        "Class token",
+        "layer",
+        "Play",
+        "Training",
+        "Overlay",
+        "Save",
+    ]:
         assert any(name.startswith(start) for name in names), (start, names)
 
 
@@ -184,7 +210,11 @@ def test_numbers_under_the_pointer_are_the_weights(page):
         assert where == f"Row {patch // 8}, column {patch % 8}"
         assert abs(float(numbers.split(",")[0]) - weights[1 + patch]) <= weights[1:].max() / 500
     page.get_by_role("button", name="Class token").hover()
-    assert page.locator(".vlm-reading").inner_text().startswith(f"Class token: {float(f'{weights[0]:.3g}'):.2}"[:16])
+    assert (
+        page.locator(".vlm-reading")
+        .inner_text()
+        .startswith(f"Class token: {float(f'{weights[0]:.3g}'):.2}"[:16])
+    )
 
 
 def test_the_saved_picture_holds_the_map(page):
@@ -242,7 +272,7 @@ def test_from_click_to_pixels_in_fifty_milliseconds(lab, capsys):
     page.wait_for_selector(".vlm-attention")
     page.evaluate(STOPWATCH)
     late = []
-    for turn in range(3):                                   # a busy machine may spoil one turn, not the best of three
+    for turn in range(3):  # a busy machine may spoil one turn, not the best of three
         for patch in np.random.default_rng(turn).permutation(196)[:60]:
             page.mouse.click(*spot(page, patch, side=14))
             page.wait_for_timeout(30)
@@ -271,7 +301,7 @@ def test_rows_beyond_two_megabytes_come_from_the_kernel_and_are_kept(lab):
     page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
     page.wait_for_timeout(500)
     page.mouse.click(*spot(page, 100, side=14))
-    assert np.array_equal(pixels(page), truth[100])          # seen before: still there without the kernel
+    assert np.array_equal(pixels(page), truth[100])  # seen before: still there without the kernel
     page.mouse.click(*spot(page, 50, side=14))
     assert "Asking the kernel" in page.locator(".vlm-words").inner_text()
     page.context.close()

@@ -77,10 +77,13 @@ def over(page, selector, row, column, size):
     canvas = page.locator(f"{selector} .vlm-cells .vlm-picture > canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
-    page.mouse.move(box["x"] + (column + 0.5) * box["width"] / size, box["y"] + (row + 0.5) * box["height"] / size)
+    page.mouse.move(
+        box["x"] + (column + 0.5) * box["width"] / size, box["y"] + (row + 0.5) * box["height"] / size
+    )
 
 
 # ---- similarity
+
 
 def test_the_matrix_shows_cosines_and_both_softmaxes(page):
     cosines = world["cosines"].astype(float)
@@ -88,8 +91,11 @@ def test_the_matrix_shows_cosines_and_both_softmaxes(page):
         slide(page, "Temperature", position)
         pick(page, "Colours", mode)
         temperature = 10 ** (2 * (position / 200 - 1))
-        want = ((cosines - cosines.min()) / np.ptp(cosines) if mode == "cosine"
-                else np.exp(log_probabilities(cosines, temperature, 1 if mode == "row" else 0)))
+        want = (
+            (cosines - cosines.min()) / np.ptp(cosines)
+            if mode == "cosine"
+            else np.exp(log_probabilities(cosines, temperature, 1 if mode == "row" else 0))
+        )
         shown = pixels(page, ".vlm-similarity .vlm-picture > canvas")
         assert np.array_equal(shown[..., :3], colours(want)), (mode, temperature)
         assert text_of(page, ".vlm-similarity .vlm-number") == f"{info_nce(cosines, temperature):.3f}"
@@ -108,9 +114,9 @@ def test_recall_is_told_and_every_mistake_is_marked_by_shape(page):
     middle = cells.shape[1] // 2
     for pair in range(8):
         rivals = np.where(np.eye(8)[pair], -9, world["cosines"][pair])
-        assert cells[pair, middle, pair, middle] == (not right[1][pair])           # a cross covers its middle
+        assert cells[pair, middle, pair, middle] == (not right[1][pair])  # a cross covers its middle
         ring = cells[pair, :, rivals.argmax()]
-        assert ring.any() == (not right[1][pair]) and not ring[middle, middle]     # a ring does not
+        assert ring.any() == (not right[1][pair]) and not ring[middle, middle]  # a ring does not
 
 
 def test_a_cell_tells_its_picture_text_and_numbers(page):
@@ -121,7 +127,7 @@ def test_a_cell_tells_its_picture_text_and_numbers(page):
         page.keyboard.press(key)
     page.mouse.move(0, 0)
     row, column = 1, 2
-    for _ in range(2):                                        # first the chosen cell, then the one under the pointer
+    for _ in range(2):  # first the chosen cell, then the one under the pointer
         assert text_of(page, ".vlm-similarity .vlm-caption") == f"<b>text</b> {column}"
         facts = text_of(page, ".vlm-facts")
         assert f"cosine {world['cosines'][row, column]:.3f}" in facts
@@ -138,12 +144,13 @@ def test_a_cell_tells_its_picture_text_and_numbers(page):
 def test_python_knows_the_temperature_and_can_set_it(page, lab):
     slide(page, "Temperature", 50)
     page.wait_for_timeout(400)
-    assert float(lab.ask(page, "similarity.temperature")) == pytest.approx(10 ** -1.5)
+    assert float(lab.ask(page, "similarity.temperature")) == pytest.approx(10**-1.5)
     lab.ask(page, "setattr(similarity, 'temperature', 0.5)")
     page.wait_for_selector(f".vlm-similarity .vlm-number:text-is('{info_nce(world['cosines'], 0.5):.3f}')")
 
 
 # ---- search
+
 
 def found(page) -> list[str]:
     """Names of the tiles once the query is answered."""
@@ -159,8 +166,9 @@ def test_typing_finds_pictures_and_asks_only_when_it_rests(page, lab):
     before = int(lab.ask(page, "len(asked)"))
     box.press_sequentially("the best is near 12", delay=15)
     page.wait_for_selector(".vlm-search .vlm-words:text-is('Best 12 of 40')")
-    assert [name.split(": ")[0] for name in found(page)[:3]] == [f"{i}. <i>picture</i> {n}" for i, n in
-                                                                 [(1, 12), (2, 11), (3, 13)]]
+    assert [name.split(": ")[0] for name in found(page)[:3]] == [
+        f"{i}. <i>picture</i> {n}" for i, n in [(1, 12), (2, 11), (3, 13)]
+    ]
     assert lab.ask(page, f"asked[{before}:]") == "['the best is near 12']"
     for place, index in enumerate([12, 11, 13]):
         shown = pixels(page, f".vlm-tile:nth-child({place + 1}) canvas")
@@ -170,7 +178,9 @@ def test_typing_finds_pictures_and_asks_only_when_it_rests(page, lab):
 def test_a_suggestion_is_searched_and_the_right_answer_marked(page):
     page.get_by_role("button", name="<i>picture</i> 5").click()
     page.wait_for_selector(".vlm-asked")
-    assert found(page)[0] == "1. <i>picture</i> 5: -0.000, as asked" or found(page)[0].endswith("0.000, as asked")
+    assert found(page)[0] == "1. <i>picture</i> 5: -0.000, as asked" or found(page)[0].endswith(
+        "0.000, as asked"
+    )
     assert page.locator(".vlm-asked").count() == 1 and "✓" in page.locator(".vlm-asked").inner_text()
     assert text_of(page, ".vlm-search .vlm-words").endswith("the picture of that name stands at rank 1")
 
@@ -185,7 +195,7 @@ def test_results_are_walked_by_keyboard_and_tell_their_label(page):
     page.locator(".vlm-tile").nth(4).hover()
     assert reading.inner_text() == names[4]
     page.mouse.move(0, 0)
-    assert reading.inner_text() == names[0]                   # the one that still has the focus
+    assert reading.inner_text() == names[0]  # the one that still has the focus
     page.locator(".vlm-search-box").focus()
     assert reading.inner_text() == "made of <b>noise</b>"
 
@@ -194,7 +204,10 @@ def test_an_error_in_the_encoder_is_one_line_and_the_search_lives(page):
     box, before = page.locator(".vlm-search-box"), found(page)
     box.fill("no number")
     page.wait_for_selector(".vlm-search .vlm-warning:visible")
-    assert text_of(page, ".vlm-search .vlm-warning") == "⚠ ValueError: could not convert string to float: 'number'"
+    assert (
+        text_of(page, ".vlm-search .vlm-warning")
+        == "⚠ ValueError: could not convert string to float: 'number'"
+    )
     assert found(page) == before
     box.fill("near 30")
     page.wait_for_selector(".vlm-tile[aria-label^='1. <i>picture</i> 30']")
@@ -202,6 +215,7 @@ def test_an_error_in_the_encoder_is_one_line_and_the_search_lives(page):
 
 
 # ---- text attention
+
 
 def weights(layer, head) -> np.ndarray:
     maps = world["attention"][layer]
@@ -212,10 +226,16 @@ def weights(layer, head) -> np.ndarray:
 def test_the_matrix_is_that_of_the_head_and_its_masked_part_is_clear(page, layer, head):
     pick(page, "Layer", str(layer))
     pick(page, "Head", str(head))
-    shown, want = pixels(page, ".vlm-text-attention .vlm-cells canvas"), weights(layer, head).astype(np.float32)
+    shown, want = (
+        pixels(page, ".vlm-text-attention .vlm-cells canvas"),
+        weights(layer, head).astype(np.float32),
+    )
     masked = np.triu(want == 0, 1)
     assert np.array_equal(shown[..., 3] == 0, masked)
-    assert np.abs(shown[..., :3].astype(int) - colours(want / want.max(axis=1, keepdims=True)))[~masked].max() <= 2
+    assert (
+        np.abs(shown[..., :3].astype(int) - colours(want / want.max(axis=1, keepdims=True)))[~masked].max()
+        <= 2
+    )
     warning = page.locator(".vlm-text-attention .vlm-warning")
     assert warning.is_visible() == ((layer, head) == (1, 2))
     if warning.is_visible():
@@ -228,7 +248,9 @@ def test_tokens_are_walked_by_keyboard_and_tell_their_weight(page):
     page.locator(".vlm-chip").nth(2).click()
     for key, query in [("ArrowRight", 3), ("End", 6), ("ArrowRight", 6), ("ArrowLeft", 5), ("Home", 0)]:
         page.keyboard.press(key)
-        assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith(f"token {query}, ")
+        assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith(
+            f"token {query}, "
+        )
     page.locator(".vlm-chip").nth(4).click()
     row, names = weights(0, 1)[4], page.locator(".vlm-chip")
     for key in range(7):
@@ -245,7 +267,10 @@ def test_a_cell_chooses_its_query_and_tells_both_tokens(page):
     over(page, ".vlm-text-attention", 3, 1, 7)
     assert text_of(page, ".vlm-text-attention .vlm-reading").startswith("circle reads <u>a</u> (token 1): ")
     over(page, ".vlm-text-attention", 3, 6, 7)
-    assert text_of(page, ".vlm-text-attention .vlm-reading") == "circle reads ⏎ (token 6): masked, not yet written"
+    assert (
+        text_of(page, ".vlm-text-attention .vlm-reading")
+        == "circle reads ⏎ (token 6): masked, not yet written"
+    )
     page.mouse.down()
     page.mouse.up()
     page.mouse.move(0, 0)
@@ -287,6 +312,7 @@ def test_the_overview_shows_every_head_and_selects_the_one_clicked(page):
 
 # ---- clouds
 
+
 def centre(page, colour) -> np.ndarray:
     """Middle of all pixels of about this colour, in pixels."""
     shown = pixels(page, ".vlm-plane")
@@ -294,7 +320,11 @@ def centre(page, colour) -> np.ndarray:
 
 
 def test_closing_the_gap_moves_the_texts_onto_the_images(page):
-    orange, blue, gap = (230, 159, 0), (0, 114, 178), np.linalg.norm((world["moved"] - world["features"]).mean(axis=0))
+    orange, blue, gap = (
+        (230, 159, 0),
+        (0, 114, 178),
+        np.linalg.norm((world["moved"] - world["features"]).mean(axis=0)),
+    )
     page.locator(".vlm-clouds input[type=checkbox]").uncheck()
     start, images = centre(page, blue) - centre(page, orange), centre(page, orange)
     recall = recall_while_closing(world["features"], world["moved"])
@@ -306,14 +336,22 @@ def test_closing_the_gap_moves_the_texts_onto_the_images(page):
         for name, column in (("image → text", 0), ("text → image", 1)):
             assert f"R@1 {name} {100 * recall[stop, column]:.0f} %" in told
     slide(page, "Close the gap", 0)
-    assert np.hypot(*start) > 100                             # or the test above would prove nothing
+    assert np.hypot(*start) > 100  # or the test above would prove nothing
 
 
 def test_points_are_walked_by_keyboard_and_show_label_and_picture(page):
     page.mouse.move(0, 0)
     page.locator(".vlm-clouds .vlm-picture").focus()
-    for key, cloud, index in [("Right", "image", 0), ("Right", "image", 1), ("Down", "text", 1), ("Right", "text", 2),
-                              ("Up", "image", 2), ("Left", "image", 1), ("Left", "image", 0), ("Left", "image", 0)]:
+    for key, cloud, index in [
+        ("Right", "image", 0),
+        ("Right", "image", 1),
+        ("Down", "text", 1),
+        ("Right", "text", 2),
+        ("Up", "image", 2),
+        ("Left", "image", 1),
+        ("Left", "image", 0),
+        ("Left", "image", 0),
+    ]:
         page.keyboard.press(f"Arrow{key}")
         assert text_of(page, ".vlm-clouds .vlm-card") == f"<i>picture</i> {index} {cloud} {index}"
         assert np.array_equal(pixels(page, ".vlm-clouds .vlm-card canvas")[..., :3], world["images"][index])
@@ -323,17 +361,22 @@ def test_pointing_at_a_mark_tells_which_it_is(page):
     area = page.locator(".vlm-plane")
     area.scroll_into_view_if_needed()
     box = area.bounding_box()
-    page.mouse.move(box["x"] + 4, box["y"] + 4)               # an empty corner
+    page.mouse.move(box["x"] + 4, box["y"] + 4)  # an empty corner
     kept = text_of(page, ".vlm-clouds .vlm-card")
-    blue = np.argwhere(np.abs(pixels(page, ".vlm-plane")[..., :3].astype(int) - (0, 114, 178)).max(axis=-1) < 40)
-    y, x = blue[blue[:, 1].argmax()]                          # the text furthest to the right
+    blue = np.argwhere(
+        np.abs(pixels(page, ".vlm-plane")[..., :3].astype(int) - (0, 114, 178)).max(axis=-1) < 40
+    )
+    y, x = blue[blue[:, 1].argmax()]  # the text furthest to the right
     page.mouse.move(box["x"] + 1 + float(x), box["y"] + 1 + float(y))
-    assert text_of(page, ".vlm-clouds .vlm-card") != kept and " text " in text_of(page, ".vlm-clouds .vlm-card")
+    assert text_of(page, ".vlm-clouds .vlm-card") != kept and " text " in text_of(
+        page, ".vlm-clouds .vlm-card"
+    )
     page.mouse.move(0, 0)
     assert text_of(page, ".vlm-clouds .vlm-card") == kept
 
 
 # ---- all four
+
 
 def test_every_label_stays_text(page):
     names = ":is(.vlm-caption, .vlm-suggestion, .vlm-reading, .vlm-word, .vlm-axis)"
@@ -341,12 +384,15 @@ def test_every_label_stays_text(page):
     assert page.locator(".vlm-word").nth(1).inner_text() == "<u>a</u>"
 
 
-@pytest.mark.parametrize(("widget", "names"), [
-    ("similarity", ["Similarity matrix", "Colours", "Temperature"]),
-    ("search", ["Search pictures", "about 20", "<i>picture</i> 5", "1. "]),
-    ("text-attention", ["Layer", "Head", "token ", "Play", "Query", "Attention matrix", "layer "]),
-    ("clouds", ["Feature clouds", "Close the gap", "Lines between pairs"]),
-])
+@pytest.mark.parametrize(
+    ("widget", "names"),
+    [
+        ("similarity", ["Similarity matrix", "Colours", "Temperature"]),
+        ("search", ["Search pictures", "about 20", "<i>picture</i> 5", "1. "]),
+        ("text-attention", ["Layer", "Head", "token ", "Play", "Query", "Attention matrix", "layer "]),
+        ("clouds", ["Feature clouds", "Close the gap", "Lines between pairs"]),
+    ],
+)
 def test_every_control_is_reached_by_tab_and_has_a_name(page, widget, names):
     page.mouse.move(0, 0)
     page.locator(f".vlm-{widget} :is(input, select, .vlm-picture)").first.focus()
@@ -359,11 +405,23 @@ def test_every_control_is_reached_by_tab_and_has_a_name(page, widget, names):
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_text_reads_on_the_theme(page, theme):
-    page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+    page.evaluate(
+        f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})"
+    )
     page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
-    slide(page, "Query", 3)                                   # so that something is masked
-    for part in ("similarity .vlm-axis", "facts", "guess", "suggestion", "score", "text-attention .vlm-words",
-                 "text-attention .vlm-reading", "masked .vlm-word", "clouds .vlm-caption", "clouds .vlm-legend"):
+    slide(page, "Query", 3)  # so that something is masked
+    for part in (
+        "similarity .vlm-axis",
+        "facts",
+        "guess",
+        "suggestion",
+        "score",
+        "text-attention .vlm-words",
+        "text-attention .vlm-reading",
+        "masked .vlm-word",
+        "clouds .vlm-caption",
+        "clouds .vlm-legend",
+    ):
         ink, paper = page.locator(f".vlm-{part}").first.evaluate(INK)
         light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (part, ink, paper)
@@ -381,7 +439,9 @@ def test_without_a_kernel_the_last_results_stay(lab):
     page.evaluate("window.jupyterapp.serviceManager.sessions.shutdownAll()")
     page.wait_for_timeout(500)
     page.locator(".vlm-search-box").fill("near 3")
-    page.wait_for_selector(".vlm-search .vlm-words:text-is('Asking the kernel; if nothing comes, it is busy or gone.')")
+    page.wait_for_selector(
+        ".vlm-search .vlm-words:text-is('Asking the kernel; if nothing comes, it is busy or gone.')"
+    )
     tiles = page.locator(".vlm-tile:visible")
     assert [tiles.nth(i).get_attribute("aria-label") for i in range(tiles.count())] == before
     page.context.close()

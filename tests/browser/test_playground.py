@@ -9,16 +9,16 @@ import pytest
 
 from tests.browser.test_looks import colours, pixels, text_of
 from tests.browser.test_widgets import INK, luminance
-from vlmcourse.data.scenes import COLOURS, SHAPES, SIZES, sample
-from vlmcourse.data.stage import arrange
-from vlmcourse.data.truth import Thing, list_things
+from vlmcourse.world.arranging import arrange
+from vlmcourse.world.scenes import COLOURS, SHAPES, SIZES, sample
+from vlmcourse.world.truth import Thing, list_things
 
 pytestmark = pytest.mark.browser
 
 WORLD = """
 import time
 import numpy as np
-from vlmcourse.data.scenes import COLOURS, SHAPES, SIZES, sample
+from vlmcourse.world.scenes import COLOURS, SHAPES, SIZES, sample
 from vlmcourse.widgets.playground import ScenePlayground
 
 def draw(batch):                                              # boxes whose colour tells what they are
@@ -67,8 +67,11 @@ def at_the_start(request, lab):
     """Every test begins with scene 0 as it was, its first object selected."""
     if "page" in request.fixturenames:
         page = request.getfixturevalue("page")
-        lab.ask(page, "playground.change(number=0, given='scene', question=[*playground.world['scenes'][0]['questions']"
-                      ".values()][0])")
+        lab.ask(
+            page,
+            "playground.change(number=0, given='scene', question=[*playground.world['scenes'][0]['questions']"
+            ".values()][0])",
+        )
         page.mouse.move(0, 0)
         page.wait_for_selector(f"{STAGE}[aria-label='{described(list_things(world['scenes'], 0))}']")
         page.wait_for_selector(IDLE)
@@ -82,7 +85,10 @@ def described(some) -> str:
 def things(page, lab) -> list[Thing]:
     """The things as the kernel has them, once it has answered."""
     page.wait_for_selector(IDLE)
-    return [Thing(*thing) for thing in ast.literal_eval(lab.ask(page, "[list(t) for t in playground.state['things']]"))]
+    return [
+        Thing(*thing)
+        for thing in ast.literal_eval(lab.ask(page, "[list(t) for t in playground.state['things']]"))
+    ]
 
 
 def first() -> Thing:
@@ -126,6 +132,7 @@ def selected(page) -> str:
 
 # ---- what is dragged is what the model gets
 
+
 def test_dragging_moves_an_object_and_everything_follows(page, lab):
     start = first()
     drag(page, (start.x + 2, start.y - 1), (start.x + 18, start.y - 5))
@@ -142,14 +149,20 @@ def test_dragging_moves_an_object_and_everything_follows(page, lab):
     best = f"<b>yes</b> {100 * left:.0f} %" if left >= 0.5 else f"no {100 - 100 * left:.0f} %"
     assert text_of(page, ".vlm-chance") == best
     assert text_of(page, ".vlm-playground .vlm-caption") == f"<i>{ink.sum() * 256:.0f} pixels</i>"
-    assert text_of(page, ".vlm-given .vlm-reading") == f"{100 * share:.0f} % of the attention goes to the picture"
+    assert (
+        text_of(page, ".vlm-given .vlm-reading")
+        == f"{100 * share:.0f} % of the attention goes to the picture"
+    )
 
 
 def test_an_object_stops_at_the_frame_and_a_press_beside_objects_selects_nothing(page, lab):
     start = first()
     drag(page, (start.x, start.y), (75, 70))
     assert things(page, lab)[0][3:] == (62 - start.radius, 62 - start.radius)
-    press(page, *next((x, y) for x in range(64) for y in range(64) if (shown(page)[y, x] == shown(page)[0, 0]).all()))
+    press(
+        page,
+        *next((x, y) for x in range(64) for y in range(64) if (shown(page)[y, x] == shown(page)[0, 0]).all()),
+    )
     assert re.fullmatch(r"\d objects; click one", selected(page))
     assert page.locator(".vlm-playground").get_by_role("button", name="Delete", exact=True).is_disabled()
 
@@ -172,12 +185,12 @@ def test_the_keyboard_does_all_that_the_pointer_does(page, lab):
     page.keyboard.press("Control+z")
     assert things(page, lab) == before
     page.keyboard.press("Delete")
-    assert things(page, lab) == before[1:]                    # undoing selects what it brings back
+    assert things(page, lab) == before[1:]  # undoing selects what it brings back
     page.keyboard.press("Control+z")
     assert things(page, lab) == before
     for _ in before:
         page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.ariaLabel") == "circle"       # the last object lets Tab go on
+    assert page.evaluate("document.activeElement.ariaLabel") == "circle"  # the last object lets Tab go on
 
 
 def test_tools_recolour_reshape_resize_add_delete_undo_and_reset(page, lab):
@@ -188,15 +201,20 @@ def test_tools_recolour_reshape_resize_add_delete_undo_and_reset(page, lab):
     tool(page, "large")
     assert things(page, lab)[0][:3] == (3, 5, 2)
     assert page.locator(".vlm-tool[aria-pressed=true]").evaluate_all("all => all.map(e => e.ariaLabel)") == [
-        "cross", "large", "pink"]
+        "cross",
+        "large",
+        "pink",
+    ]
     assert np.array_equal(shown(page), drawn(things(page, lab)))
     for _ in range(3):
         tool(page, "Undo")
     assert things(page, lab)[0] == start
-    while not (button := page.locator(".vlm-playground").get_by_role("button", name="Add", exact=True)).is_disabled():
+    while not (
+        button := page.locator(".vlm-playground").get_by_role("button", name="Add", exact=True)
+    ).is_disabled():
         button.click()
     full = things(page, lab)
-    assert len(full) == 4 and full[:len(before)] == before and selected(page).startswith("medium ")
+    assert len(full) == 4 and full[: len(before)] == before and selected(page).startswith("medium ")
     tool(page, "Delete")
     assert things(page, lab) == full[:3]
     tool(page, "Reset")
@@ -213,6 +231,7 @@ def test_a_scene_that_leaves_the_training_world_says_why(page, lab):
 
 # ---- questions, truth, switches
 
+
 def test_questions_are_typed_or_chosen_and_judged_against_the_scene(page, lab):
     page.locator(".vlm-suggestion").nth(1).click()
     page.wait_for_selector(".vlm-suggestion:nth-child(2)[aria-pressed=true]")
@@ -225,7 +244,7 @@ def test_questions_are_typed_or_chosen_and_judged_against_the_scene(page, lab):
     box.press_sequentially("how many things are there", delay=20)
     count = len(things(page, lab))
     page.wait_for_selector(f"{judged}:has-text('right would be: {count}')")
-    assert int(lab.ask(page, "len(asked)")) < before + 12     # not once for every letter
+    assert int(lab.ask(page, "len(asked)")) < before + 12  # not once for every letter
     press(page, *first()[3:])
     tool(page, "Delete")
     page.wait_for_selector(f"{judged}:has-text('right would be: {count - 1}')")
@@ -239,8 +258,10 @@ def test_questions_are_typed_or_chosen_and_judged_against_the_scene(page, lab):
 def test_blind_and_swap_give_the_model_another_picture(page, lab):
     mine = drawn(things(page, lab))
     page.locator(".vlm-given input").uncheck()
-    for name, picture, words in (("Blind", np.full_like(mine, 128), "the model gets a grey picture"),
-                                 ("Swap", world["draw"](world["scenes"])[1], "the model gets another scene")):
+    for name, picture, words in (
+        ("Blind", np.full_like(mine, 128), "the model gets a grey picture"),
+        ("Swap", world["draw"](world["scenes"])[1], "the model gets another scene"),
+    ):
         tool(page, name)
         page.wait_for_selector(f".vlm-button[aria-pressed=true]:text-is('{name}')")
         page.wait_for_selector(IDLE)
@@ -349,7 +370,9 @@ def test_of_many_movements_the_latest_wins_and_none_queue(page, lab):
     places = [(20 + step % 11, 20 + step // 10) for step in range(120)]
     words = page.evaluate(FLURRY, [spot(page, *place) for place in places])
     page.mouse.up()
-    assert [text.split(" at ")[1] for text in words] == [f"{x}, {y}" for x, y in places]  # shown without the kernel
+    assert [text.split(" at ")[1] for text in words] == [
+        f"{x}, {y}" for x, y in places
+    ]  # shown without the kernel
     page.wait_for_selector(IDLE, timeout=3000)
     assert things(page, lab)[0][3:] == places[-1]
     assert 1 < int(lab.ask(page, "len(asked)")) - before < 90
@@ -359,7 +382,7 @@ def test_of_many_movements_the_latest_wins_and_none_queue(page, lab):
 VLM = """
 from vlmcourse.diagnostics.alternatives import answers_for
 from vlmcourse import nano
-from vlmcourse.data.scenes import COLOURS, SHAPES, SIZES, sample
+from vlmcourse.world.scenes import COLOURS, SHAPES, SIZES, sample
 from vlmcourse.widgets.playground import ScenePlayground
 model, card = nano.load_vlm()
 playground = ScenePlayground(*answers_for(model), sample("test", 8, objects=(4, 4)))
@@ -381,18 +404,36 @@ def test_the_nano_vlm_answers_in_half_a_second(lab):
 
 # ---- looks
 
+
 def test_every_control_is_reached_by_tab_and_has_a_name(page):
     page.locator(".vlm-stage .vlm-picture").focus()
     names = []
     for _ in range(60):
         page.keyboard.press("Tab")
-        names.append(page.evaluate("""() => { const it = document.activeElement;
-            return it.closest('.vlm-playground') ? it.ariaLabel || (it.closest('label') ?? it).textContent : null }"""))
+        names.append(
+            page.evaluate("""() => { const it = document.activeElement;
+            return it.closest('.vlm-playground') ? it.ariaLabel || (it.closest('label') ?? it).textContent : null }""")
+        )
         if names[-1] is None:
             break
     reached = [name for name in names[:-1] if not name.startswith("Scene: ") and name != "Undo"]
-    assert reached[:15] == ["circle", "square", "triangle", "cross", "star", "small", "medium", "large",
-                            "black", "purple", "red", "blue", "green", "pink", "yellow"]
+    assert reached[:15] == [
+        "circle",
+        "square",
+        "triangle",
+        "cross",
+        "star",
+        "small",
+        "medium",
+        "large",
+        "black",
+        "purple",
+        "red",
+        "blue",
+        "green",
+        "pink",
+        "yellow",
+    ]
     assert reached[15:18] == ["Add", "Delete", "Next scene"] and reached[18] == "Question about the scene"
     assert reached[-3:] == ["Blind", "Swap", "Attention"] and reached[-4].startswith("What the model gets")
 
@@ -404,13 +445,24 @@ def test_every_text_stays_text(page):
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_text_reads_on_the_theme(page, theme):
-    page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+    page.evaluate(
+        f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})"
+    )
     page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
     page.locator(".vlm-playground .vlm-search-box").fill("how many things are there?")
     page.wait_for_selector(".vlm-said > .vlm-bar:has-text('right')")
-    for part in ("stage .vlm-words", "stage .vlm-axis", "answer", "said > .vlm-bar > :last-child", "suggestion",
-                 "chance > :last-child", "playground .vlm-caption", "given .vlm-reading", "given .vlm-axis",
-                 "given .vlm-button"):
+    for part in (
+        "stage .vlm-words",
+        "stage .vlm-axis",
+        "answer",
+        "said > .vlm-bar > :last-child",
+        "suggestion",
+        "chance > :last-child",
+        "playground .vlm-caption",
+        "given .vlm-reading",
+        "given .vlm-axis",
+        "given .vlm-button",
+    ):
         ink, paper = page.locator(f".vlm-{part}").first.evaluate(INK)
         light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (part, ink, paper)

@@ -60,7 +60,9 @@ def test_the_picture_survives_in_an_untrusted_notebook(saved, lab, tmp_path):
     nbformat.write(notebook, tmp_path / "untrusted.ipynb")
     page = lab.open(name="untrusted", run=False, path=tmp_path / "untrusted.ipynb")
     assert seen(page) == 1344
-    trusted = page.evaluate("window.jupyterapp.shell.currentWidget.content.widgets.every(cell => cell.model.trusted)")
+    trusted = page.evaluate(
+        "window.jupyterapp.shell.currentWidget.content.widgets.every(cell => cell.model.trusted)"
+    )
     assert not trusted
     assert "AttentionExplorer(2 images, 8×8 patches" in page.locator(".jp-OutputArea").last.inner_text()
     page.context.close()

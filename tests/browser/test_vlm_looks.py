@@ -33,7 +33,9 @@ def report(step):
 LABELS = """inspector = LabelInspector([tokens, short[0]], [ids, short[1]], {"right": [right, short[2]],
     "off by one": [wrong, short[2]]}, context=15, names=["<s>two</s> questions", "one"])
 inspector"""
-LENS = 'lens = TokenLens(image, words, scores, grid=(2, 4), moments=["before", "<b>between</b>", "after"])\nlens'
+LENS = (
+    'lens = TokenLens(image, words, scores, grid=(2, 4), moments=["before", "<b>between</b>", "after"])\nlens'
+)
 FLOW = "flow = GradientFlow([report(step) for step in range(3)], steps=[0, 10, 100])\nflow"
 world: dict = {}
 exec(WORLD, world)
@@ -51,6 +53,7 @@ def page(lab):
 
 # ---- labels
 
+
 def pieces(page, kind="") -> list[str]:
     """What the pieces of a kind read."""
     return page.locator(f".vlm-piece{kind}").all_inner_texts()
@@ -61,7 +64,7 @@ def facts(page, widget) -> list[list[str]]:
     grid = page.locator(f".vlm-{widget} .vlm-facts")
     cells, names = grid.locator("> *").all_inner_texts(), grid.locator("> span").count()
     width = len(cells) // names
-    return [cells[i:i + width] for i in range(0, len(cells), width)]
+    return [cells[i : i + width] for i in range(0, len(cells), width)]
 
 
 @pytest.fixture
@@ -80,11 +83,27 @@ def test_every_token_is_shown_in_its_turn_and_as_learned_or_read(conversation):
     page = conversation
     turns = page.locator(".vlm-role").all_inner_texts()
     assert turns == ["user", "assistant", "user", "assistant", "padding"]
-    assert pieces(page) == ["<user>", "▸ <image> ×6", "is", "<b>it</b>", "?", "<assistant>", "yes", "<end>",
-                            "<user>", "why", "<assistant>", "red", "<end>", "▸ <pad> ×2"]
+    assert pieces(page) == [
+        "<user>",
+        "▸ <image> ×6",
+        "is",
+        "<b>it</b>",
+        "?",
+        "<assistant>",
+        "yes",
+        "<end>",
+        "<user>",
+        "why",
+        "<assistant>",
+        "red",
+        "<end>",
+        "▸ <pad> ×2",
+    ]
     assert pieces(page, ".vlm-learned") == ["yes", "<end>", "red", "<end>"]
     assert pieces(page, ".vlm-of-image") == ["▸ <image> ×6"]
-    hatched = page.locator(".vlm-piece.vlm-only-read").first.evaluate("e => getComputedStyle(e).backgroundImage")
+    hatched = page.locator(".vlm-piece.vlm-only-read").first.evaluate(
+        "e => getComputedStyle(e).backgroundImage"
+    )
     plain = page.locator(".vlm-piece.vlm-learned").first.evaluate("e => getComputedStyle(e).backgroundImage")
     assert "repeating-linear-gradient" in hatched and plain == "none"
 
@@ -114,13 +133,17 @@ def test_a_token_tells_what_its_position_has_to_predict(conversation):
     page.locator(".vlm-piece").nth(5).click()
     page.mouse.move(0, 0)
     assert facts(page, "labels") == [
-        ["labels", "right", "off by one"], ["id and role", "8, assistant", "8, assistant"],
+        ["labels", "right", "off by one"],
+        ["id and role", "8, assistant", "8, assistant"],
         ["learned", "no, only read", "yes, at position 9, after “?”"],
-        ["its position predicts", "token 11, “yes”, id 41", "token 11, “yes”, id 41"]]
+        ["its position predicts", "token 11, “yes”, id 41", "token 11, “yes”, id 41"],
+    ]
     assert pieces(page, ".vlm-predicted") == ["yes"]
     page.locator(".vlm-piece").nth(7).hover()
-    assert facts(page, "labels")[2:] == [["learned", "yes, at position 11, after “yes”", "no, only read"],
-                                         ["its position predicts", "nothing", "nothing"]]
+    assert facts(page, "labels")[2:] == [
+        ["learned", "yes, at position 11, after “yes”", "no, only read"],
+        ["its position predicts", "nothing", "nothing"],
+    ]
     page.mouse.move(0, 0)
     assert text_of(page, ".vlm-labels .vlm-words") == "Token 10: <assistant>"
 
@@ -136,19 +159,24 @@ def test_tokens_that_differ_between_two_masks_are_marked(conversation):
         mark = page.locator(".vlm-differs").first.evaluate("e => getComputedStyle(e, '::before').content")
         assert "≠" in mark
         warned = page.locator(".vlm-labels .vlm-warning").all_inner_texts()
-        assert ("⚠ 2 × an answer has no learned end; the model would not learn to stop" in warned) == (labels == "1")
+        assert ("⚠ 2 × an answer has no learned end; the model would not learn to stop" in warned) == (
+            labels == "1"
+        )
     assert "learned in one set only: 4" in text_of(page, ".vlm-labels .vlm-legend")
 
 
 def test_the_budget_has_the_right_widths_and_marks_what_is_too_much(conversation):
     page = conversation
     whole = page.locator(".vlm-budget").evaluate("e => e.clientWidth")
-    width = {name: page.locator(f".vlm-budget .vlm-{name}").bounding_box()["width"] / whole * 18
-             for name in ("of-image", "only-read", "learned", "over")}
+    width = {
+        name: page.locator(f".vlm-budget .vlm-{name}").bounding_box()["width"] / whole * 18
+        for name in ("of-image", "only-read", "learned", "over")
+    }
     assert width == pytest.approx({"of-image": 6, "only-read": 8, "learned": 4, "over": 3}, abs=0.1)
     assert page.locator(".vlm-budget").get_attribute("aria-label") == (
         "18 tokens: 6 image (33 %), 8 only read (44 %), 4 learned (22 %) · 3 too many for a context of 15 · "
-        "and 2 of padding")
+        "and 2 of padding"
+    )
     pick(page, "Conversation", "1")
     assert page.locator(".vlm-over").count() == 0
     assert page.locator(".vlm-budget + div").inner_text().endswith("2 learned (40 %) · 10 free of 15")
@@ -167,6 +195,7 @@ def test_python_knows_the_chosen_token_and_can_set_it(conversation, lab):
 
 # ---- lens
 
+
 def cell_at(page, side, cell):
     """Middle of a cell of the left (0) or right (1) picture on the screen."""
     canvas = page.locator(".vlm-lens .vlm-picture canvas").nth(side)
@@ -176,7 +205,10 @@ def cell_at(page, side, cell):
 
 
 def listed(page, side) -> list[str]:
-    return [" ".join(text.split()) for text in page.locator(".vlm-near").nth(side).locator("> *").all_inner_texts()]
+    return [
+        " ".join(text.split())
+        for text in page.locator(".vlm-near").nth(side).locator("> *").all_inner_texts()
+    ]
 
 
 def should_list(moment, cell) -> list[str]:
@@ -243,6 +275,7 @@ def test_one_picture_alone_and_the_overlay(page):
 
 # ---- gradient flow
 
+
 def parts(page, step):
     slide(page, "Training", step)
     page.mouse.move(0, 0)
@@ -266,7 +299,7 @@ def test_bars_and_lines_stand_on_one_logarithmic_scale(page):
         bars = [level(page, columns.nth(i), ".vlm-height") for i in range(4)]
         lines = [level(page, columns.nth(i), ".vlm-reach") for i in range(4)]
         assert [bar is None for bar in bars] == [True, False, True, True]
-        assert bars[1] == pytest.approx((np.log10(gradient) + 3) / 4, abs=0.01)          # from 0.001 to 10
+        assert bars[1] == pytest.approx((np.log10(gradient) + 3) / 4, abs=0.01)  # from 0.001 to 10
         assert lines[0] is None
         assert lines[1:] == pytest.approx([(np.log10(value) + 3) / 4 for value in (0.02, 3, 0.4)], abs=0.01)
     assert page.locator(".vlm-ticks").inner_text().split() == ["0.001", "0.01", "0.1", "1", "10"]
@@ -277,8 +310,14 @@ def test_frozen_parts_are_hatched_and_those_that_pass_on_say_so(page):
     columns = parts(page, 2)
     looks = [columns.nth(i).evaluate("e => getComputedStyle(e).backgroundImage") for i in range(4)]
     assert ["repeating-linear-gradient" in look for look in looks] == [True, False, True, False]
-    for i, words in enumerate(["<u>eye</u>: frozen", "projector: trained",
-                               "block 0: frozen, passes the gradient on", "head: 10 parameters trained"]):
+    for i, words in enumerate(
+        [
+            "<u>eye</u>: frozen",
+            "projector: trained",
+            "block 0: frozen, passes the gradient on",
+            "head: 10 parameters trained",
+        ]
+    ):
         columns.nth(i).hover()
         assert text_of(page, ".vlm-flow .vlm-side .vlm-words") == words
     assert text_of(page, ".vlm-flow .vlm-warning") == "⚠ head: to be trained, but no gradient reaches it"
@@ -288,12 +327,24 @@ def test_parts_are_walked_by_keyboard_and_tell_their_numbers(page):
     columns = parts(page, 1)
     columns.first.click()
     page.mouse.move(0, 0)
-    for key, place in [("ArrowRight", 1), ("ArrowRight", 2), ("End", 3), ("ArrowLeft", 2), ("Home", 0),
-                       ("ArrowLeft", 0), ("ArrowRight", 1)]:
+    for key, place in [
+        ("ArrowRight", 1),
+        ("ArrowRight", 2),
+        ("End", 3),
+        ("ArrowLeft", 2),
+        ("Home", 0),
+        ("ArrowLeft", 0),
+        ("ArrowRight", 1),
+    ]:
         page.keyboard.press(key)
         assert page.evaluate("document.activeElement.ariaLabel").startswith(world["names"][place])
-    assert facts(page, "flow") == [["parameters", "200"], ["gradient norm", "0.05"], ["weight norm", "10"],
-                                   ["gradient / weight", "0.005"], ["gradient that reaches its output", "0.02"]]
+    assert facts(page, "flow") == [
+        ["parameters", "200"],
+        ["gradient norm", "0.05"],
+        ["weight norm", "10"],
+        ["gradient / weight", "0.005"],
+        ["gradient that reaches its output", "0.02"],
+    ]
 
 
 def test_other_measures_have_bars_for_frozen_parts_too(page):
@@ -325,19 +376,26 @@ def test_python_knows_the_step_and_can_set_it(page, lab):
 
 # ---- all three
 
+
 def test_every_label_stays_text(page):
     pick(page, "Conversation", "0")
-    assert page.locator(".vlm :is(i, u, s, b) :is(i, u, s, b), .vlm-piece *, .vlm-named *, .vlm-foot u").count() == 0
+    assert (
+        page.locator(".vlm :is(i, u, s, b) :is(i, u, s, b), .vlm-piece *, .vlm-named *, .vlm-foot u").count()
+        == 0
+    )
     assert page.locator(".vlm-foot .vlm-axis").first.inner_text() == "<u>eye</u>"
     assert page.locator("option", has_text="<b>between</b>").count() == 2
     assert page.locator("option", has_text="<s>two</s> questions").count() == 1
 
 
-@pytest.mark.parametrize(("widget", "names"), [
-    ("labels", ["Conversation", "Labels", "token 0, <user>"]),
-    ("lens", ["Left", "Right", "Image, left", "Image, right", "Overlay"]),
-    ("flow", ["Bars", "Play", "Training", ""]),
-])
+@pytest.mark.parametrize(
+    ("widget", "names"),
+    [
+        ("labels", ["Conversation", "Labels", "token 0, <user>"]),
+        ("lens", ["Left", "Right", "Image, left", "Image, right", "Overlay"]),
+        ("flow", ["Bars", "Play", "Training", ""]),
+    ],
+)
 def test_every_control_is_reached_by_tab_and_has_a_name(page, widget, names):
     pick(page, "Conversation", "0")
     page.locator(".vlm-piece").first.click()
@@ -352,15 +410,28 @@ def test_every_control_is_reached_by_tab_and_has_a_name(page, widget, names):
 
 @pytest.mark.parametrize("theme", ["Light", "Dark"])
 def test_text_reads_on_the_theme(page, theme):
-    page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+    page.evaluate(
+        f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})"
+    )
     page.wait_for_selector(f"body[data-jp-theme-name='JupyterLab {theme}']", state="attached")
-    for part in ("piece.vlm-only-read", "piece.vlm-learned", "role", "labels .vlm-facts b", "labels .vlm-legend",
-                 "near-word b", "lens .vlm-guess", "foot .vlm-axis", "ticks > span", "flow .vlm-facts b"):
+    for part in (
+        "piece.vlm-only-read",
+        "piece.vlm-learned",
+        "role",
+        "labels .vlm-facts b",
+        "labels .vlm-legend",
+        "near-word b",
+        "lens .vlm-guess",
+        "foot .vlm-axis",
+        "ticks > span",
+        "flow .vlm-facts b",
+    ):
         ink, paper = page.locator(f".vlm-{part}").first.evaluate(INK)
         light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
         assert (light + 0.05) / (dark + 0.05) >= 4.5, (part, ink, paper)
     ink, paper = page.locator(".vlm-piece.vlm-of-image").first.evaluate(
-        "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]")
+        "e => [getComputedStyle(e).color, getComputedStyle(e).backgroundColor]"
+    )
     light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 4.5
 

@@ -32,7 +32,9 @@ with LivePlot("<u>digits</u>", series=(("train_loss", "held_out_loss"), "accurac
         plot.add(step, train_loss=2 - step / 100, **more)
         time.sleep(0.002)
 """
-INK = "e => [getComputedStyle(e).color, getComputedStyle(document.body).getPropertyValue('--jp-layout-color0')]"
+INK = (
+    "e => [getComputedStyle(e).color, getComputedStyle(document.body).getPropertyValue('--jp-layout-color0')]"
+)
 
 
 @pytest.fixture(scope="module", params=["Light", "Dark"])
@@ -55,7 +57,7 @@ def test_a_quiz_is_answered_by_keyboard_and_python_hears_it(page, lab):
     assert "✗" in page.locator(".vlm-choice").first.inner_text()
     assert "Not this one" in page.locator(".vlm-verdict").inner_text()
     page.keyboard.press("ArrowDown")
-    assert not why.nth(1).is_visible()                      # choosing is not yet answering
+    assert not why.nth(1).is_visible()  # choosing is not yet answering
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     assert page.locator(".vlm-verdict").inner_text() == "Right."
@@ -65,7 +67,9 @@ def test_a_quiz_is_answered_by_keyboard_and_python_hears_it(page, lab):
 
 
 def test_every_label_stays_text(page):
-    assert page.locator(".vlm script, .vlm-choice b, .vlm-caption b, .vlm-question i, .vlm-title u").count() == 0
+    assert (
+        page.locator(".vlm script, .vlm-choice b, .vlm-caption b, .vlm-question i, .vlm-title u").count() == 0
+    )
     assert page.locator(".vlm-quiz legend").inner_text() == "<script>alert('run')</script> How many patches?"
     assert page.locator(".vlm-quiz legend code").inner_text() == "patches"
     assert page.locator(".vlm-caption").inner_text().startswith("<b>scene</b>")
@@ -75,8 +79,15 @@ def test_scenes_are_browsed_by_keyboard_and_pages_hold_their_pictures(page):
     scope: dict = {}
     exec(SCENES.rsplit("\n", 2)[0], scope)
     page.locator(".vlm-scenes .vlm-thumb").first.click()
-    for key, scene in [("ArrowRight", 1), ("ArrowDown", 5), ("PageDown", 17), ("PageDown", 29), ("ArrowUp", 25),
-                       ("ArrowLeft", 24), ("ArrowLeft", 23)]:
+    for key, scene in [
+        ("ArrowRight", 1),
+        ("ArrowDown", 5),
+        ("PageDown", 17),
+        ("PageDown", 29),
+        ("ArrowUp", 25),
+        ("ArrowLeft", 24),
+        ("ArrowLeft", 23),
+    ]:
         page.keyboard.press(key)
         assert page.locator(".vlm-caption").inner_text() == f"<b>scene</b> {scene}"
         assert page.evaluate("document.activeElement.ariaLabel") == f"Scene {scene}: <b>scene</b> {scene}"
@@ -93,8 +104,12 @@ def test_pointing_at_a_question_outlines_its_evidence(page):
     picture = page.locator(".vlm-scenes .vlm-picture").bounding_box()
     box = page.locator(".vlm-box").first.bounding_box()
     assert page.locator(".vlm-box").count() == 2
-    found = [(box["x"] - picture["x"]) / picture["width"] * 64, (box["y"] - picture["y"]) / picture["height"] * 32,
-             box["width"] / picture["width"] * 64, box["height"] / picture["height"] * 32]
+    found = [
+        (box["x"] - picture["x"]) / picture["width"] * 64,
+        (box["y"] - picture["y"]) / picture["height"] * 32,
+        box["width"] / picture["width"] * 64,
+        box["height"] / picture["height"] * 32,
+    ]
     assert np.allclose(found, [16, 8, 16, 16], atol=0.3)
     page.locator(".vlm-question").nth(1).focus()
     page.mouse.move(0, 0)
@@ -112,7 +127,7 @@ def test_the_plot_ends_with_the_last_numbers_and_tells_those_under_the_pointer(p
     canvas = page.locator(".vlm-panel > canvas").first
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
-    page.mouse.move(box["x"] + 46 + (box["width"] - 56) / 2, box["y"] + 60)      # step 50, between the axes
+    page.mouse.move(box["x"] + 46 + (box["width"] - 56) / 2, box["y"] + 60)  # step 50, between the axes
     assert told(keys)[:2] == ["trainloss1.5at50", "heldoutloss2at50"]
     assert canvas.get_attribute("aria-label").startswith("<u>digits</u>: train loss 1.5")
     page.mouse.move(0, 0)
@@ -136,7 +151,7 @@ def luminance(colour: str) -> float:
     colour = {"white": "#ffffff", "black": "#000000"}.get(colour.strip(), colour.strip())
     if colour.startswith("#"):
         digits = colour[1:] if len(colour) == 7 else "".join(2 * digit for digit in colour[1:])
-        values = [int(digits[i:i + 2], 16) for i in (0, 2, 4)]
+        values = [int(digits[i : i + 2], 16) for i in (0, 2, 4)]
     else:
         values = [float(value) for value in re.findall(r"[\d.]+", colour)[:3]]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in np.divide(values, 255)]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from vlmcourse.data import captions, scenes
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.text import load_tokenizer
 from vlmcourse.training.checkpoints import load_weights
+from vlmcourse.world import captions, scenes
 
 RECIPE = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "checkpoints" / "lm_captions.py"))
 
@@ -35,7 +35,9 @@ def test_the_card_holds_what_repeats_the_training():
     card = json.loads(shipped("lm-captions.json").read_text())
     assert card["seed"] == RECIPE["SEED"]
     assert card["seconds"] <= 150
-    assert {"steps": RECIPE["STEPS"], "batch": RECIPE["BATCH"], "lr": RECIPE["RATE"]}.items() <= card["recipe"].items()
+    assert {"steps": RECIPE["STEPS"], "batch": RECIPE["BATCH"], "lr": RECIPE["RATE"]}.items() <= card[
+        "recipe"
+    ].items()
     assert RECIPE["CONFIG"].items() <= card["recipe"].items()
 
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from vlmcourse import nano
-from vlmcourse.data import captions, scenes
 from vlmcourse.data.assets import shipped
+from vlmcourse.world import captions, scenes
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,10 @@ def test_it_sees(final):
 def test_it_is_small(final):
     model, _ = final
     assert sum(parameter.numel() for parameter in model.parameters()) <= 6_000_000
-    assert sum(path.stat().st_size for path in shipped("nano-vlm.safetensors").parent.glob("nano-*")) <= 12_000_000
+    assert (
+        sum(path.stat().st_size for path in shipped("nano-vlm.safetensors").parent.glob("nano-*"))
+        <= 12_000_000
+    )
 
 
 def test_the_cards_hold_what_repeats_the_training():

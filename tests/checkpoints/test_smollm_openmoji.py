@@ -22,7 +22,9 @@ def test_the_card_is_measured_again(model):
     vlm, tokenizer, card = model
     found = drawings.measure(vlm, tokenizer, COUNT)
     told = {name: card["metrics"][name] for name in found if "frequent" not in name}
-    assert {name: found[name] for name in told} == pytest.approx(told, abs=0.12)  # nearly three standard errors
+    assert {name: found[name] for name in told} == pytest.approx(
+        told, abs=0.12
+    )  # nearly three standard errors
     again = keeping.surprise(vlm.language, tokenizer)
     assert again == pytest.approx(card["metrics"]["perplexity of plain sentences"], rel=0.02)
 

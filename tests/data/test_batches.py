@@ -48,20 +48,24 @@ def test_dicts_and_tuples_of_tensors_and_arrays_stay_aligned():
     source = {"pair": (NUMBERS, NUMBERS.numpy() * 2.0), "image": NUMBERS.reshape(10, 1, 1).to(torch.uint8)}
     for batch in Batches(source, 4):
         number, double = batch["pair"]
-        assert torch.equal(number * 2.0, double) and torch.equal(batch["image"].flatten(), number.to(torch.uint8))
+        assert torch.equal(number * 2.0, double) and torch.equal(
+            batch["image"].flatten(), number.to(torch.uint8)
+        )
         assert batch["image"].shape == (4, 1, 1)
 
 
 def test_a_function_makes_the_batch_from_item_numbers():
     made = take(Batches(lambda numbers: numbers * 10, 5, seed=3, length=10).stream(), 4)
-    assert made == [[number * 10 for number in batch] for batch in take(Batches(NUMBERS, 5, seed=3).stream(), 4)]
+    assert made == [
+        [number * 10 for number in batch] for batch in take(Batches(NUMBERS, 5, seed=3).stream(), 4)
+    ]
 
 
 def test_processes_share_each_batch():
     streams = [Batches(NUMBERS, 4).stream(rank, 2) for rank in range(2)]
-    assert [left + right for left, right in zip(*(take(stream, 5) for stream in streams), strict=True)] == take(
-        Batches(NUMBERS, 4).stream(), 5
-    )
+    assert [
+        left + right for left, right in zip(*(take(stream, 5) for stream in streams), strict=True)
+    ] == take(Batches(NUMBERS, 4).stream(), 5)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ ASKED = [("user", "<image>what colour is the circle?"), ("assistant", "red")]
 
 def test_a_conversation_is_one_text():
     more = [("system", "be brief."), *ASKED, ("user", "and the star?")]
-    expected = "<system>be brief.<user><image>what colour is the circle?<assistant>red<end><user>and the star?"
+    expected = (
+        "<system>be brief.<user><image>what colour is the circle?<assistant>red<end><user>and the star?"
+    )
     assert render_chat(more) == expected
     assert render_chat(more, prompt=True) == expected + "<assistant>"
 
@@ -23,7 +25,9 @@ def test_only_answers_and_their_ends_are_learned():
         assert tokenizer.tokens(chats.labels[row][chats.labels[row] >= 0]) == said
     assert (chats.labels[chats.labels >= 0] == chats.ids[chats.labels >= 0]).all()
     assert (chats.ids == IMAGE).sum(1).tolist() == [3, 3] and not (chats.labels == IMAGE).any()
-    assert not (chats.labels == PAD).any() and chats.mask.sum(1).tolist() == [(row != PAD).sum() for row in chats.ids]
+    assert not (chats.labels == PAD).any() and chats.mask.sum(1).tolist() == [
+        (row != PAD).sum() for row in chats.ids
+    ]
 
 
 def test_an_answer_that_was_not_closed_is_learned_to_its_end():
@@ -44,7 +48,11 @@ def test_padding_goes_to_either_side():
 
 
 def test_nothing_is_cut_off():
-    with pytest.raises(ValueError, match=r"conversation 1 has 74 tokens, 64 of them for images; 70 are allowed"):
+    with pytest.raises(
+        ValueError, match=r"conversation 1 has 74 tokens, 64 of them for images; 70 are allowed"
+    ):
         encode([[("user", "hi")], ASKED], 64, length=70)
-    with pytest.raises(ValueError, match="conversation 0 has a turn of 'bot'; roles are system, user, assistant"):
+    with pytest.raises(
+        ValueError, match="conversation 0 has a turn of 'bot'; roles are system, user, assistant"
+    ):
         encode([[("bot", "hello")]])

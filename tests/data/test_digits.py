@@ -17,7 +17,9 @@ def test_splits_are_stratified_and_cover_every_digit_once():
 
 def test_no_test_digit_is_in_train_and_the_split_is_fixed():
     prints = {split: {image.numpy().tobytes() for image in digits(split)[0]} for split in ("train", "test")}
-    assert len(prints["train"]) == 1442 and len(prints["test"]) == 355 and not prints["train"] & prints["test"]
+    assert (
+        len(prints["train"]) == 1442 and len(prints["test"]) == 355 and not prints["train"] & prints["test"]
+    )
     labels = bytes(digits("test")[1].tolist())
     assert hashlib.sha256(labels).hexdigest()[:8] == "dcdc7320"
 

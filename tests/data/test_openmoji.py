@@ -10,7 +10,7 @@ import torch
 
 from vlmcourse.data import openmoji
 from vlmcourse.data.openmoji import Parts, caption, load, take_apart
-from vlmcourse.data.render import to_tensor
+from vlmcourse.world.render import to_tensor
 
 
 @pytest.fixture(scope="module")
@@ -89,19 +89,40 @@ def test_the_split_is_fixed_and_does_not_depend_on_the_size(splits):
     assert again.sum() == 400 and again[:400].all()  # held out whatever the order of the drawings
 
 
-@pytest.mark.parametrize(("name", "code", "text", "parts"), [
-    (":woman_astronaut_medium-dark_skin_tone:", "", "woman astronaut: medium-dark skin tone",
-     Parts("astronaut", "woman", "medium-dark")),
-    (":man_dark_skin_tone_bald:", "", "man bald: dark skin tone", Parts("bald", "man", "dark")),
-    (":pilot_medium_skin_tone:", "", "pilot: medium skin tone", Parts("pilot", "person", "medium")),
-    (":person_gesturing_NO:", "", "person gesturing no", Parts("gesturing no", "person")),
-    (":handshake_light_skin_tone_dark_skin_tone:", "", "handshake: light skin tone, dark skin tone",
-     Parts("handshake: light skin tone, dark skin tone")),
-    (":woman_and_man_holding_hands:", "", "woman and man holding hands", Parts("woman and man holding hands")),
-    (":Norway:", "1F1F3-1F1F4", "flag: norway", Parts("flag: norway")),
-    (":Scotland:", "1F3F4-E0067-E0062-E0073-E0063-E0074-E007F", "flag: scotland", Parts("flag: scotland")),
-    (":red_apple:", "1F34E", "red apple", Parts("red apple")),
-])
+@pytest.mark.parametrize(
+    ("name", "code", "text", "parts"),
+    [
+        (
+            ":woman_astronaut_medium-dark_skin_tone:",
+            "",
+            "woman astronaut: medium-dark skin tone",
+            Parts("astronaut", "woman", "medium-dark"),
+        ),
+        (":man_dark_skin_tone_bald:", "", "man bald: dark skin tone", Parts("bald", "man", "dark")),
+        (":pilot_medium_skin_tone:", "", "pilot: medium skin tone", Parts("pilot", "person", "medium")),
+        (":person_gesturing_NO:", "", "person gesturing no", Parts("gesturing no", "person")),
+        (
+            ":handshake_light_skin_tone_dark_skin_tone:",
+            "",
+            "handshake: light skin tone, dark skin tone",
+            Parts("handshake: light skin tone, dark skin tone"),
+        ),
+        (
+            ":woman_and_man_holding_hands:",
+            "",
+            "woman and man holding hands",
+            Parts("woman and man holding hands"),
+        ),
+        (":Norway:", "1F1F3-1F1F4", "flag: norway", Parts("flag: norway")),
+        (
+            ":Scotland:",
+            "1F3F4-E0067-E0062-E0073-E0063-E0074-E007F",
+            "flag: scotland",
+            Parts("flag: scotland"),
+        ),
+        (":red_apple:", "1F34E", "red apple", Parts("red apple")),
+    ],
+)
 def test_names_become_readable_captions_and_come_apart(name, code, text, parts):
     assert caption(name, code) == text
     assert take_apart(text) == parts
@@ -122,7 +143,9 @@ def test_drawings_are_made_once_and_kept(cold):
     assert [path.suffix for path in openmoji.cache_folder().iterdir()] == [".npz"]
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:999] + b"!?" + b[1001:]])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b[:999] + b"!?" + b[1001:]]
+)
 def test_a_damaged_cache_is_named_and_made_again(cold, damage):
     first = load("heldout").images
     path = next(openmoji.cache_folder().iterdir())

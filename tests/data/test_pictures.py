@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlmcourse.data import render, scenes
 from vlmcourse.data.pictures import PictureError, load_picture
+from vlmcourse.world import render, scenes
 
 
 def test_a_scene_comes_back_pixel_by_pixel(tmp_path):
@@ -39,7 +39,9 @@ def test_bad_files_are_named(tmp_path):
     (tmp_path / "text.png").write_text("not a picture")
     with pytest.raises(PictureError, match="save it as PNG or JPEG"):
         load_picture(tmp_path / "text.png")
-    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "cut.jpg")
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(
+        tmp_path / "cut.jpg"
+    )
     whole = (tmp_path / "cut.jpg").read_bytes()
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(PictureError, match="damaged or cut off"):

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from vlmcourse.data import assets, captions, openmoji, questions, scenes, text
+from vlmcourse.data import assets, openmoji, text
 from vlmcourse.data.text import BOS, EOS, IMAGE, PAD, load_tokenizer, train
+from vlmcourse.world import captions, questions, scenes
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,13 +96,16 @@ def test_any_text_is_understood(words):
     ids, _ = tokenizer.encode([words])
     assert not (ids == text.UNK).any()
     if "<" not in words:
-        lower = "".join(letter.lower() for letter in words)  # letter by letter: no special Σ at the end of a word
+        lower = "".join(
+            letter.lower() for letter in words
+        )  # letter by letter: no special Σ at the end of a word
         assert tokenizer.decode(ids) == [lower.removeprefix(" ")]
 
 
 def test_it_opens_in_transformers_and_gives_the_same_tokens(tokenizer, told):
-    theirs = PreTrainedTokenizerFast(tokenizer_file=str(assets.shipped("tokenizer.json")), pad_token="<pad>",
-                                     eos_token="<eos>")
+    theirs = PreTrainedTokenizerFast(
+        tokenizer_file=str(assets.shipped("tokenizer.json")), pad_token="<pad>", eos_token="<eos>"
+    )
     assert len(theirs) == len(tokenizer) == text.VOCABULARY
     for words in told[::400]:
         ids, _ = tokenizer.encode([words])
@@ -113,8 +117,10 @@ def test_the_shipped_file_is_what_the_script_trains(tmp_path, tokenizer):
     script = runpy.run_path(str(ROOT / "tools" / "checkpoints" / "0_tokenizer.py"))
     train(script["corpus"]()).save(tmp_path / "tokenizer.json")
     assert (tmp_path / "tokenizer.json").read_bytes() == assets.shipped("tokenizer.json").read_bytes()
-    assert load_tokenizer(tmp_path / "tokenizer.json").encode(["a star"])[0].tolist() == \
-        tokenizer.encode(["a star"])[0].tolist()
+    assert (
+        load_tokenizer(tmp_path / "tokenizer.json").encode(["a star"])[0].tolist()
+        == tokenizer.encode(["a star"])[0].tolist()
+    )
 
 
 def test_a_small_vocabulary_still_reads_everything():
@@ -126,7 +132,9 @@ def test_a_small_vocabulary_still_reads_everything():
 
 
 def test_missing_damaged_and_foreign_files_are_named(tmp_path, monkeypatch):
-    with pytest.raises(FileNotFoundError, match=r"nothing\.json does not exist .*tokenizer\.json.*make checkpoints"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nothing\.json does not exist .*tokenizer\.json.*make checkpoints"
+    ):
         assets.shipped("nothing.json")
     broken = tmp_path / "tokenizer.json"
     broken.write_text(assets.shipped("tokenizer.json").read_text()[:5000])

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from vlmcourse import nano
-from vlmcourse.data import questions, render, scenes
-from vlmcourse.data.talks import FULL
 from vlmcourse.data.text import END
 from vlmcourse.diagnostics.alternatives import answers_for, beam, look_and_answer, one_thread
 from vlmcourse.models.attention import Cache
+from vlmcourse.world import questions, render, scenes
+from vlmcourse.world.instructions import FULL
 
 IMAGES = render.render(scenes.sample("test", 3))
 QUESTION = "What colour is the circle?"
@@ -43,8 +43,12 @@ def test_a_beam_finds_the_likeliest_texts_and_their_probabilities(seed):
     others = [token for token in range(12) if token != END]
     every = sorted((chain.probability(text) for n in range(4) for text in itertools.product(others, repeat=n)),
                    reverse=True)  # fmt: skip
-    assert [score for _, score in found] == pytest.approx([chain.probability(text) for text, _ in found], rel=1e-4)
-    assert [score for _, score in found[:3]] == pytest.approx(every[:3], rel=1e-4)  # further down a beam may miss one
+    assert [score for _, score in found] == pytest.approx(
+        [chain.probability(text) for text, _ in found], rel=1e-4
+    )
+    assert [score for _, score in found[:3]] == pytest.approx(
+        every[:3], rel=1e-4
+    )  # further down a beam may miss one
 
 
 @pytest.fixture(scope="module")

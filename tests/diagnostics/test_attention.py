@@ -40,7 +40,11 @@ def test_a_model_without_attention_and_double_recording_are_errors():
     with pytest.raises(ValueError, match="Linear holds no Attention"), record_attention(nn.Linear(2, 2)):
         pass
     model = ViT(CONFIG)
-    with record_attention(model), pytest.raises(ValueError, match="being recorded already"), record_attention(model):
+    with (
+        record_attention(model),
+        pytest.raises(ValueError, match="being recorded already"),
+        record_attention(model),
+    ):
         pass
 
 

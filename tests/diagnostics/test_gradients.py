@@ -55,7 +55,7 @@ def test_a_frozen_part_passes_the_gradient_on(model):
     for name in ("block 0", "block 1", "block 2", "head"):
         assert rows[name].gradient == rows[name].trained == 0 and rows[name].through > 0
     assert rows["projector"].gradient > 0 and rows["projector"].through > 0
-    for name in ("eye", "words"):                    # nothing is trained in them or before them
+    for name in ("eye", "words"):  # nothing is trained in them or before them
         assert rows[name].gradient == rows[name].through == 0
     assert rows["eye"].weight > 0
 
@@ -121,7 +121,9 @@ def test_shared_weights_count_once(model):
     assert rows["words"].parameters == 19 * 16 and rows["head"].parameters == 0
     assert rows["head"].gradient == rows["head"].ratio == 0 and rows["head"].through > 0
     loss(tied).backward()
-    assert rows["words"].gradient == pytest.approx(tied.language.embedding.weight.grad.norm().item(), rel=1e-4)
+    assert rows["words"].gradient == pytest.approx(
+        tied.language.embedding.weight.grad.norm().item(), rel=1e-4
+    )
 
 
 def test_a_part_that_did_not_run_gets_nothing(model):
@@ -135,7 +137,9 @@ def test_a_part_that_did_not_run_gets_nothing(model):
 
 
 def test_bad_input_is_named(model):
-    with pytest.raises(ValueError, match="part 'eye': 'visoin' is no module of this Llava; its own are vision, p"):
+    with pytest.raises(
+        ValueError, match="part 'eye': 'visoin' is no module of this Llava; its own are vision, p"
+    ):
         rows_of(model, {"eye": "visoin"})
     model.requires_grad_(False)
     with pytest.raises(ValueError, match="depends on no parameter that is trained"):

@@ -81,7 +81,9 @@ def test_layers_are_those_of_a_shorter_model(model):
     ids = torch.randint(23, (2, 5))
     found = logit_lens(model, model.embed(ids), WORDS)
     shorter = Llama(LlamaConfig(23, width=16, depth=2, heads=4, groups=2))
-    shorter.load_state_dict({name: weight for name, weight in model.state_dict().items() if "blocks.2" not in name})
+    shorter.load_state_dict(
+        {name: weight for name, weight in model.state_dict().items() if "blocks.2" not in name}
+    )
     assert torch.allclose(found.scores[2], shorter(ids).softmax(-1).flatten(0, 1).topk(5).values, atol=1e-5)
     entering = model.head(model.norm(model.embed(ids))).softmax(-1).flatten(0, 1)
     assert torch.allclose(found.scores[0], entering.topk(5).values, atol=1e-6)
@@ -91,7 +93,9 @@ def test_places_choose_tokens_and_padding_changes_nothing(model):
     ids = torch.randint(23, (2, 5))
     places = torch.tensor([[False, True, True, False, False], [False, True, True, False, False]])
     found = logit_lens(model, model.embed(ids), WORDS, places=places)
-    assert torch.allclose(found.scores, logit_lens(model, model.embed(ids), WORDS).scores[:, [1, 2, 6, 7]], atol=1e-6)
+    assert torch.allclose(
+        found.scores, logit_lens(model, model.embed(ids), WORDS).scores[:, [1, 2, 6, 7]], atol=1e-6
+    )
     longer, mask = F.pad(ids, (3, 0)), F.pad(torch.ones(2, 5, dtype=torch.bool), (3, 0))
     padded = logit_lens(model, model.embed(longer), WORDS, places=F.pad(places, (3, 0)), mask=mask)
     assert torch.allclose(found.scores, padded.scores, atol=1e-5) and padded.words == found.words

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from vlmcourse.data import questions, scenes, twins
 from vlmcourse.diagnostics.looks import Blind, answer_prior, twin_accuracy, twin_score
+from vlmcourse.world import questions, scenes, twins
 
 
 def test_the_most_frequent_answer_of_each_kind_wins():

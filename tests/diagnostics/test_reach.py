@@ -31,7 +31,9 @@ def test_gradients_reach_exactly_the_receptive_field(depths, stem_kernel):
 
 def test_the_middle_of_the_field_counts_most():
     torch.manual_seed(0)
-    net = torch.nn.Sequential(*[ConvNorm((8 if k else 3, 8), 3) for k in range(8)]).eval()  # its field: 17 pixels
+    net = torch.nn.Sequential(
+        *[ConvNorm((8 if k else 3, 8), 3) for k in range(8)]
+    ).eval()  # its field: 17 pixels
     strength = effective_field(net, torch.randn(16, 3, 32, 32))
     assert strength.max() == 1
     assert strength[13:20, 13:20].mean() > 2 * strength[8:25, 8:25].mean()
@@ -62,7 +64,9 @@ def test_what_goes_to_the_class_token_does_not_count():
 
 def test_batches_of_images_may_stand_in_front():
     weights = torch.rand(5, 3, 2, 7, 7).softmax(-1)
-    assert torch.allclose(attention_distance(weights, (2, 3), 4)[1], attention_distance(weights[1], (2, 3), 4))
+    assert torch.allclose(
+        attention_distance(weights, (2, 3), 4)[1], attention_distance(weights[1], (2, 3), 4)
+    )
 
 
 def test_a_grid_that_does_not_belong_to_the_weights_is_an_error():

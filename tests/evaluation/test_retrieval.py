@@ -41,7 +41,9 @@ def test_an_image_with_a_twin_caption_is_not_punished():
     features[2] = features[0]
     captions = ["a cat", "a dog", "a cat"]
     diagonal = torch.eye(3, dtype=torch.bool)
-    assert retrieval(features, features, diagonal, ks=(1,))["image→text R@1"] < 1  # one of the twins must lose
+    assert (
+        retrieval(features, features, diagonal, ks=(1,))["image→text R@1"] < 1
+    )  # one of the twins must lose
     assert retrieval(features, features, right_pairs(captions, captions), ks=(1,)) == {
         "image→text R@1": 1.0, "text→image R@1": 1.0}  # fmt: skip
 
@@ -49,7 +51,12 @@ def test_an_image_with_a_twin_caption_is_not_punished():
 def test_both_directions_are_what_their_names_say():
     image, text = torch.eye(2), torch.tensor([[1.0, 0.0], [0.9, 0.1]])
     found = retrieval(image, text, torch.eye(2, dtype=torch.bool), ks=(1, 2))
-    assert found == {"image→text R@1": 1.0, "image→text R@2": 1.0, "text→image R@1": 0.5, "text→image R@2": 1.0}
+    assert found == {
+        "image→text R@1": 1.0,
+        "image→text R@2": 1.0,
+        "text→image R@1": 0.5,
+        "text→image R@2": 1.0,
+    }
 
 
 def test_more_places_than_candidates_are_refused():

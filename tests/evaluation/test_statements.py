@@ -2,8 +2,8 @@
 
 import pytest
 
-from vlmcourse.data import captions, scenes
 from vlmcourse.evaluation.statements import stated, true_share
+from vlmcourse.world import captions, scenes
 
 
 def test_what_captions_state():

@@ -52,7 +52,9 @@ def test_cases_tell_axes_apart(task):
             assert len(axes) == value.dim(), f"{name} has {value.dim()} axes, named {axes}"
             sizes = [n for axis, n in zip(axes, value.shape, strict=True) if n > 1]
             same_by_nature = {("query", "key")} if axes[-2:] == ["query", "key"] else set()
-            assert len(set(sizes)) == len(sizes) - (1 if same_by_nature and value.shape[-1] == value.shape[-2] else 0)
+            assert len(set(sizes)) == len(sizes) - (
+                1 if same_by_nature and value.shape[-1] == value.shape[-2] else 0
+            )
             odd |= any(n % 2 for n in sizes)
             if "batch" in axes:
                 assert value.shape[axes.index("batch")] > 1

@@ -65,6 +65,8 @@ def test_an_option_the_course_does_not_have_is_refused(option):
 
 
 def test_another_architecture_is_refused():
-    vit = transformers.ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    vit = transformers.ViTConfig(
+        hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8
+    )
     with pytest.raises(ValueError, match="not 'vit'"):
         from_transformers(transformers.ViTModel(vit))

@@ -108,7 +108,10 @@ def test_a_missing_model_says_what_to_run(capsys):
     with pytest.raises(hub.MissingModel, match=f"hf download {NAME}"):
         hub.resolve(NAME)
     assert hub.find(NAME) is None
-    assert capsys.readouterr().out == f"{NAME} is not on this machine. With a network, run:  hf download {NAME}\n"
+    assert (
+        capsys.readouterr().out
+        == f"{NAME} is not on this machine. With a network, run:  hf download {NAME}\n"
+    )
     assert hub.command(f"{NAME}@refs/pr/7") == f"hf download {NAME} --revision refs/pr/7"
 
 
@@ -170,7 +173,9 @@ def test_no_weight_is_left_at_random(saved, change, named):
 
 
 def test_a_folder_with_smollm2s_format_becomes_our_llama(saved, tmp_path):
-    words = transformers.PreTrainedTokenizerFast(tokenizer_object=hub_tokenizer(), eos_token="b", pad_token="b")
+    words = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=hub_tokenizer(), eos_token="b", pad_token="b"
+    )
     words.save_pretrained(saved)
     ours, tokenizer = hub.load_smollm2(saved)
     with torch.no_grad():
@@ -195,7 +200,9 @@ def test_a_gguf_file_is_read_once_and_kept_number_for_number(tmp_path, monkeypat
     raw, words = found._open(transformers.AutoModelForCausalLM), found._tokenizer()
     kept = found.unpacked()
     assert kept.gguf is None and kept.folder.parent == tmp_path / "vlmcourse"
-    assert [path.name for path in kept.folder.parent.iterdir()] == [kept.folder.name]  # nothing half made is left
+    assert [path.name for path in kept.folder.parent.iterdir()] == [
+        kept.folder.name
+    ]  # nothing half made is left
     monkeypatch.setattr(hub.Found, "_open", None)  # a second conversion would fail
     assert found.unpacked() == kept
     monkeypatch.undo()

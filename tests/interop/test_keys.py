@@ -5,7 +5,11 @@ import torch
 
 from vlmcourse.interop.keys import fuse, unfuse
 
-NAMES = {"project_in.weight": ("q.weight", "k.weight", "v.weight"), "scale": ("logit_scale",), "out.bias": ("o.bias",)}
+NAMES = {
+    "project_in.weight": ("q.weight", "k.weight", "v.weight"),
+    "scale": ("logit_scale",),
+    "out.bias": ("o.bias",),
+}
 
 
 def theirs():

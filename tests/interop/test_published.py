@@ -24,7 +24,10 @@ def words(*special: str, kind: type = PreTrainedTokenizerFast, **named) -> PreTr
     """Every byte is a token, and so are the special words."""
     alphabet = [*special, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     tokenizer = Tokenizer(models.BPE({word: number for number, word in enumerate(alphabet)}, []))
-    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    tokenizer.pre_tokenizer, tokenizer.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
     tokenizer.add_special_tokens(list(special))
     return kind(tokenizer_object=tokenizer, **named)
 
@@ -38,14 +41,26 @@ def tiny_clip(folder):
     tokenizer.backend_tokenizer.post_processor = _ending("</s>", 1)
     special = dict(eos_token_id=1, bos_token_id=0, pad_token_id=1)
     text = dict(TEXT, vocab_size=len(tokenizer), max_position_embeddings=24, **special)
-    model = transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16))
+    model = transformers.CLIPModel(
+        transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
+    )
     processor = transformers.CLIPProcessor(pictures(crop_size=SIZE), tokenizer)
     _save(folder, model, processor)
 
 
 def tiny_blip(folder):
-    vocabulary = {word: number for number, word in enumerate(
-        ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *(f"{letter}{other}" for letter in "abcde" for other in "vwxyz")])}
+    vocabulary = {
+        word: number
+        for number, word in enumerate(
+            [
+                "[PAD]",
+                "[UNK]",
+                "[CLS]",
+                "[SEP]",
+                *(f"{letter}{other}" for letter in "abcde" for other in "vwxyz"),
+            ]
+        )
+    }
     tokenizer = transformers.BertTokenizer(vocab=vocabulary)
     text = dict(TEXT, vocab_size=len(vocabulary), encoder_hidden_size=32, max_position_embeddings=64, bos_token_id=2,
                 eos_token_id=3, sep_token_id=3, pad_token_id=0)  # fmt: skip
@@ -55,7 +70,9 @@ def tiny_blip(folder):
 
 
 def tiny_blip2(folder):
-    tokenizer = words("<s>", "<pad>", "</s>", "<image>", bos_token="</s>", eos_token="</s>", pad_token="<pad>")
+    tokenizer = words(
+        "<s>", "<pad>", "</s>", "<image>", bos_token="</s>", eos_token="</s>", pad_token="<pad>"
+    )
     opt = dict(model_type="opt", hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
                vocab_size=len(tokenizer), max_position_embeddings=128, word_embed_proj_dim=32, bos_token_id=2,
                eos_token_id=2, pad_token_id=1)  # fmt: skip
@@ -70,7 +87,9 @@ def tiny_llava(folder):
     tokenizer = words("<unk>", "<s>", "</s>", "<image>", bos_token="<s>", eos_token="</s>", pad_token="<unk>")
     text = transformers.LlamaConfig(vocab_size=len(tokenizer), **TEXT)
     eye = transformers.CLIPVisionConfig(**VISION)
-    config = transformers.LlavaConfig(vision_config=eye, text_config=text, image_token_index=3, image_seq_length=16)
+    config = transformers.LlavaConfig(
+        vision_config=eye, text_config=text, image_token_index=3, image_seq_length=16
+    )
     _save(folder, transformers.LlavaForConditionalGeneration(config), transformers.LlavaProcessor(
         pictures(crop_size=SIZE), tokenizer, patch_size=8, vision_feature_select_strategy="default",
         num_additional_image_tokens=1))  # fmt: skip

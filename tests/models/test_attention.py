@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from vlmcourse.models.attention import Attention, Block, Cache, extend_cache, record_attention, scaled_dot_product
+from vlmcourse.models.attention import (
+    Attention,
+    Block,
+    Cache,
+    extend_cache,
+    record_attention,
+    scaled_dot_product,
+)
 from vlmcourse.models.attention import share_heads as share
 
 CAUSAL = torch.ones(6, 6, dtype=torch.bool).tril()
@@ -37,7 +44,9 @@ def test_a_cached_context_is_projected_once():
 
 def test_context_may_also_be_read_with_the_fused_matrix():
     attention = Attention(16, 4, groups=2, bias=False).double()
-    assert torch.allclose(attention(tokens()[:, :1], context=tokens()), attention(tokens())[:, :1], atol=1e-12)
+    assert torch.allclose(
+        attention(tokens()[:, :1], context=tokens()), attention(tokens())[:, :1], atol=1e-12
+    )
 
 
 def test_a_bias_of_minus_a_thousand_hides_like_a_mask():
@@ -85,7 +94,9 @@ def test_a_block_hands_mask_and_cache_to_its_attention():
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_a_single_token_looks_where_it_would_look_among_the_others(groups):
     attention, whole = Attention(16, 4, groups=groups, bias=False).double(), tokens()
-    hidden = torch.tensor([[True] * 6, [False, False] + [True] * 4])[:, None, None]  # the second text is padded
+    hidden = torch.tensor([[True] * 6, [False, False] + [True] * 4])[
+        :, None, None
+    ]  # the second text is padded
     with record_attention(attention) as all_at_once:
         expected = attention(whole, hidden.expand(-1, -1, 6, -1))[:, -1:]
     cache = Cache()

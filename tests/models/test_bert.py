@@ -16,7 +16,9 @@ def test_fifteen_percent_are_asked_for_and_most_of_them_hidden():
     asked = labels != -100
     assert not asked[special].any() and torch.equal(labels[asked], ids[asked])
     assert asked[~special].float().mean().item() == pytest.approx(0.15, abs=0.003)
-    shares = [(kind[asked]).float().mean().item() for kind in (inputs == 4, inputs == ids + 1000, inputs == ids)]
+    shares = [
+        (kind[asked]).float().mean().item() for kind in (inputs == 4, inputs == ids + 1000, inputs == ids)
+    ]
     assert shares == pytest.approx([0.8, 0.1, 0.1], abs=0.01)
     assert torch.equal(inputs[~asked], ids[~asked])
 
@@ -24,7 +26,9 @@ def test_fifteen_percent_are_asked_for_and_most_of_them_hidden():
 def test_the_borders_are_as_the_paper_has_them():
     ids, dice = torch.full((1, 4), 7), torch.tensor([[0.0, 0.8, 0.9, 0.5]])
     chosen = torch.tensor([[0.149, 0.1, 0.1, 0.15]])
-    inputs, labels = mask_tokens(ids, chosen, dice, torch.full_like(ids, 9), 4, torch.zeros_like(ids, dtype=torch.bool))
+    inputs, labels = mask_tokens(
+        ids, chosen, dice, torch.full_like(ids, 9), 4, torch.zeros_like(ids, dtype=torch.bool)
+    )
     assert inputs.tolist() == [[4, 9, 7, 7]] and labels.tolist() == [[7, 7, 7, -100]]
 
 

@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from vlmcourse.data.captions import captions
-from vlmcourse.data.scenes import sample
 from vlmcourse.models.bpe import apply_bpe, merge_pair, train_bpe
+from vlmcourse.world.captions import captions
+from vlmcourse.world.scenes import sample
 
 
 def library(words: dict[str, int], merges: int) -> Tokenizer:
@@ -34,7 +34,11 @@ def test_a_pair_is_merged_left_to_right_without_overlap():
 
 
 def test_the_most_frequent_pair_comes_first():
-    assert train_bpe({"low": 5, "lower": 2, "newest": 6, "widest": 3}, 3) == [("e", "s"), ("es", "t"), ("l", "o")]
+    assert train_bpe({"low": 5, "lower": 2, "newest": 6, "widest": 3}, 3) == [
+        ("e", "s"),
+        ("es", "t"),
+        ("l", "o"),
+    ]
     assert train_bpe({"ab": 1}, 10) == [("a", "b")]
 
 

@@ -6,9 +6,6 @@ import pytest
 import torch
 
 from vlmcourse.data import pixels
-from vlmcourse.data.captions import captions
-from vlmcourse.data.render import render
-from vlmcourse.data.scenes import sample
 from vlmcourse.models.attention import record_attention
 from vlmcourse.models.clip import (
     CLIP,
@@ -21,6 +18,9 @@ from vlmcourse.models.clip import (
     zero_shot_classifier,
 )
 from vlmcourse.models.vit import ViTConfig
+from vlmcourse.world.captions import captions
+from vlmcourse.world.render import render
+from vlmcourse.world.scenes import sample
 
 EOS = 1
 VISION = ViTConfig(image_size=(8, 12), patch_size=4, width=16, depth=2, heads=4)
@@ -64,13 +64,18 @@ def test_padding_that_all_texts_share_is_not_computed():
     clip_ = model()
     with record_attention(clip_.text) as record:
         clip_.encode_text(ids)
-    assert [weights.shape[-1] for weights in record] == [6, 6]  # the longest text ends in its sixth of seven tokens
+    assert [weights.shape[-1] for weights in record] == [
+        6,
+        6,
+    ]  # the longest text ends in its sixth of seven tokens
 
 
 def test_only_what_eos_reads_is_computed_and_that_changes_nothing():
     tower, count = model().text, 40
     ids = torch.full((count, 7), EOS)  # padded with EOS, as OpenAI's tokenizer does
-    for row, length in enumerate(torch.randint(0, 7, (count,), generator=torch.Generator().manual_seed(0)).tolist()):
+    for row, length in enumerate(
+        torch.randint(0, 7, (count,), generator=torch.Generator().manual_seed(0)).tolist()
+    ):
         ids[row, :length] = torch.randint(2, 20, (length,), generator=torch.Generator().manual_seed(row))
     wanted = pool_at_eos(tower(ids), ids, EOS)
     weights = torch.randn(wanted.shape, generator=torch.Generator().manual_seed(1))
@@ -92,16 +97,22 @@ def test_a_word_before_eos_changes_the_text_and_only_from_there_on():
 
 def test_features_have_length_one_and_the_scale_begins_at_one_over_seven_hundredths():
     image, text, scale = model()(*batch())
-    assert torch.allclose(image.norm(dim=1), torch.ones(6)) and torch.allclose(text.norm(dim=1), torch.ones(6))
+    assert torch.allclose(image.norm(dim=1), torch.ones(6)) and torch.allclose(
+        text.norm(dim=1), torch.ones(6)
+    )
     assert scale.item() == pytest.approx(14.2857, abs=1e-3)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_loss_of_an_untrained_model_on_scenes_is_within_five_percent_of_ln_of_the_batch(seed):
     scenes = sample("train", 64)
-    words = {word: 2 + place for place, word in enumerate(sorted({w for c in captions(scenes) for w in c.split()}))}
+    words = {
+        word: 2 + place for place, word in enumerate(sorted({w for c in captions(scenes) for w in c.split()}))
+    }
     ids = [[words[word] for word in caption.split()] + [EOS] for caption in captions(scenes)]
-    ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in ids], batch_first=True, padding_value=EOS)
+    ids = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(row) for row in ids], batch_first=True, padding_value=EOS
+    )
     torch.manual_seed(seed)
     whole = CLIP(CLIPConfig(ViTConfig(), TextConfig(vocabulary=len(words) + 2, eos=EOS, length=ids.shape[1])))
     with torch.no_grad():
@@ -194,7 +205,10 @@ def test_it_compiles_whole():
 
 BAD = [
     (lambda ids: ids[:, :4], "text 0 has no end-of-sequence token 1"),
-    (lambda ids: (ids + 1).tile(2).index_fill(1, torch.tensor(13), EOS), "14 tokens are more than this tower's 7"),
+    (
+        lambda ids: (ids + 1).tile(2).index_fill(1, torch.tensor(13), EOS),
+        "14 tokens are more than this tower's 7",
+    ),
 ]
 
 

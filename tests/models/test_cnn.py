@@ -17,7 +17,9 @@ def parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize(("stride", "padding", "groups"), list(itertools.product((1, 2, 3), (0, 1, 2), (1, 2, 6))))
+@pytest.mark.parametrize(
+    ("stride", "padding", "groups"), list(itertools.product((1, 2, 3), (0, 1, 2), (1, 2, 6)))
+)
 def test_conv2d_is_torchs_convolution_with_its_gradients(stride, padding, groups):
     torch.manual_seed(0)
     images = torch.randn(2, 6, 9, 12, dtype=torch.float64, requires_grad=True)
@@ -84,8 +86,14 @@ def test_mbconv_adds_its_input_only_if_asked():
 @pytest.mark.parametrize(
     ("config", "millions"),
     [
-        (ResNetConfig((64, 128, 256, 512), (2, 2, 2, 2)), 11.2),  # ResNet-18 has 11.7 with its classifier of 0.5
-        (ResNetConfig((256, 512, 1024, 2048), (3, 4, 6, 3), bottleneck=True), 23.5),  # ResNet-50: 25.6 less 2.0
+        (
+            ResNetConfig((64, 128, 256, 512), (2, 2, 2, 2)),
+            11.2,
+        ),  # ResNet-18 has 11.7 with its classifier of 0.5
+        (
+            ResNetConfig((256, 512, 1024, 2048), (3, 4, 6, 3), bottleneck=True),
+            23.5,
+        ),  # ResNet-50: 25.6 less 2.0
     ],
 )
 def test_resnets_have_the_published_number_of_parameters(config, millions):
@@ -95,12 +103,16 @@ def test_resnets_have_the_published_number_of_parameters(config, millions):
 
 def test_efficientnet_b0_has_the_published_number_of_parameters():
     with torch.device("meta"):
-        assert round(parameters(EfficientNet(EfficientNetConfig())) / 1e6, 1) == 4.0  # 5.3 with its classifier of 1.3
+        assert (
+            round(parameters(EfficientNet(EfficientNetConfig())) / 1e6, 1) == 4.0
+        )  # 5.3 with its classifier of 1.3
 
 
 def test_maps_shrink_as_the_papers_say():
     resnet = ResNet(ResNetConfig((8, 16, 16, 24), (1, 1, 1, 1), stem=8)).eval()
-    efficientnet = EfficientNet(EfficientNetConfig((Stage(1, 3, 1, 8, 1), Stage(6, 3, 2, 8, 2)), 8, 12)).eval()
+    efficientnet = EfficientNet(
+        EfficientNetConfig((Stage(1, 3, 1, 8, 1), Stage(6, 3, 2, 8, 2)), 8, 12)
+    ).eval()
     images = torch.randn(2, 3, 64, 96)
     assert resnet(images).shape == (2, 24, 2, 3)
     assert efficientnet(images).shape == (2, 12, 16, 24)

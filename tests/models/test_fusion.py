@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from vlmcourse.models.fusion import FAMILIES, FusionConfig, cross_attend, gated_cross_attend, late_fusion, sized
+from vlmcourse.models.fusion import (
+    FAMILIES,
+    FusionConfig,
+    cross_attend,
+    gated_cross_attend,
+    late_fusion,
+    sized,
+)
 from vlmcourse.models.language import LlamaConfig
 
 CONFIG = FusionConfig(12, LlamaConfig(30, 24, 2, 4))
@@ -90,7 +97,11 @@ def test_steps_by_hand():
 
 
 def test_families_of_one_size_have_nearly_as_many_parameters():
-    counts = [sum(p.numel() for p in sized(family, CONFIG, 30_000).parameters()) for family in FAMILIES.values()]
+    counts = [
+        sum(p.numel() for p in sized(family, CONFIG, 30_000).parameters()) for family in FAMILIES.values()
+    ]
     assert max(counts) <= 30_000 and min(counts) > 30_000 - 3 * 24 * 2
-    with pytest.raises(ValueError, match=r"LateFusion has \d+ parameters with the narrowest MLPs, more than 9000"):
+    with pytest.raises(
+        ValueError, match=r"LateFusion has \d+ parameters with the narrowest MLPs, more than 9000"
+    ):
         sized(FAMILIES["late"], CONFIG, 9000)

@@ -12,7 +12,11 @@ from vlmcourse.models.language import Llama, LlamaConfig
 @pytest.fixture(params=["gpt", "llama"])
 def model(request):
     torch.manual_seed(0)
-    made = GPT(GPTConfig(31, 24, 2, 3, positions=40)) if request.param == "gpt" else Llama(LlamaConfig(31, 24, 2, 6))
+    made = (
+        GPT(GPTConfig(31, 24, 2, 3, positions=40))
+        if request.param == "gpt"
+        else Llama(LlamaConfig(31, 24, 2, 6))
+    )
     for parameter in made.parameters():
         torch.nn.init.normal_(parameter, 1.0 if parameter.dim() == 1 else 0.0, 0.4)
     return made.eval()
@@ -90,7 +94,9 @@ def test_samples_follow_the_probabilities(model):
 
 
 def test_what_makes_no_sense_is_refused(model):
-    with pytest.raises(ValueError, match=r"temperature must be at least 0 and top_p in \(0, 1\], not -1 and 1.0"):
+    with pytest.raises(
+        ValueError, match=r"temperature must be at least 0 and top_p in \(0, 1\], not -1 and 1.0"
+    ):
         generate(model, PROMPTS, steps=1, temperature=-1)
     with pytest.raises(ValueError, match=r"not 1\.0 and 0$"):
         generate(model, PROMPTS, steps=1, temperature=1.0, top_p=0)

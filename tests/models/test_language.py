@@ -56,7 +56,9 @@ def test_rotated_products_depend_only_on_the_distance():
     query, key = torch.randn(2, 1, 3, 1, 8, dtype=torch.float64)
 
     def product(place, other):
-        turned = [rope(x, rope_angles(torch.tensor([[at]]), 8, 100.0)) for x, at in ((query, place), (key, other))]
+        turned = [
+            rope(x, rope_angles(torch.tensor([[at]]), 8, 100.0)) for x, at in ((query, place), (key, other))
+        ]
         return (turned[0] * turned[1]).sum(-1)
 
     assert torch.allclose(product(7, 4), product(3, 0), atol=1e-5)
@@ -67,7 +69,9 @@ def test_rotation_keeps_lengths_and_leaves_position_zero_alone():
     parts = torch.randn(2, 3, 5, 8)
     turned = rope(parts, rope_angles(torch.arange(5)[None], 8, 10_000.0))
     assert torch.allclose(turned.norm(dim=-1), parts.norm(dim=-1), atol=1e-5)
-    assert torch.equal(turned[:, :, 0], parts[:, :, 0]) and not torch.allclose(turned[:, :, 1], parts[:, :, 1])
+    assert torch.equal(turned[:, :, 0], parts[:, :, 0]) and not torch.allclose(
+        turned[:, :, 1], parts[:, :, 1]
+    )
     assert rope(parts.bfloat16(), rope_angles(torch.arange(5)[None], 8, 10_000.0)).dtype == torch.bfloat16
 
 
@@ -134,10 +138,14 @@ def test_a_gpt_refuses_texts_beyond_its_positions():
 
 def test_the_loss_asks_for_the_next_real_token():
     text = torch.tensor([[3, 1, 4, 1, 5], [9, 2, 6, 0, 0]])
-    sure = torch.zeros(2, 5, 23).scatter(2, text.roll(-1, 1)[..., None], 50.0)  # each position knows what follows
+    sure = torch.zeros(2, 5, 23).scatter(
+        2, text.roll(-1, 1)[..., None], 50.0
+    )  # each position knows what follows
     real = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     assert next_token_loss(sure, text, real) < 1e-6
-    assert next_token_loss(torch.zeros(2, 5, 23), text, real).item() == pytest.approx(torch.tensor(23.0).log().item())
+    assert next_token_loss(torch.zeros(2, 5, 23), text, real).item() == pytest.approx(
+        torch.tensor(23.0).log().item()
+    )
     sure[1, 2:] = 7 * torch.randn(3, 23)  # what is said before and on padding does not count
     assert next_token_loss(sure, text, real) < 1e-6
     assert next_token_loss(sure, text) > 0.1
@@ -174,7 +182,11 @@ def test_a_model_with_a_prefix_looks_ahead_there_and_nowhere_else(model):
 
 
 def test_a_prefix_in_the_cache_gives_the_same(model):
-    ids, prefix, caches = torch.randint(23, (2, 9)), (torch.arange(9) < 5).expand(2, 9), [Cache() for _ in model.blocks]
+    ids, prefix, caches = (
+        torch.randint(23, (2, 9)),
+        (torch.arange(9) < 5).expand(2, 9),
+        [Cache() for _ in model.blocks],
+    )
     mask = torch.ones(2, 9, dtype=torch.bool)
     mask[1, 0] = False
     first = model(ids[:, :6], mask=mask[:, :6], prefix=prefix[:, :6], caches=caches)

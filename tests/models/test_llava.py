@@ -67,12 +67,16 @@ def test_layers_behind_the_one_that_is_read_do_not_run(model):
 
 
 def test_a_shuffled_token_holds_a_square_of_patches():
-    features = torch.arange(2 * 4 * 6).view(1, 4 * 6, 2).float()  # a grid of 4 rows and 6 columns, two numbers each
+    features = (
+        torch.arange(2 * 4 * 6).view(1, 4 * 6, 2).float()
+    )  # a grid of 4 rows and 6 columns, two numbers each
     shuffled = pixel_shuffle(features, 2, (4, 6))
     assert shuffled.shape == (1, 6, 8)
     assert shuffled[0, 1].tolist() == features[0, [2, 3, 8, 9]].flatten().tolist()
     assert shuffled[0, 4].tolist() == features[0, [14, 15, 20, 21]].flatten().tolist()
-    with pytest.raises(ValueError, match="25 patches do not fill a grid of 4 × 6; is the class token still there"):
+    with pytest.raises(
+        ValueError, match="25 patches do not fill a grid of 4 × 6; is the class token still there"
+    ):
         pixel_shuffle(torch.zeros(1, 25, 2), 2, (4, 6))
     with pytest.raises(ValueError, match="squares of 4 × 4 do not tile"):
         pixel_shuffle(features, 4, (4, 6))

@@ -13,7 +13,9 @@ SIZE = dict(width=16, heads=2)
 
 
 def see_and_read() -> None:
-    config = clip.CLIPConfig(vit.ViTConfig(16, 8, depth=3, **SIZE), clip.TextConfig(9, 2, depth=2, **SIZE), 12)
+    config = clip.CLIPConfig(
+        vit.ViTConfig(16, 8, depth=3, **SIZE), clip.TextConfig(9, 2, depth=2, **SIZE), 12
+    )
     clip.CLIP(config)(torch.randn(2, 3, 16, 16), IDS)
 
 
@@ -23,7 +25,10 @@ RUNS = {
     "BERT": (3, lambda: bert.Bert(bert.BertConfig(9, depth=3, **SIZE))(IDS)),
     "GPT": (3, lambda: gpt.GPT(gpt.GPTConfig(9, depth=3, **SIZE))(IDS)),
     "LLaMA": (3, lambda: language.Llama(language.LlamaConfig(9, depth=3, groups=1, **SIZE))(IDS)),
-    "T5": (2 + 3 + 3, lambda: t5.T5(t5.T5Config(9, encoder_depth=2, decoder_depth=3, **SIZE))(IDS, IDS)),  # and across
+    "T5": (
+        2 + 3 + 3,
+        lambda: t5.T5(t5.T5Config(9, encoder_depth=2, decoder_depth=3, **SIZE))(IDS, IDS),
+    ),  # and across
 }
 
 
@@ -48,6 +53,10 @@ def test_no_other_module_of_models_has_an_attention_of_its_own():
     """A softmax elsewhere is allowed where tokens are drawn; a fused or ready-made attention nowhere."""
     allowed = {"attention.py": {"softmax"}, "generation.py": {"softmax"}}
     for path in Path(attention.__file__).parent.glob("*.py"):
-        names = {node.attr for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Attribute)}
+        names = {
+            node.attr
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.Attribute)
+        }
         found = names & {"softmax", "scaled_dot_product_attention", "MultiheadAttention"}
         assert found <= allowed.get(path.name, set()), path.name

@@ -33,7 +33,9 @@ def prompts(batch: int = 3) -> torch.Tensor:
     return torch.randint(64, (batch, 6), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("how", [{}, {"temperature": 1.0, "seed": 3}, {"eos": 5, "temperature": 1.5, "seed": 1}])
+@pytest.mark.parametrize(
+    "how", [{}, {"temperature": 1.0, "seed": 3}, {"eos": 5, "temperature": 1.5, "seed": 1}]
+)
 def test_the_same_tokens_with_and_without(model, how):
     replay = Replay(model)
     for batch in (1, 3, 1):  # each number of texts has its own recording
@@ -68,17 +70,23 @@ def test_new_weights_are_read(model):
         for parameter in model.parameters():
             parameter.mul_(-1.3)
     plain = generate(model, prompts(), steps=20)
-    assert not torch.equal(first, plain) and torch.equal(plain, generate(model, prompts(), steps=20, replay=replay))
+    assert not torch.equal(first, plain) and torch.equal(
+        plain, generate(model, prompts(), steps=20, replay=replay)
+    )
 
 
 def test_a_new_function_behind_a_slot_is_heard():
     model = new("llama")
     replay, given = Replay(model), prompts(1)
     before = generate(model, given, steps=20, replay=replay)
-    language.rms_norm.install(lambda tokens, scale, epsilon: -2 * language.rms_norm.reference(tokens, scale, epsilon))
+    language.rms_norm.install(
+        lambda tokens, scale, epsilon: -2 * language.rms_norm.reference(tokens, scale, epsilon)
+    )
     try:
         plain = generate(model, given, steps=20)
-        assert torch.equal(plain, generate(model, given, steps=20, replay=replay)) and not torch.equal(plain, before)
+        assert torch.equal(plain, generate(model, given, steps=20, replay=replay)) and not torch.equal(
+            plain, before
+        )
     finally:
         language.rms_norm.reset()
 

@@ -95,7 +95,10 @@ BAD = [
     (lambda: ViT(SMALL)(torch.randn(1, 1, 8, 12)), "reads 3 channels, the images have 1"),
     (lambda: split_heads(torch.randn(1, 2, 10), 4), "width 10 cannot be divided among 4 heads"),
     (lambda: Attention(10, 4), "width 10 cannot be divided among 4 heads"),
-    (lambda: Block(16, 4, 32, activation="swish"), "no activation 'swish'; choose one of gelu, quick_gelu, gelu_new"),
+    (
+        lambda: Block(16, 4, 32, activation="swish"),
+        "no activation 'swish'; choose one of gelu, quick_gelu, gelu_new",
+    ),
     (lambda: interpolate_positions(torch.randn(6, 4), (2, 3), (4, 4)), "need 7 positions, but there are 6"),
 ]
 

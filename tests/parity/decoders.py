@@ -32,7 +32,9 @@ class DecoderParity:
         keep = torch.ones_like(ids, dtype=torch.bool) if real is None else real
         assert_equal(logits[keep], output.logits[keep])
         loss = next_token_loss(logits, ids, real)
-        if side != "left":  # transformers' loss also asks for the first real token, given the padding before it
+        if (
+            side != "left"
+        ):  # transformers' loss also asks for the first real token, given the padding before it
             assert_equal(loss, output.loss)
         direction = torch.randn(logits[keep].shape, dtype=dtype, generator=torch.Generator().manual_seed(3))
         (logits[keep] * direction).mean().backward()
@@ -62,7 +64,12 @@ class DecoderParity:
     def test_greedy_text(self, theirs: nn.Module, eos, cached):
         mine, ids, real = from_transformers(theirs), texts(5, 20), padding("left", 5, 20)
         ids = ids * real
-        settings = {"attention_mask": real.long(), "max_new_tokens": 30, "do_sample": False, "pad_token_id": 0}
+        settings = {
+            "attention_mask": real.long(),
+            "max_new_tokens": 30,
+            "do_sample": False,
+            "pad_token_id": 0,
+        }
         if eos:  # a token that some prompts reach early and others late or never
             free = generate(mine, ids, mask=real, steps=30)[:, 20:]
             counts = (free[:, :, None] == torch.arange(97)).any(1).sum(0)

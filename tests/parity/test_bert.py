@@ -45,7 +45,10 @@ def test_masked_language_model_loss_and_gradients(activation):
     mine, chosen = from_transformers(theirs), torch.rand(3, 20, generator=torch.Generator().manual_seed(5))
     inputs, labels = mask_tokens(texts(), chosen / 3, chosen, texts(seed=6), 2, ~real)
     assert (labels >= 0).sum() > 5
-    logits, output = mine(inputs, SEGMENTS, real), theirs(**library_inputs(real) | {"input_ids": inputs}, labels=labels)
+    logits, output = (
+        mine(inputs, SEGMENTS, real),
+        theirs(**library_inputs(real) | {"input_ids": inputs}, labels=labels),
+    )
     loss = F.cross_entropy(logits.flatten(0, 1), labels.flatten())
     assert_equal(logits[real], output.logits[real])
     assert_equal(loss, output.loss)
@@ -63,7 +66,9 @@ def test_a_saved_folder_loads(kind, tmp_path):
 
 
 def test_without_segments_all_belongs_to_the_first_text_and_the_pooler_is_optional():
-    config = transformers.BertConfig(vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=1, num_attention_heads=4)
+    config = transformers.BertConfig(
+        vocab_size=VOCABULARY, hidden_size=64, num_hidden_layers=1, num_attention_heads=4
+    )
     theirs = randomised(transformers.BertModel(config, add_pooling_layer=False))
     with torch.no_grad():
         assert_equal(from_transformers(theirs)(texts()), theirs(texts()).last_hidden_state)

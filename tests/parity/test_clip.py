@@ -1,7 +1,8 @@
 """Our CLIP equals transformers' CLIPModel and open_clip's CLIP: features, logits, losses and all gradients.
 
-Weights are randomised first (norms, biases, positions, scale), and images are scaled away from unit size, so that no
-epsilon, bias or norm can hide.  Texts have different lengths, and what stands behind their EOS is noise.
+Weights are randomised first (norms, biases, positions, scale), and images are scaled away from unit size, so
+that no epsilon, bias or norm can hide.  Texts have different lengths, and what stands behind their EOS is
+noise.
 """
 
 import json
@@ -38,7 +39,9 @@ def library(activation="quick_gelu", eos=NEWER) -> transformers.CLIPModel:
                 eos_token_id=eos, **sizes)  # fmt: skip
     vision = dict(hidden_size=64, intermediate_size=128, image_size=SIDE, patch_size=8, **sizes)
     return randomised(
-        transformers.CLIPModel(transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=40))
+        transformers.CLIPModel(
+            transformers.CLIPConfig(text_config=text, vision_config=vision, projection_dim=40)
+        )
     )
 
 
@@ -59,7 +62,9 @@ def pairs(eos: int) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(2)
     images, ids = 3 * torch.randn(BATCH, 3, SIDE, SIDE), torch.randint(3, 29, (BATCH, LENGTH))
     for row, place in enumerate((1, 3, 5, 6, LENGTH - 1)):
-        ids[row, place + 1 :] = eos - 1 if eos == VOCABULARY - 1 else eos + 9  # a higher id misleads an argmax
+        ids[row, place + 1 :] = (
+            eos - 1 if eos == VOCABULARY - 1 else eos + 9
+        )  # a higher id misleads an argmax
         ids[row, place] = ids[row, min(place + 2, LENGTH - 1)] = eos
     return images, ids
 
@@ -153,7 +158,9 @@ def test_zero_shot_classifier_equals_open_clips():
     )  # fmt: skip
     prompts = torch.tensor([[template(row) for template in templates] for row in ids.tolist()])
     with torch.no_grad():
-        assert_equal(zero_shot_classifier(mine.encode_text(prompts.flatten(0, 1)).unflatten(0, (BATCH, 3))), weights.T)
+        assert_equal(
+            zero_shot_classifier(mine.encode_text(prompts.flatten(0, 1)).unflatten(0, (BATCH, 3))), weights.T
+        )
 
 
 # ---- folders, exactly as the hub serves them ---------------------------------------------------------------------
@@ -182,7 +189,9 @@ def test_a_folder_saved_by_transformers_loads(tmp_path):
     theirs = saved_by_transformers(tmp_path)
     images, ids = pairs(NEWER)
     assert (tmp_path / "model.safetensors").is_file()
-    assert_equal(from_folder(tmp_path)(images, ids)[0], theirs(input_ids=ids, pixel_values=images).image_embeds)
+    assert_equal(
+        from_folder(tmp_path)(images, ids)[0], theirs(input_ids=ids, pixel_values=images).image_embeds
+    )
 
 
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "torch file"])
@@ -216,7 +225,9 @@ def test_a_missing_key_is_named(key):
         from_transformers(theirs)
 
 
-@pytest.mark.parametrize("key", ["visual.transformer.resblocks.2.ln_1.weight", "module.ln_final.weight", "logit_bias"])
+@pytest.mark.parametrize(
+    "key", ["visual.transformer.resblocks.2.ln_1.weight", "module.ln_final.weight", "logit_bias"]
+)
 def test_a_key_that_matches_nothing_is_named(key):
     config = open_clip_config()
     state = library_open_clip(config).state_dict() | {key: torch.ones(())}
@@ -226,8 +237,12 @@ def test_a_key_that_matches_nothing_is_named(key):
 
 def test_a_weight_of_another_size_is_named():
     config = open_clip_config()
-    state = library_open_clip(config).state_dict() | {"token_embedding.weight": torch.ones(VOCABULARY + 1, 48)}
-    with pytest.raises(CheckpointError, match=r"embed_token.weight is \(51, 48\), the model needs \(50, 48\)"):
+    state = library_open_clip(config).state_dict() | {
+        "token_embedding.weight": torch.ones(VOCABULARY + 1, 48)
+    }
+    with pytest.raises(
+        CheckpointError, match=r"embed_token.weight is \(51, 48\), the model needs \(50, 48\)"
+    ):
         from_open_clip(state, config)
 
 

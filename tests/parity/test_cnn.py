@@ -1,6 +1,7 @@
 """Our ResNet and EfficientNet equal transformers': outputs, gradients and running statistics, evaluating and training.
 
-Weights, biases, batch norm's scales, shifts and running statistics are all randomised first; they would hide mistakes.
+Weights, biases, batch norm's scales, shifts and running statistics are all randomised first; they would hide
+mistakes.
 """
 
 import pytest
@@ -97,7 +98,10 @@ def test_efficientnet_equals_transformers(kind, training):
 def test_dropout_falls_on_the_same_numbers_as_in_transformers():
     theirs = library_efficientnet(drop=0.5)
     assert_same_model(theirs, 64, 96, training=True)
-    assert sum(module.p > 0 for module in from_transformers(theirs).modules() if isinstance(module, nn.Dropout)) == 4
+    assert (
+        sum(module.p > 0 for module in from_transformers(theirs).modules() if isinstance(module, nn.Dropout))
+        == 4
+    )
 
 
 def test_running_statistics_move_in_training_and_rest_in_evaluation():

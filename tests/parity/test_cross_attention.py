@@ -16,7 +16,10 @@ WIDTH, HEADS = 64, 4
 
 def tokens_and_image() -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(4)
-    words, image = torch.randn(3, 7, WIDTH, generator=generator), torch.randn(3, 9, WIDTH, generator=generator)
+    words, image = (
+        torch.randn(3, 7, WIDTH, generator=generator),
+        torch.randn(3, 9, WIDTH, generator=generator),
+    )
     return words.requires_grad_(), image.requires_grad_()
 
 
@@ -44,7 +47,10 @@ def assert_same(mine, theirs) -> None:
 
 
 def test_torch():
-    theirs, norm = randomised(nn.MultiheadAttention(WIDTH, HEADS, bias=False, batch_first=True)), RMSNorm(WIDTH, 1e-5)
+    theirs, norm = (
+        randomised(nn.MultiheadAttention(WIDTH, HEADS, bias=False, batch_first=True)),
+        RMSNorm(WIDTH, 1e-5),
+    )
     nn.init.normal_(norm.scale, 1.0, 0.3)
     mine = ours(norm.scale, *theirs.in_proj_weight.chunk(3), theirs.out_proj.weight, False, 1e-5)
     assert_same(mine, lambda words, image: words + theirs(norm(words), image, image)[0])
@@ -54,7 +60,9 @@ def test_t5():
     config = transformers.T5Config(d_model=WIDTH, d_kv=WIDTH // HEADS, num_heads=HEADS, d_ff=32)
     theirs = randomised(T5LayerCrossAttention(config, layer_idx=0))
     look = theirs.EncDecAttention
-    mine = ours(theirs.layer_norm.weight, 4 * look.q.weight, look.k.weight, look.v.weight, look.o.weight, False, 1e-6)
+    mine = ours(
+        theirs.layer_norm.weight, 4 * look.q.weight, look.k.weight, look.v.weight, look.o.weight, False, 1e-6
+    )
     assert_same(mine, lambda words, image: theirs(words, image)[0])  # 4: T5 does not divide by √part
 
 
@@ -79,6 +87,8 @@ def test_idefics(alpha, kind):
         return gated_cross_attend(mine(words, image), image, norm, second, torch.tensor(alpha / 2))
 
     open_ = torch.ones(3, 7)
-    assert_same(whole, lambda words, image: theirs(words, image_hidden_states=image, cross_attention_gate=open_))
+    assert_same(
+        whole, lambda words, image: theirs(words, image_hidden_states=image, cross_attention_gate=open_)
+    )
     words, image = tokens_and_image()
     assert (whole(words, image) - whole(words, -image)).abs().max() > 0.1

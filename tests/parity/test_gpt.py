@@ -55,5 +55,7 @@ def test_names_of_one_tensor_must_agree():
 
 
 def test_options_that_ours_does_not_have_are_named():
-    with pytest.raises(ValueError, match="our gpt2 needs activation_function = 'gelu_new'; this one has 'relu'"):
+    with pytest.raises(
+        ValueError, match="our gpt2 needs activation_function = 'gelu_new'; this one has 'relu'"
+    ):
         from_transformers(gpt(activation_function="relu"))

@@ -21,13 +21,36 @@ TOKEN = 96
 def library(tied=False, layer=-2):
     torch.manual_seed(0)
     vision = transformers.CLIPVisionConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4, image_size=32, patch_size=8)
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+    )
     text = transformers.LlamaConfig(
-        vocab_size=97, hidden_size=64, intermediate_size=112, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, tie_word_embeddings=tied, bos_token_id=None, eos_token_id=None)
-    model = randomised(transformers.LlavaForConditionalGeneration(transformers.LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=TOKEN, image_seq_length=16,
-        vision_feature_layer=layer, tie_word_embeddings=tied)))
+        vocab_size=97,
+        hidden_size=64,
+        intermediate_size=112,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        tie_word_embeddings=tied,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    model = randomised(
+        transformers.LlavaForConditionalGeneration(
+            transformers.LlavaConfig(
+                vision_config=vision,
+                text_config=text,
+                image_token_index=TOKEN,
+                image_seq_length=16,
+                vision_feature_layer=layer,
+                tie_word_embeddings=tied,
+            )
+        )
+    )
     if not tied:
         model.lm_head.weight.data[TOKEN] = 0  # or a random model writes placeholders
     return model
@@ -79,7 +102,9 @@ def test_written_text_is_the_same(cached):
 
 def test_rows_end_like_the_library_s():
     theirs, (ids, real, images) = library(), inputs("left")
-    given = dict(input_ids=ids, pixel_values=images, attention_mask=real.long(), max_new_tokens=24, do_sample=False)
+    given = dict(
+        input_ids=ids, pixel_values=images, attention_mask=real.long(), max_new_tokens=24, do_sample=False
+    )
     free = theirs.generate(**given, pad_token_id=0)[:, 60:]
     ends = [int(token) for token in free[0, 1:12] if not torch.isin(token, free[0, :1])]
     for end in ends[:3]:
@@ -121,7 +146,9 @@ def test_a_folder_opens_in_transformers_and_comes_back(tmp_path):
     assert {path.suffix for path in tmp_path.iterdir()} <= {".safetensors", ".json", ".jinja"}
     theirs = transformers.LlavaForConditionalGeneration.from_pretrained(tmp_path).eval()
     processor = transformers.AutoProcessor.from_pretrained(tmp_path)
-    talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what colour is the star?"}]}]
+    talk = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "what colour is the star?"}]}
+    ]
     batch = processor(images=Image.fromarray(pictures[0].numpy()), return_tensors="pt",
                       text=processor.apply_chat_template(talk, add_generation_prompt=True))  # fmt: skip
     chats = encode([[("user", "<image>what colour is the star?")]], model.tokens_per_image, prompt=True)
@@ -130,7 +157,9 @@ def test_a_folder_opens_in_transformers_and_comes_back(tmp_path):
     with torch.no_grad():
         ours = model(chats.ids, normalise(pictures), mask=chats.mask)
         torch.testing.assert_close(theirs(**batch).logits, ours, atol=1e-4, rtol=0)
-        torch.testing.assert_close(llava.from_folder(tmp_path)(chats.ids, normalise(pictures)), ours, atol=1e-6, rtol=0)
+        torch.testing.assert_close(
+            llava.from_folder(tmp_path)(chats.ids, normalise(pictures)), ours, atol=1e-6, rtol=0
+        )
     written = theirs.generate(**batch, max_new_tokens=8, do_sample=False)
     assert torch.equal(written, generate(model, chats.ids, images=normalise(pictures), steps=8, eos=END))
 

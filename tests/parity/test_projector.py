@@ -13,7 +13,9 @@ from vlmcourse.models.projector import Projector, pixel_shuffle
 def llava() -> LlavaMultiModalProjector:
     vision = transformers.CLIPVisionConfig(hidden_size=24, num_attention_heads=4)
     text = transformers.LlamaConfig(hidden_size=40, num_attention_heads=4)
-    return randomised(LlavaMultiModalProjector(transformers.LlavaConfig(vision_config=vision, text_config=text)))
+    return randomised(
+        LlavaMultiModalProjector(transformers.LlavaConfig(vision_config=vision, text_config=text))
+    )
 
 
 def idefics(factor: int) -> Idefics3Connector:
@@ -28,7 +30,9 @@ def compare(mine: Projector, theirs: torch.nn.Module, named: dict[str, str], pat
     his = dict(theirs.named_parameters())
     assert set(named.values()) == set(his)
     mine.load_state_dict(mine.state_dict() | {ours: his[key].detach() for ours, key in named.items()})
-    inputs = [torch.randn(3, patches, 24, generator=torch.Generator().manual_seed(3)).requires_grad_() for _ in "ab"]
+    inputs = [
+        torch.randn(3, patches, 24, generator=torch.Generator().manual_seed(3)).requires_grad_() for _ in "ab"
+    ]
     outputs = [projector(features) for projector, features in zip((mine, theirs), inputs, strict=True)]
     assert_equal(*outputs)
     for output in outputs:

@@ -9,7 +9,10 @@ from vlmcourse.models.clip import normalise, siglip_loss
 
 def library() -> transformers.SiglipModel:
     sizes = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=4)
-    vision, text = dict(image_size=16, patch_size=8, **sizes), dict(vocab_size=50, max_position_embeddings=7, **sizes)
+    vision, text = (
+        dict(image_size=16, patch_size=8, **sizes),
+        dict(vocab_size=50, max_position_embeddings=7, **sizes),
+    )
     model = transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision))
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():

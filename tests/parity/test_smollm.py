@@ -30,7 +30,9 @@ def test_twenty_prompts_with_the_chat_template():
     ids, real = batch["input_ids"], batch["attention_mask"]
     assert not real.all()  # the prompts differ in length, so padding is tested too
     expected = theirs.generate(**batch, max_new_tokens=STEPS, do_sample=False)
-    written = generate(ours, ids, mask=real.bool(), steps=STEPS, eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
+    written = generate(
+        ours, ids, mask=real.bool(), steps=STEPS, eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id
+    )
     assert torch.equal(written, expected)
     answers = tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True)
     assert "Paris" in answers[0] and len(set(answers)) > 15

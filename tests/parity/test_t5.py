@@ -85,6 +85,10 @@ def test_every_key_counts(theirs):
 
 
 def test_options_that_ours_does_not_have_are_named():
-    config = transformers.T5Config(d_model=64, num_layers=1, feed_forward_proj="gated-silu", decoder_start_token_id=0)
-    with pytest.raises(ValueError, match="our t5 needs feed_forward_proj = 'relu'; this one has 'gated-silu'"):
+    config = transformers.T5Config(
+        d_model=64, num_layers=1, feed_forward_proj="gated-silu", decoder_start_token_id=0
+    )
+    with pytest.raises(
+        ValueError, match="our t5 needs feed_forward_proj = 'relu'; this one has 'gated-silu'"
+    ):
         from_transformers(transformers.T5ForConditionalGeneration(config))

@@ -1,7 +1,7 @@
 """Our ViT equals transformers' ViTModel, timm's VisionTransformer and CLIPVisionModel's block: outputs and gradients.
 
-Weights are copied over after the library model's norms, biases, class token and positions were randomised, and inputs
-are scaled away from unit size, so that no epsilon, bias or norm can hide.
+Weights are copied over after the library model's norms, biases, class token and positions were randomised,
+and inputs are scaled away from unit size, so that no epsilon, bias or norm can hide.
 """
 
 import pytest

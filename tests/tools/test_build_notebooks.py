@@ -81,7 +81,9 @@ def test_chapter_without_japanese_builds_only_the_english_edition(root):
 def test_editions_share_code_and_differ_in_text_language_and_paths(root):
     write(root, JAPANESE)
     assert builder.build(root) == ["02_vit.ipynb", "ja/02_vit.ipynb"]
-    english, japanese = (nbformat.read(root / p, as_version=4).cells for p in ("02_vit.ipynb", "ja/02_vit.ipynb"))
+    english, japanese = (
+        nbformat.read(root / p, as_version=4).cells for p in ("02_vit.ipynb", "ja/02_vit.ipynb")
+    )
     assert [cell.id for cell in english] == [cell.id for cell in japanese]
     assert "A chapter" in english[0].source and "(../assets/" in english[0].source
     assert "ある章" in japanese[0].source and "(../../assets/" in japanese[0].source
@@ -228,7 +230,11 @@ def test_what_cannot_come_back_is_refused_and_the_source_stays(root):
     assert source(root) == JAPANESE
 
 
-words = st.text("abc αβ漢字 .,*_`$", min_size=1, max_size=30).filter(str.strip).map(lambda text: "w" + text.strip())
+words = (
+    st.text("abc αβ漢字 .,*_`$", min_size=1, max_size=30)
+    .filter(str.strip)
+    .map(lambda text: "w" + text.strip())
+)
 code = st.sampled_from(
     ["x = 1", "# a comment", "%timeit 1", "def f(x):\n    return x\n\n\nf(2)", "!ls", "'''\ntext\n'''"]
 )
@@ -244,7 +250,9 @@ def test_building_and_adopting_any_source_is_the_identity(tmp_path_factory, cell
     for k, (english, japanese, code_text) in enumerate(cells):
         parts.append(f'# %% [markdown] id="text-{k}" lang="en"\n# {english}\n')
         if translated:
-            parts.append(f'# %% [markdown] id="text-{k}" lang="ja" of="{builder.text_hash(english)}"\n# {japanese}\n')
+            parts.append(
+                f'# %% [markdown] id="text-{k}" lang="ja" of="{builder.text_hash(english)}"\n# {japanese}\n'
+            )
         if code_text:
             parts.append(f'# %% id="code-{k}"\n{code_text}\n')
     write(root, "\n".join(parts))

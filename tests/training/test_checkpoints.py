@@ -22,7 +22,10 @@ def save(folder, *steps, keep=2):
 
 def test_what_was_saved_comes_back(tmp_path):
     shared = torch.randn(3, 4)
-    tensors = {"model": {"a": shared, "tied": shared, "turned": shared.T}, "optimizer": {"0/step": torch.tensor(7.0)}}
+    tensors = {
+        "model": {"a": shared, "tied": shared, "turned": shared.T},
+        "optimizer": {"0/step": torch.tensor(7.0)},
+    }
     path = checkpoints.save_checkpoint(tmp_path, 5, tensors, {"list": [1, 0.1]})
     loaded, state = checkpoints.load_checkpoint(checkpoints.newest_checkpoint(tmp_path))
     assert path.name == "step-00000005" and state == {"list": [1, 0.1]}
@@ -52,7 +55,9 @@ def damage_by(file, action):
 def test_a_damaged_file_is_refused_by_name_and_the_last_whole_checkpoint_is_used(tmp_path, name, action):
     save(tmp_path, 1, 2)
     damage_by(tmp_path / "step-00000002" / name, action)
-    with pytest.warns(UserWarning, match=rf"refused: .*step-00000002/{name} .*Carrying on from step-00000001"):
+    with pytest.warns(
+        UserWarning, match=rf"refused: .*step-00000002/{name} .*Carrying on from step-00000001"
+    ):
         assert checkpoints.newest_checkpoint(tmp_path).name == "step-00000001"
     damage_by(tmp_path / "step-00000001" / "model.safetensors", action)
     with pytest.raises(CheckpointError, match=r"(?s)step-00000002.*step-00000001/model.safetensors"):
@@ -70,7 +75,10 @@ def test_a_damaged_newer_checkpoint_does_not_push_out_whole_ones(tmp_path):
     save(tmp_path, 10, 20, 30, keep=3)
     (tmp_path / "step-00000030" / "state.json").unlink()
     save(tmp_path, 25, keep=2)
-    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["step-00000020", "step-00000025"]
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == [
+        "step-00000020",
+        "step-00000025",
+    ]
     save(tmp_path, 25, 30)
     assert checkpoints.newest_checkpoint(tmp_path).name == "step-00000030"
 
@@ -126,7 +134,9 @@ def test_another_models_weights_are_refused_with_a_list():
 def test_shipped_weights_are_half_the_size_and_come_with_their_card(tmp_path):
     model, fresh = nn.BatchNorm1d(64), nn.BatchNorm1d(64)
     nn.init.normal_(model.weight)
-    path = checkpoints.save_weights(model, tmp_path / "assets" / "norm.safetensors", {"recipe": "none", "seed": 0})
+    path = checkpoints.save_weights(
+        model, tmp_path / "assets" / "norm.safetensors", {"recipe": "none", "seed": 0}
+    )
     assert checkpoints.load_weights(fresh, path)["recipe"] == "none"
     assert load_file(path)["weight"].dtype == torch.float16
     assert torch.equal(fresh.weight, model.weight.half().float())

@@ -28,14 +28,25 @@ def model():
 
 def loss_fn(model, batch):
     logits = model(batch[0])
-    return F.cross_entropy(logits, batch[1]), {"accuracy": (logits.argmax(-1) == batch[1]).float().mean(), "ten": 10}
+    return F.cross_entropy(logits, batch[1]), {
+        "accuracy": (logits.argmax(-1) == batch[1]).float().mean(),
+        "ten": 10,
+    }
 
 
 def test_a_model_learns_and_every_step_is_reported(data, model):
     seen = []
-    history = train(model, Batches(data, 24), loss_fn, steps=120, lr=1e-2, watch=lambda *a, **kw: seen.append((a, kw)))
+    history = train(
+        model, Batches(data, 24), loss_fn, steps=120, lr=1e-2, watch=lambda *a, **kw: seen.append((a, kw))
+    )
     assert history.losses[-1] < 0.3 < history.losses[0] and history.metrics["accuracy"][-1] > 0.9
-    assert len(history.losses) == len(history.gradient_norms) == len(history.metrics["ten"]) == history.steps == 120
+    assert (
+        len(history.losses)
+        == len(history.gradient_norms)
+        == len(history.metrics["ten"])
+        == history.steps
+        == 120
+    )
     assert seen == [
         ((k + 1,), {"loss": history.losses[k], "accuracy": history.metrics["accuracy"][k], "ten": 10.0})
         for k in range(120)
@@ -49,7 +60,9 @@ def test_a_plot_and_a_function_can_watch_together(data, model):
             steps.append((step, sorted(values)))
 
     steps = []
-    train(model, Batches(data, 24), loss_fn, steps=2, watch=[Plot(), lambda step, loss, **_: steps.append(step)])
+    train(
+        model, Batches(data, 24), loss_fn, steps=2, watch=[Plot(), lambda step, loss, **_: steps.append(step)]
+    )
     assert steps == [(1, ["accuracy", "loss", "ten"]), 1, (2, ["accuracy", "loss", "ten"]), 2]
 
 
@@ -58,7 +71,9 @@ def test_accumulated_gradients_equal_the_big_batch(data, model):
     big = train(model, Batches(data, 48), loss_fn, steps=10)
     small = train(twin, Batches(data, 12), loss_fn, steps=10, accumulate=4)
     assert big.losses == pytest.approx(small.losses, abs=1e-6)
-    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    assert all(
+        torch.allclose(a, b, atol=1e-6) for a, b in zip(model.parameters(), twin.parameters(), strict=True)
+    )
 
 
 def test_many_trainings_in_one_process_each_with_its_own_precision(data, model):
@@ -69,7 +84,9 @@ def test_many_trainings_in_one_process_each_with_its_own_precision(data, model):
         return loss_fn(model, batch)
 
     for precision in ("no", "bf16", "no", None):
-        assert train(model, Batches(data, 24), spy, steps=2, precision=precision).precision == (precision or "no")
+        assert train(model, Batches(data, 24), spy, steps=2, precision=precision).precision == (
+            precision or "no"
+        )
     assert types == [torch.float32] * 2 + [torch.bfloat16] * 2 + [torch.float32] * 4
     assert "forward" not in vars(model) and model[0].weight.dtype == torch.float32
 
@@ -122,7 +139,9 @@ def test_a_folder_with_another_run_is_not_overwritten(data, model, tmp_path):
     train(model, Batches(data, 24), loss_fn, steps=2, checkpoint=tmp_path)
     with pytest.raises(CheckpointError, match="already holds a run up to step-00000002; pass resume=True"):
         train(model, Batches(data, 24), loss_fn, steps=2, checkpoint=tmp_path)
-    with pytest.raises(CheckpointError, match=r"step-00000002 was written by another model than Linear:\n  missing"):
+    with pytest.raises(
+        CheckpointError, match=r"step-00000002 was written by another model than Linear:\n  missing"
+    ):
         train(nn.Linear(6, 2), Batches(data, 24), loss_fn, steps=2, checkpoint=tmp_path, resume=True)
     with pytest.raises(CheckpointError, match=r"does not fit this run: .*size 24, but size is now 12"):
         train(model, Batches(data, 12), loss_fn, steps=2, checkpoint=tmp_path, resume=True)
@@ -180,4 +199,8 @@ def test_the_schedule_rises_to_one_and_falls_to_zero():
     factor = warmup_cosine(100, warmup=10)
     values = [factor(step) for step in range(101)]
     assert values[:10] == pytest.approx([k / 10 for k in range(1, 11)]) and values[10] == 1.0
-    assert values[10:] == sorted(values[10:], reverse=True) and values[55] == pytest.approx(0.5) and values[100] == 0
+    assert (
+        values[10:] == sorted(values[10:], reverse=True)
+        and values[55] == pytest.approx(0.5)
+        and values[100] == 0
+    )

@@ -54,7 +54,9 @@ def test_a_step_of_muon_moves_all_directions_of_a_matrix_alike(small):
 
 def test_it_learns_and_the_schedule_moves_both_rates(small):
     optimizer = MuonAdamW(small, 0.02, 0.01)
-    history = train(small, Batches(DATA, 14), loss, steps=150, optimizer=optimizer, schedule=warmup_linear(150, 10))
+    history = train(
+        small, Batches(DATA, 14), loss, steps=150, optimizer=optimizer, schedule=warmup_linear(150, 10)
+    )
     assert history.losses[-1] < 0.1
     assert [group["lr"] for group in optimizer.param_groups] == [0.02, 0.01]  # as given, after the training
 
@@ -85,7 +87,16 @@ def test_a_resumed_run_equals_an_unbroken_one(small, tmp_path):
     how = dict(schedule=warmup_linear(12, 2), precision="no")
     train(small, Batches(DATA, 14), loss, steps=12, optimizer=MuonAdamW(small), **how)
     train(other, Batches(DATA, 14), loss, steps=5, optimizer=MuonAdamW(other), checkpoint=tmp_path, **how)
-    train(other, Batches(DATA, 14), loss, steps=12, optimizer=MuonAdamW(other), checkpoint=tmp_path, resume=True, **how)
+    train(
+        other,
+        Batches(DATA, 14),
+        loss,
+        steps=12,
+        optimizer=MuonAdamW(other),
+        checkpoint=tmp_path,
+        resume=True,
+        **how,
+    )
     for a, b in zip(small.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
 

@@ -7,7 +7,8 @@ from vlmcourse.training import precision
 
 
 @pytest.mark.parametrize(
-    ("capability", "name"), [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((7, 0), "fp16"), ((6, 1), "fp16")]
+    ("capability", "name"),
+    [((9, 0), "bf16"), ((8, 0), "bf16"), ((7, 5), "fp16"), ((7, 0), "fp16"), ((6, 1), "fp16")],
 )
 def test_a_gpu_gets_bf16_from_compute_capability_8(monkeypatch, capability, name):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)

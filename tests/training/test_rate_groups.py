@@ -26,14 +26,20 @@ def test_an_optimizer_takes_them():
     made = model()
     made["vision"].requires_grad_(False)
     before = {name: parameter.detach().clone() for name, parameter in made.named_parameters()}
-    optimizer = torch.optim.SGD(rate_groups(made.named_parameters(), {"projector": 0.1, "language": 0.01}, 0.0))
+    optimizer = torch.optim.SGD(
+        rate_groups(made.named_parameters(), {"projector": 0.1, "language": 0.01}, 0.0)
+    )
     sum(parameter.sum() for parameter in made.parameters()).backward()
     optimizer.step()
-    moved = {name: (before[name] - parameter.detach()).mean().item() for name, parameter in made.named_parameters()}
+    moved = {
+        name: (before[name] - parameter.detach()).mean().item() for name, parameter in made.named_parameters()
+    }
     assert moved["vision.weight"] == 0
     assert moved["projector.weight"] == pytest.approx(0.1) and moved["language.bias"] == pytest.approx(0.01)
 
 
 def test_a_part_that_learns_without_a_rate_is_named():
-    with pytest.raises(ValueError, match=r"vision\.weight learns, but there is a rate only for projector; freeze it"):
+    with pytest.raises(
+        ValueError, match=r"vision\.weight learns, but there is a rate only for projector; freeze it"
+    ):
         rate_groups(model().named_parameters(), {"projector": 0.1}, 0.0)

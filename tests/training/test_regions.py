@@ -3,8 +3,6 @@
 import numpy as np
 import torch
 
-from vlmcourse.data import scenes
-from vlmcourse.data.render import render, to_tensor
 from vlmcourse.models.llava import Llava
 from vlmcourse.nano import CONFIG
 from vlmcourse.training.regions import (
@@ -17,6 +15,8 @@ from vlmcourse.training.regions import (
     sine_positions,
     train_eye,
 )
+from vlmcourse.world import scenes
+from vlmcourse.world.render import render, to_tensor
 
 
 def test_positions_are_all_different_and_as_large_as_what_patches_say():

@@ -20,7 +20,9 @@ from vlmcourse.training.loop import train
 
 # a fork server imports torch once; each run is then a process of its own that can be killed
 FORK = multiprocessing.get_context("forkserver")
-FORK.set_forkserver_preload(["torch", "accelerate", "vlmcourse.training.loop", "tqdm.notebook", "torch._dynamo"])
+FORK.set_forkserver_preload(
+    ["torch", "accelerate", "vlmcourse.training.loop", "tqdm.notebook", "torch._dynamo"]
+)
 HOOKS = {
     "fsync": (os, "fsync"),
     "rename": (os, "replace"),
@@ -43,11 +45,15 @@ DEATHS = [
 ]
 
 
-def run(folder: Path, name: str, death: tuple[str, int] | None, dropout: float, rank: int, world: int, port: int):
+def run(
+    folder: Path, name: str, death: tuple[str, int] | None, dropout: float, rank: int, world: int, port: int
+):
     """In a process of its own: twelve steps, a checkpoint every third; dies at `death`."""
     torch.set_num_threads(1)
     if world > 1:
-        os.environ.update(RANK=f"{rank}", LOCAL_RANK=f"{rank}", WORLD_SIZE=f"{world}", LOCAL_WORLD_SIZE=f"{world}")
+        os.environ.update(
+            RANK=f"{rank}", LOCAL_RANK=f"{rank}", WORLD_SIZE=f"{world}", LOCAL_WORLD_SIZE=f"{world}"
+        )
         os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=f"{port}", ACCELERATE_USE_CPU="true")
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 16), nn.Tanh(), nn.Dropout(dropout), nn.Linear(16, 3))
@@ -65,10 +71,19 @@ def run(folder: Path, name: str, death: tuple[str, int] | None, dropout: float, 
     if death and death[0] != "step":
         arm(*death)
     history = train(
-        model, Batches(data, 12), loss_fn, steps=12, watch=die_at_step, checkpoint=folder, save_every=3, resume=True
+        model,
+        Batches(data, 12),
+        loss_fn,
+        steps=12,
+        watch=die_at_step,
+        checkpoint=folder,
+        save_every=3,
+        resume=True,
     )
     if rank == 0:
-        numbers = torch.tensor([history.losses, history.metrics["sum"], history.gradient_norms], dtype=torch.float64)
+        numbers = torch.tensor(
+            [history.losses, history.metrics["sum"], history.gradient_norms], dtype=torch.float64
+        )
         save_file({**model.state_dict(), "history": numbers}, folder / f"{name}.safetensors")
 
 
@@ -91,7 +106,10 @@ def spawn(folder: Path, name: str, death=None, dropout: float = 0.2, world: int 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    runs = [FORK.Process(target=run, args=(folder, name, death, dropout, rank, world, port)) for rank in range(world)]
+    runs = [
+        FORK.Process(target=run, args=(folder, name, death, dropout, rank, world, port))
+        for rank in range(world)
+    ]
     for process in runs:
         process.start()
     for process in runs:
@@ -114,7 +132,10 @@ def test_a_killed_run_resumes_bit_equal(tmp_path, unbroken, death):
     assert spawn(tmp_path, "end") == [0]
     resumed = load_file(tmp_path / "end.safetensors")
     assert all(torch.equal(resumed[name], unbroken[name]) for name in unbroken)
-    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["step-00000009", "step-00000012"]
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == [
+        "step-00000009",
+        "step-00000012",
+    ]
     assert not list(tmp_path.glob(".*"))
 
 

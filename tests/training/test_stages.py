@@ -16,7 +16,9 @@ from vlmcourse.training import stages
 def model():
     torch.manual_seed(0)
     vision = ViTConfig(16, 4, width=12, depth=1, heads=2, patch_bias=False, norm_before_blocks=True)
-    return Llava(LlavaConfig(vision, LlamaConfig(1024, width=16, depth=2, heads=2), IMAGE, layer=-1, shuffle=2))
+    return Llava(
+        LlavaConfig(vision, LlamaConfig(1024, width=16, depth=2, heads=2), IMAGE, layer=-1, shuffle=2)
+    )
 
 
 def learning(model) -> set[str]:

@@ -19,8 +19,8 @@ def decode(explorer, blob, which):
     """Weights (key,) of one map from the bytes of one query."""
     shape = explorer.shape
     maps = shape["layers"] * (shape["heads"] + 1) + shape["rollout"]
-    numbers = np.frombuffer(blob[:8 * maps], "<f4").reshape(maps, 2)
-    codes = np.frombuffer(blob[8 * maps:], np.uint8).reshape(maps, -1)
+    numbers = np.frombuffer(blob[: 8 * maps], "<f4").reshape(maps, 2)
+    codes = np.frombuffer(blob[8 * maps :], np.uint8).reshape(maps, -1)
     patches = codes[which] * numbers[which, 0] / 255
     return np.concatenate([numbers[which, 1:], patches]) if shape["cls"] else patches
 
@@ -41,17 +41,17 @@ def test_every_map_of_a_query_travels():
     weights, rollout = attention(2, 3, 2, 4, 10, 10), attention(2, 3, 10, 10)
     explorer = AttentionExplorer(pictures(3), weights, grid=(3, 3), rollout=rollout, steps=[0, 9])
     blob = explorer.blob("rows/1/2/7")
-    first, second = weights[1, 2, :, :, 7]                                # the two layers, five maps each
+    first, second = weights[1, 2, :, :, 7]  # the two layers, five maps each
     for which, truth in {0: first[0], 4: first.mean(0), 8: second[3], 10: rollout[1, 2, 7]}.items():
         assert np.allclose(decode(explorer, blob, which), truth, atol=truth.max() / 500)
-    assert explorer.blob("rows/1/2")[7 * len(blob):8 * len(blob)] == blob
+    assert explorer.blob("rows/1/2")[7 * len(blob) : 8 * len(blob)] == blob
 
 
 def test_without_class_token_the_first_key_is_the_first_patch():
     weights = attention(1, 2, 6, 6)
     explorer = AttentionExplorer(pictures(1)[0], weights, grid=(2, 3), cls=False)
     assert np.allclose(decode(explorer, explorer.blob("rows/0/0/4"), 1), weights[0, 1, 4], atol=0.003)
-    assert explorer.view["query"] == 4      # the middle of the grid
+    assert explorer.view["query"] == 4  # the middle of the grid
 
 
 def sent(explorer):
@@ -76,7 +76,9 @@ def test_large_worlds_open_with_at_most_two_megabytes_and_the_view_they_open_on(
 
 
 def test_other_rows_come_when_asked_for(monkeypatch):
-    explorer = AttentionExplorer(pictures(2, 224), np.full((2, 12, 12, 197, 197), 1 / 197, np.float32), grid=(14, 14))
+    explorer = AttentionExplorer(
+        pictures(2, 224), np.full((2, 12, 12, 197, 197), 1 / 197, np.float32), grid=(14, 14)
+    )
     answers = []
     monkeypatch.setattr(explorer, "send", lambda content, buffers: answers.append((content, buffers)))
     explorer._handle_custom_msg({"want": "rows/0/1/33"}, [])
@@ -92,7 +94,9 @@ def test_large_photos_are_made_smaller():
 
 def test_the_picture_follows_the_view():
     explorer = AttentionExplorer(pictures(2), attention(2, 2, 3, 5, 5), grid=(2, 2), labels=["cat", "dog"])
-    assert explorer.static_figure().alt.startswith("Attention of layer 1, mean of heads, query class token, cat")
+    assert explorer.static_figure().alt.startswith(
+        "Attention of layer 1, mean of heads, query class token, cat"
+    )
     explorer.view = {"image": 1, "step": 0, "layer": 0, "head": 2, "query": 4}
     still = explorer.static_figure()
     assert still.alt.startswith("Attention of layer 0, head 2, query patch at row 1, column 1, dog")
@@ -102,30 +106,39 @@ def test_the_picture_follows_the_view():
 def test_tensors_of_any_float_type_are_taken():
     torch = pytest.importorskip("torch")
     weights = torch.softmax(torch.randn(1, 2, 2, 5, 5, requires_grad=True), -1).bfloat16()
-    assert AttentionExplorer(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), weights, grid=(2, 2)).shape["heads"] == 2
+    assert (
+        AttentionExplorer(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), weights, grid=(2, 2)).shape["heads"]
+        == 2
+    )
 
 
 GOOD = attention(2, 3, 4, 10, 10)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"attention": GOOD[0]}, r"must be \(image, layer, head, query, key\), got shape \(3, 4, 10, 10\)"),
-    ({"attention": GOOD[:, :, :, 1:, 1:]}, r"9 along its query axis, expected 10: 3×3 patches \+ class token; check"),
-    ({"attention": GOOD[:1]}, "1 along its image axis, expected 2"),
-    ({"grid": (2, 3)}, "10 along its query axis, expected 7: 2×3 patches"),
-    ({"cls": False}, "10 along its query axis, expected 9"),
-    ({"steps": [1, 2]}, r"must be \(step, image, layer, head, query, key\)"),
-    ({"attention": GOOD * 2}, "sum to 1 over its keys .* one sums to 2; .*model.eval"),
-    ({"attention": GOOD.swapaxes(-1, -2)}, "sum to 1"),
-    ({"attention": np.where(GOOD.max() == GOOD, np.nan, GOOD)}, "NaN or infinity; .*masked everywhere"),
-    ({"attention": np.log(GOOD + 1e-9)}, "after the softmax, not scores"),
-    ({"rollout": GOOD[:, 0]}, r"rollout must be \(image, query, key\)"),
-    ({"rollout": GOOD[:, 0, 0] * 0.5}, "every row of rollout must sum to 1"),
-    ({"labels": ["cat"]}, "1 labels for 2 images"),
-    ({"view": {"layer": 3}}, r"layer=3, expected 0..2"),
-    ({"view": {"layer": "rollout"}}, "rollout if rollout= is given"),
-    ({"view": {"query": 10}}, r"query=10, expected 0..9"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attention": GOOD[0]}, r"must be \(image, layer, head, query, key\), got shape \(3, 4, 10, 10\)"),
+        (
+            {"attention": GOOD[:, :, :, 1:, 1:]},
+            r"9 along its query axis, expected 10: 3×3 patches \+ class token; check",
+        ),
+        ({"attention": GOOD[:1]}, "1 along its image axis, expected 2"),
+        ({"grid": (2, 3)}, "10 along its query axis, expected 7: 2×3 patches"),
+        ({"cls": False}, "10 along its query axis, expected 9"),
+        ({"steps": [1, 2]}, r"must be \(step, image, layer, head, query, key\)"),
+        ({"attention": GOOD * 2}, "sum to 1 over its keys .* one sums to 2; .*model.eval"),
+        ({"attention": GOOD.swapaxes(-1, -2)}, "sum to 1"),
+        ({"attention": np.where(GOOD.max() == GOOD, np.nan, GOOD)}, "NaN or infinity; .*masked everywhere"),
+        ({"attention": np.log(GOOD + 1e-9)}, "after the softmax, not scores"),
+        ({"rollout": GOOD[:, 0]}, r"rollout must be \(image, query, key\)"),
+        ({"rollout": GOOD[:, 0, 0] * 0.5}, "every row of rollout must sum to 1"),
+        ({"labels": ["cat"]}, "1 labels for 2 images"),
+        ({"view": {"layer": 3}}, r"layer=3, expected 0..2"),
+        ({"view": {"layer": "rollout"}}, "rollout if rollout= is given"),
+        ({"view": {"query": 10}}, r"query=10, expected 0..9"),
+    ],
+)
 def test_bad_input_is_named_with_its_numbers(change, message):
     with pytest.raises(ValueError, match=message):
         AttentionExplorer(**{"images": pictures(2), "attention": GOOD, "grid": (3, 3), **change})

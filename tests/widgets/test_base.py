@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from vlmcourse.data.scenes import sample
 from vlmcourse.widgets import base
 from vlmcourse.widgets.attention import AttentionExplorer
 from vlmcourse.widgets.clouds import FeatureClouds
@@ -15,30 +14,63 @@ from vlmcourse.widgets.scenes import SceneBrowser
 from vlmcourse.widgets.search import TextToImageSearch
 from vlmcourse.widgets.similarity import SimilarityMatrix
 from vlmcourse.widgets.text_attention import TextAttention
+from vlmcourse.world.scenes import sample
 
 RED = np.full((2, 8, 8, 3), (200, 0, 0), np.uint8)
 EVEN = np.full((2, 1, 2, 5, 5), 0.2)
 SAID = {"answer": "red", "choices": [("red", 0.9)], "attention": EVEN[0, 0, 0]}
-ROW = {"name": "eye", "parameters": 9, "trained": 9, "gradient": 0.1, "weight": 1, "ratio": 0.1, "through": 0.2}
+ROW = {
+    "name": "eye",
+    "parameters": 9,
+    "trained": 9,
+    "gradient": 0.1,
+    "weight": 1,
+    "ratio": 0.1,
+    "through": 0.2,
+}
 WIDGETS = {
-    "AttentionExplorer(2 images, 2×2 patches, 1 layers, 2 heads)": lambda: AttentionExplorer(RED, EVEN, grid=(2, 2)),
+    "AttentionExplorer(2 images, 2×2 patches, 1 layers, 2 heads)": lambda: AttentionExplorer(
+        RED, EVEN, grid=(2, 2)
+    ),
     "SceneBrowser(2 scenes, 0 questions)": lambda: SceneBrowser(RED, ["a", "b"]),
-    "Is it red?\n  a) yes\n  b) no": lambda: Quiz("Is it red?", [("yes", True, "it is"), ("no", False, "look")]),
+    "Is it red?\n  a) yes\n  b) no": lambda: Quiz(
+        "Is it red?", [("yes", True, "it is"), ("no", False, "look")]
+    ),
     "LivePlot('digits', loss)": lambda: LivePlot("digits"),
     "SimilarityMatrix(2 pairs)": lambda: SimilarityMatrix(np.eye(2), RED, ["a", "b"]),
-    "TextToImageSearch(2 pictures)": lambda: TextToImageSearch(lambda text: [0.5, 0.1], RED, ["a", "b"], query="a"),
+    "TextToImageSearch(2 pictures)": lambda: TextToImageSearch(
+        lambda text: [0.5, 0.1], RED, ["a", "b"], query="a"
+    ),
     "TextAttention(5 tokens, 1 layers, 2 heads)": lambda: TextAttention(list("abcde"), EVEN[0], causal=False),
     "FeatureClouds(2 images, 2 texts, paired)": lambda: FeatureClouds(np.eye(2), -np.eye(2)),
     "ScenePlayground(2 scenes)": lambda: ScenePlayground(
-        lambda image, question: SAID, lambda image: "a text", sample("test", 2),
-        render=lambda batch: np.zeros((len(batch), 64, 64, 3), np.uint8)),
-    "LabelInspector(1 conversations, 2 tokens, 1 learned)": lambda: LabelInspector(["a", "b"], [1, 2], [-100, 2]),
+        lambda image, question: SAID,
+        lambda image: "a text",
+        sample("test", 2),
+        render=lambda batch: np.zeros((len(batch), 64, 64, 3), np.uint8),
+    ),
+    "LabelInspector(1 conversations, 2 tokens, 1 learned)": lambda: LabelInspector(
+        ["a", "b"], [1, 2], [-100, 2]
+    ),
     "TokenLens(1×2 image tokens, 1 words, 1 moments)": lambda: TokenLens(
-        RED[0], [["a"], ["b"]], [[1], [0]], grid=(1, 2)),
+        RED[0], [["a"], ["b"]], [[1], [0]], grid=(1, 2)
+    ),
     "GradientFlow(1 parts, 1 trained)": lambda: GradientFlow([ROW]),
 }
-NAMES = ["attention", "scenes", "quiz", "plot", "similarity", "search", "text", "clouds", "playground",
-         "labels", "lens", "gradients"]
+NAMES = [
+    "attention",
+    "scenes",
+    "quiz",
+    "plot",
+    "similarity",
+    "search",
+    "text",
+    "clouds",
+    "playground",
+    "labels",
+    "lens",
+    "gradients",
+]
 
 
 @pytest.fixture
@@ -74,20 +106,39 @@ def test_a_widget_shows_itself_and_its_picture_as_two_outputs(shown, monkeypatch
     explorer._ipython_display_()
     live, still = shown
     assert live[base.WIDGET_MIME]["model_id"] == explorer.model_id and "image/png" not in live
-    assert "image/png" in still and "Attention of layer 0, mean of heads, query class token" in still["text/plain"]
+    assert (
+        "image/png" in still
+        and "Attention of layer 0, mean of heads, query class token" in still["text/plain"]
+    )
 
 
 @pytest.mark.parametrize("make", WIDGETS.values(), ids=NAMES)
 def test_the_script_is_plain_esm_without_imports_or_html(make):
     source = make()._esm
     assert source.count("export default") == 1
-    for forbidden in ("import ", "import(", "require", "define(", "fetch(", "http", "innerHTML", "insertAdjacentHTML"):
+    for forbidden in (
+        "import ",
+        "import(",
+        "require",
+        "define(",
+        "fetch(",
+        "http",
+        "innerHTML",
+        "insertAdjacentHTML",
+    ):
         assert forbidden not in source
 
 
 def test_no_trait_hides_one_of_ipywidgets():
     for make in WIDGETS.values():
-        assert not set(type(make()).class_own_traits()) & {"style", "layout", "tooltip", "tabbable", "comm", "keys"}
+        assert not set(type(make()).class_own_traits()) & {
+            "style",
+            "layout",
+            "tooltip",
+            "tabbable",
+            "comm",
+            "keys",
+        }
 
 
 def test_the_colour_table_grows_lighter_all_the_way():

@@ -5,8 +5,12 @@ import pytest
 from vlmcourse.widgets.gradients import FIELDS, GradientFlow, powers
 
 Row = namedtuple("Row", FIELDS)
-ROWS = [Row("eye", 1000, 0, 0, 70.0, 0, 0), Row("projector", 200, 200, 0.5, 10.0, 0.05, 0.02),
-        Row("block", 300, 0, 0, 20.0, 0, 3.0), Row("head", 0, 0, 0, 0, 0, 0.4)]
+ROWS = [
+    Row("eye", 1000, 0, 0, 70.0, 0, 0),
+    Row("projector", 200, 200, 0.5, 10.0, 0.05, 0.02),
+    Row("block", 300, 0, 0, 20.0, 0, 3.0),
+    Row("head", 0, 0, 0, 0, 0, 0.4),
+]
 LATER = [*ROWS[:1], ROWS[1]._replace(gradient=0.001, ratio=0.0001), *ROWS[2:]]
 
 
@@ -15,8 +19,9 @@ def test_one_scale_covers_bars_and_lines_of_all_steps():
     assert flow.ranges == {"gradient": [-4, 1], "weight": [0, 2], "ratio": [-5, -1]}
 
 
-@pytest.mark.parametrize(("values", "ends"), [
-    ([0.02, 3.0], [-2, 1]), ([1.0], [-1, 1]), ([0.0], [-1, 1]), ([2e-9], [-9, -8])])
+@pytest.mark.parametrize(
+    ("values", "ends"), [([0.02, 3.0], [-2, 1]), ([1.0], [-1, 1]), ([0.0], [-1, 1]), ([2e-9], [-9, -8])]
+)
 def test_ends_are_whole_powers_with_room_at_both_sides(values, ends):
     assert powers(values) == ends
 
@@ -24,8 +29,10 @@ def test_ends_are_whole_powers_with_room_at_both_sides(values, ends):
 def test_the_picture_follows_the_view_and_tells_what_is_frozen():
     flow = GradientFlow([ROWS, LATER], steps=[0, 50])
     first = flow.static_figure(step=0)
-    assert first.alt == ("Gradient norm, step 0: eye frozen, no gradient comes here; projector 0.5; "
-                         "block frozen, passes on 3; head without parameters, passes on 0.4")
+    assert first.alt == (
+        "Gradient norm, step 0: eye frozen, no gradient comes here; projector 0.5; "
+        "block frozen, passes on 3; head without parameters, passes on 0.4"
+    )
     assert "projector 0.001" in flow.static_figure().alt
     flow.view = {**flow.view, "measure": "weight"}
     assert flow.static_figure().alt == "Weight norm, step 50: eye 70; projector 10; block 20; head 0"
@@ -47,23 +54,32 @@ def test_it_shows_what_the_report_says():
     from vlmcourse.diagnostics.gradients import gradient_report
 
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2).requires_grad_(False))
-    rows = gradient_report(model, lambda model: model(torch.ones(5, 3)).square().mean(), {"first": "0", "second": "1"})
+    rows = gradient_report(
+        model, lambda model: model(torch.ones(5, 3)).square().mean(), {"first": "0", "second": "1"}
+    )
     assert repr(GradientFlow(rows)) == "GradientFlow(2 parts, 1 trained)"
     assert "second frozen, passes on" in GradientFlow(rows).static_figure().alt
 
 
-@pytest.mark.parametrize(("rows", "more", "message"), [
-    ([("eye", 1)], {}, r"a row has the fields name, parameters.* got \('eye', 1\)"),
-    ([ROWS, LATER], {}, "pass steps="),
-    ([ROWS], {"steps": [0, 1]}, "1 reports for 2 steps"),
-    ([ROWS, LATER[1:]], {"steps": [0, 1]}, r"step 1 has parts \['projector', 'block', 'head'\], the first has"),
-    ([], {}, "0 parts; 1 to 40"),
-    ([ROWS[1]._replace(gradient=float("nan"))], {}, "part 'projector' has gradient=nan, expected a norm"),
-    ([ROWS[1]._replace(weight=-1)], {}, "weight=-1"),
-    (ROWS, {"view": {"measure": "loss"}}, "measure='loss', expected one of gradient, weight, ratio"),
-    (ROWS, {"view": {"step": 1}}, r"step=1, expected 0..0"),
-    (ROWS, {"view": {"part": 4}}, r"part=4, expected 0..3"),
-])
+@pytest.mark.parametrize(
+    ("rows", "more", "message"),
+    [
+        ([("eye", 1)], {}, r"a row has the fields name, parameters.* got \('eye', 1\)"),
+        ([ROWS, LATER], {}, "pass steps="),
+        ([ROWS], {"steps": [0, 1]}, "1 reports for 2 steps"),
+        (
+            [ROWS, LATER[1:]],
+            {"steps": [0, 1]},
+            r"step 1 has parts \['projector', 'block', 'head'\], the first has",
+        ),
+        ([], {}, "0 parts; 1 to 40"),
+        ([ROWS[1]._replace(gradient=float("nan"))], {}, "part 'projector' has gradient=nan, expected a norm"),
+        ([ROWS[1]._replace(weight=-1)], {}, "weight=-1"),
+        (ROWS, {"view": {"measure": "loss"}}, "measure='loss', expected one of gradient, weight, ratio"),
+        (ROWS, {"view": {"step": 1}}, r"step=1, expected 0..0"),
+        (ROWS, {"view": {"part": 4}}, r"part=4, expected 0..3"),
+    ],
+)
 def test_bad_input_is_named_with_its_numbers(rows, more, message):
     with pytest.raises(ValueError, match=message):
         GradientFlow(rows, **more)

@@ -16,7 +16,17 @@ def inspector(**change):
 
 def test_every_token_belongs_to_the_turn_that_was_opened_last():
     assert roles_of(["a", "<system>", "b", "<user>", "user", "<assistant>", "c", "<end>", "d", "<pad>"]) == [
-        "", "system", "system", "user", "user", "assistant", "assistant", "assistant", "", "padding"]
+        "",
+        "system",
+        "system",
+        "user",
+        "user",
+        "assistant",
+        "assistant",
+        "assistant",
+        "",
+        "padding",
+    ]
 
 
 def test_parts_add_up_to_all_tokens_and_padding_counts_for_nothing():
@@ -45,26 +55,34 @@ def shifted(labels):
     return np.append(labels[1:], IGNORED)
 
 
-@pytest.mark.parametrize(("labels", "sentence"), [
-    (shifted(LABELS), "2 × a label is not the id at its place; labels are not shifted"),
-    (np.where(np.arange(10) == 3, IDS, LABELS), "1 × a placeholder of an image is learned"),
-    (np.where(np.arange(10) == 9, IDS, LABELS), "1 × a token of padding is learned"),
-    (np.where(np.arange(10) == 8, IGNORED, LABELS), "1 × an answer has no learned end"),
-    (np.where(np.arange(10) == 0, IDS, LABELS), "the first token is learned"),
-    (np.full(10, IGNORED), "nothing is learned here"),
-])
+@pytest.mark.parametrize(
+    ("labels", "sentence"),
+    [
+        (shifted(LABELS), "2 × a label is not the id at its place; labels are not shifted"),
+        (np.where(np.arange(10) == 3, IDS, LABELS), "1 × a placeholder of an image is learned"),
+        (np.where(np.arange(10) == 9, IDS, LABELS), "1 × a token of padding is learned"),
+        (np.where(np.arange(10) == 8, IGNORED, LABELS), "1 × an answer has no learned end"),
+        (np.where(np.arange(10) == 0, IDS, LABELS), "the first token is learned"),
+        (np.full(10, IGNORED), "nothing is learned here"),
+    ],
+)
 def test_what_can_hardly_be_meant_is_said(labels, sentence):
     assert inspector().problems() == []
     assert any(problem.startswith(sentence) for problem in inspector(labels=labels).problems())
 
 
 def test_the_picture_follows_the_view_and_tells_the_shares():
-    two = inspector(tokens=[TOKENS, TOKENS[4:6]], ids=[IDS, IDS[4:6]], labels=[LABELS, LABELS[4:6]], context=7)
+    two = inspector(
+        tokens=[TOKENS, TOKENS[4:6]], ids=[IDS, IDS[4:6]], labels=[LABELS, LABELS[4:6]], context=7
+    )
     first = two.static_figure()
-    assert first.alt == ("Labels of conversation 0: 9 tokens of a context of 7, 3 image (33%) and 2 learned (22%); "
-                         "2 too many")
+    assert first.alt == (
+        "Labels of conversation 0: 9 tokens of a context of 7, 3 image (33%) and 2 learned (22%); 2 too many"
+    )
     two.view = {**two.view, "conversation": 1, "token": 0}
-    assert two.static_figure().alt.startswith("Labels of conversation 1: 2 tokens of a context of 7, 0 image (0%)")
+    assert two.static_figure().alt.startswith(
+        "Labels of conversation 1: 2 tokens of a context of 7, 0 image (0%)"
+    )
     assert two.static_figure().data != first.data
     compared = inspector(labels={"right": LABELS, "all": IDS}).static_figure(labels=1)
     assert compared.alt.endswith("0 image (0%) and 9 learned (100%); labels: all")
@@ -78,9 +96,12 @@ def test_tokens_of_any_kind_make_a_picture():
 
 def test_packs_of_the_course_are_read():
     pytest.importorskip("torch")
-    from vlmcourse.data.packs import pack
+    from vlmcourse.data.packing import pack
 
-    row = [[("user", "<image>Is it red?"), ("assistant", "No.")], [("user", "<image>How many?"), ("assistant", "2")]]
+    row = [
+        [("user", "<image>Is it red?"), ("assistant", "No.")],
+        [("user", "<image>How many?"), ("assistant", "2")],
+    ]
     widget = LabelInspector(**read_chats(pack([row], image_tokens=4)))
     assert widget.problems() == [] and (widget.totals()["image"], widget.totals()["learned"]) == (4, 3 + 2)
     assert [role for role, _ in groupby(widget.chats[0]["roles"])] == ["user", "assistant", "", "assistant"]
@@ -90,11 +111,19 @@ def test_chats_of_the_course_are_read():
     pytest.importorskip("torch")
     from vlmcourse.data.chat import encode
 
-    chats = encode([[("system", "Answer briefly."), ("user", "<image>What colour?"), ("assistant", "Red.")],
-                    [("user", "<image>Is it red?"), ("assistant", "No.")]], image_tokens=16)
+    chats = encode(
+        [
+            [("system", "Answer briefly."), ("user", "<image>What colour?"), ("assistant", "Red.")],
+            [("user", "<image>Is it red?"), ("assistant", "No.")],
+        ],
+        image_tokens=16,
+    )
     given = read_chats(chats)
     widget = LabelInspector(**given)
-    assert given["tokens"][1][:3] == ["<user>", "<image>", "<image>"] and widget.problems(0) == widget.problems(1) == []
+    assert (
+        given["tokens"][1][:3] == ["<user>", "<image>", "<image>"]
+        and widget.problems(0) == widget.problems(1) == []
+    )
     assert [widget.totals(n)["image"] for n in range(2)] == [16, 16]
     for number in range(2):
         totals = widget.totals(number)
@@ -103,20 +132,26 @@ def test_chats_of_the_course_are_read():
     assert widget.totals(1)["padding"] == int((~chats.mask[1]).sum()) > 0
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"ids": IDS[:8]}, r"ids \[\(8,\)\] must be as many as the tokens, \[10\]"),
-    ({"labels": LABELS[None, :, None]}, r"labels \[\(10, 1\)\] must be as many"),
-    ({"labels": {"right": LABELS, "wrong": LABELS[:3]}}, r"labels 'wrong' \[\(3,\)\] must be as many"),
-    ({"labels": dict.fromkeys("abc", LABELS)}, "one set or two to compare, got 3: a, b, c"),
-    ({"image": [True]}, r"image \[\(1,\)\] must be as many"),
-    ({"tokens": []}, "0 conversations with 0 tokens"),
-    ({"tokens": [TOKENS, []], "ids": [IDS, []], "labels": [LABELS, []]}, "2 conversations with 10 tokens"),
-    ({"names": ["a", "b"]}, "2 names for 1 conversations"),
-    ({"context": 0}, "context=0, expected at least 1"),
-    ({"view": {"conversation": 1}}, r"conversation=1, expected 0..0"),
-    ({"view": {"token": 10}}, r"token=10, expected 0..9"),
-    ({"view": {"labels": 1}}, r"labels=1, expected 0..0"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ids": IDS[:8]}, r"ids \[\(8,\)\] must be as many as the tokens, \[10\]"),
+        ({"labels": LABELS[None, :, None]}, r"labels \[\(10, 1\)\] must be as many"),
+        ({"labels": {"right": LABELS, "wrong": LABELS[:3]}}, r"labels 'wrong' \[\(3,\)\] must be as many"),
+        ({"labels": dict.fromkeys("abc", LABELS)}, "one set or two to compare, got 3: a, b, c"),
+        ({"image": [True]}, r"image \[\(1,\)\] must be as many"),
+        ({"tokens": []}, "0 conversations with 0 tokens"),
+        (
+            {"tokens": [TOKENS, []], "ids": [IDS, []], "labels": [LABELS, []]},
+            "2 conversations with 10 tokens",
+        ),
+        ({"names": ["a", "b"]}, "2 names for 1 conversations"),
+        ({"context": 0}, "context=0, expected at least 1"),
+        ({"view": {"conversation": 1}}, r"conversation=1, expected 0..0"),
+        ({"view": {"token": 10}}, r"token=10, expected 0..9"),
+        ({"view": {"labels": 1}}, r"labels=1, expected 0..0"),
+    ],
+)
 def test_bad_input_is_named_with_its_numbers(change, message):
     with pytest.raises(ValueError, match=message):
         inspector(**change)

@@ -42,8 +42,10 @@ def test_large_worlds_are_sent_whole():
 def test_the_picture_follows_the_view():
     widget = lens(moments=["before", "between", "after"])
     first = widget.static_figure()
-    assert first.alt == ("Nearest words of the image token at row 1, column 1: "
-                         f"“0.4.0” {SCORES[0, 4, 0]:.3f} (before) and “2.4.0” {SCORES[2, 4, 0]:.3f} (after)")
+    assert first.alt == (
+        "Nearest words of the image token at row 1, column 1: "
+        f"“0.4.0” {SCORES[0, 4, 0]:.3f} (before) and “2.4.0” {SCORES[2, 4, 0]:.3f} (after)"
+    )
     widget.view = {"cell": 0, "left": 1, "right": None}
     second = widget.static_figure()
     assert second.alt.endswith(f"row 0, column 0: “1.0.0” {SCORES[1, 0, 0]:.3f} (between)")
@@ -60,25 +62,34 @@ def test_tensors_and_lists_of_tensors_are_taken():
     torch = pytest.importorskip("torch")
     from vlmcourse.diagnostics.lens import nearest_words
 
-    near = [nearest_words(torch.randn(9, 5), torch.randn(20, 5), [f"w{n}" for n in range(20)], k=3) for _ in range(2)]
+    near = [
+        nearest_words(torch.randn(9, 5), torch.randn(20, 5), [f"w{n}" for n in range(20)], k=3)
+        for _ in range(2)
+    ]
     widget = TokenLens(IMAGE, [n.words for n in near], [n.scores for n in near])
     assert (widget.shape["rows"], widget.shape["columns"], widget.shape["k"]) == (3, 3, 3)
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"image": [IMAGE, IMAGE]}, r"one picture \(height, width, 3\), got 2"),
-    ({"words": WORDS[:2]}, r"words \(2, 6, 4\) and scores \(3, 6, 4\)"),
-    ({"words": [WORDS[0][0]], "scores": SCORES[0, :2]}, r"words \(1, 4\) and scores \(2, 4\)"),
-    ({"grid": (3, 3)}, "6 cells do not fill a grid of 3 × 3"),
-    ({"grid": None}, "6 cells do not fill a grid of 2 × 2"),
-    ({"words": np.full((9, 6, 1000), "a"), "scores": np.zeros((9, 6, 1000))}, "9 moments · 6 cells · 1000 words"),
-    ({"scores": SCORES[..., ::-1]}, "best first along their last axis"),
-    ({"scores": SCORES * np.nan}, "finite and best first"),
-    ({"moments": ["before", "after"]}, "2 names for 3 moments"),
-    ({"view": {"cell": 6}}, r"cell=6, expected 0..5"),
-    ({"view": {"left": 3}}, r"left=3, expected 0..2$"),
-    ({"view": {"right": 3}}, r"right=3, expected 0..2 or None"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": [IMAGE, IMAGE]}, r"one picture \(height, width, 3\), got 2"),
+        ({"words": WORDS[:2]}, r"words \(2, 6, 4\) and scores \(3, 6, 4\)"),
+        ({"words": [WORDS[0][0]], "scores": SCORES[0, :2]}, r"words \(1, 4\) and scores \(2, 4\)"),
+        ({"grid": (3, 3)}, "6 cells do not fill a grid of 3 × 3"),
+        ({"grid": None}, "6 cells do not fill a grid of 2 × 2"),
+        (
+            {"words": np.full((9, 6, 1000), "a"), "scores": np.zeros((9, 6, 1000))},
+            "9 moments · 6 cells · 1000 words",
+        ),
+        ({"scores": SCORES[..., ::-1]}, "best first along their last axis"),
+        ({"scores": SCORES * np.nan}, "finite and best first"),
+        ({"moments": ["before", "after"]}, "2 names for 3 moments"),
+        ({"view": {"cell": 6}}, r"cell=6, expected 0..5"),
+        ({"view": {"left": 3}}, r"left=3, expected 0..2$"),
+        ({"view": {"right": 3}}, r"right=3, expected 0..2 or None"),
+    ],
+)
 def test_bad_input_is_named_with_its_numbers(change, message):
     with pytest.raises(ValueError, match=message):
         lens(**change)

@@ -1,16 +1,18 @@
 import numpy as np
 import pytest
 
-from vlmcourse.data.scenes import COLOURS, Scenes, sample
-from vlmcourse.data.truth import Thing
 from vlmcourse.widgets.playground import GREY, ScenePlayground, percent
+from vlmcourse.world.scenes import COLOURS, Scenes, sample
+from vlmcourse.world.truth import Thing
 
 SCENES = sample("test", 6, objects=(2, 4))
 
 
 def draw(batch: Scenes) -> np.ndarray:
     """Every object a plain box whose colour says what it is; a renderer that needs nothing but NumPy."""
-    images = np.broadcast_to((240 - batch.light)[:, None, None, None], (len(batch), 64, 64, 3)).astype(np.uint8)
+    images = np.broadcast_to((240 - batch.light)[:, None, None, None], (len(batch), 64, 64, 3)).astype(
+        np.uint8
+    )
     for image, boxes, shapes, colours in zip(images, batch.boxes(), batch.shape, batch.colour, strict=True):
         for (left, top, right, bottom), shape, colour in zip(boxes, shapes, colours, strict=True):
             image[top:bottom, left:right] = 30 * colour, 40 * shape, 60
@@ -28,8 +30,11 @@ class Model:
         if "fail" in question:
             raise RuntimeError("out of memory\nsecond line")
         ink = (image != image[0, 0]).any(axis=-1)
-        return {"answer": COLOURS[2], "choices": [("red", 0.9), ("blue", 0.1)],
-                "attention": ink.reshape(4, 16, 4, 16).sum((1, 3)) / 4096}
+        return {
+            "answer": COLOURS[2],
+            "choices": [("red", 0.9), ("blue", 0.1)],
+            "attention": ink.reshape(4, 16, 4, 16).sum((1, 3)) / 4096,
+        }
 
     def caption(self, image):
         self.told += 1
@@ -53,7 +58,11 @@ def seen(playground):
 def test_the_model_gets_the_scene_as_it_is_rendered(playground, model):
     image, question = model.asked[-1]
     assert np.array_equal(image, draw(SCENES)[0]) and playground.pixels == playground.seen == image.tobytes()
-    assert question == playground.state["question"] == next(iter(playground.world["scenes"][0]["questions"].values()))
+    assert (
+        question
+        == playground.state["question"]
+        == next(iter(playground.world["scenes"][0]["questions"].values()))
+    )
     assert playground.answer["answer"] == "red" and playground.answer["caption"].endswith(" pixels")
 
 
@@ -85,7 +94,9 @@ def test_blind_and_swapped_models_are_asked_about_another_picture(playground, mo
     playground.change(given="swapped")
     assert np.array_equal(seen(playground), draw(SCENES)[1])
     playground.change(number=5)
-    assert np.array_equal(seen(playground), draw(SCENES)[0]) and playground.pixels == draw(SCENES)[5].tobytes()
+    assert (
+        np.array_equal(seen(playground), draw(SCENES)[0]) and playground.pixels == draw(SCENES)[5].tobytes()
+    )
 
 
 def test_a_caption_is_written_once_for_a_picture(playground, model):
@@ -105,11 +116,14 @@ def test_an_error_is_one_line_and_the_last_answer_stays(playground):
     assert playground.answer["error"] == "" and playground.answer["question"] == "and now?"
 
 
-@pytest.mark.parametrize(("said", "message"), [
-    ({"choices": [("red", 90.0)], "attention": None}, r"probabilities \[90.0\]; expected 0 to 1"),
-    ({"choices": [], "attention": np.zeros(16)}, r"attention of shape \(16,\); expected finite weights"),
-    ({"choices": [], "attention": -np.ones((2, 2))}, "none negative"),
-])
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"choices": [("red", 90.0)], "attention": None}, r"probabilities \[90.0\]; expected 0 to 1"),
+        ({"choices": [], "attention": np.zeros(16)}, r"attention of shape \(16,\); expected finite weights"),
+        ({"choices": [], "attention": -np.ones((2, 2))}, "none negative"),
+    ],
+)
 def test_answers_of_another_form_are_named(said, message):
     with pytest.raises(ValueError, match=message):
         ScenePlayground(lambda *_: {"answer": "red", **said}, lambda _: "", SCENES, render=draw)
@@ -124,12 +138,15 @@ def test_a_model_that_is_broken_from_the_start_is_noticed(model):
         ScenePlayground(model.answer, model.caption, SCENES[:0], render=draw)
 
 
-@pytest.mark.parametrize(("what", "message"), [
-    ({"number": 6}, r"number is 6, expected 0\.\.5"),
-    ({"given": "blind"}, "given is 'blind', expected one of scene, swapped, grey"),
-    ({"things": [(0, 0, 2, 10, 30)]}, r"leaves the frame at \(10, 30\)"),
-    ({"colour": "red"}, "there is no colour; set number, things, question or given"),
-])
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ({"number": 6}, r"number is 6, expected 0\.\.5"),
+        ({"given": "blind"}, "given is 'blind', expected one of scene, swapped, grey"),
+        ({"things": [(0, 0, 2, 10, 30)]}, r"leaves the frame at \(10, 30\)"),
+        ({"colour": "red"}, "there is no colour; set number, things, question or given"),
+    ],
+)
 def test_what_cannot_be_set_is_refused_with_the_rule(playground, what, message):
     before = playground.state
     with pytest.raises(ValueError, match=message):
@@ -157,11 +174,19 @@ def test_everything_the_browser_draws_with_comes_along(playground):
 def test_the_picture_tells_scene_answer_truth_and_caption(playground):
     playground.change(question="What colour is the circle?", things=[Thing(0, 3, 1, 40, 24)], given="grey")
     still = playground.static_figure()
-    assert still.alt == ("A scene; what the model gets: grey; asked “What colour is the circle?” it says “red”, the "
-                         "truth is blue; its caption: 0 pixels")
+    assert still.alt == (
+        "A scene; what the model gets: grey; asked “What colour is the circle?” it says “red”, the "
+        "truth is blue; its caption: 0 pixels"
+    )
     playground.change(given="scene")
     assert playground.static_figure().data != still.data
 
 
 def test_shares_read_well():
-    assert [percent(p) for p in (1, 0.618, 0.0994, 0.0996, 0.0004)] == ["100 %", "62 %", "9.9 %", "10 %", "< 0.1 %"]
+    assert [percent(p) for p in (1, 0.618, 0.0994, 0.0996, 0.0004)] == [
+        "100 %",
+        "62 %",
+        "9.9 %",
+        "10 %",
+        "< 0.1 %",
+    ]

@@ -31,7 +31,7 @@ def test_pictures_of_that_name_are_right_but_for_case_and_spaces():
     search = TextToImageSearch(score, IMAGES, LABELS, query="  Picture  12 ")
     right = [result["right"] for result in search.answer["results"]]
     assert search.answer["rank"] == 1 and right == [True] + 11 * [False]
-    search.query = "picture 29"                              # named "picture 9", so nothing is called so
+    search.query = "picture 29"  # named "picture 9", so nothing is called so
     assert search.answer["rank"] is None
     assert TextToImageSearch(lambda _: np.arange(30), IMAGES, LABELS, query="picture 11").answer["rank"] == 19
 
@@ -49,8 +49,9 @@ def test_an_error_is_one_line_and_the_last_pictures_stay():
 def test_scores_of_another_shape_are_named():
     search = TextToImageSearch(lambda text: np.zeros(29 if text == "b" else 30), IMAGES, LABELS, query="a")
     search.query = "b"
-    assert search.answer["error"] == ("ValueError: score returned shape (29,); expected 30 finite numbers, "
-                                      "one per picture")
+    assert search.answer["error"] == (
+        "ValueError: score returned shape (29,); expected 30 finite numbers, one per picture"
+    )
 
 
 def test_an_encoder_that_is_broken_from_the_start_is_noticed():
@@ -77,9 +78,12 @@ def test_only_what_is_found_travels():
 
 
 def test_the_picture_shows_the_present_query():
-    search = TextToImageSearch(score, IMAGES, LABELS, query="picture 7", attribution="drawn for this test, $5")
-    assert search.static_figure().alt == ("The 12 best of 30 pictures for “picture 7”: picture 7, picture 6, picture 8 "
-                                          "first")
+    search = TextToImageSearch(
+        score, IMAGES, LABELS, query="picture 7", attribution="drawn for this test, $5"
+    )
+    assert search.static_figure().alt == (
+        "The 12 best of 30 pictures for “picture 7”: picture 7, picture 6, picture 8 first"
+    )
     before = search.static_figure().data
     search.query = "picture 2"
     assert search.static_figure().data != before

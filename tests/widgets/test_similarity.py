@@ -18,7 +18,9 @@ def test_the_loss_is_the_mean_cross_entropy_of_both_directions():
     torch = pytest.importorskip("torch")
     logits, target = torch.tensor(COSINES) / 0.07, torch.arange(5)
     entropy = torch.nn.functional.cross_entropy
-    assert info_nce(COSINES, 0.07) == pytest.approx(float(entropy(logits, target) + entropy(logits.T, target)) / 2)
+    assert info_nce(COSINES, 0.07) == pytest.approx(
+        float(entropy(logits, target) + entropy(logits.T, target)) / 2
+    )
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -49,15 +51,18 @@ def test_the_picture_tells_loss_and_recall_of_the_present_temperature():
     assert f"{wrong.sum()} pairs marked as not ranked first" in second.alt
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"similarity": COSINES[:4]}, r"similarity \(4, 5\) with 5 images and 5 texts"),
-    ({"texts": TEXTS[:4]}, "5 images and 4 texts"),
-    ({"images": IMAGES[:3]}, "3 images"),
-    ({"similarity": COSINES / 0.07}, "cosines in -1..1, .* do not divide by a temperature"),
-    ({"similarity": COSINES * np.nan}, "cosines in -1..1, found nan"),
-    ({"temperature": 100}, "temperature must be 0.01 to 1, got 100"),
-    ({"similarity": np.eye(65), "images": IMAGES[[0] * 65], "texts": ["x"] * 65}, "65 pairs; 2 to 64"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"similarity": COSINES[:4]}, r"similarity \(4, 5\) with 5 images and 5 texts"),
+        ({"texts": TEXTS[:4]}, "5 images and 4 texts"),
+        ({"images": IMAGES[:3]}, "3 images"),
+        ({"similarity": COSINES / 0.07}, "cosines in -1..1, .* do not divide by a temperature"),
+        ({"similarity": COSINES * np.nan}, "cosines in -1..1, found nan"),
+        ({"temperature": 100}, "temperature must be 0.01 to 1, got 100"),
+        ({"similarity": np.eye(65), "images": IMAGES[[0] * 65], "texts": ["x"] * 65}, "65 pairs; 2 to 64"),
+    ],
+)
 def test_bad_input_is_named_with_its_numbers(change, message):
     with pytest.raises(ValueError, match=message):
         SimilarityMatrix(**{"similarity": COSINES, "images": IMAGES, "texts": TEXTS, **change})

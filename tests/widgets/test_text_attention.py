@@ -22,7 +22,7 @@ def test_every_head_and_the_mean_come_back_within_half_a_code():
     largest = np.frombuffer(widget.blobs["largest"], "<f4").reshape(2, 4, 5)
     truth = np.concatenate([WEIGHTS, WEIGHTS.mean(axis=1, keepdims=True)], axis=1)
     assert np.abs(codes * largest[..., None] / 255 - truth).max() <= 1 / 509
-    assert not np.triu(codes, 1).any()                       # masked stays exactly zero
+    assert not np.triu(codes, 1).any()  # masked stays exactly zero
 
 
 def test_the_largest_world_is_sent_whole():
@@ -58,17 +58,23 @@ def test_tensors_of_any_float_type_are_taken():
     assert TextAttention(TOKENS, weights, causal=False).shape["heads"] == 2
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"attention": WEIGHTS[None]}, r"must be \(layer, head, query, key\).* = 5, .* got shape \(1, 2, 3, 5, 5\)"),
-    ({"attention": WEIGHTS[..., 1:]}, r"got shape \(2, 3, 5, 4\)"),
-    ({"tokens": TOKENS[1:]}, "query = key = 4"),
-    ({"attention": WEIGHTS * 3}, "sum to 1 over its keys"),
-    ({"attention": np.log(WEIGHTS + 1e-9)}, "after the softmax, not scores"),
-    ({"prompt": 6}, "prompt=6, expected 1..5"),
-    ({"view": {"layer": 2}}, r"layer=2, expected 0..1"),
-    ({"view": {"head": "max"}}, r"head='max', expected 0..2 or mean"),
-    ({"tokens": ["x"] * 65, "attention": causal(1, 1, 65)}, r"65 tokens and 1×1 maps; at most 64 tokens"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"attention": WEIGHTS[None]},
+            r"must be \(layer, head, query, key\).* = 5, .* got shape \(1, 2, 3, 5, 5\)",
+        ),
+        ({"attention": WEIGHTS[..., 1:]}, r"got shape \(2, 3, 5, 4\)"),
+        ({"tokens": TOKENS[1:]}, "query = key = 4"),
+        ({"attention": WEIGHTS * 3}, "sum to 1 over its keys"),
+        ({"attention": np.log(WEIGHTS + 1e-9)}, "after the softmax, not scores"),
+        ({"prompt": 6}, "prompt=6, expected 1..5"),
+        ({"view": {"layer": 2}}, r"layer=2, expected 0..1"),
+        ({"view": {"head": "max"}}, r"head='max', expected 0..2 or mean"),
+        ({"tokens": ["x"] * 65, "attention": causal(1, 1, 65)}, r"65 tokens and 1×1 maps; at most 64 tokens"),
+    ],
+)
 def test_bad_input_is_named_with_its_numbers(change, message):
     with pytest.raises(ValueError, match=message):
         TextAttention(**{"tokens": TOKENS, "attention": WEIGHTS, **change})

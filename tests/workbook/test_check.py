@@ -35,7 +35,10 @@ ANSWERS = {
     "a tuple": (variant(RETURN, RETURN.rstrip() + ", size\n"), "is a tuple, expected a Tensor"),
     "another dtype": (variant(RETURN, RETURN.rstrip() + ".double()\n"), "has dtype torch.float64"),
     "integers": (variant(RETURN, RETURN.rstrip() + ".long()\n"), "has dtype torch.int64"),
-    "axes swapped": (variant(RETURN, RETURN.rstrip() + ".transpose(1, 2)\n"), "the axes are in another order"),
+    "axes swapped": (
+        variant(RETURN, RETURN.rstrip() + ".transpose(1, 2)\n"),
+        "the axes are in another order",
+    ),
     "one axis too few": (variant(RETURN, RETURN.rstrip() + "[0]\n"), "expected 2×10×48"),
     "a factor": (variant(RETURN, RETURN.rstrip() + " / 255\n"), "constant factor: every number is 0.003922"),
     "an offset": (variant(RETURN, RETURN.rstrip() + " - 0.5\n"), "first, at batch 0, patch 0, pixel 0"),
@@ -49,22 +52,31 @@ ANSWERS = {
     ),
     "detached": (variant(RETURN, RETURN.rstrip() + ".detach()\n"), "no gradient reaches images"),
     "through NumPy": (
-        variant(RETURN, RETURN.replace("return", "out =") + "    return torch.tensor(out.detach().numpy())\n"),
+        variant(
+            RETURN, RETURN.replace("return", "out =") + "    return torch.tensor(out.detach().numpy())\n"
+        ),
         "no gradient reaches images",
     ),
     "float32 only": (variant(RETURN, RETURN.rstrip() + ".float()\n"), "not in float64"),
     "CPU only": (variant(RETURN, RETURN.rstrip() + " + torch.zeros(1, dtype=x.dtype)\n"), "device=x.device"),
     "a fixed size": (variant("size * size * c)", "48)"), "RuntimeError"),
     "an index error": (variant("    x =", "    images.shape[7]\n    x ="), "IndexError in line 4"),
-    "a name error": (variant("    x =", "    nothing\n    x ="), "NameError in line 4: name 'nothing' is not defined"),
+    "a name error": (
+        variant("    x =", "    nothing\n    x ="),
+        "NameError in line 4: name 'nothing' is not defined",
+    ),
     "an assert": (variant("    x =", "    assert False, 'why'\n    x ="), "AssertionError in line 4: why"),
     "wrong arguments": ("def patchify(images):\n    return images * 1\n", "must be (images, size)"),
-    "too many arguments": ("def patchify(images, size, more):\n    return images\n", "must be (images, size)"),
+    "too many arguments": (
+        "def patchify(images, size, more):\n    return images\n",
+        "must be (images, size)",
+    ),
     "sys.exit": ("import sys\ndef patchify(images, size):\n    sys.exit()\n", "stops Python itself"),
     "quit": ("def patchify(images, size):\n    raise SystemExit(0)\n", "stops Python itself"),
     "interrupt": ("def patchify(images, size):\n    raise KeyboardInterrupt\n", "stops Python itself"),
     "endless recursion": (
-        "def patchify(images, size):\n    return patchify(images, size)\n", "calls itself without end"
+        "def patchify(images, size):\n    return patchify(images, size)\n",
+        "calls itself without end",
     ),
     "100 GB": ("def patchify(images, size):\n    return torch.ones(25, 10**9)\n", "more memory than"),
     "100 GB of list": ("def patchify(images, size):\n    return [0] * 10**13\n", "more memory than"),
@@ -86,7 +98,10 @@ ANSWERS = {
         "def patchify(images, size):\n    return images.view(images.shape[0], -1, size * size * images.shape[1])\n",
         "a reshape alone reads across the whole image",
     ),
-    "deleted inputs": ("def patchify(images, size):\n    del images, size\n", "is None: is the `return` missing?"),
+    "deleted inputs": (
+        "def patchify(images, size):\n    del images, size\n",
+        "is None: is the `return` missing?",
+    ),
     "closed descriptors": (
         "import os\ndef patchify(images, size):\n    os.closerange(0, 50)\n    return images\n",
         "brought down the Python process",
@@ -96,7 +111,8 @@ ANSWERS = {
         "cannot be sent to the checker",
     ),
     "random numbers": (
-        "def patchify(images, size):\n    return torch.randn(2, 10, 48)\n", "first, at batch 0, patch 0, pixel 0"
+        "def patchify(images, size):\n    return torch.randn(2, 10, 48)\n",
+        "first, at batch 0, patch 0, pixel 0",
     ),
 }
 
@@ -134,7 +150,9 @@ def patchify(images, size):
     "body", ["raise NotImplementedError", "...", "pass", '"""Docstring."""', "raise NotImplementedError()"]
 )
 def test_an_unwritten_function_is_a_todo(body):
-    assert check(vit.patchify, cell(f"def patchify(images, size):\n    # think\n    {body}\n")).status == "todo"
+    assert (
+        check(vit.patchify, cell(f"def patchify(images, size):\n    # think\n    {body}\n")).status == "todo"
+    )
 
 
 def test_a_half_written_function_that_gives_up_is_a_todo():
@@ -153,7 +171,9 @@ def test_an_endless_loop_is_stopped_in_time():
     checker = Checker()
     checker.start()
     assert checker.check("vit.patchify", cell(GOOD)).status == "passed"
-    verdict = checker.check("vit.patchify", cell("def patchify(images, size):\n    while True: pass\n"), seconds=1)
+    verdict = checker.check(
+        "vit.patchify", cell("def patchify(images, size):\n    while True: pass\n"), seconds=1
+    )
     assert "no answer after 1 s" in verdict.says.en
     assert checker.check("vit.patchify", cell(GOOD)).status == "passed"
     checker.stop()
@@ -244,7 +264,13 @@ OUTPUTS = [
     (stats, [(X,)], "width", lambda x: {"mean": x.mean(0)}, "keys ['mean'], expected keys ['mean', 'count']"),
     (stats, [(X,)], "width", lambda x: {"mean": x.mean(1), "count": 5}, "output['mean'] is 5, expected 3"),
     (stats, [(X,)], "width", lambda x: {"mean": x.mean(0), "count": 4}, "output['count'] is 4, expected 5"),
-    (stats, [(X,)], "width", lambda x: {"mean": x.mean(0), "count": torch.tensor(5)}, "is a Tensor, expected a int"),
+    (
+        stats,
+        [(X,)],
+        "width",
+        lambda x: {"mean": x.mean(0), "count": torch.tensor(5)},
+        "is a Tensor, expected a int",
+    ),
     (number, [(X,)], "", lambda x: x.sum(), "is a Tensor, expected a float"),
     (number, [(X,)], "", lambda x: float(x.mean()), "the output is 7.0, expected 105.0"),
     (words, [(1,), (2,)], "", lambda x: ["red", "circle"], "has 2 items, expected 4 items"),
@@ -269,10 +295,17 @@ def test_an_answer_that_looks_into_the_future_is_told_so():
         later[:, -1] += 5
         return (later,)
 
-    future = Unaffected(Text("it looks at future tokens.", "未来を見ています。"), change, lambda out: out[:, :-1])
-    task = made(running_mean, [(torch.randn(3, 5),)], {"return": "batch token"}, unaffected=[future], gradient=("x",))
+    future = Unaffected(
+        Text("it looks at future tokens.", "未来を見ています。"), change, lambda out: out[:, :-1]
+    )
+    task = made(
+        running_mean, [(torch.randn(3, 5),)], {"return": "batch token"}, unaffected=[future], gradient=("x",)
+    )
     assert judge(task, running_mean).status == "passed"
-    assert judge(task, lambda x: x.mean(1, keepdim=True).expand_as(x) * 1.0).says.en == "it looks at future tokens."
+    assert (
+        judge(task, lambda x: x.mean(1, keepdim=True).expand_as(x) * 1.0).says.en
+        == "it looks at future tokens."
+    )
 
 
 def test_a_gradient_cut_in_one_branch_is_noticed():

@@ -117,7 +117,9 @@ def test_a_passed_function_is_saved_with_all_it_uses_and_comes_back(capsys):
     said = capsys.readouterr().out
     assert "Your code runs as: attention.merge_heads" in said
     assert SLOT.active is not SLOT.reference
-    assert torch.equal(SLOT(torch.arange(24.0).view(1, 2, 3, 4)), SLOT.reference(torch.arange(24.0).view(1, 2, 3, 4)))
+    assert torch.equal(
+        SLOT(torch.arange(24.0).view(1, 2, 3, 4)), SLOT.reference(torch.arange(24.0).view(1, 2, 3, 4))
+    )
 
 
 def test_a_saved_file_that_no_longer_passes_is_named_and_not_installed(capsys):

@@ -1,11 +1,12 @@
 """Train the course's tokenizer on captions, questions and answers of scenes and on OpenMoji's names.
 
-It comes before the models, which are trained with it; with the same versions of its data the file is the same, byte
-for byte.
+It comes before the models, which are trained with it; with the same versions of its data the file is the
+same, byte for byte.
 """
 
-from vlmcourse.data import captions, openmoji, questions, scenes, text
+from vlmcourse.data import openmoji, text
 from vlmcourse.data.assets import assets_folder
+from vlmcourse.world import captions, questions, scenes
 
 SCENES = 4_000
 

@@ -1,9 +1,10 @@
 """Train the course's caption writer: a small LLaMA on short and full captions of scenes (notebooks 05 and later).
 
-Its loss is held against the captions' own surprise, -log p(caption), below which no model can come on average. For a
-short caption that is exact (`captions.surprise`). For a full one everything is exact but the places of the objects,
-which keep their distance to each other: their shares are counted over 300,000 other scenes. Half of the captions are
-short, so guessing the style costs log 2 more.
+Its loss is held against the captions' own surprise, -log p(caption), below which no model can come on
+average. For a short caption that is exact (`captions.surprise`). For a full one everything is exact but the
+places of the objects,
+which keep their distance to each other: their shares are counted over 300,000 other scenes. Half of the
+captions are short, so guessing the style costs log 2 more.
 """
 
 import math
@@ -15,13 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlmcourse.data import captions, scenes
 from vlmcourse.data.assets import assets_folder
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.text import Tokenizer, load_tokenizer
 from vlmcourse.models.language import Llama, LlamaConfig, next_token_loss
 from vlmcourse.training.checkpoints import save_weights
 from vlmcourse.training.loop import train
+from vlmcourse.world import captions, scenes
 
 CONFIG = dict(width=128, depth=4, heads=4, groups=2, tied=True)
 SEED, TRAIN_SCENES, STEPS, BATCH, RATE = 0, 30_000, 900, 48, 2e-3
@@ -40,8 +41,8 @@ def loss_of(model: Llama, batch: tuple[Tensor, Tensor]) -> Tensor:
 def place_surprise(batch: scenes.Scenes, counted: scenes.Scenes) -> np.ndarray:
     """-log p(places | sizes) of each scene, with the shares in `counted`; (scene,).
 
-    The order of the objects is chance, so scenes are counted whatever their order. Half a scene more of each kind
-    keeps the rarest ones possible.
+    The order of the objects is chance, so scenes are counted whatever their order. Half a scene more of each
+    kind keeps the rarest ones possible.
     """
 
     def content(s: scenes.Scenes) -> list[tuple]:
@@ -93,8 +94,17 @@ def main() -> None:
     train(model, batches, loss_of, steps=STEPS, lr=RATE)
     seconds = time.perf_counter() - start
     metrics = measure(model.cpu().eval(), tokenizer, count_scenes())
-    recipe = dict(model="Llama", **CONFIG, data="short and full captions of scenes", scenes=TRAIN_SCENES, steps=STEPS,
-                  batch=BATCH, lr=RATE, tokenizer="tokenizer.json", script="tools/checkpoints/lm_captions.py")
+    recipe = dict(
+        model="Llama",
+        **CONFIG,
+        data="short and full captions of scenes",
+        scenes=TRAIN_SCENES,
+        steps=STEPS,
+        batch=BATCH,
+        lr=RATE,
+        tokenizer="tokenizer.json",
+        script="tools/checkpoints/lm_captions.py",
+    )
     hardware = f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__}"
     card = dict(recipe=recipe, seed=SEED, seconds=round(seconds), hardware=hardware, metrics=metrics)
     path = save_weights(model, assets_folder() / "checkpoints" / "lm-captions.safetensors", card)

@@ -2,9 +2,9 @@
 
     python tools/checkpoints/nano_vlm.py [eye | words | aligned | vlm]
 
-Without a name all stages run. A stage that was broken off goes on from its newest checkpoint in runs/nano-vlm, and a
-finished one is only loaded. The card of nano-vlm holds the accuracy over CPU seconds, all stages counted, and a table
-of what else was tried (tools/checkpoints/nano_vlm_tried.json).
+Without a name all stages run. A stage that was broken off goes on from its newest checkpoint in
+runs/nano-vlm, and a finished one is only loaded. The card of nano-vlm holds the accuracy over CPU seconds,
+all stages counted, and a table of what else was tried (tools/checkpoints/nano_vlm_tried.json).
 """
 
 import json
@@ -17,13 +17,13 @@ from pathlib import Path
 import torch
 
 from vlmcourse import nano
-from vlmcourse.data import captions, scenes
 from vlmcourse.data.assets import assets_folder
-from vlmcourse.data.render import render
-from vlmcourse.data.talks import FULL, talks
 from vlmcourse.evaluation.statements import true_share
 from vlmcourse.models.llava import Llava
 from vlmcourse.training.checkpoints import save_weights
+from vlmcourse.world import captions, scenes
+from vlmcourse.world.instructions import FULL, talks
+from vlmcourse.world.render import render
 
 SEED = 0
 RUNS = Path(__file__).parents[2] / "runs" / "nano-vlm"
@@ -65,7 +65,11 @@ def held_out(model: Llava) -> Callable[[], float]:
 
 def words_metrics(model: Llava) -> dict[str, float]:
     batch = scenes.sample("validation", 1000)
-    return {"caption perplexity, no image": round(nano.caption_perplexity(model, captions.captions(batch, "full")), 4)}
+    return {
+        "caption perplexity, no image": round(
+            nano.caption_perplexity(model, captions.captions(batch, "full")), 4
+        )
+    }
 
 
 def aligned_metrics(model: Llava) -> dict[str, float]:

@@ -2,8 +2,9 @@
 
     python tools/checkpoints/smollm_eyes.py [scenes|openmoji]
 
-Stage 1, the projector learns which words an image shows; stage 2, LoRA learns to answer, while texts that SmolLM2 wrote
-before hold it to plain English. Shipped are eye, projector and LoRA in fp16, nothing of SmolLM2.
+Stage 1, the projector learns which words an image shows; stage 2, LoRA learns to answer, while texts that
+SmolLM2 wrote before hold it to plain English. Shipped are eye, projector and LoRA in fp16, nothing of
+SmolLM2.
 """
 
 import platform
@@ -15,19 +16,27 @@ import numpy as np
 import torch
 
 from vlmcourse import drawings, real
-from vlmcourse.data import openmoji, scenes
+from vlmcourse.data import openmoji
 from vlmcourse.data.assets import assets_folder
-from vlmcourse.data.render import render
 from vlmcourse.interop import hub, keeping
 from vlmcourse.models.llava import Llava
 from vlmcourse.training.checkpoints import save_weights
 from vlmcourse.training.regions import region_targets
+from vlmcourse.world import scenes
+from vlmcourse.world.render import render
 
 SEED = 0
 RECIPES: dict[str, dict[str, Any]] = {
     "scenes": dict(eye="nano-words", objects=[1, 2], scenes=3_000, words=400, steps=90, size=4),
-    "openmoji": dict(eye="clip-openmoji", layer=-1, projector=dict(hidden=320, shuffle=4, spread=drawings.TOKENS),
-                     fit_people=16, people=4, steps=120, size=8),
+    "openmoji": dict(
+        eye="clip-openmoji",
+        layer=-1,
+        projector=dict(hidden=320, shuffle=4, spread=drawings.TOKENS),
+        fit_people=16,
+        people=4,
+        steps=120,
+        size=8,
+    ),
 }
 TRIED = {
     "scenes": [  # named and whole sentences, with another image in brackets; perplexity of plain sentences
@@ -62,14 +71,19 @@ def for_scenes(recipe: dict[str, Any], model: Llava, tokenizer: Any) -> tuple[to
     told = scenes.sample("train", recipe["scenes"], objects=recipe["objects"], seed=SEED)
     words = real.patch_words(model.language, tokenizer, region_targets(told, model.vision.config).words)
     real.meet_words(model, real.features(model, render(told)), words, steps=recipe["words"], seed=SEED)
-    batch = scenes.sample("train", recipe["steps"] * recipe["size"], len(told), objects=recipe["objects"], seed=SEED)
+    batch = scenes.sample(
+        "train", recipe["steps"] * recipe["size"], len(told), objects=recipe["objects"], seed=SEED
+    )
     return real.features(model, render(batch)), real.ask(batch, seed=SEED)
 
 
 def for_openmoji(recipe: dict[str, Any], model: Llava, tokenizer: Any) -> tuple[torch.Tensor, list]:
     """Stage 1, and what stage 2 learns from: features and questions."""
     train = openmoji.load("train")
-    seen, said = real.features(model, train.images), drawings.caption_words(model.language, tokenizer, train.parts)
+    seen, said = (
+        real.features(model, train.images),
+        drawings.caption_words(model.language, tokenizer, train.parts),
+    )
     drawings.fit(model.projector, seen, said, drawings.counts(train.parts, recipe["fit_people"]))
     shown = recipe["steps"] * recipe["size"]
     chosen = torch.multinomial(drawings.counts(train.parts, recipe["people"]), shown).tolist()
@@ -90,17 +104,28 @@ def main(name: str) -> None:
     history = real.tune(model, tokenizer, seen, about, steps=recipe["steps"], size=recipe["size"], memory=memory,
                         seed=SEED, watch=lambda step, **told: step % 10 or print(step, told, flush=True))  # fmt: skip
     seconds = time.process_time() - start
-    print(f"{seconds:.0f} s: tuned for {history.steps} steps, loss {history.losses[0]:.2f} to {history.losses[-1]:.2f}")
+    print(
+        f"{seconds:.0f} s: tuned for {history.steps} steps, loss {history.losses[0]:.2f} to {history.losses[-1]:.2f}"
+    )
     parts = real.Parts(model)
     for key, value in parts.named_buffers():  # the file holds fp16: measure what is shipped
         setattr(parts, key, value.half().float())
     parts.put_into(model)
     metrics = {"perplexity of plain sentences, before": round(before, 2),
                "perplexity of plain sentences": round(keeping.surprise(model.language, tokenizer), 2)}  # fmt: skip
-    hardware = f"CPU seconds of {torch.get_num_threads()} thread(s), {platform.machine()}, torch {torch.__version__}"
+    hardware = (
+        f"CPU seconds of {torch.get_num_threads()} thread(s), {platform.machine()}, torch {torch.__version__}"
+    )
     recipe |= dict(language=hub.SMOLLM2, rank=real.RANK, lora_from_block=real.FIRST, lr=real.RATES["lora"],
                    own_texts=len(memory.ids), script="tools/checkpoints/smollm_eyes.py")  # fmt: skip
-    card = dict(recipe=recipe, seed=SEED, seconds=round(seconds), hardware=hardware, metrics=metrics, tried=TRIED[name])
+    card = dict(
+        recipe=recipe,
+        seed=SEED,
+        seconds=round(seconds),
+        hardware=hardware,
+        metrics=metrics,
+        tried=TRIED[name],
+    )
     path = assets_folder() / "checkpoints" / f"smollm-{name}.safetensors"
     save_weights(parts, path, card)  # first of all, since measuring takes minutes
     metrics |= dict(scenes=real, openmoji=drawings)[name].measure(model, tokenizer)

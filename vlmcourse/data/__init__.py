@@ -1,1 +1,1 @@
-"""What models see: Scenes (the laboratory, all truth known), handwritten digits, photos, and batches of any of them."""
+"""What every data set needs: pixels, text, conversations, packing, batches; digits, photos and drawings."""

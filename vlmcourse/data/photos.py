@@ -3,8 +3,12 @@
 import numpy as np
 
 # Only pictures that lie in the wheel; scikit-image would fetch others from the network.
-PHOTOS = dict(astronaut="a woman in an orange space suit", chelsea="the face of a cat", coffee="a cup of coffee",
-              rocket="a rocket on its launch pad")
+PHOTOS = dict(
+    astronaut="a woman in an orange space suit",
+    chelsea="the face of a cat",
+    coffee="a cup of coffee",
+    rocket="a rocket on its launch pad",
+)
 
 
 def photo(name: str, side: int = 224) -> np.ndarray:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vlmcourse.data.scenes import SIDE
-
 MOST_PIXELS = 50_000_000  # a phone's photo has 12 to 50 million
 
 
@@ -14,11 +12,14 @@ class PictureError(ValueError):
     """A file that is no picture, or not one that can be read here; says which file and what to do."""
 
 
+SIDE = 64  # pixels; what the course's models read
+
+
 def load_picture(path: str | Path, side: int = SIDE) -> np.ndarray:
     """The middle square of a picture file, scaled to side × side: uint8 (side, side, 3), RGB.
 
-    A picture that has this size already comes back unchanged. What is transparent becomes white; a photo's stored
-    rotation is applied.
+    A picture that has this size already comes back unchanged. What is transparent becomes white; a photo's
+    stored rotation is applied.
 
     Raises:
         FileNotFoundError: if there is no such file.

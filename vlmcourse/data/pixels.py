@@ -11,7 +11,9 @@ LUMINANCE = np.float32([0.299, 0.587, 0.114])  # of red, green and blue; ITU-R B
 
 
 @slot
-def normalise(images: UInt8[Tensor, "batch height width channel"]) -> Float[Tensor, "batch channel height width"]:
+def normalise(
+    images: UInt8[Tensor, "batch height width channel"],
+) -> Float[Tensor, "batch channel height width"]:
     """Bytes 0…255 with the channel last become float32 numbers −1…1 with the channel first.
 
     Zero then means mid-grey, and the channel axis stands where torch's image layers expect it.
@@ -19,7 +21,9 @@ def normalise(images: UInt8[Tensor, "batch height width channel"]) -> Float[Tens
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def to_bytes(images: Float[Tensor, "batch channel height width"]) -> UInt8[Tensor, "batch height width channel"]:
+def to_bytes(
+    images: Float[Tensor, "batch channel height width"],
+) -> UInt8[Tensor, "batch height width channel"]:
     """Undo normalise, for showing; values outside −1…1 are cut off."""
     return ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 

@@ -4,11 +4,13 @@
     Tokenizer           encode, decode, tokens, save
     train               how it was made
 
-Byte-level byte-pair encoding on lower-case text.  Words of scenes are one token each; a rarer word is several, down
-to single bytes, so no text is unknown.  A word has the same token at the start of a text and inside it.
+Byte-level byte-pair encoding on lower-case text.  Words of scenes are one token each; a rarer word is
+several, down to single bytes, so no text is unknown.  A word has the same token at the start of a text and
+inside it.
 
 The file has the hub's format: transformers' `PreTrainedTokenizerFast(tokenizer_file=...)` opens it too.
-Source: Sennrich et al. 2016, arXiv:1508.07909, section 3.2; on bytes: Radford et al. 2019 (GPT-2), section 2.2.
+Source: Sennrich et al. 2016, arXiv:1508.07909, section 3.2; on bytes: Radford et al. 2019 (GPT-2), section
+    2.2.
 """
 
 from collections.abc import Iterable, Sequence
@@ -25,23 +27,36 @@ from vlmcourse.data.assets import shipped
 VOCABULARY = 1024
 # Their numbers are their places here, and never change.  The end is not 2: CLIPModel takes an end token of 2 for an
 # old mistake and then looks for the largest number instead.
-SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>", "<image>", "<mask>", "<system>", "<user>", "<assistant>", "<end>")
+SPECIAL = (
+    "<pad>",
+    "<unk>",
+    "<bos>",
+    "<eos>",
+    "<image>",
+    "<mask>",
+    "<system>",
+    "<user>",
+    "<assistant>",
+    "<end>",
+)
 PAD, UNK, BOS, EOS, IMAGE, MASK, SYSTEM, USER, ASSISTANT, END = range(len(SPECIAL))
 
 
 class Tokenizer:
     """Text to token numbers and back.  `len(tokenizer)` is the size of its vocabulary.
 
-    Special tokens have fixed numbers, constants of this module: PAD 0, UNK 1 (never produced), BOS 2, EOS 3, IMAGE 4,
-    MASK 5, and SYSTEM, USER, ASSISTANT, END 6 to 9 for conversations.  Written in a text as "<image>", they become
-    one token.
+    Special tokens have fixed numbers, constants of this module: PAD 0, UNK 1 (never produced), BOS 2, EOS 3,
+    IMAGE 4, MASK 5, and SYSTEM, USER, ASSISTANT, END 6 to 9 for conversations.  Written in a text as
+    "<image>", they become one token.
     """
 
     def __init__(self, encoder: Encoder):
         for number, token in enumerate(SPECIAL):
             if encoder.token_to_id(token) != number:
-                raise ValueError(f"not a tokenizer of this course: {token} has number {encoder.token_to_id(token)} "
-                                 f"and should have {number}")
+                raise ValueError(
+                    f"not a tokenizer of this course: {token} has number {encoder.token_to_id(token)} "
+                    f"and should have {number}"
+                )
         self.encoder = encoder
 
     def __len__(self) -> int:
@@ -75,8 +90,10 @@ class Tokenizer:
         length = needed if length is None else length
         if needed > length:
             n = next(n for n, row in enumerate(rows) if len(row) > length)
-            raise ValueError(f"text {n}, {texts[n]!r}, has {len(rows[n])} tokens with its end token, but length is "
-                             f"{length}; allow at least {needed}, which the longest text needs")
+            raise ValueError(
+                f"text {n}, {texts[n]!r}, has {len(rows[n])} tokens with its end token, but length is "
+                f"{length}; allow at least {needed}, which the longest text needs"
+            )
         ids = torch.full((len(rows), length), PAD)
         for row, numbers in zip(ids, rows, strict=True):
             row[: len(numbers)] = torch.tensor(numbers)
@@ -126,14 +143,21 @@ def train(texts: Iterable[str], size: int = VOCABULARY) -> Tokenizer:
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if size < len(SPECIAL) + len(alphabet):
-        raise ValueError(f"size {size} is too small: {len(SPECIAL)} special tokens and {len(alphabet)} bytes are "
-                         "always in a vocabulary")
+        raise ValueError(
+            f"size {size} is too small: {len(SPECIAL)} special tokens and {len(alphabet)} bytes are "
+            "always in a vocabulary"
+        )
     encoder = Encoder(models.BPE(unk_token=SPECIAL[UNK]))
     encoder.normalizer = normalizers.Lowercase()
-    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)  # "red" is the same token everywhere
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(
+        add_prefix_space=True
+    )  # "red" is the same token everywhere
     encoder.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
-    special = [AddedToken(token, lstrip=True) for token in SPECIAL]  # a space before one is no token of its own
-    trainer = trainers.BpeTrainer(vocab_size=size, special_tokens=special, initial_alphabet=alphabet,
-                                  show_progress=False)
+    special = [
+        AddedToken(token, lstrip=True) for token in SPECIAL
+    ]  # a space before one is no token of its own
+    trainer = trainers.BpeTrainer(
+        vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     encoder.train_from_iterator(texts, trainer)
     return Tokenizer(encoder)

@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from vlmcourse.data.chat import encode
-from vlmcourse.data.render import to_tensor
-from vlmcourse.data.talks import FULL, turns
 from vlmcourse.data.text import END, load_tokenizer
 from vlmcourse.models.attention import Cache, record_attention
 from vlmcourse.models.llava import Llava
+from vlmcourse.world.instructions import FULL, turns
+from vlmcourse.world.render import to_tensor
 
 LONGEST = 64  # tokens of an answer
 LEAST = math.log(1e-3)  # an answer a thousand times less likely than the best is not worth a step
 
 
-def answers_for(model: Llava) -> tuple[Callable[[np.ndarray, str], dict[str, Any]], Callable[[np.ndarray], str]]:
+def answers_for(
+    model: Llava,
+) -> tuple[Callable[[np.ndarray, str], dict[str, Any]], Callable[[np.ndarray], str]]:
     """(answer, caption) for the Scene Playground: both take an image, uint8 (64, 64, 3); see look_and_answer."""
 
     def caption(image: np.ndarray) -> str:
@@ -50,9 +52,9 @@ def look_and_answer(model: Llava, image: np.ndarray, instruction: str, choices: 
         choices: how many answers at most; with one, it is what greedy decoding writes.
 
     Returns:
-        "answer", the likeliest; "choices", pairs (answer, probability), best first; "attention", (row, column): how
-        much the last token of the prompt attends to each image token, mean over heads and over the later half of the
-        layers. What these weights lack to 1 goes to words.
+        "answer", the likeliest; "choices", pairs (answer, probability), best first; "attention", (row,
+        column): how much the last token of the prompt attends to each image token, mean over heads and over
+        the later half of the layers. What these weights lack to 1 goes to words.
     """
     ids = encode([turns(instruction)], model.tokens_per_image, prompt=True).ids
     caches = [Cache() for _ in model.blocks]
@@ -69,8 +71,9 @@ def look_and_answer(model: Llava, image: np.ndarray, instruction: str, choices: 
 def beam(model: Llava, scores: Tensor, caches: list[Cache], width: int) -> list[tuple[list[int], float]]:
     """The likeliest texts behind a prompt, each with the logarithm of its probability, its end included; best first.
 
-    At each step the ``width`` likeliest beginnings are kept. A beginning only becomes less likely as it grows, so one
-    that is less likely than ``width`` finished texts, or far less than the best of all, is given up.
+    At each step the ``width`` likeliest beginnings are kept. A beginning only becomes less likely as it
+    grows, so one that is less likely than ``width`` finished texts, or far less than the best of all, is
+    given up.
 
     Args:
         scores: logarithms of the first token's probabilities, (1, vocabulary).

@@ -12,12 +12,14 @@ from vlmcourse.slots import slot
 def rollout(weights: Float[Tensor, "layer head query key"]) -> Float[Tensor, "query key"]:
     """Follow attention through all layers: how much of each input token ends up in each output token.
 
-    Per layer: average the heads, mix in the residual stream as half an identity matrix, so rows still sum to 1.
-    Then multiply the layers, the first one rightmost.
+    Per layer: average the heads, mix in the residual stream as half an identity matrix, so rows still sum to
+    1. Then multiply the layers, the first one rightmost.
 
     Source: Abnar and Zuidema 2020, arXiv:2005.00928, section 3.
     """
-    mixed = 0.5 * weights.mean(dim=1) + 0.5 * torch.eye(weights.shape[-1], device=weights.device, dtype=weights.dtype)
+    mixed = 0.5 * weights.mean(dim=1) + 0.5 * torch.eye(
+        weights.shape[-1], device=weights.device, dtype=weights.dtype
+    )
     total = mixed[0]
     for layer in mixed[1:]:
         total = layer @ total

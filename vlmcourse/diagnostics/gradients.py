@@ -4,8 +4,8 @@
     llava_parts       the parts of a LLaVA, in the order in which data flows through them
     Row               what is told of one part
 
-A frozen part has no gradient of its own, but it may pass one on: the gradient with respect to its output, from which
-the parts before it learn.
+A frozen part has no gradient of its own, but it may pass one on: the gradient with respect to its output,
+from which the parts before it learn.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -33,20 +33,29 @@ class Row(NamedTuple):
 def llava_parts(model: Llava) -> dict[str, str]:
     """Names of the parts of a LLaVA for gradient_report, in the order of the data flow."""
     blocks = {f"block {n}": f"language.blocks.{n}" for n in range(len(model.language.blocks))}
-    return {"words": "language.embedding", "eye": "vision", "projector": "projector", **blocks, "head": "language.head"}
+    return {
+        "words": "language.embedding",
+        "eye": "vision",
+        "projector": "projector",
+        **blocks,
+        "head": "language.head",
+    }
 
 
 def gradient_report(
-    model: nn.Module, loss: Callable[[nn.Module], Float[Tensor, ""]], groups: Mapping[str, str | Sequence[str]]
+    model: nn.Module,
+    loss: Callable[[nn.Module], Float[Tensor, ""]],
+    groups: Mapping[str, str | Sequence[str]],
 ) -> list[Row]:
     """One row for each part, in the given order.  No ``.grad`` is touched, and no weight.
 
     Args:
-        loss: runs the model once and returns what would be trained on, such as ``lambda m: answer_loss(m, *batch)``.
+        loss: runs the model once and returns what would be trained on, such as ``lambda m: answer_loss(m,
+            *batch)``.
         groups: for each part the name of its module as in ``model.named_modules()``, or several names.
 
-    A part's output is taken to be that of the module inside it that ran last.  To the output of a part that did not
-    run, or that has nothing trained in it and before it, no gradient comes.
+    A part's output is taken to be that of the module inside it that ran last.  To the output of a part that
+    did not run, or that has nothing trained in it and before it, no gradient comes.
 
     Raises:
         ValueError: if a name is none of the model's modules, or nothing that the loss depends on is trained.
@@ -67,7 +76,9 @@ def gradient_report(
         for hook in hooks:
             hook.remove()
     if not value.requires_grad:
-        raise ValueError("the loss depends on no parameter that is trained; unfreeze a part with requires_grad_(True)")
+        raise ValueError(
+            "the loss depends on no parameter that is trained; unfreeze a part with requires_grad_(True)"
+        )
     seen: set[nn.Parameter] = set()
     owned, reached = {}, {}
     for name, modules in parts.items():

@@ -3,8 +3,8 @@
     nearest_words   the k words of a table that lie closest to each vector
     logit_lens      the same inside a language model: what its head would say behind every block
 
-A projector's image tokens lie in the space of word vectors, but nothing makes them equal to any word.  The nearest
-words are a reading of them, not a translation; the scores say how close they come.
+A projector's image tokens lie in the space of word vectors, but nothing makes them equal to any word.  The
+nearest words are a reading of them, not a translation; the scores say how close they come.
 
 Shapes use one vocabulary throughout: batch, token, width, vocabulary, layer, k.
 """
@@ -41,12 +41,12 @@ def nearest_words(
         vectors: image tokens, for instance.
         table: one vector per word: the embedding matrix, or the head's.
         names: the words' texts, one per row of the table.
-        how: "cosine" for the angle alone, -1 to 1; "probability" for the softmax over all words of their products with
-            the vector, which is what a language model's head makes of it.
+        how: "cosine" for the angle alone, -1 to 1; "probability" for the softmax over all words of their
+            products with the vector, which is what a language model's head makes of it.
 
     Raises:
-        ValueError: if the widths differ, names and table are not equally long, k is not 1 to vocabulary, or how is
-            something else.
+        ValueError: if the widths differ, names and table are not equally long, k is not 1 to vocabulary, or
+            how is something else.
     """
     if vectors.ndim != 2 or table.ndim != 2 or vectors.shape[1] != table.shape[1]:
         raise ValueError("vectors (token, width) and table (vocabulary, width) need one width; got "
@@ -85,10 +85,12 @@ def logit_lens(
         mask: True for real tokens, see LanguageModel.hidden.
 
     Returns:
-        words [layer][token][k] and probabilities (layer, token, k).  Layer 0 is what enters the first block, layer n
-        what leaves block n; the last layer is the model's own prediction.  Tokens stand one text after another.
+        words [layer][token][k] and probabilities (layer, token, k).  Layer 0 is what enters the first block,
+        layer n what leaves block n; the last layer is the model's own prediction.  Tokens stand one text
+        after another.
 
-    Source: nostalgebraist 2020, "interpreting GPT: the logit lens"; Belrose et al. 2023, arXiv:2303.08112, section 2.
+    Source: nostalgebraist 2020, "interpreting GPT: the logit lens"; Belrose et al. 2023, arXiv:2303.08112,
+        section 2.
     """
     layers = [embeddings]
 
@@ -99,5 +101,8 @@ def logit_lens(
     model.hidden(embeddings=embeddings, mask=mask, after=keep)
     if places is None:
         places = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
-    read = [nearest_words(model.norm(tokens[places]), model.head.weight, names, k, "probability") for tokens in layers]
+    read = [
+        nearest_words(model.norm(tokens[places]), model.head.weight, names, k, "probability")
+        for tokens in layers
+    ]
     return Nearest([each.words for each in read], torch.stack([each.scores for each in read]))

@@ -5,7 +5,8 @@
     twin_accuracy    over pairs with the same question and different answers: single answers, and whole pairs
     twin_score       the same from texts
 
-Source: a blind baseline by question type and pairs of similar pictures, Goyal et al. 2017 (VQA v2), arXiv:1612.00837.
+Source: a blind baseline by question type and pairs of similar pictures, Goyal et al. 2017 (VQA v2),
+    arXiv:1612.00837.
 """
 
 from collections.abc import Sequence
@@ -43,7 +44,8 @@ def twin_accuracy(
     """How a model does on twins: two pictures, one question, two different answers.
 
     Returns:
-        accuracy: share of right answers.  Without looking both guesses are equal, so at most one of two is right: ½.
+        accuracy: share of right answers.  Without looking both guesses are equal, so at most one of two is
+            right: ½.
         both: share of pairs with both answers right.  Without looking it is 0.
 
     Source: Goyal et al. 2017, arXiv:1612.00837, section 3.
@@ -71,7 +73,9 @@ class Blind:
         numbers = {answer: number for number, answer in enumerate(self.names)}
         known = torch.tensor([self.kinds[text] for text in asked])
         said = torch.tensor([numbers[answer] for answer in answers])
-        self.prior = answer_prior(known, said, len(self.kinds) + 1)  # the last kind is never asked: for what is new
+        self.prior = answer_prior(
+            known, said, len(self.kinds) + 1
+        )  # the last kind is never asked: for what is new
 
     def __call__(self, asked: Sequence[str]) -> list[str]:
         """An answer to each question; to one that was never asked, the most frequent answer of all."""
@@ -88,8 +92,12 @@ def twin_score(
     """
     four = [guesses, twin_guesses, answers, twin_answers]
     if len(set(map(len, four))) != 1:
-        raise ValueError(f"guesses and answers of twins must be equally many, got {[len(texts) for texts in four]}")
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(text for texts in four for text in texts))}
+        raise ValueError(
+            f"guesses and answers of twins must be equally many, got {[len(texts) for texts in four]}"
+        )
+    numbers = {
+        text: number for number, text in enumerate(dict.fromkeys(text for texts in four for text in texts))
+    }
     table = torch.tensor([[numbers[text] for text in texts] for texts in four])
     accuracy, both = twin_accuracy(table[:2].T, table[2:].T)
     return accuracy.item(), both.item()

@@ -14,15 +14,15 @@ def linear_share(
 ) -> Float[Tensor, "quantity"]:
     """Share of the vectors' variance that goes with each quantity along a straight line, from 0 to 1.
 
-    The best linear map from the quantities to the vectors is fitted (least squares, with an intercept). A quantity's
-    share is the variance of what it adds to them, over that of the vectors. Where quantities are independent, such as
-    x and y of places at random, the shares add up to the fit's R².
+    The best linear map from the quantities to the vectors is fitted (least squares, with an intercept). A
+    quantity's share is the variance of what it adds to them, over that of the vectors. Where quantities are
+    independent, such as x and y of places at random, the shares add up to the fit's R².
 
     Raises:
         ValueError: if there are fewer samples than quantities and one more, or a quantity never changes.
 
-    Source: reading a representation with a linear model, Alain & Bengio 2016, arXiv:1610.01644; here the other way
-        round, since the question is how loud a quantity is, not whether it can be heard at all.
+    Source: reading a representation with a linear model, Alain & Bengio 2016, arXiv:1610.01644; here the
+        other way round, since the question is how loud a quantity is, not whether it can be heard at all.
     """
     if len(vectors) < known.shape[1] + 2:
         raise ValueError(f"{len(vectors)} samples are too few to fit {known.shape[1]} quantities")

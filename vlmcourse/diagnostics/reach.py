@@ -1,8 +1,8 @@
 """Reach: how far one output of a vision model can see, and how far it does see (notebook 03).
 
-    receptive_field      of a stack of convolutions: the side of the square of pixels that can matter
-    effective_field      the pixels that do matter, measured with gradients
-    attention_distance   of a ViT: how far each head looks on average
+receptive_field      of a stack of convolutions: the side of the square of pixels that can matter
+effective_field      the pixels that do matter, measured with gradients
+attention_distance   of a ViT: how far each head looks on average
 """
 
 import torch
@@ -32,8 +32,8 @@ def attention_distance(
 ) -> Float[Tensor, "layer head"]:
     """Mean distance in pixels between a query patch and the keys it looks at, weighted by its attention.
 
-    The class token, token 0, stands nowhere: it is left out as query and as key, and what is left of each row is scaled
-    to sum to 1 again. Distances are those between patch centres; all query patches count alike.
+    The class token, token 0, stands nowhere: it is left out as query and as key, and what is left of each row
+    is scaled to sum to 1 again. Distances are those between patch centres; all query patches count alike.
 
     Args:
         weights: query = key = 1 + rows · columns; any axes may stand in front.

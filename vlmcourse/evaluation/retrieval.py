@@ -1,8 +1,8 @@
 """Retrieval: find the image to a text and the text to an image (notebook 04).
 
-    recall_at_k   the share of queries with a right candidate among the first k
-    right_pairs   which candidates are right for which query; equal captions are all right
-    retrieval     recall_at_k in both directions for several k
+recall_at_k   the share of queries with a right candidate among the first k
+right_pairs   which candidates are right for which query; equal captions are all right
+retrieval     recall_at_k in both directions for several k
 """
 
 from collections.abc import Hashable, Sequence
@@ -21,7 +21,8 @@ def recall_at_k(
     """The share of queries that find at least one right candidate among their k most similar ones.
 
     Args:
-        right: which candidates are right for a query; more than one may be, as when two images share a caption.
+        right: which candidates are right for a query; more than one may be, as when two images share a
+            caption.
 
     Returns:
         0…1. One hit counts as much as several, so this is a hit rate more than a recall; the name has stuck.
@@ -37,7 +38,9 @@ def recall_at_k(
     return right.gather(1, best).any(dim=1).float().mean().item()
 
 
-def right_pairs(queries: Sequence[Hashable], candidates: Sequence[Hashable]) -> Bool[Tensor, "query candidate"]:
+def right_pairs(
+    queries: Sequence[Hashable], candidates: Sequence[Hashable]
+) -> Bool[Tensor, "query candidate"]:
     """True where query and candidate are equal; give captions, names or numbers of scenes, one per image and text."""
     number = {key: place for place, key in enumerate(dict.fromkeys([*queries, *candidates]))}
     rows, columns = (torch.tensor([number[key] for key in keys]) for keys in (queries, candidates))

@@ -1,7 +1,7 @@
 """Is a caption about its picture?  What it states, word for word, against the truth of the scene (notebook 07).
 
-    stated        a caption -> the things it names, with what it says of each
-    true_share    of all that captions state about their scenes, the share that is true
+stated        a caption -> the things it names, with what it says of each
+true_share    of all that captions state about their scenes, the share that is true
 """
 
 import itertools
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlmcourse.data.scenes import COLOURS, PLACES, SHAPES, SIZES, Scenes
+from vlmcourse.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scenes
 
 KINDS = ("size", "colour", "shape", "place")
 NAMES = (SIZES, COLOURS, SHAPES, PLACES)
@@ -28,8 +28,9 @@ def stated(text: str) -> list[Thing]:
 def true_share(texts: Sequence[str], batch: Scenes) -> float:
     """Share of true statements, over all captions together.
 
-    A statement is one attribute of one thing, such as "red". Things are matched with the scene's objects, one to one,
-    so that most statements are true; those about a thing that finds no object are false. Silence costs nothing.
+    A statement is one attribute of one thing, such as "red". Things are matched with the scene's objects, one
+    to one, so that most statements are true; those about a thing that finds no object are false. Silence
+    costs nothing.
 
     Raises:
         ValueError: if there is not one caption per scene, or no caption states anything.
@@ -43,7 +44,9 @@ def true_share(texts: Sequence[str], batch: Scenes) -> float:
         total += int((things != NOTHING).sum())
         right += _best(((things == objects[:count]) & (things != NOTHING)).sum(-1))
     if not total:
-        raise ValueError("no caption states a colour and a shape; were they written by an untrained language model?")
+        raise ValueError(
+            "no caption states a colour and a shape; were they written by an untrained language model?"
+        )
     return right / total
 
 
@@ -51,4 +54,7 @@ def _best(agreements: np.ndarray) -> int:
     """Of all one-to-one pairs of rows (things) and columns (objects), the largest sum."""
     table = agreements if len(agreements) <= agreements.shape[1] else agreements.T
     rows = range(len(table))
-    return max(int(table[rows, columns].sum()) for columns in itertools.permutations(range(table.shape[1]), len(table)))
+    return max(
+        int(table[rows, columns].sum())
+        for columns in itertools.permutations(range(table.shape[1]), len(table))
+    )

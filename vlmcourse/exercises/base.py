@@ -1,10 +1,10 @@
 """What an exercise is made of. Each chNN.py builds its exercises from these parts.
 
-    Text        a sentence in both languages of the course
-    Slip        a plausible wrong version and the one sentence that explains it
-    Unaffected  something the output must not depend on, such as padding or future tokens
-    Exercise    a slot with cases, slips, hints, and what to check beside the values
-    Quiz        a question with choices, each with its explanation
+Text        a sentence in both languages of the course
+Slip        a plausible wrong version and the one sentence that explains it
+Unaffected  something the output must not depend on, such as padding or future tokens
+Exercise    a slot with cases, slips, hints, and what to check beside the values
+Quiz        a question with choices, each with its explanation
 """
 
 import importlib
@@ -62,12 +62,14 @@ class Exercise:
         slot: what the learner writes.
         chapter: of the notebook that sets it, such as "02_vit".
         cases: makes the argument tuples; runs after ``torch.manual_seed``, so it may draw.
-        axes: axis names by argument name, and for the output under "return"; a tuple output has a tuple of names.
+        axes: axis names by argument name, and for the output under "return"; a tuple output has a tuple of
+            names.
         slips: at least three.
         hints: at least two, from vague to concrete.
         gradient: arguments that a gradient must reach, with the reference's value.
         unaffected: promises of independence.
-        picture: turns an output into a (height, width) or (height, width, 3) array to be shown; None shows none.
+        picture: turns an output into a (height, width) or (height, width, 3) array to be shown; None shows
+            none.
     """
 
     slot: Slot
@@ -124,7 +126,9 @@ def exercise_of(slot: Slot) -> Exercise:
         LookupError: if no chapter teaches it.
     """
     if not isinstance(slot, Slot):
-        raise TypeError(f"exercises, hints and solutions belong to slots such as vit.patchify, not to {slot!r}")
+        raise TypeError(
+            f"exercises, hints and solutions belong to slots such as vit.patchify, not to {slot!r}"
+        )
     if slot.name not in all_exercises():
         raise LookupError(f"no chapter has an exercise on {slot.name}; taught are: {', '.join(EXERCISES)}")
     return EXERCISES[slot.name]

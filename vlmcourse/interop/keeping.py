@@ -3,8 +3,8 @@
     surprise    how well it still reads plain sentences
     Memory      texts it wrote before the training, and how far it has moved from what it thought of them
 
-Lessons about images alone pull a model away from plain English. Its own texts are enough to hold it: no other text is
-needed, and none has to be collected.
+Lessons about images alone pull a model away from plain English. Its own texts are enough to hold it: no other
+text is needed, and none has to be collected.
 """
 
 import math
@@ -45,12 +45,12 @@ class Memory:
 
     Args:
         language: as it is now: what it says now is what it shall go on saying.
-        texts, length: how many, and how many tokens each has. The first word is one of STARTS, the others are drawn
-            from what the model itself expects.
+        texts, length: how many, and how many tokens each has. The first word is one of STARTS, the others are
+            drawn from what the model itself expects.
         size: texts per call of ``drift``.
 
-    Source: the old model's answers as targets, Li & Hoiem 2016, arXiv:1606.09282, section 3; texts of its own instead
-        of stored ones, Shin et al. 2017, arXiv:1705.08690, section 3.
+    Source: the old model's answers as targets, Li & Hoiem 2016, arXiv:1606.09282, section 3; texts of its own
+        instead of stored ones, Shin et al. 2017, arXiv:1705.08690, section 3.
     """
 
     @torch.no_grad()

@@ -3,8 +3,8 @@
     from_transformers   transformers' LLaMA, GPT-2, BERT (plain or for masked tokens) or T5 -> ours
     from_folder         the same from a folder that save_pretrained wrote, or a download of one, in one file or several
 
-Every key is named here once and loaded strictly: a key that matches nothing, or is missing, is an error. transformers
-keeps query, key and value apart; ours are one matrix.
+Every key is named here once and loaded strictly: a key that matches nothing, or is missing, is an error.
+transformers keeps query, key and value apart; ours are one matrix.
 """
 
 import json
@@ -50,7 +50,9 @@ def from_folder(folder: str | Path) -> nn.Module:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
     for name in ("config.json", *names):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name} does not exist; save with save_pretrained, or download that file")
+            raise FileNotFoundError(
+                f"{folder / name} does not exist; save with save_pretrained, or download that file"
+            )
     config = transformers.AutoConfig.from_pretrained(folder)
     state = {key: value for name in names for key, value in load_file(folder / name).items()}
     return _convert((config.architectures or ["?"])[0], config, state)
@@ -63,7 +65,9 @@ def _convert(kind: str, config: Config, state: State) -> nn.Module:
     for first, *others in shared:  # one tensor under several names; a file may hold any of them
         held = [state.pop(name) for name in (first, *others) if name in state]
         if any(not torch.equal(tensor, held[0]) for tensor in held):
-            raise CheckpointError(f"{first} and {', '.join(others)} should be one tensor, but their numbers differ")
+            raise CheckpointError(
+                f"{first} and {', '.join(others)} should be one tensor, but their numbers differ"
+            )
         if held:
             state[first] = held[0]
     load_strict(model, _renamed(state, names, kind), f"this {kind}")
@@ -86,15 +90,21 @@ def _require(config: Config, **options) -> None:
             raise ValueError(f"our {config.model_type} needs {name} = {needed!r}; this one has {given!r}")
 
 
-def _layers(ours: str, theirs: str, depth: int, table: dict[str, str], kinds: tuple[str, ...] = ("weight",)) -> Names:
+def _layers(
+    ours: str, theirs: str, depth: int, table: dict[str, str], kinds: tuple[str, ...] = ("weight",)
+) -> Names:
     """The names of ``depth`` layers: ``table`` maps our modules to theirs; "{}_proj q k v" means three of them."""
     names: Names = {}
     for number in range(depth):
         for mine, his in table.items():
             pattern, *letters = his.split()
             for kind in kinds:
-                keys = [f"{theirs.format(number)}{pattern.format(letter)}.{kind}" for letter in letters or [""]]
-                scale = "scale" if "norm" in mine and kinds == ("weight",) else kind  # RMSNorm's only parameter
+                keys = [
+                    f"{theirs.format(number)}{pattern.format(letter)}.{kind}" for letter in letters or [""]
+                ]
+                scale = (
+                    "scale" if "norm" in mine and kinds == ("weight",) else kind
+                )  # RMSNorm's only parameter
                 names[f"{ours.format(number)}{mine}.{scale}"] = tuple(keys)
     return names
 
@@ -146,7 +156,9 @@ def _gpt(config: transformers.GPT2Config, state: State) -> tuple[GPT, Names, lis
         value = state.pop(key)
         if key.endswith((".attn.bias", ".attn.masked_bias")):  # the hub's gpt2 carries its causal mask along
             continue
-        turned = value.T if key.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")) else value  # its "Conv1D"
+        turned = (
+            value.T if key.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")) else value
+        )  # its "Conv1D"
         state[key.removeprefix("transformer.")] = turned
     table = {
         "norm_before_attention": "ln_1", "norm_before_mlp": "ln_2", "attention.project_in": "attn.c_attn",
@@ -154,7 +166,11 @@ def _gpt(config: transformers.GPT2Config, state: State) -> tuple[GPT, Names, lis
     }  # fmt: skip
     names = _layers("blocks.{}.", "h.{}.", config.n_layer, table, ("weight", "bias"))
     names |= {f"norm.{kind}": (f"ln_f.{kind}",) for kind in ("weight", "bias")}
-    names |= {"embedding.weight": ("wte.weight",), "head.weight": ("wte.weight",), "positions.weight": ("wpe.weight",)}
+    names |= {
+        "embedding.weight": ("wte.weight",),
+        "head.weight": ("wte.weight",),
+        "positions.weight": ("wpe.weight",),
+    }
     return model, names, [("wte.weight", "lm_head.weight")]
 
 
@@ -179,8 +195,13 @@ def _bert_names(config: transformers.BertConfig, ours: str, theirs: str) -> Name
     layers = (f"{ours}blocks.{{}}.", f"{theirs}encoder.layer.{{}}.", config.num_hidden_layers, table)
     tables = {"embedding": "word", "positions": "position", "segments": "token_type"}
     names = _layers(*layers, ("weight", "bias"))
-    names |= {f"{ours}{mine}.weight": (f"{theirs}embeddings.{his}_embeddings.weight",) for mine, his in tables.items()}
-    return names | {f"{ours}norm.{kind}": (f"{theirs}embeddings.LayerNorm.{kind}",) for kind in ("weight", "bias")}
+    names |= {
+        f"{ours}{mine}.weight": (f"{theirs}embeddings.{his}_embeddings.weight",)
+        for mine, his in tables.items()
+    }
+    return names | {
+        f"{ours}norm.{kind}": (f"{theirs}embeddings.LayerNorm.{kind}",) for kind in ("weight", "bias")
+    }
 
 
 def _bert(config: transformers.BertConfig, state: State) -> tuple[Bert, Names, list]:
@@ -209,7 +230,11 @@ def _masked(config: transformers.BertConfig, state: State) -> tuple[BertForMaske
 
 def _t5(config: transformers.T5Config, state: State) -> tuple[T5, Names, list]:
     tied, gated = config.scale_decoder_outputs, config.feed_forward_proj == "gated-gelu"
-    _require(config, feed_forward_proj="gated-gelu" if gated else "relu", decoder_start_token_id=config.pad_token_id)
+    _require(
+        config,
+        feed_forward_proj="gated-gelu" if gated else "relu",
+        decoder_start_token_id=config.pad_token_id,
+    )
     depths = (config.num_layers, config.num_decoder_layers)
     model = T5(
         T5Config(
@@ -237,7 +262,9 @@ def _t5(config: transformers.T5Config, state: State) -> tuple[T5, Names, list]:
         names[f"{stack}_bias.table.weight"] = (bias,)
     words = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
     names |= {"embedding.weight": words[:1], "head.weight": words[:1] if tied else ("lm_head.weight",)}
-    if not tied and "lm_head.weight" not in state and "shared.weight" in state:  # left out where the two are equal
+    if (
+        not tied and "lm_head.weight" not in state and "shared.weight" in state
+    ):  # left out where the two are equal
         state["lm_head.weight"] = state["shared.weight"]
     return model, names, [(*words, "lm_head.weight") if tied else words]
 

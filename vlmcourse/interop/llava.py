@@ -5,8 +5,8 @@
     from_folder         a folder that save_pretrained wrote, or a download of one -> our Llava
     save_folder         our Llava -> a folder for from_pretrained and AutoProcessor, weights as safetensors
 
-Every key is named here once and loaded strictly.  transformers' LLaVA reads images with CLIP's encoder, so only a ViT
-of CLIP's form (no patch bias, one more norm in front) can be handed over.
+Every key is named here once and loaded strictly.  transformers' LLaVA reads images with CLIP's encoder, so
+only a ViT of CLIP's form (no patch bias, one more norm in front) can be handed over.
 """
 
 from pathlib import Path
@@ -50,7 +50,9 @@ def from_transformers(theirs: nn.Module) -> Llava:
     problems = [f"missing: {key}" for key in sorted(expected - state.keys())]
     problems += [f"unexpected: {key}" for key in sorted(state.keys() - expected)]
     if problems:
-        raise CheckpointError("these are not the weights of a LLaVA as ours:\n  " + "\n  ".join(problems[:20]))
+        raise CheckpointError(
+            "these are not the weights of a LLaVA as ours:\n  " + "\n  ".join(problems[:20])
+        )
     ours = fuse(state, names)
     ours[PATCHES] = patch_matrix(ours[PATCHES])
     load_strict(model, ours, "this LLaVA")
@@ -60,7 +62,9 @@ def from_transformers(theirs: nn.Module) -> Llava:
 def from_folder(folder: str | Path) -> Llava:
     """As from_transformers, from a folder in the hub's format; nothing is fetched, and no code of it runs."""
     if not (Path(folder) / "config.json").is_file():
-        raise FileNotFoundError(f"no config.json in {folder}; save with save_pretrained, or download the whole folder")
+        raise FileNotFoundError(
+            f"no config.json in {folder}; save with save_pretrained, or download the whole folder"
+        )
     return from_transformers(transformers.LlavaForConditionalGeneration.from_pretrained(
         folder, local_files_only=True, use_safetensors=True))  # fmt: skip
 
@@ -101,7 +105,9 @@ def save_folder(
     processor(model, words, template).save_pretrained(folder)
 
 
-def _words(tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None) -> transformers.PreTrainedTokenizerBase:
+def _words(
+    tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None,
+) -> transformers.PreTrainedTokenizerBase:
     """A tokenizer of transformers, made from ours if it is not one."""
     if isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
         return tokenizer
@@ -112,12 +118,17 @@ def _words(tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None) -
 
 
 def processor(
-    model: Llava, tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None = None, template: str = TEMPLATE
+    model: Llava,
+    tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None = None,
+    template: str = TEMPLATE,
 ) -> transformers.LlavaProcessor:
     """What prepares images and texts for the model in transformers: pixels −1…1, the tokenizer, the chat template."""
     height, width = model.config.vision.image_shape
     images = transformers.CLIPImageProcessor(
-        size={"height": height, "width": width}, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
+        size={"height": height, "width": width},
+        do_center_crop=False,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
     )
     return transformers.LlavaProcessor(
         images, _words(tokenizer), patch_size=model.config.vision.patch_size, vision_feature_select_strategy="default",
@@ -147,8 +158,14 @@ def _our_config(config: transformers.PretrainedConfig) -> LlavaConfig:
     if config.model_type != "llava" or vision.model_type != "clip_vision_model" or (
             config.text_config.model_type != "llama"):  # fmt: skip
         raise ValueError(f"ours is a LLaVA with CLIP's encoder and a LLaMA; this is a {config.model_type}")
-    usual = dict(projector_hidden_act="gelu", multimodal_projector_bias=True, vision_feature_select_strategy="default")
-    strange = [f"{name} = {getattr(config, name)!r}" for name, value in usual.items() if getattr(config, name) != value]
+    usual = dict(
+        projector_hidden_act="gelu", multimodal_projector_bias=True, vision_feature_select_strategy="default"
+    )
+    strange = [
+        f"{name} = {getattr(config, name)!r}"
+        for name, value in usual.items()
+        if getattr(config, name) != value
+    ]
     if strange or not isinstance(config.vision_feature_layer, int) or config.vision_feature_layer >= 0:
         raise ValueError(f"ours reads one layer, counted from the end, without the class token; this LLaVA has "
                          f"vision_feature_layer = {config.vision_feature_layer} {' '.join(strange)}")  # fmt: skip
@@ -167,7 +184,8 @@ def _their_config(config: LlavaConfig) -> transformers.LlavaConfig:
     lacking = {
         "pixel shuffle": config.shuffle != 1,
         "several tokens for each patch": config.spread != 1,
-        "a projector with another width inside than the language model's": config.hidden not in (None, language.width),
+        "a projector with another width inside than the language model's": config.hidden
+        not in (None, language.width),
         "a ViT with a patch bias and without a norm before its blocks": vision.patch_bias
         or not vision.norm_before_blocks,
         "images that are not square": len(set(vision.image_shape)) > 1,

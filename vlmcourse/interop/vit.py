@@ -4,8 +4,9 @@
     from_timm           timm's VisionTransformer -> our ViT
     block_keys          one transformer layer of transformers' ViT or CLIP -> our Block
 
-Every key is named here once and loaded strictly: a key that matches nothing is an error.  The libraries keep query, key
-and value apart (transformers) or joined (timm), and cut patches with a convolution; ours is one matrix product each.
+Every key is named here once and loaded strictly: a key that matches nothing is an error.  The libraries keep
+query, key and value apart (transformers) or joined (timm), and cut patches with a convolution; ours is one
+matrix product each.
 """
 
 import torch

@@ -9,7 +9,8 @@
     pre_norm_block       attention and MLP, each added to the residual stream
     record_attention     look at the weights of a model while it runs; costs nothing when not in use
 
-Shapes use one vocabulary throughout: batch, token, width, head, query, key, part; part is the width of one head.
+Shapes use one vocabulary throughout: batch, token, width, head, query, key, part; part is the width of one
+    head.
 """
 
 import contextlib
@@ -35,7 +36,9 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @slot
-def split_heads(tokens: Float[Tensor, "batch token width"], heads: int) -> Float[Tensor, "batch head token part"]:
+def split_heads(
+    tokens: Float[Tensor, "batch token width"], heads: int
+) -> Float[Tensor, "batch head token part"]:
     """Cut every token's vector into ``heads`` consecutive parts and bring the head axis forward.
 
     Raises:
@@ -70,8 +73,8 @@ def scaled_dot_product(
     """Mix the values for every query, weighted by softmax(query · key / √part + bias).
 
     Args:
-        mask: True where a query may look at a key, broadcast against (batch, head, query, key); every query must be
-            allowed at least one key. None lets everything look at everything.
+        mask: True where a query may look at a key, broadcast against (batch, head, query, key); every query
+            must be allowed at least one key. None lets everything look at everything.
         bias: numbers added to the scaled scores, broadcast likewise; T5 tells positions apart this way.
 
     Returns:
@@ -79,7 +82,9 @@ def scaled_dot_product(
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1.
     """
-    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)  # scaling the smaller matrix is cheaper
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(
+        -2, -1
+    )  # scaling the smaller matrix is cheaper
     if bias is not None:
         scores = scores + bias
     if mask is not None:
@@ -201,8 +206,8 @@ class Attention(nn.Module):
             mask: True where a token may look at a key, see scaled_dot_product.
             bias: added to the scores, see scaled_dot_product.
             rotate: turns queries and keys according to their positions (RoPE).
-            cache: keys and values of earlier calls, which the tokens see too; extended by this call. A cross-attention
-                computes those of its context once.
+            cache: keys and values of earlier calls, which the tokens see too; extended by this call. A
+                cross-attention computes those of its context once.
         """
         query, key, value = self.project(tokens, context, rotate, cache)
         if not self.scaled:
@@ -272,7 +277,9 @@ class Block(nn.Module):
     def mlp(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
         return self.contract(ACTIVATIONS[self.activation](self.expand(tokens)))
 
-    def forward(self, tokens: Float[Tensor, "batch token width"], **look) -> Float[Tensor, "batch token width"]:
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"], **look
+    ) -> Float[Tensor, "batch token width"]:
         """One step of the residual stream; ``look`` (mask, bias, rotate, cache) goes to the attention."""
         attend = functools.partial(self.attention, **look) if look else self.attention
         return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
@@ -306,7 +313,8 @@ def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
     """Collect the attention weights of every layer that runs inside the ``with``.
 
     Yields:
-        a list that fills with one (batch, head, query, key) tensor per Attention module and call, first layer first.
+        a list that fills with one (batch, head, query, key) tensor per Attention module and call, first layer
+        first.
 
     Raises:
         ValueError: if the model holds no Attention module, or is being recorded already.
@@ -315,7 +323,9 @@ def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
     if not layers:
         raise ValueError(f"{type(model).__name__} holds no Attention module, so there is nothing to record")
     if any(layer.record is not None for layer in layers):
-        raise ValueError("this model's attention is being recorded already; leave the other record_attention first")
+        raise ValueError(
+            "this model's attention is being recorded already; leave the other record_attention first"
+        )
     record: list[Tensor] = []
     for layer in layers:
         layer.record = record

@@ -4,8 +4,8 @@
     Bert              ids -> one vector per token, each informed by the whole text
     BertForMaskedLM   a Bert and scores for what is hidden
 
-Its blocks normalise after each addition, not before attention and MLP as GPT's do; what flows from block to block is
-therefore normalised, and there is no last norm.
+Its blocks normalise after each addition, not before attention and MLP as GPT's do; what flows from block to
+block is therefore normalised, and there is no last norm.
 
 Shapes use one vocabulary throughout: batch, token, width, vocabulary.
 """
@@ -34,8 +34,8 @@ def mask_tokens(
 
     Args:
         chosen: uniform in [0, 1); a token is asked for if its number is below 0.15 and it is not special.
-        dice: uniform in [0, 1); of the tokens asked for, those below 0.8 are hidden, those from 0.8 to below 0.9
-            replaced.
+        dice: uniform in [0, 1); of the tokens asked for, those below 0.8 are hidden, those from 0.8 to below
+            0.9 replaced.
         random_ids: what to replace a token by.
         mask_id: the id that hides a token.
         special: True where a token belongs to the form and not to the text ([CLS], [SEP], padding).
@@ -96,8 +96,8 @@ class Bert(nn.Module):
         config: its sizes.
         pooler: whether it has the layer that ``pooled`` needs; BertForMaskedLM does without.
 
-    Source: Devlin et al. 2018, arXiv:1810.04805, section 3. Equal to transformers' BertModel when its weights are
-    copied over; see tests/parity.
+    Source: Devlin et al. 2018, arXiv:1810.04805, section 3. Equal to transformers' BertModel when its weights
+    are copied over; see tests/parity.
     """
 
     def __init__(self, config: BertConfig, pooler: bool = True):
@@ -128,7 +128,9 @@ class Bert(nn.Module):
         """
         count = ids.shape[1]
         if count > self.config.positions:
-            raise ValueError(f"a text of {count} tokens is too long for this BERT: {self.config.positions} at most")
+            raise ValueError(
+                f"a text of {count} tokens is too long for this BERT: {self.config.positions} at most"
+            )
         segments = torch.zeros_like(ids) if segments is None else segments
         tokens = self.norm(self.embedding(ids) + self.segments(segments) + self.positions.weight[:count])
         look = None if mask is None else mask[:, None, None]
@@ -144,8 +146,8 @@ class Bert(nn.Module):
 class BertForMaskedLM(nn.Module):
     """A Bert and a head that says, at every position, which token stands there; equal to transformers' class.
 
-    The loss is ``F.cross_entropy(logits.flatten(0, 1), labels.flatten())`` with mask_tokens' labels: no shift here,
-    the hidden token itself is asked for.
+    The loss is ``F.cross_entropy(logits.flatten(0, 1), labels.flatten())`` with mask_tokens' labels: no shift
+    here, the hidden token itself is asked for.
 
     Source: Devlin et al. 2018, arXiv:1810.04805, section 3.1; the head as in the authors' code.
     """

@@ -8,8 +8,8 @@
     TextTower              tokens -> embedding -> causal blocks -> one vector per token
     CLIP                   ViT and TextTower, a projection for each into a shared space, and the learned scale
 
-Shapes use one vocabulary throughout: batch, token, width, class, prompt.  Texts are token ids that end in EOS; whatever
-stands behind the EOS is padding.  It changes nothing, because a causal block never looks ahead.
+Shapes use one vocabulary throughout: batch, token, width, class, prompt.  Texts are token ids that end in
+EOS; whatever stands behind the EOS is padding.  It changes nothing, because a causal block never looks ahead.
 Nothing here loads weights; interop/clip.py does.
 """
 
@@ -36,7 +36,8 @@ def pool_at_eos(
     """The vector at the first end-of-sequence token of each text: the first one that has read all of it.
 
     Args:
-        ids: of the tokens; every row holds at least one ``eos``. Several may follow, when texts are padded with it.
+        ids: of the tokens; every row holds at least one ``eos``. Several may follow, when texts are padded
+            with it.
 
     Source: Radford et al. 2021, arXiv:2103.00020, section 2.4.
     """
@@ -63,7 +64,8 @@ def info_nce(
         image, text: normalised features, row i of both from one pair; this function does not normalise again.
         scale: what cosines are multiplied with, one over the temperature.
 
-    Source: Radford et al. 2021, arXiv:2103.00020, figure 3; the name after van den Oord et al. 2018, arXiv:1807.03748.
+    Source: Radford et al. 2021, arXiv:2103.00020, figure 3; the name after van den Oord et al. 2018,
+        arXiv:1807.03748.
     """
     logits = scale * image @ text.T
     partner = torch.arange(len(logits), device=logits.device)
@@ -87,7 +89,9 @@ def siglip_loss(
     Source: Zhai et al. 2023, arXiv:2303.15343, section 3.2 and algorithm 1.
     """
     logits = scale * image @ text.T + bias
-    sign = 2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1  # +1 for partners, −1 for others
+    sign = (
+        2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1
+    )  # +1 for partners, −1 for others
     return -F.logsigmoid(sign * logits).sum() / len(logits)
 
 
@@ -109,7 +113,8 @@ def zero_shot_classifier(prompts: Float[Tensor, "class prompt width"]) -> Float[
 @dataclass(frozen=True)
 class TextConfig:
     """What a text tower looks like; that of the smallest published CLIP is
-    ``TextConfig(vocabulary=49408, eos=49407, length=77, width=512, depth=12, heads=8, activation="quick_gelu")``.
+    ``TextConfig(vocabulary=49408, eos=49407, length=77, width=512, depth=12, heads=8,
+    activation="quick_gelu")``.
     """
 
     vocabulary: int
@@ -148,7 +153,8 @@ class TextTower(nn.Module):
         nn.init.normal_(self.embed_token.weight, std=0.02)
         hidden = config.hidden or 4 * config.width
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, hidden, config.activation, config.epsilon) for _ in range(config.depth)
+            Block(config.width, config.heads, hidden, config.activation, config.epsilon)
+            for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
 
@@ -167,7 +173,9 @@ class TextTower(nn.Module):
         """What the last block reads, and its mask."""
         token = ids.shape[1]
         if token > self.config.length:
-            raise ValueError(f"{token} tokens are more than this tower's {self.config.length}; shorten texts, EOS last")
+            raise ValueError(
+                f"{token} tokens are more than this tower's {self.config.length}; shorten texts, EOS last"
+            )
         tokens = self.embed_token(ids) + self.positions[:token]
         past = causal_mask(token, token).to(ids.device)
         for block in self.blocks[:-1]:
@@ -203,8 +211,8 @@ class TextTower(nn.Module):
 class CLIP(nn.Module):
     """Two towers that meet in a shared space.
 
-    Source: Radford et al. 2021, arXiv:2103.00020. Equal to transformers' CLIPModel and open_clip's CLIP when their
-    weights are copied over; see tests/parity.
+    Source: Radford et al. 2021, arXiv:2103.00020. Equal to transformers' CLIPModel and open_clip's CLIP when
+    their weights are copied over; see tests/parity.
     """
 
     def __init__(self, config: CLIPConfig):
@@ -218,7 +226,9 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
         self.logit_bias = None if config.bias is None else nn.Parameter(torch.tensor(float(config.bias)))
 
-    def encode_image(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch width"]:
+    def encode_image(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch width"]:
         """Images as vectors of the shared space, not yet normalised."""
         return self.project_image(self.vision.class_vector(images))
 
@@ -229,18 +239,24 @@ class CLIP(nn.Module):
     def scale(self) -> Float[Tensor, ""]:
         """What cosines are multiplied with: learned as its logarithm, at most 100 while training."""
         if self.training:
-            with torch.no_grad():  # a clamp inside the graph would have no gradient above the limit and be stuck there
+            with (
+                torch.no_grad()
+            ):  # a clamp inside the graph would have no gradient above the limit and be stuck there
                 self.logit_scale.clamp_(max=LARGEST_SCALE)
         return self.logit_scale.exp()
 
     def forward(
         self, images: Float[Tensor, "batch channel height width"], ids: Int[Tensor, "batch token"]
-    ) -> tuple[Float[Tensor, "batch width"], Float[Tensor, "batch width"], Float[Tensor, ""], *tuple[Tensor, ...]]:
+    ) -> tuple[
+        Float[Tensor, "batch width"], Float[Tensor, "batch width"], Float[Tensor, ""], *tuple[Tensor, ...]
+    ]:
         """What the losses take: normalised features of images and texts, the scale, and the bias if there is one."""
         bias = () if self.logit_bias is None else (self.logit_bias,)
         return normalise(self.encode_image(images)), normalise(self.encode_text(ids)), self.scale(), *bias
 
-    def loss(self, images: Float[Tensor, "batch channel height width"], ids: Int[Tensor, "batch token"]) -> Tensor:
+    def loss(
+        self, images: Float[Tensor, "batch channel height width"], ids: Int[Tensor, "batch token"]
+    ) -> Tensor:
         """info_nce of a batch of pairs, or siglip_loss if the model has a bias.
 
         With several processes, where the model stands in a wrapper, write ``info_nce(*model(images, ids))``.

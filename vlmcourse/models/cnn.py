@@ -5,8 +5,8 @@
     ConvNorm         convolution, batch norm, activation: the brick of every CNN here
     ResNet           stem, then stages of residual blocks; each later stage halves the map and has more channels
 
-Shapes use one vocabulary throughout: batch, channel, height, width (of images and maps), row and column (in a filter).
-EfficientNet, which makes the same idea cheaper, is in efficientnet.py.  Nothing here loads weights.
+Shapes use one vocabulary throughout: batch, channel, height, width (of images and maps), row and column (in a
+filter). EfficientNet, which makes the same idea cheaper, is in efficientnet.py.  Nothing here loads weights.
 """
 
 from collections.abc import Callable
@@ -38,8 +38,8 @@ def conv2d(
         weight: part = channel / groups.
         stride: pixels from one window to the next.
         padding: zeros added on each of the four sides.
-        groups: channels and filters are cut into this many equal runs, and a run of filters sees only its own run of
-            channels. groups = channel gives every channel its own filters: a depthwise convolution.
+        groups: channels and filters are cut into this many equal runs, and a run of filters sees only its own
+            run of channels. groups = channel gives every channel its own filters: a depthwise convolution.
 
     Returns:
         newheight = (height + 2 · padding − row) // stride + 1, and newwidth likewise.
@@ -47,13 +47,17 @@ def conv2d(
     Raises:
         ValueError: if groups or part do not fit the channels and filters.
 
-    Source: as a matrix product, Chellapilla et al. 2006, "High Performance Convolutional Neural Networks for Document
-        Processing", section 2.
+    Source: as a matrix product, Chellapilla et al. 2006, "High Performance Convolutional Neural Networks for
+        Document Processing", section 2.
     """
     (batch, channel, height, _), (filters, part, row, column) = images.shape, weight.shape
     if channel != groups * part or filters % groups:
-        raise ValueError(f"{channel} channels and {filters} filters do not go into {groups} groups of {part} channels")
-    windows = F.unfold(images, (row, column), padding=padding, stride=stride)  # (batch, channel·row·column, place)
+        raise ValueError(
+            f"{channel} channels and {filters} filters do not go into {groups} groups of {part} channels"
+        )
+    windows = F.unfold(
+        images, (row, column), padding=padding, stride=stride
+    )  # (batch, channel·row·column, place)
     windows = windows.reshape(batch, groups, part * row * column, -1)
     matches = weight.reshape(groups, filters // groups, -1) @ windows
     return matches.reshape(batch, filters, (height + 2 * padding - row) // stride + 1, -1)
@@ -88,8 +92,17 @@ class ConvNorm(nn.Module):
         late: pad one row and column less at the top and left, as TensorFlow does for even sizes at stride 2.
     """
 
-    def __init__(self, channels: tuple[int, int], kernel: int, stride: int = 1, groups: int = 1,
-                 activation: str = "relu", epsilon: float = 1e-5, momentum: float = 0.1, late: bool = False):
+    def __init__(
+        self,
+        channels: tuple[int, int],
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        activation: str = "relu",
+        epsilon: float = 1e-5,
+        momentum: float = 0.1,
+        late: bool = False,
+    ):
         super().__init__()
         if activation not in ACTIVATIONS:
             raise ValueError(f"no activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
@@ -99,7 +112,9 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(channels[1], eps=epsilon, momentum=momentum)
         self.activate = ACTIVATIONS[activation]()
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch filter h w"]:
+    def forward(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch filter h w"]:
         padding = self.kernel // 2
         if self.late:
             images, padding = F.pad(images, 2 * (padding - 1, padding)), 0
@@ -109,8 +124,8 @@ class ConvNorm(nn.Module):
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions, or a bottleneck of three (1×1 down to a quarter, 3×3, 1×1 up again), and a shortcut.
 
-    Source: He et al. 2015, arXiv:1512.03385, figure 5. The stride sits in the 3×3 convolution, as in torchvision and
-        transformers; the paper put it in the first 1×1.
+    Source: He et al. 2015, arXiv:1512.03385, figure 5. The stride sits in the 3×3 convolution, as in
+        torchvision and transformers; the paper put it in the first 1×1.
     """
 
     def __init__(self, channels: tuple[int, int], stride: int = 1, bottleneck: bool = False):
@@ -126,7 +141,9 @@ class ResidualBlock(nn.Module):
         same = before == after and stride == 1
         self.shortcut = nn.Identity() if same else ConvNorm(channels, 1, stride, activation="none")
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel h w"]:
+    def forward(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel h w"]:
         return residual_block(images, self.body, self.shortcut)
 
 
@@ -148,16 +165,20 @@ class ResNetConfig:
 
     def __post_init__(self):
         if len(self.widths) != len(self.depths):
-            raise ValueError(f"{len(self.widths)} widths, but {len(self.depths)} depths; every stage needs one of each")
+            raise ValueError(
+                f"{len(self.widths)} widths, but {len(self.depths)} depths; every stage needs one of each"
+            )
         if self.bottleneck and any(width % 4 for width in self.widths):
-            raise ValueError(f"a bottleneck works at a quarter of its width, so {self.widths} must be multiples of 4")
+            raise ValueError(
+                f"a bottleneck works at a quarter of its width, so {self.widths} must be multiples of 4"
+            )
 
 
 class ResNet(nn.Module):
     """Residual network without its classifier.
 
-    Source: He et al. 2015, arXiv:1512.03385, table 1. Equal to transformers' ResNetModel when its weights are copied
-    over; see tests/parity.
+    Source: He et al. 2015, arXiv:1512.03385, table 1. Equal to transformers' ResNetModel when its weights are
+    copied over; see tests/parity.
     """
 
     def __init__(self, config: ResNetConfig):
@@ -173,7 +194,9 @@ class ResNet(nn.Module):
                 width = after
         self.blocks = nn.Sequential(*blocks)
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch width row column"]:
+    def forward(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch width row column"]:
         """One vector per place of the last map."""
         return self.blocks(self.pool(self.stem(images)))
 

@@ -4,7 +4,8 @@
     mbconv           expand, one filter per channel, squeeze and excite, project: a cheap residual block
     EfficientNet     stem, stages of MBConv blocks, one last 1×1 convolution
 
-Shapes use one vocabulary throughout: batch, channel, height, width (of images and maps).  Nothing here loads weights.
+Shapes use one vocabulary throughout: batch, channel, height, width (of images and maps).  Nothing here loads
+    weights.
 """
 
 from collections.abc import Callable
@@ -51,7 +52,8 @@ def mbconv(
 
     No activation after the projection or the sum: the narrow map stays linear.
 
-    Source: Sandler et al. 2018, arXiv:1801.04381, section 3; with squeeze and excite Tan et al. 2018, arXiv:1807.11626.
+    Source: Sandler et al. 2018, arXiv:1801.04381, section 3; with squeeze and excite Tan et al. 2018,
+        arXiv:1807.11626.
     """
     changed = project(excite(depthwise(expand(features))))
     return features + changed if skip else changed
@@ -64,7 +66,9 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         self.reduce, self.expand = nn.Linear(channels, fewer), nn.Linear(fewer, channels)
 
-    def forward(self, features: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel h w"]:
+    def forward(
+        self, features: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel h w"]:
         return squeeze_excite(features, self.reduce, self.expand)
 
 
@@ -91,7 +95,9 @@ class EfficientNetConfig:
     channels: int = 3
     squeeze: float = 0.25  # squeeze and excite works with this share of the block's input channels
     drop: float = 0.2  # dropout before the last block's sum; grows evenly from 0
-    even_padding: tuple[int, ...] = ()  # strided blocks that read maps of odd size, and so pad all sides alike
+    even_padding: tuple[
+        int, ...
+    ] = ()  # strided blocks that read maps of odd size, and so pad all sides alike
     epsilon: float = 1e-3
     momentum: float = 0.1
 
@@ -121,7 +127,9 @@ class MBConv(nn.Module):
         self.project = ConvNorm((middle, after), 1, activation="none", **norm)
         self.skip, self.drop = skip, nn.Dropout(drop if skip else 0.0)
 
-    def forward(self, features: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch channel h w"]:
+    def forward(
+        self, features: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch channel h w"]:
         return mbconv(features, self.expand, self.depthwise, self.excite, self._project, self.skip)
 
     def _project(self, features: Tensor) -> Tensor:
@@ -131,8 +139,8 @@ class MBConv(nn.Module):
 class EfficientNet(nn.Module):
     """EfficientNet without its classifier.
 
-    Source: Tan and Le 2019, arXiv:1905.11946, table 1. Equal to transformers' EfficientNetModel when its weights are
-    copied over; see tests/parity.
+    Source: Tan and Le 2019, arXiv:1905.11946, table 1. Equal to transformers' EfficientNetModel when its
+    weights are copied over; see tests/parity.
     """
 
     def __init__(self, config: EfficientNetConfig):
@@ -152,7 +160,9 @@ class EfficientNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.top = ConvNorm((width, config.top), 1, **norm)
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch top row column"]:
+    def forward(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch top row column"]:
         """One vector per place of the last map."""
         return self.top(self.blocks(self.stem(images)))
 

@@ -37,7 +37,8 @@ def late_fusion(
         image: one vector for the whole picture.
         mix: layers from 3 · width to out.
 
-    Source: the product of both vectors as in the first VQA models, Antol et al. 2015, arXiv:1505.00468, section 4.
+    Source: the product of both vectors as in the first VQA models, Antol et al. 2015, arXiv:1505.00468,
+        section 4.
     """
     image = image[:, None].expand_as(text)
     return mix(torch.cat([text, image, text * image], dim=-1))
@@ -136,8 +137,9 @@ class Fusion(nn.Module):
 
         Args:
             mask: True for real tokens, False for padding.
-            prompt: True for words that are given and need not be predicted, such as a question. PrefixInjection reads
-                them in both directions; to the other families they are words like all others.
+            prompt: True for words that are given and need not be predicted, such as a question.
+                PrefixInjection reads them in both directions; to the other families they are words like all
+                others.
         """
         raise NotImplementedError
 
@@ -178,7 +180,9 @@ class CrossAttention(Fusion):
 
     def __init__(self, config: FusionConfig):
         super().__init__(config)
-        self.cross = nn.ModuleList(CrossLayer(config.language, self.gated) for _ in range(config.language.depth))
+        self.cross = nn.ModuleList(
+            CrossLayer(config.language, self.gated) for _ in range(config.language.depth)
+        )
 
     def forward(self, features, ids, mask, prompt=None):
         context = self.projector(features)
@@ -249,5 +253,7 @@ def sized(family: type[Fusion], config: FusionConfig, parameters: int) -> Fusion
 
     narrow = sum(parameter.numel() for parameter in build(1).parameters())
     if narrow > parameters:
-        raise ValueError(f"{family.__name__} has {narrow} parameters with the narrowest MLPs, more than {parameters}")
+        raise ValueError(
+            f"{family.__name__} has {narrow} parameters with the narrowest MLPs, more than {parameters}"
+        )
     return build(1 + (parameters - narrow) // (3 * config.language.width * config.language.depth))

@@ -25,11 +25,12 @@ def top_p(
 ) -> Float[Tensor, "batch vocabulary"]:
     """Probabilities of the next token, without the tail: nucleus sampling.
 
-    The tokens are taken from the most probable down until together they reach ``top_p``; the one that crosses the line
-    is still in. The others get 0, and what is left is scaled to sum to 1 again.
+    The tokens are taken from the most probable down until together they reach ``top_p``; the one that crosses
+    the line is still in. The others get 0, and what is left is scaled to sum to 1 again.
 
     Args:
-        temperature: the logits are divided by it; below 1 sharper, above 1 flatter, 0 puts all on the best token.
+        temperature: the logits are divided by it; below 1 sharper, above 1 flatter, 0 puts all on the best
+            token.
         top_p: in (0, 1]; 1 keeps all tokens.
 
     Source: Holtzman et al. 2019, arXiv:1904.09751, section 3.1.
@@ -57,15 +58,15 @@ def write_greedily(
 ) -> Int[Tensor, "batch written"]:
     """Answer prompts made of vectors, always with the likeliest token.
 
-    The prompt is read once, into a cache; after that every step reads one token. So an image, whose vectors stand in
-    the prompt, is paid for once.
+    The prompt is read once, into a cache; after that every step reads one token. So an image, whose vectors
+    stand in the prompt, is paid for once.
 
     Args:
         prompt: words and image tokens, see Llava.embed; shorter prompts are padded on the left.
         mask: True for real tokens.
         steps: most tokens to write.
-        end: the token that ends an answer; it is written, and after it a row gets ``pad``. When every row has ended,
-            writing stops. A number that no token has, such as -1, ends nothing.
+        end: the token that ends an answer; it is written, and after it a row gets ``pad``. When every row has
+            ended, writing stops. A number that no token has, such as -1, ends nothing.
     """
     caches = [Cache() for _ in model.blocks]
     ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
@@ -113,15 +114,19 @@ def generate(
         the prompts with what was written behind them; longer ≤ token + steps.
 
     Raises:
-        ValueError: if the temperature is below 0, top_p not in (0, 1], a prompt is padded on the right, or a replay
-            comes with images, without the cache, or is another model's.
+        ValueError: if the temperature is below 0, top_p not in (0, 1], a prompt is padded on the right, or a
+            replay comes with images, without the cache, or is another model's.
     """
     _check(mask, temperature, top_p)
     if replay is not None and (images is not None or not cached or replay.model is not model):
-        raise ValueError("a replay is of one language model with its cache; give it with that model, and no images")
+        raise ValueError(
+            "a replay is of one language model with its cache; give it with that model, and no images"
+        )
     if images is not None and cached and temperature == 0 and steps > 0:
         real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
-        said = write_greedily(model.language, model.embed(ids, images), real, steps, -1 if eos is None else eos, pad)
+        said = write_greedily(
+            model.language, model.embed(ids, images), real, steps, -1 if eos is None else eos, pad
+        )
         return torch.cat([ids, said], dim=1)
     generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
     mask = None if mask is None or mask.all() else mask
@@ -132,12 +137,17 @@ def generate(
         if replay is not None and caches[0].length:
             scores = replay(unread, mask, caches)
         else:
-            scores = model.head(model.hidden(unread if cached else ids, mask=mask, caches=caches, **pictures)[:, -1])
+            scores = model.head(
+                model.hidden(unread if cached else ids, mask=mask, caches=caches, **pictures)[:, -1]
+            )
         unread = _choose(scores, temperature, top_p, generator)
         if eos is not None:
             unread = unread.masked_fill(ended[:, None], pad)
             ended |= unread[:, 0] == eos
-        ids, pictures = torch.cat([ids, unread], dim=1), {} if cached else pictures  # a cache holds the images too
+        ids, pictures = (
+            torch.cat([ids, unread], dim=1),
+            {} if cached else pictures,
+        )  # a cache holds the images too
         if mask is not None:
             mask = F.pad(mask, (0, 1), value=True)
         if eos is not None and ended.all():
@@ -146,7 +156,10 @@ def generate(
 
 
 def _choose(
-    logits: Float[Tensor, "batch vocabulary"], temperature: float, nucleus: float, generator: torch.Generator | None
+    logits: Float[Tensor, "batch vocabulary"],
+    temperature: float,
+    nucleus: float,
+    generator: torch.Generator | None,
 ) -> Int[Tensor, "batch 1"]:
     if temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)
@@ -155,6 +168,10 @@ def _choose(
 
 def _check(mask: Tensor | None, temperature: float, nucleus: float) -> None:
     if temperature < 0 or not 0 < nucleus <= 1:
-        raise ValueError(f"temperature must be at least 0 and top_p in (0, 1], not {temperature} and {nucleus}")
+        raise ValueError(
+            f"temperature must be at least 0 and top_p in (0, 1], not {temperature} and {nucleus}"
+        )
     if mask is not None and not mask[:, -1].all():
-        raise ValueError("a prompt is padded on the right, so its next token would follow padding; pad on the left")
+        raise ValueError(
+            "a prompt is padded on the right, so its next token would follow padding; pad on the left"
+        )

@@ -45,5 +45,7 @@ class GPT(LanguageModel):
 
     def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
         if (last := int(positions.max())) >= self.config.positions:
-            raise ValueError(f"a text of {last + 1} tokens is too long for this GPT: {self.config.positions} at most")
+            raise ValueError(
+                f"a text of {last + 1} tokens is too long for this GPT: {self.config.positions} at most"
+            )
         return tokens + self.positions(positions), {}

@@ -8,7 +8,8 @@
     Llama             ids, or vectors in their place -> scores for the next token, at every position
     next_token_loss   how surprised the model is by the token that really follows
 
-Llama and GPT share one attention (models/attention.py) and one interface, LanguageModel. Image vectors may replace ids.
+Llama and GPT share one attention (models/attention.py) and one interface, LanguageModel. Image vectors may
+replace ids.
 
 Shapes use one vocabulary throughout: batch, token, width, head, part, query, key; half is part / 2.
 """
@@ -62,8 +63,8 @@ def rms_norm(
 ) -> Float[Tensor, "... width"]:
     """Divide every vector by the root of the mean of its squares, then multiply by a learned scale per number.
 
-    Computed in fp32 whatever the input, because squares of half-precision numbers overflow; returned in the input's
-    dtype. No mean is subtracted and no bias is added, unlike layer norm.
+    Computed in fp32 whatever the input, because squares of half-precision numbers overflow; returned in the
+    input's dtype. No mean is subtracted and no bias is added, unlike layer norm.
 
     Args:
         epsilon: added to the mean of the squares, inside the root.
@@ -75,7 +76,9 @@ def rms_norm(
     return (scale * (wide * lengths)).to(tokens.dtype)
 
 
-def rope_angles(positions: Int[Tensor, "batch token"], part: int, base: float) -> Float[Tensor, "batch token half"]:
+def rope_angles(
+    positions: Int[Tensor, "batch token"], part: int, base: float
+) -> Float[Tensor, "batch token half"]:
     """By how much rope turns each pair of numbers, in radians: position · base^(-2i / part) for pair i.
 
     Pair 0 turns by one radian per token, later pairs ever more slowly.
@@ -92,8 +95,8 @@ def rope(
 ) -> Float[Tensor, "batch head token part"]:
     """Turn each pair of numbers of a query or key, like the hand of a clock, by the angle of its token.
 
-    Pair i consists of numbers i and i + part/2: (a, b) becomes (a cos - b sin, a sin + b cos). The product of a turned
-    query and a turned key then depends only on how far apart the two tokens stand.
+    Pair i consists of numbers i and i + part/2: (a, b) becomes (a cos - b sin, a sin + b cos). The product of
+    a turned query and a turned key then depends only on how far apart the two tokens stand.
 
     Args:
         angles: in radians, the same for every head; batch may be 1.
@@ -160,8 +163,8 @@ class RMSNorm(nn.Module):
 class LanguageModel(nn.Module):
     """What GPT and Llama share: tokens in, blocks one after another, scores for the next token out.
 
-    A subclass makes ``embedding``, ``blocks``, ``norm`` and ``head``, and says in ``place`` how tokens learn where
-    they stand.
+    A subclass makes ``embedding``, ``blocks``, ``norm`` and ``head``, and says in ``place`` how tokens learn
+    where they stand.
     """
 
     embedding: nn.Embedding
@@ -191,34 +194,42 @@ class LanguageModel(nn.Module):
 
         Args:
             embeddings: vectors in place of ids, for instance embed(ids) with image features between them.
-            mask: True for real tokens, False for padding on either side; key = cached + new tokens. Padding is never
-                looked at and takes up no position; what comes out at padded places means nothing.
+            mask: True for real tokens, False for padding on either side; key = cached + new tokens. Padding
+                is never looked at and takes up no position; what comes out at padded places means nothing.
             prefix: True for tokens that all see each other, see prefix_mask; the others see what came before.
-            packs: several texts with one beginning in a row, see data/packs.py: 0 for the beginning, 1, 2, ... for the
-                texts, -1 for padding behind them. A text sees the beginning and itself, and stands right behind the
-                beginning. In place of mask, prefix and caches.
+            packs: several texts with one beginning in a row, see data/packing.py: 0 for the beginning, 1, 2,
+                ... for the texts, -1 for padding behind them. A text sees the beginning and itself, and
+                stands right behind the beginning. In place of mask, prefix and caches.
             caches: one Cache per block, empty at first; the tokens given are those that are not in it yet.
-            after: called behind every block with its number and its tokens; what it returns goes on to the next. This
-                is where words may look at an image (models/fusion.py).
+            after: called behind every block with its number and its tokens; what it returns goes on to the
+                next. This is where words may look at an image (models/fusion.py).
 
         Raises:
-            ValueError: if not exactly one of ids and embeddings is given, mask, prefix or packs have another length, or
-                packs come with one of the others.
+            ValueError: if not exactly one of ids and embeddings is given, mask, prefix or packs have another
+                length, or packs come with one of the others.
         """
         if (ids is None) == (embeddings is None):
             raise ValueError("a language model reads either ids or embeddings; give exactly one of the two")
         tokens = self.embed(ids) if embeddings is None else embeddings
         count, past = tokens.shape[1], caches[0].length if caches else 0
         if packs is not None and not (mask is prefix is None and not caches):
-            raise ValueError("packs say who looks at whom by themselves; give no mask, prefix or caches with them")
+            raise ValueError(
+                "packs say who looks at whom by themselves; give no mask, prefix or caches with them"
+            )
         for name, given in (("mask", mask), ("prefix", prefix), ("packs", packs)):
             if given is not None and given.shape[1] != past + count:
                 raise ValueError(f"the {name} covers {given.shape[1]} tokens; it must cover the {past} cached and "
                                  f"{count} new")  # fmt: skip
-        positions = pack_positions(packs) if packs is not None else positions_of(count, past, mask, tokens.device)
+        positions = (
+            pack_positions(packs) if packs is not None else positions_of(count, past, mask, tokens.device)
+        )
         tokens, look = self.place(tokens, positions)
-        look["mask"] = pack_mask(packs) if packs is not None else look_mask(count, past, mask, tokens.device, prefix)
-        for number, (block, cache) in enumerate(zip(self.blocks, caches or [None] * len(self.blocks), strict=True)):
+        look["mask"] = (
+            pack_mask(packs) if packs is not None else look_mask(count, past, mask, tokens.device, prefix)
+        )
+        for number, (block, cache) in enumerate(
+            zip(self.blocks, caches or [None] * len(self.blocks), strict=True)
+        ):
             tokens = block(tokens, cache=cache, **look)
             tokens = after(number, tokens) if after else tokens
         return self.norm(tokens)
@@ -240,7 +251,10 @@ def positions_of(
 
 
 def look_mask(
-    count: int, past: int, mask: Bool[Tensor, "batch key"] | None, device: torch.device,
+    count: int,
+    past: int,
+    mask: Bool[Tensor, "batch key"] | None,
+    device: torch.device,
     prefix: Bool[Tensor, "batch key"] | None = None,
 ) -> Bool[Tensor, "... token key"] | None:
     """Who may look at whom: at real tokens of the past or the own prefix. None if that forbids nothing."""
@@ -251,7 +265,9 @@ def look_mask(
         causal = prefix_mask(prefix)[:, None, past:]
     if mask is None:
         return causal
-    itself = torch.eye(past + count, dtype=torch.bool, device=device)[past:]  # padding too must look at something
+    itself = torch.eye(past + count, dtype=torch.bool, device=device)[
+        past:
+    ]  # padding too must look at something
     return causal & (mask[:, None, None] | itself)
 
 
@@ -301,7 +317,9 @@ class LlamaBlock(nn.Module):
     def mlp(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
         return swiglu(tokens, self.gate, self.up, self.down)
 
-    def forward(self, tokens: Float[Tensor, "batch token width"], **look) -> Float[Tensor, "batch token width"]:
+    def forward(
+        self, tokens: Float[Tensor, "batch token width"], **look
+    ) -> Float[Tensor, "batch token width"]:
         """One step of the residual stream; ``look`` (mask, rotate, cache) goes to the attention."""
         attend = functools.partial(self.attention, **look)
         return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
@@ -310,8 +328,9 @@ class LlamaBlock(nn.Module):
 class Llama(LanguageModel):
     """Decoder-only transformer with RMSNorm, RoPE, SwiGLU and grouped-query attention.
 
-    Source: Touvron et al. 2023, arXiv:2302.13971, section 2.2; grouped queries since Llama 2, arXiv:2307.09288.
-    Equal to transformers' LlamaForCausalLM when its weights are copied over; see tests/parity.
+    Source: Touvron et al. 2023, arXiv:2302.13971, section 2.2; grouped queries since Llama 2,
+    arXiv:2307.09288. Equal to transformers' LlamaForCausalLM when its weights are copied over; see
+    tests/parity.
     """
 
     def __init__(self, config: LlamaConfig):

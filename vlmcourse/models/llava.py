@@ -30,7 +30,9 @@ class LlavaConfig:
     language: LlamaConfig
     image_token: int  # id of the placeholder; one stands for each image token
     layer: int = -2  # of the encoder's residual streams, of which the last is -1
-    hidden: int | None = None  # inside the projector; the language model's width when not given, 0 for one layer only
+    hidden: int | None = (
+        None  # inside the projector; the language model's width when not given, 0 for one layer only
+    )
     shuffle: int = 1
     spread: int = 1
 
@@ -73,7 +75,9 @@ class Llava(nn.Module):
             tokens = block(tokens)
         return tokens[:, 1:]
 
-    def image_tokens(self, images: Float[Tensor, "image channel height side"]) -> Float[Tensor, "image token width"]:
+    def image_tokens(
+        self, images: Float[Tensor, "image channel height side"]
+    ) -> Float[Tensor, "image token width"]:
         """Vectors for the language model."""
         size = self.config.vision.patch_size
         return self.projector(self.image_features(images), (images.shape[2] // size, images.shape[3] // size))
@@ -98,7 +102,9 @@ class Llava(nn.Module):
             features = self.image_tokens(images)
         if features is None:
             if places.any():
-                raise ValueError(f"the texts have {int(places.sum())} image placeholders, but no images were given")
+                raise ValueError(
+                    f"the texts have {int(places.sum())} image placeholders, but no images were given"
+                )
             return self.language.embed(ids)
         check_places(places, len(features), features.shape[1])
         return inject(self.language.embed(ids), features, places)
@@ -115,9 +121,13 @@ class Llava(nn.Module):
         caches: list[Cache] | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """See LanguageModel.hidden and embed. With caches, images are given once, at the first call."""
-        going_on = bool(caches) and caches[0].length > 0  # then a placeholder is a word that the model wrote itself
+        going_on = (
+            bool(caches) and caches[0].length > 0
+        )  # then a placeholder is a word that the model wrote itself
         embeddings = self.language.embed(ids) if going_on else self.embed(ids, images, features)
-        return self.language.hidden(embeddings=embeddings, mask=mask, prefix=prefix, packs=packs, caches=caches)
+        return self.language.hidden(
+            embeddings=embeddings, mask=mask, prefix=prefix, packs=packs, caches=caches
+        )
 
     def forward(
         self,

@@ -10,8 +10,8 @@
 
 Shapes use one vocabulary throughout: width (in), out, rank.
 
-Source: Hu et al. 2021, arXiv:2106.09685, section 4.1. Equal to peft's LoRA when its matrices are copied over; see
-tests/parity.
+Source: Hu et al. 2021, arXiv:2106.09685, section 4.1. Equal to peft's LoRA when its matrices are copied over;
+see tests/parity.
 """
 
 from collections.abc import Iterable

@@ -30,8 +30,8 @@ def join(
     Returns:
         (sequence, mask): every image feature is real, so the new mask is True for it.
 
-    Source: the order image, then text is that of Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.1, which puts a
-        learned matrix in between.
+    Source: the order image, then text is that of Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.1,
+        which puts a learned matrix in between.
     """
     batch, patch, _ = image.shape
     return torch.cat([image, text], dim=1), torch.cat([mask.new_ones(batch, patch), mask], dim=1)
@@ -42,7 +42,8 @@ class Answerer(nn.Module):
 
     Args:
         language: any LanguageModel.
-        bridge: what image features pass through before the language model reads them; by default nothing at all.
+        bridge: what image features pass through before the language model reads them; by default nothing at
+            all.
     """
 
     def __init__(self, language: LanguageModel, bridge: Callable[[Tensor], Tensor] | None = None):
@@ -60,7 +61,8 @@ class Answerer(nn.Module):
 
         Args:
             ids, mask: questions, padded on the right, as `Tokenizer.encode` gives them.
-            image: features that the bridge turns into the width of the language model; None asks without a picture.
+            image: features that the bridge turns into the width of the language model; None asks without a
+                picture.
 
         Raises:
             ValueError: if the features are not as wide as the language model.
@@ -69,8 +71,10 @@ class Answerer(nn.Module):
         if image is not None:
             features, width = self.bridge(image), sequence.shape[-1]
             if features.shape[-1] != width:
-                raise ValueError(f"image features are {features.shape[-1]} wide and words {width}; a bridge between "
-                                 "them, such as nn.Linear, must change the width")
+                raise ValueError(
+                    f"image features are {features.shape[-1]} wide and words {width}; a bridge between "
+                    "them, such as nn.Linear, must change the width"
+                )
             sequence, mask = join(features, sequence, mask)
         vectors = self.language.hidden(embeddings=sequence, mask=mask)
         last = mask.sum(dim=1) - 1  # padding stands on the right, so this is the end of the question

@@ -25,7 +25,8 @@ def pixel_shuffle(
 ) -> Float[Tensor, "image fewer wider"]:
     """Put every factor × factor square of neighbouring patches side by side into one token.
 
-    fewer = patch / factor², row by row; wider = width · factor², the square's upper row first, left to right. No number
+    fewer = patch / factor², row by row; wider = width · factor², the square's upper row first, left to right.
+    No number
     is lost: the language model reads fewer tokens, and the projector more numbers of each.
 
     Args:
@@ -40,7 +41,9 @@ def pixel_shuffle(
     image, patch, width = features.shape
     rows, columns = grid or (math.isqrt(patch),) * 2
     if rows * columns != patch:
-        raise ValueError(f"{patch} patches do not fill a grid of {rows} × {columns}; is the class token still there?")
+        raise ValueError(
+            f"{patch} patches do not fill a grid of {rows} × {columns}; is the class token still there?"
+        )
     if rows % factor or columns % factor:
         raise ValueError(f"squares of {factor} × {factor} do not tile a grid of {rows} × {columns} patches")
     squares = features.reshape(image, rows // factor, factor, columns // factor, factor, width)
@@ -70,14 +73,15 @@ class Projector(nn.Module):
     Args:
         width: of the features.
         out: width of the language model.
-        hidden: width between the two layers, LLaVA's is ``out``; None makes it one linear layer, as in the first LLaVA.
+        hidden: width between the two layers, LLaVA's is ``out``; None makes it one linear layer, as in the
+            first LLaVA.
         shuffle: factor of pixel_shuffle; 1 leaves every patch a token.
         spread: how many image tokens each vector becomes; ClipCap made ten of CLIP's single one.
 
     Equal to transformers' LlavaMultiModalProjector with ``hidden=out``; see tests/parity.
 
-    Source: Liu et al. 2023, arXiv:2310.03744, section 3.2; spread: Mokady et al. 2021 (ClipCap), arXiv:2111.09734,
-        section 3.
+    Source: Liu et al. 2023, arXiv:2310.03744, section 3.2; spread: Mokady et al. 2021 (ClipCap),
+        arXiv:2111.09734, section 3.
     """
 
     def __init__(self, width: int, out: int, hidden: int | None = None, shuffle: int = 1, spread: int = 1):
@@ -90,8 +94,8 @@ class Projector(nn.Module):
     def calibrate(self, features: Float[Tensor, "image patch width"], size: float = 1.0) -> None:
         """Scale the first matrix for inputs, the last for outputs: a root mean square of 1 inside, ``size`` outside.
 
-        An encoder's residual stream can be ten times as large as a word's vector; the language model would see nothing
-        else. Call it once, before training.
+        An encoder's residual stream can be ten times as large as a word's vector; the language model would
+        see nothing else. Call it once, before training.
 
         Args:
             features: of some images.
@@ -117,8 +121,8 @@ class Projector(nn.Module):
 def spectrum(weight: Float[Tensor, "out width"]) -> tuple[Float[Tensor, "rank"], Float[Tensor, ""]]:
     """Singular values of a matrix, largest first, and its effective rank.
 
-    The effective rank is e to the entropy of the singular values as shares: 1 if one direction carries all, min(out,
-    width) if all carry the same.
+    The effective rank is e to the entropy of the singular values as shares: 1 if one direction carries all,
+    min(out, width) if all carry the same.
 
     Source: Roy & Vetterli 2007, "The effective rank: a measure of effective dimensionality", EUSIPCO.
     """

@@ -1,8 +1,10 @@
 """Replay: reading one more token, recorded once and played back without Python (notebook 05).
 
-A small model spends most of a step between its operations: Python calls modules, looks up names, checks arguments. All
-steps of a text do the same operations in the same order, so they can be recorded and played back: same arithmetic,
-same weights, no Python. Large models gain little, since their matrices take far longer than Python does.
+A small model spends most of a step between its operations: Python calls modules, looks up names, checks
+    arguments. All
+steps of a text do the same operations in the same order, so they can be recorded and played back: same
+arithmetic, same weights, no Python. Large models gain little, since their matrices take far longer than
+Python does.
 """
 
 import warnings
@@ -35,16 +37,18 @@ class OneToken(nn.Module):
         caches = [Cache(pair) for pair in zip(past[::2], past[1::2], strict=True)]
         for block, cache in zip(self.model.blocks, caches, strict=True):
             tokens = block(tokens, cache=cache, mask=mask, **look)
-        return self.model.head(self.model.norm(tokens)[:, -1]), *(part for cache in caches for part in cache.past)
+        return self.model.head(self.model.norm(tokens)[:, -1]), *(
+            part for cache in caches for part in cache.past
+        )
 
 
 class Replay:
     """``model.head(model.hidden(ids, mask=mask, caches=caches)[:, -1])`` for one new token per text, played back.
 
-    The first call records, for its number of texts, and checks the recording against the model on a text twice as
-    long, or half as long where no longer one fits. It is recorded anew when the function behind a slot changes; new
-    weights need no new recording, new layers do (make another Replay). While attention is recorded, the model itself
-    runs.
+    The first call records, for its number of texts, and checks the recording against the model on a text
+    twice as long, or half as long where no longer one fits. It is recorded anew when the function behind a
+    slot changes; new weights need no new recording, new layers do (make another Replay). While attention is
+    recorded, the model itself runs.
 
     Source: recording by running once, torch.jit.trace; the same idea on a GPU is a CUDA graph.
     """
@@ -66,7 +70,8 @@ class Replay:
             caches: with at least one token in them.
 
         Raises:
-            RuntimeError: if the recording and the model disagree: some function decides by the length of the text.
+            RuntimeError: if the recording and the model disagree: some function decides by the length of the
+                text.
         """
         length = caches[0].length
         if length == self.longest or any(layer.record is not None for layer in self.layers):
@@ -91,8 +96,12 @@ class Replay:
 
     def _record(self, ids: Tensor, mask: Tensor | None, past: list[Tensor]) -> "torch.jit.ScriptFunction":
         length = past[0].shape[2]
-        other = 2 * length if 2 * length < (self.longest or torch.inf) else length // 2  # no longer text may fit
-        more = None if mask is None else torch.cat([mask[:, :-1].repeat(1, 2)[:, :other], mask[:, -1:]], dim=1)
+        other = (
+            2 * length if 2 * length < (self.longest or torch.inf) else length // 2
+        )  # no longer text may fit
+        more = (
+            None if mask is None else torch.cat([mask[:, :-1].repeat(1, 2)[:, :other], mask[:, -1:]], dim=1)
+        )
         changed = self._given(ids, more, [part.repeat(1, 1, 2, 1)[:, :, :other] for part in past], other)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of sizes that become constants: that is what is checked below

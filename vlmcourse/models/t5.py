@@ -3,8 +3,8 @@
     relative_buckets   distances between tokens, sorted into a few bins: near ones exactly, far ones roughly
     T5                 ids to read, ids written so far -> scores for the next token
 
-Positions enter nowhere but in attention, as a learned number per head and bin that is added to the scores. Scores are
-not divided by √part; the initial weights are smaller instead.
+Positions enter nowhere but in attention, as a learned number per head and bin that is added to the scores.
+Scores are not divided by √part; the initial weights are smaller instead.
 
 Shapes use one vocabulary throughout: batch, token, width, head, query, key.
 """
@@ -31,14 +31,14 @@ def relative_buckets(
 ) -> Int[Tensor, "query key"]:
     """Number the bin that each distance falls into.
 
-    The nearer half of the bins hold one distance each: 0, 1, 2 and so on. The other half widen with the logarithm of
-    the distance; the last one takes everything from ``farthest`` on.
+    The nearer half of the bins hold one distance each: 0, 1, 2 and so on. The other half widen with the
+    logarithm of the distance; the last one takes everything from ``farthest`` on.
 
     Args:
         distance: key position - query position.
         buckets: how many bins there are.
-        both_ways: True: the first half of the bins is for keys at or before the query, the second for keys after it.
-            False: all bins are for keys at or before the query, and later ones count as distance 0.
+        both_ways: True: the first half of the bins is for keys at or before the query, the second for keys
+            after it. False: all bins are for keys at or before the query, and later ones count as distance 0.
 
     Source: Raffel et al. 2019, arXiv:1910.10683, section 2.1; the exact bins as in the authors' code.
     """
@@ -50,7 +50,9 @@ def relative_buckets(
     else:
         distance = (-distance).clamp(min=0)
     exact = buckets // 2
-    octaves = (distance.clamp(min=exact) / exact).log() / math.log(farthest / exact)  # 0 at exact, 1 at farthest
+    octaves = (distance.clamp(min=exact) / exact).log() / math.log(
+        farthest / exact
+    )  # 0 at exact, 1 at farthest
     rough = exact + (octaves * (buckets - exact)).long()
     return first + torch.where(distance < exact, distance, rough.clamp(max=buckets - 1))
 
@@ -169,7 +171,10 @@ class T5(nn.Module):
     ) -> Float[Tensor, "batch token width"]:
         """What the encoder makes of a text; mask is True for real tokens, False for padding."""
         tokens, count = self.embedding(ids), ids.shape[1]
-        look = {"mask": None if mask is None else mask[:, None, None], "bias": self.encoder_bias(count, count)}
+        look = {
+            "mask": None if mask is None else mask[:, None, None],
+            "bias": self.encoder_bias(count, count),
+        }
         for block in self.encoder:
             tokens = block(tokens, look)
         return self.encoder_norm(tokens)
@@ -193,11 +198,15 @@ class T5(nn.Module):
         keys = count + (caches[0][0].length if caches else 0)
         look = {"mask": causal_mask(count, keys).to(written.device), "bias": self.decoder_bias(count, keys)}
         across = {"context": context, "mask": None if mask is None else mask[:, None, None]}
-        for block, (own, other) in zip(self.decoder, caches or [(None, None)] * len(self.decoder), strict=True):
+        for block, (own, other) in zip(
+            self.decoder, caches or [(None, None)] * len(self.decoder), strict=True
+        ):
             tokens = block(tokens, look | {"cache": own}, across | {"cache": other})
         tokens = self.decoder_norm(tokens)
         if self.config.tied:
-            tokens = tokens * self.config.width**-0.5  # the embeddings are of unit size, a head's rows are not
+            tokens = (
+                tokens * self.config.width**-0.5
+            )  # the embeddings are of unit size, a head's rows are not
         return self.head(tokens)
 
     def forward(
@@ -209,11 +218,14 @@ class T5(nn.Module):
         """Scores of every label, given the text read and the labels before it.
 
         Args:
-            labels: the answer; -100 behind its end. The loss is F.cross_entropy of logits and labels, without a shift.
+            labels: the answer; -100 behind its end. The loss is F.cross_entropy of logits and labels, without
+                a shift.
             mask: True for real tokens of ids, False for padding.
         """
         begun = F.pad(labels[:, :-1], (1, 0), value=self.config.start)
-        return self.decode(begun.masked_fill(begun == IGNORED, self.config.start), self.encode(ids, mask), mask)
+        return self.decode(
+            begun.masked_fill(begun == IGNORED, self.config.start), self.encode(ids, mask), mask
+        )
 
     @torch.inference_mode()
     def generate(

@@ -6,8 +6,8 @@
     ViT                       patches -> embedding -> blocks -> one vector per token
     Classifier                a ViT and one linear layer on its class token
 
-Shapes use one vocabulary throughout: batch, channel, height, width (of images), patch, grid, width (of tokens).
-Nothing here loads weights or touches the network.
+Shapes use one vocabulary throughout: batch, channel, height, width (of images), patch, grid, width (of
+tokens). Nothing here loads weights or touches the network.
 """
 
 from dataclasses import dataclass
@@ -22,12 +22,15 @@ from vlmcourse.slots import slot
 
 
 @slot
-def patchify(images: Float[Tensor, "batch channel height width"], size: int) -> Float[Tensor, "batch patch pixel"]:
+def patchify(
+    images: Float[Tensor, "batch channel height width"], size: int
+) -> Float[Tensor, "batch patch pixel"]:
     """Cut images into size×size squares and write each square as one row of numbers.
 
     Returns:
         patch = height/size · width/size rows, the top row of squares first, left to right;
-        pixel = size · size · channel numbers per patch, in the order (row in patch, column in patch, channel).
+        pixel = size · size · channel numbers per patch, in the order (row in patch, column in patch,
+        channel).
 
     Raises:
         ValueError: if size does not divide height and width.
@@ -36,7 +39,9 @@ def patchify(images: Float[Tensor, "batch channel height width"], size: int) -> 
     """
     batch, channel, height, width = images.shape
     if height % size or width % size:
-        raise ValueError(f"{height}×{width} pixels cannot be cut into {size}×{size} patches without a remainder")
+        raise ValueError(
+            f"{height}×{width} pixels cannot be cut into {size}×{size} patches without a remainder"
+        )
     rows, columns = height // size, width // size
     squares = images.reshape(batch, channel, rows, size, columns, size)
     return squares.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, size * size * channel)
@@ -67,8 +72,8 @@ def interpolate_positions(
 ) -> Float[Tensor, "newtoken width"]:
     """Stretch learned positions from one patch grid to another, as one stretches a small picture.
 
-    The class token's position, row 0, stays as it is. The others are laid out on their grid (rows, columns), resized
-    bicubically with the corners not aligned, and written as a list again.
+    The class token's position, row 0, stays as it is. The others are laid out on their grid (rows, columns),
+    resized bicubically with the corners not aligned, and written as a list again.
 
     Args:
         positions: token = 1 + rows · columns of the old grid, row-major.
@@ -128,26 +133,31 @@ class ViTConfig:
 class ViT(nn.Module):
     """Vision Transformer encoder.
 
-    Source: Dosovitskiy et al. 2020, arXiv:2010.11929. Equal to transformers' ViTModel and timm's VisionTransformer
-    when their weights are copied over; see tests/parity.
+    Source: Dosovitskiy et al. 2020, arXiv:2010.11929. Equal to transformers' ViTModel and timm's
+    VisionTransformer when their weights are copied over; see tests/parity.
     """
 
     def __init__(self, config: ViTConfig):
         super().__init__()
         self.config = config
         rows, columns = config.grid
-        self.embed_patch = nn.Linear(config.patch_size**2 * config.channels, config.width, bias=config.patch_bias)
+        self.embed_patch = nn.Linear(
+            config.patch_size**2 * config.channels, config.width, bias=config.patch_bias
+        )
         self.class_token = nn.Parameter(0.02 * torch.randn(config.width))
         self.positions = nn.Parameter(0.02 * torch.randn(1 + rows * columns, config.width))
         early = config.norm_before_blocks
         self.norm_before_blocks = nn.LayerNorm(config.width, eps=config.epsilon) if early else nn.Identity()
         hidden = config.hidden or 4 * config.width
         self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, hidden, config.activation, config.epsilon) for _ in range(config.depth)
+            Block(config.width, config.heads, hidden, config.activation, config.epsilon)
+            for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
 
-    def embed(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token width"]:
+    def embed(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch token width"]:
         """Images to the tokens the first block reads. Images of another size get interpolated positions."""
         size, (channels, height, width) = self.config.patch_size, images.shape[1:]
         if channels != self.config.channels:
@@ -163,7 +173,8 @@ class ViT(nn.Module):
     def calibrate(self, images: Float[Tensor, "batch channel height width"]) -> None:
         """Rescale a new patch embedding so that its outputs on these images have mean 0 and deviation 1.
 
-        Light backgrounds otherwise give every patch one large common vector, beside which shapes hardly count.
+        Light backgrounds otherwise give every patch one large common vector, beside which shapes hardly
+        count.
 
         Source: data-dependent initialisation, Krähenbühl et al. 2015, arXiv:1511.06856, section 3.1.
         """
@@ -172,18 +183,24 @@ class ViT(nn.Module):
         self.embed_patch.weight /= deviation[:, None]
         self.embed_patch.bias.copy_((self.embed_patch.bias - mean) / deviation)
 
-    def layers(self, images: Float[Tensor, "batch channel height width"]) -> list[Float[Tensor, "batch token width"]]:
+    def layers(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> list[Float[Tensor, "batch token width"]]:
         """The residual stream after the embedding and after each block: depth + 1 tensors, before the last norm."""
         stream = [self.embed(images)]
         for block in self.blocks:
             stream.append(block(stream[-1]))
         return stream
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch token width"]:
+    def forward(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch token width"]:
         """One vector per token; token 0 is the class token (1×D), the others are the patches (N×D), row by row."""
         return self.norm(self.layers(images)[-1])
 
-    def class_vector(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch width"]:
+    def class_vector(
+        self, images: Float[Tensor, "batch channel height width"]
+    ) -> Float[Tensor, "batch width"]:
         """``forward(images)[:, 0]``, without the last block's work on patches that nobody will read."""
         last = self.blocks[-1]
         if last.attention.record is not None:  # whoever records attention wants to see every query

@@ -3,8 +3,8 @@
     answer_loss   scores of the vocabulary at the places of answers, and nowhere else
     read          rows of image and questions behind one common opening, which is read once for all of them
 
-SmolLM2's vocabulary has 49,152 tokens: a score for every one of them at every position would cost a quarter of all the
-time. And each conversation begins with the same 24 tokens, the system prompt.
+SmolLM2's vocabulary has 49,152 tokens: a score for every one of them at every position would cost a quarter
+of all the time. And each conversation begins with the same 24 tokens, the system prompt.
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ def answer_loss(
     The head is called once, for the positions that predict something and for no other.
 
     Args:
-        labels: the ids the model read where they are to be predicted, -100 elsewhere. The shift happens here; nothing
-            is asked of the last position.
+        labels: the ids the model read where they are to be predicted, -100 elsewhere. The shift happens here;
+            nothing is asked of the last position.
     """
     answers = following(labels)
     wanted = answers != IGNORED
@@ -46,8 +46,8 @@ def read(
 ) -> Float[Tensor, "batch token width"]:
     """What the language model makes of rows that stand behind a common opening.
 
-    The opening is read once, as a batch of one; its keys and values are then shared by all rows. Gradients flow through
-    it too. The same as reading opening and row together, every time.
+    The opening is read once, as a batch of one; its keys and values are then shared by all rows. Gradients
+    flow through it too. The same as reading opening and row together, every time.
 
     Args:
         vectors: image tokens and embedded words of each row.
@@ -65,7 +65,9 @@ def read(
     return language.norm(tokens)
 
 
-def rows_of(pieces: list[list[tuple[list[int], list[int]]]], image_tokens: int, image: int) -> tuple[Tensor, ...]:
+def rows_of(
+    pieces: list[list[tuple[list[int], list[int]]]], image_tokens: int, image: int
+) -> tuple[Tensor, ...]:
     """ids, labels and packs of rows: an image, then (question, answer) after (question, answer), as token ids.
 
     Args:

@@ -46,7 +46,9 @@ def open_folder(folder: str | Path) -> Path:
         (folder / ".writing").mkdir()
         (folder / ".writing").rmdir()
     except OSError as error:
-        raise CheckpointError(f"no checkpoint can be written to {folder} ({error}); choose another folder") from error
+        raise CheckpointError(
+            f"no checkpoint can be written to {folder} ({error}); choose another folder"
+        ) from error
     return folder
 
 
@@ -75,7 +77,10 @@ def save_checkpoint(
         for stem, named in tensors.items():
             _write_tensors(writing / f"{stem}.safetensors", named)
         _write_json(writing / "state.json", state)
-        files = {path.name: {"bytes": path.stat().st_size, "sha256": _hash(path)} for path in sorted(writing.iterdir())}
+        files = {
+            path.name: {"bytes": path.stat().st_size, "sha256": _hash(path)}
+            for path in sorted(writing.iterdir())
+        }
         _write_json(writing / "manifest.json", {"files": files})
         _sync(writing)
         if final.exists():  # a damaged one, from before the run was resumed
@@ -107,7 +112,9 @@ def newest_checkpoint(folder: str | Path) -> Path:
                 warnings.warn("; ".join(reasons) + f". Carrying on from {path.name}.", stacklevel=2)
             return path
         reasons.append(f"checkpoint refused: {path}/{damage}")
-    raise CheckpointError("; ".join(reasons) or f"{folder} holds no checkpoint (a folder named step-00000200, say)")
+    raise CheckpointError(
+        "; ".join(reasons) or f"{folder} holds no checkpoint (a folder named step-00000200, say)"
+    )
 
 
 def find_damage(path: Path) -> str | None:
@@ -153,7 +160,9 @@ def load_strict(model: nn.Module, weights: Tensors, source: str | Path) -> None:
     ]
     if problems:
         shown = "\n  ".join(problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20))
-        raise CheckpointError(f"{source} was written by another model than {type(model).__name__}:\n  {shown}")
+        raise CheckpointError(
+            f"{source} was written by another model than {type(model).__name__}:\n  {shown}"
+        )
     model.load_state_dict(weights)
 
 
@@ -188,7 +197,9 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
             raise CheckpointError(f"{file} does not exist")
     card = json.loads(path.with_suffix(".json").read_text())
     if _hash(path) != card["sha256"]:
-        raise CheckpointError(f"{path} is not the file its card describes (its SHA-256 differs); fetch it again")
+        raise CheckpointError(
+            f"{path} is not the file its card describes (its SHA-256 differs); fetch it again"
+        )
     load_strict(model, _read_tensors(path), path)
     return card
 
@@ -196,7 +207,9 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
 def _half(name: str, tensor: Tensor) -> Tensor:
     half = tensor.half() if tensor.is_floating_point() else tensor
     if not half.isfinite().all():
-        raise CheckpointError(f"{name} reaches {tensor.abs().max().item():g}, which fp16 cannot hold (at most 65,504)")
+        raise CheckpointError(
+            f"{name} reaches {tensor.abs().max().item():g}, which fp16 cannot hold (at most 65,504)"
+        )
     return half
 
 

@@ -75,7 +75,9 @@ class Log:
         device, elapsed = self.accelerator.device, time.perf_counter() - self.start
         values = [value for _, _, value in self.unread] + [elapsed]
         with torch.no_grad():
-            table = torch.stack([torch.as_tensor(value, dtype=torch.float32, device=device) for value in values])
+            table = torch.stack(
+                [torch.as_tensor(value, dtype=torch.float32, device=device) for value in values]
+            )
         if self.accelerator.num_processes > 1:
             table = self.accelerator.reduce(table, "mean")
         *numbers, self.history.seconds = table.tolist()

@@ -80,7 +80,10 @@ def train(
     if checkpoint is not None:
         run.open(checkpoint, resume)
 
-    with _prepared(run, loss_fn) as (net, compute, stepper), Log(history, watch, accelerator, steps, seconds) as log:
+    with (
+        _prepared(run, loss_fn) as (net, compute, stepper),
+        Log(history, watch, accelerator, steps, seconds) as log,
+    ):
         for step in range(history.steps + 1, steps + 1):
             for _ in range(accumulate):
                 batch = send_to_device(next(stream), accelerator.device)
@@ -140,13 +143,19 @@ def _loss_and_metrics(answer: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
     loss, metrics = answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, {})
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise TypeError(f"loss_fn must return one number as a tensor, or (loss, dict of numbers); it returned {got}")
+        raise TypeError(
+            f"loss_fn must return one number as a tensor, or (loss, dict of numbers); it returned {got}"
+        )
     if not loss.requires_grad:
-        raise ValueError("the loss depends on no trainable parameter: is the model frozen, or was .detach() called?")
+        raise ValueError(
+            "the loss depends on no trainable parameter: is the model frozen, or was .detach() called?"
+        )
     for name, value in metrics.items():
         if name in ("loss", "step", NORM) or (isinstance(value, Tensor) and value.numel() != 1):
             raise ValueError(f"metric {name!r} must be one number, and not be called loss, step or {NORM}")
-    return loss.reshape(()), {name: torch.as_tensor(value).detach().reshape(()) for name, value in metrics.items()}
+    return loss.reshape(()), {
+        name: torch.as_tensor(value).detach().reshape(()) for name, value in metrics.items()
+    }
 
 
 def _start_accelerator(precision: str | None, accumulate: int) -> Accelerator:
@@ -154,14 +163,18 @@ def _start_accelerator(precision: str | None, accumulate: int) -> Accelerator:
     AcceleratorState._reset_state()  # else the first training in a process would fix the precision of all others
     # as a plugin, since `accelerate launch` overrides the plain argument
     accumulation = GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False)
-    idle = DistributedDataParallelKwargs(find_unused_parameters=True)  # a norm that a stage does not read, say
+    idle = DistributedDataParallelKwargs(
+        find_unused_parameters=True
+    )  # a norm that a stage does not read, say
     accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_plugin=accumulation,
                               kwargs_handlers=[idle])  # fmt: skip
     if accelerator.distributed_type == "FSDP":
         raise NotImplementedError("this loop trains whole models on every GPU (DDP); launch it without FSDP")
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if accelerator.num_processes != launched:
-        raise RuntimeError(f"{launched} processes were launched without GPUs, unconnected; set ACCELERATE_USE_CPU=true")
+        raise RuntimeError(
+            f"{launched} processes were launched without GPUs, unconnected; set ACCELERATE_USE_CPU=true"
+        )
     return accelerator
 
 
@@ -177,7 +190,9 @@ class WithLoss(nn.Module):
 
 
 @contextmanager
-def _prepared(run: Run, loss_fn: Callable[[nn.Module, Any], Any]) -> Iterator[tuple[nn.Module, Callable, Any]]:
+def _prepared(
+    run: Run, loss_fn: Callable[[nn.Module, Any], Any]
+) -> Iterator[tuple[nn.Module, Callable, Any]]:
     """What computes the loss, and the optimizer, for the loop; afterwards the model is as it came, but trained."""
     accelerator, model, optimizer, training = run.accelerator, run.model, run.optimizer, run.model.training
     # Alone, the model needs no wrapper: preparing it would put a patched `forward` into it, which copies badly
@@ -185,7 +200,11 @@ def _prepared(run: Run, loss_fn: Callable[[nn.Module, Any], Any]) -> Iterator[tu
     net = model if alone else accelerator.prepare_model(WithLoss(model, loss_fn))
     model.train()
     try:
-        yield net, (lambda batch: loss_fn(model, batch)) if alone else net, accelerator.prepare_optimizer(optimizer)
+        yield (
+            net,
+            (lambda batch: loss_fn(model, batch)) if alone else net,
+            accelerator.prepare_optimizer(optimizer),
+        )
     finally:
         model.train(training)
         for group in optimizer.param_groups:

@@ -5,8 +5,9 @@
     MuonAdamW       Muon for the matrices, AdamW for everything else, as one optimizer for the training loop
     warmup_linear   a schedule
 
-A momentum step changes a matrix mostly along a few directions. Muon makes all directions of the step equally long, and
-small transformers learn rarer things much sooner. A quick trial gave 67 % against 63 %; see the card of nano-vlm.
+A momentum step changes a matrix mostly along a few directions. Muon makes all directions of the step equally
+long, and small transformers learn rarer things much sooner. A quick trial gave 67 % against 63 %; see the
+card of nano-vlm.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,13 @@ from torch.optim import AdamW, Optimizer
 
 from vlmcourse.slots import slot
 
-APART = ("embedding", "embed_token", "positions", "class_token", "head")  # tables and outputs, though two-dimensional
+APART = (
+    "embedding",
+    "embed_token",
+    "positions",
+    "class_token",
+    "head",
+)  # tables and outputs, though two-dimensional
 
 
 @slot
@@ -34,14 +41,15 @@ def rate_groups(
         weight_decay: of parameters with two axes or more; biases, norms and other vectors get 0.
 
     Returns:
-        for every part, in the order of ``rates``, {"params", "lr", "weight_decay"} of its matrices and then of its
-        vectors. A group without parameters is left out.
+        for every part, in the order of ``rates``, {"params", "lr", "weight_decay"} of its matrices and then
+        of its vectors. A group without parameters is left out.
 
     Raises:
-        ValueError: if a parameter that learns belongs to no part: it would stay as it is, and nobody would notice.
+        ValueError: if a parameter that learns belongs to no part: it would stay as it is, and nobody would
+            notice.
 
-    Source: a rate of its own for the projector is mm_projector_lr in LLaVA's training code, and vectors are spared
-        from weight decay there too.
+    Source: a rate of its own for the projector is mm_projector_lr in LLaVA's training code, and vectors are
+        spared from weight decay there too.
     """
     groups = {(part, flat): {"params": [], "lr": rate, "weight_decay": 0.0 if flat else weight_decay}
               for part, rate in rates.items() for flat in (False, True)}  # fmt: skip
@@ -58,11 +66,13 @@ def rate_groups(
 def orthogonal(matrices: Float[Tensor, "... row column"], rounds: int = 5) -> Float[Tensor, "... row column"]:
     """About the nearest matrices all of whose singular values are equal; they end between 0.7 and 1.2.
 
-    In fp32: torch.optim.Muon computes it in bf16, which takes 16 times as long on a CPU that has no bf16 units.
-    A matrix at least twice as long as wide is not touched in the rounds. Each round multiplies it by a polynomial of
-    its Gram matrix, which is smaller; so the polynomials are multiplied, and the matrix by their product at the end.
+    In fp32: torch.optim.Muon computes it in bf16, which takes 16 times as long on a CPU that has no bf16
+    units. A matrix at least twice as long as wide is not touched in the rounds. Each round multiplies it by a
+    polynomial of its Gram matrix, which is smaller; so the polynomials are multiplied, and the matrix by
+    their product at the end.
 
-    Source: the Newton-Schulz iteration and its numbers, Jordan 2024, https://kellerjordan.github.io/posts/muon/.
+    Source: the Newton-Schulz iteration and its numbers, Jordan 2024,
+        https://kellerjordan.github.io/posts/muon/.
     """
     flat = matrices.reshape(-1, *matrices.shape[-2:]).float()
     wide = flat if flat.shape[1] <= flat.shape[2] else flat.mT
@@ -78,7 +88,9 @@ def orthogonal(matrices: Float[Tensor, "... row column"], rounds: int = 5) -> Fl
             factor.diagonal(dim1=1, dim2=2).add_(3.4445)
             product = factor if product is None else factor @ product
             if number < rounds - 1:
-                gram = factor @ (gram @ factor)  # all of them are polynomials of one matrix, so their order is free
+                gram = factor @ (
+                    gram @ factor
+                )  # all of them are polynomials of one matrix, so their order is free
         wide = product @ wide
     return (wide if flat.shape[1] <= flat.shape[2] else wide.mT).reshape(matrices.shape).to(matrices.dtype)
 
@@ -94,7 +106,9 @@ class Muon(Optimizer):
         lr: a step has singular values of about lr · √(rows / columns), or lr if that is more.
     """
 
-    def __init__(self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95):
+    def __init__(
+        self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95
+    ):
         super().__init__(matrices, dict(lr=lr, weight_decay=weight_decay, momentum=momentum))
 
     @torch.no_grad()
@@ -106,11 +120,18 @@ class Muon(Optimizer):
                     alike.setdefault(matrix.shape, []).append(matrix)
             for (row, column), matrices in alike.items():
                 grads = [matrix.grad for matrix in matrices]
-                held = [self.state[each].setdefault("momentum_buffer", torch.zeros_like(each)) for each in matrices]
+                held = [
+                    self.state[each].setdefault("momentum_buffer", torch.zeros_like(each))
+                    for each in matrices
+                ]
                 torch._foreach_lerp_(held, grads, 1 - group["momentum"])
-                moved = orthogonal(torch.stack(torch._foreach_lerp(grads, held, group["momentum"])))  # Nesterov's
+                moved = orthogonal(
+                    torch.stack(torch._foreach_lerp(grads, held, group["momentum"]))
+                )  # Nesterov's
                 torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(matrices, moved.unbind(), alpha=-group["lr"] * max(1.0, row / column) ** 0.5)
+                torch._foreach_add_(
+                    matrices, moved.unbind(), alpha=-group["lr"] * max(1.0, row / column) ** 0.5
+                )
 
 
 class MuonAdamW(Optimizer):
@@ -118,11 +139,12 @@ class MuonAdamW(Optimizer):
 
     Args:
         model: its parameters that require gradients are trained; matrices inside blocks by Muon.
-        lr: learning rate of Muon; every step has a spectral norm of about lr · √(rows / columns) if that is above lr.
+        lr: learning rate of Muon; every step has a spectral norm of about lr · √(rows / columns) if that is
+            above lr.
         other_lr: learning rate of AdamW, for vectors, embeddings and the head.
         weight_decay: of the matrices.
-        factors: for parts of the model, by the first word of their names, what both rates are multiplied with, such as
-            {"projector": 0.01} for one that was trained before; 1 for all others.
+        factors: for parts of the model, by the first word of their names, what both rates are multiplied
+            with, such as {"projector": 0.01} for one that was trained before; 1 for all others.
 
     Raises:
         ValueError: if no parameter requires a gradient, or the model has no part of a name in ``factors``.
@@ -136,7 +158,9 @@ class MuonAdamW(Optimizer):
     ):  # fmt: skip
         learned = {name: each for name, each in model.named_parameters() if each.requires_grad}
         if not learned:
-            raise ValueError(f"no parameter of {type(model).__name__} requires a gradient; is everything frozen?")
+            raise ValueError(
+                f"no parameter of {type(model).__name__} requires a gradient; is everything frozen?"
+            )
         parts = {name.split(".")[0] for name, _ in model.named_parameters()}
         if unknown := set(factors or {}) - parts:
             raise ValueError(f"{type(model).__name__} has no part {', '.join(sorted(unknown))}; "
@@ -167,17 +191,23 @@ class MuonAdamW(Optimizer):
         for part in self.parts:
             own = part.state_dict()
             state |= {first + number: values for number, values in own["state"].items()}
-            groups += [group | {"params": [first + n for n in group["params"]]} for group in own["param_groups"]]
+            groups += [
+                group | {"params": [first + n for n in group["params"]]} for group in own["param_groups"]
+            ]
             first += sum(len(group["params"]) for group in own["param_groups"])
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         state, groups, first = state_dict["state"], list(state_dict["param_groups"]), 0
         if len(groups) != len(self.parts):
-            raise ValueError(f"the state has {len(groups)} groups of parameters; this optimizer has {len(self.parts)}")
+            raise ValueError(
+                f"the state has {len(groups)} groups of parameters; this optimizer has {len(self.parts)}"
+            )
         for part, group in zip(self.parts, groups, strict=True):
             count = len(group["params"])
-            own = {number - first: values for number, values in state.items() if first <= number < first + count}
+            own = {
+                number - first: values for number, values in state.items() if first <= number < first + count
+            }
             part.load_state_dict({"state": own, "param_groups": [group | {"params": list(range(count))}]})
             first += count
         self._gather()

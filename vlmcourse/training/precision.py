@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 import torch
 
-WORTHWHILE = 1.5  # bf16 must win by this much on a CPU: the rest of the model gains nothing, and timings wobble
+WORTHWHILE = (
+    1.5  # bf16 must win by this much on a CPU: the rest of the model gains nothing, and timings wobble
+)
 
 
 class Precision(NamedTuple):
@@ -51,7 +53,9 @@ def choose_precision(device: torch.device | str, rows: int = 0, width: int = 0) 
 @cache
 def cpu_bf16_gain(rows: int, width: int) -> float:
     """Time of fp32 divided by time of bf16, both measured: one linear layer, forward and backward, on the CPU."""
-    weight = torch.full((width, width), 0.01, requires_grad=True)  # not drawn: a probe leaves the random state alone
+    weight = torch.full(
+        (width, width), 0.01, requires_grad=True
+    )  # not drawn: a probe leaves the random state alone
     inputs = torch.full((rows, width), 0.5, requires_grad=True)
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(5):

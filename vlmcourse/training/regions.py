@@ -1,16 +1,17 @@
 """Region pretraining: an eye that knows what every patch shows (the first stage of nano-vlm; notebooks 07 and 08).
 
     new_eye         an untrained ViT for 64-pixel images, with fixed 2-D positions
-    region_targets  what every patch of scenes shows: shape, colour, size, whether anything, and where its object is
+    region_targets  what every patch of scenes shows: shape, colour, size, whether anything, and where its
+        object is
     train_eye       learn to say it
     measure_eye     how often it is said rightly, on scenes never seen
 
-A contrastive CLIP learns what is in an image, hardly where: one vector per image has to match one caption. Here every
-patch is matched with words, as in RegionCLIP, and with the middle of the box it lies in, as in FCOS. With scenes both
-are known. What stages like this one brought stands in the card of nano-vlm.
+A contrastive CLIP learns what is in an image, hardly where: one vector per image has to match one caption.
+Here every patch is matched with words, as in RegionCLIP, and with the middle of the box it lies in, as in
+FCOS. With scenes both are known. What stages like this one brought stands in the card of nano-vlm.
 
-Source: Zhong et al. 2021 (RegionCLIP), arXiv:2112.09106, section 3.2; Tian et al. 2019 (FCOS), arXiv:1904.01355,
-    section 3.1; fixed 2-D positions: Beyer et al. 2022, arXiv:2205.01580.
+Source: Zhong et al. 2021 (RegionCLIP), arXiv:2112.09106, section 3.2; Tian et al. 2019 (FCOS),
+    arXiv:1904.01355, section 3.1; fixed 2-D positions: Beyer et al. 2022, arXiv:2205.01580.
 """
 
 import math
@@ -22,15 +23,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.data import scenes
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.pixels import in_grey, normalise
-from vlmcourse.data.render import render, to_tensor
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import train
 from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.training.precision import choose_precision
+from vlmcourse.world import scenes
+from vlmcourse.world.render import render, to_tensor
 
 EYE = ViTConfig(64, 8, width=96, depth=4, heads=4, patch_bias=False, norm_before_blocks=True)
 SPLIT = (len(scenes.SHAPES), len(scenes.COLOURS), len(scenes.SIZES), 1, 2)  # scores of a patch
@@ -73,10 +74,14 @@ def region_targets(batch: scenes.Scenes, config: ViTConfig = EYE) -> Regions:
     def at(values: np.ndarray) -> np.ndarray:
         return np.take_along_axis(values, thing, axis=1)
 
-    words = np.stack([np.where(there, at(each), NOTHING) for each in (batch.shape, batch.colour, batch.size)], axis=-1)
+    words = np.stack(
+        [np.where(there, at(each), NOTHING) for each in (batch.shape, batch.colour, batch.size)], axis=-1
+    )
     middle = np.stack([at(batch.x), at(batch.y)], axis=-1).astype(np.float32) - scenes.SIDE / 2
     return Regions(
-        torch.from_numpy(words).long(), torch.from_numpy(there).float(), torch.from_numpy(middle / config.patch_size)
+        torch.from_numpy(words).long(),
+        torch.from_numpy(there).float(),
+        torch.from_numpy(middle / config.patch_size),
     )
 
 
@@ -94,7 +99,9 @@ class RegionReader(nn.Module):
         return self.head(F.layer_norm(patches, patches.shape[-1:])).float().split(SPLIT, dim=-1)
 
 
-def patch_features(eye: ViT, images: Float[Tensor, "image channel height side"]) -> Float[Tensor, "image patch width"]:
+def patch_features(
+    eye: ViT, images: Float[Tensor, "image channel height side"]
+) -> Float[Tensor, "image patch width"]:
     """The residual stream behind the last block, without the class token: what Llava reads at ``layer=-1``."""
     tokens = eye.embed(images)
     for block in eye.blocks:
@@ -107,8 +114,12 @@ def region_loss(model: RegionReader, images: Tensor, regions: Regions) -> Tensor
     *words, there, middle = model(images)
     loss = F.binary_cross_entropy_with_logits(there[..., 0], regions.there)
     for scores, right in zip(words, regions.words.unbind(-1), strict=True):
-        surprise = F.cross_entropy(scores.flatten(0, 1), right.flatten(), ignore_index=NOTHING, reduction="sum")
-        loss = loss + surprise / (right != NOTHING).sum().clamp(min=1)  # a batch in grey is asked for no colour
+        surprise = F.cross_entropy(
+            scores.flatten(0, 1), right.flatten(), ignore_index=NOTHING, reduction="sum"
+        )
+        loss = loss + surprise / (right != NOTHING).sum().clamp(
+            min=1
+        )  # a batch in grey is asked for no colour
     seen = regions.there > 0
     return loss + 3 * F.smooth_l1_loss(middle[seen], regions.middle[seen], beta=0.1)
 
@@ -119,8 +130,8 @@ def train_eye(reader: RegionReader, batch: scenes.Scenes, *, steps: int, size: i
 
     Args:
         size: images per step.
-        grey: share of images seen in grey, of which no colour is asked, so that shapes are learned apart from the
-            colours they happened to have.
+        grey: share of images seen in grey, of which no colour is asked, so that shapes are learned apart from
+            the colours they happened to have.
         how: further arguments of training.loop.train.
     """
     images, regions = render(batch), region_targets(batch, reader.eye.config)
@@ -150,8 +161,12 @@ def measure_eye(reader: RegionReader, batch: scenes.Scenes) -> dict[str, float]:
     regions = region_targets(batch, reader.eye.config)
     *words, there, middle = reader(to_tensor(render(batch)))
     seen = regions.there > 0
-    found = {name: (scores.argmax(-1) == right)[seen].float().mean().item()
-             for name, scores, right in zip(("shape", "colour", "size"), words, regions.words.unbind(-1), strict=True)}
+    found = {
+        name: (scores.argmax(-1) == right)[seen].float().mean().item()
+        for name, scores, right in zip(
+            ("shape", "colour", "size"), words, regions.words.unbind(-1), strict=True
+        )
+    }
     found["objectness"] = ((there[..., 0] > 0) == seen).float().mean().item()
     error = (middle - regions.middle)[seen].abs().mean().item() * reader.eye.config.patch_size
     return found | {"middle, pixels off": error}

@@ -1,8 +1,8 @@
 """Resume: everything a training run must remember so that a resumed run cannot be told from an unbroken one.
 
-A run is more than its weights.  The optimizer keeps running averages, the schedule a position, the data stream
-another, and dropout draws from random generators.  Forget one and the loss curve shows a kink.  `Run` gathers
-them for `checkpoints.save_checkpoint` and puts them back.
+A run is more than its weights.  The optimizer keeps running averages, the schedule a position, the data
+stream another, and dropout draws from random generators.  Forget one and the loss curve shows a kink.  `Run`
+gathers them for `checkpoints.save_checkpoint` and puts them back.
 """
 
 import random
@@ -49,7 +49,8 @@ class Run:
             scaler = self.accelerator.scaler
             state = {
                 "optimizer": groups,
-                "schedule": self.schedule.state_dict() | {"lr_lambdas": [None] * len(self.optimizer.param_groups)},
+                "schedule": self.schedule.state_dict()
+                | {"lr_lambdas": [None] * len(self.optimizer.param_groups)},
                 "scaler": scaler and scaler.state_dict(),
                 "stream": self.stream.state_dict(),
                 "history": asdict(self.history),
@@ -67,7 +68,9 @@ class Run:
                 is damaged or was written by another model.
         """
         if not hasattr(self.stream, "state_dict"):
-            raise CheckpointError("a list keeps no position to resume from; for checkpoints train on a Batches")
+            raise CheckpointError(
+                "a list keeps no position to resume from; for checkpoints train on a Batches"
+            )
         if self.accelerator.is_main_process:
             open_folder(folder)
         found = list_checkpoints(folder)
@@ -97,7 +100,9 @@ class Run:
         if rank < len(state["random"]):
             set_random_state(state["random"][rank], self.accelerator.device)
         else:
-            warnings.warn(f"{path} knows {len(state['random'])} processes; process {rank} draws anew", stacklevel=2)
+            warnings.warn(
+                f"{path} knows {len(state['random'])} processes; process {rank} draws anew", stacklevel=2
+            )
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -122,7 +127,11 @@ def unpack_optimizer(tensors: dict[str, Tensor], packed: dict[str, Any]) -> dict
 def random_state(device: torch.device) -> dict[str, Any]:
     """State of the generators of Python, NumPy and torch (CPU and `device`), fit for JSON."""
     kind, words, *rest = np.random.get_state()
-    state = {"python": random.getstate(), "numpy": [kind, words.tolist(), *rest], "cpu": torch.get_rng_state().tolist()}
+    state = {
+        "python": random.getstate(),
+        "numpy": [kind, words.tolist(), *rest],
+        "cpu": torch.get_rng_state().tolist(),
+    }
     if device.type != "cpu":
         state[device.type] = torch.get_device_module(device).get_rng_state().tolist()
     return state

@@ -18,21 +18,21 @@ from torch.nn import functional as F
 
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.chat import encode
-from vlmcourse.data.talks import FULL, turns
 from vlmcourse.models.llava import Llava
 from vlmcourse.slots import slot
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import train
 from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
+from vlmcourse.world.instructions import FULL, turns
 
 
 @slot
 def trained_names(names: Sequence[str], stage: int) -> list[str]:
     """The parameters that learn in a stage, in the order given.
 
-    Stage 1, alignment, trains the projector alone; stage 2, instruction tuning, the language model as well. The eye
-    learns in neither. A parameter belongs to the part that its name begins with: "vision.", "projector." or
-    "language.".
+    Stage 1, alignment, trains the projector alone; stage 2, instruction tuning, the language model as well.
+    The eye learns in neither. A parameter belongs to the part that its name begins with: "vision.",
+    "projector." or "language.".
 
     Source: Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.2.
     """
@@ -63,7 +63,8 @@ def alignment_loss(
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy, in nats, of the captions' tokens: each from the scores one place before it.
 
-    The mean runs over all caption tokens of the batch together. Image, prompt and padding are read, but not learned.
+    The mean runs over all caption tokens of the batch together. Image, prompt and padding are read, but not
+    learned.
 
     Args:
         ids: what the model read, row by row: image placeholders and prompt, the caption and its end, padding.

@@ -1,12 +1,13 @@
 """Attention Explorer: click a patch and see where every head looks from there.
 
-It takes pictures and attention weights as arrays and knows no model.  Indices count from 0, as in the arrays: token 0
-is the class token if there is one, the patches follow row by row.
+It takes pictures and attention weights as arrays and knows no model.  Indices count from 0, as in the arrays:
+token 0 is the class token if there is one, the patches follow row by row.
 
-How weights become colours: each map is scaled to its own largest *patch* weight, which the scale under the picture
-states.  So the brightest patch is always yellow, and maps of different heads compare in pattern, not in height.  The
-class token stays out of that scale, because it often holds most of the weight; its tile is coloured on the same scale
-and saturates.  Weights travel as one byte each, so a number shown is right to within 1/510 of that maximum.
+How weights become colours: each map is scaled to its own largest *patch* weight, which the scale under the
+picture states.  So the brightest patch is always yellow, and maps of different heads compare in pattern, not
+in height.  The class token stays out of that scale, because it often holds most of the weight; its tile is
+coloured on the same scale and saturates.  Weights travel as one byte each, so a number shown is right to
+within 1/510 of that maximum.
 """
 
 import numpy as np
@@ -36,8 +37,10 @@ def check_rows(name: str, rows: np.ndarray) -> None:
     sums = rows.sum(axis=-1)
     worst = sums.flat[np.abs(sums - 1).argmax()]
     if abs(worst - 1) > 0.01:
-        raise ValueError(f"every row of {name} must sum to 1 over its keys (the last axis), one sums to {worst:.4g}; "
-                         "is the softmax over another axis, or was dropout still on? Call model.eval() first")
+        raise ValueError(
+            f"every row of {name} must sum to 1 over its keys (the last axis), one sums to {worst:.4g}; "
+            "is the softmax over another axis, or was dropout still on? Call model.eval() first"
+        )
 
 
 class AttentionExplorer(Widget):
@@ -45,11 +48,13 @@ class AttentionExplorer(Widget):
 
     Args:
         images: uint8, (height, width, 3) or (image, height, width, 3).
-        attention: weights after the softmax, (step, image, layer, head, query, key).  `image` is there if images has
-            that axis; `step` is there if `steps` is given.
+        attention: weights after the softmax, (step, image, layer, head, query, key).  `image` is there if
+            images has that axis; `step` is there if `steps` is given.
         grid: (rows, columns) of patches.
-        cls: whether token 0 is a class token; then query = key = 1 + rows · columns, otherwise rows · columns.
-        rollout: weights through all layers, (step, image, query, key), with the same leading axes; one more map.
+        cls: whether token 0 is a class token; then query = key = 1 + rows · columns, otherwise rows ·
+            columns.
+        rollout: weights through all layers, (step, image, query, key), with the same leading axes; one more
+            map.
         steps: names of the training steps to play back, such as [0, 50, 100]; opens at the last.
         labels: one name per image.
         view: where to open, any of image, step, layer, head, query; layer may be "rollout" and head "mean".
@@ -65,7 +70,9 @@ class AttentionExplorer(Widget):
     view = traitlets.Dict(help="what is shown now: image, step, layer, head, query").tag(sync=True)
     colours = traitlets.Bytes(cividis().tobytes()).tag(sync=True)
 
-    def __init__(self, images, attention, *, grid, cls=True, rollout=None, steps=None, labels=None, view=None):
+    def __init__(
+        self, images, attention, *, grid, cls=True, rollout=None, steps=None, labels=None, view=None
+    ):
         batch = as_images(images)
         self._images = [shrink(image, LARGEST_SIDE) for image in batch]
         self._steps = [""] if steps is None else [str(step) for step in steps]
@@ -74,17 +81,35 @@ class AttentionExplorer(Widget):
         lead |= {} if as_array(images).ndim == 3 else {"image": len(batch)}
         self._attention = self._checked("attention", attention, lead, ("layer", "head"))
         self._rollout = None if rollout is None else self._checked("rollout", rollout, lead, ())
-        labels = [f"image {i}" for i in range(len(batch))] if labels is None else [str(label) for label in labels]
+        labels = (
+            [f"image {i}" for i in range(len(batch))] if labels is None else [str(label) for label in labels]
+        )
         if len(labels) != len(batch):
             raise ValueError(f"{len(labels)} labels for {len(batch)} images; pass one label per image")
         layers, heads = self._attention.shape[2:4]
         centre = self._cls + grid[0] // 2 * grid[1] + grid[1] // 2
-        start = {"image": 0, "step": len(self._steps) - 1, "layer": layers - 1, "head": "mean",
-                 "query": 0 if cls else centre, **(view or {})}
-        super().__init__(view=start, shape={
-            "rows": grid[0], "columns": grid[1], "cls": self._cls, "layers": layers, "heads": heads,
-            "rollout": rollout is not None, "labels": labels, "steps": self._steps,
-            "sizes": [image.shape[:2] for image in self._images]})
+        start = {
+            "image": 0,
+            "step": len(self._steps) - 1,
+            "layer": layers - 1,
+            "head": "mean",
+            "query": 0 if cls else centre,
+            **(view or {}),
+        }
+        super().__init__(
+            view=start,
+            shape={
+                "rows": grid[0],
+                "columns": grid[1],
+                "cls": self._cls,
+                "layers": layers,
+                "heads": heads,
+                "rollout": rollout is not None,
+                "labels": labels,
+                "steps": self._steps,
+                "sizes": [image.shape[:2] for image in self._images],
+            },
+        )
         self._index(**start)
         self._preload()
 
@@ -94,28 +119,42 @@ class AttentionExplorer(Widget):
         tokens = rows * columns + self._cls
         expected = {**lead, **dict.fromkeys(axes), "query": tokens, "key": tokens}
         if values.ndim != len(expected):
-            raise ValueError(f"{name} must be ({', '.join(expected)}), got shape {values.shape}; "
-                             "it has an image axis if images is a batch, a step axis if steps= is given")
+            raise ValueError(
+                f"{name} must be ({', '.join(expected)}), got shape {values.shape}; "
+                "it has an image axis if images is a batch, a step axis if steps= is given"
+            )
         for (axis, size), got in zip(expected.items(), values.shape, strict=True):
             if size is not None and got != size:
-                why = f": {rows}×{columns} patches{' + class token' * self._cls}" if axis in ("query", "key") else ""
-                raise ValueError(f"{name} has {got} along its {axis} axis, expected {size}{why}; "
-                                 "check grid=, cls= and the order of the axes")
+                why = (
+                    f": {rows}×{columns} patches{' + class token' * self._cls}"
+                    if axis in ("query", "key")
+                    else ""
+                )
+                raise ValueError(
+                    f"{name} has {got} along its {axis} axis, expected {size}{why}; "
+                    "check grid=, cls= and the order of the axes"
+                )
         values = values.astype(np.float32)
         check_rows(name, values)
-        return values.reshape(len(self._steps), len(self._images), *values.shape[len(lead):])
+        return values.reshape(len(self._steps), len(self._images), *values.shape[len(lead) :])
 
     def _index(self, image, step, layer, head, query) -> tuple:
         """The map a view names, as an index into `maps`; ValueError if there is no such place."""
         layers, heads, tokens = self._attention.shape[2:5]
         rollout = layer == "rollout"
-        limits = {"image": (image, len(self._images)), "step": (step, len(self._steps)), "query": (query, tokens),
-                  "layer": (0 if rollout and self._rollout is not None else layer, layers),
-                  "head": (0 if head == "mean" else head, heads)}
+        limits = {
+            "image": (image, len(self._images)),
+            "step": (step, len(self._steps)),
+            "query": (query, tokens),
+            "layer": (0 if rollout and self._rollout is not None else layer, layers),
+            "head": (0 if head == "mean" else head, heads),
+        }
         for name, (value, size) in limits.items():
             if not isinstance(value, int | np.integer) or not 0 <= value < size:
-                raise ValueError(f"view has {name}={value!r}, expected 0..{size - 1}"
-                                 f"{', or rollout if rollout= is given' if name == 'layer' else ''}")
+                raise ValueError(
+                    f"view has {name}={value!r}, expected 0..{size - 1}"
+                    f"{', or rollout if rollout= is given' if name == 'layer' else ''}"
+                )
         which = layers * (heads + 1) if rollout else layer * (heads + 1) + (heads if head == "mean" else head)
         return step, image, query, which
 
@@ -138,7 +177,7 @@ class AttentionExplorer(Widget):
             return self._images[int(place[0])].tobytes()
         step, image, query = (*map(int, place), None)[:3]
         weights = self.maps(step, image, slice(None) if query is None else slice(query, query + 1))
-        codes, largest = quantise(weights[..., self._cls:])
+        codes, largest = quantise(weights[..., self._cls :])
         cls = weights[..., 0] if self._cls else np.zeros_like(largest)
         head = np.stack([largest, cls], axis=-1).astype("<f4").reshape(len(weights), -1)
         return np.concatenate([head.view(np.uint8), codes.reshape(len(weights), -1)], axis=1).tobytes()
@@ -149,8 +188,15 @@ class AttentionExplorer(Widget):
         blocks = [(s, i) for i in range(len(self._images)) for s in range(len(self._steps))]
         blocks.sort(key=lambda block: (block[1] != image, block[0] != step))
         pictures = [f"image/{i}" for i in range(len(self._images)) if i != image]
-        self.preload([f"image/{image}", f"rows/{step}/{image}/{query}", f"rows/{step}/{image}",
-                      *pictures, *[f"rows/{s}/{i}" for s, i in blocks[1:]]])
+        self.preload(
+            [
+                f"image/{image}",
+                f"rows/{step}/{image}/{query}",
+                f"rows/{step}/{image}",
+                *pictures,
+                *[f"rows/{s}/{i}" for s, i in blocks[1:]],
+            ]
+        )
 
     def static_figure(self, **view) -> Still:
         """The current view as a picture; `view` overrides any of image, step, layer, head, query."""
@@ -163,7 +209,7 @@ class AttentionExplorer(Widget):
         weights = self.maps(step, image, slice(query, query + 1))[0, which]
         pixels, (rows, columns) = self._images[image], self._grid
         height, width = pixels.shape[:2]
-        patches = weights[self._cls:].reshape(rows, columns)
+        patches = weights[self._cls :].reshape(rows, columns)
         alt = f"Attention of {self._words(**view)}; largest patch weight {patches.max():.3f}"
         figure = Figure(figsize=(7, 3.1), layout="constrained")
         plain, overlaid = figure.subplots(1, 2)
@@ -193,5 +239,7 @@ class AttentionExplorer(Widget):
     def __repr__(self) -> str:
         layers, heads = self._attention.shape[2:4]
         steps = f", {len(self._steps)} steps" if len(self._steps) > 1 else ""
-        return (f"AttentionExplorer({len(self._images)} images, {self._grid[0]}×{self._grid[1]} patches, "
-                f"{layers} layers, {heads} heads{steps})")
+        return (
+            f"AttentionExplorer({len(self._images)} images, {self._grid[0]}×{self._grid[1]} patches, "
+            f"{layers} layers, {heads} heads{steps})"
+        )

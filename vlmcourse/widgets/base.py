@@ -7,9 +7,10 @@ A widget is one Python class and one JavaScript file; both get their common half
     cividis       the colour table of every map
     as_images     the one check of picture arrays
 
-Showing a widget writes two outputs: the live view, and a picture (`static_figure()`) of the same thing.  Where the live
-view runs, style rules hide the picture; where no kernel answers (a web page, an untrusted or closed notebook), the
-picture is what remains.  Under CI=true a widget opens no channel to a browser and shows only its text and picture.
+Showing a widget writes two outputs: the live view, and a picture (`static_figure()`) of the same thing.
+Where the live view runs, style rules hide the picture; where no kernel answers (a web page, an untrusted or
+closed notebook), the picture is what remains.  Under CI=true a widget opens no channel to a browser and shows
+only its text and picture.
 """
 
 import base64
@@ -47,10 +48,25 @@ def cividis() -> np.ndarray:
 
     Nine support points of cividis (Nuñez, Anderton, Renslow 2018, PLoS ONE 13(7)), linear in between.
     """
-    points = np.array([(0, 34, 78), (26, 56, 111), (67, 78, 108), (97, 101, 111), (125, 124, 120),
-                       (154, 147, 118), (187, 173, 109), (221, 200, 88), (254, 232, 56)])
+    points = np.array(
+        [
+            (0, 34, 78),
+            (26, 56, 111),
+            (67, 78, 108),
+            (97, 101, 111),
+            (125, 124, 120),
+            (154, 147, 118),
+            (187, 173, 109),
+            (221, 200, 88),
+            (254, 232, 56),
+        ]
+    )
     at = np.linspace(0, 255, len(points))
-    return np.stack([np.interp(np.arange(256), at, points[:, c]) for c in range(3)], axis=1).round().astype(np.uint8)
+    return (
+        np.stack([np.interp(np.arange(256), at, points[:, c]) for c in range(3)], axis=1)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def as_array(values) -> np.ndarray:
@@ -70,10 +86,14 @@ def as_images(images) -> np.ndarray:
     images = as_array(images)
     if images.ndim not in (3, 4) or images.shape[-1] != 3:
         hint = "; the channel comes last, so permute it there" if 3 in images.shape[:2] else ""
-        raise ValueError(f"images must be (image, height, width, 3) or (height, width, 3), got {images.shape}{hint}")
+        raise ValueError(
+            f"images must be (image, height, width, 3) or (height, width, 3), got {images.shape}{hint}"
+        )
     if images.dtype != np.uint8:
-        raise ValueError(f"images must be uint8 in 0..255, got {images.dtype}; "
-                         "for values in 0..1 pass (images * 255).round().astype('uint8')")
+        raise ValueError(
+            f"images must be uint8 in 0..255, got {images.dtype}; "
+            "for values in 0..1 pass (images * 255).round().astype('uint8')"
+        )
     return images if images.ndim == 4 else images[None]
 
 
@@ -110,14 +130,16 @@ class Still:
     def _repr_mimebundle_(self, **_):
         # JupyterLab turns "unconfined" into a class name on the picture; widgets.css finds stills by it.
         metadata = {"width": self.width, "alt": self.alt, "unconfined": True}
-        return {"image/png": base64.b64encode(self.data).decode(), "text/plain": self.alt}, {"image/png": metadata}
+        return {"image/png": base64.b64encode(self.data).decode(), "text/plain": self.alt}, {
+            "image/png": metadata
+        }
 
 
 class Widget(anywidget.AnyWidget):
     """An anywidget with blobs, a fixed text form and a picture beside its live view.
 
-    A blob is an array as bytes under a name such as "image/3".  `blobs` holds those sent at once; the browser asks
-    for any other by name and `blob(name)` answers.
+    A blob is an array as bytes under a name such as "image/3".  `blobs` holds those sent at once; the browser
+    asks for any other by name and `blob(name)` answers.
     """
 
     _css = (SOURCE / "widgets.css").read_text("utf-8")

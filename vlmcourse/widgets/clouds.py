@@ -1,7 +1,7 @@
 """Feature Clouds: image and text features in one plane, and the gap between them.
 
-It takes features as arrays and knows no model.  The plane is the two directions of largest variance of both clouds
-together (PCA); the numbers told about the gap are measured in the full width.
+It takes features as arrays and knows no model.  The plane is the two directions of largest variance of both
+clouds together (PCA); the numbers told about the gap are measured in the full width.
 
     gap       mean of the text features − mean of the image features
     closing   text feature − t · gap, for every text; at t = 1 the two means coincide
@@ -10,7 +10,18 @@ together (PCA); the numbers told about the gap are measured in the full width.
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import IMAGE, INK, MASKED, TEXT, Still, Widget, as_array, as_images, script, shrink
+from vlmcourse.widgets.base import (
+    IMAGE,
+    INK,
+    MASKED,
+    TEXT,
+    Still,
+    Widget,
+    as_array,
+    as_images,
+    script,
+    shrink,
+)
 
 THUMBNAIL = 64
 MOST_POINTS = 2_000
@@ -22,13 +33,14 @@ def plane(images: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """PCA of both clouds together, by the singular values of the centred features.
 
     Returns:
-        the images in the plane (image, 2), the texts (text, 2), and the share of the variance along each axis (2,).
+        the images in the plane (image, 2), the texts (text, 2), and the share of the variance along each axis
+        (2,).
     """
     both = np.concatenate([images, texts])
     both = both - both.mean(axis=0)
     _, strength, directions = np.linalg.svd(both, full_matrices=False)
     points = both @ directions[:2].T
-    return points[:len(images)], points[len(images):], strength[:2] ** 2 / max((strength ** 2).sum(), 1e-12)
+    return points[: len(images)], points[len(images) :], strength[:2] ** 2 / max((strength**2).sum(), 1e-12)
 
 
 def unit(features: np.ndarray) -> np.ndarray:
@@ -52,16 +64,18 @@ def recall_while_closing(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
 class FeatureClouds(Widget):
     """Image features as orange circles and text features as blue triangles; a slider closes the gap between them.
 
-    Point at a mark, or walk with the arrow keys (left and right along a cloud, up and down between the two), to see
-    its label and picture.
+    Point at a mark, or walk with the arrow keys (left and right along a cloud, up and down between the two),
+    to see its label and picture.
 
     Args:
-        image_features: (image, width), array or tensor; features of length 1 if cosines are what the model uses.
+        image_features: (image, width), array or tensor; features of length 1 if cosines are what the model
+            uses.
         text_features: (text, width), the same width.
         labels: one text per pair; with paired=False (texts for the images, texts for the texts).
         thumbnails: uint8 (image, height, width, 3), one per image.
         paired: whether row i of both belongs together; then lines join the pairs and R@1 is told.
-        view: where to open, any of closed (0 to 1.5), lines (True or False), cloud ("image" or "text"), point.
+        view: where to open, any of closed (0 to 1.5), lines (True or False), cloud ("image" or "text"),
+            point.
 
     Raises:
         ValueError: naming what does not fit, the numbers, and what to do.
@@ -71,27 +85,52 @@ class FeatureClouds(Widget):
     shape = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict(help="closed: share of the gap; lines; the chosen cloud and point").tag(sync=True)
 
-    def __init__(self, image_features, text_features, labels=None, thumbnails=None, paired: bool = True,
-                 view: dict | None = None):
+    def __init__(
+        self,
+        image_features,
+        text_features,
+        labels=None,
+        thumbnails=None,
+        paired: bool = True,
+        view: dict | None = None,
+    ):
         images, texts = checked(image_features, text_features, paired)
         names = named(labels, len(images), len(texts), paired)
-        self._thumbnails = [] if thumbnails is None else [shrink(image, THUMBNAIL) for image in as_images(thumbnails)]
+        self._thumbnails = (
+            [] if thumbnails is None else [shrink(image, THUMBNAIL) for image in as_images(thumbnails)]
+        )
         if len(self._thumbnails) not in (0, len(images)):
-            raise ValueError(f"{len(self._thumbnails)} thumbnails for {len(images)} images; pass one per image")
+            raise ValueError(
+                f"{len(self._thumbnails)} thumbnails for {len(images)} images; pass one per image"
+            )
         self._points = plane(images, texts)
         self._recall = recall_while_closing(images, texts) if paired else np.zeros((0, 2))
         self.gap = float(np.linalg.norm(texts.mean(axis=0) - images.mean(axis=0)))
         """Distance between the two means, in the full width."""
-        super().__init__(view=self._opening(paired, view or {}), shape={
-            "labels": names, "paired": paired, "gap": self.gap, "variance": self._points[2].tolist(),
-            "stops": len(STOPS), "furthest": float(STOPS[-1]),
-            "thumbnail": self._thumbnails[0].shape[:2] if self._thumbnails else None})
+        super().__init__(
+            view=self._opening(paired, view or {}),
+            shape={
+                "labels": names,
+                "paired": paired,
+                "gap": self.gap,
+                "variance": self._points[2].tolist(),
+                "stops": len(STOPS),
+                "furthest": float(STOPS[-1]),
+                "thumbnail": self._thumbnails[0].shape[:2] if self._thumbnails else None,
+            },
+        )
         self.preload(["images", "texts", "recall", *(f"thumbnail/{i}" for i in range(len(self._thumbnails)))])
 
     def _opening(self, paired: bool, view: dict) -> dict:
         """The view to open on; ValueError if there is no such place."""
         counts = dict(zip(["image", "text"], map(len, self._points), strict=False))
-        view = {"closed": 0.0, "lines": paired and counts["image"] <= 100, "cloud": "image", "point": None, **view}
+        view = {
+            "closed": 0.0,
+            "lines": paired and counts["image"] <= 100,
+            "cloud": "image",
+            "point": None,
+            **view,
+        }
         if not 0 <= view["closed"] <= STOPS[-1]:
             raise ValueError(f"view has closed={view['closed']}, expected 0 to {STOPS[-1]}")
         if (view["point"] or 0) not in range(counts[view["cloud"]]):
@@ -117,11 +156,18 @@ class FeatureClouds(Widget):
         if self.shape["paired"] and self.view["lines"]:
             axes.plot(*np.stack([images, texts], axis=1).T, color=MASKED, linewidth=0.6, zorder=1)
         for points, colour, mark, name in ((images, IMAGE, "o", "image"), (texts, TEXT, "^", "text")):
-            axes.scatter(*points.T, s=20, color=colour, marker=mark, alpha=0.75, linewidths=0, label=f"{name} features")
+            axes.scatter(
+                *points.T, s=20, color=colour, marker=mark, alpha=0.75, linewidths=0, label=f"{name} features"
+            )
         ends = np.stack([images.mean(axis=0), texts.mean(axis=0)])
         axes.plot(*ends.T, color=INK, linewidth=1.5, marker="+", markersize=9, label="means and gap")
-        axes.set(aspect="equal", **{f"{axis}label": f"direction {i + 1}, {100 * share:.0f} % of the variance"
-                                    for i, (axis, share) in enumerate(zip("xy", variance, strict=True))})
+        axes.set(
+            aspect="equal",
+            **{
+                f"{axis}label": f"direction {i + 1}, {100 * share:.0f} % of the variance"
+                for i, (axis, share) in enumerate(zip("xy", variance, strict=True))
+            },
+        )
         axes.spines[["top", "right"]].set_visible(False)
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
         words = f"gap {abs(1 - closed) * self.gap:.3f}"
@@ -142,12 +188,18 @@ def checked(image_features, text_features, paired: bool) -> tuple[np.ndarray, np
     """Both clouds as float64 (point, width); ValueError if they cannot stand in one plane."""
     images, texts = (as_array(features).astype(float) for features in (image_features, text_features))
     if images.ndim != 2 or texts.ndim != 2 or images.shape[1] != texts.shape[1] or images.shape[1] < 2:
-        raise ValueError(f"features must be (image, width) and (text, width) with one width of at least 2; "
-                         f"got {images.shape} and {texts.shape}")
+        raise ValueError(
+            f"features must be (image, width) and (text, width) with one width of at least 2; "
+            f"got {images.shape} and {texts.shape}"
+        )
     if paired and len(images) != len(texts):
-        raise ValueError(f"{len(images)} image and {len(texts)} text features cannot be pairs; pass paired=False")
+        raise ValueError(
+            f"{len(images)} image and {len(texts)} text features cannot be pairs; pass paired=False"
+        )
     if min(len(images), len(texts)) < 2 or max(len(images), len(texts)) > MOST_POINTS:
-        raise ValueError(f"{len(images)} images and {len(texts)} texts; 2 to {MOST_POINTS} of each can be drawn")
+        raise ValueError(
+            f"{len(images)} images and {len(texts)} texts; 2 to {MOST_POINTS} of each can be drawn"
+        )
     if not (np.isfinite(images).all() and np.isfinite(texts).all()):
         raise ValueError("features hold NaN or infinity; was a vector of zeros normalised?")
     return images, texts
@@ -159,6 +211,8 @@ def named(labels, images: int, texts: int, paired: bool) -> list[list[str]]:
         return [[f"image {i}" for i in range(images)], [f"text {i}" for i in range(texts)]]
     both = [labels, labels] if paired else labels
     if [len(one) for one in both] != [images, texts]:
-        raise ValueError(f"labels must name {images} images and {texts} texts: one list if paired, otherwise "
-                         f"(image labels, text labels); got {[len(one) for one in both]}")
+        raise ValueError(
+            f"labels must name {images} images and {texts} texts: one list if paired, otherwise "
+            f"(image labels, text labels); got {[len(one) for one in both]}"
+        )
     return [[str(label) for label in one] for one in both]

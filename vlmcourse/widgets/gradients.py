@@ -1,11 +1,12 @@
 """Gradient-Flow chart: how much gradient every part of a model gets, and how much only passes through it.
 
-It takes rows of numbers and knows no model; diagnostics/gradients.py makes them.  Parts stand in the order of the data
-flow, left to right; gradients flow from right to left.
+It takes rows of numbers and knows no model; diagnostics/gradients.py makes them.  Parts stand in the order of
+the data flow, left to right; gradients flow from right to left.
 
     trained       a filled bar: the norm of the gradient with respect to the part's own parameters
     frozen        a hatched column without such a bar
-    pass-through  the line: the norm of the gradient that reaches a part's output; where it ends, learning ends
+    pass-through  the line: the norm of the gradient that reaches a part's output; where it ends, learning
+    ends
 
 All norms are drawn on one logarithmic scale, the same for every step.
 """
@@ -30,9 +31,9 @@ class GradientFlow(Widget):
         GradientFlow([report_0, report_10, report_100], steps=[0, 10, 100])
 
     Args:
-        rows: one row per part in the order of the data flow, each a mapping or a named tuple with the fields name,
-            parameters, trained (how many of them), gradient, weight, ratio, through (diagnostics.gradients.Row); or, if
-            steps are given, one such list for every step.
+        rows: one row per part in the order of the data flow, each a mapping or a named tuple with the fields
+            name, parameters, trained (how many of them), gradient, weight, ratio, through
+            (diagnostics.gradients.Row); or, if steps are given, one such list for every step.
         steps: names of the training steps or stages, such as [0, 10, 100]; opens at the last.
         view: where to open, any of step, part (indices), measure ("gradient", "weight" or "ratio"); opens at
             the first part that is trained.
@@ -55,14 +56,20 @@ class GradientFlow(Widget):
         reports = [[fields(row) for row in report] for report in reports]
         known = [row["name"] for row in reports[0]] if reports else []
         if not 1 <= len(known) <= MOST_PARTS:
-            raise ValueError(f"{len(known)} parts; 1 to {MOST_PARTS} can be told apart, so group some of them")
+            raise ValueError(
+                f"{len(known)} parts; 1 to {MOST_PARTS} can be told apart, so group some of them"
+            )
         for name, report in zip(names, reports, strict=True):
             if [row["name"] for row in report] != known:
-                raise ValueError(f"step {name} has parts {[row['name'] for row in report]}, the first has {known}; "
-                                 "pass the same groups to every report")
+                raise ValueError(
+                    f"step {name} has parts {[row['name'] for row in report]}, the first has {known}; "
+                    "pass the same groups to every report"
+                )
         self._rows = reports
-        measured = {measure: [row[field] for report in reports for row in report for field in drawn(measure)]
-                    for measure in MEASURES}
+        measured = {
+            measure: [row[field] for report in reports for row in report for field in drawn(measure)]
+            for measure in MEASURES
+        }
         first = next((place for place, row in enumerate(reports[-1]) if row["trained"]), 0)
         start = {"step": len(names) - 1, "part": first, "measure": "gradient", **(view or {})}
         if start["measure"] not in MEASURES:
@@ -70,8 +77,12 @@ class GradientFlow(Widget):
         for name, size in (("step", len(names)), ("part", len(known))):
             if not 0 <= start[name] < size:
                 raise ValueError(f"view has {name}={start[name]!r}, expected 0..{size - 1}")
-        super().__init__(parts=reports, steps=names, view=start,
-                         ranges={measure: powers(values) for measure, values in measured.items()})
+        super().__init__(
+            parts=reports,
+            steps=names,
+            view=start,
+            ranges={measure: powers(values) for measure, values in measured.items()},
+        )
 
     def static_figure(self, **view) -> Still:
         """The current step as a picture; `view` overrides any of step, part, measure."""
@@ -80,22 +91,30 @@ class GradientFlow(Widget):
 
         view = {**self.view, **view}
         rows, measure = self._rows[view["step"]], view["measure"]
-        low, high = (10.0 ** power for power in self.ranges[measure])
+        low, high = (10.0**power for power in self.ranges[measure])
         figure = Figure(figsize=(7, 3.3), layout="constrained")
         axes = figure.subplots()
         for place, row in enumerate(rows):
             if not row["trained"]:
                 axes.bar(place, high - low, 0.9, bottom=low, fc="none", ec=MASKED, hatch="////", lw=0)
             if row[measure] > 0:
-                axes.bar(place, row[measure] - low, 0.62, bottom=low, color=GOOD if row["trained"] else MASKED)
+                axes.bar(
+                    place, row[measure] - low, 0.62, bottom=low, color=GOOD if row["trained"] else MASKED
+                )
         if measure == "gradient":
             reach = np.array([row["through"] or np.nan for row in rows])
             for place, value in enumerate(reach):
                 axes.plot([place - 0.45, place + 0.45], [value, value], color=TEXT, linewidth=2.5)
                 axes.plot(place - 0.42, value, "<", color=TEXT, markersize=6)
         axes.set(yscale="log", ylim=(low, high), ylabel=MEASURES[measure], xlim=(-0.5, len(rows) - 0.5))
-        axes.set_xticks(range(len(rows)), [row["name"] for row in rows], fontsize=8, parse_math=False,
-                        rotation=45 if len(rows) > 8 else 0, ha="right" if len(rows) > 8 else "center")
+        axes.set_xticks(
+            range(len(rows)),
+            [row["name"] for row in rows],
+            fontsize=8,
+            parse_math=False,
+            rotation=45 if len(rows) > 8 else 0,
+            ha="right" if len(rows) > 8 else "center",
+        )
         axes.spines[["top", "right"]].set_visible(False)
         shown = [Patch(fc=GOOD, label="trained"), Patch(fc="white", ec=MASKED, hatch="////", label="frozen")]
         if measure == "gradient":
@@ -117,14 +136,18 @@ def fields(row) -> dict:
     """One row as a dict of plain numbers; ValueError if a field is missing or no norm."""
     row = row._asdict() if hasattr(row, "_asdict") else row
     if not isinstance(row, Mapping) or set(FIELDS) - set(row):
-        raise ValueError(f"a row has the fields {', '.join(FIELDS)}; got {row!r}. If rows of several steps are meant, "
-                         "pass steps=")
+        raise ValueError(
+            f"a row has the fields {', '.join(FIELDS)}; got {row!r}. If rows of several steps are meant, "
+            "pass steps="
+        )
     plain = {"name": str(row["name"]), "parameters": int(row["parameters"]), "trained": int(row["trained"])}
     plain |= {name: float(row[name]) for name in FIELDS[3:]}
     for name in FIELDS[3:]:
         if not (math.isfinite(plain[name]) and plain[name] >= 0):
-            raise ValueError(f"part {plain['name']!r} has {name}={plain[name]}, expected a norm: finite, not negative; "
-                             "if training diverged, report an earlier step")
+            raise ValueError(
+                f"part {plain['name']!r} has {name}={plain[name]}, expected a norm: finite, not negative; "
+                "if training diverged, report an earlier step"
+            )
     return plain
 
 

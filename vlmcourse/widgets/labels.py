@@ -15,7 +15,19 @@ from itertools import pairwise
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import ACCENT, GOOD, IMAGE, INK, MASKED, TEXT, Still, Widget, as_array, script, visible
+from vlmcourse.widgets.base import (
+    ACCENT,
+    GOOD,
+    IMAGE,
+    INK,
+    MASKED,
+    TEXT,
+    Still,
+    Widget,
+    as_array,
+    script,
+    visible,
+)
 
 IGNORED = -100
 ROLES = ("system", "user", "assistant")
@@ -38,7 +50,7 @@ def roles_of(tokens: Sequence[str]) -> list[str]:
 
 
 def read_chats(chats, tokenizer=None) -> dict:
-    """Arguments of LabelInspector from encoded conversations (data.chat.Chats, or data.packs.Packs).
+    """Arguments of LabelInspector from encoded conversations (data.chat.Chats, or data.packing.Packs).
 
     Args:
         chats: has `ids` and `labels`, both (batch, token).
@@ -47,8 +59,12 @@ def read_chats(chats, tokenizer=None) -> dict:
     from vlmcourse.data.text import IMAGE, load_tokenizer
 
     name = (tokenizer or load_tokenizer()).tokens
-    return {"tokens": [name(row) for row in chats.ids.tolist()], "ids": chats.ids, "labels": chats.labels,
-            "image": chats.ids == IMAGE}
+    return {
+        "tokens": [name(row) for row in chats.ids.tolist()],
+        "ids": chats.ids,
+        "labels": chats.labels,
+        "image": chats.ids == IMAGE,
+    }
 
 
 def counted(image, padding, learned, context: int | None) -> dict[str, int]:
@@ -56,20 +72,29 @@ def counted(image, padding, learned, context: int | None) -> dict[str, int]:
 
     Text is what is only read; `over` is how many tokens do not fit into the context.
     """
-    tokens, parts = int((~padding).sum()), {"image": image & ~learned, "learned": learned, "text": ~image & ~learned}
-    return {"tokens": tokens, **{part: int((places & ~padding).sum()) for part, places in parts.items()},
-            "padding": int(padding.sum()), "over": max(0, tokens - context) if context else 0}
+    tokens, parts = (
+        int((~padding).sum()),
+        {"image": image & ~learned, "learned": learned, "text": ~image & ~learned},
+    )
+    return {
+        "tokens": tokens,
+        **{part: int((places & ~padding).sum()) for part, places in parts.items()},
+        "padding": int(padding.sum()),
+        "over": max(0, tokens - context) if context else 0,
+    }
 
 
 def doubtful(ids, labels, image, padding, special) -> list[str]:
     """What can hardly be meant in the labels of a conversation, one sentence each; empty if all is well."""
     learned = labels != IGNORED
     found = {
-        "a label is not the id at its place; labels are not shifted, the loss does that": learned & (labels != ids),
+        "a label is not the id at its place; labels are not shifted, the loss does that": learned
+        & (labels != ids),
         "a placeholder of an image is learned; it is no word": learned & image,
         "a token of padding is learned": learned & padding,
-        "an answer has no learned end; the model would not learn to stop":
-            learned & ~special & ~np.append(learned[1:], False),
+        "an answer has no learned end; the model would not learn to stop": learned
+        & ~special
+        & ~np.append(learned[1:], False),
     }
     sentences = [f"{places.sum()} × {sentence}" for sentence, places in found.items() if places.any()]
     if learned[0]:
@@ -80,17 +105,18 @@ def doubtful(ids, labels, image, padding, special) -> list[str]:
 class LabelInspector(Widget):
     """Which tokens does the model read, and which of them does it learn?
 
-    Tokens stand in turns, one row per role.  A learned token is filled, one that is only read is hatched, and the
-    placeholders of an image are one orange run that unfolds on a click or with Enter.  Point at a token, or walk with
-    the arrow keys, to see its id and what its position has to predict.
+    Tokens stand in turns, one row per role.  A learned token is filled, one that is only read is hatched, and
+    the placeholders of an image are one orange run that unfolds on a click or with Enter.  Point at a token,
+    or walk with the arrow keys, to see its id and what its position has to predict.
 
         LabelInspector(**read_chats(encode(chats, image_tokens=16)), context=128)
 
     Args:
-        tokens: the tokens of one conversation as text, or one such list per conversation; at most 20,000 in all.
+        tokens: the tokens of one conversation as text, or one such list per conversation; at most 20,000 in
+            all.
         ids: their numbers, (token,) or (conversation, token).
-        labels: likewise, each the id where the token is learned and -100 elsewhere.  Two sets to compare have names:
-            {"right": labels, "off by one": other}; tokens that differ are marked.
+        labels: likewise, each the id where the token is learned and -100 elsewhere.  Two sets to compare have
+            names: {"right": labels, "off by one": other}; tokens that differ are marked.
         image: True for the placeholders of images; when not given, the tokens "<image>".
         context: how many tokens the model can read; the budget shows what is free or too much.
         names: one name per conversation.
@@ -106,22 +132,44 @@ class LabelInspector(Widget):
     context = traitlets.Int(None, allow_none=True).tag(sync=True)
     view = traitlets.Dict(help="what is shown now: conversation, token, labels").tag(sync=True)
 
-    def __init__(self, tokens, ids, labels, image=None, *, context: int | None = None, names=None,
-                 view: dict | None = None):
+    def __init__(
+        self,
+        tokens,
+        ids,
+        labels,
+        image=None,
+        *,
+        context: int | None = None,
+        names=None,
+        view: dict | None = None,
+    ):
         single = len(tokens) > 0 and isinstance(tokens[0], str)
         rows = [[str(token) for token in row] for row in ([tokens] if single else tokens)]
         if not rows or not all(rows) or sum(map(len, rows)) > MOST_TOKENS:
-            raise ValueError(f"{len(rows)} conversations with {sum(map(len, rows))} tokens; pass at least one with a "
-                             f"token in it, and at most {MOST_TOKENS:,} tokens in all")
+            raise ValueError(
+                f"{len(rows)} conversations with {sum(map(len, rows))} tokens; pass at least one with a "
+                f"token in it, and at most {MOST_TOKENS:,} tokens in all"
+            )
         sets = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}
         if not 1 <= len(sets) <= 2:
-            raise ValueError(f"labels must be one set or two to compare, got {len(sets)}: {', '.join(map(str, sets))}")
+            raise ValueError(
+                f"labels must be one set or two to compare, got {len(sets)}: {', '.join(map(str, sets))}"
+            )
         self._ids = fitted("ids", ids, rows, single)
-        self._labels = [fitted(f"labels {name!r}" * (len(sets) > 1) or "labels", each, rows, single)
-                        for name, each in sets.items()]
-        self._image = ([np.array([token == "<image>" for token in row]) for row in rows] if image is None
-                       else [row.astype(bool) for row in fitted("image", image, rows, single)])
-        names = [f"conversation {i}" for i in range(len(rows))] if names is None else [str(name) for name in names]
+        self._labels = [
+            fitted(f"labels {name!r}" * (len(sets) > 1) or "labels", each, rows, single)
+            for name, each in sets.items()
+        ]
+        self._image = (
+            [np.array([token == "<image>" for token in row]) for row in rows]
+            if image is None
+            else [row.astype(bool) for row in fitted("image", image, rows, single)]
+        )
+        names = (
+            [f"conversation {i}" for i in range(len(rows))]
+            if names is None
+            else [str(name) for name in names]
+        )
         if len(names) != len(rows):
             raise ValueError(f"{len(names)} names for {len(rows)} conversations; pass one per conversation")
         if context is not None and context < 1:
@@ -132,24 +180,36 @@ class LabelInspector(Widget):
             if not 0 <= start[name] < size:
                 raise ValueError(f"view has {name}={start[name]!r}, expected 0..{size - 1}")
         if not 0 <= start["token"] < len(rows[start["conversation"]]):
-            raise ValueError(f"view has token={start['token']!r}, expected 0..{len(rows[start['conversation']]) - 1}")
+            raise ValueError(
+                f"view has token={start['token']!r}, expected 0..{len(rows[start['conversation']]) - 1}"
+            )
         super().__init__(sets=[str(name) for name in sets], context=context, view=start)
         known = zip(rows, self._ids, self._image, zip(*self._labels, strict=True), names, strict=True)
         self.chats = [self._chat(*each) for each in known]
-        self.preload([f"ids/{i}" for i in range(len(rows))]
-                     + [f"labels/{s}/{i}" for i in range(len(rows)) for s in range(len(sets))])
+        self.preload(
+            [f"ids/{i}" for i in range(len(rows))]
+            + [f"labels/{s}/{i}" for i in range(len(rows)) for s in range(len(sets))]
+        )
 
     def _chat(self, tokens: list[str], ids, image, labels: tuple, name: str) -> dict:
         """What the browser gets to know of one conversation, besides ids and labels."""
         roles, special = roles_of(tokens), np.array([bool(SPECIAL.fullmatch(token)) for token in tokens])
         padding = np.array([role == "padding" for role in roles])
         kinds = np.stack([image, padding, *[row != IGNORED for row in labels]])
-        ends = ~(image | padding)[1:] | (kinds[:, 1:] != kinds[:, :-1]).any(axis=0)    # what does not go on a run
+        ends = ~(image | padding)[1:] | (kinds[:, 1:] != kinds[:, :-1]).any(
+            axis=0
+        )  # what does not go on a run
         edges = [0, *(np.flatnonzero(ends) + 1).tolist(), len(tokens)]
-        return {"tokens": tokens, "roles": roles, "name": name, "image": image.astype(int).tolist(),
-                "special": special.astype(int).tolist(), "runs": [list(run) for run in pairwise(edges)],
-                "totals": [counted(image, padding, row != IGNORED, self.context) for row in labels],
-                "problems": [doubtful(ids, row, image, padding, special) for row in labels]}
+        return {
+            "tokens": tokens,
+            "roles": roles,
+            "name": name,
+            "image": image.astype(int).tolist(),
+            "special": special.astype(int).tolist(),
+            "runs": [list(run) for run in pairwise(edges)],
+            "totals": [counted(image, padding, row != IGNORED, self.context) for row in labels],
+            "problems": [doubtful(ids, row, image, padding, special) for row in labels],
+        }
 
     def blob(self, name: str) -> bytes:
         """ids/I: the numbers of conversation I.  labels/S/I: its labels in set S.  Both int32 (token,)."""
@@ -182,12 +242,16 @@ class LabelInspector(Widget):
             for left, width, run in line:
                 draw_run(text, left, number, width, run)
         self._draw_budget(budget, totals)
-        known = [Patch(fc=IMAGE, label="image"), Patch(fc="white", ec=TEXT, hatch="////", label="only read"),
-                 Patch(fc=GOOD, label="learned")]
+        known = [
+            Patch(fc=IMAGE, label="image"),
+            Patch(fc="white", ec=TEXT, hatch="////", label="only read"),
+            Patch(fc=GOOD, label="learned"),
+        ]
         figure.legend(handles=known, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         of = f" of a context of {self.context}" if self.context else ""
-        share = " and ".join(f"{totals[part]} {part} ({totals[part] / totals['tokens']:.0%})"
-                             for part in ("image", "learned"))
+        share = " and ".join(
+            f"{totals[part]} {part} ({totals[part] / totals['tokens']:.0%})" for part in ("image", "learned")
+        )
         alt = f"{self.chats[place]['name']}: {totals['tokens']} tokens{of}, {share}"
         alt += f"; {totals['over']} too many" * bool(totals["over"])
         alt += f"; labels: {self.sets[which]}" * (len(self.sets) > 1)
@@ -214,12 +278,21 @@ class LabelInspector(Widget):
             role, image, count = chat["roles"][start], bool(chat["image"][start]), stop - start
             text = visible(chat["tokens"][start])
             text = text if len(text) <= 30 else text[:29] + "…"
-            drawn.append({"text": f"{text} ×{count}" * (count > 1) or text, "role": role, "image": image,
-                          "learned": learned[which][start], "differs": learned[0][start] != learned[-1][start]})
+            drawn.append(
+                {
+                    "text": f"{text} ×{count}" * (count > 1) or text,
+                    "role": role,
+                    "image": image,
+                    "learned": learned[which][start],
+                    "differs": learned[0][start] != learned[-1][start],
+                }
+            )
         return drawn
 
     def __repr__(self) -> str:
-        tokens, learned = (sum(chat["totals"][0][part] for chat in self.chats) for part in ("tokens", "learned"))
+        tokens, learned = (
+            sum(chat["totals"][0][part] for chat in self.chats) for part in ("tokens", "learned")
+        )
         return f"LabelInspector({len(self.chats)} conversations, {tokens} tokens, {learned} learned)"
 
 
@@ -253,11 +326,35 @@ def draw_run(axes, left: float, line: int, width: float, run: dict) -> None:
         return
     fill = IMAGE if run["image"] else GOOD if run["learned"] else "white"
     edge = MASKED if run["role"] == "padding" else TEXT
-    axes.add_patch(Rectangle((left, line + 0.1), width, 0.8, fc=fill, ec=edge if fill == "white" else fill, lw=0.8,
-                             hatch="" if run["learned"] or run["image"] else "////", alpha=0.9))
-    box = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85} if fill == "white" else None
-    axes.text(left + width / 2, line + 0.5, run["text"].strip(), fontsize=7, ha="center", va="center", color=INK,
-              family="monospace", parse_math=False, bbox=box)
+    axes.add_patch(
+        Rectangle(
+            (left, line + 0.1),
+            width,
+            0.8,
+            fc=fill,
+            ec=edge if fill == "white" else fill,
+            lw=0.8,
+            hatch="" if run["learned"] or run["image"] else "////",
+            alpha=0.9,
+        )
+    )
+    box = (
+        {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85}
+        if fill == "white"
+        else None
+    )
+    axes.text(
+        left + width / 2,
+        line + 0.5,
+        run["text"].strip(),
+        fontsize=7,
+        ha="center",
+        va="center",
+        color=INK,
+        family="monospace",
+        parse_math=False,
+        bbox=box,
+    )
     if run["differs"]:
         axes.add_patch(Rectangle((left, line + 0.1), width, 0.8, fill=False, ec=ACCENT, lw=2))
 
@@ -267,6 +364,8 @@ def fitted(name: str, values, rows: list[list[str]], single: bool) -> list[np.nd
     values = [values] if single and np.ndim(as_array(values)) == 1 else values
     arrays = [as_array(row) for row in values]
     if [row.shape for row in arrays] != [(len(row),) for row in rows]:
-        raise ValueError(f"{name} {[row.shape for row in arrays][:4]} must be as many as the tokens, "
-                         f"{[len(row) for row in rows][:4]} in each conversation; pass one number per token")
+        raise ValueError(
+            f"{name} {[row.shape for row in arrays][:4]} must be as many as the tokens, "
+            f"{[len(row) for row in rows][:4]} in each conversation; pass one number per token"
+        )
     return arrays

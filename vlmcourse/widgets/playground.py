@@ -1,10 +1,12 @@
 """Scene Playground: change a scene by hand and watch a model's answer, caption and attention change with it.
 
-The widget knows no model: it calls the functions it was given, in the kernel, with the picture as the course draws it.
+The widget knows no model: it calls the functions it was given, in the kernel, with the picture as the course
+    draws it.
 
-Who does what: the browser keeps the scene, draws it at once from ready-made sprites (cut from pictures of the same
-renderer) and sends the newest state, one request at a time: what changes while the kernel answers goes with the next
-request, so nothing ever queues.  The kernel renders, asks the model, and sends pixels and answer back together.
+Who does what: the browser keeps the scene, draws it at once from ready-made sprites (cut from pictures of the
+same renderer) and sends the newest state, one request at a time: what changes while the kernel answers goes
+with the next request, so nothing ever queues.  The kernel renders, asks the model, and sends pixels and
+answer back together.
 """
 
 import time
@@ -14,13 +16,13 @@ from itertools import combinations
 import numpy as np
 import traitlets
 
-from vlmcourse.data import questions
-from vlmcourse.data.reading import true_answer
-from vlmcourse.data.scenes import COLOURS, GAP, MARGIN, MOST, RADII, SHAPES, SIDE, SIZES, SLANT, Scenes
-from vlmcourse.data.stage import TRAINED, arrange, check_things, cut_sprites, outside, paste, room
-from vlmcourse.data.truth import Thing, list_things
 from vlmcourse.widgets.attention import quantise
 from vlmcourse.widgets.base import ACCENT, TEXT, Still, Widget, as_array, as_images, cividis, script
+from vlmcourse.world import questions
+from vlmcourse.world.arranging import TRAINED, arrange, check_things, cut_sprites, outside, paste, room
+from vlmcourse.world.reading import true_answer
+from vlmcourse.world.scenes import COLOURS, GAP, MARGIN, MOST, RADII, SHAPES, SIDE, SIZES, SLANT, Scenes
+from vlmcourse.world.truth import Thing, list_things
 
 GIVEN = ("scene", "swapped", "grey")  # what the model gets
 GREY = 128
@@ -32,8 +34,8 @@ class ScenePlayground(Widget):
     """A canvas with a scene, and what a model says about it.
 
     `playground.change(question="Is there a star?", given="grey")` does from Python what the controls do;
-    `playground.state` holds what is set, `playground.answer` what came of it: "answer", "choices", "caption", "truth",
-    "right", "outside" (why the scene leaves the training world), "milliseconds", "error".
+    `playground.state` holds what is set, `playground.answer` what came of it: "answer", "choices", "caption",
+    "truth", "right", "outside" (why the scene leaves the training world), "milliseconds", "error".
 
     Args:
         answer: takes a picture, uint8 (64, 64, 3), and a question; returns {"answer": str, "choices": [(text,
@@ -45,7 +47,8 @@ class ScenePlayground(Widget):
 
     Raises:
         ValueError: if there are no scenes, or a picture or an answer has another form.
-        Exception: whatever the functions raise for the first scene, so that a broken model is noticed at once.
+        Exception: whatever the functions raise for the first scene, so that a broken model is noticed at
+            once.
             Later, the message is shown in one line and the last answer stays.
     """
 
@@ -58,26 +61,57 @@ class ScenePlayground(Widget):
     world = traitlets.Dict(help="names, rules and scenes").tag(sync=True)
     colours = traitlets.Bytes(cividis().tobytes()).tag(sync=True)
 
-    def __init__(self, answer: Callable, caption: Callable, scenes: Scenes, *, question: str | None = None,
-                 render: Callable[[Scenes], np.ndarray] | None = None):
+    def __init__(
+        self,
+        answer: Callable,
+        caption: Callable,
+        scenes: Scenes,
+        *,
+        question: str | None = None,
+        render: Callable[[Scenes], np.ndarray] | None = None,
+    ):
         if not len(scenes):
             raise ValueError("there are no scenes to play with; pass some, such as scenes.sample('test', 12)")
         if render is None:
-            from vlmcourse.data.render import render
+            from vlmcourse.world.render import render
         self._ask, self._tell, self._scenes, self._render = answer, caption, scenes, render
         self._told = (None, "")  # the last picture and its caption
-        self._sheets = {int(light): cut_sprites(self._draw, scenes[first])
-                        for light, first in zip(*np.unique(scenes.light, return_index=True), strict=True)}
+        self._sheets = {
+            int(light): cut_sprites(self._draw, scenes[first])
+            for light, first in zip(*np.unique(scenes.light, return_index=True), strict=True)
+        }
         asked = {kind: questions.ask(scenes, kind) for kind in SUGGESTED}
-        listed = [{"things": list_things(scenes, n), "light": int(scenes.light[n]),
-                   "questions": {kind: texts[n].text for kind, texts in asked.items() if texts[n]}}
-                  for n in range(len(scenes))]
+        listed = [
+            {
+                "things": list_things(scenes, n),
+                "light": int(scenes.light[n]),
+                "questions": {kind: texts[n].text for kind, texts in asked.items() if texts[n]},
+            }
+            for n in range(len(scenes))
+        ]
         question = next(iter(listed[0]["questions"].values())) if question is None else str(question)
-        super().__init__(world={
-            "names": [SHAPES, COLOURS, SIZES], "radii": RADII.tolist(), "side": SIDE, "margin": MARGIN, "gap": GAP,
-            "slant": SLANT, "most": MOST, "trained": TRAINED, "best": BEST, "scenes": listed})
-        state = {"turn": 0, "by": "python", "number": 0, "things": listed[0]["things"], "question": question,
-                 "given": "scene"}
+        super().__init__(
+            world={
+                "names": [SHAPES, COLOURS, SIZES],
+                "radii": RADII.tolist(),
+                "side": SIDE,
+                "margin": MARGIN,
+                "gap": GAP,
+                "slant": SLANT,
+                "most": MOST,
+                "trained": TRAINED,
+                "best": BEST,
+                "scenes": listed,
+            }
+        )
+        state = {
+            "turn": 0,
+            "by": "python",
+            "number": 0,
+            "things": listed[0]["things"],
+            "question": question,
+            "given": "scene",
+        }
         self._show(state)
         self.state = state
         papers = [f"paper/{number}" for number in range(len(scenes))]
@@ -94,7 +128,9 @@ class ScenePlayground(Widget):
         """
         unknown = set(what) - {"number", "things", "question", "given"}
         if unknown:
-            raise ValueError(f"there is no {', '.join(sorted(unknown))}; set number, things, question or given")
+            raise ValueError(
+                f"there is no {', '.join(sorted(unknown))}; set number, things, question or given"
+            )
         state = {**self.state, **what, "turn": self.state["turn"] + 1, "by": "python"}
         if not 0 <= state["number"] < len(self._scenes):
             raise ValueError(f"number is {state['number']}, expected 0..{len(self._scenes) - 1}")
@@ -135,13 +171,24 @@ class ScenePlayground(Widget):
         with self.hold_sync():  # pictures and numbers change together
             self.pixels, self.seen, self.attention = image.tobytes(), seen.tobytes(), codes.tobytes()
             self.answer = {
-                "by": state["by"], "turn": state["turn"], "error": "", "question": state["question"],
-                "answer": said["answer"], "caption": self._told[1], "truth": truth,
+                "by": state["by"],
+                "turn": state["turn"],
+                "error": "",
+                "question": state["question"],
+                "answer": said["answer"],
+                "caption": self._told[1],
+                "truth": truth,
                 "right": bool(truth) and same(said["answer"], truth),
-                "choices": [{"text": text, "p": p, "right": bool(truth) and same(text, truth)}
-                            for text, p in said["choices"]],
-                "grid": weights.shape, "largest": float(largest), "share": float(weights.sum()),
-                "outside": outside(things), "milliseconds": round(1000 * took)}
+                "choices": [
+                    {"text": text, "p": p, "right": bool(truth) and same(text, truth)}
+                    for text, p in said["choices"]
+                ],
+                "grid": weights.shape,
+                "largest": float(largest),
+                "share": float(weights.sum()),
+                "outside": outside(things),
+                "milliseconds": round(1000 * took),
+            }
 
     def _draw(self, scenes: Scenes) -> np.ndarray:
         images = as_images(self._render(scenes))
@@ -174,8 +221,10 @@ class ScenePlayground(Widget):
             raise ValueError(f"answer returned the probabilities {[p for _, p in choices]}; expected 0 to 1")
         weights = nothing if said["attention"] is None else as_array(said["attention"]).astype(np.float32)
         if weights.ndim != 2 or not (np.isfinite(weights).all() and (weights >= 0).all()):
-            raise ValueError(f"answer returned attention of shape {weights.shape}; expected finite weights, none "
-                             "negative, as (row, column)")
+            raise ValueError(
+                f"answer returned attention of shape {weights.shape}; expected finite weights, none "
+                "negative, as (row, column)"
+            )
         return {"answer": str(said["answer"]), "choices": choices, "attention": weights}
 
     def blob(self, name: str) -> bytes:
@@ -223,12 +272,19 @@ class ScenePlayground(Widget):
         bars.set(xlim=(0, 1.25), xticks=[])
         bars.spines[["top", "right", "bottom"]].set_visible(False)
         verdict = "" if not said["truth"] else " ✓" if said["right"] else f" ✗ ({said['truth']})"
-        figure.suptitle(f"{said['question']}  {said['answer']}{verdict}", fontsize=10, parse_math=False,
-                        color="black" if said["right"] or not said["truth"] else ACCENT)
+        figure.suptitle(
+            f"{said['question']}  {said['answer']}{verdict}",
+            fontsize=10,
+            parse_math=False,
+            color="black" if said["right"] or not said["truth"] else ACCENT,
+        )
         figure.supxlabel("\n".join(textwrap.wrap(said["caption"], 110)), fontsize=7.5, parse_math=False)
         truth = f", the truth is {said['truth']}" if said["truth"] else ""
-        return Still(figure, f"A scene; what the model gets{WORDS[self.state['given']]}; asked “{said['question']}” "
-                             f"it says “{said['answer']}”{truth}; its caption: {said['caption']}")
+        return Still(
+            figure,
+            f"A scene; what the model gets{WORDS[self.state['given']]}; asked “{said['question']}” "
+            f"it says “{said['answer']}”{truth}; its caption: {said['caption']}",
+        )
 
     def __repr__(self) -> str:
         return f"ScenePlayground({len(self._scenes)} scenes)"

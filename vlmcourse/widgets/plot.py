@@ -23,26 +23,32 @@ class LivePlot(Widget):
                 ...
                 plot.add(step, loss=loss, accuracy=accuracy)
 
-    Entering shows the plot, leaving it writes the picture.  At most ten messages a second go to the browser, each with
-    at most 2,000 steps, evenly thinned; the numbers kept in Python stay whole.
+    Entering shows the plot, leaving it writes the picture.  At most ten messages a second go to the browser,
+    each with at most 2,000 steps, evenly thinned; the numbers kept in Python stay whole.
 
     Args:
         title: plain text above the panels.
-        series: one entry per panel: a name, or a tuple of up to four names that share the panel.  Names are the
-            keywords of `add`; underscores are shown as spaces.
+        series: one entry per panel: a name, or a tuple of up to four names that share the panel.  Names are
+            the keywords of `add`; underscores are shown as spaces.
     """
 
     _esm = script("plot.js")
     title = traitlets.Unicode().tag(sync=True)
     panels = traitlets.List().tag(sync=True)
     pens = traitlets.Dict({"colours": COLOURS, "dashes": DASHES}).tag(sync=True)
-    points = traitlets.Bytes(help="float32 (point, 1 + series): step, then values, NaN where absent").tag(sync=True)
+    points = traitlets.Bytes(help="float32 (point, 1 + series): step, then values, NaN where absent").tag(
+        sync=True
+    )
 
     def __init__(self, title: str, series=("loss",)):
         panels = [[entry] if isinstance(entry, str) else list(entry) for entry in series]
         self._names = [name for panel in panels for name in panel]
-        if len(set(self._names)) != len(self._names) or not all(0 < len(panel) <= len(COLOURS) for panel in panels):
-            raise ValueError(f"series must be different names, at most {len(COLOURS)} in one panel, got {series!r}")
+        if len(set(self._names)) != len(self._names) or not all(
+            0 < len(panel) <= len(COLOURS) for panel in panels
+        ):
+            raise ValueError(
+                f"series must be different names, at most {len(COLOURS)} in one panel, got {series!r}"
+            )
         self._rows: list[list[float]] = []
         self._sent = -math.inf
         super().__init__(title=title, panels=panels)
@@ -56,7 +62,9 @@ class LivePlot(Widget):
     def add(self, step: int, **values: float) -> None:
         """Append one step; a series may be left out.  KeyError for a name the plot was not made with."""
         if unknown := set(values) - set(self._names):
-            raise KeyError(f"{sorted(unknown)} not among series {self._names}; name them in LivePlot(series=...)")
+            raise KeyError(
+                f"{sorted(unknown)} not among series {self._names}; name them in LivePlot(series=...)"
+            )
         self._rows.append([float(step), *(float(values.get(name, math.nan)) for name in self._names)])
         if not quiet() and time.monotonic() - self._sent >= SECONDS:
             self._send_points()
@@ -64,7 +72,7 @@ class LivePlot(Widget):
     def _send_points(self) -> None:
         self._sent = time.monotonic()
         stride = -(-len(self._rows) // MOST_POINTS)
-        kept = self._rows[::-1][::stride][::-1]          # from the end, so the newest step is always among them
+        kept = self._rows[::-1][::stride][::-1]  # from the end, so the newest step is always among them
         self.points = np.array(kept, dtype="<f4").tobytes()
 
     def finish(self) -> None:
@@ -78,18 +86,30 @@ class LivePlot(Widget):
         from matplotlib.figure import Figure
 
         figure, history = Figure(figsize=(7, 2.6), layout="constrained"), self.history
-        for axes, names in zip(figure.subplots(1, len(self.panels), squeeze=False).flat, self.panels, strict=True):
+        for axes, names in zip(
+            figure.subplots(1, len(self.panels), squeeze=False).flat, self.panels, strict=True
+        ):
             for name, colour, dash in zip(names, COLOURS, DASHES):  # noqa: B905 - there are spare styles
                 there = np.isfinite(history[name])
-                axes.plot(history["step"][there], history[name][there], color=colour,
-                          dashes=dash or (None, None), label=name.replace("_", " "))
+                axes.plot(
+                    history["step"][there],
+                    history[name][there],
+                    color=colour,
+                    dashes=dash or (None, None),
+                    label=name.replace("_", " "),
+                )
             axes.set_xlabel("step")
             axes.spines[["top", "right"]].set_visible(False)
             axes.legend(frameon=False)
         figure.suptitle(self.title, fontsize=10)
-        last = [f"{name} {values[np.isfinite(values)][-1]:.4g}"
-                for name, values in history.items() if np.isfinite(values).any()]
-        return Still(figure, f"{self.title}: last {', '.join(last)}" if last else f"{self.title}: no points yet")
+        last = [
+            f"{name} {values[np.isfinite(values)][-1]:.4g}"
+            for name, values in history.items()
+            if np.isfinite(values).any()
+        ]
+        return Still(
+            figure, f"{self.title}: last {', '.join(last)}" if last else f"{self.title}: no points yet"
+        )
 
     def __enter__(self) -> "LivePlot":
         display(self)
@@ -102,4 +122,4 @@ class LivePlot(Widget):
         return f"LivePlot({self.title!r}, {', '.join(self._names)})"
 
     def _ipython_display_(self, **_):
-        self._show_live()   # the picture follows in finish(), when there is something to see
+        self._show_live()  # the picture follows in finish(), when there is something to see

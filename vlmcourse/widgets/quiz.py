@@ -31,10 +31,14 @@ class Quiz(Widget):
     def __init__(self, question: str, choices: list[tuple[str, bool, str]]):
         for number, choice in enumerate(choices):
             if len(choice) != 3 or not isinstance(choice[1], bool) or not choice[0] or not choice[2]:
-                raise ValueError(f"choice {number} must be (text, True or False, explanation), got {choice!r}")
+                raise ValueError(
+                    f"choice {number} must be (text, True or False, explanation), got {choice!r}"
+                )
         right = sum(choice[1] for choice in choices)
         if len(choices) < 2 or right < 1:
-            raise ValueError(f"a quiz needs at least two choices, one of them right; got {len(choices)}, {right} right")
+            raise ValueError(
+                f"a quiz needs at least two choices, one of them right; got {len(choices)}, {right} right"
+            )
         super().__init__(question=question, choices=[list(choice) for choice in choices])
 
     @traitlets.observe("chosen")

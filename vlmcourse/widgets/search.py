@@ -1,7 +1,7 @@
 """Text-to-Image Search: type, and the pictures that fit best come up.
 
-The widget knows no model: it calls the function it was given, in the kernel, for every query.  Only the pictures
-found travel to the browser, so a gallery of thousands opens as fast as one of twelve.
+The widget knows no model: it calls the function it was given, in the kernel, for every query.  Only the
+pictures found travel to the browser, so a gallery of thousands opens as fast as one of twelve.
 """
 
 import numpy as np
@@ -16,18 +16,21 @@ THUMBNAIL = 96
 class TextToImageSearch(Widget):
     """A search box over a gallery; `score` ranks the pictures for every query.
 
-    The query goes to the kernel once typing rests for 120 ms.  If some labels equal the query, their pictures are
-    marked as right and the rank of the first is told.  If `score` raises later on, its message is shown in one line
-    and the last pictures stay.  `search.query = "a red circle"` searches from Python; `search.answer` holds what is
+    The query goes to the kernel once typing rests for 120 ms.  If some labels equal the query, their pictures
+    are marked as right and the rank of the first is told.  If `score` raises later on, its message is shown
+    in one line and the last pictures stay.  `search.query = "a red circle"` searches from Python;
+    `search.answer` holds what is
     shown: "query", "results" (each with "index", "score", "label", "right"), "rank", "low", "high", "error".
 
     Args:
-        score: takes the query (str) and returns one number per picture, (image,), larger is better; array or tensor.
+        score: takes the query (str) and returns one number per picture, (image,), larger is better; array or
+            tensor.
         images: the gallery, uint8 (image, height, width, 3).
         labels: one text per picture.
         suggestions: example queries, shown as buttons.
         query: the first query; the first suggestion if not given.
-        attribution: where the pictures come from, such as "OpenMoji, CC BY-SA 4.0"; plain text under the results.
+        attribution: where the pictures come from, such as "OpenMoji, CC BY-SA 4.0"; plain text under the
+            results.
 
     Raises:
         ValueError: if the numbers of images, labels and scores differ.
@@ -40,15 +43,25 @@ class TextToImageSearch(Widget):
     pixels = traitlets.Bytes(help="uint8 (result, height, width, 3)").tag(sync=True)
     texts = traitlets.Dict(help="suggestions, attribution, number and size of pictures").tag(sync=True)
 
-    def __init__(self, score, images, labels, *, suggestions=(), query: str | None = None, attribution: str = ""):
+    def __init__(
+        self, score, images, labels, *, suggestions=(), query: str | None = None, attribution: str = ""
+    ):
         self._score, self._images = score, as_images(images)
         self._labels = [str(label) for label in labels]
         if len(self._labels) != len(self._images):
-            raise ValueError(f"{len(self._labels)} labels for {len(self._images)} images; pass one label per image")
+            raise ValueError(
+                f"{len(self._labels)} labels for {len(self._images)} images; pass one label per image"
+            )
         suggestions = [str(text) for text in suggestions]
         height, width = shrink(self._images[0], THUMBNAIL).shape[:2]
-        super().__init__(texts={"suggestions": suggestions, "attribution": attribution, "count": len(self._images),
-                                "size": [height, width]})
+        super().__init__(
+            texts={
+                "suggestions": suggestions,
+                "attribution": attribution,
+                "count": len(self._images),
+                "size": [height, width],
+            }
+        )
         query = (suggestions[0] if suggestions else "") if query is None else query
         self._show(query, self._ranked(query))
         self.query = query
@@ -72,17 +85,25 @@ class TextToImageSearch(Widget):
         scores = as_array(self._score(query))
         if scores.shape != (len(self._images),) or not np.isfinite(scores).all():
             fault = f"shape {scores.shape}" if scores.shape != (len(self._images),) else "NaN or infinity"
-            raise ValueError(f"score returned {fault}; expected {len(self._images)} finite numbers, one per picture")
+            raise ValueError(
+                f"score returned {fault}; expected {len(self._images)} finite numbers, one per picture"
+            )
         order = np.argsort(-scores, kind="stable")
         right = [same(self._labels[i], query) for i in order]
-        results = [{"index": int(i), "score": float(scores[i]), "label": self._labels[i], "right": right[place]}
-                   for place, i in enumerate(order[:BEST])]
-        return {"results": results, "rank": right.index(True) + 1 if any(right) else None,
-                "low": float(scores.min()), "high": float(scores.max())}
+        results = [
+            {"index": int(i), "score": float(scores[i]), "label": self._labels[i], "right": right[place]}
+            for place, i in enumerate(order[:BEST])
+        ]
+        return {
+            "results": results,
+            "rank": right.index(True) + 1 if any(right) else None,
+            "low": float(scores.min()),
+            "high": float(scores.max()),
+        }
 
     def _show(self, query: str, answer: dict) -> None:
         pictures = [shrink(self._images[result["index"]], THUMBNAIL) for result in answer["results"]]
-        with self.hold_sync():                               # pictures and numbers change together
+        with self.hold_sync():  # pictures and numbers change together
             self.pixels = b"".join(picture.tobytes() for picture in pictures)
             self.answer = {"query": query, "error": "", **answer}
 
@@ -103,12 +124,19 @@ class TextToImageSearch(Widget):
                 axes.imshow(self._images[found["index"]])
                 mark = "✓ " if found["right"] else ""
                 label = "\n".join(textwrap.wrap(found["label"], 18, max_lines=2, placeholder=" …"))
-                axes.set_title(f"{mark}{found['score']:.3f}\n{label}", fontsize=6.5, parse_math=False,
-                               fontweight="bold" if found["right"] else "normal")
+                axes.set_title(
+                    f"{mark}{found['score']:.3f}\n{label}",
+                    fontsize=6.5,
+                    parse_math=False,
+                    fontweight="bold" if found["right"] else "normal",
+                )
         figure.suptitle(f"“{self.answer['query']}”", fontsize=10, color=TEXT, parse_math=False)
         figure.supxlabel(self.texts["attribution"], fontsize=6.5, parse_math=False)
-        return Still(figure, f"The {len(results)} best of {len(self._images)} pictures for “{self.answer['query']}”: "
-                             f"{', '.join(found['label'] for found in results[:3])} first")
+        return Still(
+            figure,
+            f"The {len(results)} best of {len(self._images)} pictures for “{self.answer['query']}”: "
+            f"{', '.join(found['label'] for found in results[:3])} first",
+        )
 
     def __repr__(self) -> str:
         return f"TextToImageSearch({len(self._images)} pictures)"

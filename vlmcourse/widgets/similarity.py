@@ -1,7 +1,8 @@
 """Similarity Matrix: every image against every text, and what the temperature makes of it.
 
-It takes cosines as an array and knows no model.  Row i is image i, column i is text i, and pair i lies on the diagonal.
-The browser holds the cosines and does the arithmetic itself; the functions here say the same in NumPy.
+It takes cosines as an array and knows no model.  Row i is image i, column i is text i, and pair i lies on the
+diagonal. The browser holds the cosines and does the arithmetic itself; the functions here say the same in
+NumPy.
 
     logits = cosine / temperature
     image→text    softmax over a row: which text belongs to this image?
@@ -18,8 +19,11 @@ from vlmcourse.widgets.base import ACCENT, Still, Widget, as_array, as_images, c
 
 MOST_PAIRS = 64
 THUMBNAIL = 64
-MODES = {"cosine": "cosine", "row": "p(text | image): every row sums to 1",
-         "column": "p(image | text): every column sums to 1"}
+MODES = {
+    "cosine": "cosine",
+    "row": "p(text | image): every row sums to 1",
+    "column": "p(image | text): every column sums to 1",
+}
 
 
 def log_probabilities(similarity: np.ndarray, temperature: float, axis: int) -> np.ndarray:
@@ -34,7 +38,9 @@ def info_nce(similarity: np.ndarray, temperature: float) -> float:
 
     Source: Radford et al. 2021, arXiv:2103.00020, section 2.3.
     """
-    return -float(np.mean([np.diag(log_probabilities(similarity, temperature, axis)).mean() for axis in (0, 1)]))
+    return -float(
+        np.mean([np.diag(log_probabilities(similarity, temperature, axis)).mean() for axis in (0, 1)])
+    )
 
 
 def hits(similarity: np.ndarray, axis: int) -> np.ndarray:
@@ -46,15 +52,16 @@ def hits(similarity: np.ndarray, axis: int) -> np.ndarray:
 class SimilarityMatrix(Widget):
     """Cosines of n images and n texts as a heat map, with a temperature, the loss and the mistakes.
 
-    Point at a cell, or walk there with the arrow keys, to see the picture, the text and the numbers.  A cross marks a
-    pair that is not ranked first, a ring marks the rival that beats it.
+    Point at a cell, or walk there with the arrow keys, to see the picture, the text and the numbers.  A cross
+    marks a pair that is not ranked first, a ring marks the rival that beats it.
 
     Args:
         similarity: cosines in -1..1, (image, text) with equally many of both, 2 to 64; array or tensor.
         images: uint8, (image, height, width, 3); shown small.
         texts: one per image; text i belongs to image i.
         temperature: where the slider opens, 0.01 to 1; logits are similarity / temperature.
-        mode: what the colours show at first: "cosine", "row" (softmax image→text), "column" (softmax text→image).
+        mode: what the colours show at first: "cosine", "row" (softmax image→text), "column" (softmax
+            text→image).
 
     Raises:
         ValueError: naming what does not fit, the numbers, and what to do.
@@ -73,17 +80,27 @@ class SimilarityMatrix(Widget):
         self._images = np.stack([shrink(image, THUMBNAIL) for image in as_images(images)])
         count = len(texts)
         if self.similarity.shape != (count, count) or len(self._images) != count:
-            raise ValueError(f"similarity {self.similarity.shape} with {len(self._images)} images and {count} texts; "
-                             "pass (image, text) with one text per image, pair i at (i, i)")
+            raise ValueError(
+                f"similarity {self.similarity.shape} with {len(self._images)} images and {count} texts; "
+                "pass (image, text) with one text per image, pair i at (i, i)"
+            )
         if not 2 <= count <= MOST_PAIRS:
-            raise ValueError(f"{count} pairs; 2 to {MOST_PAIRS} can be told apart, so pass a part such as [:32]")
-        if not np.abs(self.similarity).max() <= 1.001:        # also catches NaN
-            raise ValueError(f"similarity must be cosines in -1..1, found {self.similarity.min():.4g} to "
-                             f"{self.similarity.max():.4g}; normalise both features, do not divide by a temperature")
+            raise ValueError(
+                f"{count} pairs; 2 to {MOST_PAIRS} can be told apart, so pass a part such as [:32]"
+            )
+        if not np.abs(self.similarity).max() <= 1.001:  # also catches NaN
+            raise ValueError(
+                f"similarity must be cosines in -1..1, found {self.similarity.min():.4g} to "
+                f"{self.similarity.max():.4g}; normalise both features, do not divide by a temperature"
+            )
         if not 0.01 <= temperature <= 1:
             raise ValueError(f"temperature must be 0.01 to 1, got {temperature}; it is 1 / exp(logit_scale)")
-        super().__init__(texts=[str(text) for text in texts], size=list(self._images.shape[1:3]),
-                         temperature=float(temperature), mode=mode)
+        super().__init__(
+            texts=[str(text) for text in texts],
+            size=list(self._images.shape[1:3]),
+            temperature=float(temperature),
+            mode=mode,
+        )
         self.preload(["similarity", "images"])
 
     def blob(self, name: str) -> bytes:
@@ -96,24 +113,33 @@ class SimilarityMatrix(Widget):
         from matplotlib.figure import Figure
 
         count, wrong = len(self.texts), [~hits(self.similarity, axis) for axis in (1, 0)]
-        values = {"cosine": lambda: self.similarity,
-                  "row": lambda: np.exp(log_probabilities(self.similarity, self.temperature, 1)),
-                  "column": lambda: np.exp(log_probabilities(self.similarity, self.temperature, 0))}[self.mode]()
+        values = {
+            "cosine": lambda: self.similarity,
+            "row": lambda: np.exp(log_probabilities(self.similarity, self.temperature, 1)),
+            "column": lambda: np.exp(log_probabilities(self.similarity, self.temperature, 0)),
+        }[self.mode]()
         figure = Figure(figsize=(7, 4.2), layout="constrained")
         axes = figure.subplots()
         limits = {} if self.mode == "cosine" else {"vmin": 0, "vmax": 1}
         shown = axes.imshow(values, cmap=ListedColormap(cividis() / 255), interpolation="nearest", **limits)
-        marked = np.flatnonzero({"cosine": wrong[0] | wrong[1], "row": wrong[0], "column": wrong[1]}[self.mode])
+        marked = np.flatnonzero(
+            {"cosine": wrong[0] | wrong[1], "row": wrong[0], "column": wrong[1]}[self.mode]
+        )
         axes.plot(marked, marked, "x", color=ACCENT, markersize=max(3, 90 / count), markeredgewidth=2)
-        axes.imshow(np.concatenate([square(image) for image in self._images]),
-                    extent=(-1.6, -0.6, count - 0.5, -0.5))
+        axes.imshow(
+            np.concatenate([square(image) for image in self._images]), extent=(-1.6, -0.6, count - 0.5, -0.5)
+        )
         axes.set(xlabel="text", ylabel="image", xlim=(-1.7, count - 0.5), ylim=(count - 0.5, -0.5))
         figure.colorbar(shown, ax=axes, label=MODES[self.mode])
-        recalls = [f"{name} {100 * (1 - misses.mean()):.0f} %"
-                   for name, misses in zip(["image→text", "text→image"], wrong, strict=True)]
+        recalls = [
+            f"{name} {100 * (1 - misses.mean()):.0f} %"
+            for name, misses in zip(["image→text", "text→image"], wrong, strict=True)
+        ]
         loss = info_nce(self.similarity, self.temperature)
-        title = (f"{count} pairs at temperature {self.temperature:.3g}: loss {loss:.3f} "
-                 f"(ln {count} = {np.log(count):.3f}), R@1 {', '.join(recalls)}")
+        title = (
+            f"{count} pairs at temperature {self.temperature:.3g}: loss {loss:.3f} "
+            f"(ln {count} = {np.log(count):.3f}), R@1 {', '.join(recalls)}"
+        )
         figure.suptitle(title, fontsize=9)
         return Still(figure, f"Similarity matrix of {title}; {len(marked)} pairs marked as not ranked first")
 
@@ -126,4 +152,6 @@ def square(image: np.ndarray) -> np.ndarray:
     height, width = image.shape[:2]
     side = max(height, width)
     top, left = (side - height) // 2, (side - width) // 2
-    return np.pad(image, [(top, side - height - top), (left, side - width - left), (0, 0)], constant_values=255)
+    return np.pad(
+        image, [(top, side - height - top), (left, side - width - left), (0, 0)], constant_values=255
+    )

@@ -1,11 +1,11 @@
 """Attention Explorer for texts: click a token and see which tokens it reads.
 
-It takes the tokens of one text and attention weights as an array and knows no model.  Layers, heads and tokens count
-from 0.  In a decoder, choosing a token is also choosing a moment of generation: it was the newest one, and those after
-it were not yet written, so they are hatched.
+It takes the tokens of one text and attention weights as an array and knows no model.  Layers, heads and
+tokens count from 0.  In a decoder, choosing a token is also choosing a moment of generation: it was the
+newest one, and those after it were not yet written, so they are hatched.
 
-Every row of weights (one query, one head) is scaled to its own largest weight, which the scale states.  Weights travel
-as one byte each, so a number shown is right to within 1/510 of that largest one.
+Every row of weights (one query, one head) is scaled to its own largest weight, which the scale states.
+Weights travel as one byte each, so a number shown is right to within 1/510 of that largest one.
 """
 
 import numpy as np
@@ -21,16 +21,18 @@ MOST_MAPS = 12 * 12
 class TextAttention(Widget):
     """Which tokens does each token read?  For every layer and head, as shaded words and as the whole matrix.
 
-    Play walks through the text as a decoder wrote it.  A weight that lies in the future of a decoder's token is not
+    Play walks through the text as a decoder wrote it.  A weight that lies in the future of a decoder's token
+    is not
     hidden: it keeps its colour, and a warning tells of it.
 
     Args:
         tokens: the tokens as text, at most 64.
-        attention: weights after the softmax, (layer, head, query, key) with query = key = token; array or tensor;
-            at most 144 layers · heads.
-        causal: True for a decoder (a token reads itself and those before it), False for an encoder such as BERT.
-        prompt: how many tokens were given at the start; those after it, which the model wrote, are underlined.  None
-            if nothing was generated.
+        attention: weights after the softmax, (layer, head, query, key) with query = key = token; array or
+            tensor; at most 144 layers · heads.
+        causal: True for a decoder (a token reads itself and those before it), False for an encoder such as
+            BERT.
+        prompt: how many tokens were given at the start; those after it, which the model wrote, are
+            underlined.  None if nothing was generated.
         view: where to open, any of layer, head (a number or "mean"), query.
 
     Raises:
@@ -43,33 +45,54 @@ class TextAttention(Widget):
     view = traitlets.Dict(help="what is shown now: layer, head, query").tag(sync=True)
     colours = traitlets.Bytes(cividis().tobytes()).tag(sync=True)
 
-    def __init__(self, tokens, attention, *, causal: bool = True, prompt: int | None = None, view: dict | None = None):
+    def __init__(
+        self, tokens, attention, *, causal: bool = True, prompt: int | None = None, view: dict | None = None
+    ):
         tokens, attention = [str(token) for token in tokens], as_array(attention).astype(np.float32)
         count = len(tokens)
         if attention.ndim != 4 or attention.shape[2:] != (count, count):
-            raise ValueError(f"attention must be (layer, head, query, key) with query = key = {count}, the number of "
-                             f"tokens; got shape {attention.shape}; take one text out of the batch")
+            raise ValueError(
+                f"attention must be (layer, head, query, key) with query = key = {count}, the number of "
+                f"tokens; got shape {attention.shape}; take one text out of the batch"
+            )
         layers, heads = attention.shape[:2]
         if count > MOST_TOKENS or layers * heads > MOST_MAPS:
-            raise ValueError(f"{count} tokens and {layers}×{heads} maps; at most {MOST_TOKENS} tokens and {MOST_MAPS} "
-                             "maps can be told apart, so pass a part of the text or of the layers")
+            raise ValueError(
+                f"{count} tokens and {layers}×{heads} maps; at most {MOST_TOKENS} tokens and {MOST_MAPS} "
+                "maps can be told apart, so pass a part of the text or of the layers"
+            )
         if prompt is not None and not 1 <= prompt <= count:
-            raise ValueError(f"prompt={prompt}, expected 1..{count}: how many of the {count} tokens were given")
+            raise ValueError(
+                f"prompt={prompt}, expected 1..{count}: how many of the {count} tokens were given"
+            )
         check_rows("attention", attention)
         self._maps = np.concatenate([attention, attention.mean(axis=1, keepdims=True)], axis=1)
         start = {"layer": layers - 1, "head": "mean", "query": count - 1, **(view or {})}
-        super().__init__(tokens=tokens, view=start, shape={"layers": layers, "heads": heads, "causal": causal,
-                                                           "prompt": count if prompt is None else prompt})
+        super().__init__(
+            tokens=tokens,
+            view=start,
+            shape={
+                "layers": layers,
+                "heads": heads,
+                "causal": causal,
+                "prompt": count if prompt is None else prompt,
+            },
+        )
         self._row(**start)
         self.preload(["largest", "codes"])
 
     def _row(self, layer, head, query) -> np.ndarray:
         """Weights (key,) of the row a view names; ValueError if there is no such place."""
-        limits = {"layer": (layer, self.shape["layers"]), "head": (0 if head == "mean" else head, self.shape["heads"]),
-                  "query": (query, len(self.tokens))}
+        limits = {
+            "layer": (layer, self.shape["layers"]),
+            "head": (0 if head == "mean" else head, self.shape["heads"]),
+            "query": (query, len(self.tokens)),
+        }
         for name, (value, size) in limits.items():
             if not isinstance(value, int | np.integer) or not 0 <= value < size:
-                raise ValueError(f"view has {name}={value!r}, expected 0..{size - 1}{' or mean' * (name == 'head')}")
+                raise ValueError(
+                    f"view has {name}={value!r}, expected 0..{size - 1}{' or mean' * (name == 'head')}"
+                )
         return self._maps[layer, -1 if head == "mean" else head, query]
 
     def blob(self, name: str) -> bytes:
@@ -97,13 +120,17 @@ class TextAttention(Widget):
             edges = np.arange(count + 1) - 0.5
             axes.fill_between(edges, -0.5, edges, step="post", fc="none", ec=MASKED, hatch="////", lw=0)
             matrix = np.ma.masked_where(np.triu(matrix == 0, 1), matrix)
-        axes.imshow(matrix / matrix.max(axis=1, keepdims=True), cmap=ListedColormap(cividis() / 255), zorder=2)
+        axes.imshow(
+            matrix / matrix.max(axis=1, keepdims=True), cmap=ListedColormap(cividis() / 255), zorder=2
+        )
         axes.axhspan(query - 0.5, query + 0.5, fill=False, edgecolor=ACCENT, linewidth=1.5, zorder=3)
         axes.set(xlabel="key", ylabel="query")
         place = f"layer {layer}, {'mean of heads' if head == 'mean' else f'head {head}'}"
         best = int(row.argmax())
-        alt = (f"Attention of {place}: token {query} “{self.tokens[query]}” reads token {best} “{self.tokens[best]}” "
-               f"most, with weight {row[best]:.3f}")
+        alt = (
+            f"Attention of {place}: token {query} “{self.tokens[query]}” reads token {best} “{self.tokens[best]}” "
+            f"most, with weight {row[best]:.3f}"
+        )
         figure.suptitle(alt, fontsize=8, parse_math=False)
         return Still(figure, alt)
 

@@ -61,7 +61,9 @@ class Card:
         if self.printed:
             body.append(f'<div style="margin-top:6px">Your code printed:</div><pre style="{PRE}">'
                         f"{html.escape(self.printed)}</pre>")  # fmt: skip
-        style = f"border-left:4px solid {colour};background:{colour}14;padding:8px 12px;border-radius:4px;{FONT}"
+        style = (
+            f"border-left:4px solid {colour};background:{colour}14;padding:8px 12px;border-radius:4px;{FONT}"
+        )
         return f'<div role="status" style="{style}">{"".join(body)}</div>'
 
     def show(self) -> None:
@@ -80,7 +82,9 @@ FONT = "line-height:1.5;color:var(--jp-content-font-color1,inherit);font-size:14
 PRE = ("margin:6px 0 0;padding:8px;overflow-x:auto;border-radius:4px;font-size:13px;line-height:1.4;"
        "color:inherit;background:rgba(127,127,127,.12)")  # fmt: skip
 CELL = "text-align:left;padding:2px 14px 2px 0;border-bottom:1px solid rgba(127,127,127,.25)"
-HIDDEN = "position:absolute;width:1px;height:1px;overflow:hidden;clip:rect(0 0 0 0)"  # for screen readers only
+HIDDEN = (
+    "position:absolute;width:1px;height:1px;overflow:hidden;clip:rect(0 0 0 0)"  # for screen readers only
+)
 
 
 def _badge(kind: str) -> str:

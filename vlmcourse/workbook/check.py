@@ -10,7 +10,8 @@ The ladder, first match wins:
     6  the first differing element                         by axis names, got and expected
     7  right values, but: no gradient · fixed dtype · fixed device
 
-This module runs inside the checker process (see worker.py) and only talks about outcomes; it installs nothing.
+This module runs inside the checker process (see worker.py) and only talks about outcomes; it installs
+nothing.
 """
 
 import copy
@@ -85,7 +86,9 @@ def judge(exercise: Exercise, answer: Callable) -> Verdict:
             return Verdict("todo")
     if not all(same(a, b) for a, b in zip(got, expected, strict=True)):
         return explain(exercise, answer, names, cases, got, expected)
-    problem = gradient_problem(exercise, answer, names, cases) or fixed_dtype_or_device(exercise, answer, names, cases)
+    problem = gradient_problem(exercise, answer, names, cases) or fixed_dtype_or_device(
+        exercise, answer, names, cases
+    )
     return Verdict("wrong", problem) if problem else Verdict("passed")
 
 
@@ -102,7 +105,12 @@ def signature_problem(answer: Callable, reference: Callable, case: tuple) -> Tex
 
 
 def explain(
-    exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple], got: list[Outcome], expected: list
+    exercise: Exercise,
+    answer: Callable,
+    names: list[str],
+    cases: list[tuple],
+    got: list[Outcome],
+    expected: list,
 ) -> Verdict:
     """The most specific sentence about an answer that is wrong on at least one case."""
     for slip in exercise.slips:
@@ -194,7 +202,13 @@ def contents(value: Any) -> str:
 
 
 def value_problem(
-    got: Any, right: Any, axes: Any, exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple]
+    got: Any,
+    right: Any,
+    axes: Any,
+    exercise: Exercise,
+    answer: Callable,
+    names: list[str],
+    cases: list[tuple],
 ) -> Text:
     """Same structure, other values: NaN, a factor, a broken promise, else the first difference."""
     where, got, right, axes = first_difference(got, right, axes, "")
@@ -211,7 +225,9 @@ def value_problem(
             return promise.says
     if not right.dim():
         return say.wrong_value(where, f"{got:.5g}", f"{right:.5g}")
-    tensors_equal = torch.isclose(got, right, RELATIVE, ABSOLUTE) if right.is_floating_point() else got == right
+    tensors_equal = (
+        torch.isclose(got, right, RELATIVE, ABSOLUTE) if right.is_floating_point() else got == right
+    )
     index = (~tensors_equal).nonzero()[0].tolist()
     place = ", ".join(f"{axis} {i}" for axis, i in zip(str(axes).split(), index, strict=False))
     wrong = f"{(~tensors_equal).sum():,} of {right.numel():,}"
@@ -239,7 +255,9 @@ def breaks(promise: Any, answer: Callable, names: list[str], cases: list[tuple])
     return False
 
 
-def gradient_problem(exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple]) -> Text | None:
+def gradient_problem(
+    exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple]
+) -> Text | None:
     """Whether the gradient reaches every argument it must reach, with the reference's value."""
     for case in cases if exercise.gradient else []:
         right, got = (gradients(f, exercise, names, case) for f in (exercise.slot.reference, answer))
@@ -251,7 +269,9 @@ def gradient_problem(exercise: Exercise, answer: Callable, names: list[str], cas
     return None
 
 
-def fixed_dtype_or_device(exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple]) -> Text | None:
+def fixed_dtype_or_device(
+    exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple]
+) -> Text | None:
     """An answer must follow the dtype and device of its input: half precision and GPUs come later."""
     reference = exercise.slot.reference
     for case in cases:
@@ -275,4 +295,3 @@ def pictures(exercise: Exercise, got: list[Outcome], expected: list[Outcome]) ->
         return {name: torch.as_tensor(array).float()[:64, :128].tolist() for name, array in drawn.items()}
     except Exception:  # an output of the wrong shape cannot be drawn; the sentence says so
         return {}
-

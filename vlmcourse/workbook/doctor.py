@@ -3,8 +3,8 @@
     examine()    a list of findings
     doctor()     the same as a card for a notebook; the command ``vlmcourse doctor`` prints it in a terminal
 
-A finding is "ok", "note" (something works less well or is needed for one purpose only) or "missing" (the course
-does not work).  Nothing here changes the machine or touches the network.
+A finding is "ok", "note" (something works less well or is needed for one purpose only) or "missing" (the
+course does not work).  Nothing here changes the machine or touches the network.
 """
 
 import importlib
@@ -19,7 +19,17 @@ from vlmcourse.workbook.portfolio import workspace
 
 GIB = 1024**3
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge")
-JAPANESE_FONTS = ("CJK JP", "CJK", "IPA", "Hiragino", "Yu Gothic", "Meiryo", "MS Gothic", "Takao", "VL Gothic")
+JAPANESE_FONTS = (
+    "CJK JP",
+    "CJK",
+    "IPA",
+    "Hiragino",
+    "Yu Gothic",
+    "Meiryo",
+    "MS Gothic",
+    "Takao",
+    "VL Gothic",
+)
 STATES = {"ok": SYMBOLS["passed"], "note": SYMBOLS["note"], "missing": SYMBOLS["wrong"]}
 NOT_NEEDED_ON_COLAB = {"jupyterlab"}
 
@@ -37,7 +47,9 @@ def doctor() -> Card:
     """The report as a card."""
     findings = examine()
     missing = sum(finding.state == "missing" for finding in findings)
-    title = f"{missing} thing(s) to mend before you start" if missing else "This machine is ready for the course"
+    title = (
+        f"{missing} thing(s) to mend before you start" if missing else "This machine is ready for the course"
+    )
     return Card("wrong" if missing else "passed", title, table=table(findings))
 
 
@@ -85,7 +97,9 @@ def packages() -> list[Finding]:
         if found is None or not requirement.specifier.contains(found, prereleases=True):
             need = f"{found or 'not installed'}, needs {requirement.specifier}"
             problems.append(Finding(requirement.name, need, "missing", install(str(requirement))))
-    named = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "ipywidgets", "anywidget"))
+    named = ", ".join(
+        f"{name} {version(name)}" for name in ("torch", "transformers", "ipywidgets", "anywidget")
+    )
     return problems or [Finding("packages", f"all {len(wanted)}, among them {named}")]
 
 
@@ -98,7 +112,9 @@ def vision() -> Finding:
         mend = "python -m pip install --upgrade --force-reinstall torch torchvision"
         if on_colab():
             mend = "Runtime > Disconnect and delete runtime; then install nothing that brings its own torch"
-        return Finding("torch and torchvision", f"{found} do not fit together: {first_line(error)}", "missing", mend)
+        return Finding(
+            "torch and torchvision", f"{found} do not fit together: {first_line(error)}", "missing", mend
+        )
     return Finding("torch and torchvision", found)
 
 
@@ -117,7 +133,12 @@ def pretrained() -> Finding:
     """SmolLM2 for the chapter on real models: from the hub's cache, or from a pip package that carries it."""
     try:
         from vlmcourse.interop import hub
-    except (ImportError, RuntimeError, OSError, AttributeError) as error:  # said in full by packages() and vision()
+    except (
+        ImportError,
+        RuntimeError,
+        OSError,
+        AttributeError,
+    ) as error:  # said in full by packages() and vision()
         return Finding("SmolLM2", f"transformers cannot be used: {first_line(error)}", "note")
     try:
         return Finding("SmolLM2", f"in {hub.resolve(hub.SMOLLM2, fetch=False).origin}")
@@ -138,7 +159,9 @@ def device() -> Finding:
         # not is_bf16_supported(): on a T4 it is true through emulation, which is slow
         precision = "bf16" if gpu.major >= 8 else "fp16 (bf16 would only be emulated)"
         count = f", {torch.cuda.device_count()} of them" if torch.cuda.device_count() > 1 else ""
-        return Finding("device", f"{gpu.name}{count}, {gpu.total_memory / GIB:.0f} GiB, {precision}; CPU: {cores}")
+        return Finding(
+            "device", f"{gpu.name}{count}, {gpu.total_memory / GIB:.0f} GiB, {precision}; CPU: {cores}"
+        )
     if torch.backends.mps.is_available():
         return Finding("device", f"Apple GPU; CPU: {cores}")
     if shutil.which("nvidia-smi"):
@@ -160,7 +183,9 @@ def memory() -> Finding:
 def disk() -> Finding:
     free = shutil.disk_usage(workspace()).free / GIB
     if free < 2:
-        return Finding("disk", f"{free:.1f} GiB free", "note", "free some space: runs and checkpoints need about 2 GiB")
+        return Finding(
+            "disk", f"{free:.1f} GiB free", "note", "free some space: runs and checkpoints need about 2 GiB"
+        )
     return Finding("disk", f"{free:.0f} GiB free")
 
 
@@ -180,8 +205,14 @@ def fonts() -> Finding:
     names = {font.name for font in font_manager.fontManager.ttflist}
     if japanese := [name for part in JAPANESE_FONTS for name in sorted(names) if part in name]:
         return Finding("fonts", f"{len(names)}, Japanese among them ({japanese[0]})")
-    mend = "sudo apt-get install fonts-noto-cjk" if shutil.which("apt-get") else "install the font Noto Sans CJK JP"
-    return Finding("fonts", f"{len(names)}, none for Japanese figures", "note", mend + "  (Japanese edition only)")
+    mend = (
+        "sudo apt-get install fonts-noto-cjk"
+        if shutil.which("apt-get")
+        else "install the font Noto Sans CJK JP"
+    )
+    return Finding(
+        "fonts", f"{len(names)}, none for Japanese figures", "note", mend + "  (Japanese edition only)"
+    )
 
 
 def browser() -> Finding:

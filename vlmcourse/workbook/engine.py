@@ -36,8 +36,10 @@ def pick(text: Text) -> str:
 def exercise(slot: Slot) -> Callable[[Callable], Slot]:
     """Check the function below as an answer to ``slot``; use as a decorator.
 
-    The function is judged in another process, for 10 s at most. Passed: it is installed and saved. Not written yet
-    or wrong: the reference stays (or the version that passed earlier, if nothing is written), and the notebook goes on.
+    The function is judged in another process, for 10 s at most. Passed: it is installed and saved. Not
+    written yet
+    or wrong: the reference stays (or the version that passed earlier, if nothing is written), and the
+        notebook goes on.
 
     Raises:
         TypeError, LookupError: if ``slot`` is not one of the course's exercises.
@@ -79,7 +81,9 @@ def is_stub(function: Callable) -> bool:
     def idle(node: ast.stmt) -> bool:
         if isinstance(node, ast.Raise):
             return node.exc is not None and "NotImplementedError" in ast.dump(node.exc)
-        return isinstance(node, ast.Pass) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+        return isinstance(node, ast.Pass) or (
+            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        )
 
     return all(map(idle, body))
 
@@ -89,13 +93,22 @@ def feedback(slot: Slot, verdict: Verdict) -> Card:
     name, ja = slot.name, language == "ja"
     if verdict.status == "passed":
         good = Text(
-            "passed. From here on the course runs your code.", "合格。ここから先、教材はあなたのコードを使います。"
+            "passed. From here on the course runs your code.",
+            "合格。ここから先、教材はあなたのコードを使います。",
         )
         return Card("passed", f"{name}: {pick(good)}", printed=verdict.printed)
     if slot.active is not slot.reference:
-        stays = "以前に合格したあなたの版が動き続けます。" if ja else "The version you passed earlier keeps running."
+        stays = (
+            "以前に合格したあなたの版が動き続けます。"
+            if ja
+            else "The version you passed earlier keeps running."
+        )
     else:
-        stays = "ノートブックは参照実装で先へ進みます。" if ja else "The reference stands in, so the notebook goes on."
+        stays = (
+            "ノートブックは参照実装で先へ進みます。"
+            if ja
+            else "The reference stands in, so the notebook goes on."
+        )
     if verdict.status == "todo":
         return Card("todo", f"{name}: {'まだ書かれていません。' if ja else 'not written yet.'} {stays}")
     lines = [pick(verdict.says)]
@@ -104,9 +117,13 @@ def feedback(slot: Slot, verdict: Verdict) -> Card:
     lines.append(stays)
     if _misses.get(name, 0) >= 2 and not _hints_shown.get(name):
         short = name.split(".")[-1]
-        lines.append(f"`hint({short})` でヒントが見られます。" if ja else f"`hint({short})` gives you a first hint.")
+        lines.append(
+            f"`hint({short})` でヒントが見られます。" if ja else f"`hint({short})` gives you a first hint."
+        )
     title = f"{name}: {'まだ正しくありません。' if ja else 'not right yet.'}"
-    pictures = {{"expected": "正解", "got": "あなたの出力"}[k] if ja else k: v for k, v in verdict.pictures.items()}
+    pictures = {
+        {"expected": "正解", "got": "あなたの出力"}[k] if ja else k: v for k, v in verdict.pictures.items()
+    }
     return Card("wrong", title, lines, printed=verdict.printed, pictures=pictures)
 
 
@@ -141,7 +158,8 @@ def reinstall() -> tuple[list[str], list[str]]:
     """Load every saved function, check it again and install what passes.
 
     Returns:
-        (installed, complaints): names of slots that run the learner's code, and one sentence per file that does not.
+        (installed, complaints): names of slots that run the learner's code, and one sentence per file that
+        does not.
     """
     from vlmcourse.exercises.base import all_exercises
 
@@ -161,5 +179,7 @@ def reinstall() -> tuple[list[str], list[str]]:
             slot.mine = answer
             installed.append(name)
         else:
-            complaints.append(f"{name} from my_vlm/ no longer passes: {pick(verdict.says)} The reference stands in.")
+            complaints.append(
+                f"{name} from my_vlm/ no longer passes: {pick(verdict.says)} The reference stands in."
+            )
     return installed, complaints

@@ -64,7 +64,9 @@ def plot_style() -> None:
 
     matplotlib.rcParams.update(
         {
-            "axes.prop_cycle": matplotlib.cycler(color=[PALETTE[k] for k in ("text", "image", "learned", "accent")]),
+            "axes.prop_cycle": matplotlib.cycler(
+                color=[PALETTE[k] for k in ("text", "image", "learned", "accent")]
+            ),
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.titlesize": 10,
@@ -162,7 +164,9 @@ def quiz(name: str):
     choices = [(engine.pick(text), right, engine.pick(why)) for text, right, why in asked.choices]
     widget = Quiz(engine.pick(asked.question), choices)
     chapter = name.split("/")[0]
-    widget.observe(lambda change: portfolio.note(chapter=chapter, quiz=name, right=bool(widget.correct)), "chosen")
+    widget.observe(
+        lambda change: portfolio.note(chapter=chapter, quiz=name, right=bool(widget.correct)), "chosen"
+    )
     return widget
 
 

@@ -14,7 +14,6 @@ from vlmcourse.exercises.base import Exercise
 RELATIVE, ABSOLUTE = 1e-4, 1e-5  # float32 results of the same formula in another order differ by less
 
 
-
 @dataclass
 class Outcome:
     """What one call did: the value it returned or the exception it raised, and the argument it changed."""
@@ -48,7 +47,11 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
             return False
-        return torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True) if a.is_floating_point() else torch.equal(a, b)
+        return (
+            torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True)
+            if a.is_floating_point()
+            else torch.equal(a, b)
+        )
     if type(a) is not type(b):
         return False
     if isinstance(a, list | tuple):
@@ -60,10 +63,16 @@ def equal(a: Any, b: Any) -> bool:
     return a is b or bool(a == b)
 
 
-def gradients(function: Callable, exercise: Exercise, names: list[str], case: tuple) -> dict[str, Tensor | None]:
+def gradients(
+    function: Callable, exercise: Exercise, names: list[str], case: tuple
+) -> dict[str, Tensor | None]:
     """Gradient of a fixed random projection of the outputs, by argument name."""
     given = dict(zip(names, copy.deepcopy(case), strict=False))
-    leaves = {name: given[name].requires_grad_() for name in exercise.gradient if isinstance(given.get(name), Tensor)}
+    leaves = {
+        name: given[name].requires_grad_()
+        for name in exercise.gradient
+        if isinstance(given.get(name), Tensor)
+    }
     output = function(*given.values())
     tensors = [t for t in (output if isinstance(output, tuple) else (output,)) if isinstance(t, Tensor)]
     generator = torch.Generator().manual_seed(22)

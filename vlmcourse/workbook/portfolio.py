@@ -6,7 +6,8 @@
     note(**event)        append to the diary; many notebooks may write at once
     diary()              all events, oldest first
 
-The saved files are ordinary Python: at the end of the course they are the learner's own vision-language model.
+The saved files are ordinary Python: at the end of the course they are the learner's own vision-language
+    model.
 """
 
 import ast
@@ -116,7 +117,12 @@ def _collect(function: Callable, pieces: dict[str, str]) -> None:
 def _names(code: types.CodeType) -> list[str]:
     """Names looked up among the globals, in inner functions too; attributes such as torch.cat's `cat` are not."""
     own = [step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
-    inner = [name for constant in code.co_consts if isinstance(constant, types.CodeType) for name in _names(constant)]
+    inner = [
+        name
+        for constant in code.co_consts
+        if isinstance(constant, types.CodeType)
+        for name in _names(constant)
+    ]
     return [*own, *inner]
 
 
@@ -131,7 +137,9 @@ def _write_down(name: str, value: Any) -> str:
         return source_of(value)
     if isinstance(value, bool | int | float | str | type(None)):
         return f"{name} = {value!r}\n"
-    raise CannotSave(f"it uses `{name}`, a {type(value).__name__} of this notebook; pass it in or compute it inside")
+    raise CannotSave(
+        f"it uses `{name}`, a {type(value).__name__} of this notebook; pass it in or compute it inside"
+    )
 
 
 def saved() -> dict[str, Callable | Exception]:

@@ -58,17 +58,23 @@ def cannot_travel(reason: str) -> Text:
 
 
 def bad_signature(got: str, right: str) -> Text:
-    return Text(f"its arguments are {got}, but must be {right}.", f"引数が {got} です。{right} にしてください。")
+    return Text(
+        f"its arguments are {got}, but must be {right}.", f"引数が {got} です。{right} にしてください。"
+    )
 
 
 def not_a_function(got: str) -> Text:
-    return Text(f"this is a {got}; write a function with `def`.", f"{got} です。`def` で関数を書いてください。")
+    return Text(
+        f"this is a {got}; write a function with `def`.", f"{got} です。`def` で関数を書いてください。"
+    )
 
 
 def raises(kind: str, text: str, line: int | None, arguments: str) -> Text:
     at, ja = (f" in line {line}", f"{line} 行目で ") if line else ("", "")
     text = text if text.endswith((".", "?", "!")) else f"{text}."
-    return Text(f"{kind}{at}: {text} The call was: {arguments}.", f"{ja}{kind}：{text} 呼び出し：{arguments}。")
+    return Text(
+        f"{kind}{at}: {text} The call was: {arguments}.", f"{ja}{kind}：{text} 呼び出し：{arguments}。"
+    )
 
 
 def returns_none(where: str) -> Text:
@@ -88,12 +94,16 @@ def wrong_length(where: str, got: str, right: str) -> Text:
 
 def wrong_dtype(where: str, got: object, right: object) -> Text:
     en, ja = _of(where)
-    return Text(f"{en} has dtype {got}, expected {right}.", f"{ja}の dtype は {got} ですが、{right} が必要です。")
+    return Text(
+        f"{en} has dtype {got}, expected {right}.", f"{ja}の dtype は {got} ですが、{right} が必要です。"
+    )
 
 
 def wrong_device(where: str, got: object, right: object) -> Text:
     en, ja = _of(where)
-    return Text(f"{en} is on device {got}, expected {right}.", f"{ja}は {got} にありますが、{right} が必要です。")
+    return Text(
+        f"{en} is on device {got}, expected {right}.", f"{ja}は {got} にありますが、{right} が必要です。"
+    )
 
 
 def changed_input(name: str | None) -> Text:
@@ -113,7 +123,9 @@ def axes_swapped(where: str, got: str, right: str, axes: str) -> Text:
 
 def wrong_shape(where: str, got: str, right: str, axes: str) -> Text:
     en, ja = _of(where)
-    return Text(f"{en} is {got}, expected {right} ({axes}).", f"{ja}は {got}、正しくは {right}（{axes}）です。")
+    return Text(
+        f"{en} is {got}, expected {right} ({axes}).", f"{ja}は {got}、正しくは {right}（{axes}）です。"
+    )
 
 
 def not_finite(where: str, count: int, of: int) -> Text:

@@ -1,9 +1,9 @@
 """The checker process: learners' functions run there, never in the notebook's kernel.
 
-An endless loop, 100 GB of memory, sys.exit() or a crash in C therefore ends the checker, not the notebook.  The process
-is started once, in the background, by ``begin()``; it imports torch, then judges one function after another.  Functions
-travel by cloudpickle with the globals they use; verdicts come back as JSON.  A check that takes longer than its time
-is killed and the checker is started again.
+An endless loop, 100 GB of memory, sys.exit() or a crash in C therefore ends the checker, not the notebook.
+The process is started once, in the background, by ``begin()``; it imports torch, then judges one function
+after another.  Functions travel by cloudpickle with the globals they use; verdicts come back as JSON.  A
+check that takes longer than its time is killed and the checker is started again.
 
     Checker().check(exercise_name, function) -> Verdict
 """

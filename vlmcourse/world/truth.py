@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from vlmcourse.data.scenes import COLOURS, PLACES, RADII, RELATIONS, SHAPES, SIDE, SIZES, Scenes
+from vlmcourse.world.scenes import COLOURS, PLACES, RADII, RELATIONS, SHAPES, SIDE, SIZES, Scenes
 
 CLEAR = 4  # pixels: nearer to a middle line an object is in no clear quadrant, and two objects are level
 NAMES = dict(shape=SHAPES, colour=COLOURS, size=SIZES, position=PLACES)
@@ -90,7 +90,9 @@ class Attribute(NamedTuple):
     name: str  # "colour", "shape", "size" or "position"
 
     def __str__(self) -> str:
-        return f"Where is the {self.who}?" if self.name == "position" else f"What {self.name} is the {self.who}?"
+        return (
+            f"Where is the {self.who}?" if self.name == "position" else f"What {self.name} is the {self.who}?"
+        )
 
     def truth(self, things: Sequence[Thing]) -> Truth:
         thing = self.who.only(things)
@@ -204,5 +206,7 @@ def check_pairs(scenes: Scenes, questions: Sequence[Question | None]) -> None:
     """Raise ValueError unless there is exactly one question per scene."""
     asked = sum(question is not None for question in questions)
     if not len(scenes) == len(questions) == asked:
-        raise ValueError(f"expected one question for each of the {len(scenes)} scenes, got {asked} questions and "
-                         f"{len(questions) - asked} times None; leave out the scenes that have none")
+        raise ValueError(
+            f"expected one question for each of the {len(scenes)} scenes, got {asked} questions and "
+            f"{len(questions) - asked} times None; leave out the scenes that have none"
+        )

@@ -6,14 +6,14 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tests.data.eyes import answer, close, look
-from vlmcourse.data.questions import KINDS, annotators, ask
-from vlmcourse.data.render import render
-from vlmcourse.data.scenes import SPLITS, sample
+from tests.world.eyes import answer, close, look
+from vlmcourse.world.questions import KINDS, annotators, ask
+from vlmcourse.world.render import render
+from vlmcourse.world.scenes import SPLITS, sample
 
 PRINT_WORLD = """
 import hashlib
-from vlmcourse.data import captions, questions, render, scenes, twins
+from vlmcourse.world import captions, questions, render, scenes, twins
 batch = scenes.sample("test", 60, 5, seed=3, printed_words=0.3)
 asked = questions.ask(batch)
 others, answers = twins.twins(batch, asked)
@@ -42,7 +42,9 @@ def test_answers_and_evidence_agree_with_the_pixels(kind, split):
         assert all(any(close(box, s.box) for s in seen) for box in question.boxes) and question.boxes
 
 
-@pytest.mark.parametrize("kind", ["colour", "shape", "size", "position", "existence", "relation", "comparison"])
+@pytest.mark.parametrize(
+    "kind", ["colour", "shape", "size", "position", "existence", "relation", "comparison"]
+)
 def test_evidence_alone_is_enough_for_the_answer(kind):
     batch, questions = asked(kind, 200, "test")
     for question, image in zip(questions, render(batch), strict=True):
@@ -55,9 +57,17 @@ def test_counts_count_their_evidence():
     assert all(len(q.boxes) == int(q.answer) for q in questions if q.answer != "0")
 
 
-@pytest.mark.parametrize("kind, answers, share", [
-    ("existence", 2, 0.45), ("relation", 2, 0.45), ("comparison", 2, 0.35),
-    ("position", 4, 0.2), ("colour", 7, 0.08), ("shape", 5, 0.15)])
+@pytest.mark.parametrize(
+    "kind, answers, share",
+    [
+        ("existence", 2, 0.45),
+        ("relation", 2, 0.45),
+        ("comparison", 2, 0.35),
+        ("position", 4, 0.2),
+        ("colour", 7, 0.08),
+        ("shape", 5, 0.15),
+    ],
+)
 def test_no_answer_is_rare(kind, answers, share):
     numbers = Counter(question.answer for question in asked(kind, 3000)[1])
     assert len(numbers) == answers and min(numbers.values()) > share * numbers.total()
@@ -82,15 +92,23 @@ def test_ten_annotators_mostly_tell_the_truth():
     agree = [answers.count(question.answer) for answers, question in zip(people, questions, strict=True)]
     assert {len(answers) for answers in people} == {10}
     assert min(agree) >= 6 and np.mean(agree) == pytest.approx(8.7, abs=0.1)
-    assert annotators(batch[7:9], questions[7:9]) == people[7:9] and annotators(batch, questions, seed=1) != people
+    assert (
+        annotators(batch[7:9], questions[7:9]) == people[7:9]
+        and annotators(batch, questions, seed=1) != people
+    )
     vocabulary = {q.answer for q in questions} | {"5"}
     assert {word for answers in people for word in answers} <= vocabulary
 
 
 def test_another_process_sees_the_same_world():
     def told(hash_seed):
-        return subprocess.run([sys.executable, "-c", PRINT_WORLD], env=os.environ | {"PYTHONHASHSEED": hash_seed},
-                              capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            [sys.executable, "-c", PRINT_WORLD],
+            env=os.environ | {"PYTHONHASHSEED": hash_seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
 
     assert told("1") == told("2") != ""
 

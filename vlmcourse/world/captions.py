@@ -6,9 +6,9 @@ Three styles, and the whole grammar:
     full      "a SIZE COLOUR SHAPE at the PLACE" for every object, joined by commas and "and"
     shallow   one of four sentences that fit every picture
 
-Short captions have a distribution that can be written down.  With objects=(1, 4) one object has probability 1/4.
-Each COLOUR SHAPE is one of 25 equally likely seen shapes and colours (shapes 1/5, then colours 1/5), independent
-of the other object; and, as long as no words are printed, the four RELATIONs are equally likely.
+Short captions have a distribution that can be written down.  With objects=(1, 4) one object has probability
+1/4. Each COLOUR SHAPE is one of 25 equally likely seen shapes and colours (shapes 1/5, then colours 1/5),
+independent of the other object; and, as long as no words are printed, the four RELATIONs are equally likely.
 
     surprise    -log of the probability of each short caption, exactly
     entropy     its mean over all captions: no language model can have a lower loss
@@ -20,8 +20,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vlmcourse.data import chance
-from vlmcourse.data.scenes import (
+from vlmcourse.world import chance
+from vlmcourse.world.scenes import (
     COLOURS,
     MOST,
     PLACES,
@@ -36,11 +36,23 @@ from vlmcourse.data.scenes import (
 )
 
 STYLES = ("short", "full", "shallow")
-SHALLOW = ("a picture with some shapes", "a simple drawing", "some coloured things", "an image on a light background")
+SHALLOW = (
+    "a picture with some shapes",
+    "a simple drawing",
+    "some coloured things",
+    "an image on a light background",
+)
 
 
-def captions(scenes: Scenes, style: str = "short", *, wrong: float = 0.0, swapped: float = 0.0,
-             shallow: float = 0.0, seed: int = 0) -> list[str]:
+def captions(
+    scenes: Scenes,
+    style: str = "short",
+    *,
+    wrong: float = 0.0,
+    swapped: float = 0.0,
+    shallow: float = 0.0,
+    seed: int = 0,
+) -> list[str]:
     """One caption per scene.
 
     Args:
@@ -70,8 +82,8 @@ def captions(scenes: Scenes, style: str = "short", *, wrong: float = 0.0, swappe
 def surprise(texts: Sequence[str], objects: tuple[int, int] = (1, MOST)) -> np.ndarray:
     """How surprising each text is as a short caption: -log p(text) in nats, float64 (text,).
 
-    Exact for scenes of any split but "novel", sampled with these `objects` and no knob turned.  A text that the
-    grammar cannot produce has probability 0, so its surprise is infinite.
+    Exact for scenes of any split but "novel", sampled with these `objects` and no knob turned.  A text that
+    the grammar cannot produce has probability 0, so its surprise is infinite.
     """
     things = {f"a {COLOURS[c]} {SHAPES[s]}" for s, colours in enumerate(palette("train")) for c in colours}
     alone, together = _shares(objects)
@@ -117,16 +129,20 @@ def exchange(texts: list[str]) -> list[str]:
 def _short(scenes: Scenes, colour: np.ndarray) -> list[str]:
     things = [[f"a {c} {s}" for c in COLOURS] for s in SHAPES]
     columns = scenes.shape[:, 0], colour[:, 0], scenes.shape[:, 1], colour[:, 1], relation(scenes)
-    return [things[s][c] if r < 0 else f"{things[s][c]} {RELATIONS[r]} {things[s2][c2]}"
-            for s, c, s2, c2, r in zip(*(column.tolist() for column in columns), strict=True)]
+    return [
+        things[s][c] if r < 0 else f"{things[s][c]} {RELATIONS[r]} {things[s2][c2]}"
+        for s, c, s2, c2, r in zip(*(column.tolist() for column in columns), strict=True)
+    ]
 
 
 def _full(scenes: Scenes, colour: np.ndarray) -> list[str]:
     columns = scenes.count, scenes.size, colour, scenes.shape, scenes.place
     texts = []
     for count, *objects in zip(*(column.tolist() for column in columns), strict=True):
-        things = [f"a {SIZES[z]} {COLOURS[c]} {SHAPES[s]} at the {PLACES[p]}"
-                  for z, c, s, p in list(zip(*objects, strict=True))[:count]]
+        things = [
+            f"a {SIZES[z]} {COLOURS[c]} {SHAPES[s]} at the {PLACES[p]}"
+            for z, c, s, p in list(zip(*objects, strict=True))[:count]
+        ]
         texts.append(" and ".join(filter(None, [", ".join(things[:-1]), things[-1]])))
     return texts
 

@@ -3,13 +3,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlmcourse.data import scenes
-from vlmcourse.data.scenes import ARRAYS, MOST, PLACES, RADII, RELATIONS, SIDE, SPLITS, sample
+from vlmcourse.world import scenes
+from vlmcourse.world.scenes import ARRAYS, MOST, PLACES, RADII, RELATIONS, SIDE, SPLITS, sample
 
-KNOBS = st.fixed_dictionaries({
-    "split": st.sampled_from(list(SPLITS)), "seed": st.integers(0, 2**32),
-    "objects": st.tuples(st.integers(1, 4), st.integers(1, 4)).map(lambda pair: tuple(sorted(pair))),
-    "language_bias": st.floats(0, 1), "printed_words": st.floats(0, 1), "duplicates": st.floats(0, 1)})
+KNOBS = st.fixed_dictionaries(
+    {
+        "split": st.sampled_from(list(SPLITS)),
+        "seed": st.integers(0, 2**32),
+        "objects": st.tuples(st.integers(1, 4), st.integers(1, 4)).map(lambda pair: tuple(sorted(pair))),
+        "language_bias": st.floats(0, 1),
+        "printed_words": st.floats(0, 1),
+        "duplicates": st.floats(0, 1),
+    }
+)
 examples = settings(max_examples=40, deadline=None, derandomize=True)
 
 WORLD = 348035907139168411  # checksum of scenes, pure integer arithmetic
@@ -57,7 +63,9 @@ def test_splits_stand_on_different_pixels_and_novel_looks_are_novel(knobs):
 
 
 def test_seen_and_novel_combinations_share_every_shape_and_colour_but_no_pair():
-    seen, novel = ({(s, c) for s, cs in enumerate(scenes.palette(p).tolist()) for c in cs} for p in ("test", "novel"))
+    seen, novel = (
+        {(s, c) for s, cs in enumerate(scenes.palette(p).tolist()) for c in cs} for p in ("test", "novel")
+    )
     assert len(seen) == 25 and len(novel) == 10 and not seen & novel
     for part in (0, 1):
         assert {pair[part] for pair in seen} == {pair[part] for pair in novel}
@@ -68,10 +76,16 @@ def test_counts_looks_and_relations_are_equally_frequent():
     here = batch.present
     pairs = np.unique(batch.shape[here] * 7 + batch.colour[here], return_counts=True)[1]
     related = scenes.relation(batch)
-    for numbers in (np.bincount(batch.count)[1:], pairs, np.bincount(batch.size[here]),
-                    np.bincount(related[related >= 0])):
+    for numbers in (
+        np.bincount(batch.count)[1:],
+        pairs,
+        np.bincount(batch.size[here]),
+        np.bincount(related[related >= 0]),
+    ):
         expected = numbers.mean()
-        assert ((numbers - expected) ** 2 / expected).sum() < len(numbers) + 4 * np.sqrt(2 * len(numbers)), numbers
+        assert ((numbers - expected) ** 2 / expected).sum() < len(numbers) + 4 * np.sqrt(2 * len(numbers)), (
+            numbers
+        )
     assert len(pairs) == 25 and (related >= 0).sum() == (batch.count > 1).sum()
 
 
@@ -84,15 +98,19 @@ def test_relations_and_places_follow_the_coordinates():
     opposite = dict(zip(RELATIONS, ("right of", "left of", "below", "above"), strict=True))
     assert [opposite[name] for name in named] == np.array(RELATIONS)[scenes.relation(batch, 1, 0)].tolist()
     corner = np.array(PLACES)[batch.place[:, 0]]
-    assert all(("left" in c) == (x < 32) and ("top" in c) == (y < 32)
-               for c, x, y in zip(corner, batch.x[:, 0], batch.y[:, 0], strict=True))
+    assert all(
+        ("left" in c) == (x < 32) and ("top" in c) == (y < 32)
+        for c, x, y in zip(corner, batch.x[:, 0], batch.y[:, 0], strict=True)
+    )
 
 
 def test_cover_names_the_object_in_each_patch():
     batch = sample(count=50)
     cover = batch.cover(grid=64)
     for scene, (left, top, right, bottom) in enumerate(batch.boxes()[:, 0]):
-        assert (cover[scene, top:bottom, left:right] == 0).all() and (cover[scene] == 0).sum() == (right - left) ** 2
+        assert (cover[scene, top:bottom, left:right] == 0).all() and (cover[scene] == 0).sum() == (
+            right - left
+        ) ** 2
     covered = sum((box[:, 2] - box[:, 0]) ** 2 for box in batch.boxes().transpose(1, 0, 2))
     assert ((cover >= 0).sum((1, 2)) == covered).all() and batch.cover(8).shape == (50, 8, 8)
 
@@ -124,7 +142,9 @@ def test_duplicates_repeat_the_first_of_their_group_of_eight(share):
 
 def test_the_world_is_the_same_everywhere():
     batch = sample("validation", 1000, seed=5, printed_words=0.5)
-    total = sum(int(getattr(batch, name).astype(np.uint64).sum()) * 31**n % 2**61 for n, name in enumerate(ARRAYS))
+    total = sum(
+        int(getattr(batch, name).astype(np.uint64).sum()) * 31**n % 2**61 for n, name in enumerate(ARRAYS)
+    )
     assert total == WORLD, "scenes changed: shipped checkpoints and their numbers no longer hold"
 
 
@@ -138,12 +158,20 @@ def test_indexing_selects_and_joins_back():
         scenes.join([batch, sample("test", 2)])
 
 
-@pytest.mark.parametrize("knobs, words", [
-    (dict(split="tset"), "unknown split 'tset'; choose one of train"),
-    (dict(count=-1), "count=-1"), (dict(start=-5), "start=-5"),
-    (dict(objects=(0, 3)), r"got \(0, 3\)"), (dict(objects=(3, 2)), "fewest <= most"), (dict(objects=(1, 5)), "<= 4"),
-    (dict(language_bias=1.5), "language_bias is a share between 0 and 1, got 1.5"),
-    (dict(printed_words=-0.1), "printed_words"), (dict(duplicates=float("nan")), "duplicates")])
+@pytest.mark.parametrize(
+    "knobs, words",
+    [
+        (dict(split="tset"), "unknown split 'tset'; choose one of train"),
+        (dict(count=-1), "count=-1"),
+        (dict(start=-5), "start=-5"),
+        (dict(objects=(0, 3)), r"got \(0, 3\)"),
+        (dict(objects=(3, 2)), "fewest <= most"),
+        (dict(objects=(1, 5)), "<= 4"),
+        (dict(language_bias=1.5), "language_bias is a share between 0 and 1, got 1.5"),
+        (dict(printed_words=-0.1), "printed_words"),
+        (dict(duplicates=float("nan")), "duplicates"),
+    ],
+)
 def test_bad_knobs_are_named(knobs, words):
     with pytest.raises(ValueError, match=words):
         sample(**knobs)

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from vlmcourse.data.render import render
-from vlmcourse.data.scenes import RADII, sample
-from vlmcourse.data.stage import arrange, check_things, cut_sprites, outside, paste
-from vlmcourse.data.truth import Thing, list_things
+from vlmcourse.world.arranging import arrange, check_things, cut_sprites, outside, paste
+from vlmcourse.world.render import render
+from vlmcourse.world.scenes import RADII, sample
+from vlmcourse.world.truth import Thing, list_things
 
 SCENES = sample("test", 60, printed_words=0.3)
 CIRCLE, SQUARE = Thing(0, 2, 1, 20, 20), Thing(1, 3, 2, 44, 30)
@@ -27,7 +27,10 @@ def test_pasted_sprites_are_what_the_renderer_draws():
 def test_where_objects_overlap_the_larger_lies_on_top_and_hides_no_more_than_itself():
     one = sample("test", 1)
     paper, sprites = render(arrange(one, [[]]))[0], cut_sprites(render, one)
-    below, above = Thing(1, 2, 1, 30, 30), Thing(2, 3, 2, 38, 30)  # a square under the corner of a triangle's box
+    below, above = (
+        Thing(1, 2, 1, 30, 30),
+        Thing(2, 3, 2, 38, 30),
+    )  # a square under the corner of a triangle's box
     image, alone = paste(paper, sprites, [above, below]), render(arrange(one, [[above], [below]]))
     ink = (alone != paper).any(axis=-1)
     assert (ink[0] & ink[1]).any() and (image[ink[0]] == alone[0][ink[0]]).all()
@@ -40,14 +43,17 @@ def test_every_split_keeps_inside_the_training_world_but_for_novel_combinations(
     assert all("occurs in training" in outside(list_things(novel, n)) for n in range(20))
 
 
-@pytest.mark.parametrize(("things", "why"), [
-    ([], "there is no object"),
-    ([CIRCLE, SQUARE._replace(x=38)], "objects overlap"),
-    ([CIRCLE, SQUARE._replace(x=41)], "objects stand closer than 2 pixels"),
-    ([CIRCLE, SQUARE._replace(x=45, y=44)], "objects stand on a diagonal"),
-    ([CIRCLE._replace(colour=0)], "no black circle occurs in training"),
-    ([CIRCLE, SQUARE], ""),
-])
+@pytest.mark.parametrize(
+    ("things", "why"),
+    [
+        ([], "there is no object"),
+        ([CIRCLE, SQUARE._replace(x=38)], "objects overlap"),
+        ([CIRCLE, SQUARE._replace(x=41)], "objects stand closer than 2 pixels"),
+        ([CIRCLE, SQUARE._replace(x=45, y=44)], "objects stand on a diagonal"),
+        ([CIRCLE._replace(colour=0)], "no black circle occurs in training"),
+        ([CIRCLE, SQUARE], ""),
+    ],
+)
 def test_what_leaves_the_training_world_is_named(things, why):
     assert outside(things) == why
 

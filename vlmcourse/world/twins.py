@@ -1,12 +1,13 @@
 """Counterfactual twins: the smallest change of a picture that changes the answer (first used in notebook 01).
 
 A model that only knows what is usually answered gets one of two twins wrong; it has to look.
-Edits are tried from small to large: look of one object; its size; its place; one object more or less; several of
-these at one object; and only then two or more objects ("Is there a star?" where there are two).  An edited scene
+Edits are tried from small to large: look of one object; its size; its place; one object more or less; several
+of these at one object; and only then two or more objects ("Is there a star?" where there are two).  An edited
+scene
 keeps its split: objects stand on pixels of that split, and novel combinations appear in the novel split only.
 
-Two quick ways need no question: `repaint` gives one object of every scene another shape or colour, and `exchange`
-lets two objects trade their looks, so that the same words describe another picture.
+Two quick ways need no question: `repaint` gives one object of every scene another shape or colour, and
+`exchange` lets two objects trade their looks, so that the same words describe another picture.
 
 Source: balanced pairs of pictures, Goyal et al. 2017 (VQA v2), arXiv:1612.00837, section 3.
 """
@@ -19,9 +20,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vlmcourse.data import chance
-from vlmcourse.data.scenes import COLOURS, MOST, RADII, SHAPES, SIZES, SPLITS, Scenes, apart, editable, ranges
-from vlmcourse.data.truth import Question, Thing, check_pairs, list_things, pose
+from vlmcourse.world import chance
+from vlmcourse.world.scenes import (
+    COLOURS,
+    MOST,
+    RADII,
+    SHAPES,
+    SIZES,
+    SPLITS,
+    Scenes,
+    apart,
+    editable,
+    ranges,
+)
+from vlmcourse.world.truth import Question, Thing, check_pairs, list_things, pose
 
 Things = list[Thing]
 
@@ -38,7 +50,9 @@ def twins(scenes: Scenes, questions: Sequence[Question], seed: int = 0) -> tuple
     """
     check_pairs(scenes, questions)
     keys = chance.derive(scenes.key, "twins", seed)
-    pairs = [_twin(scenes, scene, question, keys[scene : scene + 1]) for scene, question in enumerate(questions)]
+    pairs = [
+        _twin(scenes, scene, question, keys[scene : scene + 1]) for scene, question in enumerate(questions)
+    ]
     return _rebuild(scenes, [things for things, _ in pairs]), [question for _, question in pairs]
 
 
@@ -74,7 +88,9 @@ def exchange(scenes: Scenes) -> Scenes:
         ValueError: if a scene does not hold exactly two objects.
     """
     if not (scenes.count == 2).all():
-        raise ValueError("looks can be exchanged in scenes of exactly two objects; sample with objects=(2, 2)")
+        raise ValueError(
+            "looks can be exchanged in scenes of exactly two objects; sample with objects=(2, 2)"
+        )
     traded = [1, 0, *range(2, scenes.shape.shape[1])]
     return replace(scenes, shape=scenes.shape[:, traded], colour=scenes.colour[:, traded])
 
@@ -125,13 +141,28 @@ def _edits(things: Things, world: World) -> Iterator[list[Things]]:
     """Edited scenes, in groups from small edits to large."""
     each = [(thing, things[:n], things[n + 1 :]) for n, thing in enumerate(things)]
     yield [[*before, new, *after] for thing, before, after in each for new in world.repainted(thing)]
-    yield [[*before, new, *after] for thing, before, after in each for new in world.resized(thing, before + after)]
-    yield [[*before, new, *after] for thing, before, after in each for new in world.moved(thing, before + after)]
+    yield [
+        [*before, new, *after]
+        for thing, before, after in each
+        for new in world.resized(thing, before + after)
+    ]
+    yield [
+        [*before, new, *after] for thing, before, after in each for new in world.moved(thing, before + after)
+    ]
     fewer = [before + after for _, before, after in each if before or after]
-    looks, room = np.argwhere(world.allowed).tolist(), world.room(RADII[0], things) if len(things) < MOST else []
-    yield fewer + [[*things, Thing(*look, 0, *room[7 * n % len(room)])] for n, look in enumerate(looks) if room]
-    yield [[*before, new, *after] for thing, before, after in each for once in world.repainted(thing)
-           for new in world.repainted(once)]
+    looks, room = (
+        np.argwhere(world.allowed).tolist(),
+        world.room(RADII[0], things) if len(things) < MOST else [],
+    )
+    yield fewer + [
+        [*things, Thing(*look, 0, *room[7 * n % len(room)])] for n, look in enumerate(looks) if room
+    ]
+    yield [
+        [*before, new, *after]
+        for thing, before, after in each
+        for once in world.repainted(thing)
+        for new in world.repainted(once)
+    ]
     yield [*_elsewhere(things, world)]
     yield [_trade_looks(things, *pair) for pair in combinations(range(len(things)), 2)]
     yield [edited for thing in things for edited in _elsewhere([t for t in things if t != thing], world)]
@@ -144,7 +175,9 @@ def _elsewhere(things: Things, world: World) -> Iterator[Things]:
     """One object of any size, where there is room for it."""
     for n, size in product(range(len(things)), range(len(SIZES))):
         before, after = things[:n], things[n + 1 :]
-        yield from ([*before, new, *after] for new in world.moved(things[n]._replace(size=size), before + after))
+        yield from (
+            [*before, new, *after] for new in world.moved(things[n]._replace(size=size), before + after)
+        )
 
 
 def _trade_looks(things: Things, a: int, b: int) -> Things:

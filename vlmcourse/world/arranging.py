@@ -1,10 +1,10 @@
 """Scenes arranged by hand, inside the rules of the world or outside of them (notebook 00, the Scene Playground).
 
-    arrange        things -> Scenes, to be rendered like any other
-    check_things   refuse what cannot be drawn
-    outside        why a scene lies outside the world that models are trained on
-    cut_sprites    every object as a small picture, cut from pictures of it alone
-    paste          a picture put together from sprites, so that objects may overlap
+arrange        things -> Scenes, to be rendered like any other
+check_things   refuse what cannot be drawn
+outside        why a scene lies outside the world that models are trained on
+cut_sprites    every object as a small picture, cut from pictures of it alone
+paste          a picture put together from sprites, so that objects may overlap
 """
 
 from collections.abc import Callable, Sequence
@@ -12,8 +12,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlmcourse.data.scenes import COLOURS, GAP, MARGIN, MOST, RADII, SHAPES, SIDE, SIZES, SLANT, Scenes, palette
-from vlmcourse.data.truth import Thing
+from vlmcourse.world.scenes import (
+    COLOURS,
+    GAP,
+    MARGIN,
+    MOST,
+    RADII,
+    SHAPES,
+    SIDE,
+    SIZES,
+    SLANT,
+    Scenes,
+    palette,
+)
+from vlmcourse.world.truth import Thing
 
 TRAINED = [(shape, int(colour)) for shape, colours in enumerate(palette("train")) for colour in colours]
 """Pairs of shape and colour that occur in training."""
@@ -28,7 +40,9 @@ def arrange(like: Scenes, groups: Sequence[Sequence[Thing]]) -> Scenes:
         for place, thing in enumerate(things):
             for name, value in zip(Thing._fields, thing, strict=True):
                 columns[name][row, place] = value
-    return replace(like[np.zeros(len(groups), int)], count=np.array([len(things) for things in groups]), **columns)
+    return replace(
+        like[np.zeros(len(groups), int)], count=np.array([len(things) for things in groups]), **columns
+    )
 
 
 def check_things(things: Sequence[Thing]) -> None:
@@ -38,7 +52,9 @@ def check_things(things: Sequence[Thing]) -> None:
     for number, thing in enumerate(things):
         for name, names in zip(Thing._fields, (SHAPES, COLOURS, SIZES), strict=False):
             if not 0 <= getattr(thing, name) < len(names):
-                raise ValueError(f"thing {number} has {name} {getattr(thing, name)}, expected 0..{len(names) - 1}")
+                raise ValueError(
+                    f"thing {number} has {name} {getattr(thing, name)}, expected 0..{len(names) - 1}"
+                )
         low, high = thing.radius + MARGIN, SIDE - 1 - thing.radius - MARGIN
         if not (low <= thing.x <= high and low <= thing.y <= high):
             raise ValueError(f"thing {number} leaves the frame at ({thing.x}, {thing.y}); a {SIZES[thing.size]} one "

@@ -7,8 +7,15 @@ import numpy as np
 from scipy import ndimage
 
 # What people call these colours, not what the renderer paints.
-NAMED = dict(black=(20, 20, 20), purple=(110, 20, 130), red=(210, 20, 20), blue=(20, 100, 230), green=(30, 180, 90),
-             pink=(255, 150, 200), yellow=(255, 225, 30))
+NAMED = dict(
+    black=(20, 20, 20),
+    purple=(110, 20, 130),
+    red=(210, 20, 20),
+    blue=(20, 100, 230),
+    green=(30, 180, 90),
+    pink=(255, 150, 200),
+    yellow=(255, 225, 30),
+)
 FILLED = dict(square=1.0, circle=np.pi / 4, cross=1 - 0.61**2, triangle=0.5, star=0.39)  # share of its box
 WIDE = dict(small=13, medium=17, large=23)
 
@@ -35,7 +42,9 @@ def look(image: np.ndarray, top: int = 0) -> list[Seen]:
     off = np.abs(image - paper).sum(-1)
     off[:top] = 0
     labels, _ = ndimage.label(off > 6, np.ones((3, 3)))
-    return [_see(image, paper, labels == n + 1, where) for n, where in enumerate(ndimage.find_objects(labels))]
+    return [
+        _see(image, paper, labels == n + 1, where) for n, where in enumerate(ndimage.find_objects(labels))
+    ]
 
 
 def _see(image, paper, mask, where) -> Seen:
@@ -52,9 +61,12 @@ def _see(image, paper, mask, where) -> Seen:
 
 def answer(text: str, seen: list[Seen]) -> str:
     """The answer to a question in English; fails if it is not well-posed."""
+
     def all_of(words: str) -> list[Seen]:
         single = re.sub(r"(?<=cross)es$|(?<!s)s$", "", words)
-        return [s for s in seen if all(w in (s.shape, s.colour, s.size) for w in single.split() if w != "thing")]
+        return [
+            s for s in seen if all(w in (s.shape, s.colour, s.size) for w in single.split() if w != "thing")
+        ]
 
     def one(words: str) -> Seen:
         (found,) = all_of(words)
@@ -73,7 +85,9 @@ def answer(text: str, seen: list[Seen]) -> str:
     if m := re.fullmatch(r"Is the (.+) (left of|right of|above|below) the (.+)\?", text):
         a, b = one(m[1]), one(m[3])
         assert a != b
-        return yes[{"left of": a.x < b.x, "right of": a.x > b.x, "above": a.y < b.y, "below": a.y > b.y}[m[2]]]
+        return yes[
+            {"left of": a.x < b.x, "right of": a.x > b.x, "above": a.y < b.y, "below": a.y > b.y}[m[2]]
+        ]
     if m := re.fullmatch(r"Is the (.+) larger than the (.+)\?", text):
         a, b = one(m[1]), one(m[2])
         assert a.size != b.size
@@ -94,4 +108,3 @@ def different(before: list[Seen], after: list[Seen]) -> int:
 def close(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     """Whether two boxes agree within a pixel on each side (the tip of a star is fainter than a pixel)."""
     return all(abs(p - q) <= 1 for p, q in zip(a, b, strict=True))
-

@@ -4,10 +4,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from tests.data.eyes import look
-from vlmcourse.data.captions import SHALLOW, captions, entropy, exchange, surprise
-from vlmcourse.data.render import render
-from vlmcourse.data.scenes import sample
+from tests.world.eyes import look
+from vlmcourse.world.captions import SHALLOW, captions, entropy, exchange, surprise
+from vlmcourse.world.render import render
+from vlmcourse.world.scenes import sample
 
 SHORT = re.compile(r"a (\w+ \w+)(?: (left of|right of|above|below) a (\w+ \w+))?")
 
@@ -18,8 +18,12 @@ def holds(text, seen):
     named = {phrase: [s for s in seen if f"{s.colour} {s.shape}" == phrase] for phrase in (first, second)}
     if relation is None:
         return len(seen) == 1 and bool(named[first])
-    return any({"left of": a.x < b.x, "right of": a.x > b.x, "above": a.y < b.y, "below": a.y > b.y}[relation]
-               for a in named[first] for b in named[second] if a != b)
+    return any(
+        {"left of": a.x < b.x, "right of": a.x > b.x, "above": a.y < b.y, "below": a.y > b.y}[relation]
+        for a in named[first]
+        for b in named[second]
+        if a != b
+    )
 
 
 def test_short_captions_are_true_of_the_pixels():
@@ -33,7 +37,9 @@ def test_full_captions_name_every_object_in_the_pixels():
         told = Counter(re.split(", | and ", text))
         assert told == Counter(
             f"a {s.size} {s.colour} {s.shape} at the {'top' if s.y < 31.5 else 'bottom'} "
-            f"{'left' if s.x < 31.5 else 'right'}" for s in look(image))
+            f"{'left' if s.x < 31.5 else 'right'}"
+            for s in look(image)
+        )
 
 
 def test_shallow_captions_say_nothing():
@@ -50,7 +56,9 @@ def test_short_captions_have_the_stated_entropy(objects):
 
 
 def test_entropy_by_hand():
-    by_hand = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75)) + 0.25 * np.log(25) + 0.75 * (2 * np.log(25) + np.log(4))
+    by_hand = (
+        -(0.25 * np.log(0.25) + 0.75 * np.log(0.75)) + 0.25 * np.log(25) + 0.75 * (2 * np.log(25) + np.log(4))
+    )
     assert entropy() == pytest.approx(by_hand)
     assert entropy((1, 1)) == pytest.approx(np.log(25))
 
@@ -62,8 +70,18 @@ def test_surprise_is_a_probability_over_all_captions_and_averages_to_the_entropy
     assert surprise(captions(sample("validation", 20_000))).mean() == pytest.approx(entropy(), abs=0.03)
 
 
-@pytest.mark.parametrize("text", ["", "a red", "a red circle left of", "a circle", "a red circle near a blue square",
-                                  "a black circle", "a  red circle"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a red",
+        "a red circle left of",
+        "a circle",
+        "a red circle near a blue square",
+        "a black circle",
+        "a  red circle",
+    ],
+)
 def test_a_text_outside_the_grammar_is_infinitely_surprising(text):
     assert surprise([text]) == np.inf
 
@@ -71,7 +89,10 @@ def test_a_text_outside_the_grammar_is_infinitely_surprising(text):
 @pytest.mark.parametrize("split", ["train", "novel"])
 def test_wrong_captions_are_false_of_the_pixels(split):
     batch = sample(split, 600, objects=(1, 2))
-    held = [holds(text, look(image)) for text, image in zip(captions(batch, wrong=1.0), render(batch), strict=True)]
+    held = [
+        holds(text, look(image))
+        for text, image in zip(captions(batch, wrong=1.0), render(batch), strict=True)
+    ]
     assert np.mean(held) < 0.02  # two objects alike: a wrong word may happen to fit the pair
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vlmcourse.data.chat import encode
-from vlmcourse.data.packs import pack
+from vlmcourse.data.packing import pack
 from vlmcourse.data.text import IMAGE, load_tokenizer
 from vlmcourse.models.language import LlamaConfig
 from vlmcourse.models.llava import Llava, LlavaConfig

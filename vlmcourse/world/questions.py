@@ -4,8 +4,8 @@
     annotators   ten people's answers to each, mostly the truth, in the manner of VQA v2
     KINDS        colour shape size position · count existence · relation · comparison
 
-A question names things only by descriptions that fit one thing alone.  Where a kind has a few possible answers,
-each is asked for equally often, and given as often as the scene allows.
+A question names things only by descriptions that fit one thing alone.  Where a kind has a few possible
+answers, each is asked for equally often, and given as often as the scene allows.
 
 Source: ten answers per question, Goyal et al. 2017 (VQA v2), arXiv:1612.00837.
 """
@@ -15,9 +15,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vlmcourse.data import chance
-from vlmcourse.data.scenes import PLACES, RELATIONS, Scenes, palette
-from vlmcourse.data.truth import (
+from vlmcourse.world import chance
+from vlmcourse.world.scenes import PLACES, RELATIONS, Scenes, palette
+from vlmcourse.world.truth import (
     Asked,
     Attribute,
     Count,
@@ -37,11 +37,25 @@ from vlmcourse.data.truth import (
 DRAWS, TRIES = 320, 8  # numbers put by for one scene; proposals for one question
 PEOPLE = 10
 DISSENTERS = (0, 0, 0, 0, 1, 1, 2, 2, 3, 4)  # how many of the ten are mistaken; each number equally likely
-CONFUSED = dict(black=("purple", "blue"), purple=("blue", "black", "pink"), red=("pink", "purple"), blue=("purple",),
-                green=("blue", "yellow"), pink=("red", "purple"), yellow=("green",),
-                circle=("star",), square=("triangle", "cross"), triangle=("star",), cross=("star", "square"),
-                star=("cross", "triangle"), small=("medium",), medium=("small", "large"), large=("medium",),
-                yes=("no",), no=("yes",))
+CONFUSED = dict(
+    black=("purple", "blue"),
+    purple=("blue", "black", "pink"),
+    red=("pink", "purple"),
+    blue=("purple",),
+    green=("blue", "yellow"),
+    pink=("red", "purple"),
+    yellow=("green",),
+    circle=("star",),
+    square=("triangle", "cross"),
+    triangle=("star",),
+    cross=("star", "square"),
+    star=("cross", "triangle"),
+    small=("medium",),
+    medium=("small", "large"),
+    large=("medium",),
+    yes=("no",),
+    no=("yes",),
+)
 CONFUSED |= {str(n): tuple(str(m) for m in (n - 1, n + 1) if m >= 0) for n in range(5)}
 CONFUSED |= {PLACES[n]: (PLACES[n ^ 1], PLACES[n ^ 2]) for n in range(4)}
 
@@ -72,6 +86,7 @@ def _attribute(name: str, *choices: str) -> Callable[..., Asked | None]:
     def propose(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Asked | None:
         who = _describe(dice.pick(things), things, choices, dice)
         return who and Attribute(who, name)
+
     return propose
 
 
@@ -81,7 +96,10 @@ def _count(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dic
 
 
 def _existence(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Asked:
-    a, b = dice.pick(things), dice.pick(things)  # the shape of one thing with the colour of another is a hard "no"
+    a, b = (
+        dice.pick(things),
+        dice.pick(things),
+    )  # the shape of one thing with the colour of another is a hard "no"
     near, far = (a.shape, b.colour), dice.pick(combinations)
     return Existence(Who(*(near if near in combinations else far)) if dice.pick(range(2)) else Who(*far))
 
@@ -95,7 +113,9 @@ def _comparison(things: Sequence[Thing], combinations: Sequence[tuple[int, int]]
     template = dice.pick((Larger, SameColour, More))
     if template is More:
         a, b = dice.pick(things), dice.pick(things)
-        whos = dice.pick([(Who(shape=a.shape), Who(shape=b.shape)), (Who(colour=a.colour), Who(colour=b.colour))])
+        whos = dice.pick(
+            [(Who(shape=a.shape), Who(shape=b.shape)), (Who(colour=a.colour), Who(colour=b.colour))]
+        )
         return More(*whos) if whos[0] != whos[1] else None
     allowed = ("shape", "size shape") if template is SameColour else ("shape", "colour", "colour shape")
     whos = _pair(things, allowed, dice)
@@ -110,10 +130,16 @@ def _pair(things: Sequence[Thing], choices: Sequence[str], dice: Dice) -> tuple[
     return whos if all(whos) else None
 
 
-KINDS = dict(colour=_attribute("colour", "shape", "size shape"), shape=_attribute("shape", "colour", "size colour"),
-             size=_attribute("size", "shape", "colour", "colour shape"),
-             position=_attribute("position", "shape", "colour", "colour shape", "size colour shape"),
-             count=_count, existence=_existence, relation=_relation, comparison=_comparison)
+KINDS = dict(
+    colour=_attribute("colour", "shape", "size shape"),
+    shape=_attribute("shape", "colour", "size colour"),
+    size=_attribute("size", "shape", "colour", "colour shape"),
+    position=_attribute("position", "shape", "colour", "colour shape", "size colour shape"),
+    count=_count,
+    existence=_existence,
+    relation=_relation,
+    comparison=_comparison,
+)
 WANTED = dict(count="01234", existence=("yes", "no"), relation=("yes", "no"), comparison=("yes", "no"))
 
 
@@ -125,8 +151,8 @@ def ask(scenes: Scenes, kind: str | None = None, seed: int = 0) -> list[Question
         seed: another seed asks something else.
 
     Returns:
-        A question for each scene; None where the scene allows none of that kind (a relation needs two objects,
-        a position must be clear).  With kind=None there is always a question.
+        A question for each scene; None where the scene allows none of that kind (a relation needs two
+        objects, a position must be clear).  With kind=None there is always a question.
 
     Raises:
         ValueError: if the kind is unknown.
@@ -143,7 +169,9 @@ def ask(scenes: Scenes, kind: str | None = None, seed: int = 0) -> list[Question
     return questions
 
 
-def _ask(kind: str, things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Question | None:
+def _ask(
+    kind: str, things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice
+) -> Question | None:
     """Propose until the answer is the wanted one; failing that, the first that makes sense."""
     wanted, first = dice.pick(WANTED[kind]) if kind in WANTED else None, None
     for _ in range(TRIES):

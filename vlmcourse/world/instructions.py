@@ -7,8 +7,8 @@
     in_a_sentence   the answer to a question as a whole sentence
     turns           an instruction about an image, with or without its answer, as a conversation
 
-The format is part of the instruction: the same question wants a word, or, if it says so, a sentence. A model that
-reads its instructions can be told; one that does not answers everything alike.
+The format is part of the instruction: the same question wants a word, or, if it says so, a sentence. A model
+that reads its instructions can be told; one that does not answers everything alike.
 """
 
 import re
@@ -16,10 +16,10 @@ from functools import singledispatch
 
 import numpy as np
 
-from vlmcourse.data import captions, questions
 from vlmcourse.data.chat import Turns
-from vlmcourse.data.scenes import COLOURS, RELATIONS, SIZES, Scenes
-from vlmcourse.data.truth import (
+from vlmcourse.world import captions, questions
+from vlmcourse.world.scenes import COLOURS, RELATIONS, SIZES, Scenes
+from vlmcourse.world.truth import (
     Attribute,
     Count,
     Existence,
@@ -67,10 +67,10 @@ def talks(batch: Scenes, seed: int = 0, sentences: float = 0.125, told: bool = T
 def hard_talks(batch: Scenes, seed: int = 0) -> list[Talk]:
     """For each scene a second relation, a place in halves, and the colour and the shape of a thing named by size alone.
 
-    "What colour is the large thing?" does not say the shape, so nothing can be learned from it of colours that a shape
-    usually has. And "Is the star at the left or the right?" asks for one axis in one word: in "bottom left", the second
-    word comes late, and until it does, nobody asks the model to keep what the eye knows of left and right. Where no
-    size is unique, or no place clear, the scene has fewer questions.
+    "What colour is the large thing?" does not say the shape, so nothing can be learned from it of colours
+    that a shape usually has. And "Is the star at the left or the right?" asks for one axis in one word: in
+    "bottom left", the second word comes late, and until it does, nobody asks the model to keep what the eye
+    knows of left and right. Where no size is unique, or no place clear, the scene has fewer questions.
 
     Args:
         seed: another seed asks something else.
@@ -83,7 +83,9 @@ def hard_talks(batch: Scenes, seed: int = 0) -> list[Talk]:
         row += halves(place) if place else []
         alone = [who for size in range(len(SIZES)) if (who := Who(size=size)).only(things)]
         for name in ("colour", "shape"):
-            if alone and (question := pose(name, Attribute(alone[chance.integers(len(alone))], name), things)):
+            if alone and (
+                question := pose(name, Attribute(alone[chance.integers(len(alone))], name), things)
+            ):
                 row.append((question.text, question.answer))
         found.append(row)
     return found

@@ -1,10 +1,10 @@
 import pytest
 
-from vlmcourse.data.questions import KINDS, ask
-from vlmcourse.data.reading import true_answer, understand
-from vlmcourse.data.scenes import COLOURS, SHAPES, sample
-from vlmcourse.data.talks import SENTENCE, in_a_sentence
-from vlmcourse.data.truth import Attribute, Count, Thing, Who, list_things
+from vlmcourse.world.instructions import SENTENCE, in_a_sentence
+from vlmcourse.world.questions import KINDS, ask
+from vlmcourse.world.reading import true_answer, understand
+from vlmcourse.world.scenes import COLOURS, SHAPES, sample
+from vlmcourse.world.truth import Attribute, Count, Thing, Who, list_things
 
 SCENES = sample("test", 300)
 
@@ -22,14 +22,28 @@ def test_every_question_is_understood_and_answered_as_it_was_meant(kind):
 
 def test_capitals_spaces_and_marks_do_not_matter():
     circle = Attribute(Who(shape=SHAPES.index("circle")), "colour")
-    for text in ("what color is the CIRCLE", "  What  colour is a circle ? ", "What colour is the circle" + SENTENCE):
+    for text in (
+        "what color is the CIRCLE",
+        "  What  colour is a circle ? ",
+        "What colour is the circle" + SENTENCE,
+    ):
         assert understand(text) == circle
     assert understand("How many crosses are there?") == Count(Who(shape=SHAPES.index("cross")))
     assert understand("how many purple things are there") == Count(Who(colour=COLOURS.index("purple")))
 
 
-@pytest.mark.parametrize("text", ["", "?", "Describe the image.", "What colour is the sky?", "Is there a red?",
-                                  "What colour is the circle? And the star?", "Where is the red small circle?"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "?",
+        "Describe the image.",
+        "What colour is the sky?",
+        "Is there a red?",
+        "What colour is the circle? And the star?",
+        "Where is the red small circle?",
+    ],
+)
 def test_other_texts_are_not_taken_for_questions_of_the_course(text):
     assert understand(text) is None
     assert true_answer(text, list_things(SCENES, 0)) is None

@@ -3,7 +3,7 @@
 A scene is a 64×64 picture with one to four objects; each has a shape, a colour, a size and a place, and none
 hides another.  A batch of scenes is one struct of arrays, so tens of thousands fit in a few lines:
 
-    from vlmcourse.data import captions, questions, render, scenes, twins
+    from vlmcourse.world import captions, questions, render, scenes, twins
 
     train = scenes.sample("train", 10_000)                      # the same 10,000 on every machine
     one = scenes.sample("test", 500, objects=(1, 1))            # one object each; (2, 2) for relations
@@ -16,9 +16,10 @@ hides another.  A batch of scenes is one struct of arrays, so tens of thousands 
     asked = questions.ask(train[:100])                          # text, answer, evidence boxes
     edited, answers = twins.twins(train[:100], asked)           # scenes changed so that each answer changes
 
-Splits never meet.  Each object of a train scene stands on a pixel with (x + y) mod 3 = 0, of a validation scene on
-1, of a test scene on 2; so no object of a test picture ever stood there in a train picture, whatever the seed.
-The fourth split, "novel", stands on test pixels and uses only colour-shape combinations that no other split has.
+Splits never meet.  Each object of a train scene stands on a pixel with (x + y) mod 3 = 0, of a validation
+scene on 1, of a test scene on 2; so no object of a test picture ever stood there in a train picture, whatever
+the seed. The fourth split, "novel", stands on test pixels and uses only colour-shape combinations that no
+other split has.
 
 Knobs of `sample` spoil the data on purpose: language_bias, printed_words, duplicates.  `captions` has more.
 """
@@ -27,7 +28,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from vlmcourse.data import chance
+from vlmcourse.world import chance
 
 SIDE = 64  # pixels
 MOST = 4  # objects in one scene
@@ -88,7 +89,9 @@ class Scenes:
     def boxes(self) -> np.ndarray:
         """int64 (scene, 4, 4): left, top, right, bottom in pixels, right and bottom exclusive; zeros if absent."""
         radius = RADII[self.size]
-        corners = np.stack([self.x - radius, self.y - radius, self.x + radius + 1, self.y + radius + 1], axis=-1)
+        corners = np.stack(
+            [self.x - radius, self.y - radius, self.x + radius + 1, self.y + radius + 1], axis=-1
+        )
         return np.where(self.present[..., None], corners, 0)
 
     def cover(self, grid: int = 8) -> np.ndarray:
@@ -150,8 +153,17 @@ def ranges(radius, words):
     return first, span // 3 * 3, first + strip, (span - strip) // 3 * 3
 
 
-def sample(split: str = "train", count: int = 1, start: int = 0, *, seed: int = 0, objects: tuple[int, int] = (1, 4),
-           language_bias: float = 0.0, printed_words: float = 0.0, duplicates: float = 0.0) -> Scenes:
+def sample(
+    split: str = "train",
+    count: int = 1,
+    start: int = 0,
+    *,
+    seed: int = 0,
+    objects: tuple[int, int] = (1, 4),
+    language_bias: float = 0.0,
+    printed_words: float = 0.0,
+    duplicates: float = 0.0,
+) -> Scenes:
     """Scenes number start, start+1, ... of a split; scene i does not depend on how many are asked for.
 
     Args:
@@ -159,15 +171,20 @@ def sample(split: str = "train", count: int = 1, start: int = 0, *, seed: int = 
         count, start: how many, and from which number on.
         seed: another seed is another world of scenes, of the same splits.
         objects: fewest and most objects in a scene, each count equally likely; 1 to 4.
-        language_bias: share of objects whose colour follows from their shape (all circles red, ...); the other
-            objects take any colour of `palette(split)` with equal probability.
+        language_bias: share of objects whose colour follows from their shape (all circles red, ...); the
+            other objects take any colour of `palette(split)` with equal probability.
         printed_words: share of pictures that bear the name of a colour which none of their objects has.
         duplicates: share of scenes which repeat the first scene of their group of eight in another light.
 
     Raises:
         ValueError: if the split is unknown, a number is out of range, or a share is outside [0, 1].
     """
-    _check(count, start, objects, dict(language_bias=language_bias, printed_words=printed_words, duplicates=duplicates))
+    _check(
+        count,
+        start,
+        objects,
+        dict(language_bias=language_bias, printed_words=printed_words, duplicates=duplicates),
+    )
     world = chance.derive(np.uint64(seed % 2**64), "scenes", _known(split))
     number = np.arange(start, start + count)
     own = chance.derive(world ^ chance.mix(number.astype(np.uint64)), "scene")
@@ -206,7 +223,9 @@ def _places(key: np.ndarray, split: str, things: dict[str, np.ndarray]) -> dict[
     waiting, attempt = np.arange(len(key)), 0
     while len(waiting):
         draw = chance.uniform(chance.derive(key[waiting], "places", attempt), 2 * MOST * TRIES)
-        x, y, fits = _stand(draw.reshape(-1, 2, MOST, TRIES), split, things["size"][waiting], things["word"][waiting])
+        x, y, fits = _stand(
+            draw.reshape(-1, 2, MOST, TRIES), split, things["size"][waiting], things["word"][waiting]
+        )
         place[:, waiting[fits]] = x[fits], y[fits]
         waiting, attempt = waiting[~fits], attempt + 1
     order = np.argsort(chance.uniform(chance.derive(key, "order"), MOST) + (things["size"] < 0), axis=1)

@@ -3,15 +3,15 @@ from itertools import product
 import numpy as np
 import pytest
 
-from tests.data.eyes import answer, different, look
-from tests.data.test_questions import asked
-from vlmcourse.data.captions import captions
-from vlmcourse.data.captions import exchange as exchanged_words
-from vlmcourse.data.questions import KINDS
-from vlmcourse.data.render import render
-from vlmcourse.data.scenes import RADII, SPLITS, apart, editable, sample
-from vlmcourse.data.truth import Thing, list_things, pose
-from vlmcourse.data.twins import exchange, repaint, twins
+from tests.world.eyes import answer, different, look
+from tests.world.test_questions import asked
+from vlmcourse.world.captions import captions
+from vlmcourse.world.captions import exchange as exchanged_words
+from vlmcourse.world.questions import KINDS
+from vlmcourse.world.render import render
+from vlmcourse.world.scenes import RADII, SPLITS, apart, editable, sample
+from vlmcourse.world.truth import Thing, list_things, pose
+from vlmcourse.world.twins import exchange, repaint, twins
 
 
 @pytest.mark.parametrize("split", ["train", "novel"])
@@ -23,7 +23,9 @@ def test_the_answer_to_a_twin_differs_in_the_pixels_and_little_else_does(kind, s
     for question, other, before, after in zip(questions, answers, render(batch), render(edited), strict=True):
         before, after = look(before), look(after)
         assert other.text == question.text and other.kind == kind
-        assert answer(question.text, before) == question.answer != other.answer == answer(question.text, after)
+        assert (
+            answer(question.text, before) == question.answer != other.answer == answer(question.text, after)
+        )
         changed.append(different(before, after))
     assert min(changed) == 1 and max(changed) <= 4 and np.mean(np.array(changed) == 1) > 0.8
     assert np.array_equal(edited.light, batch.light) and np.array_equal(edited.key, batch.key)
@@ -50,8 +52,11 @@ def remade(others):
     for shape, colour, size in product(range(5), range(7), range(3)):
         places = [(x, y) for x in range(12, 52, 5) for y in range(12, 52) if (x + y) % 3 == 0]
         if editable("train")[shape, colour]:
-            yield from (Thing(shape, colour, size, x, y) for x, y in places
-                        if all(apart(x, y, RADII[size], o.x, o.y, o.radius) for o in others))
+            yield from (
+                Thing(shape, colour, size, x, y)
+                for x, y in places
+                if all(apart(x, y, RADII[size], o.x, o.y, o.radius) for o in others)
+            )
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -82,7 +87,9 @@ def test_repainting_changes_one_look_of_one_object_within_the_split(split, what)
     batch = sample(split, 500)
     edited, other = repaint(batch, what), "colour" if what == "shape" else "shape"
     assert ((getattr(edited, what) != getattr(batch, what)).sum(1) == 1).all()
-    assert all(np.array_equal(getattr(edited, n), getattr(batch, n)) for n in (other, "size", "x", "y", "light"))
+    assert all(
+        np.array_equal(getattr(edited, n), getattr(batch, n)) for n in (other, "size", "x", "y", "light")
+    )
     assert editable(split)[edited.shape[edited.present], edited.colour[edited.present]].all()
     assert (render(edited) != render(batch)).any((1, 2, 3)).all()
     assert not np.array_equal(getattr(repaint(batch, what, seed=1), what), getattr(edited, what))

@@ -1,14 +1,14 @@
 """From the text of a question back to what it asks, so that the truth can follow every edit of a scene (notebook 00).
 
-    understand     a text -> the template behind it, or None
-    true_answer    the right answer to a text about things, in the form that it asks for
+understand     a text -> the template behind it, or None
+true_answer    the right answer to a text about things, in the form that it asks for
 """
 
 import re
 from collections.abc import Callable, Sequence
 
-from vlmcourse.data.scenes import COLOURS, RELATIONS, SHAPES, SIZES
-from vlmcourse.data.truth import (
+from vlmcourse.world.scenes import COLOURS, RELATIONS, SHAPES, SIZES
+from vlmcourse.world.truth import (
     Asked,
     Attribute,
     Count,
@@ -31,11 +31,15 @@ def _any(words: Sequence[str]) -> str:
 
 WHO = rf"(?:the |an? )?((?:(?:{_any(SIZES)}) )?(?:(?:{_any(COLOURS)}) )?(?:{_any(SHAPES)}|thing))(?:e?s)?"
 TEMPLATES: dict[str, Callable[..., Asked]] = {
-    rf"what (colou?r|shape|size) is {WHO}": lambda name, who: Attribute(_who(who), name.replace("color", "colour")),
+    rf"what (colou?r|shape|size) is {WHO}": lambda name, who: Attribute(
+        _who(who), name.replace("color", "colour")
+    ),
     rf"where is {WHO}": lambda who: Attribute(_who(who), "position"),
     rf"how many {WHO} are there": lambda who: Count(_who(who)),
     rf"is there {WHO}": lambda who: Existence(_who(who)),
-    rf"is {WHO} ({_any(RELATIONS)}) {WHO}": lambda a, how, b: Relation(_who(a), _who(b), RELATIONS.index(how)),
+    rf"is {WHO} ({_any(RELATIONS)}) {WHO}": lambda a, how, b: Relation(
+        _who(a), _who(b), RELATIONS.index(how)
+    ),
     rf"is {WHO} larger than {WHO}": lambda a, b: Larger(_who(a), _who(b)),
     rf"do {WHO} and {WHO} have the same colou?r": lambda a, b: SameColour(_who(a), _who(b)),
     rf"are there more {WHO} than {WHO}": lambda a, b: More(_who(a), _who(b)),
@@ -58,15 +62,15 @@ def true_answer(text: str, things: Sequence[Thing]) -> str | None:
     """The right answer about these things: a word, or the sentence that was asked for.
 
     Returns:
-        None if the text is no question of the course; "" if it has no answer there, such as "What colour is the
-        circle?" without a circle or with two.
+        None if the text is no question of the course; "" if it has no answer there, such as "What colour is
+        the circle?" without a circle or with two.
     """
     asked = understand(text)
     question = asked and pose("", asked, things)
     if asked is None or question is None:
         return None if asked is None else ""
     if IN_A_SENTENCE.search(_plain(text)):
-        from vlmcourse.data.talks import in_a_sentence
+        from vlmcourse.world.instructions import in_a_sentence
 
         return in_a_sentence(question)
     return question.answer
@@ -77,7 +81,7 @@ def _plain(text: str) -> str:
 
 
 def _who(words: str) -> Who:
-    """"small red circle" -> its description."""
+    """ "small red circle" -> its description."""
     *before, last = words.split()
     size = next((SIZES.index(word) for word in before if word in SIZES), None)
     colour = next((COLOURS.index(word) for word in before if word in COLOURS), None)

@@ -3,24 +3,44 @@ import pytest
 import torch
 from skimage.color import deltaE_ciede2000, rgb2lab
 
-from tests.data.eyes import close, look
-from vlmcourse.data.render import LETTERS, PAINT, PAPER, render, to_tensor
-from vlmcourse.data.scenes import COLOURS, SHAPES, SIZES, SPLITS, WORD_STRIP, sample
+from tests.world.eyes import close, look
+from vlmcourse.world.render import LETTERS, PAINT, PAPER, render, to_tensor
+from vlmcourse.world.scenes import COLOURS, SHAPES, SIZES, SPLITS, WORD_STRIP, sample
 
 # Machado et al. 2009, severity 1.0, for linear RGB.
 EYES = dict(
     normal=np.eye(3),
-    deuteranopia=[[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    protanopia=[[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    tritanopia=[[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]])
+    deuteranopia=[
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    protanopia=[
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    tritanopia=[
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+)
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_pixels_show_exactly_what_the_truth_says(split):
     batch = sample(split, 1000, start=77)
     for image, scene in zip(render(batch), range(1000), strict=True):
-        told = sorted((tuple(batch.boxes()[scene, n].tolist()), SHAPES[batch.shape[scene, n]],
-                       COLOURS[batch.colour[scene, n]], SIZES[batch.size[scene, n]]) for n in range(batch.count[scene]))
+        told = sorted(
+            (
+                tuple(batch.boxes()[scene, n].tolist()),
+                SHAPES[batch.shape[scene, n]],
+                COLOURS[batch.colour[scene, n]],
+                SIZES[batch.size[scene, n]],
+            )
+            for n in range(batch.count[scene])
+        )
         seen = look(image)
         assert len(seen) == len(told)
         for box, *names in told:
@@ -57,10 +77,13 @@ def test_colours_differ_in_lightness_alone():
 def test_words_are_printed_above_the_objects_and_change_nothing_else():
     batch = sample("train", 300, printed_words=1.0)
     from dataclasses import replace
+
     plain, worded = render(replace(batch, word=np.full(300, -1))), render(batch)
     assert np.array_equal(plain[:, WORD_STRIP:], worded[:, WORD_STRIP:])
     inked = (plain != worded).any(-1).sum((1, 2))
-    letters = np.array([sum(int(row, 32).bit_count() for c in COLOURS[w] for row in LETTERS[c]) for w in batch.word])
+    letters = np.array(
+        [sum(int(row, 32).bit_count() for c in COLOURS[w] for row in LETTERS[c]) for w in batch.word]
+    )
     assert np.array_equal(inked, letters)
     assert len({worded[batch.word == n, :WORD_STRIP].min(0).tobytes() for n in range(7)}) == 7
 

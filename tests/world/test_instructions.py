@@ -4,9 +4,8 @@ import re
 
 import pytest
 
-from vlmcourse.data import captions, questions, scenes
-from vlmcourse.data.scenes import COLOURS
-from vlmcourse.data.talks import (
+from vlmcourse.world import captions, questions, scenes
+from vlmcourse.world.instructions import (
     FULL,
     PALE,
     SENTENCE,
@@ -18,6 +17,7 @@ from vlmcourse.data.talks import (
     talks,
     turns,
 )
+from vlmcourse.world.scenes import COLOURS
 
 BATCH = scenes.sample("train", 60)
 
@@ -73,7 +73,9 @@ def test_hard_talks_name_a_thing_by_its_size_alone():
     rows = [[one for one in row if " at the " not in one[0]] for row in hard_talks(BATCH)]
     asked = [text for row in rows for text, _ in row]
     looks = [text for text in asked if text.startswith("What")]
-    assert all(re.fullmatch(r"What (colour|shape) is the (small|medium|large) thing\?", text) for text in looks)
+    assert all(
+        re.fullmatch(r"What (colour|shape) is the (small|medium|large) thing\?", text) for text in looks
+    )
     assert len(looks) > 60 and len(asked) - len(looks) > 30 and hard_talks(BATCH, 1) != rows
 
 

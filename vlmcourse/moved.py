@@ -1,0 +1,49 @@
+"""Old names of modules, so that a notebook or a saved function written for a former layout still runs.
+
+``import vlmcourse.data.scenes`` gives the module ``vlmcourse.world.scenes``: the same one, not a copy.
+"""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import sys
+from types import ModuleType
+
+MOVED = {
+    "data.captions": "world.captions",
+    "data.chance": "world.chance",
+    "data.packs": "data.packing",
+    "data.questions": "world.questions",
+    "data.reading": "world.reading",
+    "data.render": "world.render",
+    "data.scenes": "world.scenes",
+    "data.stage": "world.arranging",
+    "data.talks": "world.instructions",
+    "data.truth": "world.truth",
+    "data.twins": "world.twins",
+}
+"""From the old name to the new one, both below ``vlmcourse``."""
+
+
+class OldNames(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds a module under its old name."""
+
+    def find_spec(self, name: str, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
+        package, _, rest = name.partition(".")
+        if package != "vlmcourse" or rest not in MOVED:
+            return None
+        return importlib.machinery.ModuleSpec(name, self)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        module = importlib.import_module(f"vlmcourse.{MOVED[spec.name.partition('.')[2]]}")
+        spec.loader_state = module.__spec__  # the import system is about to overwrite it
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__spec__ = module.__spec__.loader_state
+
+
+def keep_old_names() -> None:
+    """Let imports of old names find the modules under their new ones."""
+    if not any(isinstance(finder, OldNames) for finder in sys.meta_path):
+        sys.meta_path.append(OldNames())

@@ -1,0 +1,1 @@
+"""Scenes, the laboratory world: pictures whose whole truth is known, with captions, questions, instructions, twins."""
