@@ -20,9 +20,8 @@
 
 # %% id="setup"
 import math, numpy as np, torch
-from vlmcourse import recipes
 from vlmcourse.workbook import *
-from vlmcourse.models import clip
+from vlmcourse import recipes; from vlmcourse.models import clip
 from vlmcourse.data import openmoji
 from vlmcourse.world import captions, render, scenes
 begin("04_clip", lang="en")
