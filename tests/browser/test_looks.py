@@ -9,9 +9,9 @@ import pytest
 
 from tests.browser.test_explorer import pick, slide
 from tests.browser.test_widgets import INK, luminance
-from vlmcourse.widgets.base import cividis
 from vlmcourse.widgets.clouds import recall_while_closing
-from vlmcourse.widgets.similarity import hits, info_nce, log_probabilities
+from vlmcourse.widgets.maps import cividis
+from vlmcourse.widgets.similarity import hits, log_probabilities, loss_at
 
 pytestmark = pytest.mark.browser
 
@@ -98,7 +98,7 @@ def test_the_matrix_shows_cosines_and_both_softmaxes(page):
         )
         shown = pixels(page, ".vlm-similarity .vlm-picture > canvas")
         assert np.array_equal(shown[..., :3], colours(want)), (mode, temperature)
-        assert text_of(page, ".vlm-similarity .vlm-number") == f"{info_nce(cosines, temperature):.3f}"
+        assert text_of(page, ".vlm-similarity .vlm-number") == f"{loss_at(cosines, temperature):.3f}"
     assert text_of(page, ".vlm-guess") == f"guessing: ln 8 = {np.log(8):.3f}"
 
 
@@ -146,7 +146,7 @@ def test_python_knows_the_temperature_and_can_set_it(page, lab):
     page.wait_for_timeout(400)
     assert float(lab.ask(page, "similarity.temperature")) == pytest.approx(10**-1.5)
     lab.ask(page, "setattr(similarity, 'temperature', 0.5)")
-    page.wait_for_selector(f".vlm-similarity .vlm-number:text-is('{info_nce(world['cosines'], 0.5):.3f}')")
+    page.wait_for_selector(f".vlm-similarity .vlm-number:text-is('{loss_at(world['cosines'], 0.5):.3f}')")
 
 
 # ---- search

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from vlmcourse.widgets.attention import AttentionExplorer, quantise
+from vlmcourse.widgets.attention import AttentionExplorer
 from vlmcourse.widgets.base import PRELOAD
+from vlmcourse.widgets.maps import quantise
 
 RANDOM = np.random.default_rng(0)
 

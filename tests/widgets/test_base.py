@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vlmcourse.widgets import base
+from vlmcourse.widgets import base, maps
 from vlmcourse.widgets.attention import AttentionExplorer
 from vlmcourse.widgets.clouds import FeatureClouds
 from vlmcourse.widgets.gradients import GradientFlow
@@ -142,7 +142,7 @@ def test_no_trait_hides_one_of_ipywidgets():
 
 
 def test_the_colour_table_grows_lighter_all_the_way():
-    table = base.cividis()
+    table = maps.cividis()
     lightness = table @ [0.2126, 0.7152, 0.0722]
     assert table.shape == (256, 3) and table.dtype == np.uint8
     assert (np.diff(lightness) >= -0.5).all() and lightness[-1] - lightness[0] > 150

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vlmcourse.widgets.playground import GREY, ScenePlayground, percent
+from vlmcourse.widgets.playground import MID_GREY, ScenePlayground, percent
 from vlmcourse.world.scenes import COLOURS, Scenes, sample
 from vlmcourse.world.truth import Thing
 
@@ -90,7 +90,7 @@ def test_truth_follows_every_edit(playground):
 
 def test_blind_and_swapped_models_are_asked_about_another_picture(playground, model):
     playground.change(given="grey")
-    assert (seen(playground) == GREY).all() and playground.pixels == draw(SCENES)[0].tobytes()
+    assert (seen(playground) == MID_GREY).all() and playground.pixels == draw(SCENES)[0].tobytes()
     playground.change(given="swapped")
     assert np.array_equal(seen(playground), draw(SCENES)[1])
     playground.change(number=5)

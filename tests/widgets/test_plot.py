@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vlmcourse.widgets import plot as module
-from vlmcourse.widgets.plot import MOST_POINTS, LivePlot
+from vlmcourse.widgets.plot import MOST_STEPS, LivePlot
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_long_runs_are_thinned_and_keep_the_newest_step(messages, monkeypatch):
         plot.add(step, loss=step / 10)
     plot.finish()
     last = table(messages[-1], 2)
-    assert len(last) <= MOST_POINTS and tuple(last[-1]) == (4_999, np.float32(499.9))
+    assert len(last) <= MOST_STEPS and tuple(last[-1]) == (4_999, np.float32(499.9))
     assert len(plot.history["loss"]) == 5_000
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vlmcourse.widgets.search import BEST, TextToImageSearch
+from vlmcourse.widgets.search import RESULTS, TextToImageSearch
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (30, 8, 12, 3), dtype=np.uint8)
@@ -21,7 +21,7 @@ def indices(search):
 
 def test_the_best_pictures_come_first_and_bring_their_pixels():
     search = TextToImageSearch(score, IMAGES, LABELS, suggestions=["picture 3"])
-    assert indices(search)[:5] == [3, 2, 4, 1, 5] and len(indices(search)) == BEST
+    assert indices(search)[:5] == [3, 2, 4, 1, 5] and len(indices(search)) == RESULTS
     search.query = "picture 25"
     assert indices(search)[0] == 25
     assert search.pixels == IMAGES[indices(search)].tobytes()
@@ -74,7 +74,7 @@ def test_an_empty_query_asks_nobody():
 def test_only_what_is_found_travels():
     gallery = np.zeros((4000, 128, 64, 3), np.uint8)
     search = TextToImageSearch(lambda _: np.arange(4000), gallery, ["x"] * 4000, query="x")
-    assert len(search.pixels) == BEST * 96 * 48 * 3 and search.texts["size"] == [96, 48]
+    assert len(search.pixels) == RESULTS * 96 * 48 * 3 and search.texts["size"] == [96, 48]
 
 
 def test_the_picture_shows_the_present_query():

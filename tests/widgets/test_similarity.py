@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vlmcourse.widgets.similarity import SimilarityMatrix, hits, info_nce, log_probabilities
+from vlmcourse.widgets.similarity import SimilarityMatrix, hits, log_probabilities, loss_at
 
 RANDOM = np.random.default_rng(0)
 COSINES = RANDOM.uniform(-1, 1, (5, 5))
@@ -10,15 +10,15 @@ TEXTS = [f"text {i}" for i in range(5)]
 
 
 def test_without_knowledge_the_loss_is_the_logarithm_of_the_number_of_pairs():
-    assert info_nce(np.full((7, 7), 0.3), 0.01) == pytest.approx(np.log(7))
-    assert info_nce(np.eye(7), 0.01) < 1e-6
+    assert loss_at(np.full((7, 7), 0.3), 0.01) == pytest.approx(np.log(7))
+    assert loss_at(np.eye(7), 0.01) < 1e-6
 
 
 def test_the_loss_is_the_mean_cross_entropy_of_both_directions():
     torch = pytest.importorskip("torch")
     logits, target = torch.tensor(COSINES) / 0.07, torch.arange(5)
     entropy = torch.nn.functional.cross_entropy
-    assert info_nce(COSINES, 0.07) == pytest.approx(
+    assert loss_at(COSINES, 0.07) == pytest.approx(
         float(entropy(logits, target) + entropy(logits.T, target)) / 2
     )
 
@@ -43,11 +43,11 @@ def test_everything_is_sent_with_the_widget_as_bytes():
 def test_the_picture_tells_loss_and_recall_of_the_present_temperature():
     widget = SimilarityMatrix(COSINES, IMAGES, TEXTS, temperature=0.1)
     first = widget.static_figure()
-    assert f"temperature 0.1: loss {info_nce(COSINES, 0.1):.3f} (ln 5 = 1.609)" in first.alt
+    assert f"temperature 0.1: loss {loss_at(COSINES, 0.1):.3f} (ln 5 = 1.609)" in first.alt
     wrong = ~hits(COSINES, 1)
     widget.temperature, widget.mode = 1.0, "row"
     second = widget.static_figure()
-    assert f"loss {info_nce(COSINES, 1.0):.3f}" in second.alt and second.data != first.data
+    assert f"loss {loss_at(COSINES, 1.0):.3f}" in second.alt and second.data != first.data
     assert f"{wrong.sum()} pairs marked as not ranked first" in second.alt
 
 

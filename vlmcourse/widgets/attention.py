@@ -13,37 +13,22 @@ within 1/510 of that maximum.
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import ACCENT, Still, Widget, as_array, as_images, cividis, script, shrink
+from vlmcourse.widgets.base import (
+    Still,
+    as_array,
+    as_images,
+    check_view,
+    figure,
+    one_name_each,
+    script,
+    shrink,
+)
+from vlmcourse.widgets.maps import MapWidget, check_rows, outline, overlay, quantise, scale_bar
 
 LARGEST_SIDE = 512
 
 
-def quantise(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of weights (..., key), none negative, as bytes (..., key) and the largest weight of each row (...), float32.
-
-    weight = code · largest / 255, off by at most largest / 510.
-    """
-    largest = weights.max(axis=-1).astype(np.float32)
-    scale = np.where(largest > 0, largest, 1)[..., None]
-    return np.rint(weights / scale * 255).astype(np.uint8), largest
-
-
-def check_rows(name: str, rows: np.ndarray) -> None:
-    """ValueError unless every row (..., key) is a distribution: finite, not negative, with the sum 1 (± 0.01)."""
-    if not np.isfinite(rows).all():
-        raise ValueError(f"{name} holds NaN or infinity; was a softmax taken over a row masked everywhere?")
-    if rows.min() < 0:
-        raise ValueError(f"{name} holds {rows.min():.3g}; pass weights after the softmax, not scores")
-    sums = rows.sum(axis=-1)
-    worst = sums.flat[np.abs(sums - 1).argmax()]
-    if abs(worst - 1) > 0.01:
-        raise ValueError(
-            f"every row of {name} must sum to 1 over its keys (the last axis), one sums to {worst:.4g}; "
-            "is the softmax over another axis, or was dropout still on? Call model.eval() first"
-        )
-
-
-class AttentionExplorer(Widget):
+class AttentionExplorer(MapWidget):
     """Where does it look?  Pictures with an attention map over them, for every layer, head and query.
 
     Args:
@@ -68,7 +53,6 @@ class AttentionExplorer(Widget):
     _esm = script("maps.js", "attention.js")
     shape = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict(help="what is shown now: image, step, layer, head, query").tag(sync=True)
-    colours = traitlets.Bytes(cividis().tobytes()).tag(sync=True)
 
     def __init__(
         self, images, attention, *, grid, cls=True, rollout=None, steps=None, labels=None, view=None
@@ -81,11 +65,7 @@ class AttentionExplorer(Widget):
         lead |= {} if as_array(images).ndim == 3 else {"image": len(batch)}
         self._attention = self._checked("attention", attention, lead, ("layer", "head"))
         self._rollout = None if rollout is None else self._checked("rollout", rollout, lead, ())
-        labels = (
-            [f"image {i}" for i in range(len(batch))] if labels is None else [str(label) for label in labels]
-        )
-        if len(labels) != len(batch):
-            raise ValueError(f"{len(labels)} labels for {len(batch)} images; pass one label per image")
+        labels = one_name_each(labels, "image", len(batch), called="label")
         layers, heads = self._attention.shape[2:4]
         centre = self._cls + grid[0] // 2 * grid[1] + grid[1] // 2
         start = {
@@ -110,7 +90,7 @@ class AttentionExplorer(Widget):
                 "sizes": [image.shape[:2] for image in self._images],
             },
         )
-        self._index(**start)
+        self._place(start)
         self._preload()
 
     def _checked(self, name: str, values, lead: dict[str, int], axes: tuple[str, ...]) -> np.ndarray:
@@ -138,28 +118,23 @@ class AttentionExplorer(Widget):
         check_rows(name, values)
         return values.reshape(len(self._steps), len(self._images), *values.shape[len(lead) :])
 
-    def _index(self, image, step, layer, head, query) -> tuple:
-        """The map a view names, as an index into `maps`; ValueError if there is no such place."""
-        layers, heads, tokens = self._attention.shape[2:5]
-        rollout = layer == "rollout"
-        limits = {
-            "image": (image, len(self._images)),
-            "step": (step, len(self._steps)),
-            "query": (query, tokens),
-            "layer": (0 if rollout and self._rollout is not None else layer, layers),
-            "head": (0 if head == "mean" else head, heads),
-        }
-        for name, (value, size) in limits.items():
-            if not isinstance(value, int | np.integer) or not 0 <= value < size:
-                raise ValueError(
-                    f"view has {name}={value!r}, expected 0..{size - 1}"
-                    f"{', or rollout if rollout= is given' if name == 'layer' else ''}"
-                )
-        which = layers * (heads + 1) if rollout else layer * (heads + 1) + (heads if head == "mean" else head)
-        return step, image, query, which
+    def _place(self, view: dict) -> int:
+        """Which of `maps` a view names; ValueError if there is no such place."""
+        steps, images, layers, heads, tokens, _ = self._attention.shape
+        layer, head = view["layer"], view["head"]
+        if layer == "rollout" and self._rollout is None:
+            raise ValueError(
+                f"view has layer='rollout', expected 0..{layers - 1}, or rollout if rollout= is given"
+            )
+        sizes = {"image": images, "step": steps, "query": tokens, "layer": layers, "head": heads}
+        words = {"head": "mean"} if self._rollout is None else {"head": "mean", "layer": "rollout"}
+        check_view(view, sizes, words)
+        if layer == "rollout":
+            return layers * (heads + 1)
+        return layer * (heads + 1) + (heads if head == "mean" else head)
 
     def maps(self, step: int, image: int, queries: slice) -> np.ndarray:
-        """Every map of some queries, (query, map, key): per layer its heads and their mean, then the rollout."""
+        """All maps of some queries, (query, map, key): per layer its heads and mean, then the rollout."""
         weights = self._attention[step, image, :, :, queries]
         weights = np.concatenate([weights, weights.mean(axis=1, keepdims=True)], axis=1)
         weights = weights.reshape(-1, *weights.shape[2:])
@@ -200,33 +175,22 @@ class AttentionExplorer(Widget):
 
     def static_figure(self, **view) -> Still:
         """The current view as a picture; `view` overrides any of image, step, layer, head, query."""
-        from matplotlib.colors import ListedColormap
-        from matplotlib.figure import Figure
-        from matplotlib.patches import Rectangle
-
         view = {**self.view, **view}
-        step, image, query, which = self._index(**view)
-        weights = self.maps(step, image, slice(query, query + 1))[0, which]
-        pixels, (rows, columns) = self._images[image], self._grid
-        height, width = pixels.shape[:2]
-        patches = weights[self._cls :].reshape(rows, columns)
+        which, image, query = self._place(view), view["image"], view["query"]
+        weights = self.maps(view["step"], image, slice(query, query + 1))[0, which]
+        pixels = self._images[image]
+        patches = weights[self._cls :].reshape(self._grid)
         alt = f"Attention of {self._words(**view)}; largest patch weight {patches.max():.3f}"
-        figure = Figure(figsize=(7, 3.1), layout="constrained")
-        plain, overlaid = figure.subplots(1, 2)
-        frame = {"extent": (0, width, height, 0), "interpolation": "nearest"}
-        plain.imshow(pixels, **frame)
-        overlaid.imshow(pixels @ [0.299, 0.587, 0.114], cmap="gray", vmin=0, vmax=255, **frame)
-        shown = overlaid.imshow(patches, alpha=0.6, vmin=0, cmap=ListedColormap(cividis() / 255), **frame)
+        drawing = figure(3.1)
+        plain, overlaid = drawing.subplots(1, 2)
+        plain.imshow(pixels, extent=(0, pixels.shape[1], pixels.shape[0], 0), interpolation="nearest")
+        plain.axis("off")
+        scale_bar(overlay(overlaid, pixels, patches, alpha=0.6), overlaid, "attention weight")
         if query >= self._cls:
-            row, column = divmod(query - self._cls, columns)
-            corner, size = (column * width / columns, row * height / rows), (width / columns, height / rows)
             for axes in (plain, overlaid):
-                axes.add_patch(Rectangle(corner, *size, fill=False, edgecolor=ACCENT, linewidth=2))
-        for axes in (plain, overlaid):
-            axes.axis("off")
-        figure.colorbar(shown, ax=overlaid, label="attention weight", fraction=0.046).solids.set_alpha(1)
-        figure.suptitle(alt.split(";")[0], fontsize=9)
-        return Still(figure, alt)
+                outline(axes, query - self._cls, self._grid, pixels)
+        drawing.suptitle(alt.split(";")[0], fontsize=9)
+        return Still(drawing, alt)
 
     def _words(self, image, step, layer, head, query) -> str:
         heads = "mean of heads" if head == "mean" else f"head {head}"

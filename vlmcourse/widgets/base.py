@@ -3,9 +3,12 @@
 A widget is one Python class and one JavaScript file; both get their common half from here:
 
     Widget        an anywidget whose large arrays travel as named blobs of bytes
-    Still         a picture as an output of its own
-    cividis       the colour table of every map
+    Still         a picture as an output of its own, drawn in a `figure`
     as_images     the one check of picture arrays
+    one_name_each the one check of labels
+    check_view    the one check of where to open
+
+What widgets with a map of colours share besides stands in maps.py.
 
 Showing a widget writes two outputs: the live view, and a picture (`static_figure()`) of the same thing.
 Where the live view runs, style rules hide the picture; where no kernel answers (a web page, an untrusted or
@@ -16,6 +19,7 @@ only its text and picture.
 import base64
 import io
 import os
+from collections.abc import Mapping
 from importlib.resources import files
 
 import anywidget
@@ -23,50 +27,28 @@ import numpy as np
 import traitlets
 from IPython.display import display
 
+THUMBNAIL = 64
+"""The longer side of a picture shown small, in pixels."""
+
 PRELOAD = 1_900_000
-"""Bytes of blobs sent with a widget; the rest is fetched when it is looked at.  With script and labels: below 2 MB."""
+"""Bytes of blobs sent with a widget: below 2 MB with script and labels.  The rest is fetched if looked at."""
 
 IMAGE, TEXT, ACCENT, MASKED, INK, GOOD = "#E69F00", "#0072B2", "#D55E00", "#9aa5b1", "#1f2933", "#5B8C7B"
-"""The course's colours: image tokens, text tokens, what is wrong or asked, what is masked, ink, what is learned."""
+"""The course's colours: image tokens, text tokens, what is wrong or asked, masked, ink, what is learned."""
 
+NO_WORDS: Mapping = {}
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 SOURCE = files(__package__)
 
 
 def script(*names: str) -> str:
-    """The ESM source of one widget: the shared half, then its own; joined here because a module may import nothing."""
+    """The ESM source of a widget: base.js, then `names`; joined here because a module may import nothing."""
     return "\n".join((SOURCE / part).read_text("utf-8") for part in ("base.js", *names))
 
 
-def quiet() -> bool:
+def under_ci() -> bool:
     """Whether this runs under CI, where nobody looks and notebooks are compared."""
     return os.environ.get("CI", "").lower() in {"1", "true"}
-
-
-def cividis() -> np.ndarray:
-    """Colour table (256, 3), uint8: dark blue to yellow, lightness rising evenly for every kind of colour vision.
-
-    Nine support points of cividis (Nuñez, Anderton, Renslow 2018, PLoS ONE 13(7)), linear in between.
-    """
-    points = np.array(
-        [
-            (0, 34, 78),
-            (26, 56, 111),
-            (67, 78, 108),
-            (97, 101, 111),
-            (125, 124, 120),
-            (154, 147, 118),
-            (187, 173, 109),
-            (221, 200, 88),
-            (254, 232, 56),
-        ]
-    )
-    at = np.linspace(0, 255, len(points))
-    return (
-        np.stack([np.interp(np.arange(256), at, points[:, c]) for c in range(3)], axis=1)
-        .round()
-        .astype(np.uint8)
-    )
 
 
 def as_array(values) -> np.ndarray:
@@ -97,6 +79,42 @@ def as_images(images) -> np.ndarray:
     return images if images.ndim == 4 else images[None]
 
 
+def one_name_each(names, thing: str, count: int, called: str = "name") -> list[str]:
+    """The names of `count` things as texts, "image 0", "image 1", ... if None are given.
+
+    Raises:
+        ValueError: if there is a name too few or too many.
+    """
+    if names is None:
+        return [f"{thing} {number}" for number in range(count)]
+    if len(names) != count:
+        raise ValueError(f"{len(names)} {called}s for {count} {thing}s; pass one {called} per {thing}")
+    return [str(name) for name in names]
+
+
+def check_view(view: Mapping, sizes: Mapping[str, int], words: Mapping = NO_WORDS) -> None:
+    """ValueError unless a view names a place that is there.
+
+    Args:
+        view: what is shown, such as {"layer": 1, "head": "mean"}.
+        sizes: how many there are of what; the view counts them from 0.
+        words: what may stand in place of a number, such as {"head": "mean"}.
+    """
+    for name, size in sizes.items():
+        value = view[name]
+        if name in words and value == words[name]:
+            continue
+        if not isinstance(value, int | np.integer) or not 0 <= value < size:
+            word = f" or {words[name]}" if name in words else ""
+            raise ValueError(f"view has {name}={value!r}, expected 0..{size - 1}{word}")
+
+
+def same_words(text: str, other: str) -> bool:
+    """Whether two texts say the same but for case, spaces and a full stop at the end."""
+    text, other = (words.casefold().rstrip(". ").split() for words in (text, other))
+    return text == other
+
+
 def visible(token: str) -> str:
     """A token as one can see it: spaces, line ends and other unprintable characters as signs."""
     if not token.strip():
@@ -115,14 +133,28 @@ def shrink(image: np.ndarray, side: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
 
 
+def figure(height: float):
+    """An empty matplotlib figure, as wide as a notebook's text and `height` inches high."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(7, height), layout="constrained")
+
+
+def open_corner(*all_axes) -> None:
+    """Leave away the frame of matplotlib's axes above and to the right."""
+    for axes in all_axes:
+        axes.spines[["top", "right"]].set_visible(False)
+
+
 class Still:
-    """A PNG with its description, shown as one output."""
+    """A PNG with its description, shown as one output; `figure` is what it was drawn from."""
 
     def __init__(self, figure, alt: str):
         """Draws a matplotlib `figure` at twice its shown size, for sharp screens."""
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=192, facecolor="white")
-        self.data, self.alt, self.width = buffer.getvalue(), alt, round(figure.get_figwidth() * 96)
+        self.data, self.alt, self.figure = buffer.getvalue(), alt, figure
+        self.width = round(figure.get_figwidth() * 96)
 
     def __repr__(self) -> str:
         return self.alt
@@ -130,9 +162,8 @@ class Still:
     def _repr_mimebundle_(self, **_):
         # JupyterLab turns "unconfined" into a class name on the picture; widgets.css finds stills by it.
         metadata = {"width": self.width, "alt": self.alt, "unconfined": True}
-        return {"image/png": base64.b64encode(self.data).decode(), "text/plain": self.alt}, {
-            "image/png": metadata
-        }
+        data = {"image/png": base64.b64encode(self.data).decode(), "text/plain": self.alt}
+        return data, {"image/png": metadata}
 
 
 class Widget(anywidget.AnyWidget):
@@ -151,7 +182,7 @@ class Widget(anywidget.AnyWidget):
 
     def open(self):
         """Open the channel to the browser; called by ipywidgets."""
-        if not quiet():
+        if not under_ci():
             super().open()
 
     def blob(self, name: str) -> bytes:
@@ -159,7 +190,7 @@ class Widget(anywidget.AnyWidget):
         raise KeyError(name)
 
     def preload(self, names: list[str]) -> None:
-        """Send the blobs `names` with the widget, in this order, up to the first that no longer fits in PRELOAD."""
+        """Send the blobs `names` with the widget, in this order, while they fit in PRELOAD."""
         chosen, room = {}, PRELOAD
         for name in names:
             data = self.blob(name)
@@ -181,7 +212,7 @@ class Widget(anywidget.AnyWidget):
         return f"{type(self).__name__}()"
 
     def _ipython_display_(self, **_):
-        # This method, not _repr_mimebundle_: ipywidgets 7 and 8 both ask for it first, and it can write two outputs.
+        # Not _repr_mimebundle_: ipywidgets 7 and 8 ask for this method first, and it can write two outputs.
         self._show_live()
         still = self.static_figure()
         if still is not None:

@@ -15,15 +15,19 @@ from vlmcourse.widgets.base import (
     INK,
     MASKED,
     TEXT,
+    THUMBNAIL,
     Still,
     Widget,
     as_array,
     as_images,
+    figure,
+    one_name_each,
+    open_corner,
     script,
     shrink,
 )
+from vlmcourse.widgets.similarity import hits
 
-THUMBNAIL = 64
 MOST_POINTS = 2_000
 STOPS = np.linspace(0, 1.5, 31)
 """Where the slider rests: how much of the gap is closed; beyond 1 the texts have passed the images."""
@@ -36,11 +40,12 @@ def plane(images: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray
         the images in the plane (image, 2), the texts (text, 2), and the share of the variance along each axis
         (2,).
     """
-    both = np.concatenate([images, texts])
-    both = both - both.mean(axis=0)
-    _, strength, directions = np.linalg.svd(both, full_matrices=False)
-    points = both @ directions[:2].T
-    return points[: len(images)], points[len(images) :], strength[:2] ** 2 / max((strength**2).sum(), 1e-12)
+    features = np.concatenate([images, texts])
+    features = features - features.mean(axis=0)
+    _, strength, directions = np.linalg.svd(features, full_matrices=False)
+    points = features @ directions[:2].T
+    shares = strength[:2] ** 2 / max((strength**2).sum(), 1e-12)
+    return points[: len(images)], points[len(images) :], shares
 
 
 def unit(features: np.ndarray) -> np.ndarray:
@@ -49,20 +54,20 @@ def unit(features: np.ndarray) -> np.ndarray:
 
 
 def recall_while_closing(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    """R@1 by cosine at every stop, (stop, 2): image→text, text→image.  Row i of both is a pair; a tie is a miss.
+    """R@1 by cosine at every stop, (stop, 2): image→text, text→image.  Rows i are a pair; a tie is a miss.
 
     Source: moving one cloud along the gap is Liang et al. 2022, arXiv:2203.02053, section 4.
     """
-    gap, pair, found = texts.mean(axis=0) - images.mean(axis=0), np.eye(len(images), dtype=bool), []
+    gap = texts.mean(axis=0) - images.mean(axis=0)
+    recall = []
     for t in STOPS:
         cosine = unit(images) @ unit(texts - t * gap).T
-        rivals = np.where(pair, -np.inf, cosine)
-        found.append([(np.diag(cosine) > rivals.max(axis=axis)).mean() for axis in (1, 0)])
-    return np.array(found)
+        recall.append([hits(cosine, axis).mean() for axis in (1, 0)])
+    return np.array(recall)
 
 
 class FeatureClouds(Widget):
-    """Image features as orange circles and text features as blue triangles; a slider closes the gap between them.
+    """Image features as orange circles, text features as blue triangles; a slider closes the gap.
 
     Point at a mark, or walk with the arrow keys (left and right along a cloud, up and down between the two),
     to see its label and picture.
@@ -95,10 +100,9 @@ class FeatureClouds(Widget):
         view: dict | None = None,
     ):
         images, texts = checked(image_features, text_features, paired)
-        names = named(labels, len(images), len(texts), paired)
-        self._thumbnails = (
-            [] if thumbnails is None else [shrink(image, THUMBNAIL) for image in as_images(thumbnails)]
-        )
+        names = labels_of_both(labels, len(images), len(texts), paired)
+        pictures = [] if thumbnails is None else as_images(thumbnails)
+        self._thumbnails = [shrink(picture, THUMBNAIL) for picture in pictures]
         if len(self._thumbnails) not in (0, len(images)):
             raise ValueError(
                 f"{len(self._thumbnails)} thumbnails for {len(images)} images; pass one per image"
@@ -138,7 +142,7 @@ class FeatureClouds(Widget):
         return view
 
     def blob(self, name: str) -> bytes:
-        """images, texts: float32 (point, 2).  recall: float32 (stop, 2).  thumbnail/I: uint8 (height, width, 3)."""
+        """images, texts: float32 (point, 2).  recall: float32 (stop, 2).  thumbnail/I: uint8 pixels."""
         if name.startswith("thumbnail/"):
             return self._thumbnails[int(name.removeprefix("thumbnail/"))].tobytes()
         floats = {"images": self._points[0], "texts": self._points[1], "recall": self._recall}
@@ -146,13 +150,11 @@ class FeatureClouds(Widget):
 
     def static_figure(self) -> Still:
         """The two clouds with the gap as far closed as now, as a picture."""
-        from matplotlib.figure import Figure
-
         images, texts, variance = self._points
         closed = self.view["closed"]
         texts = texts - closed * (texts.mean(axis=0) - images.mean(axis=0))
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.subplots()
+        drawing = figure(4)
+        axes = drawing.subplots()
         if self.shape["paired"] and self.view["lines"]:
             axes.plot(*np.stack([images, texts], axis=1).T, color=MASKED, linewidth=0.6, zorder=1)
         for points, colour, mark, name in ((images, IMAGE, "o", "image"), (texts, TEXT, "^", "text")):
@@ -161,20 +163,15 @@ class FeatureClouds(Widget):
             )
         ends = np.stack([images.mean(axis=0), texts.mean(axis=0)])
         axes.plot(*ends.T, color=INK, linewidth=1.5, marker="+", markersize=9, label="means and gap")
-        axes.set(
-            aspect="equal",
-            **{
-                f"{axis}label": f"direction {i + 1}, {100 * share:.0f} % of the variance"
-                for i, (axis, share) in enumerate(zip("xy", variance, strict=True))
-            },
-        )
-        axes.spines[["top", "right"]].set_visible(False)
-        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        across, up = (f"direction {i + 1}, {100 * variance[i]:.0f} % of the variance" for i in (0, 1))
+        axes.set(aspect="equal", xlabel=across, ylabel=up)
+        open_corner(axes)
+        drawing.legend(loc="outside lower center", ncols=3, frameon=False)
         words = f"gap {abs(1 - closed) * self.gap:.3f}"
         if self.shape["paired"]:
             words += ", R@1 image→text {:.0%}, text→image {:.0%}".format(*self._recall[self._stop()])
-        figure.suptitle(words, fontsize=10)
-        return Still(figure, f"Image and text features in one plane: {words}")
+        drawing.suptitle(words, fontsize=10)
+        return Still(drawing, f"Image and text features in one plane: {words}")
 
     def _stop(self) -> int:
         return int(np.abs(STOPS - self.view["closed"]).argmin())
@@ -205,14 +202,12 @@ def checked(image_features, text_features, paired: bool) -> tuple[np.ndarray, np
     return images, texts
 
 
-def named(labels, images: int, texts: int, paired: bool) -> list[list[str]]:
+def labels_of_both(labels, images: int, texts: int, paired: bool) -> list[list[str]]:
     """Labels of the images and of the texts; ValueError if a label is missing or one too many."""
-    if labels is None:
-        return [[f"image {i}" for i in range(images)], [f"text {i}" for i in range(texts)]]
-    both = [labels, labels] if paired else labels
-    if [len(one) for one in both] != [images, texts]:
+    pair = [labels, labels] if paired or labels is None else labels
+    if labels is not None and [len(names) for names in pair] != [images, texts]:
         raise ValueError(
             f"labels must name {images} images and {texts} texts: one list if paired, otherwise "
-            f"(image labels, text labels); got {[len(one) for one in both]}"
+            f"(image labels, text labels); got {[len(names) for names in pair]}"
         )
-    return [[str(label) for label in one] for one in both]
+    return [one_name_each(pair[0], "image", images), one_name_each(pair[1], "text", texts)]

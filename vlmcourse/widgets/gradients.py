@@ -17,7 +17,18 @@ from collections.abc import Mapping
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import GOOD, INK, MASKED, TEXT, Still, Widget, script
+from vlmcourse.widgets.base import (
+    GOOD,
+    INK,
+    MASKED,
+    TEXT,
+    Still,
+    Widget,
+    check_view,
+    figure,
+    open_corner,
+    script,
+)
 
 FIELDS = ("name", "parameters", "trained", "gradient", "weight", "ratio", "through")
 MEASURES = {"gradient": "gradient norm", "weight": "weight norm", "ratio": "gradient / weight"}
@@ -74,9 +85,7 @@ class GradientFlow(Widget):
         start = {"step": len(names) - 1, "part": first, "measure": "gradient", **(view or {})}
         if start["measure"] not in MEASURES:
             raise ValueError(f"view has measure={start['measure']!r}, expected one of {', '.join(MEASURES)}")
-        for name, size in (("step", len(names)), ("part", len(known))):
-            if not 0 <= start[name] < size:
-                raise ValueError(f"view has {name}={start[name]!r}, expected 0..{size - 1}")
+        check_view(start, {"step": len(names), "part": len(known)})
         super().__init__(
             parts=reports,
             steps=names,
@@ -86,45 +95,39 @@ class GradientFlow(Widget):
 
     def static_figure(self, **view) -> Still:
         """The current step as a picture; `view` overrides any of step, part, measure."""
-        from matplotlib.figure import Figure
         from matplotlib.patches import Patch
 
         view = {**self.view, **view}
         rows, measure = self._rows[view["step"]], view["measure"]
         low, high = (10.0**power for power in self.ranges[measure])
-        figure = Figure(figsize=(7, 3.3), layout="constrained")
-        axes = figure.subplots()
+        drawing = figure(3.3)
+        axes = drawing.subplots()
         for place, row in enumerate(rows):
             if not row["trained"]:
                 axes.bar(place, high - low, 0.9, bottom=low, fc="none", ec=MASKED, hatch="////", lw=0)
             if row[measure] > 0:
-                axes.bar(
-                    place, row[measure] - low, 0.62, bottom=low, color=GOOD if row["trained"] else MASKED
-                )
+                colour = GOOD if row["trained"] else MASKED
+                axes.bar(place, row[measure] - low, 0.62, bottom=low, color=colour)
         if measure == "gradient":
             reach = np.array([row["through"] or np.nan for row in rows])
             for place, value in enumerate(reach):
                 axes.plot([place - 0.45, place + 0.45], [value, value], color=TEXT, linewidth=2.5)
                 axes.plot(place - 0.42, value, "<", color=TEXT, markersize=6)
         axes.set(yscale="log", ylim=(low, high), ylabel=MEASURES[measure], xlim=(-0.5, len(rows) - 0.5))
+        slanted = {"rotation": 45, "ha": "right"} if len(rows) > 8 else {}
         axes.set_xticks(
-            range(len(rows)),
-            [row["name"] for row in rows],
-            fontsize=8,
-            parse_math=False,
-            rotation=45 if len(rows) > 8 else 0,
-            ha="right" if len(rows) > 8 else "center",
+            range(len(rows)), [row["name"] for row in rows], fontsize=8, parse_math=False, **slanted
         )
-        axes.spines[["top", "right"]].set_visible(False)
+        open_corner(axes)
         shown = [Patch(fc=GOOD, label="trained"), Patch(fc="white", ec=MASKED, hatch="////", label="frozen")]
         if measure == "gradient":
             shown += axes.plot([], [], "<-", color=TEXT, label="gradient that reaches its output")
-        figure.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        drawing.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         words = "; ".join(f"{row['name']} {say(row, measure)}" for row in rows)
         step = self.steps[view["step"]]
         title = MEASURES[measure].capitalize() + f", {'step ' * step.isdigit()}{step}" * bool(step)
-        figure.suptitle(title, fontsize=10, color=INK, parse_math=False)
-        return Still(figure, f"{title}: {words}")
+        drawing.suptitle(title, fontsize=10, color=INK, parse_math=False)
+        return Still(drawing, f"{title}: {words}")
 
     def __repr__(self) -> str:
         trained = sum(row["trained"] > 0 for row in self._rows[-1])
@@ -168,4 +171,4 @@ def say(row: dict, measure: str) -> str:
     if measure != "gradient" or row["trained"]:
         return f"{row[measure]:.3g}"
     kind = "frozen" if row["parameters"] else "without parameters"
-    return f"{kind}, {'passes on ' + format(row['through'], '.3g') if row['through'] else 'no gradient comes here'}"
+    return f"{kind}, passes on {row['through']:.3g}" if row["through"] else f"{kind}, no gradient comes here"

@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 import traitlets
 
+from vlmcourse.data.chat import IGNORED, ROLES
 from vlmcourse.widgets.base import (
     ACCENT,
     GOOD,
@@ -25,25 +26,27 @@ from vlmcourse.widgets.base import (
     Still,
     Widget,
     as_array,
+    check_view,
+    figure,
+    one_name_each,
+    open_corner,
     script,
     visible,
 )
 
-IGNORED = -100
-ROLES = ("system", "user", "assistant")
 PADDING = "<pad>"
 MOST_TOKENS = 20_000
-SPECIAL = re.compile(r"<[^<>\s]+>")
+IN_BRACKETS = re.compile(r"<[^<>\s]+>")
 
 
 def roles_of(tokens: Sequence[str]) -> list[str]:
-    """Whose turn each token belongs to: system, user, assistant, or "" outside of all turns; padding is "padding".
+    """Whose turn each token belongs to: system, user, assistant, or "" outside of all; padding is "padding".
 
     The token that opens a turn belongs to it; so does everything up to the next one, or to "<end>".
     """
     roles, now = [], ""
     for token in tokens:
-        now = token[1:-1] if token[1:-1] in ROLES and SPECIAL.fullmatch(token) else now
+        now = token[1:-1] if token[1:-1] in ROLES and IN_BRACKETS.fullmatch(token) else now
         roles.append("padding" if token == PADDING else now)
         now = "" if token == "<end>" else now
     return roles
@@ -72,31 +75,25 @@ def counted(image, padding, learned, context: int | None) -> dict[str, int]:
 
     Text is what is only read; `over` is how many tokens do not fit into the context.
     """
-    tokens, parts = (
-        int((~padding).sum()),
-        {"image": image & ~learned, "learned": learned, "text": ~image & ~learned},
-    )
-    return {
-        "tokens": tokens,
-        **{part: int((places & ~padding).sum()) for part, places in parts.items()},
-        "padding": int(padding.sum()),
-        "over": max(0, tokens - context) if context else 0,
-    }
+    tokens = int((~padding).sum())
+    parts = {"image": image & ~learned, "learned": learned, "text": ~image & ~learned}
+    counts = {part: int((places & ~padding).sum()) for part, places in parts.items()}
+    over = max(0, tokens - context) if context else 0
+    return {"tokens": tokens, **counts, "padding": int(padding.sum()), "over": over}
 
 
 def doubtful(ids, labels, image, padding, special) -> list[str]:
     """What can hardly be meant in the labels of a conversation, one sentence each; empty if all is well."""
     learned = labels != IGNORED
-    found = {
-        "a label is not the id at its place; labels are not shifted, the loss does that": learned
-        & (labels != ids),
-        "a placeholder of an image is learned; it is no word": learned & image,
-        "a token of padding is learned": learned & padding,
-        "an answer has no learned end; the model would not learn to stop": learned
-        & ~special
-        & ~np.append(learned[1:], False),
+    last = learned & ~np.append(learned[1:], False)
+    faults = {
+        "a label is not the id at its place; labels are not shifted, the loss does that": labels != ids,
+        "a placeholder of an image is learned; it is no word": image,
+        "a token of padding is learned": padding,
+        "an answer has no learned end; the model would not learn to stop": last & ~special,
     }
-    sentences = [f"{places.sum()} × {sentence}" for sentence, places in found.items() if places.any()]
+    counts = {sentence: int((places & learned).sum()) for sentence, places in faults.items()}
+    sentences = [f"{count} × {sentence}" for sentence, count in counts.items() if count]
     if learned[0]:
         sentences.append("the first token is learned, but no position stands before it to predict it")
     return sentences if learned.any() else ["nothing is learned here"]
@@ -156,49 +153,33 @@ class LabelInspector(Widget):
                 f"labels must be one set or two to compare, got {len(sets)}: {', '.join(map(str, sets))}"
             )
         self._ids = fitted("ids", ids, rows, single)
-        self._labels = [
-            fitted(f"labels {name!r}" * (len(sets) > 1) or "labels", each, rows, single)
-            for name, each in sets.items()
-        ]
-        self._image = (
-            [np.array([token == "<image>" for token in row]) for row in rows]
-            if image is None
-            else [row.astype(bool) for row in fitted("image", image, rows, single)]
-        )
-        names = (
-            [f"conversation {i}" for i in range(len(rows))]
-            if names is None
-            else [str(name) for name in names]
-        )
-        if len(names) != len(rows):
-            raise ValueError(f"{len(names)} names for {len(rows)} conversations; pass one per conversation")
+        called = {name: f"labels {name!r}" if len(sets) > 1 else "labels" for name in sets}
+        self._labels = [fitted(called[name], values, rows, single) for name, values in sets.items()]
+        if image is None:
+            self._image = [np.array(row) == "<image>" for row in rows]
+        else:
+            self._image = [row.astype(bool) for row in fitted("image", image, rows, single)]
+        names = one_name_each(names, "conversation", len(rows))
         if context is not None and context < 1:
             raise ValueError(f"context={context}, expected at least 1: how many tokens the model can read")
         start = {"conversation": 0, "token": 0, "labels": 0, **(view or {})}
-        limits = {"conversation": len(rows), "labels": len(sets)}
-        for name, size in limits.items():
-            if not 0 <= start[name] < size:
-                raise ValueError(f"view has {name}={start[name]!r}, expected 0..{size - 1}")
-        if not 0 <= start["token"] < len(rows[start["conversation"]]):
-            raise ValueError(
-                f"view has token={start['token']!r}, expected 0..{len(rows[start['conversation']]) - 1}"
-            )
+        check_view(start, {"conversation": len(rows), "labels": len(sets)})
+        check_view(start, {"token": len(rows[start["conversation"]])})
         super().__init__(sets=[str(name) for name in sets], context=context, view=start)
         known = zip(rows, self._ids, self._image, zip(*self._labels, strict=True), names, strict=True)
-        self.chats = [self._chat(*each) for each in known]
-        self.preload(
-            [f"ids/{i}" for i in range(len(rows))]
-            + [f"labels/{s}/{i}" for i in range(len(rows)) for s in range(len(sets))]
-        )
+        self.chats = [self._chat(*conversation) for conversation in known]
+        ids = [f"ids/{i}" for i in range(len(rows))]
+        self.preload(ids + [f"labels/{s}/{i}" for i in range(len(rows)) for s in range(len(sets))])
 
     def _chat(self, tokens: list[str], ids, image, labels: tuple, name: str) -> dict:
         """What the browser gets to know of one conversation, besides ids and labels."""
-        roles, special = roles_of(tokens), np.array([bool(SPECIAL.fullmatch(token)) for token in tokens])
-        padding = np.array([role == "padding" for role in roles])
+        roles = roles_of(tokens)
+        special = np.array([bool(IN_BRACKETS.fullmatch(token)) for token in tokens])
+        padding = np.array(roles) == "padding"
+        # A run goes on while neighbours are placeholders, or padding, and are learned in the same sets.
         kinds = np.stack([image, padding, *[row != IGNORED for row in labels]])
-        ends = ~(image | padding)[1:] | (kinds[:, 1:] != kinds[:, :-1]).any(
-            axis=0
-        )  # what does not go on a run
+        differs = (kinds[:, 1:] != kinds[:, :-1]).any(axis=0)
+        ends = ~(image | padding)[1:] | differs
         edges = [0, *(np.flatnonzero(ends) + 1).tolist(), len(tokens)]
         return {
             "tokens": tokens,
@@ -227,15 +208,14 @@ class LabelInspector(Widget):
 
     def static_figure(self, **view) -> Still:
         """The current conversation as a picture; `view` overrides any of conversation, token, labels."""
-        from matplotlib.figure import Figure
         from matplotlib.patches import Patch
 
         view = {**self.view, **view}
         place, which = view["conversation"], view["labels"]
         totals, lines = self.totals(place, which), flow(self._drawn(place, which))[:MOST_LINES]
-        figure = Figure(figsize=(7, 1.35 + 0.3 * len(lines)), layout="constrained")
+        drawing = figure(1.35 + 0.3 * len(lines))
         grid = {"height_ratios": [0.3 * len(lines) + 0.1, 0.35]} if len(lines) else {}
-        text, budget = figure.subplots(2, 1, gridspec_kw=grid)
+        text, budget = drawing.subplots(2, 1, gridspec_kw=grid)
         text.set(xlim=(0, LINE), ylim=(len(lines), 0))
         text.axis("off")
         for number, line in enumerate(lines):
@@ -247,7 +227,7 @@ class LabelInspector(Widget):
             Patch(fc="white", ec=TEXT, hatch="////", label="only read"),
             Patch(fc=GOOD, label="learned"),
         ]
-        figure.legend(handles=known, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        drawing.legend(handles=known, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         of = f" of a context of {self.context}" if self.context else ""
         share = " and ".join(
             f"{totals[part]} {part} ({totals[part] / totals['tokens']:.0%})" for part in ("image", "learned")
@@ -255,8 +235,8 @@ class LabelInspector(Widget):
         alt = f"{self.chats[place]['name']}: {totals['tokens']} tokens{of}, {share}"
         alt += f"; {totals['over']} too many" * bool(totals["over"])
         alt += f"; labels: {self.sets[which]}" * (len(self.sets) > 1)
-        figure.suptitle(alt, fontsize=9, parse_math=False)
-        return Still(figure, "Labels of " + alt)
+        drawing.suptitle(alt, fontsize=9, parse_math=False)
+        return Still(drawing, "Labels of " + alt)
 
     def _draw_budget(self, axes, totals) -> None:
         left, most = 0, max(totals["tokens"], self.context or 0)
@@ -268,35 +248,29 @@ class LabelInspector(Widget):
             axes.axvline(self.context, color=ACCENT, linewidth=2)
             axes.barh(0, totals["over"], left=self.context, fc="none", hatch="xxxx", ec=ACCENT, lw=0)
         axes.set(xlim=(0, most * 1.01), yticks=[], xlabel="tokens")
-        axes.spines[["top", "right", "left"]].set_visible(False)
+        open_corner(axes)
+        axes.spines["left"].set_visible(False)
 
     def _drawn(self, place: int, which: int) -> list[dict]:
         """The runs of one conversation with all that is drawn of them."""
-        chat, learned = self.chats[place], [labels[place] != IGNORED for labels in self._labels]
-        drawn = []
+        chat, runs = self.chats[place], []
+        learned = [labels[place] != IGNORED for labels in self._labels]
         for start, stop in chat["runs"]:
-            role, image, count = chat["roles"][start], bool(chat["image"][start]), stop - start
             text = visible(chat["tokens"][start])
             text = text if len(text) <= 30 else text[:29] + "…"
-            drawn.append(
-                {
-                    "text": f"{text} ×{count}" * (count > 1) or text,
-                    "role": role,
-                    "image": image,
-                    "learned": learned[which][start],
-                    "differs": learned[0][start] != learned[-1][start],
-                }
-            )
-        return drawn
+            run = {"text": f"{text} ×{stop - start}" if stop - start > 1 else text}
+            run |= {"role": chat["roles"][start], "image": bool(chat["image"][start])}
+            run |= {"learned": learned[which][start], "differs": learned[0][start] != learned[-1][start]}
+            runs.append(run)
+        return runs
 
     def __repr__(self) -> str:
-        tokens, learned = (
-            sum(chat["totals"][0][part] for chat in self.chats) for part in ("tokens", "learned")
-        )
+        totals = [chat["totals"][0] for chat in self.chats]
+        tokens, learned = (sum(total[part] for total in totals) for part in ("tokens", "learned"))
         return f"LabelInspector({len(self.chats)} conversations, {tokens} tokens, {learned} learned)"
 
 
-# ---- drawing the picture -----------------------------------------------------------------------------------------
+# ---- drawing the picture
 
 LINE, MOST_LINES = 84, 60  # letters of a line, lines of the picture
 
@@ -324,39 +298,19 @@ def draw_run(axes, left: float, line: int, width: float, run: dict) -> None:
     if "head" in run:
         axes.text(left, line + 0.5, run["text"], fontsize=8, va="center", fontweight="bold", color=INK)
         return
-    fill = IMAGE if run["image"] else GOOD if run["learned"] else "white"
-    edge = MASKED if run["role"] == "padding" else TEXT
-    axes.add_patch(
-        Rectangle(
-            (left, line + 0.1),
-            width,
-            0.8,
-            fc=fill,
-            ec=edge if fill == "white" else fill,
-            lw=0.8,
-            hatch="" if run["learned"] or run["image"] else "////",
-            alpha=0.9,
-        )
-    )
-    box = (
-        {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85}
-        if fill == "white"
-        else None
-    )
-    axes.text(
-        left + width / 2,
-        line + 0.5,
-        run["text"].strip(),
-        fontsize=7,
-        ha="center",
-        va="center",
-        color=INK,
-        family="monospace",
-        parse_math=False,
-        bbox=box,
-    )
+    corner, box = (left, line + 0.1), None
+    if run["image"] or run["learned"]:
+        fill = IMAGE if run["image"] else GOOD
+        look = {"fc": fill, "ec": fill}
+    else:
+        look = {"fc": "white", "ec": MASKED if run["role"] == "padding" else TEXT, "hatch": "////"}
+        box = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85}
+    axes.add_patch(Rectangle(corner, width, 0.8, lw=0.8, alpha=0.9, **look))
+    font = {"fontsize": 7, "family": "monospace", "color": INK, "parse_math": False}
+    middle = (left + width / 2, line + 0.5)
+    axes.text(*middle, run["text"].strip(), ha="center", va="center", bbox=box, **font)
     if run["differs"]:
-        axes.add_patch(Rectangle((left, line + 0.1), width, 0.8, fill=False, ec=ACCENT, lw=2))
+        axes.add_patch(Rectangle(corner, width, 0.8, fill=False, ec=ACCENT, lw=2))
 
 
 def fitted(name: str, values, rows: list[list[str]], single: bool) -> list[np.ndarray]:

@@ -1,7 +1,7 @@
 """Scene Playground: change a scene by hand and watch a model's answer, caption and attention change with it.
 
 The widget knows no model: it calls the functions it was given, in the kernel, with the picture as the course
-    draws it.
+draws it.
 
 Who does what: the browser keeps the scene, draws it at once from ready-made sprites (cut from pictures of the
 same renderer) and sends the newest state, one request at a time: what changes while the kernel answers goes
@@ -16,8 +16,18 @@ from itertools import combinations
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.attention import quantise
-from vlmcourse.widgets.base import ACCENT, TEXT, Still, Widget, as_array, as_images, cividis, script
+from vlmcourse.widgets.base import (
+    ACCENT,
+    TEXT,
+    Still,
+    as_array,
+    as_images,
+    figure,
+    open_corner,
+    same_words,
+    script,
+)
+from vlmcourse.widgets.maps import MapWidget, overlay, quantise, scale_bar
 from vlmcourse.world import questions
 from vlmcourse.world.arranging import TRAINED, arrange, check_things, cut_sprites, outside, paste, room
 from vlmcourse.world.reading import true_answer
@@ -25,12 +35,12 @@ from vlmcourse.world.scenes import COLOURS, GAP, MARGIN, MOST, RADII, SHAPES, SI
 from vlmcourse.world.truth import Thing, list_things
 
 GIVEN = ("scene", "swapped", "grey")  # what the model gets
-GREY = 128
-BEST = 5  # answers with a bar
+MID_GREY = 128
+BARS = 5  # of the likeliest answers
 SUGGESTED = ("colour", "position", "count", "existence", "relation", "comparison")
 
 
-class ScenePlayground(Widget):
+class ScenePlayground(MapWidget):
     """A canvas with a scene, and what a model says about it.
 
     `playground.change(question="Is there a star?", given="grey")` does from Python what the controls do;
@@ -48,8 +58,7 @@ class ScenePlayground(Widget):
     Raises:
         ValueError: if there are no scenes, or a picture or an answer has another form.
         Exception: whatever the functions raise for the first scene, so that a broken model is noticed at
-            once.
-            Later, the message is shown in one line and the last answer stays.
+            once.  Later, the message is shown in one line and the last answer stays.
     """
 
     _esm = script("maps.js", "playground.js")
@@ -59,7 +68,6 @@ class ScenePlayground(Widget):
     seen = traitlets.Bytes(help="what the model was given").tag(sync=True)
     attention = traitlets.Bytes(help="one byte for each cell of the grid").tag(sync=True)
     world = traitlets.Dict(help="names, rules and scenes").tag(sync=True)
-    colours = traitlets.Bytes(cividis().tobytes()).tag(sync=True)
 
     def __init__(
         self,
@@ -75,20 +83,17 @@ class ScenePlayground(Widget):
         if render is None:
             from vlmcourse.world.render import render
         self._ask, self._tell, self._scenes, self._render = answer, caption, scenes, render
-        self._told = (None, "")  # the last picture and its caption
+        self._captioned = (None, "")  # the last picture and its caption
         self._sheets = {
             int(light): cut_sprites(self._draw, scenes[first])
             for light, first in zip(*np.unique(scenes.light, return_index=True), strict=True)
         }
-        asked = {kind: questions.ask(scenes, kind) for kind in SUGGESTED}
-        listed = [
-            {
-                "things": list_things(scenes, n),
-                "light": int(scenes.light[n]),
-                "questions": {kind: texts[n].text for kind, texts in asked.items() if texts[n]},
-            }
-            for n in range(len(scenes))
-        ]
+        suggested = {kind: questions.ask(scenes, kind) for kind in SUGGESTED}
+        listed = []
+        for number in range(len(scenes)):
+            known = {kind: texts[number].text for kind, texts in suggested.items() if texts[number]}
+            things, light = list_things(scenes, number), int(scenes.light[number])
+            listed.append({"things": things, "light": light, "questions": known})
         question = next(iter(listed[0]["questions"].values())) if question is None else str(question)
         super().__init__(
             world={
@@ -100,7 +105,7 @@ class ScenePlayground(Widget):
                 "slant": SLANT,
                 "most": MOST,
                 "trained": TRAINED,
-                "best": BEST,
+                "best": BARS,
                 "scenes": listed,
             }
         )
@@ -162,12 +167,16 @@ class ScenePlayground(Widget):
         start = time.perf_counter()
         seen = self._given(state, image)
         said = self._asked(seen, state["question"])
-        if self._told[0] != seen.tobytes():
-            self._told = seen.tobytes(), str(self._tell(seen))
+        if self._captioned[0] != seen.tobytes():
+            self._captioned = seen.tobytes(), str(self._tell(seen))
         took = time.perf_counter() - start
         weights = said["attention"]
         codes, largest = quantise(weights.ravel()) if weights.size else (weights.astype(np.uint8), 0.0)
         truth = true_answer(state["question"], things)
+        choices = [
+            {"text": text, "p": p, "right": bool(truth) and same_words(text, truth)}
+            for text, p in said["choices"]
+        ]
         with self.hold_sync():  # pictures and numbers change together
             self.pixels, self.seen, self.attention = image.tobytes(), seen.tobytes(), codes.tobytes()
             self.answer = {
@@ -176,13 +185,10 @@ class ScenePlayground(Widget):
                 "error": "",
                 "question": state["question"],
                 "answer": said["answer"],
-                "caption": self._told[1],
+                "caption": self._captioned[1],
                 "truth": truth,
-                "right": bool(truth) and same(said["answer"], truth),
-                "choices": [
-                    {"text": text, "p": p, "right": bool(truth) and same(text, truth)}
-                    for text, p in said["choices"]
-                ],
+                "right": bool(truth) and same_words(said["answer"], truth),
+                "choices": choices,
                 "grid": weights.shape,
                 "largest": float(largest),
                 "share": float(weights.sum()),
@@ -205,7 +211,7 @@ class ScenePlayground(Widget):
     def _given(self, state: dict, image: np.ndarray) -> np.ndarray:
         """The picture that the model gets."""
         if state["given"] == "grey":
-            return np.full_like(image, GREY)
+            return np.full_like(image, MID_GREY)
         if state["given"] == "swapped":
             return self._draw(self._scenes[(state["number"] + 1) % len(self._scenes)])[0]
         return image
@@ -216,7 +222,7 @@ class ScenePlayground(Widget):
         if not question.strip():
             return {"answer": "", "choices": [], "attention": nothing}
         said = self._ask(image, question)
-        choices = [(str(text), float(p)) for text, p in said["choices"]][:BEST]
+        choices = [(str(text), float(p)) for text, p in said["choices"]][:BARS]
         if not all(0 <= p <= 1.001 for _, p in choices):
             raise ValueError(f"answer returned the probabilities {[p for _, p in choices]}; expected 0 to 1")
         weights = nothing if said["attention"] is None else as_array(said["attention"]).astype(np.float32)
@@ -228,7 +234,7 @@ class ScenePlayground(Widget):
         return {"answer": str(said["answer"]), "choices": choices, "attention": weights}
 
     def blob(self, name: str) -> bytes:
-        """paper/N: scene N without its objects.  sprites/L: every object on background shade L, see cut_sprites."""
+        """paper/N: scene N without objects.  sprites/L: every object on shade L, see cut_sprites."""
         kind, number = name.split("/")
         if kind == "sprites":
             return b"".join(sheet.tobytes() for sheet in self._sheets[int(number)])
@@ -240,12 +246,9 @@ class ScenePlayground(Widget):
         """The scene, what the model was given with the attention of its answer, and the likeliest answers."""
         import textwrap
 
-        from matplotlib.colors import ListedColormap
-        from matplotlib.figure import Figure
-
         said = self.answer
-        figure = Figure(figsize=(7, 2.9), layout="constrained")
-        scene, given, bars = figure.subplots(1, 3, width_ratios=(1, 1.15, 1.1))
+        drawing = figure(2.9)
+        scene, given, bars = drawing.subplots(1, 3, width_ratios=(1, 1.15, 1.1))
         frame = {"extent": (0, SIDE, SIDE, 0), "interpolation": "nearest"}
         pixels, seen = (np.frombuffer(b, np.uint8).reshape(SIDE, SIDE, 3) for b in (self.pixels, self.seen))
         scene.imshow(pixels, **frame)
@@ -253,10 +256,7 @@ class ScenePlayground(Widget):
         given.set_title(f"what the model gets{WORDS[self.state['given']]}", fontsize=8)
         if self.attention:
             weights = np.frombuffer(self.attention, np.uint8).reshape(said["grid"]) * (said["largest"] / 255)
-            given.imshow(seen @ [0.299, 0.587, 0.114], cmap="gray", vmin=0, vmax=255, **frame)
-            shown = given.imshow(weights, alpha=0.6, vmin=0, cmap=ListedColormap(cividis() / 255), **frame)
-            bar = figure.colorbar(shown, ax=given, fraction=0.046)
-            bar.solids.set_alpha(1)
+            bar = scale_bar(overlay(given, seen, weights, alpha=0.6), given)
             bar.set_label("attention of the answer", fontsize=7)
             bar.ax.tick_params(labelsize=6)
         else:
@@ -270,18 +270,16 @@ class ScenePlayground(Widget):
         for place, row in enumerate(rows):
             bars.text(row["p"] + 0.02, place, percent(row["p"]), va="center", fontsize=7)
         bars.set(xlim=(0, 1.25), xticks=[])
-        bars.spines[["top", "right", "bottom"]].set_visible(False)
+        open_corner(bars)
+        bars.spines["bottom"].set_visible(False)
         verdict = "" if not said["truth"] else " ✓" if said["right"] else f" ✗ ({said['truth']})"
-        figure.suptitle(
-            f"{said['question']}  {said['answer']}{verdict}",
-            fontsize=10,
-            parse_math=False,
-            color="black" if said["right"] or not said["truth"] else ACCENT,
-        )
-        figure.supxlabel("\n".join(textwrap.wrap(said["caption"], 110)), fontsize=7.5, parse_math=False)
+        colour = "black" if said["right"] or not said["truth"] else ACCENT
+        title = f"{said['question']}  {said['answer']}{verdict}"
+        drawing.suptitle(title, fontsize=10, parse_math=False, color=colour)
+        drawing.supxlabel("\n".join(textwrap.wrap(said["caption"], 110)), fontsize=7.5, parse_math=False)
         truth = f", the truth is {said['truth']}" if said["truth"] else ""
         return Still(
-            figure,
+            drawing,
             f"A scene; what the model gets{WORDS[self.state['given']]}; asked “{said['question']}” "
             f"it says “{said['answer']}”{truth}; its caption: {said['caption']}",
         )
@@ -295,8 +293,3 @@ WORDS = {"scene": "", "swapped": ": another scene", "grey": ": grey"}
 
 def percent(p: float) -> str:
     return "< 0.1 %" if p < 0.0005 else f"{100 * p:.1f} %" if p < 0.0995 else f"{100 * p:.0f} %"
-
-
-def same(said: str, true: str) -> bool:
-    """Whether two answers say the same but for case, spaces and a full stop at the end."""
-    return said.casefold().rstrip(". ").split() == true.casefold().rstrip(". ").split()

@@ -7,11 +7,10 @@ import numpy as np
 import traitlets
 from IPython.display import display
 
-from vlmcourse.widgets.base import Still, Widget, quiet, script
+from vlmcourse.widgets.base import Still, Widget, figure, open_corner, script, under_ci
 
-COLOURS = ["#0072B2", "#D55E00", "#5B8C7B", "#E69F00"]
-DASHES = [[], [6, 3], [2, 2], [8, 3, 2, 3]]
-MOST_POINTS = 2_000
+PENS = {"colours": ["#0072B2", "#D55E00", "#5B8C7B", "#E69F00"], "dashes": [[], [6, 3], [2, 2], [8, 3, 2, 3]]}
+MOST_STEPS = 2_000
 SECONDS = 0.1
 
 
@@ -35,7 +34,7 @@ class LivePlot(Widget):
     _esm = script("plot.js")
     title = traitlets.Unicode().tag(sync=True)
     panels = traitlets.List().tag(sync=True)
-    pens = traitlets.Dict({"colours": COLOURS, "dashes": DASHES}).tag(sync=True)
+    pens = traitlets.Dict(PENS).tag(sync=True)
     points = traitlets.Bytes(help="float32 (point, 1 + series): step, then values, NaN where absent").tag(
         sync=True
     )
@@ -43,12 +42,10 @@ class LivePlot(Widget):
     def __init__(self, title: str, series=("loss",)):
         panels = [[entry] if isinstance(entry, str) else list(entry) for entry in series]
         self._names = [name for panel in panels for name in panel]
-        if len(set(self._names)) != len(self._names) or not all(
-            0 < len(panel) <= len(COLOURS) for panel in panels
-        ):
-            raise ValueError(
-                f"series must be different names, at most {len(COLOURS)} in one panel, got {series!r}"
-            )
+        most = len(PENS["colours"])
+        fit = all(0 < len(panel) <= most for panel in panels)
+        if not fit or len(set(self._names)) != len(self._names):
+            raise ValueError(f"series must be different names, at most {most} in one panel, got {series!r}")
         self._rows: list[list[float]] = []
         self._sent = -math.inf
         super().__init__(title=title, panels=panels)
@@ -66,50 +63,37 @@ class LivePlot(Widget):
                 f"{sorted(unknown)} not among series {self._names}; name them in LivePlot(series=...)"
             )
         self._rows.append([float(step), *(float(values.get(name, math.nan)) for name in self._names)])
-        if not quiet() and time.monotonic() - self._sent >= SECONDS:
+        if not under_ci() and time.monotonic() - self._sent >= SECONDS:
             self._send_points()
 
     def _send_points(self) -> None:
         self._sent = time.monotonic()
-        stride = -(-len(self._rows) // MOST_POINTS)
+        stride = -(-len(self._rows) // MOST_STEPS)
         kept = self._rows[::-1][::stride][::-1]  # from the end, so the newest step is always among them
         self.points = np.array(kept, dtype="<f4").tobytes()
 
     def finish(self) -> None:
         """Send what is left and write the picture."""
-        if self._rows and not quiet():
+        if self._rows and not under_ci():
             self._send_points()
         display(self.static_figure())
 
     def static_figure(self) -> Still:
         """All curves so far as a picture."""
-        from matplotlib.figure import Figure
-
-        figure, history = Figure(figsize=(7, 2.6), layout="constrained"), self.history
-        for axes, names in zip(
-            figure.subplots(1, len(self.panels), squeeze=False).flat, self.panels, strict=True
-        ):
-            for name, colour, dash in zip(names, COLOURS, DASHES):  # noqa: B905 - there are spare styles
+        drawing, history = figure(2.6), self.history
+        all_axes = drawing.subplots(1, len(self.panels), squeeze=False).flat
+        for axes, names in zip(all_axes, self.panels, strict=True):
+            for name, colour, dash in zip(names, PENS["colours"], PENS["dashes"]):  # noqa: B905 - there are spare pens
                 there = np.isfinite(history[name])
-                axes.plot(
-                    history["step"][there],
-                    history[name][there],
-                    color=colour,
-                    dashes=dash or (None, None),
-                    label=name.replace("_", " "),
-                )
+                line = axes.plot(history["step"][there], history[name][there], color=colour)[0]
+                line.set(dashes=dash or (None, None), label=name.replace("_", " "))
             axes.set_xlabel("step")
-            axes.spines[["top", "right"]].set_visible(False)
+            open_corner(axes)
             axes.legend(frameon=False)
-        figure.suptitle(self.title, fontsize=10)
-        last = [
-            f"{name} {values[np.isfinite(values)][-1]:.4g}"
-            for name, values in history.items()
-            if np.isfinite(values).any()
-        ]
-        return Still(
-            figure, f"{self.title}: last {', '.join(last)}" if last else f"{self.title}: no points yet"
-        )
+        drawing.suptitle(self.title, fontsize=10)
+        known = {name: values[np.isfinite(values)] for name, values in history.items()}
+        last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in known.items() if len(values))
+        return Still(drawing, f"{self.title}: last {last}" if last else f"{self.title}: no points yet")
 
     def __enter__(self) -> "LivePlot":
         display(self)

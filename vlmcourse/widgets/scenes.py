@@ -2,7 +2,7 @@
 
 import traitlets
 
-from vlmcourse.widgets.base import Still, Widget, as_images, script
+from vlmcourse.widgets.base import Still, Widget, as_images, figure, script
 
 PAGE = 12
 
@@ -43,23 +43,11 @@ class SceneBrowser(Widget):
                         f"scene {number}: box {(left, top, right, bottom)} leaves the {width}×{height} "
                         "picture; boxes are (left, top, right, bottom) in pixels"
                     )
-        super().__init__(
-            size=[height, width, PAGE],
-            scenes=[
-                {
-                    "caption": str(caption),
-                    "records": [
-                        {
-                            "question": str(r["question"]),
-                            "answer": str(r["answer"]),
-                            "boxes": [[float(x) for x in box] for box in r["boxes"]],
-                        }
-                        for r in questions
-                    ],
-                }
-                for caption, questions in zip(captions, records, strict=True)
-            ],
-        )
+        scenes = [
+            {"caption": str(caption), "records": [plain(record) for record in questions]}
+            for caption, questions in zip(captions, records, strict=True)
+        ]
+        super().__init__(size=[height, width, PAGE], scenes=scenes)
         self.preload([f"page/{p}" for p in range(-(-len(self._images) // PAGE))])
 
     def blob(self, name: str) -> bytes:
@@ -71,18 +59,24 @@ class SceneBrowser(Widget):
         """The page of the chosen scene as a picture, each with its caption."""
         import textwrap
 
-        from matplotlib.figure import Figure
-
         start = self.chosen // PAGE * PAGE
         shown = range(start, min(start + PAGE, len(self._images)))
-        figure = Figure(figsize=(7, 2.1 * -(-len(shown) // 4)), layout="constrained")
-        for place, axes in enumerate(figure.subplots(-(-len(shown) // 4), 4, squeeze=False).flat):
+        lines = -(-len(shown) // 4)
+        drawing = figure(2.1 * lines)
+        all_axes = drawing.subplots(lines, 4, squeeze=False).ravel()
+        for axes in all_axes:
             axes.axis("off")
-            if place < len(shown):
-                axes.imshow(self._images[shown[place]], interpolation="nearest")
-                axes.set_title(textwrap.fill(self.scenes[shown[place]]["caption"], 28), fontsize=6.5)
-        return Still(figure, f"Scenes {start} to {shown[-1]} of {len(self._images)} with their captions")
+        for axes, scene in zip(all_axes, shown):  # noqa: B905 - the last line may have places to spare
+            axes.imshow(self._images[scene], interpolation="nearest")
+            axes.set_title(textwrap.fill(self.scenes[scene]["caption"], 28), fontsize=6.5)
+        return Still(drawing, f"Scenes {start} to {shown[-1]} of {len(self._images)} with their captions")
 
     def __repr__(self) -> str:
         questions = sum(len(scene["records"]) for scene in self.scenes)
         return f"SceneBrowser({len(self._images)} scenes, {questions} questions)"
+
+
+def plain(record: dict) -> dict:
+    """A question with its answer and evidence, as the browser reads it."""
+    boxes = [list(map(float, box)) for box in record["boxes"]]
+    return {"question": str(record["question"]), "answer": str(record["answer"]), "boxes": boxes}

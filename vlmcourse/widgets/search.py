@@ -7,10 +7,21 @@ pictures found travel to the browser, so a gallery of thousands opens as fast as
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import TEXT, Still, Widget, as_array, as_images, script, shrink
+from vlmcourse.widgets.base import (
+    TEXT,
+    Still,
+    Widget,
+    as_array,
+    as_images,
+    figure,
+    one_name_each,
+    same_words,
+    script,
+    shrink,
+)
 
-BEST = 12
-THUMBNAIL = 96
+RESULTS = 12
+SIDE_OF_RESULT = 96
 
 
 class TextToImageSearch(Widget):
@@ -47,13 +58,9 @@ class TextToImageSearch(Widget):
         self, score, images, labels, *, suggestions=(), query: str | None = None, attribution: str = ""
     ):
         self._score, self._images = score, as_images(images)
-        self._labels = [str(label) for label in labels]
-        if len(self._labels) != len(self._images):
-            raise ValueError(
-                f"{len(self._labels)} labels for {len(self._images)} images; pass one label per image"
-            )
+        self._labels = one_name_each(labels, "image", len(self._images), called="label")
         suggestions = [str(text) for text in suggestions]
-        height, width = shrink(self._images[0], THUMBNAIL).shape[:2]
+        height, width = shrink(self._images[0], SIDE_OF_RESULT).shape[:2]
         super().__init__(
             texts={
                 "suggestions": suggestions,
@@ -89,10 +96,10 @@ class TextToImageSearch(Widget):
                 f"score returned {fault}; expected {len(self._images)} finite numbers, one per picture"
             )
         order = np.argsort(-scores, kind="stable")
-        right = [same(self._labels[i], query) for i in order]
+        right = [same_words(self._labels[i], query) for i in order]
         results = [
             {"index": int(i), "score": float(scores[i]), "label": self._labels[i], "right": right[place]}
-            for place, i in enumerate(order[:BEST])
+            for place, i in enumerate(order[:RESULTS])
         ]
         return {
             "results": results,
@@ -102,7 +109,7 @@ class TextToImageSearch(Widget):
         }
 
     def _show(self, query: str, answer: dict) -> None:
-        pictures = [shrink(self._images[result["index"]], THUMBNAIL) for result in answer["results"]]
+        pictures = [shrink(self._images[result["index"]], SIDE_OF_RESULT) for result in answer["results"]]
         with self.hold_sync():  # pictures and numbers change together
             self.pixels = b"".join(picture.tobytes() for picture in pictures)
             self.answer = {"query": query, "error": "", **answer}
@@ -111,37 +118,25 @@ class TextToImageSearch(Widget):
         """The best pictures for the present query, best first; None while nothing is searched for."""
         import textwrap
 
-        from matplotlib.figure import Figure
-
         results = self.answer["results"]
         if not results:
             return None
-        figure = Figure(figsize=(7, 3.4), layout="constrained")
-        for place, axes in enumerate(figure.subplots(2, BEST // 2).flat):
+        drawing = figure(3.4)
+        all_axes = drawing.subplots(2, RESULTS // 2).ravel()
+        for axes in all_axes:
             axes.axis("off")
-            if place < len(results):
-                found = results[place]
-                axes.imshow(self._images[found["index"]])
-                mark = "✓ " if found["right"] else ""
-                label = "\n".join(textwrap.wrap(found["label"], 18, max_lines=2, placeholder=" …"))
-                axes.set_title(
-                    f"{mark}{found['score']:.3f}\n{label}",
-                    fontsize=6.5,
-                    parse_math=False,
-                    fontweight="bold" if found["right"] else "normal",
-                )
-        figure.suptitle(f"“{self.answer['query']}”", fontsize=10, color=TEXT, parse_math=False)
-        figure.supxlabel(self.texts["attribution"], fontsize=6.5, parse_math=False)
-        return Still(
-            figure,
-            f"The {len(results)} best of {len(self._images)} pictures for “{self.answer['query']}”: "
-            f"{', '.join(found['label'] for found in results[:3])} first",
-        )
+        for axes, result in zip(all_axes, results):  # noqa: B905 - there may be fewer results than places
+            axes.imshow(self._images[result["index"]])
+            mark, weight = ("✓ ", "bold") if result["right"] else ("", "normal")
+            label = "\n".join(textwrap.wrap(result["label"], 18, max_lines=2, placeholder=" …"))
+            title = f"{mark}{result['score']:.3f}\n{label}"
+            axes.set_title(title, fontsize=6.5, parse_math=False, fontweight=weight)
+        query = self.answer["query"]
+        drawing.suptitle(f"“{query}”", fontsize=10, color=TEXT, parse_math=False)
+        drawing.supxlabel(self.texts["attribution"], fontsize=6.5, parse_math=False)
+        first = ", ".join(result["label"] for result in results[:3])
+        alt = f"The {len(results)} best of {len(self._images)} pictures for “{query}”: {first} first"
+        return Still(drawing, alt)
 
     def __repr__(self) -> str:
         return f"TextToImageSearch({len(self._images)} pictures)"
-
-
-def same(label: str, query: str) -> bool:
-    """Whether two texts say the same but for case and spaces."""
-    return label.casefold().split() == query.casefold().split()

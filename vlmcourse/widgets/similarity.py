@@ -15,10 +15,10 @@ A pair is ranked right in a direction if its cosine is larger than every other o
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import ACCENT, Still, Widget, as_array, as_images, cividis, script, shrink
+from vlmcourse.widgets.base import ACCENT, THUMBNAIL, Still, as_array, as_images, figure, script, shrink
+from vlmcourse.widgets.maps import MapWidget, colour_map
 
 MOST_PAIRS = 64
-THUMBNAIL = 64
 MODES = {
     "cosine": "cosine",
     "row": "p(text | image): every row sums to 1",
@@ -33,14 +33,10 @@ def log_probabilities(similarity: np.ndarray, temperature: float, axis: int) -> 
     return logits - np.log(np.exp(logits).sum(axis=axis, keepdims=True))
 
 
-def info_nce(similarity: np.ndarray, temperature: float) -> float:
-    """Symmetric InfoNCE loss in nats; ln n if all similarities are equal.
-
-    Source: Radford et al. 2021, arXiv:2103.00020, section 2.3.
-    """
-    return -float(
-        np.mean([np.diag(log_probabilities(similarity, temperature, axis)).mean() for axis in (0, 1)])
-    )
+def loss_at(similarity: np.ndarray, temperature: float) -> float:
+    """What clip.info_nce says of these cosines, in nats; ln n if all are equal."""
+    directions = [np.diag(log_probabilities(similarity, temperature, axis)) for axis in (0, 1)]
+    return -float(np.mean(directions))
 
 
 def hits(similarity: np.ndarray, axis: int) -> np.ndarray:
@@ -49,7 +45,7 @@ def hits(similarity: np.ndarray, axis: int) -> np.ndarray:
     return np.diag(similarity) > others.max(axis=axis)
 
 
-class SimilarityMatrix(Widget):
+class SimilarityMatrix(MapWidget):
     """Cosines of n images and n texts as a heat map, with a temperature, the loss and the mistakes.
 
     Point at a cell, or walk there with the arrow keys, to see the picture, the text and the numbers.  A cross
@@ -73,7 +69,6 @@ class SimilarityMatrix(Widget):
     temperature = traitlets.Float(0.07, min=0.01, max=1.0).tag(sync=True)
     mode = traitlets.Enum(list(MODES), "cosine").tag(sync=True)
     cell = traitlets.List([0, 0], help="the chosen (image, text)").tag(sync=True)
-    colours = traitlets.Bytes(cividis().tobytes()).tag(sync=True)
 
     def __init__(self, similarity, images, texts, temperature: float = 0.07, mode: str = "cosine"):
         self.similarity = as_array(similarity).astype(np.float32)
@@ -109,39 +104,30 @@ class SimilarityMatrix(Widget):
 
     def static_figure(self) -> Still:
         """The matrix at the present temperature and mode as a picture."""
-        from matplotlib.colors import ListedColormap
-        from matplotlib.figure import Figure
-
         count, wrong = len(self.texts), [~hits(self.similarity, axis) for axis in (1, 0)]
-        values = {
-            "cosine": lambda: self.similarity,
-            "row": lambda: np.exp(log_probabilities(self.similarity, self.temperature, 1)),
-            "column": lambda: np.exp(log_probabilities(self.similarity, self.temperature, 0)),
-        }[self.mode]()
-        figure = Figure(figsize=(7, 4.2), layout="constrained")
-        axes = figure.subplots()
-        limits = {} if self.mode == "cosine" else {"vmin": 0, "vmax": 1}
-        shown = axes.imshow(values, cmap=ListedColormap(cividis() / 255), interpolation="nearest", **limits)
-        marked = np.flatnonzero(
-            {"cosine": wrong[0] | wrong[1], "row": wrong[0], "column": wrong[1]}[self.mode]
-        )
+        values, limits, missed = self.similarity, {}, wrong[0] | wrong[1]
+        if self.mode != "cosine":
+            axis = 1 if self.mode == "row" else 0
+            values = np.exp(log_probabilities(self.similarity, self.temperature, axis))
+            limits, missed = {"vmin": 0, "vmax": 1}, wrong[0 if self.mode == "row" else 1]
+        drawing = figure(4.2)
+        axes = drawing.subplots()
+        shown = axes.imshow(values, cmap=colour_map(), interpolation="nearest", **limits)
+        marked = np.flatnonzero(missed)
         axes.plot(marked, marked, "x", color=ACCENT, markersize=max(3, 90 / count), markeredgewidth=2)
-        axes.imshow(
-            np.concatenate([square(image) for image in self._images]), extent=(-1.6, -0.6, count - 0.5, -0.5)
-        )
+        strip = np.concatenate([square(image) for image in self._images])
+        axes.imshow(strip, extent=(-1.6, -0.6, count - 0.5, -0.5))
         axes.set(xlabel="text", ylabel="image", xlim=(-1.7, count - 0.5), ylim=(count - 0.5, -0.5))
-        figure.colorbar(shown, ax=axes, label=MODES[self.mode])
-        recalls = [
-            f"{name} {100 * (1 - misses.mean()):.0f} %"
-            for name, misses in zip(["image→text", "text→image"], wrong, strict=True)
-        ]
-        loss = info_nce(self.similarity, self.temperature)
+        drawing.colorbar(shown, ax=axes, label=MODES[self.mode])
+        recalls = [100 * (1 - misses.mean()) for misses in wrong]
+        loss = loss_at(self.similarity, self.temperature)
         title = (
             f"{count} pairs at temperature {self.temperature:.3g}: loss {loss:.3f} "
-            f"(ln {count} = {np.log(count):.3f}), R@1 {', '.join(recalls)}"
+            f"(ln {count} = {np.log(count):.3f}), "
+            f"R@1 image→text {recalls[0]:.0f} %, text→image {recalls[1]:.0f} %"
         )
-        figure.suptitle(title, fontsize=9)
-        return Still(figure, f"Similarity matrix of {title}; {len(marked)} pairs marked as not ranked first")
+        drawing.suptitle(title, fontsize=9)
+        return Still(drawing, f"Similarity matrix of {title}; {len(marked)} pairs marked as not ranked first")
 
     def __repr__(self) -> str:
         return f"SimilarityMatrix({len(self.texts)} pairs)"

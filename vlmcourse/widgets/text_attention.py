@@ -11,14 +11,14 @@ Weights travel as one byte each, so a number shown is right to within 1/510 of t
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.attention import check_rows, quantise
-from vlmcourse.widgets.base import ACCENT, MASKED, TEXT, Still, Widget, as_array, cividis, script
+from vlmcourse.widgets.base import ACCENT, MASKED, TEXT, Still, as_array, check_view, figure, script
+from vlmcourse.widgets.maps import MapWidget, check_rows, colour_map, quantise, tint
 
-MOST_TOKENS = 64
+MOST_IN_TEXT = 64
 MOST_MAPS = 12 * 12
 
 
-class TextAttention(Widget):
+class TextAttention(MapWidget):
     """Which tokens does each token read?  For every layer and head, as shaded words and as the whole matrix.
 
     Play walks through the text as a decoder wrote it.  A weight that lies in the future of a decoder's token
@@ -43,7 +43,6 @@ class TextAttention(Widget):
     tokens = traitlets.List().tag(sync=True)
     shape = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict(help="what is shown now: layer, head, query").tag(sync=True)
-    colours = traitlets.Bytes(cividis().tobytes()).tag(sync=True)
 
     def __init__(
         self, tokens, attention, *, causal: bool = True, prompt: int | None = None, view: dict | None = None
@@ -56,9 +55,9 @@ class TextAttention(Widget):
                 f"tokens; got shape {attention.shape}; take one text out of the batch"
             )
         layers, heads = attention.shape[:2]
-        if count > MOST_TOKENS or layers * heads > MOST_MAPS:
+        if count > MOST_IN_TEXT or layers * heads > MOST_MAPS:
             raise ValueError(
-                f"{count} tokens and {layers}×{heads} maps; at most {MOST_TOKENS} tokens and {MOST_MAPS} "
+                f"{count} tokens and {layers}×{heads} maps; at most {MOST_IN_TEXT} tokens and {MOST_MAPS} "
                 "maps can be told apart, so pass a part of the text or of the layers"
             )
         if prompt is not None and not 1 <= prompt <= count:
@@ -78,41 +77,29 @@ class TextAttention(Widget):
                 "prompt": count if prompt is None else prompt,
             },
         )
-        self._row(**start)
+        self._matrix(start)
         self.preload(["largest", "codes"])
 
-    def _row(self, layer, head, query) -> np.ndarray:
-        """Weights (key,) of the row a view names; ValueError if there is no such place."""
-        limits = {
-            "layer": (layer, self.shape["layers"]),
-            "head": (0 if head == "mean" else head, self.shape["heads"]),
-            "query": (query, len(self.tokens)),
-        }
-        for name, (value, size) in limits.items():
-            if not isinstance(value, int | np.integer) or not 0 <= value < size:
-                raise ValueError(
-                    f"view has {name}={value!r}, expected 0..{size - 1}{' or mean' * (name == 'head')}"
-                )
-        return self._maps[layer, -1 if head == "mean" else head, query]
+    def _matrix(self, view: dict) -> np.ndarray:
+        """Weights (query, key) of the head a view names; ValueError if there is no such place."""
+        sizes = {"layer": self.shape["layers"], "head": self.shape["heads"], "query": len(self.tokens)}
+        check_view(view, sizes, {"head": "mean"})
+        return self._maps[view["layer"], -1 if view["head"] == "mean" else view["head"]]
 
     def blob(self, name: str) -> bytes:
-        """codes: uint8 (layer, heads and their mean, query, key).  largest: float32 (layer, heads and mean, query)."""
+        """codes: uint8 (layer, head, query, key), the last head is the mean.  largest: float32, no key."""
         codes, largest = quantise(self._maps)
         return {"codes": codes, "largest": largest.astype("<f4")}[name].tobytes()
 
     def static_figure(self, **view) -> Still:
         """The current row and its whole matrix as a picture; `view` overrides any of layer, head, query."""
-        from matplotlib.colors import ListedColormap
-        from matplotlib.figure import Figure
-
         view = {**self.view, **view}
-        layer, head, query = (view[name] for name in ("layer", "head", "query"))
-        row, count = self._row(**view), len(self.tokens)
-        matrix = self._maps[layer, -1 if head == "mean" else head]
-        figure = Figure(figsize=(7, max(3.4, 0.16 * count)), layout="constrained")
-        bars, axes = figure.subplots(1, 2)
+        matrix, query, count = self._matrix(view), view["query"], len(self.tokens)
+        row = matrix[query]
+        drawing = figure(max(3.4, 0.16 * count))
+        bars, axes = drawing.subplots(1, 2)
         small = min(8, 300 / count)
-        bars.barh(range(count), row, color=cividis()[np.rint(row / row.max() * 255).astype(int)] / 255)
+        bars.barh(range(count), row, color=tint(row / row.max()))
         bars.set(ylim=(count - 0.5, -0.5), xlabel="weight")
         bars.set_yticks(range(count), self.tokens, fontsize=small, color=TEXT, parse_math=False)
         bars.get_yticklabels()[query].set(color=ACCENT, fontweight="bold")
@@ -120,19 +107,16 @@ class TextAttention(Widget):
             edges = np.arange(count + 1) - 0.5
             axes.fill_between(edges, -0.5, edges, step="post", fc="none", ec=MASKED, hatch="////", lw=0)
             matrix = np.ma.masked_where(np.triu(matrix == 0, 1), matrix)
-        axes.imshow(
-            matrix / matrix.max(axis=1, keepdims=True), cmap=ListedColormap(cividis() / 255), zorder=2
-        )
+        axes.imshow(matrix / matrix.max(axis=1, keepdims=True), cmap=colour_map(), zorder=2)
         axes.axhspan(query - 0.5, query + 0.5, fill=False, edgecolor=ACCENT, linewidth=1.5, zorder=3)
         axes.set(xlabel="key", ylabel="query")
-        place = f"layer {layer}, {'mean of heads' if head == 'mean' else f'head {head}'}"
+        heads = "mean of heads" if view["head"] == "mean" else f"head {view['head']}"
         best = int(row.argmax())
-        alt = (
-            f"Attention of {place}: token {query} “{self.tokens[query]}” reads token {best} “{self.tokens[best]}” "
-            f"most, with weight {row[best]:.3f}"
-        )
-        figure.suptitle(alt, fontsize=8, parse_math=False)
-        return Still(figure, alt)
+        reads = f"token {query} “{self.tokens[query]}” reads token {best} “{self.tokens[best]}” most"
+        alt = f"Attention of layer {view['layer']}, {heads}: {reads}, with weight {row[best]:.3f}"
+        drawing.suptitle(alt, fontsize=8, parse_math=False)
+        return Still(drawing, alt)
 
     def __repr__(self) -> str:
-        return f"TextAttention({len(self.tokens)} tokens, {self.shape['layers']} layers, {self.shape['heads']} heads)"
+        layers, heads = self.shape["layers"], self.shape["heads"]
+        return f"TextAttention({len(self.tokens)} tokens, {layers} layers, {heads} heads)"
