@@ -14,7 +14,7 @@ from tests.workbook.learner import cell
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.workbook.chapters import CHAPTERS
 from vlmcourse.workbook.engine import check
-from vlmcourse.workbook.portfolio import plain_source
+from vlmcourse.exercises.edits import plain_source
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 EXERCISE = re.compile(r"^@exercise\((?:\w+\.)?(\w+)\)\n", re.MULTILINE)
@@ -75,7 +75,9 @@ def stubs() -> list[tuple[str, str, str]]:
     names = {(task.chapter, task.slot.__name__): name for name, task in all_exercises().items()}
     found = []
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        sources = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+        sources = [
+            cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"
+        ]
         imports = "\n".join(line for source in sources for line in IMPORT.findall(source))
         cells = [(match[1], source) for source in sources if (match := EXERCISE.search(source))]
         found += [(names[path.stem, function], imports, source) for function, source in cells]
@@ -84,7 +86,9 @@ def stubs() -> list[tuple[str, str, str]]:
 
 def test_every_exercise_of_an_open_chapter_has_one_cell():
     ready = {chapter.name for chapter in CHAPTERS if chapter.ready}
-    assert sorted(name for name, _, _ in stubs()) == sorted(n for n, task in all_exercises().items() if task.chapter in ready)
+    assert sorted(name for name, _, _ in stubs()) == sorted(
+        n for n, task in all_exercises().items() if task.chapter in ready
+    )
 
 
 @pytest.mark.parametrize(("name", "imports", "source"), stubs(), ids=[name for name, _, _ in stubs()])

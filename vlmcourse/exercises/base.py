@@ -1,22 +1,32 @@
-"""What an exercise is made of. Each chNN.py builds its exercises from these parts.
+"""What an exercise is made of. Each chNN.py builds its exercises from these parts, see also edits.py.
 
-Text        a sentence in both languages of the course
+chapter     opens a chapter's file: gives it its ``exercise(...)`` and its ``quiz(...)``
 Slip        a plausible wrong version and the one sentence that explains it
 Unaffected  something the output must not depend on, such as padding or future tokens
 Exercise    a slot with cases, slips, hints, and what to check beside the values
-Quiz        a question with choices, each with its explanation
+Question    of a quiz: choices, each with its explanation
+
+Sentences stand in English; ja.json says each of them in Japanese.
 """
 
+import functools
 import importlib
+import inspect
+import json
 import pkgutil
+import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from vlmcourse.exercises.edits import Edit
 from vlmcourse.slots import Slot
 
 EXERCISES: dict[str, "Exercise"] = {}
-QUIZZES: dict[str, "Quiz"] = {}
+QUIZZES: dict[str, "Question"] = {}
+
+Axes = dict[str, str | tuple[str, ...]]
 
 
 class Text(NamedTuple):
@@ -26,9 +36,20 @@ class Text(NamedTuple):
     ja: str
 
 
+@functools.cache
+def japanese() -> dict[str, str]:
+    """The Japanese of every sentence in the chapters' files, by the English sentence."""
+    return json.loads(Path(__file__).with_name("ja.json").read_text(encoding="utf-8"))
+
+
+def in_both(sentence: str) -> Text:
+    """The sentence with its Japanese; English twice if the table does not know it."""
+    return Text(sentence, japanese().get(sentence, sentence))
+
+
 @dataclass(frozen=True)
 class Slip:
-    """A wrong version that people really write.
+    """A wrong version that people really write, for mistakes that are no edit of the reference.
 
     Attributes:
         wrong: takes the same arguments as the slot.
@@ -36,7 +57,7 @@ class Slip:
     """
 
     wrong: Callable
-    says: Text
+    says: str
 
 
 @dataclass(frozen=True)
@@ -49,12 +70,12 @@ class Unaffected:
         keep: the part of the output that must stay the same.
     """
 
-    says: Text
+    says: str
     change: Callable[[tuple], tuple | None]
     keep: Callable[[Any], Any] = lambda output: output
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exercise:
     """All that is needed to check one learner's function and to say what is wrong with it.
 
@@ -62,10 +83,10 @@ class Exercise:
         slot: what the learner writes.
         chapter: of the notebook that sets it, such as "02_vit".
         cases: makes the argument tuples; runs after ``torch.manual_seed``, so it may draw.
-        axes: axis names by argument name, and for the output under "return"; a tuple output has a tuple of
-            names.
         slips: at least three.
         hints: at least two, from vague to concrete.
+        axes: axis names by argument name, and for the output under "return"; a tuple output has a tuple of
+            names. The slot's annotations give them; what is passed here wins, for annotations with "...".
         gradient: arguments that a gradient must reach, with the reference's value.
         unaffected: promises of independence.
         picture: turns an output into a (height, width) or (height, width, 3) array to be shown; None shows
@@ -75,20 +96,40 @@ class Exercise:
     slot: Slot
     chapter: str
     cases: Callable[[], list[tuple]]
-    axes: dict[str, str | tuple[str, ...]]
-    slips: list[Slip]
-    hints: list[Text]
+    slips: list[Slip | Edit]
+    hints: list[str]
+    axes: Axes = field(default_factory=dict)
     gradient: tuple[str, ...] = ()
     unaffected: list[Unaffected] = field(default_factory=list)
     picture: Callable[[Any], Any] | None = None
 
     def __post_init__(self):
+        object.__setattr__(self, "axes", {"return": "", **annotated_axes(self.slot.reference), **self.axes})
         EXERCISES[self.slot.name] = self
 
 
+def annotated_axes(function: Callable) -> Axes:
+    """The axis names in the jaxtyping annotations of a function; arguments without any are left out."""
+    annotations = inspect.unwrap(function).__annotations__
+    names = {argument: _axes(annotation) for argument, annotation in annotations.items()}
+    return {argument: axes for argument, axes in names.items() if axes is not None}
+
+
+def _axes(annotation: Any) -> str | tuple[str, ...] | None:
+    """``Float[Tensor, "batch token"] | None`` is "batch token"; a tuple of tensors is a tuple of names."""
+    if hasattr(annotation, "dim_str"):
+        return annotation.dim_str
+    if inspect.isroutine(annotation) or typing.get_origin(annotation) is Callable:
+        return None
+    inner = [_axes(part) for part in typing.get_args(annotation)]
+    if typing.get_origin(annotation) is tuple and any(axes is not None for axes in inner):
+        return tuple(axes or "" for axes in inner)
+    return next((axes for axes in inner if isinstance(axes, str)), None)
+
+
 @dataclass(frozen=True)
-class Quiz:
-    """One multiple-choice question at the end of a chapter; kept here so that the notebook does not show the answer.
+class Question:
+    """One multiple-choice question at the end of a chapter; kept here, so a notebook does not show the answer.
 
     Attributes:
         name: chapter and number, such as "02_vit/1".
@@ -97,14 +138,26 @@ class Quiz:
     """
 
     name: str
-    question: Text
-    choices: list[tuple[Text, bool, Text]]
+    question: str
+    choices: list[tuple[str, bool, str]]
 
     def __post_init__(self):
         QUIZZES[self.name] = self
 
 
-def all_quizzes() -> dict[str, Quiz]:
+def chapter(name: str) -> tuple[Callable[..., Exercise], Callable[..., Question]]:
+    """A chapter's ``exercise(slot, cases=, slips=, hints=, ...)`` and ``quiz(number, question, choices)``."""
+
+    def exercise(slot: Slot, **parts: Any) -> Exercise:
+        return Exercise(slot, name, **parts)
+
+    def quiz(number: int, question: str, choices: list[tuple[str, bool, str]]) -> Question:
+        return Question(f"{name}/{number}", question, choices)
+
+    return exercise, quiz
+
+
+def all_quizzes() -> dict[str, Question]:
     """Every quiz question by name, in the order of the chapters."""
     all_exercises()
     return QUIZZES

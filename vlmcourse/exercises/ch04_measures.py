@@ -6,9 +6,9 @@ from torch.nn import functional as F
 
 from vlmcourse.diagnostics import gap
 from vlmcourse.evaluation import retrieval
-from vlmcourse.exercises.base import Exercise, Slip, Text
+from vlmcourse.exercises.base import Slip, chapter
 
-CHAPTER = "04_clip"
+exercise, _ = chapter("04_clip")
 
 # ------------------------------------------------------------------------------------------- recall at k
 
@@ -36,60 +36,43 @@ def _answerable(similarity, right, k):
     return _hits(similarity[has], right[has], k).any(1).float().mean().item()
 
 
-Exercise(
-    slot=retrieval.recall_at_k,
-    chapter=CHAPTER,
+exercise(
+    retrieval.recall_at_k,
     cases=_tables,
-    axes={"similarity": "query candidate", "right": "query candidate", "return": ""},
     slips=[
-        Slip(_diagonal, Text(
-            "only candidate i counts as right for query i. Two pictures with the same caption are both right: ask "
-            "the table `right`.",
-            "i 番目の候補だけを正解にしています。同じキャプションの画像はどちらも正解です。表 right を見てください。")),
-        Slip(lambda s, r, k: _hits(s, r, k).float().mean().item(), Text(
-            "this is precision: the share of the k places that are right. Recall@K asks whether at least one is.",
-            "これは適合率（k 個のうち正解の割合）です。Recall@K は 1 つでも当たったかを問います。")),
-        Slip(_true_recall, Text(
-            "this divides by the number of right candidates, as a textbook's recall does. In retrieval one hit is "
-            "enough: 0 or 1 per query.",
-            "正解の総数で割る教科書の再現率です。検索では 1 つ当たれば十分で、各クエリは 0 か 1 です。")),
-        Slip(lambda s, r, k: _hits(s, r, k).sum(1).float().mean().item(), Text(
-            "this is the mean number of hits; several hits of one query count once.",
-            "当たりの平均個数です。1 つのクエリで何個当たっても 1 回と数えます。")),
-        Slip(lambda s, r, k: _hits(s, r, k, largest=False).any(1).float().mean().item(), Text(
-            "these are the least similar candidates; take the k largest.",
-            "最も似ていない候補を取っています。大きいほうから k 個です。")),
-        Slip(lambda s, r, k: _hits(s, r, 1).any(1).float().mean().item(), Text(
-            "only the first place is looked at, whatever k is.",
-            "k にかかわらず 1 位しか見ていません。")),
-        Slip(lambda s, r, k: _hits(s, r, k)[:, -1].float().mean().item(), Text(
-            "only place k is looked at; the places before it count too.",
-            "k 位だけを見ています。それより上の順位も数えます。")),
-        Slip(lambda s, r, k: r.gather(0, s.topk(k, dim=0).indices).any(0).float().mean().item(), Text(
-            "the candidates look for queries here; each query, a row, ranks the candidates: dim=1.",
-            "候補がクエリを探しています。行であるクエリが候補を並べます：dim=1。")),
-        Slip(lambda s, r, k: _hits(s, r, k).any(1).float().sum().item(), Text(
-            "this is the number of queries that hit; divide by how many there are.",
-            "当たったクエリの数です。クエリの総数で割ります。")),
-        Slip(lambda s, r, k: 100 * _hits(s, r, k).any(1).float().mean().item(), Text(
-            "this is a percentage; return a share between 0 and 1.",
-            "百分率になっています。0…1 の割合を返します。")),
-        Slip(lambda s, r, k: _hits(s, r, k).any(1).float().mean(), Text(
-            "the number is right, but it is still a tensor; hand out a plain number with .item().",
-            "値は正しいですがテンソルのままです。.item() で数値にして返します。")),
-        Slip(_answerable, Text(
-            "queries without any right candidate are left out; they count as misses.",
-            "正解のないクエリを除いています。それらは外れとして数えます。")),
+        Slip(_diagonal,
+             "only candidate i counts as right for query i. Two pictures with the same caption are both "
+             "right: ask the table `right`."),
+        Slip(lambda s, r, k: _hits(s, r, k).float().mean().item(),
+             "this is precision: the share of the k places that are right. Recall@K asks whether at least "
+             "one is."),
+        Slip(_true_recall,
+             "this divides by the number of right candidates, as a textbook's recall does. In retrieval "
+             "one hit is enough: 0 or 1 per query."),
+        Slip(lambda s, r, k: _hits(s, r, k).sum(1).float().mean().item(),
+             "this is the mean number of hits; several hits of one query count once."),
+        Slip(lambda s, r, k: _hits(s, r, k, largest=False).any(1).float().mean().item(),
+             "these are the least similar candidates; take the k largest."),
+        Slip(lambda s, r, k: _hits(s, r, 1).any(1).float().mean().item(),
+             "only the first place is looked at, whatever k is."),
+        Slip(lambda s, r, k: _hits(s, r, k)[:, -1].float().mean().item(),
+             "only place k is looked at; the places before it count too."),
+        Slip(lambda s, r, k: r.gather(0, s.topk(k, dim=0).indices).any(0).float().mean().item(),
+             "the candidates look for queries here; each query, a row, ranks the candidates: dim=1."),
+        Slip(lambda s, r, k: _hits(s, r, k).any(1).float().sum().item(),
+             "this is the number of queries that hit; divide by how many there are."),
+        Slip(lambda s, r, k: 100 * _hits(s, r, k).any(1).float().mean().item(),
+             "this is a percentage; return a share between 0 and 1."),
+        Slip(lambda s, r, k: _hits(s, r, k).any(1).float().mean(),
+             "the number is right, but it is still a tensor; hand out a plain number with .item()."),
+        Slip(_answerable, "queries without any right candidate are left out; they count as misses."),
     ],
     hints=[
-        Text("For each query: which k candidates come first, and is one of them right?",
-             "クエリごとに、上位 k 個はどれか。その中に正解はあるか。"),
-        Text("`similarity.topk(k, dim=1).indices` is (query, k); `right.gather(1, best)` looks those cells up.",
-             "`similarity.topk(k, dim=1).indices` は (query, k)。`right.gather(1, best)` でその値を引きます。"),
-        Text("`.any(dim=1)` says whether a query hit; `.float().mean().item()` makes the share, as a number.",
-             "`.any(dim=1)` で当たりかどうか、`.float().mean().item()` で割合の数値になります。"),
+        "For each query: which k candidates come first, and is one of them right?",
+        "`similarity.topk(k, dim=1).indices` is (query, k); `right.gather(1, best)` looks those cells up.",
+        "`.any(dim=1)` says whether a query hit; `.float().mean().item()` makes the share, as a number.",
     ],
-)  # fmt: skip
+)
 
 # ------------------------------------------------------------------------------------------ modality gap
 
@@ -123,44 +106,34 @@ def _mean_of_squares(image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
     return vector, vector.pow(2).sum()
 
 
-Exercise(
-    slot=gap.modality_gap,
-    chapter=CHAPTER,
+exercise(
+    gap.modality_gap,
     cases=lambda: [_clouds(7, 5, 3), _clouds(4, 9, 6)],
-    axes={"image": "image width", "text": "text width", "return": ("width", "")},
     slips=[
-        Slip(lambda i, t: _measured(i.mean(0) - t.mean(0)), Text(
-            "the features are not normalised, so long vectors decide. In CLIP's space only directions matter.",
-            "正規化していないので長いベクトルが支配します。CLIP の空間では向きだけが意味を持ちます。")),
-        Slip(lambda i, t: _measured(F.normalize(i.mean(0), dim=0) - F.normalize(t.mean(0), dim=0)), Text(
-            "the means are normalised, not the features: normalise each vector first, then average.",
-            "平均のほうを正規化しています。先に各ベクトルを正規化し、それから平均します。")),
-        Slip(lambda i, t: _measured(_middle(t) - _middle(i)), Text(
-            "the vector points from images to texts; it must point from texts to images: image − text.",
-            "向きが逆です。テキストから画像へ、つまり image − text です。")),
-        Slip(_mean_of_squares, Text(
-            "the length is squared; take the root, or use norm().",
-            "長さが 2 乗のままです。平方根を取るか norm() を使います。")),
-        Slip(_between_all, Text(
-            "the second number is the mean distance between points; the gap is the distance between the two middles.",
-            "2 つ目が点どうしの平均距離です。ギャップは 2 つの中心の距離です。")),
-        Slip(_to_one, Text(
-            "the gap vector is stretched to length 1; return it as it is, and its length beside it.",
-            "ギャップのベクトルを長さ 1 にしています。そのまま返し、長さは別に返します。")),
-        Slip(lambda i, t: _measured(F.normalize(i, dim=-1).sum(0) - F.normalize(t, dim=-1).sum(0)), Text(
-            "these are sums; with more images than texts the larger cloud would win. Take means.",
-            "和になっています。数の多いほうに引かれます。平均を取ります。")),
-        Slip(lambda i, t: (_middle(i) - _middle(t)).norm(), Text(
-            "the vector is missing: return both, (gap, length).",
-            "ベクトルがありません。(gap, length) の両方を返します。")),
-        Slip(lambda i, t: _measured(_middle(i) - _middle(t))[::-1], Text(
-            "vector and length are swapped: return (gap, length).", "順序が逆です。(gap, length) で返します。")),
+        Slip(lambda i, t: _measured(i.mean(0) - t.mean(0)),
+             "the features are not normalised, so long vectors decide. In CLIP's space only directions "
+             "matter."),
+        Slip(lambda i, t: _measured(F.normalize(i.mean(0), dim=0) - F.normalize(t.mean(0), dim=0)),
+             "the means are normalised, not the features: normalise each vector first, then average."),
+        Slip(lambda i, t: _measured(_middle(t) - _middle(i)),
+             "the vector points from images to texts; it must point from texts to images: image − text."),
+        Slip(_mean_of_squares, "the length is squared; take the root, or use norm()."),
+        Slip(_between_all,
+             "the second number is the mean distance between points; the gap is the distance between the "
+             "two middles."),
+        Slip(_to_one,
+             "the gap vector is stretched to length 1; return it as it is, and its length beside it."),
+        Slip(lambda i, t: _measured(F.normalize(i, dim=-1).sum(0) - F.normalize(t, dim=-1).sum(0)),
+             "these are sums; with more images than texts the larger cloud would win. Take means."),
+        Slip(lambda i, t: (_middle(i) - _middle(t)).norm(),
+             "the vector is missing: return both, (gap, length)."),
+        Slip(lambda i, t: _measured(_middle(i) - _middle(t))[::-1],
+             "vector and length are swapped: return (gap, length)."),
     ],
     hints=[
-        Text("Where is the middle of the image cloud, and where that of the texts, once all vectors have length 1?",
-             "全ベクトルを長さ 1 にしたとき、画像の中心とテキストの中心はどこですか。"),
-        Text("`normalise(image).mean(dim=0) - normalise(text).mean(dim=0)`, and the norm of that.",
-             "`normalise(image).mean(dim=0) - normalise(text).mean(dim=0)` と、その norm です。"),
+        "Where is the middle of the image cloud, and where that of the texts, once all vectors have length "
+        "1?",
+        "`normalise(image).mean(dim=0) - normalise(text).mean(dim=0)`, and the norm of that.",
     ],
     gradient=("image", "text"),
-)  # fmt: skip
+)

@@ -69,7 +69,7 @@ def interpolate_positions(
     old_grid: tuple[int, int],
     new_grid: tuple[int, int],
     antialias: bool = False,
-) -> Float[Tensor, "newtoken width"]:
+) -> Float[Tensor, "new_token width"]:
     """Stretch learned positions from one patch grid to another, as one stretches a small picture.
 
     The class token's position, row 0, stays as it is. The others are laid out on their grid (rows, columns),

@@ -25,12 +25,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlmcourse.exercises.base import Exercise, Text
+from vlmcourse.exercises.base import Exercise, Text, in_both
+from vlmcourse.slots import Slot
 from vlmcourse.workbook import say
 from vlmcourse.workbook.outcomes import (
     ABSOLUTE,
     RELATIVE,
     Outcome,
+    Trial,
     constant_factor,
     convert,
     equal,
@@ -38,6 +40,7 @@ from vlmcourse.workbook.outcomes import (
     run,
     run_meta,
     same,
+    trial_of,
 )
 
 NOTHING = Text("", "")
@@ -72,20 +75,17 @@ class Verdict:
 
 def judge(exercise: Exercise, answer: Callable) -> Verdict:
     """Check ``answer`` against the reference of ``exercise``. Never raises for what the answer does."""
-    reference = exercise.slot.reference
-    names = list(inspect.signature(reference).parameters)
-    torch.manual_seed(20)
-    cases = exercise.cases()
+    reference, trial = exercise.slot.reference, trial_of(exercise, Slot.changes)
+    names, cases, expected = trial.names, trial.cases, trial.expected
     if problem := signature_problem(answer, reference, cases[0]):
         return Verdict("wrong", problem)
-    expected = [run(reference, names, case) for case in cases]
     got = []
     for case in cases:
         got.append(run(answer, names, case))
         if isinstance(got[-1].error, NotImplementedError):
             return Verdict("todo")
     if not all(same(a, b) for a, b in zip(got, expected, strict=True)):
-        return explain(exercise, answer, names, cases, got, expected)
+        return explain(exercise, answer, trial, got)
     problem = gradient_problem(exercise, answer, names, cases) or fixed_dtype_or_device(
         exercise, answer, names, cases
     )
@@ -104,26 +104,21 @@ def signature_problem(answer: Callable, reference: Callable, case: tuple) -> Tex
     return None
 
 
-def explain(
-    exercise: Exercise,
-    answer: Callable,
-    names: list[str],
-    cases: list[tuple],
-    got: list[Outcome],
-    expected: list,
-) -> Verdict:
+def explain(exercise: Exercise, answer: Callable, trial: Trial, got: list[Outcome]) -> Verdict:
     """The most specific sentence about an answer that is wrong on at least one case."""
-    for slip in exercise.slips:
-        if all(same(run(slip.wrong, names, case), mine) for case, mine in zip(cases, got, strict=True)):
-            return Verdict("wrong", slip.says, pictures=pictures(exercise, got, expected))
-    case, mine, right = next(t for t in zip(cases, got, expected, strict=True) if not same(t[1], t[2]))
+    names, cases, expected = trial.names, trial.cases, trial.expected
+    for number, slip in enumerate(exercise.slips):
+        if all(same(trial.slip(number, place), mine) for place, mine in enumerate(got)):
+            return Verdict("wrong", in_both(slip.says), pictures=pictures(exercise, got, expected))
+    first = next(place for place, mine in enumerate(got) if not same(mine, expected[place]))
+    case, mine, right = cases[first], got[first], expected[first]
     if mine.error is not None:
         return Verdict("wrong", *error_sentence(mine.error, describe(exercise, names, case)))
     axes = exercise.axes["return"]
     says = (
         structure_problem(mine.value, right.value, axes, "")
         or (mine.changed != right.changed and say.changed_input(mine.changed))
-        or next((slip.says for slip in exercise.slips if same(run(slip.wrong, names, case), mine)), None)
+        or trial.says_of_slip(mine, first)
         or value_problem(mine.value, right.value, axes, exercise, answer, names, cases)
     )
     return Verdict("wrong", says, pictures=pictures(exercise, got, expected))
@@ -222,7 +217,7 @@ def value_problem(
             return say.factor(where, f"{factor:.4g}")
     for promise in exercise.unaffected:
         if breaks(promise, answer, names, cases):
-            return promise.says
+            return in_both(promise.says)
     if not right.dim():
         return say.wrong_value(where, f"{got:.5g}", f"{right:.5g}")
     tensors_equal = (

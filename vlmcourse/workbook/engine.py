@@ -15,7 +15,8 @@ import textwrap
 import types
 from collections.abc import Callable
 
-from vlmcourse.exercises.base import Text, exercise_of
+from vlmcourse.exercises.base import Text, exercise_of, in_both
+from vlmcourse.exercises.edits import plain_source
 from vlmcourse.slots import Slot
 from vlmcourse.workbook import portfolio, say
 from vlmcourse.workbook.card import Card
@@ -28,8 +29,9 @@ _hints_shown: dict[str, int] = {}
 _misses: dict[str, int] = {}
 
 
-def pick(text: Text) -> str:
-    """The sentence in the language of the notebook."""
+def pick(text: Text | str) -> str:
+    """The sentence in the language of the notebook; one from a chapter's exercises is given in English."""
+    text = in_both(text) if isinstance(text, str) else text
     return text.ja if language == "ja" else text.en
 
 
@@ -151,7 +153,7 @@ def solution(slot: Slot) -> None:
     task = exercise_of(slot)
     portfolio.note(chapter=task.chapter, slot=slot.name, solution=True)
     title = "参照実装" if language == "ja" else "the course's version"
-    Card("note", f"{slot.name}: {title}", code=portfolio.plain_source(slot.reference)).show()
+    Card("note", f"{slot.name}: {title}", code=plain_source(slot.reference)).show()
 
 
 def reinstall() -> tuple[list[str], list[str]]:

@@ -1,6 +1,8 @@
 """What a function does when it is called, and when two functions do the same; the checker's measuring tools."""
 
 import copy
+import functools
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlmcourse.exercises.base import Exercise
+from vlmcourse.exercises.base import Exercise, Text, in_both
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5  # float32 results of the same formula in another order differ by less
 
@@ -61,6 +63,43 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, float):
         return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE) or (math.isnan(a) and math.isnan(b))
     return a is b or bool(a == b)
+
+
+class Trial:
+    """What the reference and the slips of an exercise do on its cases; each is run once, when first asked for.
+
+    Attributes:
+        names: of the arguments.
+        cases: the exercise's argument tuples, the same every time.
+        expected: what the reference does with each.
+    """
+
+    def __init__(self, exercise: Exercise):
+        self.slips = exercise.slips
+        self.names = list(inspect.signature(exercise.slot.reference).parameters)
+        torch.manual_seed(20)
+        self.cases = exercise.cases()
+        self.expected = [run(exercise.slot.reference, self.names, case) for case in self.cases]
+        self._outcomes: dict[tuple[int, int], Outcome] = {}
+
+    def slip(self, number: int, place: int) -> Outcome:
+        """What slip ``number`` does with case ``place``."""
+        if (number, place) not in self._outcomes:
+            self._outcomes[number, place] = run(self.slips[number].wrong, self.names, self.cases[place])
+        return self._outcomes[number, place]
+
+    def says_of_slip(self, got: Outcome, place: int) -> Text | None:
+        """The sentence of the first slip that does the same with case ``place``."""
+        for number, slip in enumerate(self.slips):
+            if same(self.slip(number, place), got):
+                return in_both(slip.says)
+        return None
+
+
+@functools.lru_cache(maxsize=128)
+def trial_of(exercise: Exercise, changes: int) -> Trial:
+    """The trial of an exercise; a new one when a slot got another function, for references call other slots."""
+    return Trial(exercise)
 
 
 def gradients(

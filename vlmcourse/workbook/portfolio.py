@@ -69,18 +69,6 @@ def source_of(function: Callable) -> str:
     return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno]) + "\n"
 
 
-def plain_source(function: Callable) -> str:
-    """The source as a learner would write it: no decorator, no types, no docstring."""
-    text = source_of(function)
-    node = ast.parse(text).body[0]
-    first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
-    lines = text.splitlines()[first.lineno - 1 :]
-    node.returns, node.body = None, []
-    for argument in [*node.args.args, *node.args.kwonlyargs]:
-        argument.annotation = None
-    return "\n".join([ast.unparse(node), *lines])
-
-
 def save(slot: Slot, answer: Callable, chapter: str) -> Path:
     """Write a passed answer with everything it uses; the file replaces an older one in one step.
 

@@ -1,0 +1,70 @@
+"""Slips as edits of the reference: what an edit changes, and what it refuses."""
+
+import ast
+import inspect
+
+import pytest
+import torch
+
+from vlmcourse.exercises.base import Slip, all_exercises
+from vlmcourse.exercises.edits import Edit, edits, plain_source
+from vlmcourse.models import attention
+from vlmcourse.slots import REGISTRY, Slot
+
+EDITS = [slip for task in all_exercises().values() for slip in task.slips if isinstance(slip, Edit)]
+
+
+def test_an_edit_changes_one_place_of_the_source_and_nothing_else():
+    (edit,) = edits(attention.pre_norm_block, ("= tokens + ", "= ", "no residual."))
+    reference = plain_source(attention.pre_norm_block.reference)
+    assert edit.source == reference.replace("tokens = tokens + attend", "tokens = attend")
+    assert edit.says == "no residual."
+    same = [torch.nn.Identity()] * 4
+    assert edit.wrong(torch.ones(1), *same) == 2  # the reference: (1 + 1) + (1 + 1)
+    assert inspect.getsource(edit.wrong) == edit.source
+    assert edit.wrong is edit.wrong
+
+
+def test_an_edit_may_change_several_places_one_after_the_other():
+    (edit,) = edits(
+        attention.pre_norm_block,
+        (("tokens + attend", "attend"), ("tokens + mlp", "mlp"), "no residual at all."),
+    )
+    assert edit.wrong(torch.ones(1), *[torch.nn.Identity()] * 4) == 1
+
+
+def test_the_edited_source_finds_the_helpers_of_the_references_module():
+    (edit,) = edits(attention.scaled_dot_product, ("/ math.sqrt(query.shape[-1])", "/ 1", "not divided."))
+    assert edit.wrong.__globals__ is attention.scaled_dot_product.reference.__globals__
+    assert "scaled_dot_product" in vars(attention)
+    assert isinstance(attention.scaled_dot_product, Slot)  # the module's own name still means the slot
+
+
+@pytest.mark.parametrize(("old", "count"), [("values + ", 0), ("tokens + ", 2)])
+def test_a_text_that_is_missing_or_ambiguous_is_named_with_its_exercise(old, count):
+    with pytest.raises(ValueError, match=rf"attention\.pre_norm_block changes '{old[:6]}.*once, not {count}"):
+        edits(attention.pre_norm_block, (old, "", "no residual."))
+
+
+def test_the_docstring_and_the_annotations_are_no_part_of_the_source():
+    for words in ("Dosovitskiy", "Float[Tensor", "@slot"):
+        with pytest.raises(ValueError, match="not 0"):
+            edits(attention.pre_norm_block, (words, "", "nothing."))
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: f"{edit.slot.name}: {edit.says}")
+def test_every_edit_of_the_course_is_other_code_than_the_reference(edit):
+    reference = ast.parse(plain_source(edit.slot.reference))
+    assert ast.dump(ast.parse(edit.source)) != ast.dump(reference)
+
+
+def test_nothing_is_compiled_before_it_is_needed():
+    (edit,) = edits(attention.merge_heads, ("transpose(1, 2)", "no such ( thing", "broken."))
+    with pytest.raises(SyntaxError):
+        _ = edit.wrong
+
+
+def test_a_slip_that_is_no_edit_is_a_function_with_a_sentence():
+    slip = Slip(len, "counts.")
+    assert slip.wrong([1, 2]) == 2
+    assert "len" not in REGISTRY

@@ -1,0 +1,82 @@
+"""Slips as edits: a wrong version is the reference's own source with a few words changed; it cannot go stale.
+
+    edits(attention.pre_norm_block,
+        ("= tokens + ", "= ", "the residual stream is missing ..."),
+        (("tokens + attend", "attend"), ("tokens + mlp", "mlp"), "no residual at all ..."))  # two places
+
+The source is what ``solution()`` shows: without decorator, types and docstring. Each old text must stand in
+it exactly once: the import fails otherwise, so whoever changes a reference sees which slips spoke of the old
+words. The edited source is compiled in the reference's module when the slip is first needed.
+"""
+
+import ast
+import functools
+import inspect
+import linecache
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from vlmcourse.slots import Slot
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A slip made from the reference.
+
+    Attributes:
+        slot: whose reference was edited.
+        source: the edited source.
+        says: what is wrong with it, in one sentence.
+    """
+
+    slot: Slot
+    source: str
+    says: str
+
+    @functools.cached_property
+    def wrong(self) -> Callable:
+        """The edited function; ``inspect.getsource`` shows its source."""
+        place = f"<slip of {self.slot.name}: {self.says}>"
+        lines = self.source.splitlines(keepends=True)
+        linecache.cache[place] = len(self.source), None, lines, place
+        made: dict[str, Callable] = {}
+        exec(compile(self.source, place, "exec"), inspect.unwrap(self.slot.reference).__globals__, made)
+        return made[self.slot.__name__]
+
+
+def edits(slot: Slot, *slips: tuple) -> list[Edit]:
+    """One slip for each (old text, new text, sentence), or ((old, new), (old, new), ..., sentence).
+
+    Several changes of one slip are made one after the other.
+
+    Raises:
+        ValueError: if an old text does not stand in the source exactly once.
+    """
+    source = plain_source(slot.reference)
+    made = []
+    for *changes, says in slips:
+        pairs = [changes] if isinstance(changes[0], str) else changes
+        made.append(Edit(slot, functools.reduce(functools.partial(_changed, slot.name), pairs, source), says))
+    return made
+
+
+def _changed(name: str, source: str, pair: tuple[str, str]) -> str:
+    old, new = pair
+    if (count := source.count(old)) != 1:
+        raise ValueError(
+            f"a slip of {name} changes {old!r}, which must stand in its source once, not {count} ×"
+        )
+    return source.replace(old, new)
+
+
+def plain_source(function: Callable) -> str:
+    """The source as a learner would write it: no decorator, no types, no docstring."""
+    text = textwrap.dedent(inspect.getsource(function))
+    node = ast.parse(text).body[0]
+    first = node.body[1] if ast.get_docstring(node) and len(node.body) > 1 else node.body[0]
+    lines = text.splitlines()[first.lineno - 1 :]
+    node.returns, node.body, node.decorator_list = None, [], []
+    for argument in [*node.args.args, *node.args.kwonlyargs]:
+        argument.annotation = None
+    return "\n".join([ast.unparse(node), *lines])
