@@ -14,13 +14,14 @@ MOVED = {
     "data.chance": "world.chance",
     "data.packs": "data.packing",
     "data.questions": "world.questions",
-    "data.reading": "world.reading",
+    "data.reading": "world.grammar",
     "data.render": "world.render",
     "data.scenes": "world.scenes",
     "data.stage": "world.arranging",
     "data.talks": "world.instructions",
     "data.truth": "world.truth",
     "data.twins": "world.twins",
+    "world.reading": "world.grammar",
 }
 """From the old name to the new one, both below ``vlmcourse``."""
 

@@ -2,15 +2,8 @@
 
 import pytest
 
-from vlmcourse.evaluation.statements import stated, true_share
+from vlmcourse.evaluation.statements import true_share
 from vlmcourse.world import captions, scenes
-
-
-def test_what_captions_state():
-    assert stated("a small red circle at the top left and a large blue star at the bottom right") == [
-        (0, 2, 0, 0), (2, 3, 4, 3)]  # fmt: skip
-    assert stated("a red circle left of a blue square") == [(-1, 2, 0, -1), (-1, 3, 1, -1)]
-    assert stated("some coloured things") == []
 
 
 @pytest.mark.parametrize("style", ["short", "full"])

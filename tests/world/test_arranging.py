@@ -3,7 +3,7 @@ import pytest
 
 from vlmcourse.world.arranging import arrange, check_things, cut_sprites, outside, paste
 from vlmcourse.world.render import render
-from vlmcourse.world.scenes import RADII, sample
+from vlmcourse.world.scenes import ARRAYS, RADII, sample
 from vlmcourse.world.truth import Thing, list_things
 
 SCENES = sample("test", 60, printed_words=0.3)
@@ -15,6 +15,14 @@ def test_things_of_a_scene_arranged_again_give_the_same_picture():
         again = arrange(SCENES[number], [list_things(SCENES, number), []])
         assert len(again) == 2 and again.count[1] == 0
         assert np.array_equal(render(again)[0], render(SCENES[number])[0])
+
+
+def test_a_batch_is_arranged_scene_by_scene():
+    groups = [list_things(SCENES, number) for number in range(60)]
+    again = arrange(SCENES, groups)
+    assert all(np.array_equal(getattr(again, name), getattr(SCENES, name)) for name in ARRAYS)
+    with pytest.raises(ValueError, match="59 groups of things for 60 scenes"):
+        arrange(SCENES, groups[1:])
 
 
 def test_pasted_sprites_are_what_the_renderer_draws():

@@ -1,28 +1,15 @@
 """Is a caption about its picture?  What it states, word for word, against the truth of the scene (notebook 07).
 
-stated        a caption -> the things it names, with what it says of each
-true_share    of all that captions state about their scenes, the share that is true
+true_share    of all that captions state about their scenes, the share that is true; the rest is hallucination
 """
 
 import itertools
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
-from vlmcourse.world.scenes import COLOURS, PLACES, SHAPES, SIZES, Scenes
-
-KINDS = ("size", "colour", "shape", "place")
-NAMES = (SIZES, COLOURS, SHAPES, PLACES)
-THING = re.compile("(?:({}) )?({}) ({})(?: at the ({}))?".format(*("|".join(names) for names in NAMES)))
-NOTHING = -1
-Thing = tuple[int, int, int, int]
-
-
-def stated(text: str) -> list[Thing]:
-    """Size, colour, shape and place of every thing that a caption names, as indices; -1 where it does not say."""
-    return [tuple(names.index(word) if word else NOTHING for names, word in zip(NAMES, words, strict=True))
-            for words in THING.findall(text)]  # fmt: skip
+from vlmcourse.world.grammar import Mention, stated
+from vlmcourse.world.scenes import Scenes
 
 
 def true_share(texts: Sequence[str], batch: Scenes) -> float:
@@ -38,11 +25,13 @@ def true_share(texts: Sequence[str], batch: Scenes) -> float:
     if len(texts) != len(batch):
         raise ValueError(f"{len(texts)} captions for {len(batch)} scenes; give one for each")
     right = total = 0
-    columns = np.stack([getattr(batch, kind) for kind in KINDS], axis=-1)
-    for text, objects, count in zip(texts, columns, batch.count, strict=True):
-        things = np.array(stated(text)).reshape(-1, 1, len(KINDS))
-        total += int((things != NOTHING).sum())
-        right += _best(((things == objects[:count]) & (things != NOTHING)).sum(-1))
+    attributes = np.stack([getattr(batch, name) for name in Mention._fields], axis=-1)
+    for text, objects, count in zip(texts, attributes, batch.count, strict=True):
+        mentions = np.array(stated(text)).reshape(-1, 1, len(Mention._fields))
+        says = mentions != -1
+        total += int(says.sum())
+        agree = (mentions == objects[:count]) & says  # (mention, object, attribute)
+        right += _best_matching(agree.sum(-1))
     if not total:
         raise ValueError(
             "no caption states a colour and a shape; were they written by an untrained language model?"
@@ -50,8 +39,8 @@ def true_share(texts: Sequence[str], batch: Scenes) -> float:
     return right / total
 
 
-def _best(agreements: np.ndarray) -> int:
-    """Of all one-to-one pairs of rows (things) and columns (objects), the largest sum."""
+def _best_matching(agreements: np.ndarray) -> int:
+    """Of all one-to-one pairs of rows (mentions) and columns (objects), the largest sum."""
     table = agreements if len(agreements) <= agreements.shape[1] else agreements.T
     rows = range(len(table))
     return max(

@@ -30,7 +30,7 @@ from vlmcourse.widgets.base import (
 from vlmcourse.widgets.maps import MapWidget, overlay, quantise, scale_bar
 from vlmcourse.world import questions
 from vlmcourse.world.arranging import TRAINED, arrange, check_things, cut_sprites, outside, paste, room
-from vlmcourse.world.reading import true_answer
+from vlmcourse.world.grammar import true_answer
 from vlmcourse.world.scenes import COLOURS, GAP, MARGIN, MOST, RADII, SHAPES, SIDE, SIZES, SLANT, Scenes
 from vlmcourse.world.truth import Thing, list_things
 

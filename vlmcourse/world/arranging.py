@@ -34,15 +34,26 @@ Sprites = list[np.ndarray]  # for each size uint8 (shape, colour, side, side, 3)
 
 
 def arrange(like: Scenes, groups: Sequence[Sequence[Thing]]) -> Scenes:
-    """For each group of things a scene, on the paper of the one scene ``like``."""
-    columns = {name: np.full((len(groups), MOST), -1) for name in Thing._fields}
-    for row, things in enumerate(groups):
-        for place, thing in enumerate(things):
-            for name, value in zip(Thing._fields, thing, strict=True):
-                columns[name][row, place] = value
-    return replace(
-        like[np.zeros(len(groups), int)], count=np.array([len(things) for things in groups]), **columns
-    )
+    """For each group of things a scene; its paper, printed word and chance are those of ``like``.
+
+    Args:
+        like: one scene for all groups, or one for each.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if len(like) == 1:
+        like = like[np.zeros(len(groups), int)]
+    if len(like) != len(groups):
+        raise ValueError(
+            f"{len(groups)} groups of things for {len(like)} scenes; give one scene, or one for each"
+        )
+    table = np.full((len(groups), MOST, len(Thing._fields)), -1)
+    for row, things in zip(table, groups, strict=True):
+        for slot, thing in enumerate(things):
+            row[slot] = thing
+    columns = dict(zip(Thing._fields, np.moveaxis(table, 2, 0), strict=True))
+    return replace(like, count=np.array([len(things) for things in groups], int), **columns)
 
 
 def check_things(things: Sequence[Thing]) -> None:

@@ -12,28 +12,16 @@ that reads its instructions can be told; one that does not answers everything al
 """
 
 import re
-from functools import singledispatch
 
 import numpy as np
 
 from vlmcourse.data.chat import Turns
 from vlmcourse.world import captions, questions
-from vlmcourse.world.scenes import COLOURS, RELATIONS, SIZES, Scenes
-from vlmcourse.world.truth import (
-    Attribute,
-    Count,
-    Existence,
-    Larger,
-    More,
-    Question,
-    Relation,
-    SameColour,
-    Who,
-    list_things,
-    pose,
-)
+from vlmcourse.world.grammar import SENTENCE
+from vlmcourse.world.scenes import COLOURS, SIZES, Scenes
+from vlmcourse.world.truth import Attribute, Question, Who, in_a_sentence, list_things, pose
 
-SENTENCE, SHORT, FULL = " Answer in a sentence.", "Describe the image briefly.", "Describe the image."
+SHORT, FULL = "Describe the image briefly.", "Describe the image."
 PALE = "Describe the image without colours."
 COLOURFUL = re.compile(f"colour|(?:{'|'.join(COLOURS)}) ")
 Talk = list[tuple[str, str]]  # (instruction, answer) about one image
@@ -118,52 +106,3 @@ def turns(instruction: str, said: str | None = None) -> Turns:
     """One exchange about an image, or an instruction that waits for its answer."""
     asked = [("user", "<image>" + instruction)]
     return asked if said is None else [*asked, ("assistant", said)]
-
-
-def in_a_sentence(question: Question) -> str:
-    """The answer to "What colour is the circle?", "red", is in a sentence "The circle is red."."""
-    sentence = _stated(question.asked, question.answer)
-    if question.answer in ("yes", "no"):
-        return f"{question.answer.capitalize()}, {sentence}."
-    return f"{sentence[0].upper()}{sentence[1:]}."
-
-
-@singledispatch
-def _stated(asked, answer: str) -> str:
-    raise TypeError(f"no sentence is known for a {type(asked).__name__}")
-
-
-@_stated.register
-def _(asked: Attribute, answer: str) -> str:
-    hinge = {"shape": "a ", "position": "at the "}.get(asked.name, "")
-    return f"the {asked.who} is {hinge}{answer}"
-
-
-@_stated.register
-def _(asked: Count, answer: str) -> str:
-    return f"there is 1 {asked.who}" if answer == "1" else f"there are {answer} {asked.who.many}"
-
-
-@_stated.register
-def _(asked: Existence, answer: str) -> str:
-    return f"there is {'a' if answer == 'yes' else 'no'} {asked.who}"
-
-
-@_stated.register
-def _(asked: Relation, answer: str) -> str:
-    return f"the {asked.who} is {'not ' * (answer == 'no')}{RELATIONS[asked.relation]} the {asked.other}"
-
-
-@_stated.register
-def _(asked: Larger, answer: str) -> str:
-    return f"the {asked.who} is {'not ' * (answer == 'no')}larger than the {asked.other}"
-
-
-@_stated.register
-def _(asked: SameColour, answer: str) -> str:
-    return f"the {asked.who} and the {asked.other} {'do not ' * (answer == 'no')}have the same colour"
-
-
-@_stated.register
-def _(asked: More, answer: str) -> str:
-    return f"there are {'not ' * (answer == 'no')}more {asked.who.many} than {asked.other.many}"

@@ -18,7 +18,6 @@ import numpy as np
 from vlmcourse.world import chance
 from vlmcourse.world.scenes import PLACES, RELATIONS, Scenes, palette
 from vlmcourse.world.truth import (
-    Asked,
     Attribute,
     Count,
     Existence,
@@ -27,6 +26,7 @@ from vlmcourse.world.truth import (
     Question,
     Relation,
     SameColour,
+    Template,
     Thing,
     Who,
     check_pairs,
@@ -82,20 +82,22 @@ def _describe(thing: Thing, things: Sequence[Thing], choices: Sequence[str], dic
     return None
 
 
-def _attribute(name: str, *choices: str) -> Callable[..., Asked | None]:
-    def propose(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Asked | None:
+def _attribute(name: str, *choices: str) -> Callable[..., Template | None]:
+    def propose(
+        things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice
+    ) -> Template | None:
         who = _describe(dice.pick(things), things, choices, dice)
         return who and Attribute(who, name)
 
     return propose
 
 
-def _count(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Asked:
+def _count(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Template:
     shape, colour = dice.pick(combinations) if dice.pick(range(4)) == 0 else dice.pick(things)[:2]
     return Count(dice.pick([Who(), Who(shape=shape), Who(colour=colour), Who(colour=colour)]))
 
 
-def _existence(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Asked:
+def _existence(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Template:
     a, b = (
         dice.pick(things),
         dice.pick(things),
@@ -104,12 +106,16 @@ def _existence(things: Sequence[Thing], combinations: Sequence[tuple[int, int]],
     return Existence(Who(*(near if near in combinations else far)) if dice.pick(range(2)) else Who(*far))
 
 
-def _relation(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Asked | None:
+def _relation(
+    things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice
+) -> Template | None:
     whos = _pair(things, ("shape", "colour", "colour shape"), dice)
     return whos and Relation(*whos, dice.pick(range(len(RELATIONS))))
 
 
-def _comparison(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Asked | None:
+def _comparison(
+    things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice
+) -> Template | None:
     template = dice.pick((Larger, SameColour, More))
     if template is More:
         a, b = dice.pick(things), dice.pick(things)

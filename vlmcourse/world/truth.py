@@ -1,12 +1,13 @@
 """What can be asked about things, and what is true (the ground under `questions` and `twins`).
 
-    Thing        one object of a scene
-    Who          a description, "the small red circle"
+    Thing          one object of a scene
+    Who            a description, "the small red circle"
     Attribute Count Existence Relation Larger SameColour More     the templates of questions
-    Question     a template put to one scene: text, answer, evidence
+    Question       a template put to one scene: text, answer, evidence
+    in_a_sentence  its answer as a whole sentence
 
 A template is a small record that can be put to any list of things: `truth(things)` gives the answer and its
-evidence, or None where it makes no sense ("the small circle" when there are two).
+evidence, or None where it makes no sense ("the small circle" when there are two); `state(answer)` says it.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from typing import NamedTuple, Protocol
 from vlmcourse.world.scenes import COLOURS, PLACES, RADII, RELATIONS, SHAPES, SIDE, SIZES, Scenes
 
 CLEAR = 4  # pixels: nearer to a middle line an object is in no clear quadrant, and two objects are level
-NAMES = dict(shape=SHAPES, colour=COLOURS, size=SIZES, position=PLACES)
+ATTRIBUTES = dict(shape=SHAPES, colour=COLOURS, size=SIZES, position=PLACES)
 
 
 class Thing(NamedTuple):
@@ -78,11 +79,16 @@ def _yes(true: object) -> str:
     return "yes" if true else "no"
 
 
-class Asked(Protocol):
-    """What a question asks: its text, and its answer and evidence for any list of things."""
+def _not(answer: str) -> str:
+    return "not " if answer == "no" else ""
+
+
+class Template(Protocol):
+    """What a question asks: its text, its answer and evidence for any list of things, and an answer as a statement."""
 
     def __str__(self) -> str: ...
     def truth(self, things: Sequence[Thing]) -> Truth: ...
+    def state(self, answer: str) -> str: ...
 
 
 class Attribute(NamedTuple):
@@ -90,15 +96,19 @@ class Attribute(NamedTuple):
     name: str  # "colour", "shape", "size" or "position"
 
     def __str__(self) -> str:
-        return (
-            f"Where is the {self.who}?" if self.name == "position" else f"What {self.name} is the {self.who}?"
-        )
+        if self.name == "position":
+            return f"Where is the {self.who}?"
+        return f"What {self.name} is the {self.who}?"
 
     def truth(self, things: Sequence[Thing]) -> Truth:
         thing = self.who.only(things)
         if thing is None or getattr(thing, self.name) is None:
             return None
-        return NAMES[self.name][getattr(thing, self.name)], [thing]
+        return ATTRIBUTES[self.name][getattr(thing, self.name)], [thing]
+
+    def state(self, answer: str) -> str:
+        link = {"shape": "a ", "position": "at the "}.get(self.name, "")
+        return f"the {self.who} is {link}{answer}"
 
 
 class Count(NamedTuple):
@@ -111,6 +121,9 @@ class Count(NamedTuple):
         found = self.who.among(things)
         return str(len(found)), found or list(things)
 
+    def state(self, answer: str) -> str:
+        return f"there is 1 {self.who}" if answer == "1" else f"there are {answer} {self.who.many}"
+
 
 class Existence(NamedTuple):
     who: Who
@@ -121,6 +134,9 @@ class Existence(NamedTuple):
     def truth(self, things: Sequence[Thing]) -> Truth:
         found = self.who.among(things)
         return _yes(found), found or list(things)
+
+    def state(self, answer: str) -> str:
+        return f"there is {'a' if answer == 'yes' else 'no'} {self.who}"
 
 
 class Relation(NamedTuple):
@@ -136,7 +152,12 @@ class Relation(NamedTuple):
         if a is None or b is None or a == b:
             return None
         ahead = b.x - a.x if self.relation < 2 else b.y - a.y  # positive: a is left of, or above, b
-        return (_yes((ahead > 0) == (self.relation % 2 == 0)), [a, b]) if abs(ahead) >= CLEAR else None
+        if abs(ahead) < CLEAR:
+            return None
+        return _yes((ahead > 0) == (self.relation % 2 == 0)), [a, b]
+
+    def state(self, answer: str) -> str:
+        return f"the {self.who} is {_not(answer)}{RELATIONS[self.relation]} the {self.other}"
 
 
 class Larger(NamedTuple):
@@ -148,7 +169,12 @@ class Larger(NamedTuple):
 
     def truth(self, things: Sequence[Thing]) -> Truth:
         a, b = self.who.only(things), self.other.only(things)
-        return None if a is None or b is None or a.size == b.size else (_yes(a.size > b.size), [a, b])
+        if a is None or b is None or a.size == b.size:
+            return None
+        return _yes(a.size > b.size), [a, b]
+
+    def state(self, answer: str) -> str:
+        return f"the {self.who} is {_not(answer)}larger than the {self.other}"
 
 
 class SameColour(NamedTuple):
@@ -160,7 +186,12 @@ class SameColour(NamedTuple):
 
     def truth(self, things: Sequence[Thing]) -> Truth:
         a, b = self.who.only(things), self.other.only(things)
-        return None if a is None or b is None or a == b else (_yes(a.colour == b.colour), [a, b])
+        if a is None or b is None or a == b:
+            return None
+        return _yes(a.colour == b.colour), [a, b]
+
+    def state(self, answer: str) -> str:
+        return f"the {self.who} and the {self.other} {'do not ' * (answer == 'no')}have the same colour"
 
 
 class More(NamedTuple):
@@ -173,6 +204,9 @@ class More(NamedTuple):
     def truth(self, things: Sequence[Thing]) -> Truth:
         a, b = self.who.among(things), self.other.among(things)
         return (_yes(len(a) > len(b)), a + b) if a or b else None
+
+    def state(self, answer: str) -> str:
+        return f"there are {_not(answer)}more {self.who.many} than {self.other.many}"
 
 
 @dataclass(frozen=True)
@@ -187,13 +221,21 @@ class Question:
     text: str
     answer: str
     boxes: tuple[tuple[int, int, int, int], ...]
-    asked: Asked
+    asked: Template
 
 
-def pose(kind: str, asked: Asked, things: Sequence[Thing]) -> Question | None:
+def pose(kind: str, asked: Template, things: Sequence[Thing]) -> Question | None:
     """Put a question to a list of things; None if it makes no sense there."""
     truth = asked.truth(things)
     return truth and Question(kind, str(asked), truth[0], tuple(thing.box for thing in truth[1]), asked)
+
+
+def in_a_sentence(question: Question) -> str:
+    """The answer to "What colour is the circle?", "red", is in a sentence "The circle is red."."""
+    statement = question.asked.state(question.answer)
+    if question.answer in ("yes", "no"):
+        return f"{question.answer.capitalize()}, {statement}."
+    return f"{statement[0].upper()}{statement[1:]}."
 
 
 def list_things(scenes: Scenes, scene: int) -> list[Thing]:

@@ -12,15 +12,16 @@ Two quick ways need no question: `repaint` gives one object of every scene anoth
 Source: balanced pairs of pictures, Goyal et al. 2017 (VQA v2), arXiv:1612.00837, section 3.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import combinations, product
+from itertools import chain, combinations, product
 from operator import ne
 from typing import NamedTuple
 
 import numpy as np
 
 from vlmcourse.world import chance
+from vlmcourse.world.arranging import arrange
 from vlmcourse.world.scenes import (
     COLOURS,
     MOST,
@@ -50,10 +51,12 @@ def twins(scenes: Scenes, questions: Sequence[Question], seed: int = 0) -> tuple
     """
     check_pairs(scenes, questions)
     keys = chance.derive(scenes.key, "twins", seed)
-    pairs = [
-        _twin(scenes, scene, question, keys[scene : scene + 1]) for scene, question in enumerate(questions)
-    ]
-    return _rebuild(scenes, [things for things, _ in pairs]), [question for _, question in pairs]
+    edited, answers = [], []
+    for scene, question in enumerate(questions):
+        things, answer = _twin(scenes, scene, question, keys[scene : scene + 1])
+        edited.append(things)
+        answers.append(answer)
+    return arrange(scenes, edited), answers
 
 
 def repaint(scenes: Scenes, what: str = "shape", seed: int = 0) -> Scenes:
@@ -118,6 +121,10 @@ class World(NamedTuple):
         shapes = [thing._replace(shape=s) for s in range(len(SHAPES)) if s != thing.shape]
         return [new for new in colours + shapes if self.allowed[new[:2]]]
 
+    def repainted_twice(self, thing: Thing) -> Things:
+        """The thing in another colour and shape, or in its own again."""
+        return [new for once in self.repainted(thing) for new in self.repainted(once)]
+
     def resized(self, thing: Thing, others: Things) -> Things:
         """The thing in the other sizes for which there is room."""
         sizes = [thing._replace(size=z) for z in range(len(SIZES)) if z != thing.size]
@@ -126,6 +133,10 @@ class World(NamedTuple):
     def moved(self, thing: Thing, others: Things) -> Things:
         """The thing wherever there is room for it."""
         return [thing._replace(x=x, y=y) for x, y in self.room(thing.radius, others)]
+
+    def anywhere(self, thing: Thing, others: Things) -> Things:
+        """The thing in any size, wherever there is room for it."""
+        return [new for size in range(len(SIZES)) for new in self.moved(thing._replace(size=size), others)]
 
     def room(self, radius: int, others: Things) -> list[tuple[int, int]]:
         """All centres (x, y) of this split where an object of this radius may stand."""
@@ -139,45 +150,39 @@ class World(NamedTuple):
 
 def _edits(things: Things, world: World) -> Iterator[list[Things]]:
     """Edited scenes, in groups from small edits to large."""
-    each = [(thing, things[:n], things[n + 1 :]) for n, thing in enumerate(things)]
-    yield [[*before, new, *after] for thing, before, after in each for new in world.repainted(thing)]
-    yield [
-        [*before, new, *after]
-        for thing, before, after in each
-        for new in world.resized(thing, before + after)
-    ]
-    yield [
-        [*before, new, *after] for thing, before, after in each for new in world.moved(thing, before + after)
-    ]
-    fewer = [before + after for _, before, after in each if before or after]
-    looks, room = (
-        np.argwhere(world.allowed).tolist(),
-        world.room(RADII[0], things) if len(things) < MOST else [],
-    )
-    yield fewer + [
-        [*things, Thing(*look, 0, *room[7 * n % len(room)])] for n, look in enumerate(looks) if room
-    ]
-    yield [
-        [*before, new, *after]
-        for thing, before, after in each
-        for once in world.repainted(thing)
-        for new in world.repainted(once)
-    ]
-    yield [*_elsewhere(things, world)]
-    yield [_trade_looks(things, *pair) for pair in combinations(range(len(things)), 2)]
-    yield [edited for thing in things for edited in _elsewhere([t for t in things if t != thing], world)]
+    yield _with_another(things, lambda thing, others: world.repainted(thing))
+    yield _with_another(things, world.resized)
+    yield _with_another(things, world.moved)
+    yield _with_one_less(things) + _with_one_more(things, world)
+    yield _with_another(things, lambda thing, others: world.repainted_twice(thing))
+    yield _with_another(things, world.anywhere)
+    yield [_trade_looks(things, first, second) for first, second in combinations(range(len(things)), 2)]
+    yield list(chain.from_iterable(_with_another(fewer, world.anywhere) for fewer in _with_one_less(things)))
     for several in range(2, len(things) + 1):
         options = [[thing, *world.repainted(thing)] for thing in things]
         yield [list(new) for new in product(*options) if sum(map(ne, new, things)) == several]
 
 
-def _elsewhere(things: Things, world: World) -> Iterator[Things]:
-    """One object of any size, where there is room for it."""
-    for n, size in product(range(len(things)), range(len(SIZES))):
-        before, after = things[:n], things[n + 1 :]
-        yield from (
-            [*before, new, *after] for new in world.moved(things[n]._replace(size=size), before + after)
-        )
+def _with_another(things: Things, options: Callable[[Thing, Things], Things]) -> list[Things]:
+    """Every scene in which one thing has become one of its options, which depend on the other things."""
+    edited = []
+    for place, thing in enumerate(things):
+        before, after = things[:place], things[place + 1 :]
+        edited += [[*before, new, *after] for new in options(thing, before + after)]
+    return edited
+
+
+def _with_one_less(things: Things) -> list[Things]:
+    return [things[:place] + things[place + 1 :] for place in range(len(things)) if len(things) > 1]
+
+
+def _with_one_more(things: Things, world: World) -> list[Things]:
+    """A small thing of every look more, each somewhere else in the room that is left."""
+    room = world.room(RADII[0], things) if len(things) < MOST else []
+    if not room:
+        return []
+    looks = np.argwhere(world.allowed).tolist()
+    return [[*things, Thing(*look, 0, *room[7 * number % len(room)])] for number, look in enumerate(looks)]
 
 
 def _trade_looks(things: Things, a: int, b: int) -> Things:
@@ -186,12 +191,3 @@ def _trade_looks(things: Things, a: int, b: int) -> Things:
     traded[a] = Thing(*things[b][:2], *things[a][2:])
     traded[b] = Thing(*things[a][:2], *things[b][2:])
     return traded
-
-
-def _rebuild(scenes: Scenes, batch: list[Things]) -> Scenes:
-    """The scenes with other things in them; light, printed word and chance stay."""
-    table = np.full((len(batch), MOST, len(Thing._fields)), -1)
-    for row, things in zip(table, batch, strict=True):
-        row[: len(things)] = things
-    columns = dict(zip(Thing._fields, np.moveaxis(table, 2, 0), strict=True))
-    return replace(scenes, count=np.array([len(things) for things in batch], int), **columns)

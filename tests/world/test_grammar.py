@@ -1,10 +1,9 @@
 import pytest
 
-from vlmcourse.world.instructions import SENTENCE, in_a_sentence
+from vlmcourse.world.grammar import SENTENCE, stated, true_answer, understand
 from vlmcourse.world.questions import KINDS, ask
-from vlmcourse.world.reading import true_answer, understand
 from vlmcourse.world.scenes import COLOURS, SHAPES, sample
-from vlmcourse.world.truth import Attribute, Count, Thing, Who, list_things
+from vlmcourse.world.truth import Attribute, Count, Thing, Who, in_a_sentence, list_things
 
 SCENES = sample("test", 300)
 
@@ -55,3 +54,10 @@ def test_a_question_without_an_answer_there_says_so():
     assert true_answer("What colour is the circle?", []) == ""
     assert true_answer("What colour is the circle?", circles[1:]) == COLOURS[3]
     assert true_answer("How many circles are there?", []) == "0"
+
+
+def test_what_captions_state():
+    assert stated("a small red circle at the top left and a large blue star at the bottom right") == [
+        (0, 2, 0, 0), (2, 3, 4, 3)]  # fmt: skip
+    assert stated("a red circle left of a blue square") == [(-1, 2, 0, -1), (-1, 3, 1, -1)]
+    assert stated("some coloured things") == []
