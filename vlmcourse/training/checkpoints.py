@@ -4,7 +4,7 @@
     newest_checkpoint   the last folder that is whole; damaged ones are named and passed over
     load_checkpoint     its tensors and state
     save_weights        one small fp16 file with a card, to be shipped;  load_weights brings it back
-    load_strict         put weights into a model, or say exactly which do not fit
+    load_strict         put weights into a model, or say exactly which do not fit (refuse_misfits)
 
 Accelerate's save_state writes its files one by one into their final place, and the position in the data is
 not among them.  A run that dies while writing leaves half a checkpoint that looks like a whole one.  Here
@@ -18,7 +18,7 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vlmcourse.data.assets import written_beside
+
 Tensors = Mapping[str, Tensor]
+WRITING = ".writing"  # the folder of a checkpoint that is not whole yet
+SHOWN = 20  # misfits in one error
 
 
 class CheckpointError(RuntimeError):
@@ -41,10 +45,10 @@ def open_folder(folder: str | Path) -> Path:
     folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in (".writing", ".old"):
+        for leftover in (WRITING, ".old"):
             shutil.rmtree(folder / leftover, ignore_errors=True)
-        (folder / ".writing").mkdir()
-        (folder / ".writing").rmdir()
+        (folder / WRITING).mkdir()
+        (folder / WRITING).rmdir()
     except OSError as error:
         raise CheckpointError(
             f"no checkpoint can be written to {folder} ({error}); choose another folder"
@@ -71,24 +75,19 @@ def save_checkpoint(
         CheckpointError: if the disk is full or the folder cannot be written; earlier checkpoints stay whole.
     """
     folder = open_folder(folder)
-    writing, final = folder / ".writing", folder / f"step-{step:08d}"
+    final = folder / f"step-{step:08d}"
     try:
-        writing.mkdir()
-        for stem, named in tensors.items():
-            _write_tensors(writing / f"{stem}.safetensors", named)
-        _write_json(writing / "state.json", state)
-        files = {
-            path.name: {"bytes": path.stat().st_size, "sha256": _hash(path)}
-            for path in sorted(writing.iterdir())
-        }
-        _write_json(writing / "manifest.json", {"files": files})
-        _sync(writing)
-        if final.exists():  # a damaged one, from before the run was resumed
-            _remove(final)
-        os.replace(writing, final)
+        with written_beside(final, folder / WRITING) as writing:
+            writing.mkdir()
+            for stem, named in tensors.items():
+                _write_tensors(writing / f"{stem}.safetensors", named)
+            _write_json(writing / "state.json", state)
+            _write_json(writing / "manifest.json", {"files": _manifest(writing)})
+            _sync(writing)
+            if final.exists():  # a damaged one, from before the run was resumed
+                _remove(final)
         _sync(folder)
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(writing, ignore_errors=True)
         free = shutil.disk_usage(folder).free / 1e6
         raise CheckpointError(
             f"could not write {final} ({error}); {free:,.0f} MB are free. Earlier checkpoints are untouched: "
@@ -144,6 +143,26 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
 # ---- weights -------------------------------------------------------------------------------------------------
 
 
+def refuse_misfits(
+    sentence: str, needed: Collection[str], given: Collection[str], others: Sequence[str] = ()
+) -> None:
+    """Compare the names that a model needs with those that are given; nothing happens if all is well.
+
+    Args:
+        sentence: what is wrong then, naming the file, without its full stop.
+        others: further misfits, a line each.
+
+    Raises:
+        CheckpointError: lists what is missing, what is unexpected and the others; after the first 20, how many more.
+    """
+    misfits = [f"missing: {name}" for name in needed if name not in given]
+    misfits += [f"unexpected: {name}" for name in given if name not in needed]
+    misfits += others
+    if misfits:
+        more = [f"and {len(misfits) - SHOWN} more"] if len(misfits) > SHOWN else []
+        raise CheckpointError("\n  ".join([f"{sentence}:", *misfits[:SHOWN], *more]))
+
+
 def load_strict(model: nn.Module, weights: Tensors, source: str | Path) -> None:
     """Copy `weights` into `model`; every name and shape must fit.
 
@@ -151,18 +170,13 @@ def load_strict(model: nn.Module, weights: Tensors, source: str | Path) -> None:
         CheckpointError: lists missing and unexpected names and shapes that differ; the model is unchanged.
     """
     own = model.state_dict()
-    problems = [f"missing: {name}" for name in own if name not in weights]
-    problems += [f"unexpected: {name}" for name in weights if name not in own]
-    problems += [
+    shapes = [
         f"{name} is {tuple(weights[name].shape)}, the model needs {tuple(own[name].shape)}"
         for name in own
         if name in weights and own[name].shape != weights[name].shape
     ]
-    if problems:
-        shown = "\n  ".join(problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20))
-        raise CheckpointError(
-            f"{source} was written by another model than {type(model).__name__}:\n  {shown}"
-        )
+    sentence = f"{source} was written by another model than {type(model).__name__}"
+    refuse_misfits(sentence, own, weights, shapes)
     model.load_state_dict(weights)
 
 
@@ -177,10 +191,8 @@ def save_weights(model: nn.Module, path: str | Path, card: dict[str, Any]) -> Pa
     """
     path = Path(path)
     half = {name: _half(name, tensor) for name, tensor in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writing = path.with_name(f".writing-{path.name}")
-    _write_tensors(writing, half)
-    os.replace(writing, path)
+    with written_beside(path) as writing:
+        _write_tensors(writing, half)
     _write_json(path.with_suffix(".json"), {**card, "sha256": _hash(path)})
     return path
 
@@ -234,6 +246,13 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         tied = json.loads((file.metadata() or {}).get("tied", "{}"))
     return tensors | {name: tensors[other] for name, other in tied.items()}
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
+    """File name -> its size and SHA-256."""
+    return {
+        path.name: {"bytes": path.stat().st_size, "sha256": _hash(path)} for path in sorted(folder.iterdir())
+    }
 
 
 def _write_json(path: Path, value: Any) -> None:

@@ -24,6 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vlmcourse.data.assets import written_beside
 from vlmcourse.slots import Slot
 
 
@@ -82,9 +83,8 @@ def save(slot: Slot, answer: Callable, chapter: str) -> Path:
     others = [text for text in pieces.values() if not text.startswith(("import ", "from "))]
     header = f'"""Your {slot.name}, passed in chapter {chapter}."""\n'
     target = file_of(slot)
-    draft = target.with_suffix(f".{os.getpid()}.tmp")
-    draft.write_text("\n".join([header, *imports, "", *others, source_of(answer)]), encoding="utf-8")
-    draft.replace(target)
+    with written_beside(target) as draft:
+        draft.write_text("\n".join([header, *imports, "", *others, source_of(answer)]), encoding="utf-8")
     return target
 
 
