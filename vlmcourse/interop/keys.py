@@ -1,19 +1,37 @@
 """Key maps: whose weight is whose, between a library's state dict and ours (notebook 17).
 
-    fuse     their weights under our names; several of theirs are put on top of each other
-    unfuse   the way back: our weights under their names, cut apart where they keep several
+    fuse             their weights under our names; several of theirs are put on top of each other
+    unfuse           the way back: our weights under their names, cut apart where they keep several
+    take_weights     fill our model with a library's weights, every one accounted for
+    give_weights     fill a library's model with ours
+    translate        a library's configuration in our words;  require: refuse options that ours does not have
 
-A key map names every parameter once:  our name -> the name, or names, of theirs it is made of.
+Each published family is written down once, as rows ``ours: theirs``:
 
-    {"project_in.weight": ("q_proj.weight", "k_proj.weight", "v_proj.weight"), "down.weight":
-    ("mlp.down.weight",)}
+    "norm.*": "post_layernorm.*"                           * is the kind, such as weight or bias
+    "blocks.#.expand.*": "encoder.layers.#.mlp.fc1.*"      # is the number of the layer
+    "project_in.*": "self_attn.(q k v)_proj.*"             ours is made of several of theirs
+    "project_image.weight": "visual.proj, transposed"      theirs has another form, see FORMS
+
+A row may be there for a parameter that only some models have; what a model needs is read off the model itself. A new
+family needs its rows, its configuration's words and nothing else from here.
 """
 
-from torch import Tensor, cat
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Size, Tensor, cat, nn
 
 from vlmcourse.slots import slot
+from vlmcourse.training.checkpoints import CheckpointError, load_strict, refuse_misfits
 
-Names = dict[str, tuple[str, ...]]
+State = dict[str, Tensor]
+Names = dict[str, tuple[str, ...]]  # our name -> the name, or names, of theirs it is made of
+Rows = Mapping[str, str]
 
 
 @slot
@@ -48,3 +66,154 @@ def unfuse(state: dict[str, Tensor], names: Names, rows: dict[str, int]) -> dict
     for ours, keys in names.items():
         theirs |= zip(keys, state[ours].split([rows[key] for key in keys]), strict=True)
     return theirs
+
+
+# ---- forms ---------------------------------------------------------------------------------------------------
+
+
+def patch_matrix(convolution: Float[Tensor, "width channel row column"]) -> Float[Tensor, "width pixel"]:
+    """The weight of a patch convolution as a matrix over patchify's pixels (row in patch, column, channel)."""
+    return convolution.permute(0, 2, 3, 1).flatten(1)
+
+
+def patch_convolution(
+    matrix: Float[Tensor, "width pixel"], shape: Sequence[int]
+) -> Float[Tensor, "width channel row column"]:
+    """Undo patch_matrix, for a convolution of that shape."""
+    width, channel, row, column = shape
+    return matrix.reshape(width, row, column, channel).permute(0, 3, 1, 2)
+
+
+class Form(NamedTuple):
+    """How a weight of theirs becomes ours, and how ours becomes theirs of a given shape."""
+
+    read: Callable[[Tensor], Tensor]
+    write: Callable[[Tensor, Size], Tensor]
+
+
+FORMS = {
+    "": Form(lambda theirs: theirs, lambda ours, shape: ours),
+    "transposed": Form(lambda theirs: theirs.T, lambda ours, shape: ours.T),  # GPT-2's Conv1D, x @ weight
+    "patches": Form(patch_matrix, patch_convolution),
+    "matrix": Form(lambda theirs: theirs.flatten(1), Tensor.reshape),  # of 1×1 filters
+    "rows": Form(lambda theirs: theirs.flatten(0, 1), Tensor.reshape),  # without a batch axis of one
+    "vector": Form(lambda theirs: theirs.flatten(), Tensor.reshape),  # without axes of one
+}
+
+
+# ---- rows ----------------------------------------------------------------------------------------------------
+
+
+def prefixed(rows: Rows, ours: str, theirs: str) -> dict[str, str]:
+    """The rows of a part that stands deeper in the whole: a prefix on either side."""
+    return {f"{ours}{mine}": f"{theirs}{key}" for mine, key in rows.items()}
+
+
+def spell(rows: Rows, names: Iterable[str]) -> tuple[Names, dict[str, Form]]:
+    """The key map of a model that has these ``names``, and the form of every key of theirs.
+
+    Raises:
+        KeyError: if no row, or more than one, is for a name.
+    """
+    patterns = {re.escape(mine).replace(r"\#", r"(?P<layer>\d+)").replace(r"\*", r"(?P<kind>\w+)"): theirs
+                for mine, theirs in rows.items()}  # fmt: skip
+    spelled: Names = {}
+    forms: dict[str, Form] = {}
+    for name in names:
+        matches = [
+            (match, theirs) for ours, theirs in patterns.items() if (match := re.fullmatch(ours, name))
+        ]
+        if len(matches) != 1:
+            raise KeyError(f"{len(matches)} rows are for {name}; there should be one")
+        match, theirs = matches[0]
+        key, _, form = theirs.replace("#", "{layer}").replace("*", "{kind}").partition(", ")
+        before, parts, after = re.fullmatch(
+            r"([^(]*)(?:\((.*)\))?(.*)", key.format(**match.groupdict())
+        ).groups()
+        spelled[name] = tuple(f"{before}{part}{after}" for part in (parts or "").split() or [""])
+        forms |= dict.fromkeys(spelled[name], FORMS[form])
+    return spelled, forms
+
+
+# ---- both directions -----------------------------------------------------------------------------------------
+
+
+def take_weights(
+    model: nn.Module, state: Mapping[str, Tensor], rows: Rows, source: str | Path,
+    tied: Iterable[Sequence[str]] = (), dropped: tuple[str, ...] = (),
+) -> nn.Module:  # fmt: skip
+    """Fill our ``model`` with a library's weights, and put it into evaluation mode.
+
+    Args:
+        source: where they are from, for error messages.
+        tied: names of theirs for one and the same tensor; a file may hold any of them. Rows use the first.
+        dropped: endings of keys that ours has no use for: position counters, masks, a head.
+
+    Raises:
+        CheckpointError: if a key is missing, matches nothing or has another shape, or tied tensors differ.
+    """
+    names, forms = spell(rows, model.state_dict())
+    kept = {key: value for key, value in state.items() if not (dropped and key.endswith(dropped))}
+    _untie(kept, tied, source)
+    needed = dict.fromkeys(key for keys in names.values() for key in keys)
+    refuse_misfits(f"{source} does not hold the weights of this {type(model).__name__}", needed, kept)
+    alike = {key: forms[key].read(value) for key, value in kept.items()}
+    load_strict(model, fuse(alike, names), source)
+    return model.eval()
+
+
+def give_weights(
+    model: nn.Module, theirs: nn.Module, rows: Rows, tied: Iterable[Sequence[str]] = ()
+) -> nn.Module:
+    """Fill a library's model with the weights of ours, and put it into evaluation mode: take_weights backwards.
+
+    Raises:
+        RuntimeError: if a key or shape does not fit; from torch.
+    """
+    ours, old = model.state_dict(), theirs.state_dict()
+    names, forms = spell(rows, ours)
+    state: State = {}
+    for name in [name for name, value in ours.items() if value.dim() == 0]:
+        (key,) = names.pop(name)  # a single number, such as a temperature, has no rows to be cut at
+        state[key] = ours.pop(name)
+    lengths = {key: len(forms[key].read(old[key])) for keys in names.values() for key in keys}
+    for key, value in unfuse(ours, names, lengths).items():
+        state[key] = forms[key].write(value, old[key].shape)
+    for first, *others in tied:
+        state |= {key: state[first] for key in others if key in old}
+    theirs.load_state_dict(state, strict=True)
+    return theirs.eval()
+
+
+def _untie(state: State, tied: Iterable[Sequence[str]], source: str | Path) -> None:
+    """Leave each tied tensor in ``state`` once, under its first name."""
+    for first, *others in tied:
+        copies = [state.pop(key) for key in (first, *others) if key in state]
+        if any(not torch.equal(copy, copies[0]) for copy in copies):
+            raise CheckpointError(
+                f"{source}: {first} and {', '.join(others)} should be one tensor, but their numbers differ"
+            )
+        if copies:
+            state[first] = copies[0]
+
+
+# ---- configurations ------------------------------------------------------------------------------------------
+
+
+def translate(config: Any, words: Mapping[str, str]) -> dict[str, Any]:
+    """Arguments for our configuration from theirs; ``words``: our field -> theirs."""
+    return {ours: getattr(config, theirs) for ours, theirs in words.items()}
+
+
+def require(config: Any, **options: Any) -> None:
+    """Raise a ValueError if an option of theirs, where it exists, has another value than the only one ours has."""
+    for name, needed in options.items():
+        if (given := getattr(config, name, needed)) != needed:
+            raise ValueError(f"our {config.model_type} needs {name} = {needed!r}; this one has {given!r}")
+
+
+def require_family(config: Any, families: Collection[str], source: str | Path) -> None:
+    """Raise a ValueError if the configuration is another family's."""
+    if config.model_type not in families:
+        known = " or ".join(map(repr, families))
+        raise ValueError(f"{source} holds a model of type {config.model_type!r}, not {known}")

@@ -10,20 +10,19 @@ transformers keeps query, key and value apart; ours are one matrix.
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-import torch
 import transformers
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
-from vlmcourse.interop.keys import Names, fuse
+from vlmcourse.interop.keys import Names, State, prefixed, require, spell, take_weights, translate
+from vlmcourse.interop.vit import ENCODER_WORDS, LAYER_WORDS
 from vlmcourse.models.bert import Bert, BertConfig, BertForMaskedLM
 from vlmcourse.models.gpt import GPT, GPTConfig
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.t5 import T5, T5Config
-from vlmcourse.training.checkpoints import CheckpointError, load_strict
 
-State = dict[str, Tensor]
 Config = transformers.PretrainedConfig
 
 
@@ -34,7 +33,8 @@ def from_transformers(theirs: nn.Module) -> nn.Module:
         ValueError: if the model is another one, or uses an option that ours does not have.
         CheckpointError: if a weight is missing, has no place in ours, or has another shape.
     """
-    return _convert(type(theirs).__name__, theirs.config, theirs.state_dict())
+    kind = type(theirs).__name__
+    return _convert(kind, theirs.config, theirs.state_dict(), f"this {kind}")
 
 
 def from_folder(folder: str | Path) -> nn.Module:
@@ -45,231 +45,225 @@ def from_folder(folder: str | Path) -> nn.Module:
         ValueError, CheckpointError: as from_transformers.
     """
     folder = Path(folder)
-    names = ["model.safetensors"]
-    if (index := folder / "model.safetensors.index.json").is_file():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    names = weight_files(folder)
     for name in ("config.json", *names):
         if not (folder / name).is_file():
             raise FileNotFoundError(
                 f"{folder / name} does not exist; save with save_pretrained, or download that file"
             )
     config = transformers.AutoConfig.from_pretrained(folder)
-    state = {key: value for name in names for key, value in load_file(folder / name).items()}
-    return _convert((config.architectures or ["?"])[0], config, state)
+    state: State = {}
+    for name in names:
+        state |= load_file(folder / name)
+    return _convert((config.architectures or ["?"])[0], config, state, folder)
 
 
-def _convert(kind: str, config: Config, state: State) -> nn.Module:
-    if kind not in KINDS:
-        raise ValueError(f"the course knows {', '.join(KINDS)}, not {kind}")
-    model, names, shared = KINDS[kind](config, state)
-    for first, *others in shared:  # one tensor under several names; a file may hold any of them
-        held = [state.pop(name) for name in (first, *others) if name in state]
-        if any(not torch.equal(tensor, held[0]) for tensor in held):
-            raise CheckpointError(
-                f"{first} and {', '.join(others)} should be one tensor, but their numbers differ"
-            )
-        if held:
-            state[first] = held[0]
-    load_strict(model, _renamed(state, names, kind), f"this {kind}")
-    return model.eval()
+def weight_files(folder: Path) -> list[str]:
+    """Names of the weight files that a folder in the hub's format should hold: one, or those of its index."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return ["model.safetensors"]
+    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
 
 
-def _renamed(state: State, names: Names, kind: str) -> State:
-    wanted = {key for keys in names.values() for key in keys}
-    problems = [f"missing: {key}" for key in sorted(wanted - state.keys())]
-    problems += [f"unexpected: {key}" for key in sorted(state.keys() - wanted)]
-    if problems:
-        shown = problems[:20] + [f"and {len(problems) - 20} more"] * (len(problems) > 20)
-        raise CheckpointError(f"these are not the weights of a {kind}:\n  " + "\n  ".join(shown))
-    return fuse(state, names)
+class Family(NamedTuple):
+    """Our model, and how a library's weights come into it; see keys.take_weights."""
+
+    model: nn.Module
+    rows: dict[str, str]
+    tied: tuple[tuple[str, ...], ...] = ()
+    dropped: tuple[str, ...] = ()
 
 
-def _require(config: Config, **options) -> None:
-    for name, needed in options.items():
-        if (given := getattr(config, name, needed)) != needed:
-            raise ValueError(f"our {config.model_type} needs {name} = {needed!r}; this one has {given!r}")
-
-
-def _layers(
-    ours: str, theirs: str, depth: int, table: dict[str, str], kinds: tuple[str, ...] = ("weight",)
-) -> Names:
-    """The names of ``depth`` layers: ``table`` maps our modules to theirs; "{}_proj q k v" means three of them."""
-    names: Names = {}
-    for number in range(depth):
-        for mine, his in table.items():
-            pattern, *letters = his.split()
-            for kind in kinds:
-                keys = [
-                    f"{theirs.format(number)}{pattern.format(letter)}.{kind}" for letter in letters or [""]
-                ]
-                scale = (
-                    "scale" if "norm" in mine and kinds == ("weight",) else kind
-                )  # RMSNorm's only parameter
-                names[f"{ours.format(number)}{mine}.{scale}"] = tuple(keys)
-    return names
+def _convert(kind: str, config: Config, state: State, source: str | Path) -> nn.Module:
+    if kind not in FAMILIES:
+        raise ValueError(f"the course knows {', '.join(FAMILIES)}, not {kind}")
+    state = dict(state)
+    family = FAMILIES[kind](config, state)
+    return take_weights(family.model, state, family.rows, source, family.tied, family.dropped)
 
 
 # ---- decoders ------------------------------------------------------------------------------------------------
 
+LLAMA = {  # all but the head
+    "embedding.weight": "embed_tokens.weight",
+    "norm.scale": "norm.weight",
+    "blocks.#.norm_before_attention.scale": "layers.#.input_layernorm.weight",
+    "blocks.#.attention.project_in.weight": "layers.#.self_attn.(q k v)_proj.weight",
+    "blocks.#.attention.project_out.weight": "layers.#.self_attn.o_proj.weight",
+    "blocks.#.norm_before_mlp.scale": "layers.#.post_attention_layernorm.weight",
+    "blocks.#.gate.weight": "layers.#.mlp.gate_proj.weight",
+    "blocks.#.up.weight": "layers.#.mlp.up_proj.weight",
+    "blocks.#.down.weight": "layers.#.mlp.down_proj.weight",
+}
+LLAMA_WORDS = LAYER_WORDS | {
+    "vocabulary": "vocab_size", "groups": "num_key_value_heads", "epsilon": "rms_norm_eps",
+    "tied": "tie_word_embeddings",
+}  # fmt: skip
+
 
 def llama_config(config: transformers.LlamaConfig) -> LlamaConfig:
-    """What our Llama is called for with transformers' configuration; ValueError for options that it does not have."""
-    _require(config, hidden_act="silu", attention_bias=False, mlp_bias=False,
-             head_dim=config.hidden_size // config.num_attention_heads)  # fmt: skip
+    """Our configuration for transformers'; ValueError for options that ours does not have."""
+    require(config, hidden_act="silu", attention_bias=False, mlp_bias=False,
+            head_dim=config.hidden_size // config.num_attention_heads)  # fmt: skip
     rope = config.rope_parameters
     if rope["rope_type"] != "default":
         raise ValueError(f"our llama turns by plain RoPE; this one has rope_type {rope['rope_type']!r}")
-    return LlamaConfig(
-        config.vocab_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads,
-        config.num_key_value_heads, config.intermediate_size, rope["rope_theta"], config.rms_norm_eps,
-        config.tie_word_embeddings,
-    )  # fmt: skip
+    return LlamaConfig(**translate(config, LLAMA_WORDS), base=rope["rope_theta"])
 
 
 def llama_names(depth: int) -> Names:
     """Every parameter of our Llama but its head -> those of transformers' LlamaModel."""
-    table = {
-        "norm_before_attention": "input_layernorm", "norm_before_mlp": "post_attention_layernorm",
-        "attention.project_in": "self_attn.{}_proj q k v", "attention.project_out": "self_attn.o_proj",
-        "gate": "mlp.gate_proj", "up": "mlp.up_proj", "down": "mlp.down_proj",
-    }  # fmt: skip
-    names = _layers("blocks.{}.", "layers.{}.", depth, table)
-    return names | {"embedding.weight": ("embed_tokens.weight",), "norm.scale": ("norm.weight",)}
+    names = [name.replace("#", str(number)) for number in range(depth) for name in LLAMA]
+    return spell(LLAMA, dict.fromkeys(names))[0]
 
 
-def _llama(config: transformers.LlamaConfig, state: State) -> tuple[Llama, Names, list]:
+def llama_rows(tied: bool, ours: str = "", theirs: str = "model.") -> tuple[dict[str, str], tuple]:
+    """The rows of a LLaMA with its head, which stand below these prefixes, and what is tied in it.
+
+    The head itself, if it is not the embedding matrix, has no prefix in transformers.
+    """
+    words, head = f"{theirs}embed_tokens.weight", "lm_head.weight"
+    rows = prefixed(LLAMA, ours, theirs) | {f"{ours}head.weight": words if tied else head}
+    return rows, ((words, head),) if tied else ()
+
+
+def _llama(config: transformers.LlamaConfig, state: State) -> Family:
     ours = llama_config(config)
-    names = {mine: tuple(f"model.{key}" for key in keys) for mine, keys in llama_names(ours.depth).items()}
-    words, head = "model.embed_tokens.weight", "lm_head.weight"
-    names |= {"head.weight": (words if ours.tied else head,)}
-    return Llama(ours), names, [(words, head)] if ours.tied else []
+    return Family(Llama(ours), *llama_rows(ours.tied))
 
 
-def _gpt(config: transformers.GPT2Config, state: State) -> tuple[GPT, Names, list]:
-    _require(config, activation_function="gelu_new", scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False,
-             add_cross_attention=False, tie_word_embeddings=True)  # fmt: skip
-    model = GPT(
-        GPTConfig(config.vocab_size, config.n_embd, config.n_layer, config.n_head, config.n_inner, config.n_positions,
-                  config.layer_norm_epsilon)
-    )  # fmt: skip
-    for key in list(state):
-        value = state.pop(key)
-        if key.endswith((".attn.bias", ".attn.masked_bias")):  # the hub's gpt2 carries its causal mask along
-            continue
-        turned = (
-            value.T if key.endswith(("c_attn.weight", "c_proj.weight", "c_fc.weight")) else value
-        )  # its "Conv1D"
-        state[key.removeprefix("transformer.")] = turned
-    table = {
-        "norm_before_attention": "ln_1", "norm_before_mlp": "ln_2", "attention.project_in": "attn.c_attn",
-        "attention.project_out": "attn.c_proj", "expand": "mlp.c_fc", "contract": "mlp.c_proj",
-    }  # fmt: skip
-    names = _layers("blocks.{}.", "h.{}.", config.n_layer, table, ("weight", "bias"))
-    names |= {f"norm.{kind}": (f"ln_f.{kind}",) for kind in ("weight", "bias")}
-    names |= {
-        "embedding.weight": ("wte.weight",),
-        "head.weight": ("wte.weight",),
-        "positions.weight": ("wpe.weight",),
-    }
-    return model, names, [("wte.weight", "lm_head.weight")]
+GPT2 = {
+    "embedding.weight": "wte.weight",
+    "head.weight": "wte.weight",
+    "positions.weight": "wpe.weight",
+    "norm.*": "ln_f.*",
+    "blocks.#.norm_before_attention.*": "h.#.ln_1.*",
+    "blocks.#.attention.project_in.weight": "h.#.attn.c_attn.weight, transposed",
+    "blocks.#.attention.project_in.bias": "h.#.attn.c_attn.bias",
+    "blocks.#.attention.project_out.weight": "h.#.attn.c_proj.weight, transposed",
+    "blocks.#.attention.project_out.bias": "h.#.attn.c_proj.bias",
+    "blocks.#.norm_before_mlp.*": "h.#.ln_2.*",
+    "blocks.#.expand.weight": "h.#.mlp.c_fc.weight, transposed",
+    "blocks.#.expand.bias": "h.#.mlp.c_fc.bias",
+    "blocks.#.contract.weight": "h.#.mlp.c_proj.weight, transposed",
+    "blocks.#.contract.bias": "h.#.mlp.c_proj.bias",
+}
+GPT2_WORDS = {
+    "vocabulary": "vocab_size", "width": "n_embd", "depth": "n_layer", "heads": "n_head", "hidden": "n_inner",
+    "positions": "n_positions", "epsilon": "layer_norm_epsilon",
+}  # fmt: skip
+
+
+def _gpt(config: transformers.GPT2Config, state: State) -> Family:
+    require(config, activation_function="gelu_new", scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False,
+            add_cross_attention=False, tie_word_embeddings=True)  # fmt: skip
+    for key in list(state):  # the hub's gpt2 has no prefix
+        state[key.removeprefix("transformer.")] = state.pop(key)
+    masks = (".attn.bias", ".attn.masked_bias")  # which the hub's gpt2 carries along
+    return Family(
+        GPT(GPTConfig(**translate(config, GPT2_WORDS))), GPT2, (("wte.weight", "lm_head.weight"),), masks
+    )
 
 
 # ---- BERT ----------------------------------------------------------------------------------------------------
 
+BERT = {
+    "embedding.weight": "embeddings.word_embeddings.weight",
+    "positions.weight": "embeddings.position_embeddings.weight",
+    "segments.weight": "embeddings.token_type_embeddings.weight",
+    "norm.*": "embeddings.LayerNorm.*",
+    "blocks.#.attention.project_in.*": "encoder.layer.#.attention.self.(query key value).*",
+    "blocks.#.attention.project_out.*": "encoder.layer.#.attention.output.dense.*",
+    "blocks.#.norm_after_attention.*": "encoder.layer.#.attention.output.LayerNorm.*",
+    "blocks.#.expand.*": "encoder.layer.#.intermediate.dense.*",
+    "blocks.#.contract.*": "encoder.layer.#.output.dense.*",
+    "blocks.#.norm_after_mlp.*": "encoder.layer.#.output.LayerNorm.*",
+    "pooler.*": "pooler.dense.*",
+}
+WORD_TABLE = "bert.embeddings.word_embeddings.weight"
+MASKED = prefixed(BERT, "bert.", "bert.") | {
+    "transform.*": "cls.predictions.transform.dense.*",
+    "norm.*": "cls.predictions.transform.LayerNorm.*",
+    "head.weight": WORD_TABLE,
+    "head.bias": "cls.predictions.bias",
+}
+BERT_WORDS = ENCODER_WORDS | {
+    "vocabulary": "vocab_size", "positions": "max_position_embeddings", "segments": "type_vocab_size",
+}  # fmt: skip
+
 
 def _bert_config(config: transformers.BertConfig) -> BertConfig:
-    _require(config, position_embedding_type="absolute", is_decoder=False)
-    return BertConfig(
-        config.vocab_size, config.hidden_size, config.num_hidden_layers, config.num_attention_heads,
-        config.intermediate_size, config.max_position_embeddings, config.type_vocab_size, config.hidden_act,
-        config.layer_norm_eps,
-    )  # fmt: skip
+    require(config, position_embedding_type="absolute", is_decoder=False)
+    return BertConfig(**translate(config, BERT_WORDS))
 
 
-def _bert_names(config: transformers.BertConfig, ours: str, theirs: str) -> Names:
-    table = {
-        "attention.project_in": "attention.self.{} query key value", "attention.project_out": "attention.output.dense",
-        "norm_after_attention": "attention.output.LayerNorm", "expand": "intermediate.dense",
-        "contract": "output.dense", "norm_after_mlp": "output.LayerNorm",
-    }  # fmt: skip
-    layers = (f"{ours}blocks.{{}}.", f"{theirs}encoder.layer.{{}}.", config.num_hidden_layers, table)
-    tables = {"embedding": "word", "positions": "position", "segments": "token_type"}
-    names = _layers(*layers, ("weight", "bias"))
-    names |= {
-        f"{ours}{mine}.weight": (f"{theirs}embeddings.{his}_embeddings.weight",)
-        for mine, his in tables.items()
-    }
-    return names | {
-        f"{ours}norm.{kind}": (f"{theirs}embeddings.LayerNorm.{kind}",) for kind in ("weight", "bias")
-    }
+def _bert(config: transformers.BertConfig, state: State) -> Family:
+    return Family(Bert(_bert_config(config), pooler="pooler.dense.weight" in state), BERT)
 
 
-def _bert(config: transformers.BertConfig, state: State) -> tuple[Bert, Names, list]:
-    pooler = "pooler.dense.weight" in state
-    names = _bert_names(config, "", "")
-    if pooler:
-        names |= {f"pooler.{kind}": (f"pooler.dense.{kind}",) for kind in ("weight", "bias")}
-    return Bert(_bert_config(config), pooler), names, []
-
-
-def _masked(config: transformers.BertConfig, state: State) -> tuple[BertForMaskedLM, Names, list]:
-    _require(config, tie_word_embeddings=True)
-    words, head = "bert.embeddings.word_embeddings.weight", "cls.predictions."
-    names = _bert_names(config, "bert.", "bert.")
-    for kind in ("weight", "bias"):
-        names[f"transform.{kind}"] = (f"{head}transform.dense.{kind}",)
-        names[f"norm.{kind}"] = (f"{head}transform.LayerNorm.{kind}",)
-    names |= {"head.weight": (words,), "head.bias": (f"{head}bias",)}
-    return BertForMaskedLM(_bert_config(config)), names, [
-        (words, f"{head}decoder.weight"), (f"{head}bias", f"{head}decoder.bias")
-    ]  # fmt: skip
+def _masked(config: transformers.BertConfig, state: State) -> Family:
+    require(config, tie_word_embeddings=True)
+    head = "cls.predictions."
+    tied = ((WORD_TABLE, f"{head}decoder.weight"), (f"{head}bias", f"{head}decoder.bias"))
+    return Family(BertForMaskedLM(_bert_config(config)), MASKED, tied)
 
 
 # ---- T5 ------------------------------------------------------------------------------------------------------
 
-
-def _t5(config: transformers.T5Config, state: State) -> tuple[T5, Names, list]:
-    tied, gated = config.scale_decoder_outputs, config.feed_forward_proj == "gated-gelu"
-    _require(
-        config,
-        feed_forward_proj="gated-gelu" if gated else "relu",
-        decoder_start_token_id=config.pad_token_id,
-    )
-    depths = (config.num_layers, config.num_decoder_layers)
-    model = T5(
-        T5Config(
-            config.vocab_size, config.d_model, *depths, config.num_heads, config.d_kv, config.d_ff, gated,
-            config.relative_attention_num_buckets, config.relative_attention_max_distance, config.layer_norm_epsilon,
-            tied, config.pad_token_id,
-        )
-    )  # fmt: skip
-    names: Names = {}
-    for stack, depth in zip(("encoder", "decoder"), depths, strict=True):
-        last = 1 if stack == "encoder" else 2  # the decoder has cross-attention in between
-        mlp = {"expand": "wi_1", "gate": "wi_0"} if gated else {"expand": "wi"}
-        mlp |= {"contract": "wo"}
-        table = {"norm_before_attention": "0.layer_norm", "attention.project_in": "0.SelfAttention.{} q k v",
-                 "attention.project_out": "0.SelfAttention.o", "norm_before_mlp": f"{last}.layer_norm"}  # fmt: skip
-        table |= {f"mlp.{ours}": f"{last}.DenseReluDense.{theirs}" for ours, theirs in mlp.items()}
-        if stack == "decoder":
-            table |= {
-                "norm_before_cross": "1.layer_norm", "cross.project_in": "1.EncDecAttention.q",
-                "cross.project_context": "1.EncDecAttention.{} k v", "cross.project_out": "1.EncDecAttention.o",
-            }  # fmt: skip
-        names |= _layers(f"{stack}.{{}}.", f"{stack}.block.{{}}.layer.", depth, table)
-        names[f"{stack}_norm.scale"] = (f"{stack}.final_layer_norm.weight",)
-        bias = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
-        names[f"{stack}_bias.table.weight"] = (bias,)
-    words = ("shared.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-    names |= {"embedding.weight": words[:1], "head.weight": words[:1] if tied else ("lm_head.weight",)}
-    if (
-        not tied and "lm_head.weight" not in state and "shared.weight" in state
-    ):  # left out where the two are equal
-        state["lm_head.weight"] = state["shared.weight"]
-    return model, names, [(*words, "lm_head.weight") if tied else words]
+# their sublayers are numbered: 0 attention, then in the decoder 1 cross-attention, then the MLP
+T5_ATTENTION = {
+    "norm_before_attention.scale": "0.layer_norm.weight",
+    "attention.project_in.weight": "0.SelfAttention.(q k v).weight",
+    "attention.project_out.weight": "0.SelfAttention.o.weight",
+}
+T5_CROSS = {
+    "norm_before_cross.scale": "1.layer_norm.weight",
+    "cross.project_in.weight": "1.EncDecAttention.q.weight",
+    "cross.project_context.weight": "1.EncDecAttention.(k v).weight",
+    "cross.project_out.weight": "1.EncDecAttention.o.weight",
+}
+T5_STACK = {
+    "_norm.scale": ".final_layer_norm.weight",
+    "_bias.table.weight": ".block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+}
+T5_WORDS = {
+    "vocabulary": "vocab_size", "width": "d_model", "encoder_depth": "num_layers",
+    "decoder_depth": "num_decoder_layers", "heads": "num_heads", "part": "d_kv", "hidden": "d_ff",
+    "buckets": "relative_attention_num_buckets", "farthest": "relative_attention_max_distance",
+    "epsilon": "layer_norm_epsilon", "tied": "scale_decoder_outputs", "start": "pad_token_id",
+}  # fmt: skip
 
 
-KINDS: dict[str, Callable[[Config, State], tuple[nn.Module, Names, list]]] = {
+def _t5(config: transformers.T5Config, state: State) -> Family:
+    gated = config.feed_forward_proj == "gated-gelu"
+    activation = "gated-gelu" if gated else "relu"
+    require(config, feed_forward_proj=activation, decoder_start_token_id=config.pad_token_id)
+    model = T5(T5Config(**translate(config, T5_WORDS), gated=gated))
+    words, head = "shared.weight", "lm_head.weight"
+    copies = (words, "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+    if model.config.tied:
+        return Family(model, _t5_rows(gated, words), ((*copies, head),))
+    if head not in state and words in state:  # left out where the two are equal
+        state[head] = state[words]
+    return Family(model, _t5_rows(gated, head), (copies,))
+
+
+def _t5_rows(gated: bool, head: str) -> dict[str, str]:
+    rows = {"embedding.weight": "shared.weight", "head.weight": head}
+    for stack, layers, last in (("encoder", T5_ATTENTION, 1), ("decoder", T5_ATTENTION | T5_CROSS, 2)):
+        mlp = {
+            "norm_before_mlp.scale": "layer_norm.weight",
+            "mlp.expand.weight": f"DenseReluDense.{'wi_1' if gated else 'wi'}.weight",
+            "mlp.gate.weight": "DenseReluDense.wi_0.weight",
+            "mlp.contract.weight": "DenseReluDense.wo.weight",
+        }
+        layers = layers | prefixed(mlp, "", f"{last}.")
+        rows |= prefixed(layers, f"{stack}.#.", f"{stack}.block.#.layer.") | prefixed(T5_STACK, stack, stack)
+    return rows
+
+
+FAMILIES: dict[str, Callable[[Config, State], Family]] = {
     "LlamaForCausalLM": _llama,
     "GPT2LMHeadModel": _gpt,
     "BertModel": _bert,
