@@ -23,7 +23,7 @@ class Slot:
     """One replaceable function.
 
     Attributes:
-        name: ``module.function``, for instance ``vit.patchify``; unique in the course.
+        name: ``module.function``, for instance ``vit.patchify``; unique, and kept when the function moves.
         reference: the course's version, never replaced.
         active: what a call runs: the reference, or the learner's version once it passed.
         mine: the learner's latest attempt, passed or not; None before the first.
@@ -32,9 +32,9 @@ class Slot:
 
     changes = 0
 
-    def __init__(self, function: Callable):
+    def __init__(self, function: Callable, name: str | None = None):
         functools.update_wrapper(self, function)
-        self.name = f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
+        self.name = name or f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__}"
         self.reference = self.active = function
         self.mine: Callable | None = None
         known = REGISTRY.get(self.name)
@@ -76,9 +76,13 @@ class Slot:
         return find, (self.__module__, self.__name__)
 
 
-def slot(function: Callable) -> Slot:
-    """Declare ``function`` as a slot; use as a decorator."""
-    return Slot(function)
+def slot(function: Callable | None = None, *, name: str | None = None) -> Any:
+    """Declare ``function`` as a slot; use as a decorator.
+
+    Args:
+        name: of a slot that has moved to another module: its former one, under which learners have saved it.
+    """
+    return functools.partial(Slot, name=name) if function is None else Slot(function)
 
 
 def find(module: str, name: str) -> Slot:

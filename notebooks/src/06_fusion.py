@@ -169,7 +169,7 @@ def perplexity_before_training(name):
     model = fusion.FAMILIES[name](fusion.FusionConfig(384, LlamaConfig(len(tokenizer), 128, 4, 4, 2, tied=True))).eval()
     load_weights(model.language, shipped("lm-captions.safetensors"))
     model.projector.calibrate(test_seen)                               # image tokens of size 1
-    scores = [model(test_seen[:200], *told), model.language(told[0], mask=told[1])]
+    scores = [model(told[0], test_seen[:200], mask=told[1]), model.language(told[0], mask=told[1])]
     return [language.next_token_loss(each, *told).exp().item() for each in scores]
 
 # %% id="gate-result"
@@ -283,7 +283,7 @@ assert max(counts.values()) < 1.01 * min(counts.values())
 def answer_scores(model, seen, rows):
     """Scores (row, vocabulary) for the word behind each question; rows are (scene number, ids, mask, ...)."""
     number, ids, mask = rows[:3]
-    scores = model(seen[number.cpu()].to(ids.device), ids, mask, prompt=mask)
+    scores = model(ids, seen[number.cpu()].to(ids.device), mask=mask, prompt=mask)
     return scores[torch.arange(len(ids)), mask.sum(1) - 1]
 
 def answer_loss(model, rows, seen=train_seen):
@@ -411,7 +411,7 @@ def gaze(name, number, question):
     """Attention (word, layer, head, 1 + patch, 1 + patch): token 0 is the word, the others are the patches."""
     ids, mask = tokenizer.encode([question])
     with record_attention(models[name]) as record:
-        models[name](test_seen[number][None], ids, mask, prompt=mask)
+        models[name](ids, test_seen[number][None], mask=mask, prompt=mask)
     words, patches = torch.full((2, 4, ids.shape[1], 16), 1 / 16), torch.eye(16).expand(2, 4, 16, 16)
     if "cross" in name:
         words = torch.cat(record[1::2])                                # every second one looks at the image

@@ -8,6 +8,7 @@ from vlmcourse.data.packing import pack
 from vlmcourse.data.text import IMAGE, load_tokenizer
 from vlmcourse.models.language import LlamaConfig
 from vlmcourse.models.llava import Llava, LlavaConfig
+from vlmcourse.models.look import packed
 from vlmcourse.models.vit import ViTConfig
 
 TALKS = [
@@ -24,13 +25,13 @@ def test_scores_equal_those_of_the_conversations_apart():
     model = Llava(LlavaConfig(vision, LlamaConfig(len(load_tokenizer()), 24, 3, 4), IMAGE)).eval()
     images = torch.randn(2, 3, 16, 24)
     together = pack(TALKS, 6)
-    packed = model(together.ids, images, packs=together.packs)[together.labels != -100]
+    scores = model(together.ids, images, look=packed(together.packs))[together.labels != -100]
     apart = []
     for image, talks in zip(images, TALKS, strict=True):
         for turns in talks:
             one = encode([turns], 6)
             apart.append(model(one.ids, image[None])[one.labels != -100])
-    torch.testing.assert_close(packed, torch.cat(apart), atol=1e-5, rtol=0)
+    torch.testing.assert_close(scores, torch.cat(apart), atol=1e-5, rtol=0)
 
 
 def test_rows_hold_the_image_once_and_each_question_by_number():
@@ -53,5 +54,5 @@ def test_a_conversation_without_its_image_is_named():
 
 def test_packs_come_alone():
     model = Llava(LlavaConfig(ViTConfig(16, 8, width=16, depth=1, heads=2), LlamaConfig(30, 24, 1, 4), 9))
-    with pytest.raises(ValueError, match="packs say who looks at whom by themselves"):
-        model(torch.zeros(1, 4).long(), packs=torch.zeros(1, 4).long(), mask=torch.ones(1, 4).bool())
+    with pytest.raises(ValueError, match="a look says by itself which tokens are real"):
+        model(torch.zeros(1, 4).long(), look=packed(torch.zeros(1, 4).long()), mask=torch.ones(1, 4).bool())

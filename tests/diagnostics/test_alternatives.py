@@ -24,7 +24,7 @@ class Chain:
         scores[:, END] += 3
         self.scores = scores.log_softmax(dim=-1)
 
-    def hidden(self, ids, caches):
+    def hidden(self, ids, mask, caches):
         assert len(ids) == len(caches[0].past[0]) and (caches[0].past[0][:, 0, -1, 0] >= 0).all()
         return torch.nn.functional.one_hot(ids, 12).double()
 

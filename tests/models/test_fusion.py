@@ -11,6 +11,7 @@ from vlmcourse.models.fusion import (
     late_fusion,
     sized,
 )
+from vlmcourse.models.generation import generate
 from vlmcourse.models.language import LlamaConfig
 
 CONFIG = FusionConfig(12, LlamaConfig(30, 24, 2, 4))
@@ -35,11 +36,11 @@ def batch():
 
 def test_scores_stand_at_every_word_and_depend_on_the_image(family):
     features, ids, mask = batch()
-    scores = family(features, ids, mask)
+    scores = family(ids, features, mask=mask)
     assert scores.shape == (3, 7, 30)
     other = features.clone()
     other[1] = -other[1]
-    change = (family(other, ids, mask) - scores).abs().amax((1, 2))
+    change = (family(ids, other, mask=mask) - scores).abs().amax((1, 2))
     assert change[1] > 1e-3 and change[0] == change[2] == 0
 
 
@@ -47,30 +48,36 @@ def test_no_word_sees_a_later_one(family):
     features, ids, mask = batch()
     later = ids.clone()
     later[:, 4:] = 3
-    scores = family(features, ids, mask)
-    torch.testing.assert_close(family(features, later, mask)[:, :4], scores[:, :4], atol=1e-5, rtol=0)
+    scores = family(ids, features, mask=mask)
+    torch.testing.assert_close(family(later, features, mask=mask)[:, :4], scores[:, :4], atol=1e-5, rtol=0)
 
 
 def test_only_a_prompt_in_a_prefix_is_read_in_both_directions(family):
     features, ids, mask = batch()
     later, prompt = ids.clone(), (torch.arange(7) < 4).expand(3, 7)
     later[:, 3] = 3
-    change = family(features, later, mask, prompt)[:, :3] - family(features, ids, mask, prompt)[:, :3]
+    change = (
+        family(later, features, mask=mask, prompt=prompt)[:, :3]
+        - family(ids, features, mask=mask, prompt=prompt)[:, :3]
+    )
     assert (change.abs().max() > 1e-3) == (type(family).__name__ == "PrefixInjection")
     later = ids.clone()
     later[:, 4:] = 3
-    scores = family(features, ids, mask, prompt)
-    torch.testing.assert_close(family(features, later, mask, prompt)[:, :4], scores[:, :4], atol=1e-5, rtol=0)
+    scores = family(ids, features, mask=mask, prompt=prompt)
+    torch.testing.assert_close(
+        family(later, features, mask=mask, prompt=prompt)[:, :4], scores[:, :4], atol=1e-5, rtol=0
+    )
 
 
 def test_padding_changes_nothing(family):
     features, ids, mask = batch()
-    alone = family(features[1:2], ids[1:2, :5], mask[1:2, :5])
-    torch.testing.assert_close(family(features, ids, mask)[1:2, :5], alone, atol=1e-5, rtol=0)
+    alone = family(ids[1:2, :5], features[1:2], mask=mask[1:2, :5])
+    torch.testing.assert_close(family(ids, features, mask=mask)[1:2, :5], alone, atol=1e-5, rtol=0)
 
 
 def test_gradients_reach_the_projector_and_all_of_the_language_model(family):
-    family(*batch()).square().mean().backward()
+    features, ids, mask = batch()
+    family(ids, features, mask=mask).square().mean().backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in family.parameters())
 
 
@@ -83,7 +90,7 @@ def test_only_injection_takes_up_context():
 def test_a_closed_gate_is_the_language_model_alone():
     torch.manual_seed(0)
     model, (features, ids, mask) = FAMILIES["gated cross-attention"](CONFIG).eval(), batch()
-    torch.testing.assert_close(model(features, ids, mask)[mask], model.language(ids, mask=mask)[mask])
+    torch.testing.assert_close(model(ids, features, mask=mask)[mask], model.language(ids, mask=mask)[mask])
 
 
 def test_steps_by_hand():
@@ -105,3 +112,11 @@ def test_families_of_one_size_have_nearly_as_many_parameters():
         ValueError, match=r"LateFusion has \d+ parameters with the narrowest MLPs, more than 9000"
     ):
         sized(FAMILIES["late"], CONFIG, 9000)
+
+
+def test_a_family_writes_as_any_other_model_does(family):
+    features, ids, _ = batch()
+    written = generate(family, ids, images=features, steps=5)
+    assert torch.equal(written, generate(family, ids, images=features, steps=5, cached=False))
+    with torch.no_grad():
+        assert torch.equal(family(written[:, :-1], features)[:, 6:].argmax(-1), written[:, 7:])

@@ -16,6 +16,7 @@ from vlmcourse.models.language import (
     rope_angles,
     swiglu,
 )
+from vlmcourse.models.look import prefixed
 
 LLAMA = LlamaConfig(vocabulary=23, width=24, depth=2, heads=6, groups=2)
 MODELS = {"gpt": lambda: GPT(GPTConfig(23, 24, 2, 3, positions=16)), "llama": lambda: Llama(LLAMA)}
@@ -177,7 +178,7 @@ def test_a_model_with_a_prefix_looks_ahead_there_and_nowhere_else(model):
     vectors = model.embed(ids).detach().requires_grad_()
     for query, farthest in ((0, 4), (3, 4), (4, 4), (5, 5), (8, 8)):
         vectors.grad = None
-        model(embeddings=vectors, prefix=prefix)[0, query].square().sum().backward()
+        model(embeddings=vectors, look=prefixed(prefix))[0, query].square().sum().backward()
         assert vectors.grad[0].abs().sum(1).nonzero().flatten().tolist() == list(range(farthest + 1))
 
 
@@ -189,9 +190,11 @@ def test_a_prefix_in_the_cache_gives_the_same(model):
     )
     mask = torch.ones(2, 9, dtype=torch.bool)
     mask[1, 0] = False
-    first = model(ids[:, :6], mask=mask[:, :6], prefix=prefix[:, :6], caches=caches)
+    first = model(ids[:, :6], prefixed(prefix[:, :6], real=mask[:, :6]), caches)
     rest = model(ids[:, 6:], mask=mask, caches=caches)
-    whole = model(ids, mask=mask, prefix=prefix)
+    whole = model(ids, prefixed(prefix, real=mask))
     torch.testing.assert_close(torch.cat([first, rest], 1)[mask], whole[mask], atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="the prefix covers 8 tokens; it must cover the 0 cached and 9 new"):
-        model(ids, prefix=prefix[:, :8])
+    with pytest.raises(
+        ValueError, match="the look is of 8 tokens among 8; there are 0 cached tokens and 9 new"
+    ):
+        model(ids, prefixed(prefix[:, :8]))

@@ -8,6 +8,7 @@ from tests.parity.library import assert_equal, assert_equal_gradients, padding, 
 from vlmcourse.interop.language import from_transformers
 from vlmcourse.models.fusion import inject
 from vlmcourse.models.language import prefix_mask
+from vlmcourse.models.look import causal, prefixed
 
 TOKEN, PATCHES = 96, 4
 
@@ -42,9 +43,9 @@ def inputs(side: str) -> tuple[torch.Tensor, ...]:
     return ids * real, real, prefix, torch.randn(3, 3, 16, 16, generator=generator)
 
 
-def both(side: str, prefixed: bool = True) -> tuple:
+def both(side: str, with_prefix: bool = True) -> tuple:
     theirs, (ids, real, prefix, images) = library(), inputs(side)
-    more = {"token_type_ids": (~prefix).long()} if prefixed else {}
+    more = {"token_type_ids": (~prefix).long()} if with_prefix else {}
     positions = (real.long().cumsum(1) - 1).clamp(min=0)
     output = theirs(input_ids=ids, pixel_values=images, attention_mask=real.long(), position_ids=positions,
                     output_attentions=True, **more)  # fmt: skip
@@ -54,14 +55,14 @@ def both(side: str, prefixed: bool = True) -> tuple:
     with torch.no_grad():
         features = theirs.model.get_image_features(images).pooler_output
     embeddings = inject(mine.embed(ids), features, ids == TOKEN)
-    logits = mine(embeddings=embeddings, mask=real, prefix=prefix if prefixed else None)
+    logits = mine(embeddings, (prefixed(prefix, real=real) if with_prefix else causal(24, real=real)))
     return mine, language, logits, output, real, prefix
 
 
 @pytest.mark.parametrize("side", ["none", "left", "right"])
-@pytest.mark.parametrize("prefixed", [True, False])
-def test_scores_and_gradients(side, prefixed):
-    mine, language, logits, output, real, _ = both(side, prefixed)
+@pytest.mark.parametrize("with_prefix", [True, False])
+def test_scores_and_gradients(side, with_prefix):
+    mine, language, logits, output, real, _ = both(side, with_prefix)
     assert_equal(logits[real], output.logits[real])
     logits[real].square().mean().backward()
     output.logits[real].square().mean().backward()
@@ -77,4 +78,4 @@ def test_who_looks_at_whom(side):
 
 
 def test_the_prefix_counts():
-    assert (both("none")[2] - both("none", prefixed=False)[2]).abs().max() > 0.1
+    assert (both("none")[2] - both("none", with_prefix=False)[2]).abs().max() > 0.1

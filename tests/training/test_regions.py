@@ -10,7 +10,6 @@ from vlmcourse.training.regions import (
     RegionReader,
     measure_eye,
     new_eye,
-    patch_features,
     region_targets,
     sine_positions,
     train_eye,
@@ -42,7 +41,7 @@ def test_targets_are_the_truth_about_each_patch():
 def test_patch_features_are_what_llava_reads():
     model = Llava(CONFIG).eval()
     images = to_tensor(render(scenes.sample("test", 2)))
-    torch.testing.assert_close(patch_features(model.vision, images), model.image_features(images))
+    torch.testing.assert_close(model.vision.patches(images), model.image_features(images))
 
 
 def test_it_learns_and_an_image_in_grey_is_not_asked_for_colours():

@@ -12,6 +12,7 @@ from torch import Tensor
 from vlmcourse.data.chat import encode
 from vlmcourse.data.text import END, load_tokenizer
 from vlmcourse.models.attention import Cache, record_attention
+from vlmcourse.models.language import LanguageModel, next_scores
 from vlmcourse.models.llava import Llava
 from vlmcourse.world.instructions import FULL, turns
 from vlmcourse.world.render import to_tensor
@@ -57,18 +58,21 @@ def look_and_answer(model: Llava, image: np.ndarray, instruction: str, choices: 
         the later half of the layers. What these weights lack to 1 goes to words.
     """
     ids = encode([turns(instruction)], model.tokens_per_image, prompt=True).ids
-    caches = [Cache() for _ in model.blocks]
+    reader, prompt = model.begin(ids, to_tensor(image[None]))
+    caches = [Cache() for _ in reader.blocks]
     with record_attention(model.language) as layers:
-        last = model.hidden(ids, images=to_tensor(image[None]), caches=caches)[:, -1]
+        scores = next_scores(reader, prompt, caches=caches)
     looked = torch.cat([layer[0, :, -1] for layer in layers[len(layers) // 2 :]]).mean(dim=0)
     looked = looked[ids[0] == model.config.image_token]
-    found = beam(model, model.head(last).log_softmax(dim=-1), caches, choices)
+    found = beam(reader, scores.log_softmax(dim=-1), caches, choices)
     texts = load_tokenizer().decode([tokens for tokens, _ in found])
     likely = [(text, math.exp(score)) for text, (_, score) in zip(texts, found, strict=True)]
     return {"answer": texts[0], "choices": likely, "attention": looked.reshape(math.isqrt(len(looked)), -1)}
 
 
-def beam(model: Llava, scores: Tensor, caches: list[Cache], width: int) -> list[tuple[list[int], float]]:
+def beam(
+    reader: LanguageModel, scores: Tensor, caches: list[Cache], width: int
+) -> list[tuple[list[int], float]]:
     """The likeliest texts behind a prompt, each with the logarithm of its probability, its end included; best first.
 
     At each step the ``width`` likeliest beginnings are kept. A beginning only becomes less likely as it
@@ -96,7 +100,7 @@ def beam(model: Llava, scores: Tensor, caches: list[Cache], width: int) -> list[
         sums = torch.tensor([[total] for total, _, _ in grown])
         for cache in caches:
             cache.past = tuple(part[[parent for _, parent, _ in grown]] for part in cache.past)
-        last = model.hidden(torch.tensor([[token] for _, _, token in grown]), caches=caches)[:, -1]
-        scores = model.head(last).log_softmax(dim=-1)
+        tokens = torch.tensor([[token] for _, _, token in grown])
+        scores = next_scores(reader, tokens, caches=caches).log_softmax(dim=-1)
     cut = [(tokens, total) for tokens, (total, _, _) in zip(begun, grown, strict=True)]
     return sorted(ended + cut, key=lambda text: -text[1])[:width]

@@ -98,7 +98,7 @@ def logit_lens(
         layers.append(tokens)
         return tokens
 
-    model.hidden(embeddings=embeddings, mask=mask, after=keep)
+    model.hidden(embeddings, mask=mask, after=keep)
     if places is None:
         places = torch.ones(embeddings.shape[:2], dtype=torch.bool, device=embeddings.device)
     read = [

@@ -7,6 +7,7 @@
     extend_cache         keys and values of earlier tokens, kept while a text is generated
     Attention            the module: projections around those; ViT, CLIP, BERT, GPT, LLaMA and T5 all use it
     pre_norm_block       attention and MLP, each added to the residual stream
+    run_blocks           one block after another
     record_attention     look at the weights of a model while it runs; costs nothing when not in use
 
 Shapes use one vocabulary throughout: batch, token, width, head, query, key, part; part is the width of one
@@ -16,7 +17,7 @@ Shapes use one vocabulary throughout: batch, token, width, head, query, key, par
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmcourse.slots import slot
+
+Rotation = Callable[[Tensor], Tensor]  # turns queries and keys according to their positions
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
@@ -197,7 +200,7 @@ class Attention(nn.Module):
         context: Float[Tensor, "batch key width"] | None = None,
         *,
         bias: Float[Tensor, "... token key"] | None = None,
-        rotate: Callable[[Tensor], Tensor] | None = None,
+        rotate: Rotation | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """Let ``tokens`` look at ``context``, or at themselves if there is none.
@@ -221,8 +224,8 @@ class Attention(nn.Module):
             query = query.reshape(len(query), self.groups, -1, self.part)
         elif self.groups != self.heads:
             key, value = share_heads(key, self.heads), share_heads(value, self.heads)
-        more = {} if bias is None else {"bias": bias}
-        mixed, weights = scaled_dot_product(query, key, value, mask, **more)
+        extra = () if bias is None else (bias,)
+        mixed, weights = scaled_dot_product(query, key, value, mask, *extra)
         if one:
             mixed, weights = (parts.reshape(len(parts), self.heads, 1, -1) for parts in (mixed, weights))
         if self.record is not None:
@@ -230,7 +233,7 @@ class Attention(nn.Module):
         return self.project_out(merge_heads(mixed))
 
     def project(
-        self, tokens: Tensor, context: Tensor | None, rotate: Callable | None, cache: Cache | None
+        self, tokens: Tensor, context: Tensor | None, rotate: Rotation | None, cache: Cache | None
     ) -> tuple[Tensor, ...]:
         """Queries (batch, head, token, part), keys and values (batch, group, key, part)."""
         heads, groups = self.heads, self.groups
@@ -278,10 +281,15 @@ class Block(nn.Module):
         return self.contract(ACTIVATIONS[self.activation](self.expand(tokens)))
 
     def forward(
-        self, tokens: Float[Tensor, "batch token width"], **look
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        mask: Bool[Tensor, "... token key"] | None = None,
+        *,
+        rotate: Rotation | None = None,
+        cache: Cache | None = None,
     ) -> Float[Tensor, "batch token width"]:
-        """One step of the residual stream; ``look`` (mask, bias, rotate, cache) goes to the attention."""
-        attend = functools.partial(self.attention, **look) if look else self.attention
+        """One step of the residual stream; the other arguments go to the attention."""
+        attend = functools.partial(self.attention, mask=mask, rotate=rotate, cache=cache)
         return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
 
     def one_token(
@@ -297,6 +305,23 @@ class Block(nn.Module):
             return self.attention(first, mask, context)
 
         return pre_norm_block(one, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
+
+
+def run_blocks(
+    blocks: Iterable[Callable[[Tensor], Tensor]],
+    tokens: Float[Tensor, "batch token width"],
+    after: Callable[[int, Tensor], Tensor] | None = None,
+) -> Float[Tensor, "batch token width"]:
+    """The residual stream behind the last of the blocks: each reads what the one before it wrote.
+
+    Args:
+        blocks: with all that they need beside the tokens, such as a mask, bound to them (functools.partial).
+        after: called behind every block with its number and its tokens; what it returns goes on to the next.
+    """
+    for number, block in enumerate(blocks):
+        tokens = block(tokens)
+        tokens = after(number, tokens) if after else tokens
+    return tokens
 
 
 def initialise(model: nn.Module, spread: float = 0.02) -> None:

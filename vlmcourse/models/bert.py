@@ -10,14 +10,16 @@ block is therefore normalised, and there is no last norm.
 Shapes use one vocabulary throughout: batch, token, width, vocabulary.
 """
 
+import functools
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vlmcourse.models.attention import ACTIVATIONS, Attention
-from vlmcourse.models.language import IGNORED, initialise
+from vlmcourse.models.attention import ACTIVATIONS, Attention, initialise, run_blocks
+from vlmcourse.models.language import IGNORED
+from vlmcourse.models.look import bidirectional
 from vlmcourse.slots import slot
 
 
@@ -133,10 +135,8 @@ class Bert(nn.Module):
             )
         segments = torch.zeros_like(ids) if segments is None else segments
         tokens = self.norm(self.embedding(ids) + self.segments(segments) + self.positions.weight[:count])
-        look = None if mask is None else mask[:, None, None]
-        for block in self.blocks:
-            tokens = block(tokens, look)
-        return tokens
+        look = bidirectional(count, mask, ids.device)
+        return run_blocks([functools.partial(block, mask=look.mask) for block in self.blocks], tokens)
 
     def pooled(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch width"]:
         """One vector per text, from its first token; what BERT's next-sentence task reads."""

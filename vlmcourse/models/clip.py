@@ -13,6 +13,7 @@ EOS; whatever stands behind the EOS is padding.  It changes nothing, because a c
 Nothing here loads weights; interop/clip.py does.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -21,8 +22,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Block
-from vlmcourse.models.language import causal_mask
+from vlmcourse.models.attention import Block, run_blocks
+from vlmcourse.models.look import causal
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.slots import slot
 
@@ -164,12 +165,12 @@ class TextTower(nn.Module):
         Raises:
             ValueError: if the texts are longer than config.length.
         """
-        tokens, past = self.read(ids)
-        return self.norm(self.blocks[-1](tokens, mask=past))
+        tokens, mask = self.read(ids)
+        return self.norm(self.blocks[-1](tokens, mask))
 
     def read(
         self, ids: Int[Tensor, "batch token"]
-    ) -> tuple[Float[Tensor, "batch token width"], Bool[Tensor, "token key"]]:
+    ) -> tuple[Float[Tensor, "batch token width"], Bool[Tensor, "token key"] | None]:
         """What the last block reads, and its mask."""
         token = ids.shape[1]
         if token > self.config.length:
@@ -177,10 +178,9 @@ class TextTower(nn.Module):
                 f"{token} tokens are more than this tower's {self.config.length}; shorten texts, EOS last"
             )
         tokens = self.embed_token(ids) + self.positions[:token]
-        past = causal_mask(token, token).to(ids.device)
-        for block in self.blocks[:-1]:
-            tokens = block(tokens, mask=past)
-        return tokens, past
+        mask = causal(token, device=ids.device).mask
+        blocks = [functools.partial(block, mask=mask) for block in self.blocks[:-1]]
+        return run_blocks(blocks, tokens), mask
 
     def text_vector(self, ids: Int[Tensor, "batch token"]) -> Float[Tensor, "batch width"]:
         """The vector at each text's EOS, without the last block's work on tokens that nobody will read.
@@ -227,7 +227,7 @@ class CLIP(nn.Module):
         self.logit_bias = None if config.bias is None else nn.Parameter(torch.tensor(float(config.bias)))
 
     def encode_image(
-        self, images: Float[Tensor, "batch channel height width"]
+        self, images: Float[Tensor, "batch channel rows columns"]
     ) -> Float[Tensor, "batch width"]:
         """Images as vectors of the shared space, not yet normalised."""
         return self.project_image(self.vision.class_vector(images))
@@ -246,7 +246,7 @@ class CLIP(nn.Module):
         return self.logit_scale.exp()
 
     def forward(
-        self, images: Float[Tensor, "batch channel height width"], ids: Int[Tensor, "batch token"]
+        self, images: Float[Tensor, "batch channel rows columns"], ids: Int[Tensor, "batch token"]
     ) -> tuple[
         Float[Tensor, "batch width"], Float[Tensor, "batch width"], Float[Tensor, ""], *tuple[Tensor, ...]
     ]:
@@ -255,7 +255,7 @@ class CLIP(nn.Module):
         return normalise(self.encode_image(images)), normalise(self.encode_text(ids)), self.scale(), *bias
 
     def loss(
-        self, images: Float[Tensor, "batch channel height width"], ids: Int[Tensor, "batch token"]
+        self, images: Float[Tensor, "batch channel rows columns"], ids: Int[Tensor, "batch token"]
     ) -> Tensor:
         """info_nce of a batch of pairs, or siglip_loss if the model has a bias.
 

@@ -19,9 +19,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Attention
+from vlmcourse.models.attention import Attention, Cache
 from vlmcourse.models.language import Llama, LlamaConfig, RMSNorm
+from vlmcourse.models.look import Look, causal, prefixed
 from vlmcourse.models.projector import Projector
+from vlmcourse.models.vlm import VLM
 from vlmcourse.slots import slot
 
 
@@ -112,8 +114,12 @@ class FusionConfig:
     language: LlamaConfig
 
 
-class Fusion(nn.Module):
-    """A projector and a language model; a subclass says how they meet."""
+class Fusion(VLM):
+    """A projector and a language model; a subclass says how they meet.
+
+    The image encoder stands outside and is frozen: what counts as an image here are its features,
+    (batch, patch, features), one image for each text.
+    """
 
     def __init__(self, config: FusionConfig):
         super().__init__()
@@ -126,22 +132,55 @@ class Fusion(nn.Module):
         """How many places in the language model's context an image takes up."""
         return 0
 
-    def forward(
+    def image_tokens(
+        self, images: Float[Tensor, "batch patch features"]
+    ) -> Float[Tensor, "batch patch width"]:
+        return self.projector(images)
+
+    def meet(
         self,
-        features: Float[Tensor, "batch patch features"],
-        ids: Int[Tensor, "batch token"],
-        mask: Bool[Tensor, "batch token"],
+        ids: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"],
+        features: Float[Tensor, "batch patch width"],
+        mask: Bool[Tensor, "batch token"] | None,
+        prompt: Bool[Tensor, "batch token"] | None,
+        caches: list[Cache] | None,
+    ) -> Float[Tensor, "batch token width"]:
+        """Where image and words meet; arguments as in hidden."""
+        raise NotImplementedError
+
+    def hidden(
+        self,
+        ids: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"],
+        images: Float[Tensor, "batch patch features"] | None = None,
+        features: Float[Tensor, "batch patch width"] | None = None,
+        *,
+        mask: Bool[Tensor, "batch token"] | None = None,
         prompt: Bool[Tensor, "batch token"] | None = None,
-    ) -> Float[Tensor, "batch token vocabulary"]:
-        """Scores for the next token at every position of the texts, one image to each.
+        caches: list[Cache] | None = None,
+    ) -> Float[Tensor, "batch token width"]:
+        """See VLM.hidden.
 
         Args:
-            mask: True for real tokens, False for padding.
+            mask: True for real tokens, False for padding; of all texts so far, when earlier tokens are cached.
             prompt: True for words that are given and need not be predicted, such as a question.
                 PrefixInjection reads them in both directions; to the other families they are words like all
                 others.
         """
-        raise NotImplementedError
+        features = self.image_tokens(images) if features is None else features
+        return self.meet(ids, features, mask, prompt, caches)
+
+    def forward(
+        self,
+        ids: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"],
+        images: Float[Tensor, "batch patch features"] | None = None,
+        features: Float[Tensor, "batch patch width"] | None = None,
+        *,
+        mask: Bool[Tensor, "batch token"] | None = None,
+        prompt: Bool[Tensor, "batch token"] | None = None,
+        caches: list[Cache] | None = None,
+    ) -> Float[Tensor, "batch token vocabulary"]:
+        """Scores for the next token at every position of the texts; arguments as in hidden."""
+        return self.head(self.hidden(ids, images, features, mask=mask, prompt=prompt, caches=caches))
 
 
 class LateFusion(Fusion):
@@ -152,9 +191,9 @@ class LateFusion(Fusion):
         width = config.language.width
         self.mix = nn.Sequential(nn.Linear(3 * width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
-    def forward(self, features, ids, mask, prompt=None):
-        image = self.projector(features).mean(dim=1)
-        return self.language.head(late_fusion(image, self.language.hidden(ids, mask=mask), self.mix))
+    def meet(self, ids, features, mask, prompt, caches):
+        words = self.language.hidden(ids, mask=mask, caches=caches)
+        return late_fusion(features.mean(dim=1), words, self.mix)
 
 
 class CrossLayer(nn.Module):
@@ -184,13 +223,11 @@ class CrossAttention(Fusion):
             CrossLayer(config.language, self.gated) for _ in range(config.language.depth)
         )
 
-    def forward(self, features, ids, mask, prompt=None):
-        context = self.projector(features)
+    def meet(self, ids, features, mask, prompt, caches):
+        def look_at_image(block: int, tokens: Tensor) -> Tensor:
+            return self.cross[block](tokens, features)
 
-        def look(block: int, tokens: Tensor) -> Tensor:
-            return self.cross[block](tokens, context)
-
-        return self.language.head(self.language.hidden(ids, mask=mask, after=look))
+        return self.language.hidden(ids, mask=mask, caches=caches, after=look_at_image)
 
 
 class GatedCrossAttention(CrossAttention):
@@ -205,29 +242,41 @@ class Injection(Fusion):
     def image_tokens_in_context(self, patches: int) -> int:
         return self.projector.tokens(patches)
 
-    def forward(self, features, ids, mask, prompt=None):
-        image = self.projector(features)
-        count = image.shape[1]
-        ids, mask = F.pad(ids, (count, 0)), F.pad(mask, (count, 0), value=True)
-        places = (torch.arange(ids.shape[1], device=ids.device) < count).expand_as(ids)
-        both = inject(self.language.embed(ids), image, places)
-        hidden = self.language.hidden(embeddings=both, mask=mask, prefix=self.prefix(places, prompt))
-        return self.language.head(hidden[:, count:])
+    def meet(self, ids, features, mask, prompt, caches):
+        words = ids if ids.is_floating_point() else self.language.embed(ids)
+        count = features.shape[1]
+        real = None if mask is None else F.pad(mask, (count, 0), value=True)
+        if caches and caches[0].length:  # the image is in them
+            return self.language.hidden(words, mask=real, caches=caches)
+        sequence = F.pad(words, (0, 0, count, 0))  # room for the image: (batch, count + token, width)
+        places = torch.arange(sequence.shape[1], device=words.device) < count
+        places = places.expand(sequence.shape[:2])
+        look = self.look(places, real, prompt)
+        return self.language.hidden(inject(sequence, features, places), look, caches)[:, count:]
 
-    def prefix(
-        self, places: Bool[Tensor, "batch key"], prompt: Bool[Tensor, "batch token"] | None
-    ) -> Bool[Tensor, "batch key"] | None:
-        """Which tokens all see each other, see prefix_mask; none of them here."""
-        return None
+    def look(
+        self,
+        places: Bool[Tensor, "batch key"],
+        real: Bool[Tensor, "batch key"] | None,
+        prompt: Bool[Tensor, "batch token"] | None,
+    ) -> Look:
+        """Who sees whom: image tokens are tokens like all others."""
+        return causal(places.shape[1], real=real, device=places.device)
 
 
 class PrefixInjection(Injection):
     """The same, but image tokens and prompt all see each other; PaliGemma's way."""
 
-    def prefix(
-        self, places: Bool[Tensor, "batch key"], prompt: Bool[Tensor, "batch token"] | None
-    ) -> Bool[Tensor, "batch key"]:
-        return places if prompt is None else places | F.pad(prompt, (places.shape[1] - prompt.shape[1], 0))
+    def look(
+        self,
+        places: Bool[Tensor, "batch key"],
+        real: Bool[Tensor, "batch key"] | None,
+        prompt: Bool[Tensor, "batch token"] | None,
+    ) -> Look:
+        """Who sees whom: image tokens and prompt are a prefix, see models/look.py."""
+        if prompt is not None:
+            places = places | F.pad(prompt, (places.shape[1] - prompt.shape[1], 0))
+        return prefixed(places, real=real)
 
 
 FAMILIES: dict[str, type[Fusion]] = {

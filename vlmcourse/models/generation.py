@@ -7,15 +7,19 @@
 With a cache, each step reads one token; without, it reads the whole text again. Both write the same.
 """
 
+import functools
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from vlmcourse.models.attention import Cache
-from vlmcourse.models.language import LanguageModel
-from vlmcourse.models.llava import Llava
+from vlmcourse.models.language import LanguageModel, next_scores
 from vlmcourse.models.replay import Replay
+from vlmcourse.models.vlm import VLM
 from vlmcourse.slots import slot
 
 
@@ -84,7 +88,7 @@ def write_greedily(
 
 @torch.inference_mode()
 def generate(
-    model: LanguageModel | Llava,
+    model: LanguageModel | VLM,
     ids: Int[Tensor, "batch token"],
     *,
     mask: Bool[Tensor, "batch token"] | None = None,
@@ -103,7 +107,7 @@ def generate(
     Args:
         ids: prompts; shorter ones are padded on the left, so that all end together.
         mask: True for real tokens; None if there is no padding.
-        images: for a model that reads images (models/llava.py), in the order of their placeholders in ids.
+        images: for a model that reads images, see VLM.hidden.
         temperature, top_p: see top_p; temperature 0 always takes the best token.
         eos: the token that ends a text; after it a row gets ``pad``, and when all rows ended, writing stops.
         cached: keep keys and values of earlier tokens rather than compute them again at every step.
@@ -122,37 +126,63 @@ def generate(
         raise ValueError(
             "a replay is of one language model with its cache; give it with that model, and no images"
         )
+    reader, prompt = model.begin(ids, images)
     if images is not None and cached and temperature == 0 and steps > 0:
         real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
-        said = write_greedily(
-            model.language, model.embed(ids, images), real, steps, -1 if eos is None else eos, pad
-        )
-        return torch.cat([ids, said], dim=1)
+        written = write_greedily(reader, prompt, real, steps, -1 if eos is None else eos, pad)
+        return torch.cat([ids, written], dim=1)
     generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
+    read = _reading_on(reader, cached, replay)
     mask = None if mask is None or mask.all() else mask
-    caches = [Cache() for _ in model.blocks] if cached else None
-    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
-    unread, pictures = ids, {} if images is None else {"images": images}
+    written = write(
+        read, prompt, mask, steps, lambda scores: _choose(scores, temperature, top_p, generator), eos, pad
+    )
+    return torch.cat([ids, *written], dim=1)
+
+
+def write(
+    read: Callable[[Tensor, Bool[Tensor, "batch key"] | None], Float[Tensor, "batch vocabulary"]],
+    prompt: Tensor,
+    mask: Bool[Tensor, "batch token"] | None,
+    steps: int,
+    choose: Callable[[Float[Tensor, "batch vocabulary"]], Int[Tensor, "batch 1"]],
+    eos: int | None,
+    pad: int,
+) -> list[Int[Tensor, "batch 1"]]:
+    """The loop behind all writing: read what is new, choose a token, read that; gives the tokens of each step.
+
+    Args:
+        read: scores for what follows, from what was not read yet: first ``prompt``, then a token for each text.
+        choose: the tokens, from these scores.
+        eos, pad: see generate.
+    """
+    unread, written = prompt, []
+    ended = torch.zeros(len(prompt), 1, dtype=torch.bool, device=prompt.device)
     for _ in range(steps):
-        if replay is not None and caches[0].length:
-            scores = replay(unread, mask, caches)
-        else:
-            scores = model.head(
-                model.hidden(unread if cached else ids, mask=mask, caches=caches, **pictures)[:, -1]
-            )
-        unread = _choose(scores, temperature, top_p, generator)
+        unread = choose(read(unread, mask))
         if eos is not None:
-            unread = unread.masked_fill(ended[:, None], pad)
-            ended |= unread[:, 0] == eos
-        ids, pictures = (
-            torch.cat([ids, unread], dim=1),
-            {} if cached else pictures,
-        )  # a cache holds the images too
-        if mask is not None:
-            mask = F.pad(mask, (0, 1), value=True)
+            unread = unread.masked_fill(ended, pad)
+            ended = ended | (unread == eos)
+        written.append(unread)
         if eos is not None and ended.all():
             break
-    return ids
+        mask = mask if mask is None else F.pad(mask, (0, 1), value=True)
+    return written
+
+
+def _reading_on(reader: Any, cached: bool, replay: Replay | None) -> Callable:
+    """``read`` for write: each step reads one token, or without a cache the whole text again."""
+    if cached:
+        return functools.partial(
+            replay or functools.partial(next_scores, reader), caches=[Cache() for _ in reader.blocks]
+        )
+    text = []
+
+    def read_again(unread: Tensor, mask: Tensor | None) -> Tensor:
+        text.append(unread if unread.is_floating_point() else reader.embed(unread))
+        return next_scores(reader, torch.cat(text, dim=1), mask)
+
+    return read_again
 
 
 def _choose(

@@ -43,9 +43,9 @@ class GPT(LanguageModel):
         initialise(self)
         self.head.weight = self.embedding.weight
 
-    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
+    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, None]:
         if (last := int(positions.max())) >= self.config.positions:
             raise ValueError(
                 f"a text of {last + 1} tokens is too long for this GPT: {self.config.positions} at most"
             )
-        return tokens + self.positions(positions), {}
+        return tokens + self.positions(positions), None

@@ -1,7 +1,5 @@
 """Language models that write: what they share, and LLaMA, small enough to read (notebook 05); GPT is in models/gpt.py.
 
-    causal_mask       a token may look at itself and at what came before
-    prefix_mask       the same, but the tokens of a prefix all see each other (notebook 06)
     rms_norm          bring every token's vector to the same length; LLaMA's and T5's norm
     rope              turn queries and keys by an angle that grows with the position
     swiglu            an MLP in which one half opens and closes the other
@@ -9,7 +7,7 @@
     next_token_loss   how surprised the model is by the token that really follows
 
 Llama and GPT share one attention (models/attention.py) and one interface, LanguageModel. Image vectors may
-replace ids.
+replace ids, and a Look (models/look.py) says who may see whom.
 
 Shapes use one vocabulary throughout: batch, token, width, head, part, query, key; half is part / 2.
 """
@@ -17,44 +15,18 @@ Shapes use one vocabulary throughout: batch, token, width, head, part, query, ke
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Attention, Cache, initialise, pre_norm_block
+from vlmcourse.models.attention import Attention, Cache, Rotation, initialise, pre_norm_block, run_blocks
+from vlmcourse.models.look import Look, causal, causal_mask, prefix_mask  # noqa: F401  slots of this name
 from vlmcourse.slots import slot
 
 IGNORED = -100  # a label that counts for nothing; the number is cross_entropy's
-
-
-@slot
-def causal_mask(queries: int, keys: int) -> Bool[Tensor, "query key"]:
-    """True where a query may look at a key: at itself and at everything before it.
-
-    Args:
-        queries: how many tokens look; they are the last ones of the text.
-        keys: how many tokens there are to look at; more than queries when earlier tokens are cached.
-
-    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3.
-    """
-    position = torch.arange(keys)
-    return position <= position[keys - queries :, None]
-
-
-@slot
-def prefix_mask(prefix: Bool[Tensor, "batch token"]) -> Bool[Tensor, "batch token key"]:
-    """True where a token may look at a key: at itself, at everything before it, and inside the prefix at all of it.
-
-    Args:
-        prefix: True for the tokens of the prefix, such as an image and the question about it.
-
-    Source: Raffel et al. 2019, arXiv:1910.10683, section 3.2.1; for images and questions Beyer et al. 2024
-        (PaliGemma), arXiv:2407.07726, figure 2.
-    """
-    causal = causal_mask(prefix.shape[1], prefix.shape[1]).to(prefix.device)
-    return causal | (prefix[:, :, None] & prefix[:, None, :])
 
 
 @slot
@@ -172,118 +144,83 @@ class LanguageModel(nn.Module):
     norm: nn.Module
     head: nn.Linear
 
-    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
-        """The tokens as the first block reads them, and what every attention needs to know of the positions."""
+    def place(self, tokens: Tensor, positions: Int[Tensor, "... token"]) -> tuple[Tensor, Rotation | None]:
+        """The tokens as the first block reads them, and how attention turns queries and keys, if it does."""
         raise NotImplementedError
 
     def embed(self, ids: Int[Tensor, "batch token"]) -> Float[Tensor, "batch token width"]:
         return self.embedding(ids)
 
+    def begin(self, ids: Int[Tensor, "batch token"], images: None = None) -> tuple[Self, Tensor]:
+        """What writing starts from: see VLM.begin."""
+        if images is not None:
+            raise ValueError(f"{type(self).__name__} is a language model; it reads no images")
+        return self, self.embed(ids)
+
     def hidden(
         self,
-        ids: Int[Tensor, "batch token"] | None = None,
+        ids: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"] | None = None,
+        look: Look | None = None,
+        caches: list[Cache] | None = None,
+        after: Callable[[int, Tensor], Tensor] | None = None,
         *,
         embeddings: Float[Tensor, "batch token width"] | None = None,
         mask: Bool[Tensor, "batch key"] | None = None,
-        prefix: Bool[Tensor, "batch key"] | None = None,
-        packs: Int[Tensor, "batch token"] | None = None,
-        caches: list[Cache] | None = None,
-        after: Callable[[int, Tensor], Tensor] | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """One normalised vector per token, from which the head reads the next one.
 
         Args:
-            embeddings: vectors in place of ids, for instance embed(ids) with image features between them.
-            mask: True for real tokens, False for padding on either side; key = cached + new tokens. Padding
-                is never looked at and takes up no position; what comes out at padded places means nothing.
-            prefix: True for tokens that all see each other, see prefix_mask; the others see what came before.
-            packs: several texts with one beginning in a row, see data/packing.py: 0 for the beginning, 1, 2,
-                ... for the texts, -1 for padding behind them. A text sees the beginning and itself, and
-                stands right behind the beginning. In place of mask, prefix and caches.
+            ids: or vectors in place of ids, for instance embed(ids) with image features between them.
+            look: who may see whom and where each token stands, see models/look.py; causal when not given.
             caches: one Cache per block, empty at first; the tokens given are those that are not in it yet.
             after: called behind every block with its number and its tokens; what it returns goes on to the
                 next. This is where words may look at an image (models/fusion.py).
+            embeddings: vectors by this name, in place of ids.
+            mask: True for real tokens, False for padding; short for ``look=causal(..., real=mask)``;
+                key = cached + new tokens.
 
         Raises:
-            ValueError: if not exactly one of ids and embeddings is given, mask, prefix or packs have another
-                length, or packs come with one of the others.
+            ValueError: if not exactly one of ids and embeddings is given, or mask and look; or if mask or
+                look are of other tokens.
         """
         if (ids is None) == (embeddings is None):
             raise ValueError("a language model reads either ids or embeddings; give exactly one of the two")
-        tokens = self.embed(ids) if embeddings is None else embeddings
+        tokens = embeddings if ids is None else ids
+        tokens = tokens if tokens.is_floating_point() else self.embed(tokens)
         count, past = tokens.shape[1], caches[0].length if caches else 0
-        if packs is not None and not (mask is prefix is None and not caches):
-            raise ValueError(
-                "packs say who looks at whom by themselves; give no mask, prefix or caches with them"
-            )
-        for name, given in (("mask", mask), ("prefix", prefix), ("packs", packs)):
-            if given is not None and given.shape[1] != past + count:
-                raise ValueError(f"the {name} covers {given.shape[1]} tokens; it must cover the {past} cached and "
-                                 f"{count} new")  # fmt: skip
-        positions = (
-            pack_positions(packs) if packs is not None else positions_of(count, past, mask, tokens.device)
-        )
-        tokens, look = self.place(tokens, positions)
-        look["mask"] = (
-            pack_mask(packs) if packs is not None else look_mask(count, past, mask, tokens.device, prefix)
-        )
-        for number, (block, cache) in enumerate(
-            zip(self.blocks, caches or [None] * len(self.blocks), strict=True)
-        ):
-            tokens = block(tokens, cache=cache, **look)
-            tokens = after(number, tokens) if after else tokens
-        return self.norm(tokens)
+        if look is not None and mask is not None:
+            raise ValueError("a look says by itself which tokens are real; give no mask with it")
+        look = look or causal(count, past, mask, tokens.device)
+        look.check(count, past)
+        tokens, rotate = self.place(tokens, look.positions)
+        blocks = [
+            functools.partial(block, mask=look.mask, rotate=rotate, cache=cache)
+            for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True)
+        ]
+        return self.norm(run_blocks(blocks, tokens, after))
 
     def forward(
-        self, ids: Int[Tensor, "batch token"] | None = None, **given
+        self,
+        ids: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"] | None = None,
+        look: Look | None = None,
+        caches: list[Cache] | None = None,
+        after: Callable[[int, Tensor], Tensor] | None = None,
+        *,
+        embeddings: Float[Tensor, "batch token width"] | None = None,
+        mask: Bool[Tensor, "batch key"] | None = None,
     ) -> Float[Tensor, "batch token vocabulary"]:
         """Scores (logits) of every token of the vocabulary to come next, at each position; arguments as in hidden."""
-        return self.head(self.hidden(ids, **given))
+        return self.head(self.hidden(ids, look, caches, after, embeddings=embeddings, mask=mask))
 
 
-def positions_of(
-    count: int, past: int, mask: Bool[Tensor, "batch key"] | None, device: torch.device
-) -> Int[Tensor, "batch token"]:
-    """Where the last ``count`` of past + count tokens stand: the first real token at 0; batch is 1 without a mask."""
-    if mask is None:
-        return torch.arange(past, past + count, device=device)[None]
-    return (mask.cumsum(dim=1) - 1).clamp(min=0)[:, past:]
-
-
-def look_mask(
-    count: int,
-    past: int,
-    mask: Bool[Tensor, "batch key"] | None,
-    device: torch.device,
-    prefix: Bool[Tensor, "batch key"] | None = None,
-) -> Bool[Tensor, "... token key"] | None:
-    """Who may look at whom: at real tokens of the past or the own prefix. None if that forbids nothing."""
-    if mask is None and count == 1:
-        return None
-    causal = causal_mask(count, past + count).to(device)
-    if prefix is not None:
-        causal = prefix_mask(prefix)[:, None, past:]
-    if mask is None:
-        return causal
-    itself = torch.eye(past + count, dtype=torch.bool, device=device)[
-        past:
-    ]  # padding too must look at something
-    return causal & (mask[:, None, None] | itself)
-
-
-def pack_positions(packs: Int[Tensor, "batch token"]) -> Int[Tensor, "batch token"]:
-    """Where tokens stand if every text followed the shared beginning directly; packs as in LanguageModel.hidden."""
-    place = torch.arange(packs.shape[1], device=packs.device)
-    begins = F.pad(packs[:, 1:] != packs[:, :-1], (1, 0))
-    within = place - torch.where(begins, place, 0).cummax(dim=1).values
-    return torch.where(packs > 0, within + (packs == 0).sum(dim=1, keepdim=True), within)
-
-
-def pack_mask(packs: Int[Tensor, "batch token"]) -> Bool[Tensor, "batch 1 token key"]:
-    """Who may look at whom: at what came before, in the own text or the shared beginning."""
-    mine, other = packs[:, :, None], packs[:, None]
-    causal = causal_mask(packs.shape[1], packs.shape[1]).to(packs.device)
-    return (causal & ((mine == other) | (other == 0)))[:, None]
+def next_scores(
+    model: LanguageModel,
+    unread: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"],
+    mask: Bool[Tensor, "batch key"] | None = None,
+    caches: list[Cache] | None = None,
+) -> Float[Tensor, "batch vocabulary"]:
+    """Scores of what follows the last token, and of nothing before it."""
+    return model.head(model.hidden(unread, mask=mask, caches=caches)[:, -1])
 
 
 @dataclass(frozen=True)
@@ -318,10 +255,15 @@ class LlamaBlock(nn.Module):
         return swiglu(tokens, self.gate, self.up, self.down)
 
     def forward(
-        self, tokens: Float[Tensor, "batch token width"], **look
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        mask: Bool[Tensor, "... token key"] | None = None,
+        *,
+        rotate: Rotation | None = None,
+        cache: Cache | None = None,
     ) -> Float[Tensor, "batch token width"]:
-        """One step of the residual stream; ``look`` (mask, rotate, cache) goes to the attention."""
-        attend = functools.partial(self.attention, **look)
+        """One step of the residual stream; the other arguments go to the attention."""
+        attend = functools.partial(self.attention, mask=mask, rotate=rotate, cache=cache)
         return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
 
 
@@ -344,6 +286,6 @@ class Llama(LanguageModel):
         if config.tied:
             self.head.weight = self.embedding.weight
 
-    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, dict]:
+    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, Rotation]:
         angles = rope_angles(positions, self.config.width // self.config.heads, self.config.base)
-        return tokens, {"rotate": lambda parts: rope(parts, angles)}
+        return tokens, lambda parts: rope(parts, angles)

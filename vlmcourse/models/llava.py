@@ -10,13 +10,15 @@ the language model.
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlmcourse.models.attention import Cache
 from vlmcourse.models.fusion import check_places, inject
 from vlmcourse.models.language import Llama, LlamaConfig
+from vlmcourse.models.look import Look, packed
 from vlmcourse.models.projector import Projector
 from vlmcourse.models.vit import ViT, ViTConfig
+from vlmcourse.models.vlm import VLM
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class LlavaConfig:
     spread: int = 1
 
 
-class Llava(nn.Module):
+class Llava(VLM):
     """An image encoder's patches, projected, among the tokens of a language model.
 
     Source: Liu et al. 2023, arXiv:2304.08485, section 4.1, with the projector of arXiv:2310.03744. Equal to
@@ -54,30 +56,19 @@ class Llava(nn.Module):
         self.language = Llama(config.language)
 
     @property
-    def blocks(self) -> nn.ModuleList:
-        return self.language.blocks
-
-    @property
-    def head(self) -> nn.Linear:
-        return self.language.head
-
-    @property
     def tokens_per_image(self) -> int:
         rows, columns = self.config.vision.grid
         return self.projector.tokens(rows * columns)
 
     def image_features(
-        self, images: Float[Tensor, "image channel height side"]
-    ) -> Float[Tensor, "image patch featurewidth"]:
+        self, images: Float[Tensor, "image channel rows columns"]
+    ) -> Float[Tensor, "image patch features"]:
         """What the encoder says of every patch; the class token stays behind."""
-        tokens = self.vision.embed(images)
-        for block in self.vision.blocks[: self.config.vision.depth + 1 + self.config.layer]:
-            tokens = block(tokens)
-        return tokens[:, 1:]
+        return self.vision.patches(images, self.config.layer)
 
     def image_tokens(
-        self, images: Float[Tensor, "image channel height side"]
-    ) -> Float[Tensor, "image token width"]:
+        self, images: Float[Tensor, "image channel rows columns"]
+    ) -> Float[Tensor, "image patch width"]:
         """Vectors for the language model."""
         size = self.config.vision.patch_size
         return self.projector(self.image_features(images), (images.shape[2] // size, images.shape[3] // size))
@@ -85,7 +76,7 @@ class Llava(nn.Module):
     def embed(
         self,
         ids: Int[Tensor, "batch token"],
-        images: Float[Tensor, "image channel height side"] | None = None,
+        images: Float[Tensor, "image channel rows columns"] | None = None,
         features: Float[Tensor, "image patch width"] | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """Texts with their images, as the language model reads them.
@@ -109,31 +100,41 @@ class Llava(nn.Module):
         check_places(places, len(features), features.shape[1])
         return inject(self.language.embed(ids), features, places)
 
+    def begin(
+        self,
+        ids: Int[Tensor, "batch token"],
+        images: Float[Tensor, "image channel rows columns"] | None = None,
+    ) -> tuple[Llama, Float[Tensor, "batch token width"]]:
+        """See VLM.begin: once the images stand among the words, the language model goes on alone."""
+        return self.language, self.embed(ids, images)
+
     def hidden(
         self,
         ids: Int[Tensor, "batch token"],
-        *,
-        images: Float[Tensor, "image channel height side"] | None = None,
+        images: Float[Tensor, "image channel rows columns"] | None = None,
         features: Float[Tensor, "image patch width"] | None = None,
+        look: Look | None = None,
+        *,
         mask: Bool[Tensor, "batch key"] | None = None,
-        prefix: Bool[Tensor, "batch key"] | None = None,
         packs: Int[Tensor, "batch token"] | None = None,
         caches: list[Cache] | None = None,
     ) -> Float[Tensor, "batch token width"]:
-        """See LanguageModel.hidden and embed. With caches, images are given once, at the first call."""
-        going_on = (
-            bool(caches) and caches[0].length > 0
-        )  # then a placeholder is a word that the model wrote itself
-        embeddings = self.language.embed(ids) if going_on else self.embed(ids, images, features)
-        return self.language.hidden(
-            embeddings=embeddings, mask=mask, prefix=prefix, packs=packs, caches=caches
-        )
+        """See VLM.hidden and embed. With caches, images are given once, at the first call."""
+        look = look if packs is None else packed(packs)
+        if caches and caches[0].length:  # then a placeholder is a word that the model wrote itself
+            return self.language.hidden(ids, look, caches, mask=mask)
+        return self.language.hidden(self.embed(ids, images, features), look, caches, mask=mask)
 
     def forward(
         self,
         ids: Int[Tensor, "batch token"],
-        images: Float[Tensor, "image channel height side"] | None = None,
-        **given,
+        images: Float[Tensor, "image channel rows columns"] | None = None,
+        features: Float[Tensor, "image patch width"] | None = None,
+        look: Look | None = None,
+        *,
+        mask: Bool[Tensor, "batch key"] | None = None,
+        packs: Int[Tensor, "batch token"] | None = None,
+        caches: list[Cache] | None = None,
     ) -> Float[Tensor, "batch token vocabulary"]:
         """Scores of every token of the vocabulary to come next, at each position; arguments as in hidden."""
-        return self.head(self.hidden(ids, images=images, **given))
+        return self.head(self.hidden(ids, images, features, look, mask=mask, packs=packs, caches=caches))

@@ -76,6 +76,6 @@ class Answerer(nn.Module):
                     "them, such as nn.Linear, must change the width"
                 )
             sequence, mask = join(features, sequence, mask)
-        vectors = self.language.hidden(embeddings=sequence, mask=mask)
+        vectors = self.language.hidden(sequence, mask=mask)
         last = mask.sum(dim=1) - 1  # padding stands on the right, so this is the end of the question
         return self.language.head(vectors[torch.arange(len(vectors), device=vectors.device), last])

@@ -14,7 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vlmcourse.models.attention import Attention, Cache
-from vlmcourse.models.language import LanguageModel
+from vlmcourse.models.language import LanguageModel, next_scores
+from vlmcourse.models.look import Look, causal
 from vlmcourse.slots import Slot
 
 Past = tuple[Tensor, ...]  # keys and values of every block, in turn
@@ -33,17 +34,13 @@ class OneToken(nn.Module):
         ``rest`` are keys and values of every block, in turn; before them, if there is padding, the mask.
         """
         mask, past = (rest[0], rest[1:]) if len(rest) % 2 else (None, rest)
-        tokens, look = self.model.place(self.model.embed(ids), positions)
         caches = [Cache(pair) for pair in zip(past[::2], past[1::2], strict=True)]
-        for block, cache in zip(self.model.blocks, caches, strict=True):
-            tokens = block(tokens, cache=cache, mask=mask, **look)
-        return self.model.head(self.model.norm(tokens)[:, -1]), *(
-            part for cache in caches for part in cache.past
-        )
+        last = self.model.hidden(ids, Look(mask, positions), caches)[:, -1]
+        return self.model.head(last), *(part for cache in caches for part in cache.past)
 
 
 class Replay:
-    """``model.head(model.hidden(ids, mask=mask, caches=caches)[:, -1])`` for one new token per text, played back.
+    """``next_scores(model, ids, mask, caches)`` for one new token per text, played back.
 
     The first call records, for its number of texts, and checks the recording against the model on a text
     twice as long, or half as long where no longer one fits. It is recorded anew when the function behind a
@@ -67,15 +64,16 @@ class Replay:
 
         Args:
             mask: True for real tokens, cached and new; None if there is no padding.
-            caches: with at least one token in them.
+            caches: of the model; while they are empty, the model itself reads.
 
         Raises:
             RuntimeError: if the recording and the model disagree: some function decides by the length of the
                 text.
         """
         length = caches[0].length
-        if length == self.longest or any(layer.record is not None for layer in self.layers):
-            return self.model.head(self.model.hidden(ids, mask=mask, caches=caches)[:, -1])
+        recorded = any(layer.record is not None for layer in self.layers)
+        if length in (0, self.longest) or recorded:
+            return next_scores(self.model, ids, mask, caches)
         past = [part for cache in caches for part in cache.past]
         if self.changes != Slot.changes:
             self.recorded, self.changes = {}, Slot.changes
@@ -90,9 +88,8 @@ class Replay:
     @staticmethod
     def _given(ids: Tensor, mask: Tensor | None, past: list[Tensor], length: int) -> tuple[Tensor, ...]:
         """What is handed to OneToken, with ``length`` tokens before this one."""
-        if mask is None:
-            return ids, torch.full((1, 1), length, device=ids.device), *past
-        return ids, mask.sum(1, keepdim=True) - 1, mask[:, None, None], *past
+        look = causal(1, length, mask, ids.device)
+        return ids, look.positions, *(() if mask is None else (look.mask,)), *past
 
     def _record(self, ids: Tensor, mask: Tensor | None, past: list[Tensor]) -> "torch.jit.ScriptFunction":
         length = past[0].shape[2]

@@ -18,8 +18,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import ACTIVATIONS, Attention, Cache, pre_norm_block
-from vlmcourse.models.language import IGNORED, RMSNorm, causal_mask
+from vlmcourse.models.attention import ACTIVATIONS, Attention, Cache, pre_norm_block, run_blocks
+from vlmcourse.models.generation import write
+from vlmcourse.models.language import IGNORED, RMSNorm
+from vlmcourse.models.look import bidirectional, causal
 from vlmcourse.slots import slot
 
 Caches = list[tuple[Cache, Cache]]  # per decoder block: of its self-attention and of its cross-attention
@@ -123,14 +125,22 @@ class T5Block(nn.Module):
         self.mlp = MLP(config)
 
     def forward(
-        self, tokens: Float[Tensor, "batch token width"], look: dict, across: dict | None = None
+        self,
+        tokens: Float[Tensor, "batch token width"],
+        mask: Bool[Tensor, "... token key"] | None = None,
+        *,
+        bias: Float[Tensor, "... token key"],
+        cache: Cache | None = None,
+        context: Float[Tensor, "batch read width"] | None = None,
+        context_mask: Bool[Tensor, "... read"] | None = None,
+        context_cache: Cache | None = None,
     ) -> Float[Tensor, "batch token width"]:
-        """``look`` goes to the self-attention, ``across`` to the cross-attention of a decoder's block."""
-        attend = functools.partial(self.attention, **look)
-        if across is None:
+        """One step of the residual stream; a decoder's block looks at the ``context`` after looking at itself."""
+        attend = functools.partial(self.attention, mask=mask, bias=bias, cache=cache)
+        if context is None:
             return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
         tokens = tokens + attend(self.norm_before_attention(tokens))
-        attend = functools.partial(self.cross, **across)
+        attend = functools.partial(self.cross, mask=context_mask, context=context, cache=context_cache)
         return pre_norm_block(tokens, self.norm_before_cross, attend, self.norm_before_mlp, self.mlp)
 
 
@@ -171,13 +181,9 @@ class T5(nn.Module):
     ) -> Float[Tensor, "batch token width"]:
         """What the encoder makes of a text; mask is True for real tokens, False for padding."""
         tokens, count = self.embedding(ids), ids.shape[1]
-        look = {
-            "mask": None if mask is None else mask[:, None, None],
-            "bias": self.encoder_bias(count, count),
-        }
-        for block in self.encoder:
-            tokens = block(tokens, look)
-        return self.encoder_norm(tokens)
+        look, bias = bidirectional(count, mask, ids.device), self.encoder_bias(count, count)
+        blocks = [functools.partial(block, mask=look.mask, bias=bias) for block in self.encoder]
+        return self.encoder_norm(run_blocks(blocks, tokens))
 
     def decode(
         self,
@@ -195,14 +201,25 @@ class T5(nn.Module):
             caches: one pair per decoder block, empty at first.
         """
         tokens, count = self.embedding(written), written.shape[1]
-        keys = count + (caches[0][0].length if caches else 0)
-        look = {"mask": causal_mask(count, keys).to(written.device), "bias": self.decoder_bias(count, keys)}
-        across = {"context": context, "mask": None if mask is None else mask[:, None, None]}
-        for block, (own, other) in zip(
-            self.decoder, caches or [(None, None)] * len(self.decoder), strict=True
-        ):
-            tokens = block(tokens, look | {"cache": own}, across | {"cache": other})
-        tokens = self.decoder_norm(tokens)
+        past = caches[0][0].length if caches else 0
+        own = causal(count, past, device=written.device)
+        across = bidirectional(context.shape[1], mask)
+        bias = self.decoder_bias(count, past + count)
+        blocks = [
+            functools.partial(
+                block,
+                mask=own.mask,
+                bias=bias,
+                cache=cache,
+                context=context,
+                context_mask=across.mask,
+                context_cache=kept,
+            )
+            for block, (cache, kept) in zip(
+                self.decoder, caches or [(None, None)] * len(self.decoder), strict=True
+            )
+        ]
+        tokens = self.decoder_norm(run_blocks(blocks, tokens))
         if self.config.tied:
             tokens = (
                 tokens * self.config.width**-0.5
@@ -240,13 +257,13 @@ class T5(nn.Module):
         """Write the best next token, up to ``steps`` times; the start token comes first, and again behind an eos."""
         context = self.encode(ids, mask)
         caches = [(Cache(), Cache()) for _ in self.decoder] if cached else None
-        written = unread = ids.new_full((len(ids), 1), self.config.start)
-        ended = torch.zeros_like(written, dtype=torch.bool)
-        for _ in range(steps):
-            logits = self.decode(unread if cached else written, context, mask, caches)[:, -1]
-            unread = logits.argmax(dim=-1, keepdim=True).masked_fill(ended, self.config.start)
-            written = torch.cat([written, unread], dim=1)
-            ended |= unread == (-1 if eos is None else eos)
-            if ended.all():
-                break
-        return written
+        start, text = ids.new_full((len(ids), 1), self.config.start), []
+
+        def read(unread: Tensor, _: None) -> Tensor:
+            text.append(unread)
+            return self.decode(unread if cached else torch.cat(text, dim=1), context, mask, caches)[:, -1]
+
+        written = write(
+            read, start, None, steps, lambda scores: scores.argmax(-1, keepdim=True), eos, start[0, 0]
+        )
+        return torch.cat([start, *written], dim=1)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Block
+from vlmcourse.models.attention import Block, run_blocks
 from vlmcourse.slots import slot
 
 
@@ -156,7 +156,7 @@ class ViT(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
 
     def embed(
-        self, images: Float[Tensor, "batch channel height width"]
+        self, images: Float[Tensor, "batch channel rows columns"]
     ) -> Float[Tensor, "batch token width"]:
         """Images to the tokens the first block reads. Images of another size get interpolated positions."""
         size, (channels, height, width) = self.config.patch_size, images.shape[1:]
@@ -170,7 +170,7 @@ class ViT(nn.Module):
         return self.norm_before_blocks(add_class_and_positions(patches, self.class_token, positions))
 
     @torch.no_grad()
-    def calibrate(self, images: Float[Tensor, "batch channel height width"]) -> None:
+    def calibrate(self, images: Float[Tensor, "batch channel rows columns"]) -> None:
         """Rescale a new patch embedding so that its outputs on these images have mean 0 and deviation 1.
 
         Light backgrounds otherwise give every patch one large common vector, beside which shapes hardly
@@ -183,31 +183,49 @@ class ViT(nn.Module):
         self.embed_patch.weight /= deviation[:, None]
         self.embed_patch.bias.copy_((self.embed_patch.bias - mean) / deviation)
 
+    def read(
+        self, images: Float[Tensor, "batch channel rows columns"], blocks: int | None = None
+    ) -> Float[Tensor, "batch token width"]:
+        """The residual stream behind the first ``blocks`` blocks, all when not given; before the last norm."""
+        return run_blocks(self.blocks[:blocks], self.embed(images))
+
     def layers(
-        self, images: Float[Tensor, "batch channel height width"]
+        self, images: Float[Tensor, "batch channel rows columns"]
     ) -> list[Float[Tensor, "batch token width"]]:
         """The residual stream after the embedding and after each block: depth + 1 tensors, before the last norm."""
         stream = [self.embed(images)]
-        for block in self.blocks:
-            stream.append(block(stream[-1]))
+
+        def keep(number: int, tokens: Tensor) -> Tensor:
+            stream.append(tokens)
+            return tokens
+
+        run_blocks(self.blocks, stream[0], keep)
         return stream
 
+    def patches(
+        self, images: Float[Tensor, "batch channel rows columns"], layer: int = -1
+    ) -> Float[Tensor, "batch patch width"]:
+        """One residual stream without its class token: what a vision-language model reads.
+
+        Args:
+            layer: of the streams that ``layers`` gives; the last is -1. Blocks behind it do not run.
+        """
+        return self.read(images, range(1 + len(self.blocks))[layer])[:, 1:]
+
     def forward(
-        self, images: Float[Tensor, "batch channel height width"]
+        self, images: Float[Tensor, "batch channel rows columns"]
     ) -> Float[Tensor, "batch token width"]:
         """One vector per token; token 0 is the class token (1×D), the others are the patches (N×D), row by row."""
-        return self.norm(self.layers(images)[-1])
+        return self.norm(self.read(images))
 
     def class_vector(
-        self, images: Float[Tensor, "batch channel height width"]
+        self, images: Float[Tensor, "batch channel rows columns"]
     ) -> Float[Tensor, "batch width"]:
         """``forward(images)[:, 0]``, without the last block's work on patches that nobody will read."""
         last = self.blocks[-1]
         if last.attention.record is not None:  # whoever records attention wants to see every query
             return self(images)[:, 0]
-        tokens = self.embed(images)
-        for block in self.blocks[:-1]:
-            tokens = block(tokens)
+        tokens = self.read(images, -1)
         return self.norm(last.one_token(tokens[:, :1], tokens))[:, 0]
 
 
@@ -224,5 +242,5 @@ class Classifier(nn.Module):
         self.vit = ViT(config)
         self.head = nn.Linear(config.width, classes)
 
-    def forward(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch classes"]:
+    def forward(self, images: Float[Tensor, "batch channel rows columns"]) -> Float[Tensor, "batch classes"]:
         return self.head(self.vit.class_vector(images))

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlmcourse.models.attention import Cache
-from vlmcourse.models.language import IGNORED, Llama, following, pack_mask, pack_positions
+from vlmcourse.models.language import IGNORED, Llama, following
+from vlmcourse.models.look import packed
 from vlmcourse.slots import slot
 
 
@@ -51,18 +52,13 @@ def read(
 
     Args:
         vectors: image tokens and embedded words of each row.
-        packs: several texts about one image in a row, as LanguageModel.hidden takes them.
+        packs: several texts about one image in a row, as models.look.packed takes them.
     """
     caches = [Cache() for _ in language.blocks]
     language.hidden(opening[None], caches=caches)
     for cache in caches:
         cache.past = tuple(part.expand(len(vectors), -1, -1, -1) for part in cache.past)
-    first = len(opening)
-    tokens, look = language.place(vectors, pack_positions(packs) + first)
-    mask = F.pad(pack_mask(packs), (first, 0), value=True)
-    for block, cache in zip(language.blocks, caches, strict=True):
-        tokens = block(tokens, mask=mask, cache=cache, **look)
-    return language.norm(tokens)
+    return language.hidden(vectors, packed(packs, past=len(opening)), caches)
 
 
 def rows_of(

@@ -95,18 +95,8 @@ class RegionReader(nn.Module):
 
     def forward(self, images: Float[Tensor, "image channel height side"]) -> tuple[Tensor, ...]:
         """Scores for shape, colour and size, whether anything is there, and the middle; each (image, patch, ...)."""
-        patches = patch_features(self.eye, images)
+        patches = self.eye.patches(images)
         return self.head(F.layer_norm(patches, patches.shape[-1:])).float().split(SPLIT, dim=-1)
-
-
-def patch_features(
-    eye: ViT, images: Float[Tensor, "image channel height side"]
-) -> Float[Tensor, "image patch width"]:
-    """The residual stream behind the last block, without the class token: what Llava reads at ``layer=-1``."""
-    tokens = eye.embed(images)
-    for block in eye.blocks:
-        tokens = block(tokens)
-    return tokens[:, 1:]
 
 
 def region_loss(model: RegionReader, images: Tensor, regions: Regions) -> Tensor:

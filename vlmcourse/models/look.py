@@ -1,0 +1,155 @@
+"""Look: who may see whom, and where each token stands (notebooks 05, 06 and 08).
+
+    causal_mask     a token may look at itself and at what came before
+    prefix_mask     the same, but the tokens of a prefix all see each other
+    causal          a text, or its last tokens when the others are in a cache
+    prefixed        a text with a prefix
+    packed          several texts behind one beginning, in one row (sequence packing)
+    bidirectional   every token sees all others
+
+Each of the last four makes a Look, which a language model reads beside its tokens. Another way of looking is
+another such function, and changes no model.
+
+Shapes use one vocabulary throughout: batch, token (those that look), key (those looked at). When earlier
+tokens are cached, the tokens are the last of the keys.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlmcourse.slots import slot
+
+
+@dataclass(frozen=True)
+class Look:
+    """Who may see whom, and where each token stands."""
+
+    mask: Bool[Tensor, "... token key"] | None  # True where a token may look at a key; None: at all of them
+    positions: Int[
+        Tensor, "... token"
+    ]  # from 0; axes before (batch, token) are the model's own, as in M-RoPE
+
+    def check(self, count: int, past: int) -> None:
+        """Raise ValueError unless this is a look of ``count`` tokens with ``past`` cached ones before them."""
+        looking = self.positions.shape[-1]
+        keys = looking + past if self.mask is None else self.mask.shape[-1]
+        if (looking, keys) != (count, past + count):
+            raise ValueError(
+                f"the look is of {looking} tokens among {keys}; there are {past} cached tokens and {count} new"
+            )
+
+
+@slot(name="language.causal_mask")
+def causal_mask(queries: int, keys: int) -> Bool[Tensor, "query key"]:
+    """True where a query may look at a key: at itself and at everything before it.
+
+    Args:
+        queries: how many tokens look; they are the last ones of the text.
+        keys: how many tokens there are to look at; more than queries when earlier tokens are cached.
+
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3.
+    """
+    position = torch.arange(keys)
+    return position <= position[keys - queries :, None]
+
+
+@slot(name="language.prefix_mask")
+def prefix_mask(prefix: Bool[Tensor, "batch token"]) -> Bool[Tensor, "batch token key"]:
+    """True where a token may look at a key: at itself, at everything before it, and inside the prefix at all of it.
+
+    Args:
+        prefix: True for the tokens of the prefix, such as an image and the question about it.
+
+    Source: Raffel et al. 2019, arXiv:1910.10683, section 3.2.1; for images and questions Beyer et al. 2024
+        (PaliGemma), arXiv:2407.07726, figure 2.
+    """
+    causal = causal_mask(prefix.shape[1], prefix.shape[1]).to(prefix.device)
+    return causal | (prefix[:, :, None] & prefix[:, None, :])
+
+
+def causal(
+    count: int,
+    past: int = 0,
+    real: Bool[Tensor, "batch key"] | None = None,
+    device: torch.device | str | None = None,
+) -> Look:
+    """``count`` tokens behind ``past`` cached ones; each sees itself and what came before.
+
+    Args:
+        real: False for padding, on either side; None if there is none. Padding is never looked at and takes
+            up no position: the first real token stands at 0. What comes out at padded places means nothing.
+        device: of the model; that of ``real`` when not given.
+
+    Raises:
+        ValueError: if ``real`` does not cover all keys.
+    """
+    if real is None:
+        mask = causal_mask(count, past + count).to(device) if count > 1 else None  # one token sees all others
+        return Look(mask, torch.arange(past, past + count, device=device)[None])
+    if real.shape[1] != past + count:
+        raise ValueError(
+            f"the mask covers {real.shape[1]} tokens; it must cover the {past} cached and {count} new"
+        )
+    seen = None if count == 1 else causal_mask(count, past + count).to(real.device)
+    return Look(_among(real, seen, past), _places(real)[:, past:])
+
+
+def prefixed(
+    prefix: Bool[Tensor, "batch key"], past: int = 0, real: Bool[Tensor, "batch key"] | None = None
+) -> Look:
+    """As causal, but the tokens of the prefix all see each other, see prefix_mask.
+
+    Args:
+        prefix: True for its tokens, cached ones included.
+    """
+    seen = prefix_mask(prefix)[:, None, past:]
+    if real is None:
+        return Look(seen, torch.arange(past, prefix.shape[1], device=prefix.device)[None])
+    return Look(_among(real, seen, past), _places(real)[:, past:])
+
+
+def packed(packs: Int[Tensor, "batch token"], past: int = 0) -> Look:
+    """Several texts with one beginning in a row: a text sees the beginning and itself, and stands right behind it.
+
+    Args:
+        packs: 0 for the beginning, 1, 2, ... for the texts, -1 for padding behind them; see data/packing.py.
+        past: cached tokens, which belong to the beginning of every row.
+    """
+    place = torch.arange(packs.shape[1], device=packs.device)
+    begins = F.pad(packs[:, 1:] != packs[:, :-1], (1, 0))
+    within = place - torch.where(begins, place, 0).cummax(dim=1).values  # place in the own text
+    beginning = (packs == 0).sum(dim=1, keepdim=True)
+    positions = past + torch.where(packs > 0, within + beginning, within)
+    mine, other = packs[:, :, None], packs[:, None]
+    before = causal_mask(packs.shape[1], packs.shape[1]).to(packs.device)
+    seen = before & ((mine == other) | (other == 0))  # (batch, token, token)
+    return Look(F.pad(seen, (past, 0), value=True)[:, None], positions)
+
+
+def bidirectional(
+    count: int, real: Bool[Tensor, "batch key"] | None = None, device: torch.device | str | None = None
+) -> Look:
+    """Every token sees all real ones, before and behind it; positions count padding too, as in BERT."""
+    mask = None if real is None else real[:, None, None]
+    return Look(mask, torch.arange(count, device=device)[None])
+
+
+def _places(real: Bool[Tensor, "batch key"]) -> Int[Tensor, "batch key"]:
+    """Where tokens stand if padding takes up no place."""
+    return (real.cumsum(dim=1) - 1).clamp(min=0)
+
+
+def _among(
+    real: Bool[Tensor, "batch key"], seen: Bool[Tensor, "... token key"] | None, past: int
+) -> Bool[Tensor, "batch 1 token key"]:
+    """Of what is seen, what is real; and each token itself, for padding too must look at something."""
+    if seen is None:  # the last token alone
+        mask = real[:, None, None].clone()
+        mask[..., -1] = True
+        return mask
+    itself = torch.eye(real.shape[1], dtype=torch.bool, device=real.device)[past:]
+    return seen & (real[:, None, None] | itself)
