@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from vlmcourse.exercises.base import all_exercises, all_quizzes, annotated_axes, in_both, japanese
+from vlmcourse.slots import Slot
 from vlmcourse.workbook.check import judge
+from vlmcourse.workbook.outcomes import trial_of
 
 EXERCISES = list(all_exercises().values())
 SLIPS = [(task, number) for task in EXERCISES for number in range(len(task.slips))]
@@ -27,6 +29,15 @@ def test_every_slip_is_rejected_with_its_own_sentence(task, number):
     verdict = judge(task, slip.wrong)
     assert verdict.status == "wrong"
     assert verdict.says == in_both(slip.says)
+
+
+@pytest.mark.parametrize("task", EXERCISES, ids=named)
+def test_no_slip_stumbles_over_a_name(task):
+    """A slip is wrong in the way its sentence says, not by a name that its module does not know."""
+    trial = trial_of(task, Slot.changes)
+    for number in range(len(task.slips)):
+        errors = [trial.slip(number, place).error for place in range(len(trial.cases))]
+        assert not any(isinstance(error, NameError | AttributeError) for error in errors)
 
 
 @pytest.mark.parametrize("task", EXERCISES, ids=named)

@@ -17,13 +17,13 @@ exercise(
     slips=edits(
         pixels.normalise,
         (".permute(0, 3, 1, 2)", "",
-         "the numbers are right, but the channel is still last; torch reads (batch, channel, height, "
-         "width)."),
+         "the numbers are right, but the channel is still last; "
+         "torch reads (batch, channel, height, width)."),
         ("127.5 - 1", "255", "this maps to 0…1; the goal is −1…1, so that mid-grey becomes 0."),
         (" / 127.5 - 1", "", "the bytes are not rescaled yet: 0 must become −1, and 255 must become 1."),
         ("permute(0, 3, 1, 2)", "reshape([images.shape[axis] for axis in (0, 3, 1, 2)])",
-         "reshape keeps the numbers in their old order and tears the colours apart; move the axis with "
-         "permute."),
+         "reshape keeps the numbers in their old order and tears the colours apart; "
+         "move the axis with permute."),
         ("permute(0, 3, 1, 2)", "transpose(1, 3)",
          "height and width changed places: the picture lies on its side. Use permute(0, 3, 1, 2)."),
         ("127.5", "128", "almost: with 128, white (255) becomes 0.992. Divide by 127.5."),
@@ -33,8 +33,7 @@ exercise(
     ),
     hints=[
         "Two things change: the order of the axes, and the range of the numbers.",
-        "`images.permute(0, 3, 1, 2).float()` gives the axes. Which two operations map 0 to −1 and 255 to "
-        "1?",
+        "`images.permute(0, 3, 1, 2).float()` gives the axes. Which two operations map 0 to −1 and 255 to 1?",
     ],
     picture=lambda output: (output[0].permute(1, 2, 0).mean(-1) + 1) / 2,
 )
