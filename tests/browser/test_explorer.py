@@ -75,7 +75,7 @@ def query(page, token):
 
 
 def colours(weights) -> np.ndarray:
-    from vlmcourse.widgets.maps import cividis
+    from vlmcourse.widgets.stills import cividis
 
     return cividis()[np.rint(weights / weights.max() * 255).astype(int)]
 

@@ -10,8 +10,8 @@ import pytest
 from tests.browser.test_explorer import pick, slide
 from tests.browser.test_widgets import INK, luminance
 from vlmcourse.widgets.clouds import recall_while_closing
-from vlmcourse.widgets.maps import cividis
 from vlmcourse.widgets.similarity import hits, log_probabilities, loss_at
+from vlmcourse.widgets.stills import cividis
 
 pytestmark = pytest.mark.browser
 

@@ -3,7 +3,6 @@ import pytest
 
 from vlmcourse.widgets.attention import AttentionExplorer
 from vlmcourse.widgets.base import PRELOAD
-from vlmcourse.widgets.maps import quantise
 
 RANDOM = np.random.default_rng(0)
 
@@ -24,18 +23,6 @@ def decode(explorer, blob, which):
     codes = np.frombuffer(blob[8 * maps :], np.uint8).reshape(maps, -1)
     patches = codes[which] * numbers[which, 0] / 255
     return np.concatenate([numbers[which, 1:], patches]) if shape["cls"] else patches
-
-
-def test_quantised_weights_come_back_within_half_a_code():
-    rows = attention(7, 50) * RANDOM.uniform(1e-6, 1, (7, 1))
-    codes, largest = quantise(rows)
-    assert np.all(np.abs(codes * largest[:, None] / 255 - rows) <= largest[:, None] / 510 * 1.001)
-    assert np.all(codes.max(axis=1) == 255)
-
-
-def test_a_row_of_zeros_stays_zero():
-    codes, largest = quantise(np.zeros((2, 5)))
-    assert not codes.any() and not largest.any()
 
 
 def test_every_map_of_a_query_travels():
@@ -104,6 +91,36 @@ def test_the_picture_follows_the_view():
     assert still.data.startswith(b"\x89PNG") and still.data != explorer.static_figure(query=1).data
 
 
+def test_the_picture_shows_the_weights_of_the_patches_and_frames_the_query():
+    weights = attention(1, 2, 3, 7, 7)
+    explorer = AttentionExplorer(pictures(1), weights, grid=(2, 3))
+    plain, over, bar = explorer.static_figure(layer=1, head=2, query=5).figure.axes
+    assert np.array_equal(plain.images[0].get_array(), explorer._images[0])
+    assert np.allclose(over.images[1].get_array(), weights[0, 1, 2, 5, 1:].reshape(2, 3))
+    assert bar.get_ylabel() == "attention weight"
+    for axes in (plain, over):  # token 5 is patch 4: row 1, column 1 of 16×16 pixels
+        assert axes.patches[0].get_bbox().bounds == pytest.approx((16 / 3, 8, 16 / 3, 8))
+    assert not explorer.static_figure(query=0).figure.axes[0].patches  # the class token has no place
+    mean = explorer.static_figure(layer=0, head="mean", query=6).figure.axes[1].images[1].get_array()
+    assert np.allclose(mean, weights[0, 0, :, 6, 1:].mean(axis=0).reshape(2, 3))
+
+
+def test_the_picture_of_the_rollout_shows_the_rollout():
+    rollout = attention(1, 5, 5)
+    explorer = AttentionExplorer(pictures(1), attention(1, 2, 3, 5, 5), grid=(2, 2), rollout=rollout)
+    still = explorer.static_figure(layer="rollout", query=3)
+    assert still.alt.startswith("Attention of rollout, query patch at row 1, column 0, image 0")
+    assert np.allclose(still.figure.axes[1].images[1].get_array(), rollout[0, 3, 1:].reshape(2, 2))
+
+
+def test_a_class_token_that_holds_the_most_does_not_change_the_scale_of_the_patches():
+    weights = np.array([0.8, 0.02, 0.06, 0.1, 0.02])
+    explorer = AttentionExplorer(pictures(1), np.tile(weights, (1, 1, 1, 5, 1)), grid=(2, 2))
+    blob = explorer.blob("rows/0/0/2")
+    assert np.frombuffer(blob[:8], "<f4") == pytest.approx([0.1, 0.8])  # largest patch, then the class token
+    assert list(blob[16:20]) == [51, 153, 255, 51]
+
+
 def test_tensors_of_any_float_type_are_taken():
     torch = pytest.importorskip("torch")
     weights = torch.softmax(torch.randn(1, 2, 2, 5, 5, requires_grad=True), -1).bfloat16()
@@ -136,7 +153,13 @@ GOOD = attention(2, 3, 4, 10, 10)
         ({"rollout": GOOD[:, 0, 0] * 0.5}, "every row of rollout must sum to 1"),
         ({"labels": ["cat"]}, "1 labels for 2 images"),
         ({"view": {"layer": 3}}, r"layer=3, expected 0..2"),
-        ({"view": {"layer": "rollout"}}, "rollout if rollout= is given"),
+        ({"view": {"layer": "rollout"}}, "'rollout', expected 0..2, or rollout if rollout= is given"),
+        ({"view": {"layer": 3}, "rollout": GOOD[:, 0, 0]}, r"layer=3, expected 0..2 or rollout"),
+        ({"view": {"head": 4}}, r"head=4, expected 0..3 or mean"),
+        ({"view": {"head": "max"}}, r"head='max', expected 0..3 or mean"),
+        ({"view": {"query": -1}}, r"query=-1, expected 0..9"),
+        ({"view": {"image": 2}}, r"image=2, expected 0..1"),
+        ({"view": {"step": 1}}, r"step=1, expected 0..0"),
         ({"view": {"query": 10}}, r"query=10, expected 0..9"),
     ],
 )

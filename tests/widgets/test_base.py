@@ -1,7 +1,9 @@
+import re
+
 import numpy as np
 import pytest
 
-from vlmcourse.widgets import base, maps
+from vlmcourse.widgets import base, stills
 from vlmcourse.widgets.attention import AttentionExplorer
 from vlmcourse.widgets.clouds import FeatureClouds
 from vlmcourse.widgets.gradients import GradientFlow
@@ -141,15 +143,93 @@ def test_no_trait_hides_one_of_ipywidgets():
         }
 
 
-def test_the_colour_table_grows_lighter_all_the_way():
-    table = maps.cividis()
-    lightness = table @ [0.2126, 0.7152, 0.0722]
-    assert table.shape == (256, 3) and table.dtype == np.uint8
-    assert (np.diff(lightness) >= -0.5).all() and lightness[-1] - lightness[0] > 150
-
-
 def test_pictures_of_another_kind_are_refused_with_the_way_out():
     with pytest.raises(ValueError, match="channel comes last"):
         base.as_images(np.zeros((2, 3, 8, 8), np.uint8))
     with pytest.raises(ValueError, match=r"images \* 255"):
         base.as_images(np.zeros((2, 8, 8, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    "view", [{"layer": 0, "head": 0}, {"layer": 2, "head": "mean"}, {"layer": np.int64(1), "head": 3}]
+)
+def test_a_place_that_is_there_may_be_opened(view):
+    base.check_view(view, {"layer": 3, "head": 4}, {"head": "mean"})
+
+
+@pytest.mark.parametrize(
+    ("view", "message"),
+    [
+        ({"layer": 3, "head": 0}, r"view has layer=3, expected 0\.\.2$"),
+        ({"layer": -1, "head": 0}, r"view has layer=-1, expected 0\.\.2$"),
+        ({"layer": 1.0, "head": 0}, r"view has layer=1\.0, expected 0\.\.2$"),
+        ({"layer": "mean", "head": 0}, r"view has layer='mean', expected 0\.\.2$"),
+        ({"layer": None, "head": 0}, r"view has layer=None, expected 0\.\.2$"),
+        ({"layer": 0, "head": 4}, r"view has head=4, expected 0\.\.3 or mean$"),
+    ],
+)
+def test_a_place_that_is_not_there_is_named_with_what_could_be(view, message):
+    with pytest.raises(ValueError, match=message):
+        base.check_view(view, {"layer": 3, "head": 4}, {"head": "mean"})
+
+
+def test_things_are_named_by_number_or_each_by_its_name():
+    assert base.one_name_each(None, "image", 2) == ["image 0", "image 1"]
+    assert base.one_name_each(["cat", 7], "image", 2) == ["cat", "7"]
+    for names in (["cat"], ["cat", "dog", "bird"], []):
+        with pytest.raises(ValueError, match=f"{len(names)} labels for 2 images; pass one label per image"):
+            base.one_name_each(names, "image", 2, called="label")
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "same"),
+    [
+        ("Red  Circle", " red circle.", True),
+        ("red circle", "red circles", False),
+        ("a b", "b a", False),
+        ("", ".", True),
+    ],
+)
+def test_texts_are_the_same_but_for_case_spaces_and_a_full_stop(text, other, same):
+    assert base.same_words(text, other) == same
+
+
+def test_a_picture_is_shrunk_to_its_longer_side_and_never_enlarged():
+    image = np.zeros((40, 100, 3), np.uint8)
+    image[:, 50:] = 200
+    assert base.shrink(image, 100) is image
+    small = base.shrink(image, 10)
+    assert small.shape == (4, 10, 3) and small[:, :5].max() == 0 and small[:, 5:].min() == 200
+
+
+def test_blobs_are_sent_in_order_while_they_fit():
+    class Blobs(base.Widget):
+        _esm = ""
+
+        def blob(self, name):
+            return bytes(int(name.split("/")[1]))
+
+    widget, half = Blobs(), base.PRELOAD // 2
+    widget.preload([f"a/{half}", f"b/{base.PRELOAD - half}", "c/1"])
+    assert [len(data) for data in widget.blobs.values()] == [half, base.PRELOAD - half]
+    widget.preload([f"a/{half}", f"b/{half + 2}", "c/1"])
+    assert [len(data) for data in widget.blobs.values()] == [half]  # what comes after waits, too
+
+
+def test_tokens_are_shown_by_signs():
+    assert [base.visible(token) for token in ("", " ", " \n", "a b", "a\tb")] == [
+        "∅",
+        "␣",
+        "␣⏎",
+        "a b",
+        "a�b",
+    ]
+
+
+def test_the_browser_has_the_same_colours_as_python():
+    source = (base.SOURCE / "base.js").read_text("utf-8")
+    line = next(line for line in source.splitlines() if line.startswith("const [IMAGE"))
+    assert re.findall("#[0-9A-Fa-f]{6}", line)[:4] == [stills.IMAGE, stills.TEXT, stills.ACCENT, stills.INK]
+    style = base.Widget._css
+    for name in ("IMAGE", "TEXT", "MASKED", "ACCENT", "GOOD"):
+        assert f"--{name.lower()}: {getattr(stills, name)};" in style

@@ -1,3 +1,4 @@
+import math
 from collections import namedtuple
 
 import pytest
@@ -39,6 +40,19 @@ def test_the_picture_follows_the_view_and_tells_what_is_frozen():
     assert flow.static_figure().data != first.data
 
 
+def test_the_picture_shows_every_norm_on_the_scale_of_its_measure():
+    axes = GradientFlow([ROWS, LATER], steps=[0, 50]).static_figure(step=0).figure.axes[0]
+    assert axes.get_yscale() == "log" and axes.get_ylim() == pytest.approx((1e-4, 10))
+    hatched = {round(bar.get_x() + bar.get_width() / 2) for bar in axes.patches if bar.get_hatch()}
+    bars = {round(bar.get_x() + bar.get_width() / 2): bar for bar in axes.patches if not bar.get_hatch()}
+    assert hatched == {0, 2, 3} and set(bars) == {1}  # frozen parts, and the one that is trained
+    assert bars[1].get_y() + bars[1].get_height() == pytest.approx(0.5)
+    reach = [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
+    assert reach[1:] == [0.02, 3.0, 0.4] and math.isnan(reach[0])
+    weights = GradientFlow([ROWS], steps=["x"]).static_figure(measure="weight").figure.axes[0]
+    assert not weights.lines and sum(not bar.get_hatch() for bar in weights.patches) == 3
+
+
 def test_mappings_and_a_single_report_are_taken():
     flow = GradientFlow([row._asdict() for row in ROWS])
     assert flow.steps == [""] and flow.static_figure().alt.startswith("Gradient norm: eye frozen")
@@ -77,6 +91,8 @@ def test_it_shows_what_the_report_says():
         ([ROWS[1]._replace(weight=-1)], {}, "weight=-1"),
         (ROWS, {"view": {"measure": "loss"}}, "measure='loss', expected one of gradient, weight, ratio"),
         (ROWS, {"view": {"step": 1}}, r"step=1, expected 0..0"),
+        (ROWS, {"view": {"part": "eye"}}, r"part='eye', expected 0..3"),
+        ([ROWS[1]] * 41, {}, "41 parts; 1 to 40"),
         (ROWS, {"view": {"part": 4}}, r"part=4, expected 0..3"),
     ],
 )

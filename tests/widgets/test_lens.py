@@ -52,6 +52,22 @@ def test_the_picture_follows_the_view():
     assert second.data != first.data
 
 
+def test_the_picture_shows_best_scores_words_and_the_list_of_the_cell():
+    widget = lens(moments=["before", "between", "after"])
+    left, right, *lists, bar = widget.static_figure(cell=5).figure.axes
+    for axes, moment in ((left, 0), (right, 2)):
+        shown = axes.images[1]
+        assert np.allclose(shown.get_array(), SCORES[moment, :, 0].reshape(2, 3))
+        assert shown.get_clim() == pytest.approx((widget.shape["low"], widget.shape["high"]))
+        assert [text.get_text() for text in axes.texts] == [f"{moment}.{cell}.0" for cell in range(6)]
+        assert axes.texts[4].get_position() == (18, 18)  # the middle of row 1, column 1 of 24×36 pixels
+        assert axes.patches[0].get_bbox().bounds == (24, 12, 12, 12)
+    for axes, moment in zip(lists, (0, 2), strict=True):
+        assert np.allclose([row.get_width() for row in axes.patches], SCORES[moment, 5])
+        assert [label.get_text() for label in axes.get_yticklabels()] == [f"{moment}.5.{k}" for k in range(4)]
+    assert bar.get_ylabel() == "cosine of the nearest word"
+
+
 def test_words_of_any_kind_are_shown_by_signs():
     odd = [["", " ", "\n", "$x$"], ["<b>a</b>", "\x07bell", "赤", "x" * 99]]
     widget = TokenLens(IMAGE, odd, SCORES[0, :2], grid=(1, 2))

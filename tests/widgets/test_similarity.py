@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from vlmcourse.widgets.similarity import SimilarityMatrix, hits, log_probabilities, loss_at
+from vlmcourse.widgets.similarity import MODES, SimilarityMatrix, hits, log_probabilities, loss_at, square
 
 RANDOM = np.random.default_rng(0)
 COSINES = RANDOM.uniform(-1, 1, (5, 5))
@@ -14,13 +14,12 @@ def test_without_knowledge_the_loss_is_the_logarithm_of_the_number_of_pairs():
     assert loss_at(np.eye(7), 0.01) < 1e-6
 
 
-def test_the_loss_is_the_mean_cross_entropy_of_both_directions():
+def test_the_loss_is_that_of_clip():
     torch = pytest.importorskip("torch")
-    logits, target = torch.tensor(COSINES) / 0.07, torch.arange(5)
-    entropy = torch.nn.functional.cross_entropy
-    assert loss_at(COSINES, 0.07) == pytest.approx(
-        float(entropy(logits, target) + entropy(logits.T, target)) / 2
-    )
+    from vlmcourse.models.clip import info_nce
+
+    loss = info_nce.reference(torch.tensor(COSINES), torch.eye(5, dtype=torch.float64), 1 / 0.07)
+    assert loss_at(COSINES, 0.07) == pytest.approx(float(loss))
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -49,6 +48,26 @@ def test_the_picture_tells_loss_and_recall_of_the_present_temperature():
     second = widget.static_figure()
     assert f"loss {loss_at(COSINES, 1.0):.3f}" in second.alt and second.data != first.data
     assert f"{wrong.sum()} pairs marked as not ranked first" in second.alt
+
+
+def test_the_picture_shows_cosines_or_one_softmax_and_marks_the_mistakes():
+    cosines = np.array([[0.9, 0.1, 0.75], [0.2, 0.5, 0.6], [0.3, 0.1, 0.7]])
+    widget = SimilarityMatrix(cosines, IMAGES[:3], TEXTS[:3], temperature=0.1)
+    expected = {
+        "cosine": (cosines, [1, 2]),  # image 1 is nearer to text 2, and text 2 to image 0
+        "row": (np.exp(log_probabilities(cosines, 0.1, 1)), [1]),
+        "column": (np.exp(log_probabilities(cosines, 0.1, 0)), [2]),
+    }
+    for mode, (values, missed) in expected.items():
+        widget.mode = mode
+        axes, bar = widget.static_figure().figure.axes
+        assert np.allclose(axes.images[0].get_array(), values) and bar.get_ylabel() == MODES[mode]
+        assert axes.lines[0].get_xdata().tolist() == axes.lines[0].get_ydata().tolist() == missed
+
+
+def test_pictures_stand_in_the_middle_of_white_squares():
+    padded = square(np.full((2, 5, 3), 7, np.uint8))
+    assert padded.shape == (5, 5, 3) and (padded[1:3] == 7).all() and (padded[[0, 3, 4]] == 255).all()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from vlmcourse.widgets.base import PRELOAD
+from vlmcourse.widgets.stills import tint
 from vlmcourse.widgets.text_attention import TextAttention
 
 RANDOM = np.random.default_rng(0)
@@ -41,6 +42,28 @@ def test_the_picture_follows_the_view():
     assert widget.static_figure().data != before
 
 
+def test_the_picture_shows_the_row_the_matrix_and_what_is_masked():
+    widget = TextAttention(TOKENS, WEIGHTS)
+    bars, matrix = widget.static_figure(layer=1, head=2, query=3).figure.axes
+    weights = WEIGHTS[1, 2]
+    assert np.allclose([bar.get_width() for bar in bars.patches], weights[3])
+    colours = [bar.get_facecolor()[:3] for bar in bars.patches]
+    assert np.allclose(colours, tint(weights[3] / weights[3].max()))
+    shown = matrix.images[0].get_array()
+    assert np.array_equal(shown.mask, np.triu(np.ones((5, 5)), 1))
+    assert np.allclose(shown, weights / weights.max(axis=1, keepdims=True))
+    assert matrix.patches[0].get_bbox().intervaly.tolist() == [2.5, 3.5]
+
+
+def test_a_weight_in_the_future_is_not_masked_and_an_encoder_masks_nothing():
+    leaking = WEIGHTS.copy()
+    leaking[0, 0, 1, :4] = [0.5, 0.2, 0, 0.3]
+    _, matrix = TextAttention(TOKENS, leaking).static_figure(layer=0, head=0).figure.axes
+    assert matrix.images[0].get_array().mask[1].tolist() == [False, False, True, False, True]
+    _, whole = TextAttention(TOKENS, WEIGHTS, causal=False).static_figure().figure.axes
+    assert not np.ma.is_masked(whole.images[0].get_array())
+
+
 def test_it_opens_on_the_last_token_and_knows_what_was_given():
     widget = TextAttention(TOKENS, WEIGHTS)
     assert widget.view == {"layer": 1, "head": "mean", "query": 4} and widget.shape["prompt"] == 5
@@ -70,6 +93,9 @@ def test_tensors_of_any_float_type_are_taken():
         ({"attention": WEIGHTS * 3}, "sum to 1 over its keys"),
         ({"attention": np.log(WEIGHTS + 1e-9)}, "after the softmax, not scores"),
         ({"prompt": 6}, "prompt=6, expected 1..5"),
+        ({"prompt": 0}, "prompt=0, expected 1..5"),
+        ({"view": {"query": 5}}, r"query=5, expected 0..4$"),
+        ({"attention": causal(29, 5, 5)}, "5 tokens and 29×5 maps; at most 64 tokens and 144 maps"),
         ({"view": {"layer": 2}}, r"layer=2, expected 0..1"),
         ({"view": {"head": "max"}}, r"head='max', expected 0..2 or mean"),
         ({"tokens": ["x"] * 65, "attention": causal(1, 1, 65)}, r"65 tokens and 1×1 maps; at most 64 tokens"),

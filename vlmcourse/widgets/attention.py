@@ -13,17 +13,9 @@ within 1/510 of that maximum.
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import (
-    Still,
-    as_array,
-    as_images,
-    check_view,
-    figure,
-    one_name_each,
-    script,
-    shrink,
-)
-from vlmcourse.widgets.maps import MapWidget, check_rows, outline, overlay, quantise, scale_bar
+from vlmcourse.widgets.base import as_array, as_images, check_view, one_name_each, script, shrink
+from vlmcourse.widgets.maps import MapWidget, check_rows, quantise
+from vlmcourse.widgets.stills import Still, figure, outline, overlay, scale_bar
 
 LARGEST_SIDE = 512
 
@@ -68,28 +60,12 @@ class AttentionExplorer(MapWidget):
         labels = one_name_each(labels, "image", len(batch), called="label")
         layers, heads = self._attention.shape[2:4]
         centre = self._cls + grid[0] // 2 * grid[1] + grid[1] // 2
-        start = {
-            "image": 0,
-            "step": len(self._steps) - 1,
-            "layer": layers - 1,
-            "head": "mean",
-            "query": 0 if cls else centre,
-            **(view or {}),
-        }
-        super().__init__(
-            view=start,
-            shape={
-                "rows": grid[0],
-                "columns": grid[1],
-                "cls": self._cls,
-                "layers": layers,
-                "heads": heads,
-                "rollout": rollout is not None,
-                "labels": labels,
-                "steps": self._steps,
-                "sizes": [image.shape[:2] for image in self._images],
-            },
-        )
+        start = {"image": 0, "step": len(self._steps) - 1, "layer": layers - 1, "head": "mean"}
+        start |= {"query": 0 if cls else centre, **(view or {})}
+        shape = {"rows": grid[0], "columns": grid[1], "cls": self._cls, "layers": layers, "heads": heads}
+        shape |= {"rollout": rollout is not None, "labels": labels, "steps": self._steps}
+        shape["sizes"] = [image.shape[:2] for image in self._images]
+        super().__init__(view=start, shape=shape)
         self._place(start)
         self._preload()
 
@@ -105,11 +81,8 @@ class AttentionExplorer(MapWidget):
             )
         for (axis, size), got in zip(expected.items(), values.shape, strict=True):
             if size is not None and got != size:
-                why = (
-                    f": {rows}×{columns} patches{' + class token' * self._cls}"
-                    if axis in ("query", "key")
-                    else ""
-                )
+                counted = f": {rows}×{columns} patches{' + class token' * self._cls}"
+                why = counted if axis in ("query", "key") else ""
                 raise ValueError(
                     f"{name} has {got} along its {axis} axis, expected {size}{why}; "
                     "check grid=, cls= and the order of the axes"
@@ -163,15 +136,8 @@ class AttentionExplorer(MapWidget):
         blocks = [(s, i) for i in range(len(self._images)) for s in range(len(self._steps))]
         blocks.sort(key=lambda block: (block[1] != image, block[0] != step))
         pictures = [f"image/{i}" for i in range(len(self._images)) if i != image]
-        self.preload(
-            [
-                f"image/{image}",
-                f"rows/{step}/{image}/{query}",
-                f"rows/{step}/{image}",
-                *pictures,
-                *[f"rows/{s}/{i}" for s, i in blocks[1:]],
-            ]
-        )
+        first = [f"image/{image}", f"rows/{step}/{image}/{query}", f"rows/{step}/{image}"]
+        self.preload([*first, *pictures, *[f"rows/{s}/{i}" for s, i in blocks[1:]]])
 
     def static_figure(self, **view) -> Still:
         """The current view as a picture; `view` overrides any of image, step, layer, head, query."""

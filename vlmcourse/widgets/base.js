@@ -1,5 +1,8 @@
 // The shared half of every widget; base.py puts it before the widget's own file, so it imports and exports nothing.
 
+// The course's colours as in base.py; GREY reads on light and dark.
+const [IMAGE, TEXT, ACCENT, INK, GREY] = ["#E69F00", "#0072B2", "#D55E00", "#1f2933", "#7b8794"];
+
 // An element; text children become text nodes, so no label is ever read as HTML.
 function h(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -17,9 +20,12 @@ const frame = (name, label, ...children) =>
   h("div", { className: `vlm vlm-${name}`, role: "group", "aria-label": label,
     onkeydown: (event) => { if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); } }, ...children);
 
+const button = (text, onclick, more = {}) => h("button", { type: "button", className: "vlm-button", onclick, ...more }, text);
 const labelled = (text, control) => h("label", { className: "vlm-label" }, h("span", {}, text), control);
 const choice = (values, onchange) =>
   h("select", { onchange }, ...values.map(([value, text]) => h("option", { value }, text)));
+
+const options = (names) => names.map((name) => [name, String(name)]);
 
 // A token as one can see it: spaces and line ends as signs.
 const visible = (token) => (token.trim() ? token : token.replaceAll(" ", "␣").replaceAll("\n", "⏎") || "∅");
@@ -56,25 +62,37 @@ function keeper(model, name) {
   let saving = null;
   return (value) => {
     clearTimeout(saving);
-    saving = setTimeout(() => remember(model, name, { ...value }), 100);
+    saving = setTimeout(() => remember(model, name, value), 100);
   };
 }
 
-// Play, a slider and the step's name: moves view().step through `steps`; a frame waits until `ready`.
-function playback(steps, view, go, ready = () => true) {
-  const [FRAME_MS, last] = [600, steps.length - 1];
+// What is shown now. `go` changes a part of it, draws and tells the kernel; `heard` takes what Python has set.
+function viewer(model, draw) {
+  const view = { ...model.get("view") };
+  const keep = keeper(model, "view");
+  const go = (change, show = draw) => {
+    Object.assign(view, change);
+    show();
+    keep({ ...view });
+  };
+  const heard = { "change:view": () => { Object.assign(view, model.get("view")); draw(); } };
+  return { view, go, heard };
+}
+
+// Play, a slider and the name of the place: moves view[axis] from `first` to `last`; a frame waits until `ready`.
+function playback({ axis, label, first = 0, last, frame, name, ready = () => true }, view, go) {
   let timer = null;
-  const time = h("input", { type: "range", min: 0, max: last, oninput: () => { go({ step: +time.value }); stop(); } });
-  const name = h("output");
-  const play = h("button", { type: "button", className: "vlm-button", onclick: () => (timer ? stop() : start()) });
+  const time = h("input", { type: "range", min: 0, max: last, oninput: () => { go({ [axis]: +time.value }); stop(); } });
+  const output = h("output");
+  const play = button("Play", () => (timer ? stop() : start()));
 
   function start() {
-    if (view().step === last) go({ step: 0 });
+    if (view[axis] === last) go({ [axis]: first });
     timer = setInterval(() => {
       if (!ready()) return;
-      go({ step: Math.min(view().step + 1, last) });
-      if (view().step === last) stop();
-    }, FRAME_MS);
+      go({ [axis]: Math.min(view[axis] + 1, last) });
+      if (view[axis] === last) stop();
+    }, frame);
     show();
   }
 
@@ -85,12 +103,18 @@ function playback(steps, view, go, ready = () => true) {
   }
 
   function show() {
-    const step = String(steps[view().step]);
-    name.textContent = /^[\d,.]+$/.test(step) ? `step ${step}` : step;
-    [time.value, time.ariaValueText, play.textContent] = [view().step, name.textContent, timer ? "Pause" : "Play"];
+    output.textContent = name(view[axis]);
+    [time.value, time.ariaValueText, play.textContent] = [view[axis], output.textContent, timer ? "Pause" : "Play"];
   }
 
-  return { show, stop, controls: last > 0 ? [play, labelled("Training", time), name] : [] };
+  return { show, stop, controls: [play, labelled(label, time), output] };
+}
+
+// The playback of training steps; nothing to control if there is only one.
+function trainingPlayback(steps, view, go, ready) {
+  const name = (step) => (/^[\d,.]+$/.test(steps[step]) ? `step ${steps[step]}` : steps[step]);
+  const training = playback({ axis: "step", label: "Training", last: steps.length - 1, frame: 600, name, ready }, view, go);
+  return { ...training, controls: steps.length > 1 ? training.controls : [] };
 }
 
 // Blobs by name: those sent with the widget, and the last few fetched from the kernel.
@@ -153,3 +177,35 @@ const lay = (element, left, top, width, height) =>
 
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+const count = (n) => [...Array(n).keys()];
+
+// Where an arrow key leads from `place` in a grid of [rows, columns]; null for any other key.
+function arrowed(event, place, grid) {
+  const step = ARROWS[event.key];
+  if (!step) return null;
+  event.preventDefault();
+  return place.map((at, axis) => clamp(at + step[axis], 0, grid[axis] - 1));
+}
+
+// Where left, right, Home and End lead in a row of `size`; null for any other key.
+function walked(event, at, size) {
+  const to = { Home: 0, End: size - 1, ArrowLeft: at - 1, ArrowRight: at + 1 }[event.key];
+  if (to === undefined) return null;
+  event.preventDefault();
+  return clamp(to, 0, size - 1);
+}
+
+// The cell [row, column] of an element divided into a grid on which an event happened.
+function cellAt({ clientX, clientY }, element, grid) {
+  const box = element.getBoundingClientRect();
+  const part = [(clientY - box.top) / box.height, (clientX - box.left) / box.width];
+  return part.map((share, axis) => clamp(Math.floor(share * grid[axis]), 0, grid[axis] - 1));
+}
+
+// Lays an element over a cell.
+const layCell = (element, [row, column], [rows, columns]) => lay(element, column / columns, row / rows, 1 / columns, 1 / rows);
+
+// Cells are counted row by row.
+const cellOf = ([row, column], [, columns]) => row * columns + column;
+const placeOf = (cell, [, columns]) => [Math.floor(cell / columns), cell % columns];
+const placeName = ([row, column]) => `row ${row}, column ${column}`;

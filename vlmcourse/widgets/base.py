@@ -3,12 +3,11 @@
 A widget is one Python class and one JavaScript file; both get their common half from here:
 
     Widget        an anywidget whose large arrays travel as named blobs of bytes
-    Still         a picture as an output of its own, drawn in a `figure`
     as_images     the one check of picture arrays
     one_name_each the one check of labels
     check_view    the one check of where to open
 
-What widgets with a map of colours share besides stands in maps.py.
+What widgets with a map of colours share besides stands in maps.py, how a picture is drawn in stills.py.
 
 Showing a widget writes two outputs: the live view, and a picture (`static_figure()`) of the same thing.
 Where the live view runs, style rules hide the picture; where no kernel answers (a web page, an untrusted or
@@ -16,8 +15,6 @@ closed notebook), the picture is what remains.  Under CI=true a widget opens no 
 only its text and picture.
 """
 
-import base64
-import io
 import os
 from collections.abc import Mapping
 from importlib.resources import files
@@ -27,14 +24,13 @@ import numpy as np
 import traitlets
 from IPython.display import display
 
+from vlmcourse.widgets.stills import Still
+
 THUMBNAIL = 64
 """The longer side of a picture shown small, in pixels."""
 
 PRELOAD = 1_900_000
 """Bytes of blobs sent with a widget: below 2 MB with script and labels.  The rest is fetched if looked at."""
-
-IMAGE, TEXT, ACCENT, MASKED, INK, GOOD = "#E69F00", "#0072B2", "#D55E00", "#9aa5b1", "#1f2933", "#5B8C7B"
-"""The course's colours: image tokens, text tokens, what is wrong or asked, masked, ink, what is learned."""
 
 NO_WORDS: Mapping = {}
 WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
@@ -131,39 +127,6 @@ def shrink(image: np.ndarray, side: int) -> np.ndarray:
         return image
     height, width = (max(1, round(n * side / longest)) for n in image.shape[:2])
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
-
-
-def figure(height: float):
-    """An empty matplotlib figure, as wide as a notebook's text and `height` inches high."""
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(7, height), layout="constrained")
-
-
-def open_corner(*all_axes) -> None:
-    """Leave away the frame of matplotlib's axes above and to the right."""
-    for axes in all_axes:
-        axes.spines[["top", "right"]].set_visible(False)
-
-
-class Still:
-    """A PNG with its description, shown as one output; `figure` is what it was drawn from."""
-
-    def __init__(self, figure, alt: str):
-        """Draws a matplotlib `figure` at twice its shown size, for sharp screens."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=192, facecolor="white")
-        self.data, self.alt, self.figure = buffer.getvalue(), alt, figure
-        self.width = round(figure.get_figwidth() * 96)
-
-    def __repr__(self) -> str:
-        return self.alt
-
-    def _repr_mimebundle_(self, **_):
-        # JupyterLab turns "unconfined" into a class name on the picture; widgets.css finds stills by it.
-        metadata = {"width": self.width, "alt": self.alt, "unconfined": True}
-        data = {"image/png": base64.b64encode(self.data).decode(), "text/plain": self.alt}
-        return data, {"image/png": metadata}
 
 
 class Widget(anywidget.AnyWidget):

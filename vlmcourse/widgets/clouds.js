@@ -1,6 +1,5 @@
-const GREY = "#7b8794"; // reads on light and dark
 const [WIDTH, HEIGHT, EDGE, NEAR] = [520, 420, 28, 14];
-const CLOUDS = { image: "#E69F00", text: "#0072B2" };
+const CLOUDS = { image: IMAGE, text: TEXT };
 
 function render({ model, el }) {
   const { labels, paired, gap, variance, stops, furthest, thumbnail } = model.get("shape");
@@ -8,9 +7,8 @@ function render({ model, el }) {
   const [images, texts, recall] = ["images", "texts", "recall"].map((name) => floats(store.peek(name)));
   const still = { image: images, text: texts };
   const names = { image: labels[0], text: labels[1] };
-  let view = { ...model.get("view") };
-  let [hovered] = [null];
-  const keep = keeper(model, "view");
+  const { view, go, heard } = viewer(model, draw);
+  let hovered = null;
 
   // ---- the plane: one scale for both axes, wide enough for every place the texts can be moved to
   const mean = (points) => [0, 1].map((axis) => points.reduce((sum, value, i) => (i % 2 === axis ? sum + value : sum), 0) / (points.length / 2));
@@ -35,12 +33,6 @@ function render({ model, el }) {
   const small = h("canvas", { role: "img" });
   if (thumbnail) fit(small, ...thumbnail, 96);
   const [label, words] = [h("p", { className: "vlm-caption" }), h("div", { role: "status" })];
-
-  function go(change) {
-    view = { ...view, ...change };
-    draw();
-    keep(view);
-  }
 
   function keys(event) {
     const step = ARROWS[event.key];
@@ -95,9 +87,9 @@ function render({ model, el }) {
     pen.globalAlpha = 1;
     const means = { image: screen(middle), text: screen(other.map((value, axis) => value - view.closed * between[axis])) };
     line(pen, means.image, means.text, { strokeStyle: GREY, lineWidth: 3 });
-    if (paired && chosen) line(pen, ...pair(chosen.point), { strokeStyle: "#D55E00", lineWidth: 2 });
+    if (paired && chosen) line(pen, ...pair(chosen.point), { strokeStyle: ACCENT, lineWidth: 2 });
     for (const [cloud, colour] of Object.entries(CLOUDS)) outlined(pen, cloud, means[cloud], 9, colour, "#ffffff");
-    if (chosen) outlined(pen, chosen.cloud, screen(at(chosen)), 7, CLOUDS[chosen.cloud], "#D55E00");
+    if (chosen) outlined(pen, chosen.cloud, screen(at(chosen)), 7, CLOUDS[chosen.cloud], ACCENT);
     Object.assign(pen, { fillStyle: GREY, font: "11px system-ui, sans-serif", textAlign: "center" });
     const axis = (i) => `direction ${i + 1} · ${(100 * variance[i]).toFixed(0)} % of the variance`;
     pen.fillText(axis(0), WIDTH / 2, HEIGHT - 6);
@@ -145,7 +137,7 @@ function render({ model, el }) {
       ...(paired ? [ranks, labelled("Lines between pairs", lines)] : []),
       h("div", { className: "vlm-card" }, small, h("div", {}, label, words)))));
   draw();
-  return subscribe(model, { "msg:custom": store.receive, "change:view": () => { view = { ...model.get("view") }; draw(); } });
+  return subscribe(model, { "msg:custom": store.receive, ...heard });
 }
 
 export default { render };

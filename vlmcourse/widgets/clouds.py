@@ -10,23 +10,9 @@ clouds together (PCA); the numbers told about the gap are measured in the full w
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import (
-    IMAGE,
-    INK,
-    MASKED,
-    TEXT,
-    THUMBNAIL,
-    Still,
-    Widget,
-    as_array,
-    as_images,
-    figure,
-    one_name_each,
-    open_corner,
-    script,
-    shrink,
-)
+from vlmcourse.widgets.base import THUMBNAIL, Widget, as_array, as_images, one_name_each, script, shrink
 from vlmcourse.widgets.similarity import hits
+from vlmcourse.widgets.stills import IMAGE, INK, MASKED, TEXT, Still, figure, open_corner
 
 MOST_POINTS = 2_000
 STOPS = np.linspace(0, 1.5, 31)
@@ -90,15 +76,7 @@ class FeatureClouds(Widget):
     shape = traitlets.Dict().tag(sync=True)
     view = traitlets.Dict(help="closed: share of the gap; lines; the chosen cloud and point").tag(sync=True)
 
-    def __init__(
-        self,
-        image_features,
-        text_features,
-        labels=None,
-        thumbnails=None,
-        paired: bool = True,
-        view: dict | None = None,
-    ):
+    def __init__(self, image_features, text_features, labels=None, thumbnails=None, paired=True, view=None):
         images, texts = checked(image_features, text_features, paired)
         names = labels_of_both(labels, len(images), len(texts), paired)
         pictures = [] if thumbnails is None else as_images(thumbnails)
@@ -111,30 +89,17 @@ class FeatureClouds(Widget):
         self._recall = recall_while_closing(images, texts) if paired else np.zeros((0, 2))
         self.gap = float(np.linalg.norm(texts.mean(axis=0) - images.mean(axis=0)))
         """Distance between the two means, in the full width."""
-        super().__init__(
-            view=self._opening(paired, view or {}),
-            shape={
-                "labels": names,
-                "paired": paired,
-                "gap": self.gap,
-                "variance": self._points[2].tolist(),
-                "stops": len(STOPS),
-                "furthest": float(STOPS[-1]),
-                "thumbnail": self._thumbnails[0].shape[:2] if self._thumbnails else None,
-            },
-        )
+        shape = {"labels": names, "paired": paired, "gap": self.gap, "variance": self._points[2].tolist()}
+        shape |= {"stops": len(STOPS), "furthest": float(STOPS[-1])}
+        shape["thumbnail"] = self._thumbnails[0].shape[:2] if self._thumbnails else None
+        super().__init__(view=self._opening(paired, view or {}), shape=shape)
         self.preload(["images", "texts", "recall", *(f"thumbnail/{i}" for i in range(len(self._thumbnails)))])
 
     def _opening(self, paired: bool, view: dict) -> dict:
         """The view to open on; ValueError if there is no such place."""
         counts = dict(zip(["image", "text"], map(len, self._points), strict=False))
-        view = {
-            "closed": 0.0,
-            "lines": paired and counts["image"] <= 100,
-            "cloud": "image",
-            "point": None,
-            **view,
-        }
+        start = {"closed": 0.0, "lines": paired and counts["image"] <= 100, "cloud": "image", "point": None}
+        view = start | view
         if not 0 <= view["closed"] <= STOPS[-1]:
             raise ValueError(f"view has closed={view['closed']}, expected 0 to {STOPS[-1]}")
         if (view["point"] or 0) not in range(counts[view["cloud"]]):
@@ -157,10 +122,9 @@ class FeatureClouds(Widget):
         axes = drawing.subplots()
         if self.shape["paired"] and self.view["lines"]:
             axes.plot(*np.stack([images, texts], axis=1).T, color=MASKED, linewidth=0.6, zorder=1)
-        for points, colour, mark, name in ((images, IMAGE, "o", "image"), (texts, TEXT, "^", "text")):
-            axes.scatter(
-                *points.T, s=20, color=colour, marker=mark, alpha=0.75, linewidths=0, label=f"{name} features"
-            )
+        marks = {"s": 20, "alpha": 0.75, "linewidths": 0}
+        axes.scatter(*images.T, color=IMAGE, marker="o", label="image features", **marks)
+        axes.scatter(*texts.T, color=TEXT, marker="^", label="text features", **marks)
         ends = np.stack([images.mean(axis=0), texts.mean(axis=0)])
         axes.plot(*ends.T, color=INK, linewidth=1.5, marker="+", markersize=9, label="means and gap")
         across, up = (f"direction {i + 1}, {100 * variance[i]:.0f} % of the variance" for i in (0, 1))

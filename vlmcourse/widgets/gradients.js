@@ -4,13 +4,12 @@ function render({ model, el }) {
   const reports = model.get("parts");
   const [steps, ranges] = [model.get("steps"), model.get("ranges")];
   const names = reports[0].map(({ name }) => name);
-  let view = { ...model.get("view") };
+  const { view, go, heard } = viewer(model, draw);
   let hovered = null;
-  const keep = keeper(model, "view");
 
   // ---- the controls
   const measure = choice(Object.entries(MEASURES), () => go({ measure: measure.value }));
-  const training = playback(steps, () => view, go);
+  const training = trainingPlayback(steps, view, go);
 
   // ---- the columns, in the order of the data flow
   const columns = names.map((name, i) => {
@@ -30,19 +29,12 @@ function render({ model, el }) {
     h("span", {}, h("span", { className: `vlm-sample ${look}` }), ` ${text}`)), h("span", {}, h("i", { className: "vlm-of-text" }, "◀"), " gradient that reaches its output"));
 
   // ---- moving about
-  function go(change) {
-    view = { ...view, ...change };
-    draw();
-    keep(view);
-  }
-
   function keys(event) {
-    const to = { Home: 0, End: names.length - 1, ArrowLeft: view.part - 1, ArrowRight: view.part + 1 }[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
+    const part = walked(event, view.part, names.length);
+    if (part === null) return;
     hovered = null;
-    go({ part: clamp(to, 0, names.length - 1) });
-    columns[view.part].column.focus();
+    go({ part });
+    columns[part].column.focus();
   }
 
   // ---- drawing
@@ -77,7 +69,7 @@ function render({ model, el }) {
   function drawTicks() {
     const [low, high] = ranges[view.measure];
     const every = Math.ceil((high - low) / 8);
-    ticks.replaceChildren(...[...Array(high - low + 1).keys()].filter((n) => n % every === 0).map((n) => {
+    ticks.replaceChildren(...count(high - low + 1).filter((n) => n % every === 0).map((n) => {
       const tick = h("span", {}, short(10 ** (low + n)));
       tick.style.bottom = `${(100 * n) / (high - low)}%`;
       return tick;
@@ -99,7 +91,7 @@ function render({ model, el }) {
       chart, foot, legend),
     h("div", { className: "vlm-side" }, words, facts, warning)));
   draw();
-  const end = subscribe(model, { "change:view": () => { view = { ...model.get("view") }; draw(); } });
+  const end = subscribe(model, heard);
   return () => { training.stop(); end(); };
 }
 

@@ -17,18 +17,8 @@ from collections.abc import Mapping
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import (
-    GOOD,
-    INK,
-    MASKED,
-    TEXT,
-    Still,
-    Widget,
-    check_view,
-    figure,
-    open_corner,
-    script,
-)
+from vlmcourse.widgets.base import Widget, check_view, script
+from vlmcourse.widgets.stills import GOOD, INK, MASKED, TEXT, Still, figure, open_corner
 
 FIELDS = ("name", "parameters", "trained", "gradient", "weight", "ratio", "through")
 MEASURES = {"gradient": "gradient norm", "weight": "weight norm", "ratio": "gradient / weight"}
@@ -86,12 +76,8 @@ class GradientFlow(Widget):
         if start["measure"] not in MEASURES:
             raise ValueError(f"view has measure={start['measure']!r}, expected one of {', '.join(MEASURES)}")
         check_view(start, {"step": len(names), "part": len(known)})
-        super().__init__(
-            parts=reports,
-            steps=names,
-            view=start,
-            ranges={measure: powers(values) for measure, values in measured.items()},
-        )
+        ranges = {measure: powers(values) for measure, values in measured.items()}
+        super().__init__(parts=reports, steps=names, view=start, ranges=ranges)
 
     def static_figure(self, **view) -> Still:
         """The current step as a picture; `view` overrides any of step, part, measure."""

@@ -5,9 +5,8 @@ function render({ model, el }) {
   const chats = model.get("chats");
   const [sets, context] = [model.get("sets"), model.get("context")];
   const unfolded = new Set(); // "conversation/first token" of the runs that are open
-  let view = { ...model.get("view") };
+  const { view, go, heard } = viewer(model, build);
   let [items, place, hovered] = [[], 0, null]; // what is drawn, and which of it is chosen or pointed at
-  const keep = keeper(model, "view");
 
   // ---- the data of the conversation shown now
   const chat = () => chats[view.conversation];
@@ -26,36 +25,24 @@ function render({ model, el }) {
   const problems = h("div", { role: "status" });
   const legend = h("div", { className: "vlm-legend" });
 
-  function go(change) {
-    view = { ...view, ...change };
-    build();
-    keep(view);
-  }
-
   function keys(event) {
-    const to = { Home: 0, End: items.length - 1, ArrowLeft: place - 1, ArrowRight: place + 1 }[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
+    const to = walked(event, place, items.length);
+    if (to === null) return;
     hovered = null;
-    choose(clamp(to, 0, items.length - 1));
+    choose(to);
     items[place].piece.focus();
   }
 
   function choose(to) {
     place = to;
-    view = { ...view, token: items[place].start };
-    mark();
-    keep(view);
+    go({ token: items[place].start }, mark);
   }
 
   function fold(at) {
     const name = `${view.conversation}/${items[at].start}`;
     if (!unfolded.delete(name)) unfolded.add(name);
-    place = at;
-    view = { ...view, token: items[at].start };
-    build(at);
+    go({ token: items[at].start }, () => build(at));
     items[at].piece.focus();
-    keep(view);
   }
 
   // ---- drawing
@@ -70,7 +57,7 @@ function render({ model, el }) {
     items = runs.flatMap(([start, stop]) => {
       const open = unfolded.has(`${view.conversation}/${start}`);
       const head = stop - start > 1 ? [{ start, stop, open }] : [];
-      return [...head, ...(open || !head.length ? [...Array(stop - start).keys()].map((n) => ({ start: start + n, stop: start + n + 1 })) : [])];
+      return [...head, ...(open || !head.length ? count(stop - start).map((n) => ({ start: start + n, stop: start + n + 1 })) : [])];
     });
     turns.replaceChildren();
     items.forEach((item, number) => {
@@ -149,7 +136,7 @@ function render({ model, el }) {
     legend, turns, h("div", { className: "vlm-card" }, h("div", {}, words, facts)),
     h("div", { className: "vlm-stretch" }, budget, total), problems));
   build();
-  return subscribe(model, { "change:view": () => { view = { ...model.get("view") }; build(); } });
+  return subscribe(model, heard);
 }
 
 export default { render };

@@ -16,23 +16,8 @@ import numpy as np
 import traitlets
 
 from vlmcourse.data.chat import IGNORED, ROLES
-from vlmcourse.widgets.base import (
-    ACCENT,
-    GOOD,
-    IMAGE,
-    INK,
-    MASKED,
-    TEXT,
-    Still,
-    Widget,
-    as_array,
-    check_view,
-    figure,
-    one_name_each,
-    open_corner,
-    script,
-    visible,
-)
+from vlmcourse.widgets.base import Widget, as_array, check_view, one_name_each, script, visible
+from vlmcourse.widgets.stills import ACCENT, GOOD, IMAGE, INK, MASKED, TEXT, Still, figure, open_corner
 
 PADDING = "<pad>"
 MOST_TOKENS = 20_000
@@ -129,17 +114,7 @@ class LabelInspector(Widget):
     context = traitlets.Int(None, allow_none=True).tag(sync=True)
     view = traitlets.Dict(help="what is shown now: conversation, token, labels").tag(sync=True)
 
-    def __init__(
-        self,
-        tokens,
-        ids,
-        labels,
-        image=None,
-        *,
-        context: int | None = None,
-        names=None,
-        view: dict | None = None,
-    ):
+    def __init__(self, tokens, ids, labels, image=None, *, context=None, names=None, view=None):
         single = len(tokens) > 0 and isinstance(tokens[0], str)
         rows = [[str(token) for token in row] for row in ([tokens] if single else tokens)]
         if not rows or not all(rows) or sum(map(len, rows)) > MOST_TOKENS:
@@ -181,16 +156,16 @@ class LabelInspector(Widget):
         differs = (kinds[:, 1:] != kinds[:, :-1]).any(axis=0)
         ends = ~(image | padding)[1:] | differs
         edges = [0, *(np.flatnonzero(ends) + 1).tolist(), len(tokens)]
-        return {
+        chat = {
             "tokens": tokens,
             "roles": roles,
             "name": name,
-            "image": image.astype(int).tolist(),
-            "special": special.astype(int).tolist(),
             "runs": [list(run) for run in pairwise(edges)],
-            "totals": [counted(image, padding, row != IGNORED, self.context) for row in labels],
-            "problems": [doubtful(ids, row, image, padding, special) for row in labels],
         }
+        chat |= {"image": image.astype(int).tolist(), "special": special.astype(int).tolist()}
+        chat["totals"] = [counted(image, padding, row != IGNORED, self.context) for row in labels]
+        chat["problems"] = [doubtful(ids, row, image, padding, special) for row in labels]
+        return chat
 
     def blob(self, name: str) -> bytes:
         """ids/I: the numbers of conversation I.  labels/S/I: its labels in set S.  Both int32 (token,)."""
@@ -222,11 +197,8 @@ class LabelInspector(Widget):
             for left, width, run in line:
                 draw_run(text, left, number, width, run)
         self._draw_budget(budget, totals)
-        known = [
-            Patch(fc=IMAGE, label="image"),
-            Patch(fc="white", ec=TEXT, hatch="////", label="only read"),
-            Patch(fc=GOOD, label="learned"),
-        ]
+        known = [Patch(fc=IMAGE, label="image"), Patch(fc="white", ec=TEXT, hatch="////", label="only read")]
+        known.append(Patch(fc=GOOD, label="learned"))
         drawing.legend(handles=known, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         of = f" of a context of {self.context}" if self.context else ""
         share = " and ".join(

@@ -3,14 +3,13 @@ function render({ model, el }) {
   const [pixels, scores] = [bytes(model.get("blobs").image), floats(model.get("blobs").scores)];
   const words = model.get("words");
   const table = bytes(model.get("colours"));
+  const grid = [rows, columns];
   const cells = rows * columns;
-  let view = { ...model.get("view") };
+  const { view, go, heard } = viewer(model, draw);
   let [hovered, strength] = [null, 0.5];
-  const keep = keeper(model, "view");
 
   const fraction = (score) => clamp((score - low) / (high - low), 0, 1);
   const near = (moment, cell) => count(k).map((i) => { const at = (moment * cells + cell) * k + i; return { word: words[at], score: scores[at] }; });
-  const rowOf = (cell) => `row ${Math.floor(cell / columns)}, column ${cell % columns}`;
 
   // ---- one picture with its words, and its list; there are two of both, the second may be hidden
   const side = 400;
@@ -21,12 +20,12 @@ function render({ model, el }) {
     const pick = choice([...(name === "right" ? [["", "none"]] : []), ...moments.map((moment, i) => [i, moment])],
       () => go({ [name]: pick.value === "" ? null : +pick.value }));
     const labels = count(cells).map(() => h("span", { className: "vlm-named" }));
-    const grid = h("div", { className: "vlm-names", "aria-hidden": "true" }, ...labels);
-    grid.style.gridTemplate = `repeat(${rows}, 1fr) / repeat(${columns}, 1fr)`;
+    const names = h("div", { className: "vlm-names", "aria-hidden": "true" }, ...labels);
+    names.style.gridTemplate = `repeat(${rows}, 1fr) / repeat(${columns}, 1fr)`;
     const [marker, pointer] = [h("div", { className: "vlm-query" }), h("div", { className: "vlm-pointer", hidden: true })];
     const picture = h("div", { className: "vlm-picture", tabIndex: 0, role: "application", "aria-label": `Image, ${name}: arrow keys choose a token`, onkeydown: keys,
-      onpointermove: (event) => hover(cellAt(event, canvas)), onpointerleave: () => hover(null), onclick: (event) => go({ cell: cellAt(event, canvas) }) },
-      canvas, grid, pointer, marker);
+      onpointermove: (event) => hover(under(event, canvas)), onpointerleave: () => hover(null), onclick: (event) => go({ cell: under(event, canvas) }) },
+      canvas, names, pointer, marker);
     const list = h("div", { className: "vlm-near", role: "list" });
     const title = h("div", { className: "vlm-words" });
     return { name, canvas, pick, labels, marker, pointer, list, title,
@@ -39,24 +38,13 @@ function render({ model, el }) {
   const both = h("div", { className: "vlm-panes" }, ...panes.map(({ element }) => element));
 
   // ---- moving about
-  function go(change) {
-    view = { ...view, ...change };
-    draw();
-    keep(view);
-  }
+  const under = (event, canvas) => cellOf(cellAt(event, canvas, grid), grid);
 
   function keys(event) {
-    const step = ARROWS[event.key];
-    if (!step) return;
-    event.preventDefault();
+    const place = arrowed(event, placeOf(view.cell, grid), grid);
+    if (!place) return;
     hovered = null;
-    go({ cell: clamp(Math.floor(view.cell / columns) + step[0], 0, rows - 1) * columns + clamp((view.cell % columns) + step[1], 0, columns - 1) });
-  }
-
-  function cellAt({ clientX, clientY }, canvas) {
-    const box = canvas.getBoundingClientRect();
-    const row = clamp(Math.floor(((clientY - box.top) / box.height) * rows), 0, rows - 1);
-    return row * columns + clamp(Math.floor(((clientX - box.left) / box.width) * columns), 0, columns - 1);
+    go({ cell: cellOf(place, grid) });
   }
 
   function hover(cell) {
@@ -65,7 +53,7 @@ function render({ model, el }) {
   }
 
   // ---- drawing
-  const cover = (element, cell) => lay(element, (cell % columns) / columns, Math.floor(cell / columns) / rows, 1 / columns, 1 / rows);
+  const cover = (element, cell) => layCell(element, placeOf(cell, grid), grid);
 
   function draw() {
     panes[1].element.hidden = view.right === null;
@@ -76,7 +64,7 @@ function render({ model, el }) {
       if (view[name] === null) continue;
       const best = count(cells).map((cell) => near(view[name], cell)[0]);
       const codes = Uint8Array.from(best, ({ score }) => Math.round(255 * fraction(score)));
-      paint(canvas, overlaid(pixels, codes, table, strength, size, [rows, columns]), ...size);
+      paint(canvas, overlaid(pixels, codes, table, strength, size, grid), ...size);
       fit(canvas, ...size, side);
       labels.forEach((label, cell) => {
         label.textContent = best[cell].word;
@@ -90,7 +78,8 @@ function render({ model, el }) {
   // The lists of the cell under the pointer, otherwise of the chosen one.
   function read() {
     const cell = hovered ?? view.cell;
-    place.textContent = `Image token ${cell}: ${rowOf(cell)}`;
+    const where = placeName(placeOf(cell, grid));
+    place.textContent = `Image token ${cell}: ${where}`;
     for (const { name, canvas, list, title, pointer } of panes) {
       pointer.hidden = hovered === null;
       cover(pointer, cell);
@@ -103,7 +92,7 @@ function render({ model, el }) {
         bar.style.width = `${100 * fraction(score)}%`;
         return h("div", { className: "vlm-near-word", role: "listitem" }, h("b", { title: word }, word), h("div", { className: "vlm-meter" }, bar), h("span", {}, score.toFixed(3)));
       }));
-      canvas.setAttribute("aria-label", `${moment}, ${rowOf(cell)}: ${found.map(({ word, score }) => `${word} ${score.toFixed(3)}`).join(", ")}`);
+      canvas.setAttribute("aria-label", `${moment}, ${where}: ${found.map(({ word, score }) => `${word} ${score.toFixed(3)}`).join(", ")}`);
     }
     scale.point(fraction(near(view.left, cell)[0].score));
   }
@@ -113,7 +102,7 @@ function render({ model, el }) {
     h("div", { className: "vlm-range" }, scale.element, h("div", { className: "vlm-guess" }, `${measure} of the nearest word`)),
     h("div", { className: "vlm-side" }, place, h("div", { className: "vlm-bar" }, labelled("Overlay", overlay)))));
   draw();
-  return subscribe(model, { "change:view": () => { view = { ...model.get("view") }; draw(); } });
+  return subscribe(model, heard);
 }
 
 export default { render };

@@ -10,20 +10,9 @@ import math
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import (
-    INK,
-    Still,
-    as_array,
-    as_images,
-    check_view,
-    figure,
-    one_name_each,
-    open_corner,
-    script,
-    shrink,
-    visible,
-)
-from vlmcourse.widgets.maps import MapWidget, outline, overlay, scale_bar, tint
+from vlmcourse.widgets.base import as_array, as_images, check_view, one_name_each, script, shrink, visible
+from vlmcourse.widgets.maps import MapWidget
+from vlmcourse.widgets.stills import INK, Still, figure, open_corner, outline, overlay, scale_bar, tint
 
 SIDE_UNDER_WORDS = 256
 MOST_WORDS = 50_000
@@ -56,17 +45,7 @@ class TokenLens(MapWidget):
     words = traitlets.List(help="(moment, cell, k), one after another").tag(sync=True)
     view = traitlets.Dict(help="what is shown now: cell, left, right").tag(sync=True)
 
-    def __init__(
-        self,
-        image,
-        words,
-        scores,
-        *,
-        grid=None,
-        moments=None,
-        measure: str = "cosine",
-        view: dict | None = None,
-    ):
+    def __init__(self, image, words, scores, *, grid=None, moments=None, measure="cosine", view=None):
         pictures = as_images(image)
         if len(pictures) != 1:
             raise ValueError(
@@ -93,22 +72,12 @@ class TokenLens(MapWidget):
             "cell": rows // 2 * columns + columns // 2,
             "left": 0,
             "right": count - 1 if count > 1 else None,
-            **(view or {}),
         }
-        super().__init__(
-            words=list(words.ravel()),
-            view=start,
-            shape={
-                "size": list(self._image.shape[:2]),
-                "rows": rows,
-                "columns": columns,
-                "k": k,
-                "moments": moments,
-                "measure": measure,
-                "low": min(0.0, float(best.min())),
-                "high": max(float(best.max()), 1e-9),
-            },
-        )
+        start |= view or {}
+        shape = {"size": list(self._image.shape[:2]), "rows": rows, "columns": columns, "k": k}
+        shape |= {"moments": moments, "measure": measure}
+        shape |= {"low": min(0.0, float(best.min())), "high": max(float(best.max()), 1e-9)}
+        super().__init__(words=list(words.ravel()), view=start, shape=shape)
         self._words = words
         check_view(start, {"cell": cells, "left": count, "right": count}, {"right": None})
         self.preload(["image", "scores"])

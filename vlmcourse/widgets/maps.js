@@ -1,6 +1,5 @@
 // What the widgets that show weights as colours share: a picture under a map, a scale, a square of cells, and all heads at a glance.
 
-const count = (n) => [...Array(n).keys()];
 const number = (value) => (value === 0 ? "0" : Math.abs(value) >= 1e-6 ? value.toPrecision(3) : value.toExponential(2));
 const headName = (head) => (head === "mean" ? "mean of heads" : `head ${head}`);
 
@@ -10,6 +9,9 @@ function coloured(codes, table) {
   codes.forEach((code, i) => colours.set(table.subarray(3 * code, 3 * code + 3), 3 * i));
   return colours;
 }
+
+// The style of a word on the colour of a code.
+const tinted = (code, table) => ({ background: `rgb(${table.subarray(3 * code, 3 * code + 3).join()})`, color: code > 140 ? INK : "#ffffff" });
 
 // A picture (height, width, 3) under the colours of a map (rows, columns). The picture fades to grey while the colours of
 // the map come in, both by the strength: 0 is the picture untouched, 1 the map alone. Grey lets no colour of the picture
@@ -49,24 +51,20 @@ function cellMap({ size, side, label, rows, columns, at, hover, choose }) {
   const cell = clamp(Math.floor(side / size), 5, 64);
   const canvas = h("canvas", { role: "img" });
   const pointer = h("div", { className: "vlm-pointer", hidden: true });
-  const under = ({ clientX, clientY }) => {
-    const box = canvas.getBoundingClientRect();
-    return [(clientY - box.top) / box.height, (clientX - box.left) / box.width].map((part) => clamp(Math.floor(part * size), 0, size - 1));
-  };
+  const grid = [size, size];
   const point = (place) => {
     pointer.hidden = !place;
-    if (place) lay(pointer, place[1] / size, place[0] / size, 1 / size, 1 / size);
+    if (place) layCell(pointer, place, grid);
     hover(place);
   };
   const keys = (event) => {
-    const step = ARROWS[event.key];
-    if (!step) return;
-    event.preventDefault();
+    const place = arrowed(event, at(), grid);
+    if (!place) return;
     point(null);
-    choose(at().map((index, axis) => clamp(index + step[axis], 0, size - 1)));
+    choose(place);
   };
   const area = h("div", { className: "vlm-picture", tabIndex: 0, role: "application", "aria-label": label, onkeydown: keys,
-    onpointermove: (event) => point(under(event)), onpointerleave: () => point(null), onclick: (event) => choose(under(event)) }, canvas, pointer);
+    onpointermove: (event) => point(cellAt(event, canvas, grid)), onpointerleave: () => point(null), onclick: (event) => choose(cellAt(event, canvas, grid)) }, canvas, pointer);
   const element = h("div", { className: "vlm-cells" }, h("div", { className: "vlm-columns" }, ...columns), h("div", { className: "vlm-rows" }, ...rows), area);
   element.style.setProperty("--cell", `${cell}px`);
   fit(canvas, size, size, cell * size);
@@ -74,8 +72,8 @@ function cellMap({ size, side, label, rows, columns, at, hover, choose }) {
   return { element, area, canvas, cell };
 }
 
-// One small map for every layer and head, and for the mean of heads; `extra` names one more below them.
-// A place is {layer, head}, or {layer: extra}; `go` takes one.
+// One small map for every layer and head, and for the mean of heads; `extra` names one more below them. `controls` choose
+// the same by name. A place is {layer, head}, or {layer: extra}; `go` takes one.
 function headGrid({ layers, heads, extra, height, width, go }) {
   const side = clamp(Math.floor(400 / (heads + 1)) - 6, 20, 64);
   const thumb = (place, name) => {
@@ -84,9 +82,12 @@ function headGrid({ layers, heads, extra, height, width, go }) {
     canvas.style.imageRendering = Math.max(height, width) > side ? "auto" : "pixelated";
     return { canvas, place, button: h("button", { type: "button", className: "vlm-thumb", title: name, "aria-label": name, onclick: () => go(place) }, canvas) };
   };
-  const thumbs = count(layers).flatMap((layer) => [...count(heads), "mean"].map((head) => thumb({ layer, head }, `layer ${layer}, ${headName(head)}`)));
+  const pick = (name) => (event) => go({ [name]: /^\d+$/.test(event.target.value) ? +event.target.value : event.target.value });
+  const layer = choice(options([...count(layers), ...(extra ? [extra] : [])]), pick("layer"));
+  const head = choice(options([...count(heads), "mean"]), pick("head"));
+  const thumbs = count(layers).flatMap((row) => [...count(heads), "mean"].map((column) => thumb({ layer: row, head: column }, `layer ${row}, ${headName(column)}`)));
   if (extra) thumbs.push(thumb({ layer: extra }, extra));
-  const which = ({ layer, head }) => (layer === extra ? thumbs.length - 1 : layer * (heads + 1) + (head === "mean" ? heads : head));
+  const which = (place) => (place.layer === extra ? thumbs.length - 1 : place.layer * (heads + 1) + (place.head === "mean" ? heads : place.head));
   let now = 0;
 
   function keys(event) {
@@ -99,14 +100,15 @@ function headGrid({ layers, heads, extra, height, width, go }) {
 
   const axis = (text) => h("span", { className: "vlm-axis" }, text);
   const element = h("div", { className: "vlm-overview", role: "group", "aria-label": "All heads; arrow keys move", onkeydown: keys },
-    h("span"), ...count(heads).map((head) => axis(heads > 8 ? String(head) : `head ${head}`)), axis("mean"),
-    ...count(layers).flatMap((layer) => [axis(`layer ${layer}`), ...thumbs.slice(layer * (heads + 1), (layer + 1) * (heads + 1)).map(({ button }) => button)]),
+    h("span"), ...count(heads).map((column) => axis(heads > 8 ? String(column) : `head ${column}`)), axis("mean"),
+    ...count(layers).flatMap((row) => [axis(`layer ${row}`), ...thumbs.slice(row * (heads + 1), (row + 1) * (heads + 1)).map((it) => it.button)]),
     ...(extra ? [axis(extra), thumbs.at(-1).button] : []));
   element.style.gridTemplateColumns = `repeat(${heads + 2}, max-content)`;
 
-  return { element, which,
+  return { element, which, controls: [labelled("Layer", layer), labelled("Head", head)],
     mark(place) {
       now = which(place);
+      [layer.value, head.value, head.disabled] = [place.layer, place.head, extra !== null && place.layer === extra];
       thumbs.forEach(({ button }, index) => {
         button.setAttribute("aria-pressed", index === now);
         button.tabIndex = index === now ? 0 : -1;

@@ -161,7 +161,7 @@ function render({ model, el }) {
     event.stopPropagation();
   }
 
-  // The scene pasted together from sprites, as paste does in data/stage.py; null until they are there.
+  // The scene pasted together from sprites, as paste does in world/arranging.py; null until they are there.
   function preview() {
     const [paper, sprites] = [store.get(`paper/${now.number}`), store.get(`sprites/${scenes[now.number].light}`)];
     if (!paper || !sprites) return null;
@@ -185,7 +185,6 @@ function render({ model, el }) {
   }
 
   // ---- the tools
-  const button = (text, onclick, more = {}) => h("button", { type: "button", className: "vlm-button", onclick, ...more }, text);
   const tool = (name, part, value, content) => h("button", { type: "button", className: "vlm-tool", title: name, "aria-label": name, onclick: () => put(part, value) }, content);
   const icons = shapes.map(() => h("canvas"));
   icons.forEach((icon) => fit(icon, 2 * radii[1] + 1, 2 * radii[1] + 1, 22));
@@ -229,21 +228,15 @@ function render({ model, el }) {
   const [blind, swap] = [["Blind", "grey"], ["Swap", "swapped"]].map(([text, what]) =>
     button(text, () => set({ given: now.given === what ? "scene" : what }), { title: what === "grey" ? "Give the model a grey picture" : "Give the model another scene" }));
   const look = h("div", { className: "vlm-picture", tabIndex: 0, role: "application", "aria-label": "What the model gets: arrow keys read the attention of each cell", onkeydown: walk,
-    onpointermove: (event) => read(cellAt(event)), onpointerleave: () => read(rested), onblur: () => { rested = null; read(null); } }, given, pointer);
+    onpointermove: (event) => read(cellAt(event, given, said().grid)), onpointerleave: () => read(rested), onblur: () => { rested = null; read(null); } }, given, pointer);
   fit(given, side, side, GIVEN);
 
   const shown = () => attentive.checked && said().grid[0] > 0;
 
-  function cellAt({ clientX, clientY }) {
-    const [frame, [rows, columns]] = [given.getBoundingClientRect(), said().grid];
-    return [clamp(Math.floor(((clientY - frame.top) / frame.height) * rows), 0, rows - 1), clamp(Math.floor(((clientX - frame.left) / frame.width) * columns), 0, columns - 1)];
-  }
-
   function walk(event) {
-    const step = ARROWS[event.key];
-    if (!step || !shown()) return;
-    event.preventDefault();
-    rested = (rested ?? [0, -1]).map((at, axis) => clamp(at + step[axis], 0, said().grid[axis] - 1));
+    const place = shown() ? arrowed(event, rested ?? [0, -1], said().grid) : null;
+    if (!place) return;
+    rested = place;
     read(rested);
   }
 
@@ -258,9 +251,9 @@ function render({ model, el }) {
       return;
     }
     const weight = (bytes(model.get("attention"))[cell[0] * columns + cell[1]] * largest) / 255;
-    lay(pointer, cell[1] / columns, cell[0] / rows, 1 / columns, 1 / rows);
+    layCell(pointer, cell, [rows, columns]);
     scale.point(largest ? weight / largest : 0);
-    reading.textContent = `row ${cell[0]}, column ${cell[1]}: ${number(weight)}`;
+    reading.textContent = `${placeName(cell)}: ${number(weight)}`;
   }
 
   // ---- the answer

@@ -16,18 +16,9 @@ from itertools import combinations
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import (
-    ACCENT,
-    TEXT,
-    Still,
-    as_array,
-    as_images,
-    figure,
-    open_corner,
-    same_words,
-    script,
-)
-from vlmcourse.widgets.maps import MapWidget, overlay, quantise, scale_bar
+from vlmcourse.widgets.base import as_array, as_images, same_words, script
+from vlmcourse.widgets.maps import MapWidget, quantise
+from vlmcourse.widgets.stills import ACCENT, TEXT, Still, figure, open_corner, overlay, scale_bar
 from vlmcourse.world import questions
 from vlmcourse.world.arranging import TRAINED, arrange, check_things, cut_sprites, outside, paste, room
 from vlmcourse.world.grammar import true_answer
@@ -95,28 +86,11 @@ class ScenePlayground(MapWidget):
             things, light = list_things(scenes, number), int(scenes.light[number])
             listed.append({"things": things, "light": light, "questions": known})
         question = next(iter(listed[0]["questions"].values())) if question is None else str(question)
-        super().__init__(
-            world={
-                "names": [SHAPES, COLOURS, SIZES],
-                "radii": RADII.tolist(),
-                "side": SIDE,
-                "margin": MARGIN,
-                "gap": GAP,
-                "slant": SLANT,
-                "most": MOST,
-                "trained": TRAINED,
-                "best": BARS,
-                "scenes": listed,
-            }
-        )
-        state = {
-            "turn": 0,
-            "by": "python",
-            "number": 0,
-            "things": listed[0]["things"],
-            "question": question,
-            "given": "scene",
-        }
+        rules = {"side": SIDE, "margin": MARGIN, "gap": GAP, "slant": SLANT, "most": MOST, "trained": TRAINED}
+        names = {"names": [SHAPES, COLOURS, SIZES], "radii": RADII.tolist()}
+        super().__init__(world={**rules, **names, "best": BARS, "scenes": listed})
+        state = {"turn": 0, "by": "python", "number": 0, "things": listed[0]["things"]}
+        state |= {"question": question, "given": "scene"}
         self._show(state)
         self.state = state
         papers = [f"paper/{number}" for number in range(len(scenes))]

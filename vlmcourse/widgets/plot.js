@@ -1,4 +1,3 @@
-const GREY = "#7b8794"; // reads on light and dark
 const EDGE = { left: 46, right: 10, top: 8, bottom: 34 };
 
 // About `count` round numbers inside [low, high].

@@ -7,7 +7,8 @@ import numpy as np
 import traitlets
 from IPython.display import display
 
-from vlmcourse.widgets.base import Still, Widget, figure, open_corner, script, under_ci
+from vlmcourse.widgets.base import Widget, script, under_ci
+from vlmcourse.widgets.stills import Still, figure, open_corner
 
 PENS = {"colours": ["#0072B2", "#D55E00", "#5B8C7B", "#E69F00"], "dashes": [[], [6, 3], [2, 2], [8, 3, 2, 3]]}
 MOST_STEPS = 2_000

@@ -2,7 +2,8 @@
 
 import traitlets
 
-from vlmcourse.widgets.base import Still, Widget, as_images, figure, script
+from vlmcourse.widgets.base import Widget, as_images, script
+from vlmcourse.widgets.stills import Still, figure
 
 PAGE = 12
 

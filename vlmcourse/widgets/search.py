@@ -7,18 +7,8 @@ pictures found travel to the browser, so a gallery of thousands opens as fast as
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import (
-    TEXT,
-    Still,
-    Widget,
-    as_array,
-    as_images,
-    figure,
-    one_name_each,
-    same_words,
-    script,
-    shrink,
-)
+from vlmcourse.widgets.base import Widget, as_array, as_images, one_name_each, same_words, script, shrink
+from vlmcourse.widgets.stills import TEXT, Still, figure
 
 RESULTS = 12
 SIDE_OF_RESULT = 96
@@ -61,14 +51,8 @@ class TextToImageSearch(Widget):
         self._labels = one_name_each(labels, "image", len(self._images), called="label")
         suggestions = [str(text) for text in suggestions]
         height, width = shrink(self._images[0], SIDE_OF_RESULT).shape[:2]
-        super().__init__(
-            texts={
-                "suggestions": suggestions,
-                "attribution": attribution,
-                "count": len(self._images),
-                "size": [height, width],
-            }
-        )
+        texts = {"suggestions": suggestions, "attribution": attribution}
+        super().__init__(texts={**texts, "count": len(self._images), "size": [height, width]})
         query = (suggestions[0] if suggestions else "") if query is None else query
         self._show(query, self._ranked(query))
         self.query = query
@@ -101,12 +85,8 @@ class TextToImageSearch(Widget):
             {"index": int(i), "score": float(scores[i]), "label": self._labels[i], "right": right[place]}
             for place, i in enumerate(order[:RESULTS])
         ]
-        return {
-            "results": results,
-            "rank": right.index(True) + 1 if any(right) else None,
-            "low": float(scores.min()),
-            "high": float(scores.max()),
-        }
+        rank = right.index(True) + 1 if any(right) else None
+        return {"results": results, "rank": rank, "low": float(scores.min()), "high": float(scores.max())}
 
     def _show(self, query: str, answer: dict) -> None:
         pictures = [shrink(self._images[result["index"]], SIDE_OF_RESULT) for result in answer["results"]]

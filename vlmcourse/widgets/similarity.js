@@ -33,7 +33,8 @@ function render({ model, el }) {
   const range = [Math.min(...cosines), Math.max(...cosines)];
   const ranked = { row: rivals(cosines, size, 1), column: rivals(cosines, size, 0) };
   let [temperature, mode, cell] = ["temperature", "mode", "cell"].map((name) => model.get(name));
-  let [hovered, saving, logs] = [null, null, null];
+  let [hovered, logs] = [null, null];
+  const keep = Object.fromEntries(["temperature", "mode", "cell"].map((name) => [name, keeper(model, name)]));
 
   // ---- the matrix
   const picture = (i) => pixels.subarray(i * height * width * 3, (i + 1) * height * width * 3);
@@ -46,18 +47,18 @@ function render({ model, el }) {
   const head = (i) => h("span", { className: "vlm-axis" }, i % every ? "" : String(i));
   const map = cellMap({ size, side: 448, label: "Similarity matrix, images down, texts across: arrow keys move",
     rows: count(size).map((i) => h("div", {}, head(i), thumb(i))), columns: count(size).map(head), at: () => cell,
-    hover: (place) => { hovered = place; read(); }, choose: (place) => { cell = place; draw(); keep("cell", cell); } });
+    hover: (place) => { hovered = place; read(); }, choose: (place) => { cell = place; draw(); keep.cell(cell); } });
   const [marks, chosen] = [h("canvas", { className: "vlm-marks" }), h("div", { className: "vlm-chosen" })];
   map.area.append(marks, chosen);
   const scale = colourScale(table);
 
   // ---- the controls
-  const colour = choice(Object.entries(MODES), () => { mode = colour.value; draw(); keep("mode", mode); });
+  const colour = choice(Object.entries(MODES), () => { mode = colour.value; draw(); keep.mode(mode); });
   const slider = h("input", { type: "range", min: 0, max: POSITIONS, oninput: () => {
     temperature = 10 ** (2 * (slider.value / POSITIONS - 1));
     logs = null;
     draw();
-    keep("temperature", temperature);
+    keep.temperature(temperature);
   } });
   const told = h("output");
   const [loss, recall] = [h("b", { className: "vlm-number" }), h("div")];
@@ -66,11 +67,6 @@ function render({ model, el }) {
   fit(large, height, width, 128);
   const [caption, words] = [h("p", { className: "vlm-caption vlm-of-text" }), h("div", { role: "status" })];
   const numbers = ["cosine", "p(text | image)", "p(image | text)"].map((name) => ({ name, value: h("b") }));
-
-  function keep(name, value) {
-    clearTimeout(saving);
-    saving = setTimeout(() => remember(model, name, value), 100);
-  }
 
   // ---- drawing
   const probability = (axis, place) => Math.exp(logs[axis][place]);
@@ -82,7 +78,7 @@ function render({ model, el }) {
     [scale.low.textContent, scale.high.textContent] = mode === "cosine" ? range.map((end) => end.toFixed(2)) : ["0", "1"];
     [colour.value, slider.value] = [mode, Math.round(POSITIONS * (1 + Math.log10(temperature) / 2))];
     told.textContent = slider.ariaValueText = `${temperature.toPrecision(2)}, so logits = ${(1 / temperature).toPrecision(3)} × cosine`;
-    lay(chosen, cell[1] / size, cell[0] / size, 1 / size, 1 / size);
+    layCell(chosen, cell, [size, size]);
     drawLoss();
     drawMarks(mode === "cosine" ? [...ranked.row, ...ranked.column] : ranked[mode]);
     read();
@@ -105,7 +101,7 @@ function render({ model, el }) {
     const pen = marks.getContext("2d");
     const [unit, radius] = [zoom * map.cell, zoom * clamp(map.cell * 0.28, 2.5, 9)];
     pen.lineCap = "round";
-    for (const [colour, thick] of [["#ffffff", 3.2], ["#D55E00", 1.6]]) {
+    for (const [colour, thick] of [["#ffffff", 3.2], [ACCENT, 1.6]]) {
       Object.assign(pen, { strokeStyle: colour, lineWidth: zoom * thick });
       for (const { pair, cell: [row, column] } of lines.filter(({ wrong }) => wrong)) {
         const [x, y] = [(pair + 0.5) * unit, (pair + 0.5) * unit];

@@ -15,8 +15,9 @@ A pair is ranked right in a direction if its cosine is larger than every other o
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import ACCENT, THUMBNAIL, Still, as_array, as_images, figure, script, shrink
-from vlmcourse.widgets.maps import MapWidget, colour_map
+from vlmcourse.widgets.base import THUMBNAIL, as_array, as_images, script, shrink
+from vlmcourse.widgets.maps import MapWidget
+from vlmcourse.widgets.stills import ACCENT, Still, colour_map, figure
 
 MOST_PAIRS = 64
 MODES = {
@@ -90,12 +91,8 @@ class SimilarityMatrix(MapWidget):
             )
         if not 0.01 <= temperature <= 1:
             raise ValueError(f"temperature must be 0.01 to 1, got {temperature}; it is 1 / exp(logit_scale)")
-        super().__init__(
-            texts=[str(text) for text in texts],
-            size=list(self._images.shape[1:3]),
-            temperature=float(temperature),
-            mode=mode,
-        )
+        texts, size = [str(text) for text in texts], list(self._images.shape[1:3])
+        super().__init__(texts=texts, size=size, temperature=float(temperature), mode=mode)
         self.preload(["similarity", "images"])
 
     def blob(self, name: str) -> bytes:

@@ -1,5 +1,3 @@
-const FRAME_MS = 500; // one token of the playback
-
 function render({ model, el }) {
   const tokens = model.get("tokens");
   const { layers, heads, causal, prompt } = model.get("shape");
@@ -7,9 +5,8 @@ function render({ model, el }) {
   const table = bytes(model.get("colours"));
   const codes = bytes(model.get("blobs").codes);
   const largest = floats(model.get("blobs").largest);
-  let view = { ...model.get("view") };
-  let [hovered, timer] = [null, null];
-  const keep = keeper(model, "view");
+  const { view, go, heard } = viewer(model, draw);
+  let hovered = null;
 
   // ---- the data: one row is what one query reads, as codes of its own largest weight
   const rowOf = (query, map = overview.which(view)) => ({ top: largest[map * size + query], codes: codes.subarray((map * size + query) * size, (map * size + query + 1) * size) });
@@ -17,17 +14,15 @@ function render({ model, el }) {
   const masked = (query, key) => causal && key > query && weight(query, key) === 0;
 
   // ---- the controls
-  const pick = (name) => (event) => go({ [name]: event.target.value === "mean" ? "mean" : +event.target.value });
-  const named = (names) => names.map((name) => [name, String(name)]);
-  const [layer, head] = [choice(named(count(layers)), pick("layer")), choice(named([...count(heads), "mean"]), pick("head"))];
-  const time = h("input", { type: "range", min: 0, max: size - 1, oninput: () => { go({ query: +time.value }); pause(); } });
-  const play = h("button", { type: "button", className: "vlm-button", onclick: () => (timer ? pause() : start()) });
-  const timeName = h("output");
+  const overview = headGrid({ layers, heads, extra: null, height: size, width: size, go });
+  const writing = playback({ axis: "query", label: "Query", first: prompt < size ? prompt - 1 : 0, last: size - 1, frame: 500,
+    name: (query) => `token ${query}` }, view, go);
+  const ask = (query) => { writing.stop(); go({ query }); };
 
   // ---- the text
   const chips = tokens.map((token, i) => {
     const bar = h("span", { className: "vlm-rise" });
-    const chip = h("button", { type: "button", className: `vlm-chip${i >= prompt ? " vlm-written" : ""}`, onclick: () => { pause(); go({ query: i }); },
+    const chip = h("button", { type: "button", className: `vlm-chip${i >= prompt ? " vlm-written" : ""}`, onclick: () => ask(i),
       onpointerenter: () => hover([view.query, i]), onpointerleave: () => hover(null) }, h("span", { className: "vlm-room" }, bar), h("span", { className: "vlm-word" }, visible(token)));
     return { chip, bar, word: chip.lastChild };
   });
@@ -40,41 +35,17 @@ function render({ model, el }) {
   // ---- the whole matrix, and every head at a glance
   const names = () => tokens.map((token) => h("span", { className: "vlm-axis", title: token }, visible(token)));
   const map = cellMap({ size, side: 320, label: "Attention matrix, queries down, keys across: arrow keys up and down choose the query",
-    rows: names(), columns: names(), at: () => [view.query, 0], hover: (place) => hover(place), choose: ([query]) => { pause(); go({ query }); } });
+    rows: names(), columns: names(), at: () => [view.query, 0], hover: (place) => hover(place), choose: ([query]) => ask(query) });
   if (map.cell < 10) map.element.classList.add("vlm-nameless");
   const chosen = h("div", { className: "vlm-chosen" });
   map.area.append(chosen);
-  const overview = headGrid({ layers, heads, extra: null, height: size, width: size, go });
 
   // ---- moving about
-  function go(change) {
-    view = { ...view, ...change };
-    draw();
-    keep(view);
-  }
-
   function keys(event) {
-    const to = { Home: 0, End: size - 1, ArrowLeft: view.query - 1, ArrowRight: view.query + 1 }[event.key];
-    if (to === undefined) return;
-    event.preventDefault();
-    pause();
-    go({ query: clamp(to, 0, size - 1) });
-    chips[view.query].chip.focus();
-  }
-
-  function start() {
-    if (view.query === size - 1) go({ query: prompt < size ? prompt - 1 : 0 });
-    timer = setInterval(() => {
-      go({ query: Math.min(view.query + 1, size - 1) });
-      if (view.query === size - 1) pause();
-    }, FRAME_MS);
-    draw();
-  }
-
-  function pause() {
-    clearInterval(timer);
-    timer = null;
-    draw();
+    const query = walked(event, view.query, size);
+    if (query === null) return;
+    ask(query);
+    chips[query].chip.focus();
   }
 
   function hover(place) {
@@ -86,17 +57,16 @@ function render({ model, el }) {
   function draw() {
     const { query } = view;
     const row = rowOf(query);
-    [layer.value, head.value, time.value] = [view.layer, view.head, query];
-    [play.textContent, timeName.textContent] = [timer ? "Pause" : "Play", `token ${query}`];
+    writing.show();
     chips.forEach(({ chip, bar, word }, key) => {
       const [code, hidden] = [row.codes[key], masked(query, key)];
-      const colour = table.subarray(3 * code, 3 * code + 3).join();
+      const look = hidden ? { background: "", color: "" } : tinted(code, table);
       chip.classList.toggle("vlm-masked", hidden);
       chip.setAttribute("aria-pressed", key === query);
       chip.setAttribute("aria-label", `token ${key}, ${tokens[key]}: ${hidden ? "masked" : number(weight(query, key))}`);
       chip.tabIndex = key === query ? 0 : -1;
-      Object.assign(bar.style, { height: hidden ? "0" : `${(100 * code) / 255}%`, background: `rgb(${colour})` });
-      Object.assign(word.style, hidden ? { background: "", color: "" } : { background: `rgb(${colour})`, color: code > 140 ? "#1f2933" : "#ffffff" });
+      Object.assign(bar.style, { height: hidden ? "0" : `${(100 * code) / 255}%`, background: look.background });
+      Object.assign(word.style, look);
     });
     overview.mark(view);
     drawMatrix();
@@ -140,13 +110,13 @@ function render({ model, el }) {
   overview.draw((index) => coloured(Uint8Array.from(count(size).flatMap((q) => [...rowOf(q, index).codes])), table));
   el.append(frame("text-attention", "Attention of a text",
     h("div", { className: "vlm-side" },
-      h("div", { className: "vlm-bar" }, labelled("Layer", layer), labelled("Head", head)),
+      h("div", { className: "vlm-bar" }, ...overview.controls),
       text, scale.element, words, reading, warning,
-      h("div", { className: "vlm-bar" }, play, labelled("Query", time), timeName)),
+      h("div", { className: "vlm-bar" }, ...writing.controls)),
     h("div", { className: "vlm-side" }, map.element, h("div", { className: "vlm-scroll" }, overview.element))));
   draw();
-  const end = subscribe(model, { "change:view": () => { view = { ...model.get("view") }; draw(); } });
-  return () => { clearInterval(timer); end(); };
+  const end = subscribe(model, heard);
+  return () => { writing.stop(); end(); };
 }
 
 export default { render };

@@ -11,8 +11,9 @@ Weights travel as one byte each, so a number shown is right to within 1/510 of t
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import ACCENT, MASKED, TEXT, Still, as_array, check_view, figure, script
-from vlmcourse.widgets.maps import MapWidget, check_rows, colour_map, quantise, tint
+from vlmcourse.widgets.base import as_array, check_view, script
+from vlmcourse.widgets.maps import MapWidget, check_rows, quantise
+from vlmcourse.widgets.stills import ACCENT, MASKED, TEXT, Still, colour_map, figure, tint
 
 MOST_IN_TEXT = 64
 MOST_MAPS = 12 * 12
@@ -67,16 +68,9 @@ class TextAttention(MapWidget):
         check_rows("attention", attention)
         self._maps = np.concatenate([attention, attention.mean(axis=1, keepdims=True)], axis=1)
         start = {"layer": layers - 1, "head": "mean", "query": count - 1, **(view or {})}
-        super().__init__(
-            tokens=tokens,
-            view=start,
-            shape={
-                "layers": layers,
-                "heads": heads,
-                "causal": causal,
-                "prompt": count if prompt is None else prompt,
-            },
-        )
+        shape = {"layers": layers, "heads": heads, "causal": causal}
+        shape["prompt"] = count if prompt is None else prompt
+        super().__init__(tokens=tokens, view=start, shape=shape)
         self._matrix(start)
         self.preload(["largest", "codes"])
 
