@@ -6,10 +6,10 @@ import inspect
 import pytest
 import torch
 
-from vlmcourse.exercises.base import Slip, all_exercises
+from vlmcourse.exercises.base import all_exercises
 from vlmcourse.exercises.edits import Edit, edits, plain_source
 from vlmcourse.models import attention
-from vlmcourse.slots import REGISTRY, Slot
+from vlmcourse.slots import Slot
 
 EDITS = [slip for task in all_exercises().values() for slip in task.slips if isinstance(slip, Edit)]
 
@@ -62,9 +62,3 @@ def test_nothing_is_compiled_before_it_is_needed():
     (edit,) = edits(attention.merge_heads, ("transpose(1, 2)", "no such ( thing", "broken."))
     with pytest.raises(SyntaxError):
         _ = edit.wrong
-
-
-def test_a_slip_that_is_no_edit_is_a_function_with_a_sentence():
-    slip = Slip(len, "counts.")
-    assert slip.wrong([1, 2]) == 2
-    assert "len" not in REGISTRY

@@ -1,10 +1,10 @@
 """What an exercise is made of. Each chNN.py builds its exercises from these parts, see also edits.py.
 
-chapter     opens a chapter's file: gives it its ``exercise(...)`` and its ``quiz(...)``
-Slip        a plausible wrong version and the one sentence that explains it
-Unaffected  something the output must not depend on, such as padding or future tokens
-Exercise    a slot with cases, slips, hints, and what to check beside the values
-Question    of a quiz: choices, each with its explanation
+chapter       opens a chapter's file: gives it its ``exercise(...)`` and its ``quiz(...)``
+Slip          a plausible wrong version and the one sentence that explains it
+Unaffected    something the output must not depend on, such as padding or future tokens
+Exercise      a slot with cases, slips, hints, and what to check beside the values
+QuizQuestion  its choices, each with an explanation
 
 Sentences stand in English; ja.json says each of them in Japanese.
 """
@@ -14,6 +14,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import types
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from vlmcourse.exercises.edits import Edit
 from vlmcourse.slots import Slot
 
 EXERCISES: dict[str, "Exercise"] = {}
-QUIZZES: dict[str, "Question"] = {}
+QUIZZES: dict[str, "QuizQuestion"] = {}
 
 Axes = dict[str, str | tuple[str, ...]]
 
@@ -119,17 +120,17 @@ def _axes(annotation: Any) -> str | tuple[str, ...] | None:
     """``Float[Tensor, "batch token"] | None`` is "batch token"; a tuple of tensors is a tuple of names."""
     if hasattr(annotation, "dim_str"):
         return annotation.dim_str
-    if inspect.isroutine(annotation) or typing.get_origin(annotation) is Callable:
-        return None
-    inner = [_axes(part) for part in typing.get_args(annotation)]
-    if typing.get_origin(annotation) is tuple and any(axes is not None for axes in inner):
-        return tuple(axes or "" for axes in inner)
-    return next((axes for axes in inner if isinstance(axes, str)), None)
+    parts = [_axes(part) for part in typing.get_args(annotation)]
+    if typing.get_origin(annotation) is tuple and any(axes is not None for axes in parts):
+        return tuple(axes or "" for axes in parts)
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return next((axes for axes in parts if axes is not None), None)
+    return None
 
 
 @dataclass(frozen=True)
-class Question:
-    """One multiple-choice question at the end of a chapter; kept here, so a notebook does not show the answer.
+class QuizQuestion:
+    """One multiple-choice question of a chapter; here, so that the notebook does not hold the answer.
 
     Attributes:
         name: chapter and number, such as "02_vit/1".
@@ -145,19 +146,19 @@ class Question:
         QUIZZES[self.name] = self
 
 
-def chapter(name: str) -> tuple[Callable[..., Exercise], Callable[..., Question]]:
+def chapter(name: str) -> tuple[Callable[..., Exercise], Callable[..., QuizQuestion]]:
     """A chapter's ``exercise(slot, cases=, slips=, hints=, ...)`` and ``quiz(number, question, choices)``."""
 
     def exercise(slot: Slot, **parts: Any) -> Exercise:
         return Exercise(slot, name, **parts)
 
-    def quiz(number: int, question: str, choices: list[tuple[str, bool, str]]) -> Question:
-        return Question(f"{name}/{number}", question, choices)
+    def quiz(number: int, question: str, choices: list[tuple[str, bool, str]]) -> QuizQuestion:
+        return QuizQuestion(f"{name}/{number}", question, choices)
 
     return exercise, quiz
 
 
-def all_quizzes() -> dict[str, Question]:
+def all_quizzes() -> dict[str, QuizQuestion]:
     """Every quiz question by name, in the order of the chapters."""
     all_exercises()
     return QUIZZES
