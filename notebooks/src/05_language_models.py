@@ -489,12 +489,14 @@ figure(fig, alt="With the wrong mask the loss falls through the entropy line, fa
 
 # %% id="break-positions"
 from unittest.mock import patch
+from vlmcourse.models.look import Look, causal
 
 def from_zero(count, past, mask, device):
-    return torch.arange(count, device=device)[None]                    # forgets that `past` tokens came before
+    right = causal(count, past, mask, device)
+    return Look(right.mask, torch.arange(count, device=device)[None])  # forgets that `past` tokens came before
 
 good = write(writer)
-with patch.object(language, "positions_of", from_zero):
+with patch.object(language, "causal", from_zero):
     lost = write(writer)
 print(f"grammatical: {grammatical(good):.0%} with true positions, {grammatical(lost):.0%} when they restart")
 print("for instance:", lost[0])
