@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from vlmcourse.moved import MOVED
+from vlmcourse.moved import MOVED, OldNames, keep_old_names
 
 
 @pytest.mark.parametrize(("old", "new"), MOVED.items())
@@ -23,3 +23,17 @@ def test_a_moved_module_keeps_its_own_name_and_can_be_imported_from_its_old_fold
 def test_a_name_that_never_was_is_still_an_error():
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("vlmcourse.data.nonsense")
+
+
+def test_only_names_below_the_package_are_looked_for():
+    assert OldNames().find_spec("vlmcourse.data.scenes")
+    assert OldNames().find_spec("elsewhere.data.scenes") is None
+    assert OldNames().find_spec("vlmcourse.world.scenes") is None
+
+
+def test_keeping_old_names_twice_adds_one_finder(monkeypatch):
+    others = [finder for finder in sys.meta_path if not isinstance(finder, OldNames)]
+    monkeypatch.setattr(sys, "meta_path", list(others))
+    keep_old_names()
+    keep_old_names()
+    assert len(sys.meta_path) == len(others) + 1

@@ -113,3 +113,25 @@ def test_a_slot_says_whose_code_runs():
     vit.patchify.install(nn.Identity())
     assert "your code" in repr(vit.patchify)
     assert "Cut images" in vit.patchify.__doc__
+
+
+def test_every_exchange_of_a_function_is_counted():
+    before = Slot.changes
+    vit.patchify.install(nn.Identity())
+    assert Slot.changes == before + 1
+    vit.patchify.reset()
+    assert Slot.changes == before + 2
+
+
+def test_a_slot_is_named_after_its_module_and_function_and_may_be_declared_again():
+    def answer():
+        return 42
+
+    answer.__module__ = "vlmcourse.somewhere.deep"
+    try:
+        first, again = Slot(answer), Slot(answer)
+        assert first.name == "deep.answer"
+        assert REGISTRY["deep.answer"] is again
+        assert (again.mine, again()) == (None, 42)
+    finally:
+        REGISTRY.pop("deep.answer", None)

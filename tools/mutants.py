@@ -62,11 +62,11 @@ ROOMS = {
     "exercises": (["exercises/__init__.py", "exercises/base.py"], ["tests/exercises", "tests/workbook"]),
     "workbook": (
         ["workbook"],
-        ["tests/workbook", "tests/exercises", "tests/test_cli.py", "tests/test_project.py"],
+        ["tests/workbook", "tests/exercises", "tests/test_cli.py"],
     ),
     "speak": (
         ["*.py", "recipes", "speak"],
-        ["tests/test_*.py", "tests/recipes", "tests/speak", "tests/checkpoints"],
+        ["tests/test_[!mp]*.py", "tests/recipes", "tests/speak", "tests/checkpoints"],
     ),
 }
 """Of each room its files below vlmcourse (a file belongs to the first room that has it), and its tests from near to
