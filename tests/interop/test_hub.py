@@ -1,6 +1,7 @@
 """A pretrained part is found in one fixed order, whole and strictly loaded, or the error says what to run."""
 
 import shutil
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -33,7 +34,7 @@ def saved(tmp_path):
 
 
 def cached(folder, cache, name=NAME):
-    """Put a folder into a cache laid out as huggingface_hub lays it out: blobs, a snapshot of links, a reference."""
+    """Put a folder into a cache as huggingface_hub lays it out: blobs, a snapshot of links, a reference."""
     root = cache / ("models--" + name.replace("/", "--"))
     snapshot = root / "snapshots" / COMMIT
     for part in (root / "blobs", root / "refs", snapshot):
@@ -219,3 +220,244 @@ def test_without_room_for_it_a_gguf_file_is_read_as_it_is(tmp_path, monkeypatch)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder can be made inside a file
     found = hub.Found("some/model", tmp_path, "a test", "model.gguf")
     assert found.unpacked() is found
+
+
+# ---- the order, and what is asked of each place ------------------------------------------------------------
+
+
+def test_the_order_of_the_places(saved, tmp_path, monkeypatch):
+    """Everything is everywhere; what comes first is taken away, place by place."""
+    name, package = hub.SMOLLM2, tmp_path / "tiny_smollm2"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / hub.GGUF).touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(hub, "PACKAGE", "tiny_smollm2")
+    monkeypatch.setattr(hub, "online", lambda: True)
+    snapshot = cached(saved, tmp_path / "cache", name)
+
+    def download(repo_id, revision, allow_patterns, local_files_only=False):
+        if local_files_only and not snapshot.is_dir():
+            raise hub.LocalEntryNotFoundError("not cached")
+        return str(snapshot if local_files_only else saved)
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setenv("VLMCOURSE_MODELS", str(tmp_path / "models"))
+    shutil.copytree(saved, tmp_path / "models" / name)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(saved, tmp_path / name)
+    assert hub.resolve(name).origin == f"the folder {name}"
+    shutil.rmtree(tmp_path / name)
+    assert hub.resolve(name).origin == f"the folder {tmp_path / 'models' / name}"
+    (tmp_path / "models" / name / "model.safetensors").unlink()  # half a model is passed over
+    assert hub.resolve(name).origin == "the Hugging Face cache"
+    shutil.rmtree(snapshot)
+    assert hub.resolve(name).origin == f"the hub, {constants.ENDPOINT}"
+    assert hub.resolve(name, fetch=False).gguf == hub.GGUF
+    (saved / "config.json").unlink()
+    assert hub.resolve(name).origin.startswith("the pip package")
+    (package / hub.GGUF).unlink()
+    with pytest.raises(hub.MissingModel) as missing:
+        hub.resolve(name)
+    for reason in (
+        r"models/HuggingFaceTB/SmolLM2-135M-Instruct lacks",
+        "the hub has no config",
+        "holds no SmolLM2",
+    ):
+        assert reason in str(missing.value)
+    for command in (f"hf download {name}", hub.PIP, f"$VLMCOURSE_MODELS/{name}"):
+        assert f"\n  {command}" in str(missing.value) or command in str(missing.value)
+
+
+def test_only_smollm2_comes_from_the_package(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: pytest.fail("the package was asked"))
+    with pytest.raises(hub.MissingModel) as missing:
+        hub.resolve(NAME)
+    assert "pip install" not in str(missing.value)
+
+
+def test_a_folder_of_models_ignores_the_revision(saved, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLMCOURSE_MODELS", str(tmp_path / "models"))
+    shutil.copytree(saved, tmp_path / "models" / NAME)
+    assert hub.resolve(f"{NAME}@refs/pr/7").folder == tmp_path / "models" / NAME
+
+
+def test_what_the_hub_answers_is_told(monkeypatch):
+    def download(repo_id, revision, allow_patterns, local_files_only=False):
+        if local_files_only:
+            raise hub.LocalEntryNotFoundError("not cached")
+        raise OSError("\n  403: gated\nmore")
+
+    monkeypatch.setattr(hub, "snapshot_download", download)
+    monkeypatch.setattr(hub, "online", lambda: True)
+    with pytest.raises(hub.MissingModel, match=r"\(the hub said: 403: gated\)"):
+        hub.resolve(NAME)
+
+
+def test_find_fetches_only_when_asked(monkeypatch):
+    asked = []
+    monkeypatch.setattr(hub, "_fetched", lambda name, tried: asked.append(name))
+    assert hub.find(NAME) is None and not asked
+    assert hub.find(NAME, fetch=True) is None and asked == [NAME]
+
+
+@pytest.mark.parametrize("value", ["1", "true", "YES", "on", "0", ""])
+def test_offline_by_choice(value, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", value)
+    assert hub.offline_by_choice() == (value not in ("0", ""))
+
+
+def test_the_network_is_asked_at_the_address_of_the_hub_unless_a_proxy_is_set(monkeypatch):
+    asked = []
+
+    def connect(address, timeout):
+        asked.append((address, timeout))
+        raise OSError
+
+    monkeypatch.setattr(hub.socket, "create_connection", connect)
+    monkeypatch.setattr(hub.urllib.request, "getproxies", lambda: {})
+    assert not hub._reachable.__wrapped__("https://hub.example") and asked == [(("hub.example", 443), 3)]
+    assert not hub._reachable.__wrapped__("http://hub.example:81") and asked[1][0] == ("hub.example", 81)
+    monkeypatch.setattr(hub.socket, "create_connection", lambda address, timeout: nullcontext())
+    assert hub._reachable.__wrapped__("https://hub.example")
+    monkeypatch.setattr(hub.socket, "create_connection", connect)
+    monkeypatch.setattr(hub.urllib.request, "getproxies", lambda: {"https": "http://proxy"})
+    assert hub._reachable.__wrapped__("https://hub.example")
+
+
+def test_a_folder_of_open_clip_is_whole_too(tmp_path):
+    (tmp_path / "open_clip_config.json").touch()
+    assert hub.lacking(tmp_path) == "lacks open_clip_model.safetensors"
+    (tmp_path / "open_clip_model.safetensors").touch()
+    assert hub.lacking(tmp_path) is None
+
+
+# ---- opening -----------------------------------------------------------------------------------------------
+
+
+class Asked:
+    """A class of transformers that notes what it is asked for."""
+
+    options: dict
+
+    @classmethod
+    def from_pretrained(cls, folder, **options):
+        cls.options = dict(options, folder=folder)
+        keys = {f"{what}_keys": [] for what in ("missing", "unexpected", "mismatched")}
+        return torch.nn.Linear(1, 1), keys | cls.found
+
+    found: dict = {}  # noqa: RUF012
+
+
+def test_a_model_is_opened_offline_in_fp32_without_code_and_from_safetensors(tmp_path):
+    place = hub.Found("some/model", tmp_path, "a test")
+    assert not place.open(Asked).training
+    assert Asked.options == dict(folder=tmp_path, dtype=torch.float32, output_loading_info=True,
+                                 local_files_only=True, trust_remote_code=False,
+                                 use_safetensors=True)  # fmt: skip
+    place.open(Asked, dtype=torch.float16, attn_implementation="eager")
+    assert Asked.options["dtype"] == torch.float16 and Asked.options["attn_implementation"] == "eager"
+    place._replace(gguf="x.gguf")._open(Asked)
+    assert Asked.options["gguf_file"] == "x.gguf" and "use_safetensors" not in Asked.options
+
+
+@pytest.mark.parametrize("what", ["missing", "unexpected", "mismatched"])
+def test_each_misfit_is_named_but_counters_are_none(what, tmp_path, monkeypatch):
+    place = hub.Found("some/model", tmp_path, "a test")
+    monkeypatch.setattr(Asked, "found", {f"{what}_keys": {"a.position_ids"}})
+    place.open(Asked)
+    monkeypatch.setattr(Asked, "found", {f"{what}_keys": {"a.position_ids", "b", "position_ids.c", "a"}})
+    with pytest.raises(CheckpointError) as refused:
+        place.open(Asked)
+    lines = "\n  ".join(f"{what}: {key}" for key in ("a", "b", "position_ids.c"))
+    assert str(refused.value) == f"{tmp_path} does not hold the weights of a Asked:\n  {lines}"
+
+
+def test_processor_and_tokenizer_are_opened_offline_and_padded_on_the_left(tmp_path, monkeypatch):
+    monkeypatch.setattr(transformers, "AutoTokenizer", Asked)
+    place, offline = (
+        hub.Found("some/model", tmp_path, "a test"),
+        dict(local_files_only=True, trust_remote_code=False),
+    )
+    place.tokenizer()
+    assert Asked.options == dict(offline, folder=tmp_path, padding_side="left")
+    place._replace(gguf="x.gguf")._tokenizer()
+    assert Asked.options == dict(offline, folder=tmp_path, padding_side="left", gguf_file="x.gguf")
+    monkeypatch.setattr(transformers, "AutoProcessor", Asked)
+    place.processor()
+    assert Asked.options == dict(offline, folder=tmp_path)
+
+
+def test_progress_bars_rest_while_a_model_is_opened_and_come_back():
+    bars = transformers.utils.logging
+    shown = bars.is_progress_bar_enabled()
+    try:
+        for before in (True, False):
+            (bars.enable_progress_bar if before else bars.disable_progress_bar)()
+            with hub._no_progress_bars():
+                assert not bars.is_progress_bar_enabled()
+                assert list(hub.modeling_gguf_pytorch_utils.tqdm([1], desc="")) == [1]
+            assert bars.is_progress_bar_enabled() == before
+    finally:
+        (bars.enable_progress_bar if shown else bars.disable_progress_bar)()
+
+
+# ---- unpacking ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def packed(tmp_path, monkeypatch):
+    """A model in a GGUF file whose reading is played, and the files that were read."""
+    (tmp_path / "tiny.gguf").write_bytes(b"12345")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    words = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=hub_tokenizer(), eos_token="b", pad_token="b"
+    )
+    read = []
+
+    def _open(self, kind, **options):
+        read.append(self.gguf)
+        model = llama(tie_word_embeddings=True)
+        model.config.quantization_config = {"quant_method": "gguf"}
+        return model
+
+    monkeypatch.setattr(hub.Found, "_open", _open)
+    monkeypatch.setattr(hub.Found, "_tokenizer", lambda self: words)
+    return hub.Found("some/model", tmp_path, "a test", "tiny.gguf"), read
+
+
+def test_a_gguf_file_is_unpacked_once_into_a_folder_of_its_own(packed, tmp_path, capsys):
+    place, read = packed
+    kept = place.unpacked()
+    folder = tmp_path / "caches" / "vlmcourse" / f"tiny-5-transformers-{transformers.__version__}"
+    assert kept == place._replace(folder=folder, gguf=None) and hub.lacking(folder) is None
+    assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # no draft is left
+    config = transformers.AutoConfig.from_pretrained(folder)
+    assert not hasattr(config, "quantization_config")
+    assert (folder / "tokenizer.json").is_file()
+    assert "unpacking tiny.gguf, once" in capsys.readouterr().out
+    assert place.unpacked() == kept and read == ["tiny.gguf"] and not capsys.readouterr().out
+    mine = hub.language.from_folder(folder)
+    with torch.no_grad():
+        assert_equal(mine(texts()), llama(tie_word_embeddings=True)(texts()).logits)
+
+
+def test_what_could_not_be_unpacked_is_used_as_it_is_and_leaves_nothing(packed, tmp_path, monkeypatch):
+    place, _ = packed
+
+    def full(self, folder):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(transformers.PreTrainedTokenizerFast, "save_pretrained", full)
+    assert place.unpacked() is place
+    assert not list((tmp_path / "caches" / "vlmcourse").iterdir())
+
+
+def test_another_process_may_have_been_faster(packed, monkeypatch):
+    place, read = packed
+    kept = place.unpacked()
+    answers = iter(["lacks model.safetensors", None])
+    monkeypatch.setattr(hub, "lacking", lambda folder: next(answers))
+    assert place.unpacked() == kept and len(read) == 2
+    assert [path.name for path in kept.folder.parent.iterdir()] == [kept.folder.name]

@@ -1,4 +1,4 @@
-"""The notebook's cells for published models run, on tiny models of exactly those classes saved as the hub has them."""
+"""The notebook's cells for published models run, on tiny models of those classes as the hub has them."""
 
 import re
 from pathlib import Path
@@ -62,8 +62,8 @@ def tiny_blip(folder):
         )
     }
     tokenizer = transformers.BertTokenizer(vocab=vocabulary)
-    text = dict(TEXT, vocab_size=len(vocabulary), encoder_hidden_size=32, max_position_embeddings=64, bos_token_id=2,
-                eos_token_id=3, sep_token_id=3, pad_token_id=0)  # fmt: skip
+    text = dict(TEXT, vocab_size=len(vocabulary), encoder_hidden_size=32, max_position_embeddings=64,
+                bos_token_id=2, eos_token_id=3, sep_token_id=3, pad_token_id=0)  # fmt: skip
     config = transformers.BlipConfig(text_config=text, vision_config=VISION, image_text_hidden_size=16)
     _save(folder, transformers.BlipForConditionalGeneration(config),
           transformers.BlipProcessor(pictures(transformers.BlipImageProcessor), tokenizer))  # fmt: skip
@@ -77,8 +77,8 @@ def tiny_blip2(folder):
                vocab_size=len(tokenizer), max_position_embeddings=128, word_embed_proj_dim=32, bos_token_id=2,
                eos_token_id=2, pad_token_id=1)  # fmt: skip
     former = dict(TEXT, vocab_size=50, encoder_hidden_size=32, cross_attention_frequency=2)
-    config = transformers.Blip2Config(vision_config=VISION, qformer_config=former, text_config=opt, num_query_tokens=4,
-                                      image_token_index=3)  # fmt: skip
+    config = transformers.Blip2Config(vision_config=VISION, qformer_config=former, text_config=opt,
+                                      num_query_tokens=4, image_token_index=3)  # fmt: skip
     _save(folder, transformers.Blip2ForConditionalGeneration(config), transformers.Blip2Processor(
         pictures(transformers.BlipImageProcessor), tokenizer, num_query_tokens=4))  # fmt: skip
 
@@ -100,16 +100,22 @@ def tiny_idefics(folder):
                       bos_token="<s>", eos_token="</s>", pad_token="<unk>", unk_token="<unk>")  # fmt: skip
     vision = {"embed_dim" if name == "hidden_size" else name: value for name, value in VISION.items()}
     config = transformers.IdeficsConfig(
-        vocab_size=len(tokenizer) - 2, additional_vocab_size=2, **TEXT, vision_config=vision, cross_layer_interval=1,
-        qk_layer_norms=False, use_resampler=False, bos_token_id=1, eos_token_id=2, pad_token_id=0)  # fmt: skip
-    _save(folder, transformers.IdeficsForVisionText2Text(config),
-          transformers.IdeficsProcessor(transformers.IdeficsImageProcessor(image_size=32), tokenizer))  # fmt: skip
+        vocab_size=len(tokenizer) - 2, additional_vocab_size=2, **TEXT, vision_config=vision,
+        cross_layer_interval=1, qk_layer_norms=False, use_resampler=False, bos_token_id=1, eos_token_id=2,
+        pad_token_id=0,
+    )  # fmt: skip
+    images = transformers.IdeficsImageProcessor(image_size=32)
+    _save(
+        folder,
+        transformers.IdeficsForVisionText2Text(config),
+        transformers.IdeficsProcessor(images, tokenizer),
+    )
 
 
 def tiny_kosmos(folder):
     places = [f"<patch_index_{number:04d}>" for number in range(1024)]
-    tags = ["<image>", "</image>", "<phrase>", "</phrase>", "<object>", "</object>", "</delimiter_of_multi_objects/>",
-            "<grounding>", "</doc>", "</chunk>", "</line>"]  # fmt: skip
+    tags = ["<image>", "</image>", "<phrase>", "</phrase>", "<object>", "</object>",
+            "</delimiter_of_multi_objects/>", "<grounding>", "</doc>", "</chunk>", "</line>"]  # fmt: skip
     tokenizer = words("<s>", "<pad>", "</s>", "<unk>", *tags, *places, bos_token="<s>", eos_token="</s>",
                       pad_token="<pad>", unk_token="<unk>")  # fmt: skip
     text = dict(vocab_size=len(tokenizer), embed_dim=32, layers=2, ffn_dim=48, attention_heads=4,

@@ -1,4 +1,4 @@
-"""What the parity tests of the language models share: random library models, and the comparison of gradients."""
+"""What the parity tests of the language models share: random library models, comparison of gradients."""
 
 import torch
 import transformers
@@ -27,8 +27,8 @@ def llama(**options) -> transformers.LlamaForCausalLM:
 
 
 def gpt(**options) -> transformers.GPT2LMHeadModel:
-    config = {"vocab_size": VOCABULARY, "n_embd": 64, "n_inner": 112, "n_layer": 2, "n_head": 4, "n_positions": 80,
-              "bos_token_id": None, "eos_token_id": None}  # fmt: skip
+    config = {"vocab_size": VOCABULARY, "n_embd": 64, "n_inner": 112, "n_layer": 2, "n_head": 4,
+              "n_positions": 80, "bos_token_id": None, "eos_token_id": None}  # fmt: skip
     theirs = randomised(transformers.GPT2LMHeadModel(transformers.GPT2Config(**(config | options))))
     nn.init.normal_(theirs.transformer.ln_f.weight, std=2.0)  # else a tied model says the same word for ever,
     nn.init.normal_(theirs.transformer.wpe.weight, std=0.3)  # or two in turn
@@ -54,7 +54,7 @@ def assert_equal(mine: torch.Tensor, theirs: torch.Tensor) -> None:
 
 
 def assert_equal_gradients(mine: nn.Module, theirs: nn.Module) -> None:
-    """After backward on both: gradients are carried over as if they were weights, and every one must agree."""
+    """After backward on both: gradients are carried over as if they were weights; every one must agree."""
     with torch.no_grad():
         for parameter in theirs.parameters():
             parameter.copy_(parameter.grad)

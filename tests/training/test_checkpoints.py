@@ -1,6 +1,7 @@
 """Checkpoints are whole or refused by name; weights fit or the misfit is listed."""
 
 import errno
+import hashlib
 import json
 import os
 
@@ -161,3 +162,144 @@ def test_weights_too_large_for_fp16_are_not_shipped(tmp_path):
     with pytest.raises(CheckpointError, match="weight reaches 100000"):
         checkpoints.save_weights(model, tmp_path / "linear.safetensors", {})
     assert not list(tmp_path.iterdir())
+
+
+# ---- the rules, one by one ---------------------------------------------------------------------------------
+
+
+def test_two_checkpoints_stay_unless_told_otherwise(tmp_path):
+    for step in (1, 2, 3, 4):
+        checkpoints.save_checkpoint(tmp_path, step, {}, {})
+    assert sorted(os.listdir(tmp_path)) == ["step-00000003", "step-00000004"]
+
+
+def test_the_manifest_lists_every_other_file_with_its_size_and_hash(tmp_path):
+    path = checkpoints.save_checkpoint(
+        tmp_path, 7, {"model": {"a": torch.ones(3)}, "optimizer": {}}, {"at": 7}
+    )
+    files = json.loads((path / "manifest.json").read_text())["files"]
+    assert list(files) == ["model.safetensors", "optimizer.safetensors", "state.json"]
+    for name, written in files.items():
+        content = (path / name).read_bytes()
+        assert written == {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def test_the_newest_is_the_one_of_the_highest_step_and_other_names_are_no_checkpoints(tmp_path):
+    for name in ("step-9", "step-000000099", "step-0000009x", "other"):
+        (tmp_path / name).mkdir()
+    save(tmp_path, 100, 20, keep=5)  # a run that went back to step 20 leaves nothing behind it
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == ["step-00000020"]
+    save(tmp_path, 30, keep=5)
+    assert [path.name for path in checkpoints.list_checkpoints(tmp_path)] == [
+        "step-00000020",
+        "step-00000030",
+    ]
+    assert checkpoints.newest_checkpoint(tmp_path).name == "step-00000030"
+    assert (tmp_path / "step-9").is_dir()
+
+
+def test_a_step_that_is_written_again_is_the_new_one(tmp_path):
+    save(tmp_path, 3)
+    checkpoints.save_checkpoint(tmp_path, 3, {}, {"at": "again"})
+    assert checkpoints.load_checkpoint(tmp_path / "step-00000003") == ({}, {"at": "again"})
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path):
+    for name in (".writing", ".old", "other"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+    assert checkpoints.open_folder(str(tmp_path / "runs")) == tmp_path / "runs"
+    assert os.listdir(tmp_path / "runs") == ["other"]
+
+
+def test_tied_weights_are_stored_once_and_a_transposed_copy_apart(tmp_path):
+    whole = torch.arange(12.0).reshape(3, 4)
+    tensors = {"a": whole, "again": whole, "turned": whole.T, "empty": torch.zeros(0), "none": torch.zeros(0)}
+    path = checkpoints.save_checkpoint(tmp_path, 1, {"model": tensors}, {})
+    assert load_file(path / "model.safetensors").keys() == {"a", "turned", "empty", "none"}
+    back = checkpoints.load_checkpoint(path)[0]["model"]
+    assert back.keys() == tensors.keys() and all(
+        torch.equal(back[name], value) for name, value in tensors.items()
+    )
+    assert back["again"].data_ptr() == back["a"].data_ptr()
+
+
+def test_a_checkpoint_keeps_every_type_of_number_as_it_is(tmp_path):
+    tensors = {"half": torch.tensor([1e-7]).half(), "double": torch.tensor([1 / 3], dtype=torch.float64),
+               "whole": torch.tensor([2**40]), "flag": torch.tensor(True)}  # fmt: skip
+    path = checkpoints.save_checkpoint(tmp_path, 1, {"x": tensors}, {})
+    back = checkpoints.load_checkpoint(path)[0]["x"]
+    assert all(
+        torch.equal(back[name], value) and back[name].dtype == value.dtype for name, value in tensors.items()
+    )
+
+
+@pytest.mark.parametrize("value", [65504.0, -65504.0, 65519.0])
+def test_the_largest_number_of_fp16_is_shipped(tmp_path, value):
+    model = nn.Linear(1, 1)
+    nn.init.constant_(model.weight, value)
+    path = checkpoints.save_weights(model, tmp_path / "linear.safetensors", {})
+    assert load_file(path)["weight"].abs().item() == 65504
+
+
+@pytest.mark.parametrize("value", [65520.0, -65520.0, float("inf"), float("nan")])
+def test_a_number_beyond_fp16_is_refused_before_anything_is_written(tmp_path, value):
+    model = nn.Linear(1, 1)
+    checkpoints.save_weights(model, tmp_path / "linear.safetensors", {"good": True})
+    with torch.no_grad():
+        model.weight.fill_(value)
+    with pytest.raises(CheckpointError, match=r"weight reaches .*at most 65,504"):
+        checkpoints.save_weights(model, tmp_path / "linear.safetensors", {"good": False})
+    assert checkpoints.load_weights(nn.Linear(1, 1), tmp_path / "linear.safetensors")["good"]
+
+
+def test_whole_numbers_are_shipped_as_they_are(tmp_path):
+    model = nn.BatchNorm1d(2)
+    model.num_batches_tracked.fill_(100_000)
+    path = checkpoints.save_weights(model, tmp_path / "norm.safetensors", {})
+    assert load_file(path)["num_batches_tracked"] == 100_000
+
+
+def test_the_card_holds_what_was_given_and_the_hash(tmp_path):
+    path = checkpoints.save_weights(nn.Linear(1, 1), str(tmp_path / "linear.safetensors"), {"seed": 3})
+    card = json.loads((tmp_path / "linear.json").read_text())
+    assert card == {"seed": 3, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    (tmp_path / "linear.json").unlink()
+    with pytest.raises(CheckpointError, match=r"linear\.json does not exist"):
+        checkpoints.load_weights(nn.Linear(1, 1), path)
+
+
+def test_a_name_of_the_file_that_holds_another_models_weights_is_told(tmp_path):
+    path = checkpoints.save_weights(nn.Linear(3, 3), tmp_path / "linear.safetensors", {})
+    with pytest.raises(
+        CheckpointError,
+        match=r"linear\.safetensors was written by another model than Linear:\n.*\n  weight is",
+    ):
+        checkpoints.load_weights(nn.Linear(3, 4, bias=False), path)
+
+
+def test_the_list_of_misfits_is_in_order_and_ends_after_twenty():
+    checkpoints.refuse_misfits("a file is wrong", ["a", "b"], ["b", "a"])
+    with pytest.raises(CheckpointError) as refused:
+        checkpoints.refuse_misfits("a file is wrong", ["b", "a", "c"], ["c", "z", "y"], ["x is large"])
+    lines = ["a file is wrong:", "missing: b", "missing: a", "unexpected: z", "unexpected: y", "x is large"]
+    assert str(refused.value) == "\n  ".join(lines)
+    for count, last in ((20, "missing: 19"), (21, "and 1 more"), (25, "and 5 more")):
+        with pytest.raises(CheckpointError) as refused:
+            checkpoints.refuse_misfits("a file is wrong", [str(number) for number in range(count)], [])
+        assert str(refused.value).splitlines()[1:21] == [f"  missing: {number}" for number in range(20)]
+        assert str(refused.value).endswith(last)
+
+
+@pytest.mark.parametrize("name", ["state.json", "extra.bin"])
+def test_only_tensors_that_are_not_listed_make_a_checkpoint_doubtful(tmp_path, name):
+    save(tmp_path, 1)
+    if name == "extra.bin":
+        (tmp_path / "step-00000001" / name).touch()
+    assert checkpoints.find_damage(tmp_path / "step-00000001") is None
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"files": 3}', '{"files": {"state.json": 1}}', "no JSON"])
+def test_a_manifest_that_makes_no_sense_is_damage(tmp_path, content):
+    save(tmp_path, 1)
+    (tmp_path / "step-00000001" / "manifest.json").write_text(content)
+    assert "manifest.json cannot be read" in checkpoints.find_damage(tmp_path / "step-00000001")

@@ -1,4 +1,4 @@
-"""Where files are: what the course ships (figures, checkpoints, the tokenizer), and what it made itself and keeps."""
+"""Where files are: what the course ships (figures, checkpoints, tokenizer), and what it made and keeps."""
 
 import os
 import shutil
@@ -9,12 +9,12 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """What was made once and is kept, drawings for instance: $XDG_CACHE_HOME/vlmcourse, or ~/.cache/vlmcourse."""
+    """What was made once and is kept, drawings say: $XDG_CACHE_HOME/vlmcourse, or ~/.cache/vlmcourse."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmcourse"
 
 
 def assets_folder() -> Path:
-    """The folder `assets` of the repository, which stands beside the package (an editable install, or a clone).
+    """The folder `assets` of the repository, beside the package (an editable install, or a clone).
 
     Raises:
         FileNotFoundError: if the package was installed without its repository.
@@ -46,8 +46,8 @@ def shipped(name: str) -> Path:
 def written_beside(path: Path, draft: Path | None = None) -> Iterator[Path]:
     """Where to write a file or a folder that is to be `path`: beside it, and renamed at the end.
 
-    A rename happens or does not, so nobody ever reads half of it. If the block fails, the draft is removed and
-    `path` is as it was.
+    A rename happens or does not, so nobody ever reads half of it. If the block fails, the draft is removed
+    and `path` is as it was.
 
     Args:
         draft: the place to write to, in the same folder; a new name when not given.

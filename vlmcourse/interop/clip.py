@@ -21,8 +21,8 @@ from open_clip import CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from vlmcourse.interop.keys import prefixed, require_family, take_weights, translate
-from vlmcourse.interop.vit import ENCODER_WORDS, MLP, VISION_WORDS
+from vlmcourse.interop.keys import COUNTERS, nested, require_family, take_weights, translate
+from vlmcourse.interop.vit import ENCODER_WORDS, MLP_ROWS, VISION_WORDS
 from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig
 from vlmcourse.models.vit import ViTConfig
 
@@ -31,7 +31,7 @@ LAYER = {  # of both towers, in transformers
     "attention.project_out.*": "self_attn.out_proj.*",
     "norm_before_attention.*": "layer_norm1.*",
     "norm_before_mlp.*": "layer_norm2.*",
-    **MLP,
+    **MLP_ROWS,
 }
 VISION = {  # transformers' CLIPVisionModel, which LLaVA has too
     "class_token": "embeddings.class_embedding",
@@ -39,17 +39,17 @@ VISION = {  # transformers' CLIPVisionModel, which LLaVA has too
     "positions": "embeddings.position_embedding.weight",
     "norm_before_blocks.*": "pre_layrnorm.*",
     "norm.*": "post_layernorm.*",
-    **prefixed(LAYER, "blocks.#.", "encoder.layers.#."),
+    **nested(LAYER, "blocks.#.", "encoder.layers.#."),
 }
-TRANSFORMERS = {
+TRANSFORMERS_CLIP = {
     "logit_scale": "logit_scale",
     "project_image.weight": "visual_projection.weight",
     "project_text.weight": "text_projection.weight",
     "text.embed_token.weight": "text_model.embeddings.token_embedding.weight",
     "text.positions": "text_model.embeddings.position_embedding.weight",
     "text.norm.*": "text_model.final_layer_norm.*",
-    **prefixed(LAYER, "text.blocks.#.", "text_model.encoder.layers.#."),
-    **prefixed(VISION, "vision.", "vision_model."),
+    **nested(LAYER, "text.blocks.#.", "text_model.encoder.layers.#."),
+    **nested(VISION, "vision.", "vision_model."),
 }
 OPEN_CLIP_LAYER = {
     "attention.project_in.*": "attn.in_proj_*",
@@ -72,11 +72,10 @@ OPEN_CLIP = {
     "text.positions": "positional_embedding",
     "text.norm.*": "ln_final.*",
     "project_text.weight": "text_projection, transposed",
-    **prefixed(OPEN_CLIP_LAYER, "vision.blocks.#.", "visual.transformer.resblocks.#."),
-    **prefixed(OPEN_CLIP_LAYER, "text.blocks.#.", "transformer.resblocks.#."),
+    **nested(OPEN_CLIP_LAYER, "vision.blocks.#.", "visual.transformer.resblocks.#."),
+    **nested(OPEN_CLIP_LAYER, "text.blocks.#.", "transformer.resblocks.#."),
 }
 TEXT_WORDS = ENCODER_WORDS | {"vocabulary": "vocab_size", "length": "max_position_embeddings"}
-COUNTERS = (".embeddings.position_ids",)  # 0, 1, 2 … in old files; nothing learned
 WEIGHT_FILES = {  # configuration -> weights, the safer format first
     "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
     "config.json": ("model.safetensors", "pytorch_model.bin"),
@@ -91,8 +90,8 @@ OPEN_CLIP_OPTIONS = {
 }
 OPEN_CLIP_SIZES = {  # what our towers can vary; any other field must have its default
     CLIPVisionCfg: {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size"},
-    CLIPTextCfg: {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type", "eos_id",
-                  "pad_id", "hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs"},
+    CLIPTextCfg: {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type",
+                  "eos_id", "pad_id", "hf_tokenizer_name", "tokenizer_mode", "tokenizer_kwargs"},
 }  # fmt: skip
 
 
@@ -127,8 +126,8 @@ def from_open_clip(
     size = vision.image_size if isinstance(vision.image_size, int) else tuple(vision.image_size)
     eye = ViTConfig(
         image_size=size, patch_size=vision.patch_size, width=vision.width, depth=vision.layers,
-        heads=vision.width // vision.head_width, hidden=int(vision.width * vision.mlp_ratio), activation=activation,
-        epsilon=1e-5, patch_bias=False, norm_before_blocks=True,
+        heads=vision.width // vision.head_width, hidden=int(vision.width * vision.mlp_ratio),
+        activation=activation, epsilon=1e-5, patch_bias=False, norm_before_blocks=True,
     )  # fmt: skip
     reader = TextConfig(
         vocabulary=text.vocab_size, eos=text.eos_id if text.pool_type == "eos" else text.vocab_size - 1,
@@ -140,7 +139,7 @@ def from_open_clip(
 
 
 def from_folder(folder: str | Path) -> CLIP:
-    """Our CLIP from a folder of open_clip's or transformers' format, as both libraries save and the hub serves it.
+    """Our CLIP from a folder of open_clip's or transformers' format, as they save and the hub serves it.
 
     Raises:
         FileNotFoundError: if no configuration lies there with its weights.
@@ -170,12 +169,12 @@ def _from_transformers(
 ) -> CLIP:
     require_family(config, ["clip"], source)
     text = config.text_config
-    # Published configurations before 2023 say 2, which is wrong: the tokenizer's EOS is the last id of the vocabulary.
-    # The library then looks for the highest id of each text, which is the first EOS.
+    # Published configurations before 2023 say 2, which is wrong: the tokenizer's EOS is the last id of the
+    # vocabulary. The library then looks for the highest id of each text, which is the first EOS.
     eos = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
     reader = TextConfig(eos=eos, **translate(text, TEXT_WORDS))
     model = CLIP(CLIPConfig(vision_config(config.vision_config), reader, config.projection_dim))
-    return take_weights(model, state, TRANSFORMERS, source, dropped=COUNTERS)
+    return take_weights(model, state, TRANSFORMERS_CLIP, source, dropped=COUNTERS)
 
 
 def _refuse_options(config: dict[str, Any], vision: CLIPVisionCfg, text: CLIPTextCfg) -> None:
@@ -183,10 +182,8 @@ def _refuse_options(config: dict[str, Any], vision: CLIPVisionCfg, text: CLIPTex
     strange = [key for key, value in config.items() if key not in OPEN_CLIP_OPTIONS and value]
     for part in (vision, text):
         usual = type(part)()
-        strange += [
-            field.name for field in fields(part)
-            if field.name not in OPEN_CLIP_SIZES[type(part)] and getattr(part, field.name) != getattr(usual, field.name)
-        ]  # fmt: skip
+        fixed = {field.name for field in fields(part)} - OPEN_CLIP_SIZES[type(part)]
+        strange += sorted(name for name in fixed if getattr(part, name) != getattr(usual, name))
     if not isinstance(vision.layers, int):
         strange.append(f"layers={vision.layers} (a ResNet)")
     if text.pool_type not in ("argmax", "eos"):

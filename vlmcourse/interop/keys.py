@@ -5,6 +5,7 @@
     take_weights     fill our model with a library's weights, every one accounted for
     give_weights     fill a library's model with ours
     translate        a library's configuration in our words;  require: refuse options that ours does not have
+    read_folder      configuration and weights as the Hugging Face hub serves them
 
 Each published family is written down once, as rows ``ours: theirs``:
 
@@ -13,10 +14,11 @@ Each published family is written down once, as rows ``ours: theirs``:
     "project_in.*": "self_attn.(q k v)_proj.*"             ours is made of several of theirs
     "project_image.weight": "visual.proj, transposed"      theirs has another form, see FORMS
 
-A row may be there for a parameter that only some models have; what a model needs is read off the model itself. A new
-family needs its rows, its configuration's words and nothing else from here.
+A row may be there for a parameter that only some models have: what a model needs is read off the model. A new
+family needs its rows and its configuration's words.
 """
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
+from safetensors.torch import load_file
 from torch import Size, Tensor, cat, nn
 
 from vlmcourse.slots import slot
@@ -32,6 +35,7 @@ from vlmcourse.training.checkpoints import CheckpointError, load_strict, refuse_
 State = dict[str, Tensor]
 Names = dict[str, tuple[str, ...]]  # our name -> the name, or names, of theirs it is made of
 Rows = Mapping[str, str]
+COUNTERS = (".position_ids",)  # endings of keys in old files: 0, 1, 2 …; nothing learned
 
 
 @slot
@@ -68,11 +72,11 @@ def unfuse(state: dict[str, Tensor], names: Names, rows: dict[str, int]) -> dict
     return theirs
 
 
-# ---- forms ---------------------------------------------------------------------------------------------------
+# ---- forms ---------------------------------------------------------------------------------------------
 
 
 def patch_matrix(convolution: Float[Tensor, "width channel row column"]) -> Float[Tensor, "width pixel"]:
-    """The weight of a patch convolution as a matrix over patchify's pixels (row in patch, column, channel)."""
+    """The weight of a patch convolution as a matrix over patchify's pixels (row, column, channel)."""
     return convolution.permute(0, 2, 3, 1).flatten(1)
 
 
@@ -93,18 +97,18 @@ class Form(NamedTuple):
 
 FORMS = {
     "": Form(lambda theirs: theirs, lambda ours, shape: ours),
-    "transposed": Form(lambda theirs: theirs.T, lambda ours, shape: ours.T),  # GPT-2's Conv1D, x @ weight
+    "transposed": Form(Tensor.t, lambda ours, shape: ours.t()),  # for x @ weight; a bias stays as it is
     "patches": Form(patch_matrix, patch_convolution),
-    "matrix": Form(lambda theirs: theirs.flatten(1), Tensor.reshape),  # of 1×1 filters
+    "matrix": Form(lambda theirs: theirs.flatten(min(theirs.dim() - 1, 1)), Tensor.reshape),  # 1×1 filters
     "rows": Form(lambda theirs: theirs.flatten(0, 1), Tensor.reshape),  # without a batch axis of one
     "vector": Form(lambda theirs: theirs.flatten(), Tensor.reshape),  # without axes of one
 }
 
 
-# ---- rows ----------------------------------------------------------------------------------------------------
+# ---- rows ----------------------------------------------------------------------------------------------
 
 
-def prefixed(rows: Rows, ours: str, theirs: str) -> dict[str, str]:
+def nested(rows: Rows, ours: str, theirs: str) -> dict[str, str]:
     """The rows of a part that stands deeper in the whole: a prefix on either side."""
     return {f"{ours}{mine}": f"{theirs}{key}" for mine, key in rows.items()}
 
@@ -135,7 +139,7 @@ def spell(rows: Rows, names: Iterable[str]) -> tuple[Names, dict[str, Form]]:
     return spelled, forms
 
 
-# ---- both directions -----------------------------------------------------------------------------------------
+# ---- both directions -----------------------------------------------------------------------------------
 
 
 def take_weights(
@@ -165,7 +169,7 @@ def take_weights(
 def give_weights(
     model: nn.Module, theirs: nn.Module, rows: Rows, tied: Iterable[Sequence[str]] = ()
 ) -> nn.Module:
-    """Fill a library's model with the weights of ours, and put it into evaluation mode: take_weights backwards.
+    """Fill a library's model with ours, and put it into evaluation mode: take_weights backwards.
 
     Raises:
         RuntimeError: if a key or shape does not fit; from torch.
@@ -197,7 +201,7 @@ def _untie(state: State, tied: Iterable[Sequence[str]], source: str | Path) -> N
             state[first] = copies[0]
 
 
-# ---- configurations ------------------------------------------------------------------------------------------
+# ---- configurations and folders ------------------------------------------------------------------------
 
 
 def translate(config: Any, words: Mapping[str, str]) -> dict[str, Any]:
@@ -206,7 +210,7 @@ def translate(config: Any, words: Mapping[str, str]) -> dict[str, Any]:
 
 
 def require(config: Any, **options: Any) -> None:
-    """Raise a ValueError if an option of theirs, where it exists, has another value than the only one ours has."""
+    """Raise a ValueError if an option of theirs, where it exists, has another value than ours can have."""
     for name, needed in options.items():
         if (given := getattr(config, name, needed)) != needed:
             raise ValueError(f"our {config.model_type} needs {name} = {needed!r}; this one has {given!r}")
@@ -217,3 +221,32 @@ def require_family(config: Any, families: Collection[str], source: str | Path) -
     if config.model_type not in families:
         known = " or ".join(map(repr, families))
         raise ValueError(f"{source} holds a model of type {config.model_type!r}, not {known}")
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the weight files that a folder in the hub's format should hold: one, or those of its index."""
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        return ["model.safetensors"]
+    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
+
+
+def read_folder(folder: str | Path) -> tuple[Any, State]:
+    """Configuration and weights from a folder in the hub's format; nothing is fetched, no code runs.
+
+    Raises:
+        FileNotFoundError: if a file is not there.
+    """
+    from transformers import AutoConfig
+
+    folder = Path(folder)
+    names = weight_files(folder)
+    for file in (folder / name for name in ("config.json", *names)):
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{file} does not exist; save with save_pretrained, or download that file"
+            )
+    state: State = {}
+    for name in names:
+        state |= load_file(folder / name)
+    return AutoConfig.from_pretrained(folder, local_files_only=True), state

@@ -1,22 +1,20 @@
 """Carry weights from transformers' language models into ours (notebook 05).
 
     from_transformers   transformers' LLaMA, GPT-2, BERT (plain or for masked tokens) or T5 -> ours
-    from_folder         the same from a folder that save_pretrained wrote, or a download of one, in one file or several
+    from_folder         the same from a folder that save_pretrained wrote, or a download of one
 
 Every key is named here once and loaded strictly: a key that matches nothing, or is missing, is an error.
 transformers keeps query, key and value apart; ours are one matrix.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import transformers
-from safetensors.torch import load_file
 from torch import nn
 
-from vlmcourse.interop.keys import Names, State, prefixed, require, spell, take_weights, translate
+from vlmcourse.interop.keys import Names, State, nested, read_folder, require, spell, take_weights, translate
 from vlmcourse.interop.vit import ENCODER_WORDS, LAYER_WORDS
 from vlmcourse.models.bert import Bert, BertConfig, BertForMaskedLM
 from vlmcourse.models.gpt import GPT, GPTConfig
@@ -38,32 +36,14 @@ def from_transformers(theirs: nn.Module) -> nn.Module:
 
 
 def from_folder(folder: str | Path) -> nn.Module:
-    """As from_transformers, from a folder with config.json and model.safetensors, or several such files and an index.
+    """As from_transformers, from a folder in the hub's format: one file of weights, or several and an index.
 
     Raises:
         FileNotFoundError: if one of the files is not there.
         ValueError, CheckpointError: as from_transformers.
     """
-    folder = Path(folder)
-    names = weight_files(folder)
-    for name in ("config.json", *names):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(
-                f"{folder / name} does not exist; save with save_pretrained, or download that file"
-            )
-    config = transformers.AutoConfig.from_pretrained(folder)
-    state: State = {}
-    for name in names:
-        state |= load_file(folder / name)
+    config, state = read_folder(folder)
     return _convert((config.architectures or ["?"])[0], config, state, folder)
-
-
-def weight_files(folder: Path) -> list[str]:
-    """Names of the weight files that a folder in the hub's format should hold: one, or those of its index."""
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        return ["model.safetensors"]
-    return sorted(set(json.loads(index.read_text())["weight_map"].values()))
 
 
 class Family(NamedTuple):
@@ -76,14 +56,14 @@ class Family(NamedTuple):
 
 
 def _convert(kind: str, config: Config, state: State, source: str | Path) -> nn.Module:
-    if kind not in FAMILIES:
-        raise ValueError(f"the course knows {', '.join(FAMILIES)}, not {kind}")
+    if kind not in CONVERTERS:
+        raise ValueError(f"the course knows {', '.join(CONVERTERS)}, not {kind}")
     state = dict(state)
-    family = FAMILIES[kind](config, state)
+    family = CONVERTERS[kind](config, state)
     return take_weights(family.model, state, family.rows, source, family.tied, family.dropped)
 
 
-# ---- decoders ------------------------------------------------------------------------------------------------
+# ---- decoders ------------------------------------------------------------------------------------------
 
 LLAMA = {  # all but the head
     "embedding.weight": "embed_tokens.weight",
@@ -124,7 +104,7 @@ def llama_rows(tied: bool, ours: str = "", theirs: str = "model.") -> tuple[dict
     The head itself, if it is not the embedding matrix, has no prefix in transformers.
     """
     words, head = f"{theirs}embed_tokens.weight", "lm_head.weight"
-    rows = prefixed(LLAMA, ours, theirs) | {f"{ours}head.weight": words if tied else head}
+    rows = nested(LLAMA, ours, theirs) | {f"{ours}head.weight": words if tied else head}
     return rows, ((words, head),) if tied else ()
 
 
@@ -139,15 +119,11 @@ GPT2 = {
     "positions.weight": "wpe.weight",
     "norm.*": "ln_f.*",
     "blocks.#.norm_before_attention.*": "h.#.ln_1.*",
-    "blocks.#.attention.project_in.weight": "h.#.attn.c_attn.weight, transposed",
-    "blocks.#.attention.project_in.bias": "h.#.attn.c_attn.bias",
-    "blocks.#.attention.project_out.weight": "h.#.attn.c_proj.weight, transposed",
-    "blocks.#.attention.project_out.bias": "h.#.attn.c_proj.bias",
+    "blocks.#.attention.project_in.*": "h.#.attn.c_attn.*, transposed",
+    "blocks.#.attention.project_out.*": "h.#.attn.c_proj.*, transposed",
     "blocks.#.norm_before_mlp.*": "h.#.ln_2.*",
-    "blocks.#.expand.weight": "h.#.mlp.c_fc.weight, transposed",
-    "blocks.#.expand.bias": "h.#.mlp.c_fc.bias",
-    "blocks.#.contract.weight": "h.#.mlp.c_proj.weight, transposed",
-    "blocks.#.contract.bias": "h.#.mlp.c_proj.bias",
+    "blocks.#.expand.*": "h.#.mlp.c_fc.*, transposed",
+    "blocks.#.contract.*": "h.#.mlp.c_proj.*, transposed",
 }
 GPT2_WORDS = {
     "vocabulary": "vocab_size", "width": "n_embd", "depth": "n_layer", "heads": "n_head", "hidden": "n_inner",
@@ -156,8 +132,8 @@ GPT2_WORDS = {
 
 
 def _gpt(config: transformers.GPT2Config, state: State) -> Family:
-    require(config, activation_function="gelu_new", scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False,
-            add_cross_attention=False, tie_word_embeddings=True)  # fmt: skip
+    require(config, activation_function="gelu_new", scale_attn_weights=True, add_cross_attention=False,
+            scale_attn_by_inverse_layer_idx=False, tie_word_embeddings=True)  # fmt: skip
     for key in list(state):  # the hub's gpt2 has no prefix
         state[key.removeprefix("transformer.")] = state.pop(key)
     masks = (".attn.bias", ".attn.masked_bias")  # which the hub's gpt2 carries along
@@ -166,7 +142,7 @@ def _gpt(config: transformers.GPT2Config, state: State) -> Family:
     )
 
 
-# ---- BERT ----------------------------------------------------------------------------------------------------
+# ---- BERT ----------------------------------------------------------------------------------------------
 
 BERT = {
     "embedding.weight": "embeddings.word_embeddings.weight",
@@ -182,7 +158,7 @@ BERT = {
     "pooler.*": "pooler.dense.*",
 }
 WORD_TABLE = "bert.embeddings.word_embeddings.weight"
-MASKED = prefixed(BERT, "bert.", "bert.") | {
+MASKED = nested(BERT, "bert.", "bert.") | {
     "transform.*": "cls.predictions.transform.dense.*",
     "norm.*": "cls.predictions.transform.LayerNorm.*",
     "head.weight": WORD_TABLE,
@@ -209,7 +185,7 @@ def _masked(config: transformers.BertConfig, state: State) -> Family:
     return Family(BertForMaskedLM(_bert_config(config)), MASKED, tied)
 
 
-# ---- T5 ------------------------------------------------------------------------------------------------------
+# ---- T5 ------------------------------------------------------------------------------------------------
 
 # their sublayers are numbered: 0 attention, then in the decoder 1 cross-attention, then the MLP
 T5_ATTENTION = {
@@ -258,12 +234,12 @@ def _t5_rows(gated: bool, head: str) -> dict[str, str]:
             "mlp.gate.weight": "DenseReluDense.wi_0.weight",
             "mlp.contract.weight": "DenseReluDense.wo.weight",
         }
-        layers = layers | prefixed(mlp, "", f"{last}.")
-        rows |= prefixed(layers, f"{stack}.#.", f"{stack}.block.#.layer.") | prefixed(T5_STACK, stack, stack)
+        layers = layers | nested(mlp, "", f"{last}.")
+        rows |= nested(layers, f"{stack}.#.", f"{stack}.block.#.layer.") | nested(T5_STACK, stack, stack)
     return rows
 
 
-FAMILIES: dict[str, Callable[[Config, State], Family]] = {
+CONVERTERS: dict[str, Callable[[Config, State], Family]] = {
     "LlamaForCausalLM": _llama,
     "GPT2LMHeadModel": _gpt,
     "BertModel": _bert,

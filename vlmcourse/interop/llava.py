@@ -1,4 +1,4 @@
-"""Our LLaVA and transformers': weights in both directions, and folders that either opens (notebooks 08 and 17).
+"""Our LLaVA and transformers': weights both ways, and folders that either opens (notebooks 08 and 17).
 
     from_transformers   a LlavaForConditionalGeneration with a CLIP encoder and a LLaMA -> our Llava
     to_transformers     our Llava -> a LlavaForConditionalGeneration with equal scores
@@ -16,7 +16,7 @@ from torch import nn
 
 from vlmcourse.data.text import BOS, END, IMAGE, PAD, SPECIAL, Tokenizer, load_tokenizer
 from vlmcourse.interop.clip import VISION, vision_config
-from vlmcourse.interop.keys import give_weights, prefixed, require, take_weights
+from vlmcourse.interop.keys import give_weights, nested, require, take_weights
 from vlmcourse.interop.language import LLAMA_WORDS, llama_config, llama_rows
 from vlmcourse.interop.vit import VISION_WORDS
 from vlmcourse.models.llava import Llava, LlavaConfig
@@ -26,7 +26,8 @@ CONTEXT = 2048  # tokens; transformers wants a number, RoPE itself has no limit
 # the form of vlmcourse.data.chat.render_chat, in the language of transformers' chat templates
 CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>"
-    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
     "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
     "{% if message['role'] == 'assistant' %}<end>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -66,8 +67,8 @@ def to_transformers(model: Llava) -> transformers.LlavaForConditionalGeneration:
 
 
 def save_folder(
-    model: Llava, folder: str | Path, tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None = None,
-    template: str = CHAT_TEMPLATE,
+    model: Llava, folder: str | Path,
+    tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None = None, template: str = CHAT_TEMPLATE,
 ) -> None:  # fmt: skip
     """Write what ``LlavaForConditionalGeneration.from_pretrained`` and ``AutoProcessor`` open.
 
@@ -92,8 +93,9 @@ def _words(
     if isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
         return tokenizer
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=(tokenizer or load_tokenizer()).encoder, pad_token=SPECIAL[PAD], eos_token=SPECIAL[END],
-        bos_token=SPECIAL[BOS], padding_side="left", extra_special_tokens={"image_token": SPECIAL[IMAGE]},
+        tokenizer_object=(tokenizer or load_tokenizer()).encoder, bos_token=SPECIAL[BOS],
+        eos_token=SPECIAL[END], pad_token=SPECIAL[PAD], padding_side="left",
+        extra_special_tokens={"image_token": SPECIAL[IMAGE]},
     )  # fmt: skip
 
 
@@ -102,7 +104,7 @@ def processor(
     tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None = None,
     template: str = CHAT_TEMPLATE,
 ) -> transformers.LlavaProcessor:
-    """What prepares images and texts for the model in transformers: pixels −1…1, the tokenizer, the chat template."""
+    """What prepares images and texts in transformers: pixels −1…1, the tokenizer, the chat template."""
     height, width = model.config.vision.image_shape
     images = transformers.CLIPImageProcessor(
         size={"height": height, "width": width},
@@ -111,16 +113,17 @@ def processor(
         image_std=[0.5] * 3,
     )
     return transformers.LlavaProcessor(
-        images, _words(tokenizer), patch_size=model.config.vision.patch_size, vision_feature_select_strategy="default",
-        num_additional_image_tokens=1, chat_template=template, image_token=SPECIAL[IMAGE],
+        images, _words(tokenizer), patch_size=model.config.vision.patch_size,
+        vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        chat_template=template, image_token=SPECIAL[IMAGE],
     )  # fmt: skip
 
 
 def _rows(model: Llava) -> tuple[dict[str, str], tuple]:
     """The key map of the whole, and what is tied in it."""
     rows, tied = llama_rows(model.config.language.tied, "language.", "model.language_model.")
-    rows |= prefixed(VISION, "vision.", "model.vision_tower.")
-    rows |= prefixed(PROJECTOR, "projector.", "model.multi_modal_projector.")
+    rows |= nested(VISION, "vision.", "model.vision_tower.")
+    rows |= nested(PROJECTOR, "projector.", "model.multi_modal_projector.")
     return rows, tied
 
 
@@ -148,8 +151,8 @@ def _refuse_parts(config: LlavaConfig) -> None:
         "several tokens for each patch": config.spread != 1,
         "a projector with another width inside than the language model's":
             config.hidden not in (None, language.width),
-        "a ViT with a patch bias and without a norm before its blocks":
-            vision.patch_bias or not vision.norm_before_blocks,
+        "a ViT with a patch bias": vision.patch_bias,
+        "a ViT without a norm before its blocks": not vision.norm_before_blocks,
         "images that are not square": len(set(vision.image_shape)) > 1,
     }  # fmt: skip
     if any(lacking.values()):
@@ -163,13 +166,14 @@ def _their_config(config: LlavaConfig) -> transformers.LlavaConfig:
     eye = {theirs: getattr(vision, ours) for ours, theirs in VISION_WORDS.items()}
     eye |= {"image_size": vision.image_shape[0], "intermediate_size": vision.hidden or 4 * vision.width}
     words = {theirs: getattr(language, ours) for ours, theirs in LLAMA_WORDS.items()}
-    words["intermediate_size"] = language.hidden or 8 * language.width // 3
+    words |= {"intermediate_size": language.hidden or 8 * language.width // 3,
+              "max_position_embeddings": CONTEXT}  # fmt: skip
     rope = {"rope_theta": language.base, "rope_type": "default"}
     special = {"bos_token_id": BOS, "eos_token_id": END, "pad_token_id": PAD}
     rows, columns = vision.grid
     return transformers.LlavaConfig(
         vision_config=transformers.CLIPVisionConfig(**eye),
-        text_config=transformers.LlamaConfig(**words, rope_parameters=rope, max_position_embeddings=CONTEXT, **special),
-        image_token_index=config.image_token, image_seq_length=rows * columns, vision_feature_layer=config.layer,
-        tie_word_embeddings=language.tied,
+        text_config=transformers.LlamaConfig(**words, **special, rope_parameters=rope),
+        image_token_index=config.image_token, image_seq_length=rows * columns,
+        vision_feature_layer=config.layer, tie_word_embeddings=language.tied,
     )  # fmt: skip

@@ -10,11 +10,11 @@ ours is one matrix product each.
 
 from torch import nn
 
-from vlmcourse.interop.keys import prefixed, take_weights, translate
+from vlmcourse.interop.keys import nested, take_weights, translate
 from vlmcourse.models.vit import ViT, ViTConfig
 
-MLP = {"expand.*": "mlp.fc1.*", "contract.*": "mlp.fc2.*"}
-TRANSFORMERS = {
+MLP_ROWS = {"expand.*": "mlp.fc1.*", "contract.*": "mlp.fc2.*"}
+TRANSFORMERS_VIT = {
     "embed_patch.weight": "embeddings.patch_embeddings.projection.weight, patches",
     "embed_patch.bias": "embeddings.patch_embeddings.projection.bias",
     "class_token": "embeddings.cls_token, vector",
@@ -24,7 +24,7 @@ TRANSFORMERS = {
     "blocks.#.attention.project_out.*": "layers.#.attention.o_proj.*",
     "blocks.#.norm_before_attention.*": "layers.#.layernorm_before.*",
     "blocks.#.norm_before_mlp.*": "layers.#.layernorm_after.*",
-    **prefixed(MLP, "blocks.#.", "layers.#."),
+    **nested(MLP_ROWS, "blocks.#.", "layers.#."),
 }
 TIMM = {
     "embed_patch.weight": "patch_embed.proj.weight, patches",
@@ -36,7 +36,7 @@ TIMM = {
     "blocks.#.attention.project_out.*": "blocks.#.attn.proj.*",
     "blocks.#.norm_before_attention.*": "blocks.#.norm1.*",
     "blocks.#.norm_before_mlp.*": "blocks.#.norm2.*",
-    **prefixed(MLP, "blocks.#.", "blocks.#."),
+    **nested(MLP_ROWS, "blocks.#.", "blocks.#."),
 }
 LAYER_WORDS = {  # of every transformer's configuration, image or text
     "width": "hidden_size", "depth": "num_hidden_layers", "heads": "num_attention_heads",
@@ -58,7 +58,7 @@ def from_transformers(theirs: nn.Module) -> ViT:
     """
     model = ViT(ViTConfig(**translate(theirs.config, VISION_WORDS)))
     dropped = ("pooler.dense.weight", "pooler.dense.bias")
-    return take_weights(model, theirs.state_dict(), TRANSFORMERS, "this ViTModel", dropped=dropped)
+    return take_weights(model, theirs.state_dict(), TRANSFORMERS_VIT, "this ViTModel", dropped=dropped)
 
 
 def from_timm(theirs: nn.Module) -> ViT:

@@ -37,7 +37,7 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be written, is damaged, or belongs to another model."""
 
 
-# ---- folders -------------------------------------------------------------------------------------------------
+# ---- folders -------------------------------------------------------------------------------------------
 
 
 def open_folder(folder: str | Path) -> Path:
@@ -135,12 +135,12 @@ def find_damage(path: Path) -> str | None:
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Tensors (file stem -> name -> tensor, on the CPU) and state of a checkpoint from `newest_checkpoint`."""
+    """Tensors (file stem -> name -> tensor, on the CPU) and state of a whole checkpoint."""
     tensors = {file.stem: _read_tensors(file) for file in path.glob("*.safetensors")}
     return tensors, json.loads((path / "state.json").read_text())
 
 
-# ---- weights -------------------------------------------------------------------------------------------------
+# ---- weights -------------------------------------------------------------------------------------------
 
 
 def refuse_misfits(
@@ -153,7 +153,7 @@ def refuse_misfits(
         others: further misfits, a line each.
 
     Raises:
-        CheckpointError: lists what is missing, what is unexpected and the others; after the first 20, how many more.
+        CheckpointError: lists what is missing, unexpected and the others; after the first 20, how many more.
     """
     misfits = [f"missing: {name}" for name in needed if name not in given]
     misfits += [f"unexpected: {name}" for name in given if name not in needed]
@@ -225,7 +225,7 @@ def _half(name: str, tensor: Tensor) -> Tensor:
     return half
 
 
-# ---- files ----------------------------------------------------------------------------------------------------
+# ---- files ---------------------------------------------------------------------------------------------
 
 
 def _write_tensors(path: Path, tensors: Tensors) -> None:

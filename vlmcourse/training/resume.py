@@ -73,13 +73,13 @@ class Run:
             )
         if self.accelerator.is_main_process:
             open_folder(folder)
-        found = list_checkpoints(folder)
-        if found and not resume:
+        checkpoints = list_checkpoints(folder)
+        if checkpoints and not resume:
             raise CheckpointError(
-                f"{folder} already holds a run up to {found[-1].name}; pass resume=True to carry on, "
+                f"{folder} already holds a run up to {checkpoints[-1].name}; pass resume=True to carry on, "
                 "or choose another folder"
             )
-        if found:
+        if checkpoints:
             self.load(newest_checkpoint(folder))
 
     def load(self, path: Path) -> None:
@@ -106,7 +106,7 @@ class Run:
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Split an optimizer's state into tensors, named "parameter index/quantity", and the rest, fit for JSON."""
+    """Split an optimizer's state into tensors, named "parameter/quantity", and the rest, fit for JSON."""
     state = optimizer.state_dict()
     tensors, rest = {}, {}
     for index, quantities in state["state"].items():
