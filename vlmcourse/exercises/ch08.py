@@ -1,10 +1,14 @@
-"""Exercises of chapter 08, part one: what a model reads of a conversation, and what of it is learned; and the quiz."""
+"""Exercises of chapter 08: what a model reads of a conversation, what of it is learned, and its answer."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vlmcourse.data import chat
-from vlmcourse.exercises.base import Slip, chapter
+from vlmcourse.exercises.base import chapter
+from vlmcourse.exercises.edits import edits
+from vlmcourse.models import generation
+from vlmcourse.models.language import Llama, LlamaConfig
+from vlmcourse.training import optimizers
 
 exercise, quiz = chapter("08_instruction_tuning")
 
@@ -12,17 +16,6 @@ exercise, quiz = chapter("08_instruction_tuning")
 
 SYSTEM, ASKED, SAID = ("system", "answer briefly."), ("user", "<image>what is it?"), ("assistant", "a star")
 MORE = [("user", "and its colour?"), ("assistant", "red")]
-
-
-def _render(turns, prompt, *, role="<{}>", end="<end>", ends=("assistant",), between="", start="<assistant>"):
-    text = between.join(role.format(name) + said + (end if name in ends else "") for name, said in turns)
-    return text + (between + start) * prompt
-
-
-def _end_at_the_end(turns, prompt):
-    text = _render(turns, prompt, end="")
-    return text if prompt else text + "<end>"
-
 
 exercise(
     chat.render_chat,
@@ -32,67 +25,41 @@ exercise(
         ([ASKED], True),
         ([SYSTEM, ASKED, SAID, MORE[0]], True),
     ],
-    slips=[
-        Slip(lambda t, p: _render(t, p, end=""),
-             "no `<end>` closes the answers, so the model never learns to stop."),
-        Slip(lambda t, p: _render(t, p, ends=chat.ROLES),
-             "every turn is closed by `<end>`; only answers are, since only the model has to know when it "
-             "is done."),
-        Slip(_end_at_the_end,
-             "`<end>` stands once, behind the whole conversation; each answer needs its own."),
-        Slip(lambda t, p: _render(t, False),
-             "`prompt` is not used: with prompt=True the text ends in `<assistant>`, so that the answer "
-             "comes next."),
-        Slip(lambda t, p: _render(t, True),
-             "`<assistant>` stands behind every text; it belongs there only with prompt=True."),
-        Slip(lambda t, p: _render(t, p, start="<assistant><end>"),
-             "the prompt is closed already: nothing may stand behind its `<assistant>`, the answer goes "
-             "there."),
-        Slip(lambda t, p: _render(t, p, between="\n"),
-             "line ends stand between the turns; in this template the parts follow each other directly."),
-        Slip(lambda t, p: _render(t, p, between=" "),
-             "spaces stand between the turns; in this template the parts follow each other directly."),
-        Slip(lambda t, p: _render(t, p, role="{}: "),
-             "roles are written as words; they are tokens of their own: `<user>`, `<assistant>`, "
-             "`<system>`."),
-        Slip(lambda t, p: _render([turn for turn in t if turn[0] != "system"], p),
-             "the system's turn is lost; every role is written the same way."),
-    ],
+    slips=edits(
+        chat.render_chat,
+        ('"<end>"', '""', "no `<end>` closes the answers, so the model never learns to stop."),
+        (' * (role == "assistant")', "",
+         "every turn is closed by `<end>`; "
+         "only answers are, since only the model has to know when it is done."),
+        (('"<end>"', '""'), ("return text", 'return text + "<end>" * (not prompt)'),
+         "`<end>` stands once, behind the whole conversation; each answer needs its own."),
+        (' + "<assistant>" * prompt', "",
+         "`prompt` is not used: "
+         "with prompt=True the text ends in `<assistant>`, so that the answer comes next."),
+        (" * prompt", "", "`<assistant>` stands behind every text; it belongs there only with prompt=True."),
+        ('"<assistant>"', '"<assistant><end>"',
+         "the prompt is closed already: nothing may stand behind its `<assistant>`, the answer goes there."),
+        (('"".join', '"\\n".join'), ('"<assistant>"', '"\\n<assistant>"'),
+         "line ends stand between the turns; in this template the parts follow each other directly."),
+        (('"".join', '" ".join'), ('"<assistant>"', '" <assistant>"'),
+         "spaces stand between the turns; in this template the parts follow each other directly."),
+        ("<{role}>", "{role}: ",
+         "roles are written as words; they are tokens of their own: `<user>`, `<assistant>`, `<system>`."),
+        ("in turns", 'in turns if role != "system"',
+         "the system's turn is lost; every role is written the same way."),
+    ),
     hints=[
         "Every turn becomes its role in angle brackets and its text. Which turns get one more token?",
-        '`"".join(f"<{role}>{said}" + "<end>" * (role == "assistant") for role, said in turns)`, and with '
-        "`prompt` one more `<assistant>`.",
+        '`"".join(f"<{role}>{said}" + "<end>" * (role == "assistant") for role, said in turns)`, '
+        "and with `prompt` one more `<assistant>`.",
     ],
 )
 
 # -------------------------------------------------------------------------------------------- label mask
 
 
-def _turns_open(ids: Tensor, start: int, end: int) -> Tensor:
-    """How many answers are open before or at each token."""
-    return (ids == start).cumsum(1) - (ids == end).cumsum(1)
-
-
-def _late(mask: Tensor, places: int = 1) -> Tensor:
-    """Every row moved to the right."""
-    return torch.cat([torch.zeros_like(mask[:, :places]), mask[:, :-places]], 1)
-
-
-def _right(ids, start, end):
-    return _late(_turns_open(ids, start, end) > 0)
-
-
-def _from_first_start(ids, start, end):
-    return _late((ids == start).cumsum(1) > 0)
-
-
-def _one_answer(ids, start, end, *, last):
-    count = (ids == start).cumsum(1)
-    return _right(ids, start, end) & (count == (count[:, -1:] if last else 1))
-
-
 def _token_rows(start: int, end: int, other: int) -> Tensor:
-    """Two turns, one turn behind padding, and an answer that was not closed, with padding behind the second row."""
+    """Two turns; one turn between paddings; an answer that was not closed."""
     rows = [
         [other, 30, 31, start, 32, 33, end, other, 34, start, 35, end, 0],
         [0, 0, 0, other, 36, 37, 38, 39, start, 40, end, 0, 0],
@@ -107,79 +74,218 @@ exercise(
         (_token_rows(8, 9, 7), 8, 9),
         (_token_rows(21, 5, 8)[:2, :12], 21, 5),
     ],
-    slips=[
-        Slip(lambda i, s, e: _turns_open(i, s, e) > 0,
-             "the mask is one place too early: the start is learned, which is given, and the end is not, "
-             "so the model never stops."),
-        Slip(lambda i, s, e: _late(_turns_open(i, s, e) > 0, 2),
-             "the mask is one place too late: the first word of every answer is never learned, and what "
-             "follows the end is."),
-        Slip(lambda i, s, e: _right(i, s, e) & (i != e),
-             "the end is left out: it has to be predicted, or the model never learns to stop."),
-        Slip(lambda i, s, e: _right(i, s, e) | (i == s),
-             "the start is learned too; it is given, the model never has to write it."),
-        Slip(_from_first_start,
-             "everything behind the first start is learned, later questions too; an answer goes to its end "
-             "only."),
-        Slip(lambda i, s, e: i != 0,
-             "all tokens but padding are learned: the model is trained on the prompt, questions and images "
-             "included."),
-        Slip(lambda i, s, e: ~_right(i, s, e), "the mask is inverted: True belongs to the answers."),
-        Slip(lambda i, s, e: _one_answer(i, s, e, last=True),
-             "only the last answer is learned; every answer of a conversation is."),
-        Slip(lambda i, s, e: _one_answer(i, s, e, last=False),
-             "only the first answer is learned; every answer of a conversation is."),
-        Slip(lambda i, s, e: _right(i, 8, 9),
-             "8 and 9 are written into it; take the numbers from `start` and `end`."),
-        Slip(lambda i, s, e: _right(i, s, e).long(),
-             "the places are right, but the mask must hold True and False: compare, or use "
-             "dtype=torch.bool."),
-    ],
+    slips=edits(
+        chat.label_mask,
+        ("F.pad((opened - closed)[:, :-1], (1, 0))", "opened - closed",
+         "the mask is one place too early: "
+         "the start is learned, which is given, and the end is not, so the model never stops."),
+        ("[:, :-1], (1, 0)", "[:, :-2], (2, 0)",
+         "the mask is one place too late: "
+         "the first word of every answer is never learned, and what follows the end is."),
+        (("return ", "return (ids != end) & ("), ("> 0", "> 0)"),
+         "the end is left out: it has to be predicted, or the model never learns to stop."),
+        (("return ", "return (ids == start) | ("), ("> 0", "> 0)"),
+         "the start is learned too; it is given, the model never has to write it."),
+        ("opened - closed", "opened",
+         "everything behind the first start is learned, later questions too; "
+         "an answer goes to its end only."),
+        ("return ", "return ids != 0\n    return ",
+         "all tokens but padding are learned: "
+         "the model is trained on the prompt, questions and images included."),
+        ("> 0", "<= 0", "the mask is inverted: True belongs to the answers."),
+        (("return ", "return (opened == opened[:, -1:]) & ("), ("> 0", "> 0)"),
+         "only the last answer is learned; every answer of a conversation is."),
+        (("return ", "return (opened == 1) & ("), ("> 0", "> 0)"),
+         "only the first answer is learned; every answer of a conversation is."),
+        (("ids == start", "ids == 8"), ("ids == end", "ids == 9"),
+         "8 and 9 are written into it; take the numbers from `start` and `end`."),
+        (("return ", "return ("), ("> 0", "> 0).long()"),
+         "the places are right, but the mask must hold True and False: compare, or use dtype=torch.bool."),
+    ),
     hints=[
-        "Read a row from left to right: when does an answer begin, when is it over? What has to be known "
-        "of the tokens before?",
+        "Read a row from left to right: when does an answer begin, when is it over? "
+        "What has to be known of the tokens before?",
         "`(ids == start).cumsum(1)` counts the answers opened so far, the same with `end` those closed. "
         "More opened than closed *before* a token: shift by one.",
     ],
     picture=lambda output: output,
 )
 
+# ----------------------------------------------------------------------------------------------- collate
+
+exercise(
+    chat.collate,
+    cases=lambda: [
+        ([[5, 6, 7, 8, 9], [4, 0, 6], [7]], 0, False),
+        ([[3, 9], [8, 7, 6, 5], [2, 4, 4]], 9, True),
+    ],
+    slips=edits(
+        chat.collate,
+        ("return ids, mask", "return ids, ids != pad",
+         "the mask asks which ids differ from `pad`; a real token may have that number too. "
+         "Count the row's length."),
+        ("if left", "if False",
+         "`left` is not used: with left=True the padding stands in front, and all rows end together."),
+        ("if left", "if not left", "the sides are swapped: with left=True the padding stands on the left."),
+        (("max(map", "min(map"), ("enumerate(rows)", "enumerate(row[:length] for row in rows)"),
+         "long rows were cut to the shortest; nothing may be cut off, fill up to the longest."),
+        ("return ids, mask", "return ids, ~mask", "the mask is inverted: True stands for real tokens."),
+        ("length), pad", "length), 0", "the rows are filled with 0; fill them with `pad`."),
+        ("return ids, mask", "return ids, mask.flip(1)",
+         "ids and mask do not agree: the mask is filled on the other side than the ids."),
+        ("max(map", "1 + max(map", "there is one column too many; the longest row needs no padding."),
+        ("return ids, mask", "return ids, mask.long()",
+         "the mask must hold True and False: dtype=torch.bool."),
+        ("return ids, mask", "return mask, ids", "ids and mask are swapped: return (ids, mask)."),
+    ),
+    hints=[
+        "How wide must the tensor be so that nothing is lost? Begin with one that is padding everywhere.",
+        "`ids = torch.full((len(rows), longest), pad)`, then for each row `ids[n, "
+        ":len(row)] = torch.tensor(row)`, or `ids[n, longest - len(row):]` with left=True. "
+        "The mask gets True at the same places.",
+    ],
+)
+
+# ------------------------------------------------------------------------------ an answer, token by token
+
+
+def _writing_case(seed: int, batch: int, token: int, width: int, steps: int, endless: int) -> tuple:
+    """A small random LLaMA; rows are padded on the left and end after different numbers of tokens.
+
+    Args:
+        endless: how many rows never end.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    model = Llama(LlamaConfig(13, width, depth=2, heads=2, groups=1))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=1.0 if parameter.dim() == 1 else 0.5, generator=generator)
+    prompt = torch.randn(batch, token, width, generator=generator)
+    mask = torch.arange(token) >= torch.arange(batch)[:, None]
+    texts = generation.write_greedily.reference(model, prompt, mask, steps, end=-1)
+    for end in range(1, 13):
+        lengths = (texts != end).cumprod(dim=1).sum(dim=1)  # steps where it never ends
+        apart = len(lengths.unique()) == batch and lengths.min() > 0
+        if apart and (lengths == steps).sum() == endless and (endless or lengths.max() < steps - 2):
+            return model, prompt, mask, steps, end, 0
+    raise LookupError(f"no token ends the texts of seed {seed} as wanted")
+
+
+exercise(
+    generation.write_greedily,
+    cases=lambda: [_writing_case(3, 3, 5, 12, 9, 0), _writing_case(0, 2, 7, 8, 9, 1)],
+    slips=edits(
+        generation.write_greedily,
+        ("[:, -1]", "[:, 0]",
+         "the next token is read from the first place; it follows the last one: [:, -1]."),
+        (".masked_fill(ended, pad)", "",
+         "rows that have ended go on writing while others are not done; give them `pad`."),
+        ("append(token)", "append(token.masked_fill(token == end, pad))",
+         "the end token itself is replaced by `pad`; it is written, and `pad` comes after it."),
+        ("ended.all()", "ended.any()", "writing stops when the first row has ended; go on until all have."),
+        ("ended.all()", "False", "it writes all `steps` even when every row has ended; stop then."),
+        ("mask=mask", "mask=None",
+         "the mask is not handed to the model, so padding is read and takes up positions."),
+        ("value=True", "value=False",
+         "what was written is marked as padding: the mask grows by True for every new token."),
+        (("mask=mask", "mask=None"), ("caches=caches", "caches=None"),
+         "each step forgets what came before: hand the same `caches` to the model every time."),
+        ("model.embed(token[:, None])", "torch.zeros_like(unread[:, :1])",
+         "the model does not read what it wrote: the next input is the embedding of the new token."),
+        ("dim=1", "dim=0", "rows are steps: stack the tokens along dim=1."),
+    ),
+    hints=[
+        "The prompt is read once. What does the model read at the second step, and who remembers the rest?",
+        "In the loop: `model.head(model.hidden(embeddings=unread, mask=mask, caches=caches)[:, "
+        "-1]).argmax(-1)`, `masked_fill(ended, pad)`, then `unread = model.embed(token[:, "
+        "None])` and `mask = F.pad(mask, (0, 1), value=True)`.",
+    ],
+)
+
+# ----------------------------------------------------------------------------------------- rates by part
+
+
+def _parameter(*shape: int, learns: bool = True) -> nn.Parameter:
+    return nn.Parameter(torch.randn(shape), requires_grad=learns)
+
+
+def _named_cases() -> list[tuple]:
+    """Names that contain other parts' names; a frozen part; a kernel with four axes; no vectors in a part."""
+    first = [
+        ("vision.patches.weight", _parameter(3, 2, 4, 5, learns=False)),
+        ("vision.projector.bias", _parameter(3, learns=False)),
+        ("projector.expand.weight", _parameter(4, 3)),
+        ("projector.expand.bias", _parameter(4)),
+        ("language.embedding.weight", _parameter(7, 2)),
+        ("language.gate.weight", _parameter(5, 2)),
+    ]
+    second = [
+        ("language.head.weight", _parameter(6, 5)),
+        ("projector.bias", _parameter(5)),
+        ("vision.patches.weight", _parameter(4, 3, 2, 2)),
+        ("projector.scale", _parameter(3, learns=False)),
+        ("language.vision_norm.scale", _parameter(6)),
+    ]
+    return [
+        (first, {"language": 0.001, "projector": 0.01}, 0.1),
+        (second, {"projector": 0.03, "vision": 0.002, "language": 0.001}, 0.05),
+    ]
+
+
+exercise(
+    optimizers.rate_groups,
+    cases=_named_cases,
+    slips=edits(
+        optimizers.rate_groups,
+        ("parameter.requires_grad", 'name.split(".")[0] in rates',
+         "frozen parameters are among them; take those with requires_grad only."),
+        ("0.0 if flat else weight_decay", "weight_decay",
+         "weight decay pulls at every parameter; biases and norms, with one axis, get 0."),
+        ("if flat", "if not flat", "weight decay is the wrong way round: matrices get it, vectors get 0."),
+        ("else weight_decay", "else 0.0", "no group has weight decay; that of the matrices does."),
+        ("parameter.ndim < 2", "False",
+         "matrices and vectors share a group, so biases are decayed too; make two groups for each part."),
+        ('"lr": rate', '"lr": max(rates.values())',
+         "all groups have the same rate; each part has its own: rates[part]."),
+        ("ndim < 2", "ndim != 2", "the patch kernel has four axes and counts as a matrix: two axes or more."),
+        ('= name.split(".")[0]', "= next(part for part in rates if part in name)",
+         "the part's name was searched anywhere in the parameter's name; "
+         "it is the first word, before a dot."),
+        (' if group["params"]', "", "a group without parameters is left in; leave it out."),
+        ("in rates.items()", "in reversed(rates.items())",
+         "the groups are right but in another order: parts as in `rates`, matrices before vectors."),
+    ),
+    hints=[
+        "Go through the parts, and for each through the parameters. "
+        "Which two questions decide the group of one that learns?",
+        'For each part: `own = [p for name, p in named if name.split(".")[0] == part and p.requires_grad]`. '
+        "Those with `p.ndim >= 2` are the first group, with weight decay; the others the second, with 0.0.",
+    ],
+)
+
 # -------------------------------------------------------------------------------------------------- quiz
 
-quiz(
-    1,
-    "After instruction tuning your model answers rightly and then goes on writing for ever. Where do you "
-    "look first?",
-    [
-        ("At the learning rate.", False,
-         "The answers are right, so it learned. It never saw that an answer ends."),
-        ("At the label mask: is the end token among the labels?", True,
-         "If the end is never a label, nothing teaches the model to write it."),
-        ("At the projector: the image tokens are too large.", False,
-         "Then the answers would be wrong, not endless."),
-    ],
-)
-quiz(
-    2,
-    "A model says “yes” to 95 % of questions “is there a …?”, half of which deserve a “no”. What is the "
-    "most likely cause?",
-    [
-        ("Its training answers are nearly all “yes”: it learned the habit, not to look.", True,
-         "You trained on such data. Questions about absent things cure it."),
-        ("It has too few image tokens.", False,
-         "Then it would guess both ways; a strong lean to one side comes from the data."),
-        ("Greedy decoding.", False,
-         "Greedy decoding shows what the model thinks likelier; it does not make yes likelier."),
-    ],
-)
-quiz(
-    3,
-    "Why does LLaVA train the projector alone before it trains the language model with it?",
-    [
-        ("Because the projector has more parameters than the language model.", False, "It has far fewer."),
-        ("So that image tokens make sense before the language model starts to adapt to them.", True,
-         "A new projector sends noise; a language model trained on noise unlearns what it knew."),
-        ("Because gradients cannot pass through a trainable language model.", False,
-         "They pass in both cases; in stage 1 they pass a frozen one."),
-    ],
-)
+quiz(1, "After instruction tuning your model answers rightly and then goes on writing for ever. "
+        "Where do you look first?", [
+    ("At the learning rate.", False,
+     "The answers are right, so it learned. It never saw that an answer ends."),
+    ("At the label mask: is the end token among the labels?", True,
+     "If the end is never a label, nothing teaches the model to write it."),
+    ("At the projector: the image tokens are too large.", False,
+     "Then the answers would be wrong, not endless."),
+])
+quiz(2, "A model says “yes” to 95 % of questions “is there a …?”, half of which deserve a “no”. "
+        "What is the most likely cause?", [
+    ("Its training answers are nearly all “yes”: it learned the habit, not to look.", True,
+     "You trained on such data. Questions about absent things cure it."),
+    ("It has too few image tokens.", False,
+     "Then it would guess both ways; a strong lean to one side comes from the data."),
+    ("Greedy decoding.", False,
+     "Greedy decoding shows what the model thinks likelier; it does not make yes likelier."),
+])
+quiz(3, "Why does LLaVA train the projector alone before it trains the language model with it?", [
+    ("Because the projector has more parameters than the language model.", False, "It has far fewer."),
+    ("So that image tokens make sense before the language model starts to adapt to them.", True,
+     "A new projector sends noise; a language model trained on noise unlearns what it knew."),
+    ("Because gradients cannot pass through a trainable language model.", False,
+     "They pass in both cases; in stage 1 they pass a frozen one."),
+])
