@@ -1,14 +1,15 @@
-"""Exercises of chapter 17, part one: key maps there and back, and the loss of answers (see ch17_lora.py)."""
+"""Exercises of chapter 17: key maps there and back, LoRA, and the loss of answers."""
 
 import torch
-from torch import Tensor, cat, nn
-from torch.nn import functional as F
+from torch import Tensor, nn
 
-from vlmcourse.exercises.base import Slip, chapter
+from vlmcourse.exercises.base import chapter
+from vlmcourse.exercises.edits import edits
 from vlmcourse.interop import keys
+from vlmcourse.models import lora
 from vlmcourse.training import answers
 
-exercise, _ = chapter("17_real_models")
+exercise, quiz = chapter("17_real_models")
 NAMES = {
     "attention.project_in.weight": ("q_proj.weight", "k_proj.weight", "v_proj.weight"),
     "norm.scale": ("input_layernorm.weight",),
@@ -22,9 +23,11 @@ def _layer(width: int, query: int, group: int) -> dict[str, Tensor]:
     """A layer as transformers keeps it, in its order."""
     return {
         "input_layernorm.weight": torch.randn(width),
-        "k_proj.weight": torch.randn(group, width), "o_proj.weight": torch.randn(width, query),
-        "q_proj.weight": torch.randn(query, width), "v_proj.weight": torch.randn(group, width),
-    }  # fmt: skip
+        "k_proj.weight": torch.randn(group, width),
+        "o_proj.weight": torch.randn(width, query),
+        "q_proj.weight": torch.randn(query, width),
+        "v_proj.weight": torch.randn(group, width),
+    }
 
 
 def _fuse_cases() -> list[tuple]:
@@ -35,104 +38,94 @@ def _fuse_cases() -> list[tuple]:
     return [(_layer(5, 6, 2), NAMES), (_layer(7, 4, 4), NAMES), (lacks, NAMES), (strange, NAMES)]
 
 
-def _fuse(state, names, *, order=list, missing=True, strange=True, axis=0):
-    wanted = {key for theirs in names.values() for key in theirs}
-    if (missing and wanted - state.keys()) or (strange and state.keys() - wanted):
-        raise KeyError("these are the weights of another model")
-    return {ours: cat([state[key] for key in order(theirs) if key in state], axis) for ours, theirs in names.items()}
-
-
-def _in_their_order(state, names):
-    fused, place = _fuse(state, names), {key: number for number, key in enumerate(state)}
-    return {ours: fused[ours] for ours in sorted(names, key=lambda ours: min(place[key] for key in names[ours]))}
-
-
-def _first_only(state, names):
-    return {ours: fused[: len(state[names[ours][0]])] for ours, fused in _fuse(state, names).items()}
-
-
-def _renamed_only(state, names):
-    _fuse(state, names)
-    return {f"{ours}.{number}" if len(theirs) > 1 else ours: state[key]
-            for ours, theirs in names.items() for number, key in enumerate(theirs)}  # fmt: skip
-
-
 exercise(
     keys.fuse,
     cases=_fuse_cases,
-    slips=[
-        Slip(lambda s, n: _fuse(s, n, order=sorted),
-             "q, k and v are put together in alphabetical order; the map's own order is query, key, value."),
-        Slip(lambda s, n: _fuse(s, n, order=lambda names: list(names)[::-1]),
-             "the parts stand in reverse order."),
-        Slip(lambda s, n: _fuse(s, n, missing=False),
-             "a weight is missing, and nobody noticed: the model would keep random numbers there. Raise "
-             "KeyError."),
-        Slip(lambda s, n: _fuse(s, n, strange=False),
-             "a weight of theirs belongs to no name and is dropped in silence; raise KeyError."),
-        Slip(lambda s, n: _fuse(s, n, missing=False, strange=False),
-             "nothing is checked: a missing name and a strange one must both raise KeyError."),
-        Slip(_first_only, "only the first of several weights arrives; put all of them on top of each other."),
-        Slip(_renamed_only, "renamed, but not fused: ours has one matrix where theirs has three."),
-        Slip(_in_their_order,
-             "the entries stand in their order; go through `names`, so that they stand in ours."),
-    ],
+    slips=edits(
+        keys.fuse,
+        ("in keys]", "in sorted(keys)]",
+         "q, k and v are put together in alphabetical order; the map's own order is query, key, value."),
+        ("in keys]", "in keys[::-1]]", "the parts stand in reverse order."),
+        (("wanted != state.keys()", "state.keys() - wanted"), ("in keys]", "in keys if key in state]"),
+         "a weight is missing, and nobody noticed: the model would keep random numbers there. "
+         "Raise KeyError."),
+        ("wanted != state.keys()", "wanted - state.keys()",
+         "a weight of theirs belongs to no name and is dropped in silence; raise KeyError."),
+        (("wanted != state.keys()", "False"), ("in keys]", "in keys if key in state]"),
+         "nothing is checked: a missing name and a strange one must both raise KeyError."),
+        ("cat(several) if len(several) > 1 else several[0]", "several[0]",
+         "only the first of several weights arrives; put all of them on top of each other."),
+        ("return {",
+         'return {f"{ours}.{number}" if len(several) > 1 else ours: part\n        '
+         "for ours, several in parts.items() for number, part in enumerate(several)}\n    return {",
+         "renamed, but not fused: ours has one matrix where theirs has three."),
+        ("in parts.items()",
+         "in sorted(parts.items(), key=lambda part: min(map(list(state).index, names[part[0]])))",
+         "the entries stand in their order; go through `names`, so that they stand in ours."),
+    ),
     hints=[
         "First compare two sets: all names on the right of the map, and the keys of `state`.",
-        "`{ours: torch.cat([state[key] for key in theirs]) for ours, theirs in names.items()}` behind the "
-        "check.",
+        "`{ours: "
+        "torch.cat([state[key] for key in theirs]) for ours, theirs in names.items()}` behind the check.",
     ],
 )
 
-# ------------------------------------------------------------------------------------------------ unfuse
+# ------------------------------------------------------------------------------------------ LoRA forward
 
 
-def _unfuse_case(width: int, query: int, group: int) -> tuple:
-    rows = {"q_proj.weight": query, "k_proj.weight": group, "v_proj.weight": group, "o_proj.weight": width,
-            "input_layernorm.weight": width}  # fmt: skip
-    ours = {"attention.project_in.weight": torch.randn(query + 2 * group, width), "norm.scale": torch.randn(width),
-            "attention.project_out.weight": torch.randn(width, query)}  # fmt: skip
-    return ours, NAMES, rows
-
-
-def _unfuse(state, names, rows, cut):
-    return {key: part for ours, theirs in names.items() for key, part in zip(theirs, cut(state[ours], theirs, rows))}  # noqa: B905
-
-
-def _values_first(whole, theirs, rows):
-    return whole.split([rows[key] for key in theirs[::-1]])[::-1]
-
-
-def _overlapping(whole, theirs, rows):
-    return [whole[: rows[key]] for key in theirs]
-
-
-def _from_the_end(whole, theirs, rows):
-    return [whole[-rows[key] :] for key in theirs]
-
-
-def _backwards(whole, theirs, rows):
-    return [part.flip(0) for part in whole.split([rows[key] for key in theirs])]
+def _layer_case(tokens: Tensor, layer: nn.Linear, rank: int, scale: float) -> tuple:
+    return tokens, layer, torch.randn(rank, layer.in_features), torch.randn(layer.out_features, rank), scale
 
 
 exercise(
-    keys.unfuse,
-    cases=lambda: [_unfuse_case(5, 6, 3), _unfuse_case(7, 12, 3)],
-    slips=[
-        Slip(lambda s, n, r: _unfuse(s, n, r, lambda whole, theirs, _: whole.chunk(len(theirs))),
-             "cut into equal thirds; with grouped queries the query has more rows than key and value: use "
-             "`rows`."),
-        Slip(lambda s, n, r: _unfuse(s, n, r, _values_first),
-             "the cuts are right for the order value, key, query; ours is query, key, value."),
-        Slip(lambda s, n, r: _unfuse(s, n, r, _overlapping),
-             "every part begins at row 0; each begins where the one before it ended."),
-        Slip(lambda s, n, r: _unfuse(s, n, r, _from_the_end),
-             "every part is taken from the end of the matrix."),
-        Slip(lambda s, n, r: _unfuse(s, n, r, _backwards), "the rows of each part stand upside down."),
+    lora.lora_forward,
+    cases=lambda: [
+        _layer_case(torch.randn(2, 4, 5), nn.Linear(5, 7), 3, 2.5),
+        _layer_case(torch.randn(3, 5, 6), nn.Linear(6, 4, bias=False), 2, 0.5),
     ],
+    axes={"tokens": "batch token width", "return": "batch token out"},
+    slips=edits(
+        lora.lora_forward,
+        ("scale * ", "", "the scale is missing: it keeps the size of the change when the rank changes."),
+        (("frozen(tokens) + scale * ", "scale * (frozen(tokens) + "), (", up)", ", up))"),
+         "the frozen layer is scaled too; the scale belongs to the detour alone."),
+        ("frozen(tokens) + ", "", "the frozen layer is missing: LoRA adds to it and does not replace it."),
+        ("+ scale", "+ scale / len(down)", "divided by the rank once more; `scale` is alpha / rank already."),
+        ("F.linear(tokens, down)", "F.relu(F.linear(tokens, down))",
+         "a nonlinearity stands in the detour; "
+         "that is an adapter, and it could not be merged into the weight."),
+        ("+ scale", "- scale", "the detour is subtracted; add it."),
+        ("frozen(tokens)", "F.linear(tokens, frozen.weight)",
+         "the frozen layer's bias is lost; call the layer itself."),
+    ),
     hints=[
-        "For each of our names: how long are the parts, and what are they called?",
-        "`state[ours].split([rows[key] for key in theirs])` gives the parts; zip them with `theirs`.",
+        "Two ways lead from the tokens to the output; add what comes out of both.",
+        "`F.linear(tokens, down)` is (…, rank); `F.linear(…, up)` leads on to (…, out).",
+    ],
+    gradient=("tokens", "down", "up"),
+)
+
+# ------------------------------------------------------------------------------------------ LoRA numbers
+
+exercise(
+    lora.lora_numbers,
+    cases=lambda: [([(960, 576), (576, 576)], 8), ([(7, 5), (5, 7), (3, 11)], 2), ([(12, 5)], 3)],
+    slips=edits(
+        lora.lora_numbers,
+        ("(out + width)", "out * width",
+         "rank · out · width is more than the layer itself has; "
+         "the two matrices are (rank, width) and (out, rank)."),
+        ("rank * (out + width)", "out * width", "these are the numbers of the frozen layers."),
+        ("(out + width)", "width", "only `down` is counted; `up` learns too."),
+        ("(out + width)", "out", "only `up` is counted; `down` learns too."),
+        ("(out + width)", "2 * width", "`up` has `out` rows, which may be more or fewer than the width."),
+        ("rank * (", "out * width + rank * (", "the frozen weights are counted too; they do not learn."),
+        ("in layers", "in layers[:1]", "only the first layer is counted."),
+        ("return sum(", "return list(", "this is a list, one number per layer; add them up."),
+    ),
+    hints=[
+        "Draw the two matrices of one layer. How many numbers has each?",
+        "rank · width for `down`, out · rank for `up`; the sum over all layers.",
     ],
 )
 
@@ -148,7 +141,7 @@ class _Head(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         if (asked := vectors.shape[:-1].numel()) > self.wanted:
-            raise ValueError(f"the head was asked for {asked} positions, only {self.wanted} predict something")
+            raise ValueError(f"the head got {asked} positions, only {self.wanted} predict something")
         return self.linear(vectors)
 
 
@@ -160,56 +153,123 @@ def _answer_case(batch: int, token: int, width: int, vocabulary: int) -> tuple:
     return hidden, labels, _Head(width, vocabulary, int((labels != -100).sum()))
 
 
-def _answer(hidden, labels, head, shift=1, reduction="mean"):
-    token = labels.shape[1]
-    seen, following = hidden[:, : token - shift], labels[:, shift:]
-    if shift < 0:
-        seen, following = hidden[:, -shift:], labels[:, :shift]
-    wanted = following != -100
-    return F.cross_entropy(head(seen[wanted]), following[wanted], reduction=reduction)
-
-
-def _per_text(hidden, labels, head):
-    return torch.stack([_answer(hidden[n : n + 1], labels[n : n + 1], head) for n in range(len(hidden))]).mean()
-
-
-def _probability(hidden, labels, head):
-    following = labels[:, 1:]
-    wanted = following != -100
-    return 1 - head(hidden[:, :-1][wanted]).softmax(-1).gather(1, following[wanted][:, None]).mean()
-
-
-def _around(hidden, labels, head):
-    following = labels.roll(-1, 1)
-    wanted = following != -100
-    return F.cross_entropy(head(hidden[wanted]), following[wanted])
-
-
-def _positive(hidden, labels, head):
-    following = labels[:, 1:]
-    wanted = following > 0
-    return F.cross_entropy(head(hidden[:, :-1][wanted]), following[wanted])
-
-
 exercise(
     answers.answer_loss,
     cases=lambda: [_answer_case(3, 8, 5, 11), _answer_case(2, 9, 7, 6)],
-    slips=[
-        Slip(lambda h, y, head: _answer(h, y, head, 0),
-             "no shift: position t must predict the token at t + 1, not the one it has just read."),
-        Slip(lambda h, y, head: _answer(h, y, head, -1),
-             "shifted the wrong way: this asks for the token before."),
-        Slip(lambda h, y, head: _answer(h, y, head, 2), "shifted by two: the token in between is skipped."),
-        Slip(lambda h, y, head: _answer(h, y, head, reduction="sum"),
-             "this is the sum; take the mean, or long answers would set the learning rate."),
-        Slip(_per_text, "a mean of each text's mean: every wanted token must count the same."),
-        Slip(_probability, "one minus the probability is not the cross-entropy: take minus its logarithm."),
-        Slip(_around, "the last position predicts the first token of the row; nothing follows it."),
-        Slip(_positive, "token 0 is a token too: leave out −100, not everything below 1."),
-    ],
+    slips=edits(
+        answers.answer_loss,
+        ("following(labels)", "labels",
+         "no shift: position t must predict the token at t + 1, not the one it has just read."),
+        ("following(labels)", "F.pad(labels[:, :-1], (1, 0), value=IGNORED)",
+         "shifted the wrong way: this asks for the token before."),
+        ("following(labels)", "following(following(labels))",
+         "shifted by two: the token in between is skipped."),
+        ("answers[wanted])", 'answers[wanted], reduction="sum")',
+         "this is the sum; take the mean, or long answers would set the learning rate."),
+        ("return ",
+         "texts = zip(hidden, answers, wanted)\n    "
+         "losses = [F.cross_entropy(head(vectors[own]), text[own]) for vectors, text, own in texts]\n    "
+         "return sum(losses) / len(losses)\n    return ",
+         "a mean of each text's mean: every wanted token must count the same."),
+        ("F.cross_entropy(head(hidden[wanted]), answers[wanted])",
+         "1 - head(hidden[wanted]).softmax(dim=-1).gather(1, answers[wanted][:, None]).mean()",
+         "one minus the probability is not the cross-entropy: take minus its logarithm."),
+        ("following(labels)", "labels.roll(-1, 1)",
+         "the last position predicts the first token of the row; nothing follows it."),
+        ("!= IGNORED", "> 0", "token 0 is a token too: leave out −100, not everything below 1."),
+    ),
     hints=[
         "Line up two slices: vectors without the last position, labels without the first.",
         "`wanted = labels[:, 1:] != -100`; `hidden[:, :-1][wanted]` are the vectors for the head.",
     ],
     gradient=("hidden",),
 )
+
+# -------------------------------------------------------------------------------------------- LoRA merge
+
+
+def _merge_case(width: int, out: int, rank: int, scale: float) -> tuple:
+    return torch.randn(out, width), torch.randn(rank, width), torch.randn(out, rank), scale
+
+
+exercise(
+    lora.lora_merge,
+    cases=lambda: [_merge_case(5, 7, 3, 2.5), _merge_case(6, 4, 2, 0.5)],
+    slips=edits(
+        lora.lora_merge,
+        ("scale * ", "",
+         "the scale is missing, so the merged layer says something else than the two together."),
+        ("+ scale", "- scale", "this takes the change out again (unmerge); add it."),
+        ("weight + ", "", "the frozen weight is gone; this is the change alone."),
+        ("weight + scale * up @ down", "scale * (weight + up @ down)",
+         "the frozen weight is scaled too; the scale belongs to the change alone."),
+        ("+ scale", "+ scale * scale", "the scale counts twice; once is enough."),
+        ("weight + scale * up @ down", "weight.T + scale * down.T @ up.T",
+         "this is the transpose: a linear layer's weight is (out, width)."),
+        ("return weight + scale * up @ down", "weight += scale * up @ down\n    return weight",
+         "the given weight is changed in place; return a new one, the frozen layer stays as it is."),
+    ),
+    hints=[
+        "W x + s · B (A x) = (W + s · B A) x. Which of the two matrices is A?",
+        "`up @ down` has the shape of the weight.",
+    ],
+)
+
+# ------------------------------------------------------------------------------------------------ unfuse
+
+
+def _unfuse_case(width: int, query: int, group: int) -> tuple:
+    theirs = _layer(width, query, group)
+    fused = keys.fuse.reference(theirs, NAMES)
+    return fused, NAMES, {key: len(weight) for key, weight in theirs.items()}
+
+
+exercise(
+    keys.unfuse,
+    cases=lambda: [_unfuse_case(5, 6, 3), _unfuse_case(7, 12, 3)],
+    slips=edits(
+        keys.unfuse,
+        ("split([rows[key] for key in keys])", "chunk(len(keys))",
+         "cut into equal thirds; with grouped queries the query has more rows than key and value: "
+         "use `rows`."),
+        ("in keys])", "in keys[::-1]])[::-1]",
+         "the cuts are right for the order value, key, query; ours is query, key, value."),
+        (("state[ours].split([rows[key]", "[state[ours][: rows[key]]"), ("in keys])", "in keys]"),
+         "every part begins at row 0; each begins where the one before it ended."),
+        (("state[ours].split([rows[key]", "[state[ours][-rows[key] :]"), ("in keys])", "in keys]"),
+         "every part is taken from the end of the matrix."),
+        (("state[ours]", "[part.flip(0) for part in state[ours]"), ("in keys])", "in keys])]"),
+         "the rows of each part stand upside down."),
+    ),
+    hints=[
+        "For each of our names: how long are the parts, and what are they called?",
+        "`state[ours].split([rows[key] for key in theirs])` gives the parts; zip them with `theirs`.",
+    ],
+)
+
+# -------------------------------------------------------------------------------------------------- quiz
+
+quiz(1, "You load a published model with `strict=False`, and the loss stays near 7.5. "
+        "What do you look at first?", [
+    ("The learning rate.", False,
+     "It can be wrong as well, but it would not explain a start at random guessing."),
+    ("Which keys matched nothing.", True,
+     "Right: with strict=False every unmatched weight stays random, and nothing is said about it."),
+    ("Whether the images are in the right order.", False,
+     "That would hurt the answers about images, not the language itself."),
+])
+quiz(2, "Why does `up` start at zero, and `down` not?", [
+    ("So that the first answers are the frozen model's, and the first gradient is not zero.", True,
+     "Right: the product is zero, so nothing changes yet; "
+     "but up's gradient holds down(x), which is not zero."),
+    ("To save memory.", False, "Zeros need as much memory as other numbers."),
+    ("It makes no difference; both could start at zero.", False,
+     "Then both gradients are zero, since each contains the other matrix: nothing would ever learn."),
+])
+quiz(3, "After tuning, the model names colours rightly. What shows that it looks at the image?", [
+    ("A low training loss.", False,
+     "A blind model's loss falls too: it learns the form of the answers and which words are frequent."),
+    ("Fluent sentences about the picture.", False, "SmolLM2 wrote fluently before it had an eye."),
+    ("With another image in its place, the same questions are answered wrongly.", True,
+     "Right: only the image differs between the two runs, so only the image can explain the difference."),
+])
