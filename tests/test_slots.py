@@ -9,14 +9,14 @@ from torch import nn
 
 from vlmcourse.models import attention, vit
 from vlmcourse.models.vit import Classifier, ViTConfig
-from vlmcourse.slots import REGISTRY, Slot
+from vlmcourse.slots import REGISTRY, Slot, slot
 
 
 @pytest.fixture(autouse=True)
 def references_after():
     yield
-    for slot in REGISTRY.values():
-        slot.reset()
+    for known in REGISTRY.values():
+        known.reset()
 
 
 def tiny():
@@ -40,8 +40,8 @@ def test_installing_changes_what_training_runs():
     mine = {
         slot: Counted(slot) for slot in (vit.patchify, attention.scaled_dot_product, attention.pre_norm_block)
     }
-    for slot, counted in mine.items():
-        slot.install(counted)
+    for replaced, counted in mine.items():
+        replaced.install(counted)
     for _ in range(3):
         model(images).sum().backward()
     assert [counted.calls for counted in mine.values()] == [3, 6, 6]
@@ -135,3 +135,11 @@ def test_a_slot_is_named_after_its_module_and_function_and_may_be_declared_again
         assert (again.mine, again()) == (None, 42)
     finally:
         REGISTRY.pop("deep.answer", None)
+
+
+def test_a_slot_that_moved_keeps_its_former_name():
+    try:
+        moved = slot(name="former.answer")(lambda: 42)
+        assert (moved.name, moved(), REGISTRY["former.answer"]) == ("former.answer", 42, moved)
+    finally:
+        REGISTRY.pop("former.answer", None)
