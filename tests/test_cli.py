@@ -150,7 +150,7 @@ def test_t4_trains_in_fp16_because_bf16_is_only_emulated(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: T4)
-    assert "15 GiB, fp16" in doctor.device().found
+    assert "15 GiB, fp16" in doctor.hardware().found
 
 
 def test_workspace_that_cannot_be_written_is_said(monkeypatch):

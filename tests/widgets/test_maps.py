@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vlmcourse.widgets.maps import check_rows, quantise
-from vlmcourse.widgets.stills import ACCENT, cividis, figure, outline, overlay, scale_bar, tint
+from vlmcourse.widgets.stills import ACCENT, cividis, new_figure, outline, overlay, scale_bar, tint
 
 RANDOM = np.random.default_rng(0)
 PICTURE = RANDOM.integers(0, 256, (6, 12, 3), dtype=np.uint8)
@@ -58,7 +58,7 @@ def test_colours_stand_for_fractions_and_end_where_the_scale_ends():
 
 
 def drawn(**limits):
-    axes = figure(2).subplots()
+    axes = new_figure(2).subplots()
     values = np.array([[0.1, 0.2, 0.3], [0.4, 0.0, 0.25]])
     return axes, values, overlay(axes, PICTURE, values, alpha=0.6, **limits)
 
@@ -84,7 +84,7 @@ def test_the_bar_beside_a_map_shows_its_colours_in_full():
 
 
 def test_the_frame_of_a_cell_counts_row_by_row():
-    axes = figure(2).subplots()
+    axes = new_figure(2).subplots()
     outline(axes, 4, (2, 3), PICTURE)  # six rows and twelve columns of pixels: cells are 3 high and 4 wide
     (frame,) = axes.patches
     assert frame.get_bbox().bounds == (4, 3, 4, 3)

@@ -52,12 +52,15 @@ def playground(model):
 
 
 def seen(playground):
-    return np.frombuffer(playground.seen, np.uint8).reshape(64, 64, 3)
+    return np.frombuffer(playground.model_input, np.uint8).reshape(64, 64, 3)
 
 
 def test_the_model_gets_the_scene_as_it_is_rendered(playground, model):
     image, question = model.asked[-1]
-    assert np.array_equal(image, draw(SCENES)[0]) and playground.pixels == playground.seen == image.tobytes()
+    assert (
+        np.array_equal(image, draw(SCENES)[0])
+        and playground.pixels == playground.model_input == image.tobytes()
+    )
     assert (
         question
         == playground.state["question"]

@@ -2,14 +2,14 @@
 
 import pytest
 
-from vlmcourse.workbook.card import COLOURS, SIGNS, SYMBOLS, Card
+from vlmcourse.workbook.card import SIGNS, STATE_COLOURS, SYMBOLS, Card
 
 
 @pytest.mark.parametrize("kind", SYMBOLS)
 def test_state_is_told_by_symbol_colour_and_hidden_word(kind):
     html = Card(kind, "vit.patchify")._repr_html_()
     assert f">{SIGNS[kind]}</span>" in html
-    assert COLOURS[kind] in html
+    assert STATE_COLOURS[kind] in html
     assert f"{kind}: </span>" in html
     assert 'role="status"' in html
     assert repr(Card(kind, "vit.patchify")) == f"{SYMBOLS[kind]} vit.patchify"

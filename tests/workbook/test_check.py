@@ -1,4 +1,4 @@
-"""Hostile and plausible answers to real exercises: each gets a true, specific sentence, and the kernel lives."""
+"""Hostile and plausible answers to real exercises get a true, specific sentence, and the kernel lives."""
 
 import shutil
 

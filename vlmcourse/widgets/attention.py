@@ -15,7 +15,7 @@ import traitlets
 
 from vlmcourse.widgets.base import as_array, as_images, check_view, one_name_each, script, shrink
 from vlmcourse.widgets.maps import MapWidget, check_rows, quantise
-from vlmcourse.widgets.stills import Still, figure, outline, overlay, scale_bar
+from vlmcourse.widgets.stills import Still, new_figure, outline, overlay, scale_bar
 
 LARGEST_SIDE = 512
 
@@ -147,7 +147,7 @@ class AttentionExplorer(MapWidget):
         pixels = self._images[image]
         patches = weights[self._cls :].reshape(self._grid)
         alt = f"Attention of {self._words(**view)}; largest patch weight {patches.max():.3f}"
-        drawing = figure(3.1)
+        drawing = new_figure(3.1)
         plain, overlaid = drawing.subplots(1, 2)
         plain.imshow(pixels, extent=(0, pixels.shape[1], pixels.shape[0], 0), interpolation="nearest")
         plain.axis("off")

@@ -12,7 +12,7 @@ import traitlets
 
 from vlmcourse.widgets.base import THUMBNAIL, Widget, as_array, as_images, one_name_each, script, shrink
 from vlmcourse.widgets.similarity import hits
-from vlmcourse.widgets.stills import IMAGE, INK, MASKED, TEXT, Still, figure, open_corner
+from vlmcourse.widgets.stills import IMAGE, INK, MASKED, TEXT, Still, new_figure, open_corner
 
 MOST_POINTS = 2_000
 STOPS = np.linspace(0, 1.5, 31)
@@ -118,7 +118,7 @@ class FeatureClouds(Widget):
         images, texts, variance = self._points
         closed = self.view["closed"]
         texts = texts - closed * (texts.mean(axis=0) - images.mean(axis=0))
-        drawing = figure(4)
+        drawing = new_figure(4)
         axes = drawing.subplots()
         if self.shape["paired"] and self.view["lines"]:
             axes.plot(*np.stack([images, texts], axis=1).T, color=MASKED, linewidth=0.6, zorder=1)

@@ -18,7 +18,7 @@ import numpy as np
 import traitlets
 
 from vlmcourse.widgets.base import Widget, check_view, script
-from vlmcourse.widgets.stills import GOOD, INK, MASKED, TEXT, Still, figure, open_corner
+from vlmcourse.widgets.stills import GOOD, INK, MASKED, TEXT, Still, new_figure, open_corner
 
 FIELDS = ("name", "parameters", "trained", "gradient", "weight", "ratio", "through")
 MEASURES = {"gradient": "gradient norm", "weight": "weight norm", "ratio": "gradient / weight"}
@@ -86,7 +86,7 @@ class GradientFlow(Widget):
         view = {**self.view, **view}
         rows, measure = self._rows[view["step"]], view["measure"]
         low, high = (10.0**power for power in self.ranges[measure])
-        drawing = figure(3.3)
+        drawing = new_figure(3.3)
         axes = drawing.subplots()
         for place, row in enumerate(rows):
             if not row["trained"]:

@@ -17,7 +17,7 @@ import traitlets
 
 from vlmcourse.data.chat import IGNORED, ROLES
 from vlmcourse.widgets.base import Widget, as_array, check_view, one_name_each, script, visible
-from vlmcourse.widgets.stills import ACCENT, GOOD, IMAGE, INK, MASKED, TEXT, Still, figure, open_corner
+from vlmcourse.widgets.stills import ACCENT, GOOD, IMAGE, INK, MASKED, TEXT, Still, new_figure, open_corner
 
 PADDING = "<pad>"
 MOST_TOKENS = 20_000
@@ -188,7 +188,7 @@ class LabelInspector(Widget):
         view = {**self.view, **view}
         place, which = view["conversation"], view["labels"]
         totals, lines = self.totals(place, which), flow(self._drawn(place, which))[:MOST_LINES]
-        drawing = figure(1.35 + 0.3 * len(lines))
+        drawing = new_figure(1.35 + 0.3 * len(lines))
         grid = {"height_ratios": [0.3 * len(lines) + 0.1, 0.35]} if len(lines) else {}
         text, budget = drawing.subplots(2, 1, gridspec_kw=grid)
         text.set(xlim=(0, LINE), ylim=(len(lines), 0))

@@ -12,7 +12,7 @@ import traitlets
 
 from vlmcourse.widgets.base import as_array, as_images, check_view, one_name_each, script, shrink, visible
 from vlmcourse.widgets.maps import MapWidget
-from vlmcourse.widgets.stills import INK, Still, figure, open_corner, outline, overlay, scale_bar, tint
+from vlmcourse.widgets.stills import INK, Still, new_figure, open_corner, outline, overlay, scale_bar, tint
 
 SIDE_UNDER_WORDS = 256
 MOST_WORDS = 50_000
@@ -91,10 +91,10 @@ class TokenLens(MapWidget):
         view = {**self.view, **view}
         shown = [moment for moment in (view["left"], view["right"]) if moment is not None]
         if len(shown) == 1:
-            drawing = figure(3.4)
+            drawing = new_figure(3.4)
             axes = drawing.subplots(1, 2).reshape(2, 1)  # the map, and its list to the right
         else:
-            drawing = figure(4.6)
+            drawing = new_figure(4.6)
             axes = drawing.subplots(2, 2, height_ratios=[3, 1.2])  # two maps, and their lists below
         for place, moment in enumerate(shown):
             drawn = self._draw_map(axes[0, place], moment, view["cell"])

@@ -311,8 +311,8 @@ function render({ model, el }) {
 
   function drawAnswer() {
     const it = said();
-    const seen = bytes(model.get("seen"));
-    paint(given, shown() ? overlaid(seen, bytes(model.get("attention")), table, STRENGTH, [side, side], it.grid) : seen, side, side);
+    const picture = bytes(model.get("model_input"));
+    paint(given, shown() ? overlaid(picture, bytes(model.get("attention")), table, STRENGTH, [side, side], it.grid) : picture, side, side);
     gets.textContent = { scene: "the model gets this scene", swapped: "the model gets another scene", grey: "the model gets a grey picture" }[now.given];
     given.setAttribute("aria-label", `${gets.textContent}${shown() ? ", under the attention of its answer" : ""}`);
     scale.element.hidden = !shown();

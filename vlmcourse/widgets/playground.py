@@ -18,7 +18,7 @@ import traitlets
 
 from vlmcourse.widgets.base import as_array, as_images, same_words, script
 from vlmcourse.widgets.maps import MapWidget, quantise
-from vlmcourse.widgets.stills import ACCENT, TEXT, Still, figure, open_corner, overlay, scale_bar
+from vlmcourse.widgets.stills import ACCENT, TEXT, Still, new_figure, open_corner, overlay, scale_bar
 from vlmcourse.world import questions
 from vlmcourse.world.arranging import TRAINED, arrange, check_things, cut_sprites, outside, paste, room
 from vlmcourse.world.grammar import true_answer
@@ -56,7 +56,7 @@ class ScenePlayground(MapWidget):
     state = traitlets.Dict(help="what is set: number, things, question, given").tag(sync=True)
     answer = traitlets.Dict(help="what came of it").tag(sync=True)
     pixels = traitlets.Bytes(help="the scene, uint8 (64, 64, 3)").tag(sync=True)
-    seen = traitlets.Bytes(help="what the model was given").tag(sync=True)
+    model_input = traitlets.Bytes(help="what the model was given").tag(sync=True)
     attention = traitlets.Bytes(help="one byte for each cell of the grid").tag(sync=True)
     world = traitlets.Dict(help="names, rules and scenes").tag(sync=True)
 
@@ -139,10 +139,10 @@ class ScenePlayground(MapWidget):
         things = [Thing(*map(int, thing)) for thing in state["things"]]
         image = self._picture(state["number"], things)
         start = time.perf_counter()
-        seen = self._given(state, image)
-        said = self._asked(seen, state["question"])
-        if self._captioned[0] != seen.tobytes():
-            self._captioned = seen.tobytes(), str(self._tell(seen))
+        picture = self._given(state, image)
+        said = self._asked(picture, state["question"])
+        if self._captioned[0] != picture.tobytes():
+            self._captioned = picture.tobytes(), str(self._tell(picture))
         took = time.perf_counter() - start
         weights = said["attention"]
         codes, largest = quantise(weights.ravel()) if weights.size else (weights.astype(np.uint8), 0.0)
@@ -152,7 +152,11 @@ class ScenePlayground(MapWidget):
             for text, p in said["choices"]
         ]
         with self.hold_sync():  # pictures and numbers change together
-            self.pixels, self.seen, self.attention = image.tobytes(), seen.tobytes(), codes.tobytes()
+            self.pixels, self.model_input, self.attention = (
+                image.tobytes(),
+                picture.tobytes(),
+                codes.tobytes(),
+            )
             self.answer = {
                 "by": state["by"],
                 "turn": state["turn"],
@@ -221,20 +225,22 @@ class ScenePlayground(MapWidget):
         import textwrap
 
         said = self.answer
-        drawing = figure(2.9)
+        drawing = new_figure(2.9)
         scene, given, bars = drawing.subplots(1, 3, width_ratios=(1, 1.15, 1.1))
         frame = {"extent": (0, SIDE, SIDE, 0), "interpolation": "nearest"}
-        pixels, seen = (np.frombuffer(b, np.uint8).reshape(SIDE, SIDE, 3) for b in (self.pixels, self.seen))
+        pixels, picture = (
+            np.frombuffer(b, np.uint8).reshape(SIDE, SIDE, 3) for b in (self.pixels, self.model_input)
+        )
         scene.imshow(pixels, **frame)
         scene.set_title("the scene", fontsize=8)
         given.set_title(f"what the model gets{WORDS[self.state['given']]}", fontsize=8)
         if self.attention:
             weights = np.frombuffer(self.attention, np.uint8).reshape(said["grid"]) * (said["largest"] / 255)
-            bar = scale_bar(overlay(given, seen, weights, alpha=0.6), given)
+            bar = scale_bar(overlay(given, picture, weights, alpha=0.6), given)
             bar.set_label("attention of the answer", fontsize=7)
             bar.ax.tick_params(labelsize=6)
         else:
-            given.imshow(seen, **frame)
+            given.imshow(picture, **frame)
         for axes in (scene, given):
             axes.axis("off")
         rows = said["choices"][::-1]

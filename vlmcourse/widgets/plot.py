@@ -8,7 +8,7 @@ import traitlets
 from IPython.display import display
 
 from vlmcourse.widgets.base import Widget, script, under_ci
-from vlmcourse.widgets.stills import Still, figure, open_corner
+from vlmcourse.widgets.stills import Still, new_figure, open_corner
 
 PENS = {"colours": ["#0072B2", "#D55E00", "#5B8C7B", "#E69F00"], "dashes": [[], [6, 3], [2, 2], [8, 3, 2, 3]]}
 MOST_STEPS = 2_000
@@ -81,7 +81,7 @@ class LivePlot(Widget):
 
     def static_figure(self) -> Still:
         """All curves so far as a picture."""
-        drawing, history = figure(2.6), self.history
+        drawing, history = new_figure(2.6), self.history
         all_axes = drawing.subplots(1, len(self.panels), squeeze=False).flat
         for axes, names in zip(all_axes, self.panels, strict=True):
             for name, colour, dash in zip(names, PENS["colours"], PENS["dashes"]):  # noqa: B905 - there are spare pens

@@ -3,7 +3,7 @@
 import traitlets
 
 from vlmcourse.widgets.base import Widget, as_images, script
-from vlmcourse.widgets.stills import Still, figure
+from vlmcourse.widgets.stills import Still, new_figure
 
 PAGE = 12
 
@@ -63,7 +63,7 @@ class SceneBrowser(Widget):
         start = self.chosen // PAGE * PAGE
         shown = range(start, min(start + PAGE, len(self._images)))
         lines = -(-len(shown) // 4)
-        drawing = figure(2.1 * lines)
+        drawing = new_figure(2.1 * lines)
         all_axes = drawing.subplots(lines, 4, squeeze=False).ravel()
         for axes in all_axes:
             axes.axis("off")

@@ -8,7 +8,7 @@ import numpy as np
 import traitlets
 
 from vlmcourse.widgets.base import Widget, as_array, as_images, one_name_each, same_words, script, shrink
-from vlmcourse.widgets.stills import TEXT, Still, figure
+from vlmcourse.widgets.stills import TEXT, Still, new_figure
 
 RESULTS = 12
 SIDE_OF_RESULT = 96
@@ -101,7 +101,7 @@ class TextToImageSearch(Widget):
         results = self.answer["results"]
         if not results:
             return None
-        drawing = figure(3.4)
+        drawing = new_figure(3.4)
         all_axes = drawing.subplots(2, RESULTS // 2).ravel()
         for axes in all_axes:
             axes.axis("off")

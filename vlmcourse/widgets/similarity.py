@@ -17,7 +17,7 @@ import traitlets
 
 from vlmcourse.widgets.base import THUMBNAIL, as_array, as_images, script, shrink
 from vlmcourse.widgets.maps import MapWidget
-from vlmcourse.widgets.stills import ACCENT, Still, colour_map, figure
+from vlmcourse.widgets.stills import ACCENT, Still, colour_map, new_figure
 
 MOST_PAIRS = 64
 MODES = {
@@ -107,7 +107,7 @@ class SimilarityMatrix(MapWidget):
             axis = 1 if self.mode == "row" else 0
             values = np.exp(log_probabilities(self.similarity, self.temperature, axis))
             limits, missed = {"vmin": 0, "vmax": 1}, wrong[0 if self.mode == "row" else 1]
-        drawing = figure(4.2)
+        drawing = new_figure(4.2)
         axes = drawing.subplots()
         shown = axes.imshow(values, cmap=colour_map(), interpolation="nearest", **limits)
         marked = np.flatnonzero(missed)

@@ -1,6 +1,6 @@
 """Still figures: what a widget leaves behind where no kernel answers, drawn with matplotlib.
 
-Still         a picture as an output of its own, drawn in a `figure`
+Still         a picture as an output of its own, drawn in a `new_figure`
 cividis       the colour table of every map
 overlay       a grey picture under the colours of a map
 """
@@ -41,7 +41,7 @@ def tint(fractions: np.ndarray) -> np.ndarray:
     return cividis()[codes] / 255
 
 
-def figure(height: float):
+def new_figure(height: float):
     """An empty matplotlib figure, as wide as a notebook's text and `height` inches high."""
     from matplotlib.figure import Figure
 

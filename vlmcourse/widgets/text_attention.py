@@ -13,7 +13,7 @@ import traitlets
 
 from vlmcourse.widgets.base import as_array, check_view, script
 from vlmcourse.widgets.maps import MapWidget, check_rows, quantise
-from vlmcourse.widgets.stills import ACCENT, MASKED, TEXT, Still, colour_map, figure, tint
+from vlmcourse.widgets.stills import ACCENT, MASKED, TEXT, Still, colour_map, new_figure, tint
 
 MOST_IN_TEXT = 64
 MOST_MAPS = 12 * 12
@@ -90,7 +90,7 @@ class TextAttention(MapWidget):
         view = {**self.view, **view}
         matrix, query, count = self._matrix(view), view["query"], len(self.tokens)
         row = matrix[query]
-        drawing = figure(max(3.4, 0.16 * count))
+        drawing = new_figure(max(3.4, 0.16 * count))
         bars, axes = drawing.subplots(1, 2)
         small = min(8, 300 / count)
         bars.barh(range(count), row, color=tint(row / row.max()))

@@ -1,4 +1,4 @@
-"""Cards: what the learner sees after running a cell: coloured HTML in a browser, the same words in a terminal.
+"""Cards: what the learner sees after running a cell, as HTML in a browser and as text in a terminal.
 
 A card says its state three times, in colour, symbol and words, and reads well in light and dark themes.
 """
@@ -10,7 +10,13 @@ from dataclasses import dataclass, field
 
 SYMBOLS = {"passed": "✅", "wrong": "❌", "todo": "⬜", "note": "💡", "plain": "▪️"}
 SIGNS = {"passed": "✓", "wrong": "✗", "todo": "○", "note": "i", "plain": "·"}
-COLOURS = {"passed": "#2E8B6F", "wrong": "#D55E00", "todo": "#7A869A", "note": "#0072B2", "plain": "#7A869A"}
+STATE_COLOURS = {
+    "passed": "#2E8B6F",
+    "wrong": "#D55E00",
+    "todo": "#7A869A",
+    "note": "#0072B2",
+    "plain": "#7A869A",
+}
 
 
 @dataclass
@@ -46,7 +52,7 @@ class Card:
         return "\n".join(parts)
 
     def _repr_html_(self) -> str:
-        colour = COLOURS[self.kind]
+        colour = STATE_COLOURS[self.kind]
         body = [f'<div style="font-weight:600">{_badge(self.kind)} '
                 f'<span style="{HIDDEN}">{self.kind}: </span>{_rich(self.title)}</div>']  # fmt: skip
         body += [f'<div style="margin-top:2px">{_rich(line)}</div>' for line in self.lines]
@@ -89,8 +95,11 @@ HIDDEN = (
 
 def _badge(kind: str) -> str:
     """The state as a coloured disc with a plain sign: colour emoji are missing on many machines."""
-    return (f'<span aria-hidden="true" style="display:inline-block;width:1.35em;text-align:center;border-radius:3px;'
-            f'background:{COLOURS[kind]};color:#fff;font-weight:700;font-size:85%">{SIGNS[kind]}</span>')  # fmt: skip
+    style = (
+        "display:inline-block;width:1.35em;text-align:center;border-radius:3px;"
+        f"background:{STATE_COLOURS[kind]};color:#fff;font-weight:700;font-size:85%"
+    )
+    return f'<span aria-hidden="true" style="{style}">{SIGNS[kind]}</span>'
 
 
 def _rich(text: str) -> str:
@@ -106,8 +115,8 @@ def _html_table(header: list[str], rows: list[list[str]]) -> str:
     head = "".join(f'<th scope="col" style="{CELL}">{_rich(cell)}</th>' for cell in header)
     cells = ["".join(f'<td style="{CELL}">{_rich(cell)}</td>' for cell in row) for row in rows]
     body = "".join(f"<tr>{row}</tr>" for row in cells)
-    return (f'<table style="border-collapse:collapse;margin-top:6px;font-size:13px"><thead><tr>{head}</tr></thead>'
-            f"<tbody>{body}</tbody></table>")  # fmt: skip
+    style = "border-collapse:collapse;margin-top:6px;font-size:13px"
+    return f'<table style="{style}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _plain_table(header: list[str], rows: list[list[str]]) -> list[str]:

@@ -3,7 +3,7 @@
 The ladder, first match wins:
 
     1  it equals a slip on all cases                       the slip's own sentence
-    2  it raises                                           the exception in one line, with the learner's line number
+    2  it raises                                           the exception in one line, with its line number
     3  None · type · changed input · shape · dtype         structure, before values
     4  it equals a slip on the first wrong case            several mistakes at once: the first one's sentence
     5  NaN · a constant factor · a broken promise          values with a reason
@@ -43,7 +43,7 @@ from vlmcourse.workbook.outcomes import (
     trial_of,
 )
 
-NOTHING = Text("", "")
+SILENCE = Text("", "")
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Verdict:
     """
 
     status: str
-    says: Text = NOTHING
+    says: Text = SILENCE
     line: tuple[str, int] | None = None
     printed: str = ""
     pictures: dict[str, list] = field(default_factory=dict)
@@ -134,7 +134,7 @@ def error_sentence(error: BaseException, arguments: str) -> tuple[Text, tuple[st
     if isinstance(error, RecursionError):
         return say.recursion(), line
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        return say.memory(), line
+        return say.out_of_memory(), line
     first = textwrap.shorten((str(error).strip().splitlines() or [""])[0], 240, placeholder=" …")
     return say.raises(type(error).__name__, first, line[1] if line else None, arguments), line
 
@@ -206,7 +206,7 @@ def value_problem(
     cases: list[tuple],
 ) -> Text:
     """Same structure, other values: NaN, a factor, a broken promise, else the first difference."""
-    where, got, right, axes = first_difference(got, right, axes, "")
+    where, got, right, axes = differing_leaf(got, right, axes, "")
     if not isinstance(right, Tensor):
         return say.wrong_value(where, repr(got)[:80], repr(right)[:80])
     if right.is_floating_point():
@@ -229,13 +229,13 @@ def value_problem(
     return say.first_difference(where, place, f"{got[tuple(index)]:.5g}", f"{right[tuple(index)]:.5g}", wrong)
 
 
-def first_difference(got: Any, right: Any, axes: Any, where: str) -> tuple[str, Any, Any, Any]:
+def differing_leaf(got: Any, right: Any, axes: Any, where: str) -> tuple[str, Any, Any, Any]:
     """Walk down to the first leaf whose value differs."""
     if isinstance(right, tuple | list | dict):
         for number, key in enumerate(right if isinstance(right, dict) else range(len(right))):
             if not equal(got[key], right[key]):
                 inner = axes[number] if isinstance(axes, tuple) else axes
-                return first_difference(got[key], right[key], inner, f"{where}[{key!r}]")
+                return differing_leaf(got[key], right[key], inner, f"{where}[{key!r}]")
     return where, got, right, axes
 
 

@@ -19,7 +19,7 @@ from vlmcourse.workbook.portfolio import workspace
 
 GIB = 1024**3
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge")
-JAPANESE_FONTS = (
+JAPANESE_FONTS = [
     "CJK JP",
     "CJK",
     "IPA",
@@ -29,8 +29,9 @@ JAPANESE_FONTS = (
     "MS Gothic",
     "Takao",
     "VL Gothic",
-)
+]
 STATES = {"ok": SYMBOLS["passed"], "note": SYMBOLS["note"], "missing": SYMBOLS["wrong"]}
+NOT_IMPORTABLE = (ImportError, RuntimeError, OSError, AttributeError)
 NOT_NEEDED_ON_COLAB = {"jupyterlab"}
 
 
@@ -47,9 +48,8 @@ def doctor() -> Card:
     """The report as a card."""
     findings = examine()
     missing = sum(finding.state == "missing" for finding in findings)
-    title = (
-        f"{missing} thing(s) to mend before you start" if missing else "This machine is ready for the course"
-    )
+    title = f"{missing} thing(s) to mend before you start"
+    title = title if missing else "This machine is ready for the course"
     return Card("wrong" if missing else "passed", title, table=table(findings))
 
 
@@ -60,8 +60,8 @@ def table(findings: list[Finding]) -> tuple[list[str], list[list[str]]]:
 
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds, as torch is loaded."""
-    return [python(), *packages(), vision(), adapters(), pretrained(), device(), memory(), disk(), work(), fonts(),
-            browser()]  # fmt: skip
+    learning = [python(), *packages(), vision(), adapters(), pretrained()]
+    return [*learning, hardware(), ram(), disk(), work(), fonts(), browser()]
 
 
 def on_colab() -> bool:
@@ -69,7 +69,7 @@ def on_colab() -> bool:
 
 
 def install(requirement: str) -> str:
-    """The command that installs one package.  On Colab without its dependencies: the session's torch must stay."""
+    """The command that installs one package; on Colab without its dependencies, as torch must stay there."""
     return f'python -m pip install {"--no-deps " if on_colab() else ""}"{requirement}"'
 
 
@@ -86,36 +86,34 @@ def python() -> Finding:
 
 
 def packages() -> list[Finding]:
-    """The course's own requirements, as pyproject.toml states them: one line if all are there, else one for each."""
+    """The course's requirements in pyproject.toml: one finding if all are there, else one for each."""
     from packaging.requirements import Requirement
 
     wanted = [Requirement(text) for text in metadata.requires("vlmcourse") or [] if "extra ==" not in text]
     wanted = [r for r in wanted if not (on_colab() and r.name in NOT_NEEDED_ON_COLAB)]
     problems = []
     for requirement in wanted:
-        found = version(requirement.name)
-        if found is None or not requirement.specifier.contains(found, prereleases=True):
-            need = f"{found or 'not installed'}, needs {requirement.specifier}"
+        present = version(requirement.name)
+        if present is None or not requirement.specifier.contains(present, prereleases=True):
+            need = f"{present or 'not installed'}, needs {requirement.specifier}"
             problems.append(Finding(requirement.name, need, "missing", install(str(requirement))))
-    named = ", ".join(
-        f"{name} {version(name)}" for name in ("torch", "transformers", "ipywidgets", "anywidget")
-    )
+    largest = ("torch", "transformers", "ipywidgets", "anywidget")
+    named = ", ".join(f"{name} {version(name)}" for name in largest)
     return problems or [Finding("packages", f"all {len(wanted)}, among them {named}")]
 
 
 def vision() -> Finding:
     """torch and torchvision must come from the same release, or open_clip and timm cannot be imported."""
-    found = f"torch {version('torch')}, torchvision {version('torchvision')}"
+    pair = f"torch {version('torch')}, torchvision {version('torchvision')}"
     try:
         importlib.import_module("torchvision")
-    except (ImportError, RuntimeError, OSError, AttributeError) as error:
+    except NOT_IMPORTABLE as error:
         mend = "python -m pip install --upgrade --force-reinstall torch torchvision"
         if on_colab():
             mend = "Runtime > Disconnect and delete runtime; then install nothing that brings its own torch"
-        return Finding(
-            "torch and torchvision", f"{found} do not fit together: {first_line(error)}", "missing", mend
-        )
-    return Finding("torch and torchvision", found)
+        clash = f"{pair} do not fit together: {first_line(error)}"
+        return Finding("torch and torchvision", clash, "missing", mend)
+    return Finding("torch and torchvision", pair)
 
 
 def adapters() -> Finding:
@@ -124,8 +122,8 @@ def adapters() -> Finding:
 
     peft, torchao = version("peft"), version("torchao")
     if peft and torchao and Version(peft) >= Version("0.19") and Version(torchao) < Version("0.16"):
-        found = f"peft {peft} cannot be used beside torchao {torchao}"
-        return Finding("LoRA", found, "note", install("torchao>=0.16") + "  (before the LoRA chapter)")
+        clash = f"peft {peft} cannot be used beside torchao {torchao}"
+        return Finding("LoRA", clash, "note", install("torchao>=0.16") + "  (before the LoRA chapter)")
     return Finding("LoRA", f"peft {peft}" + (f", torchao {torchao}" if torchao else ""))
 
 
@@ -133,12 +131,7 @@ def pretrained() -> Finding:
     """SmolLM2 for the chapter on real models: from the hub's cache, or from a pip package that carries it."""
     try:
         from vlmcourse.interop import hub
-    except (
-        ImportError,
-        RuntimeError,
-        OSError,
-        AttributeError,
-    ) as error:  # said in full by packages() and vision()
+    except NOT_IMPORTABLE as error:  # said in full by packages() and vision()
         return Finding("SmolLM2", f"transformers cannot be used: {first_line(error)}", "note")
     try:
         return Finding("SmolLM2", f"in {hub.resolve(hub.SMOLLM2, fetch=False).origin}")
@@ -147,7 +140,7 @@ def pretrained() -> Finding:
         return Finding("SmolLM2", "not here: the language model of chapter 17", "note", mend)
 
 
-def device() -> Finding:
+def hardware() -> Finding:
     """What training runs on."""
     try:
         import torch
@@ -159,9 +152,8 @@ def device() -> Finding:
         # not is_bf16_supported(): on a T4 it is true through emulation, which is slow
         precision = "bf16" if gpu.major >= 8 else "fp16 (bf16 would only be emulated)"
         count = f", {torch.cuda.device_count()} of them" if torch.cuda.device_count() > 1 else ""
-        return Finding(
-            "device", f"{gpu.name}{count}, {gpu.total_memory / GIB:.0f} GiB, {precision}; CPU: {cores}"
-        )
+        size = f"{gpu.total_memory / GIB:.0f} GiB"
+        return Finding("device", f"{gpu.name}{count}, {size}, {precision}; CPU: {cores}")
     if torch.backends.mps.is_available():
         return Finding("device", f"Apple GPU; CPU: {cores}")
     if shutil.which("nvidia-smi"):
@@ -170,22 +162,21 @@ def device() -> Finding:
     return Finding("device", f"CPU, {cores}: enough for every chapter")
 
 
-def memory() -> Finding:
+def ram() -> Finding:
     import psutil
 
     total, free = (value / GIB for value in psutil.virtual_memory()[:2])
-    found = f"{total:.0f} GiB, {free:.0f} free"
+    sizes = f"{total:.0f} GiB, {free:.0f} free"
     if free < 3:
-        return Finding("memory", found, "note", "close other programs: training a chapter needs about 3 GiB")
-    return Finding("memory", found)
+        return Finding("memory", sizes, "note", "close other programs: training a chapter needs about 3 GiB")
+    return Finding("memory", sizes)
 
 
 def disk() -> Finding:
     free = shutil.disk_usage(workspace()).free / GIB
     if free < 2:
-        return Finding(
-            "disk", f"{free:.1f} GiB free", "note", "free some space: runs and checkpoints need about 2 GiB"
-        )
+        mend = "free some space: runs and checkpoints need about 2 GiB"
+        return Finding("disk", f"{free:.1f} GiB free", "note", mend)
     return Finding("disk", f"{free:.0f} GiB free")
 
 
@@ -205,21 +196,16 @@ def fonts() -> Finding:
     names = {font.name for font in font_manager.fontManager.ttflist}
     if japanese := [name for part in JAPANESE_FONTS for name in sorted(names) if part in name]:
         return Finding("fonts", f"{len(names)}, Japanese among them ({japanese[0]})")
-    mend = (
-        "sudo apt-get install fonts-noto-cjk"
-        if shutil.which("apt-get")
-        else "install the font Noto Sans CJK JP"
-    )
-    return Finding(
-        "fonts", f"{len(names)}, none for Japanese figures", "note", mend + "  (Japanese edition only)"
-    )
+    apt = shutil.which("apt-get")
+    mend = "sudo apt-get install fonts-noto-cjk" if apt else "install the font Noto Sans CJK JP"
+    mend += "  (Japanese edition only)"
+    return Finding("fonts", f"{len(names)}, none for Japanese figures", "note", mend)
 
 
 def browser() -> Finding:
     """The browser tests drive Chromium; a learner's own browser shows the notebooks."""
-    found = find_browser()
-    if found:
-        return Finding("browser", found)
+    if path := find_browser():
+        return Finding("browser", path)
     mend = "sudo apt-get install chromium" if shutil.which("apt-get") else "install Chromium or Chrome"
     return Finding("browser", "no Chromium or Chrome", "note", mend + "  (for `make test` only)")
 

@@ -39,9 +39,8 @@ def exercise(slot: Slot) -> Callable[[Callable], Slot]:
     """Check the function below as an answer to ``slot``; use as a decorator.
 
     The function is judged in another process, for 10 s at most. Passed: it is installed and saved. Not
-    written yet
-    or wrong: the reference stays (or the version that passed earlier, if nothing is written), and the
-        notebook goes on.
+    written yet or wrong: the reference stays (or the version that passed earlier, if nothing is written), and
+    the notebook goes on.
 
     Raises:
         TypeError, LookupError: if ``slot`` is not one of the course's exercises.
@@ -74,7 +73,7 @@ def check(slot: Slot, answer: Callable) -> Verdict:
 
 
 def is_stub(function: Callable) -> bool:
-    """Whether nothing but a docstring, ``...``, ``pass`` or ``raise NotImplementedError`` stands in the body."""
+    """Whether the body holds nothing but a docstring, ``...``, ``pass`` or ``raise NotImplementedError``."""
     try:
         body = ast.parse(textwrap.dedent(portfolio.source_of(function))).body[0].body
     except portfolio.CannotSave:
@@ -92,40 +91,19 @@ def is_stub(function: Callable) -> bool:
 
 def feedback(slot: Slot, verdict: Verdict) -> Card:
     """The card for a verdict, in the language of the notebook."""
-    name, ja = slot.name, language == "ja"
     if verdict.status == "passed":
-        good = Text(
-            "passed. From here on the course runs your code.",
-            "合格。ここから先、教材はあなたのコードを使います。",
-        )
-        return Card("passed", f"{name}: {pick(good)}", printed=verdict.printed)
-    if slot.active is not slot.reference:
-        stays = (
-            "以前に合格したあなたの版が動き続けます。"
-            if ja
-            else "The version you passed earlier keeps running."
-        )
-    else:
-        stays = (
-            "ノートブックは参照実装で先へ進みます。"
-            if ja
-            else "The reference stands in, so the notebook goes on."
-        )
+        return Card("passed", f"{slot.name}: {pick(say.PASSED)}", printed=verdict.printed)
+    stays = pick(say.REFERENCE_STAYS if slot.active is slot.reference else say.YOURS_STAYS)
     if verdict.status == "todo":
-        return Card("todo", f"{name}: {'まだ書かれていません。' if ja else 'not written yet.'} {stays}")
+        return Card("todo", f"{slot.name}: {pick(say.NOT_WRITTEN)} {stays}")
     lines = [pick(verdict.says)]
     if verdict.line and (code := linecache.getline(*verdict.line).strip()):
-        lines.append(f"{'該当行' if ja else 'The line'}: `{code}`")
+        lines.append(pick(say.the_line(code)))
     lines.append(stays)
-    if _misses.get(name, 0) >= 2 and not _hints_shown.get(name):
-        short = name.split(".")[-1]
-        lines.append(
-            f"`hint({short})` でヒントが見られます。" if ja else f"`hint({short})` gives you a first hint."
-        )
-    title = f"{name}: {'まだ正しくありません。' if ja else 'not right yet.'}"
-    pictures = {
-        {"expected": "正解", "got": "あなたの出力"}[k] if ja else k: v for k, v in verdict.pictures.items()
-    }
+    if _misses.get(slot.name, 0) >= 2 and not _hints_shown.get(slot.name):
+        lines.append(pick(say.hint_is_there(slot.name.split(".")[-1])))
+    pictures = {pick(say.PICTURES[name]): array for name, array in verdict.pictures.items()}
+    title = f"{slot.name}: {pick(say.NOT_RIGHT)}"
     return Card("wrong", title, lines, printed=verdict.printed, pictures=pictures)
 
 
@@ -135,7 +113,7 @@ def _keep(slot: Slot, answer: Callable, chapter: str) -> list[str]:
         portfolio.save(slot, answer, chapter)
         return []
     except (portfolio.CannotSave, OSError) as error:
-        return [f"It runs in this notebook, but could not be saved for later chapters: {error}."]
+        return [pick(say.not_saved(error))]
 
 
 def hint(slot: Slot) -> None:
@@ -163,17 +141,17 @@ def reinstall() -> tuple[list[str], list[str]]:
         (installed, complaints): names of slots that run the learner's code, and one sentence per file that
         does not.
     """
+    if not portfolio.files():  # then the exercises are not needed, whose import takes seconds
+        return [], []
     from vlmcourse.exercises.base import all_exercises
 
+    slots = {task.slot.name: task.slot for task in all_exercises().values()}
     installed, complaints = [], []
-    for name, answer in portfolio.saved().items():
-        if name not in all_exercises():
-            continue
-        slot = all_exercises()[name].slot
+    for name, answer in portfolio.saved(slots).items():
+        slot = slots[name]
         slot.reset()
         if isinstance(answer, Exception):
-            file = portfolio.file_of(slot).name
-            complaints.append(f"my_vlm/{file} does not load: {answer}. The reference stands in.")
+            complaints.append(pick(say.does_not_load(portfolio.file_name(name), answer)))
             continue
         verdict = checker.check(name, answer)
         if verdict.status == "passed":
@@ -181,7 +159,5 @@ def reinstall() -> tuple[list[str], list[str]]:
             slot.mine = answer
             installed.append(name)
         else:
-            complaints.append(
-                f"{name} from my_vlm/ no longer passes: {pick(verdict.says)} The reference stands in."
-            )
+            complaints.append(pick(say.no_longer_passes(name, verdict.says)))
     return installed, complaints

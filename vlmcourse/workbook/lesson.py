@@ -88,8 +88,9 @@ class Described:
 
     def _repr_html_(self) -> str:
         data = base64.b64encode(self.data).decode()
-        return (f'<img alt="{html.escape(self.alt)}" style="background:white;border-radius:6px;max-width:100%" '
-                f'width="{self.width}" src="data:image/{self.kind};base64,{data}">')  # fmt: skip
+        source = f"data:image/{self.kind};base64,{data}"
+        style = "background:white;border-radius:6px;max-width:100%"
+        return f'<img alt="{html.escape(self.alt)}" style="{style}" width="{self.width}" src="{source}">'
 
     def __repr__(self) -> str:
         return f"[figure: {self.alt}]"
@@ -127,12 +128,15 @@ def course_map(lit: str = "") -> None:
     style = f"<style>#{lit} rect{{fill:#ffe9b8;stroke:#D55E00;stroke-width:3}}</style>" if lit else ""
     svg = svg.replace("<defs>", f"{style}<defs>", 1)
     part = f", with the {lit} part lit: this chapter" if lit else ""
-    alt = f"image → vision encoder → connector → language model → answer; the question enters the language model{part}"
+    way = "image → vision encoder → connector → language model → answer"
+    alt = f"{way}; the question enters the language model{part}"
     display(Described(svg.encode(), 720, alt, "svg+xml"))
 
 
 def budget(cpu: dict, gpu: dict) -> SimpleNamespace:
-    """Pick the sizes of a training run by device and say which: ``budget(cpu=dict(steps=300), gpu=dict(steps=3000))``.
+    """Pick the sizes of a training run by device and say which.
+
+        budget(cpu=dict(steps=300), gpu=dict(steps=3000)).steps
 
     Raises:
         ValueError: if both do not name the same sizes.

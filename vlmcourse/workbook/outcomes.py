@@ -1,4 +1,4 @@
-"""What a function does when it is called, and when two functions do the same; the checker's measuring tools."""
+"""What a function does when it is called, and when two do the same; the checker's measuring tools."""
 
 import copy
 import functools
@@ -49,11 +49,9 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
             return False
-        return (
-            torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True)
-            if a.is_floating_point()
-            else torch.equal(a, b)
-        )
+        if not a.is_floating_point():
+            return torch.equal(a, b)
+        return torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True)
     if type(a) is not type(b):
         return False
     if isinstance(a, list | tuple):
@@ -66,7 +64,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 class Trial:
-    """What the reference and the slips of an exercise do on its cases; each is run once, when first asked for.
+    """What the reference and the slips of an exercise do on its cases; a slip runs when first asked for.
 
     Attributes:
         names: of the arguments.
@@ -98,7 +96,7 @@ class Trial:
 
 @functools.lru_cache(maxsize=128)
 def trial_of(exercise: Exercise, changes: int) -> Trial:
-    """The trial of an exercise; a new one when a slot got another function, for references call other slots."""
+    """The trial of an exercise; a new one when a slot got another function, as references call slots."""
     return Trial(exercise)
 
 
@@ -118,25 +116,25 @@ def gradients(
     total = sum((t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum() for t in tensors)
     if not total.requires_grad:
         return {}
-    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-    return dict(zip(leaves, found, strict=True))
+    slopes = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    return dict(zip(leaves, slopes, strict=True))
 
 
 def convert(case: tuple, change: Callable[[Tensor], Tensor]) -> tuple:
     """A copy of the case with every tensor, in tuples too, and every module's parameters, changed."""
 
-    def one(value: Any) -> Any:
+    def converted(value: Any) -> Any:
         if isinstance(value, torch.nn.Module):
             return copy.deepcopy(value)._apply(change)
         if isinstance(value, tuple):
-            return tuple(map(one, value))
+            return tuple(map(converted, value))
         return change(value) if isinstance(value, Tensor) else value
 
-    return tuple(map(one, case))
+    return tuple(map(converted, case))
 
 
 def run_meta(function: Callable, case: tuple) -> str | None:
-    """Run without data on torch's meta device, which notices tensors made on a fixed device. The error, if any."""
+    """Run on torch's meta device, which notices tensors made on a fixed device. The error, if any."""
     try:
         function(*case)
     except Exception as error:

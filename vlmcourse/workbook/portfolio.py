@@ -1,13 +1,12 @@
-"""The learner's portfolio, ``my_vlm/`` in the workspace: every function that passed, and a diary of what happened.
+"""The learner's portfolio, ``my_vlm/`` in the workspace: every function that passed, and a diary.
 
     workspace()          the folder the learner works in
     save(slot, answer)   write a passed function to my_vlm/, with the imports and helpers it uses
-    saved()              the functions saved so far, loaded but not yet trusted
+    saved(names)         the functions saved so far, loaded but not yet trusted
     note(**event)        append to the diary; many notebooks may write at once
     diary()              all events, oldest first
 
-The saved files are ordinary Python: at the end of the course they are the learner's own vision-language
-    model.
+The saved files are ordinary Python: at the end they are the learner's own vision-language model.
 """
 
 import ast
@@ -20,20 +19,26 @@ import textwrap
 import time
 import types
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from vlmcourse.data.assets import written_beside
+from vlmcourse.exercises.base import Text
 from vlmcourse.slots import Slot
+from vlmcourse.workbook import say
 
 
 class CannotSave(Exception):
-    """A passed function depends on something that cannot be written to a file; says on what."""
+    """A passed function depends on something that cannot be written to a file; `says` on what."""
+
+    def __init__(self, says: Text):
+        super().__init__(says.en)
+        self.says = says
 
 
 def workspace() -> Path:
-    """Where the learner's work lives: $VLMCOURSE_WORKSPACE, else the folder that holds ``notebooks/``, else here."""
+    """Where the learner works: $VLMCOURSE_WORKSPACE, else the folder above ``notebooks/``, else here."""
     if chosen := os.environ.get("VLMCOURSE_WORKSPACE"):
         return Path(chosen)
     here = Path.cwd()
@@ -50,8 +55,13 @@ def folder() -> Path:
     return path
 
 
+def file_name(name: str) -> str:
+    """The file of a slot: multi_image.join_images is saved as multi_image_join_images.py."""
+    return f"{name.replace('.', '_')}.py"
+
+
 def file_of(slot: Slot) -> Path:
-    return folder() / f"{slot.name.replace('.', '_')}.py"
+    return folder() / file_name(slot.name)
 
 
 def source_of(function: Callable) -> str:
@@ -64,9 +74,9 @@ def source_of(function: Callable) -> str:
         text = textwrap.dedent(inspect.getsource(function))
         node = ast.parse(text).body[0]
     except (OSError, TypeError, SyntaxError, IndexError) as error:
-        raise CannotSave(f"its source is not available ({error})") from None
+        raise CannotSave(say.no_source(error)) from None
     if not isinstance(node, ast.FunctionDef):
-        raise CannotSave("it is not written with `def`")
+        raise CannotSave(say.no_def())
     return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno]) + "\n"
 
 
@@ -89,7 +99,7 @@ def save(slot: Slot, answer: Callable, chapter: str) -> Path:
 
 
 def _collect(function: Callable, pieces: dict[str, str]) -> None:
-    """Find the globals ``function`` uses and write each down as an import, a constant or a helper's source."""
+    """Write the globals that ``function`` uses down: as an import, a constant or a helper's source."""
     for name in _names(function.__code__):
         if name in pieces or name not in function.__globals__:
             continue
@@ -103,15 +113,14 @@ def _collect(function: Callable, pieces: dict[str, str]) -> None:
 
 
 def _names(code: types.CodeType) -> list[str]:
-    """Names looked up among the globals, in inner functions too; attributes such as torch.cat's `cat` are not."""
-    own = [step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
-    inner = [
-        name
-        for constant in code.co_consts
-        if isinstance(constant, types.CodeType)
-        for name in _names(constant)
+    """Names looked up among the globals, in inner functions too; not attributes such as torch.cat's `cat`."""
+    names = [
+        step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
     ]
-    return [*own, *inner]
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names += _names(constant)
+    return names
 
 
 def _write_down(name: str, value: Any) -> str:
@@ -125,23 +134,31 @@ def _write_down(name: str, value: Any) -> str:
         return source_of(value)
     if isinstance(value, bool | int | float | str | type(None)):
         return f"{name} = {value!r}\n"
-    raise CannotSave(
-        f"it uses `{name}`, a {type(value).__name__} of this notebook; pass it in or compute it inside"
-    )
+    raise CannotSave(say.of_this_notebook(name, type(value).__name__))
 
 
-def saved() -> dict[str, Callable | Exception]:
-    """Saved functions by slot name; a file that does not load gives its exception instead."""
-    found: dict[str, Callable | Exception] = {}
-    for path in sorted((workspace() / "my_vlm").glob("*.py")):
-        module, _, function = path.stem.partition("_")
+def files() -> list[Path]:
+    """The saved functions' files."""
+    return sorted((workspace() / "my_vlm").glob("*.py"))
+
+
+def saved(names: Iterable[str]) -> dict[str, Callable | Exception]:
+    """Those of the slots `names` that are saved; a file that does not load gives its exception instead.
+
+    A file is found by the name of its slot, not the name by the file: both halves of a name may hold a "_".
+    """
+    answers: dict[str, Callable | Exception] = {}
+    for name in sorted(names):
+        path = workspace() / "my_vlm" / file_name(name)
+        if not path.is_file():
+            continue
         space = {"__name__": f"my_vlm.{path.stem}", "__file__": str(path)}
         try:
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), space)
-            found[f"{module}.{function}"] = space[function]
+            answers[name] = space[name.rpartition(".")[2]]
         except Exception as error:
-            found[f"{module}.{function}"] = error
-    return found
+            answers[name] = error
+    return answers
 
 
 def note(**event: Any) -> None:

@@ -8,6 +8,65 @@ def _of(where: str) -> tuple[str, str]:
     return (f"output{where}", f"出力{where}") if where else ("the output", "出力")
 
 
+PASSED = Text(
+    "passed. From here on the course runs your code.", "合格。ここから先、教材はあなたのコードを使います。"
+)
+NOT_WRITTEN = Text("not written yet.", "まだ書かれていません。")
+NOT_RIGHT = Text("not right yet.", "まだ正しくありません。")
+YOURS_STAYS = Text(
+    "The version you passed earlier keeps running.", "以前に合格したあなたの版が動き続けます。"
+)
+REFERENCE_STAYS = Text(
+    "The reference stands in, so the notebook goes on.", "ノートブックは参照実装で先へ進みます。"
+)
+PICTURES = {"expected": Text("expected", "正解"), "got": Text("got", "あなたの出力")}
+
+
+def the_line(code: str) -> Text:
+    return Text(f"The line: `{code}`", f"該当行: `{code}`")
+
+
+def hint_is_there(function: str) -> Text:
+    return Text(f"`hint({function})` gives you a first hint.", f"`hint({function})` でヒントが見られます。")
+
+
+def not_saved(reason: object) -> Text:
+    en, ja = getattr(reason, "says", (reason, reason))
+    return Text(
+        f"It runs in this notebook, but could not be saved for later chapters: {en}.",
+        f"このノートブックでは動きますが、後の章のために保存できませんでした：{ja}。",
+    )
+
+
+def no_source(reason: Exception) -> Text:
+    return Text(f"its source is not available ({reason})", f"ソースコードを読めません（{reason}）")
+
+
+def no_def() -> Text:
+    return Text("it is not written with `def`", "`def` で書かれていません")
+
+
+def of_this_notebook(name: str, kind: str) -> Text:
+    return Text(
+        f"it uses `{name}`, a {kind} of this notebook; pass it in or compute it inside",
+        f"このノートブックの `{name}`（{kind}）を使っています。引数で渡すか、関数の中で計算してください",
+    )
+
+
+def does_not_load(file: str, error: Exception) -> Text:
+    return Text(
+        f"my_vlm/{file} does not load: {error}. The reference stands in.",
+        f"my_vlm/{file} を読み込めません：{error}。参照実装を使います。",
+    )
+
+
+def no_longer_passes(name: str, says: Text) -> Text:
+    return Text(
+        f"{name} from my_vlm/ no longer passes: {says.en} The reference stands in.",
+        f"my_vlm/ の {name} は合格しなくなりました：{says.ja} 参照実装を使います。",
+    )
+
+
 def stops_python(name: str) -> Text:
     return Text(
         f"it stops Python itself ({name}). Return a value instead of calling exit().",
@@ -22,7 +81,7 @@ def recursion() -> Text:
     )
 
 
-def memory() -> Text:
+def out_of_memory() -> Text:
     return Text(
         "it asks for more memory than the check allows. Is a size multiplied where it should be divided?",
         "検査で許されるより多くのメモリを要求しています。割るべきところで掛けていませんか。",
@@ -38,21 +97,24 @@ def too_slow(seconds: float) -> Text:
 
 def crashed(code: int | None) -> Text:
     return Text(
-        f"it brought down the Python process that checks it (exit code {code}). Your notebook is not affected.",
+        f"it brought down the Python process that checks it (exit code {code}). "
+        "Your notebook is not affected.",
         f"検査用の Python プロセスが落ちました（終了コード {code}）。ノートブックには影響ありません。",
     )
 
 
 def no_checker() -> Text:
     return Text(
-        "it could not be checked: the checker process does not start. Run doctor() to see what this machine lacks.",
+        "it could not be checked: the checker process does not start. "
+        "Run doctor() to see what this machine lacks.",
         "検査プロセスが起動しないため検査できませんでした。doctor() で足りないものを確認してください。",
     )
 
 
 def cannot_travel(reason: str) -> Text:
     return Text(
-        f"it uses something that cannot be sent to the checker: {reason}. Use only its arguments, torch and numbers.",
+        f"it uses something that cannot be sent to the checker: {reason}. "
+        "Use only its arguments, torch and numbers.",
         f"検査プロセスに送れないものを使っています：{reason}。引数と torch と数値だけを使ってください。",
     )
 
@@ -131,8 +193,10 @@ def wrong_shape(where: str, got: str, right: str, axes: str) -> Text:
 def not_finite(where: str, count: int, of: int) -> Text:
     en, ja = _of(where)
     return Text(
-        f"{count:,} of {of:,} numbers in {en} are NaN or infinite. Look for a division by 0 or a softmax over -inf.",
-        f"{ja}の {of:,} 個中 {count:,} 個が NaN か無限大です。0 での割り算や全て -inf の softmax を探してください。",
+        f"{count:,} of {of:,} numbers in {en} are NaN or infinite. "
+        "Look for a division by 0 or a softmax over -inf.",
+        f"{ja}の {of:,} 個中 {count:,} 個が NaN か無限大です。"
+        "0 での割り算や全て -inf の softmax を探してください。",
     )
 
 
@@ -152,7 +216,8 @@ def wrong_value(where: str, got: str, right: str) -> Text:
 def first_difference(where: str, place: str, got: str, right: str, wrong: str) -> Text:
     en, ja = _of(where)
     return Text(
-        f"the shape is right, but {wrong} numbers of {en} differ. The first, at {place}: got {got}, expected {right}.",
+        f"the shape is right, but {wrong} numbers of {en} differ. "
+        f"The first, at {place}: got {got}, expected {right}.",
         f"形は正しいですが、{ja}の {wrong} 個の値が違います。最初は {place}：{got}（正しくは {right}）。",
     )
 
@@ -175,13 +240,15 @@ def wrong_gradient(name: str) -> Text:
 
 def fixed_dtype() -> Text:
     return Text(
-        "right in float32, but not in float64. Make new tensors with the input's dtype (x.new_zeros, dtype=x.dtype).",
+        "right in float32, but not in float64. "
+        "Make new tensors with the input's dtype (x.new_zeros, dtype=x.dtype).",
         "float32 では正しいですが float64 では違います。新しいテンソルは入力の dtype に合わせてください。",
     )
 
 
 def fixed_device() -> Text:
     return Text(
-        "right on the CPU, but it would fail on a GPU: make new tensors on the input's device (device=x.device).",
+        "right on the CPU, but it would fail on a GPU: "
+        "make new tensors on the input's device (device=x.device).",
         "CPU では正しいですが GPU では失敗します。新しいテンソルは入力の device に作ってください。",
     )

@@ -28,7 +28,7 @@ PRINT_LIMIT = 1000  # characters of the learner's prints that are shown
 
 
 class Checker:
-    """The notebook's side: owns the process and talks to it. One check at a time; safe to call from any thread."""
+    """The notebook's side: owns the process and talks to it. One check at a time, from any thread."""
 
     def __init__(self):
         self.process: subprocess.Popen | None = None
@@ -60,7 +60,7 @@ class Checker:
             self.process = None
 
     def check(self, name: str, function: Callable, seconds: float = TIME_LIMIT):
-        """Judge ``function`` as an answer to the exercise ``name``. Returns a Verdict, whatever the function does."""
+        """Judge ``function`` as an answer to the exercise ``name``: a Verdict, whatever the function does."""
         from vlmcourse.workbook import say
         from vlmcourse.workbook.check import Verdict
 
@@ -89,7 +89,7 @@ class Checker:
         return Verdict.from_json(json.loads(answer))
 
     def _ready(self) -> bool:
-        """Start the process if need be and wait until it has imported torch; False if it cannot start here."""
+        """Start the process if need be and wait until it has imported torch; False if it cannot start."""
         self.start()
         if not self.greeted:
             try:
@@ -116,7 +116,7 @@ def _pump(stream: io.BufferedReader, replies: queue.Queue) -> None:
 
 
 def _packed(request: tuple[str, Callable]) -> bytes:
-    """The request for the process. Code keeps the name of its cell, which cloudpickle from 3.1.3 on leaves out."""
+    """The request. Code keeps the name of its cell, which cloudpickle from 3.1.3 on leaves out."""
     import cloudpickle
 
     class Pickler(cloudpickle.Pickler):
