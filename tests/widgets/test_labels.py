@@ -3,11 +3,11 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from vlmcourse.widgets.labels import IGNORED, LabelInspector, read_chats, roles_of
+from vlmcourse.widgets.labels import NOT_LEARNED, TURNS, LabelInspector, read_chats, roles_of
 
 TOKENS = ["<user>", "<image>", "<image>", "<image>", "what", "?", "<assistant>", "red", "<end>", "<pad>"]
 IDS = np.array([7, 4, 4, 4, 50, 51, 8, 60, 9, 0])
-LABELS = np.where([False] * 7 + [True] * 2 + [False], IDS, IGNORED)
+LABELS = np.where([False] * 7 + [True] * 2 + [False], IDS, NOT_LEARNED)
 
 
 def inspector(**change):
@@ -40,7 +40,9 @@ def test_images_and_padding_are_runs_that_end_where_the_labels_change():
     asked = np.where(np.arange(10) == 3, IDS, LABELS)
     both = inspector(labels={"right": LABELS, "asks for the image": asked})
     assert both.chats[0]["runs"][:3] == [[0, 1], [1, 3], [3, 4]]
-    longer = inspector(tokens=[*TOKENS, "<pad>"], ids=np.append(IDS, 0), labels=np.append(LABELS, IGNORED))
+    longer = inspector(
+        tokens=[*TOKENS, "<pad>"], ids=np.append(IDS, 0), labels=np.append(LABELS, NOT_LEARNED)
+    )
     assert longer.chats[0]["runs"][-1] == [9, 11]
 
 
@@ -52,7 +54,7 @@ def test_ids_and_labels_travel_as_they_are():
 
 
 def shifted(labels):
-    return np.append(labels[1:], IGNORED)
+    return np.append(labels[1:], NOT_LEARNED)
 
 
 @pytest.mark.parametrize(
@@ -61,9 +63,9 @@ def shifted(labels):
         (shifted(LABELS), "2 × a label is not the id at its place; labels are not shifted"),
         (np.where(np.arange(10) == 3, IDS, LABELS), "1 × a placeholder of an image is learned"),
         (np.where(np.arange(10) == 9, IDS, LABELS), "1 × a token of padding is learned"),
-        (np.where(np.arange(10) == 8, IGNORED, LABELS), "1 × an answer has no learned end"),
+        (np.where(np.arange(10) == 8, NOT_LEARNED, LABELS), "1 × an answer has no learned end"),
         (np.where(np.arange(10) == 0, IDS, LABELS), "the first token is learned"),
-        (np.full(10, IGNORED), "nothing is learned here"),
+        (np.full(10, NOT_LEARNED), "nothing is learned here"),
     ],
 )
 def test_what_can_hardly_be_meant_is_said(labels, sentence):
@@ -90,7 +92,7 @@ def test_the_picture_follows_the_view_and_tells_the_shares():
 
 def test_tokens_of_any_kind_make_a_picture():
     odd = ["", " ", "\n", "$x$", "<b>", "a" * 200, *["x"] * 300]
-    widget = LabelInspector(odd, range(306), [IGNORED] * 306)
+    widget = LabelInspector(odd, range(306), [NOT_LEARNED] * 306)
     assert widget.static_figure().data.startswith(b"\x89PNG")
 
 
@@ -105,6 +107,11 @@ def test_packs_of_the_course_are_read():
     widget = LabelInspector(**read_chats(pack([row], image_tokens=4)))
     assert widget.problems() == [] and (widget.totals()["image"], widget.totals()["learned"]) == (4, 3 + 2)
     assert [role for role, _ in groupby(widget.chats[0]["roles"])] == ["user", "assistant", "", "assistant"]
+
+
+def test_labels_and_roles_are_those_of_the_course():
+    chat = pytest.importorskip("vlmcourse.data.chat")
+    assert (NOT_LEARNED, TURNS) == (chat.IGNORED, chat.ROLES)
 
 
 def test_chats_of_the_course_are_read():
@@ -127,7 +134,7 @@ def test_chats_of_the_course_are_read():
     assert [widget.totals(n)["image"] for n in range(2)] == [16, 16]
     for number in range(2):
         totals = widget.totals(number)
-        assert totals["learned"] == int((chats.labels[number] != IGNORED).sum()) == 3
+        assert totals["learned"] == int((chats.labels[number] != NOT_LEARNED).sum()) == 3
         assert totals["tokens"] == int(chats.mask[number].sum())
     assert widget.totals(1)["padding"] == int((~chats.mask[1]).sum()) > 0
 

@@ -15,10 +15,11 @@ from itertools import pairwise
 import numpy as np
 import traitlets
 
-from vlmcourse.data.chat import IGNORED, ROLES
 from vlmcourse.widgets.base import Widget, as_array, check_view, one_name_each, script, visible
 from vlmcourse.widgets.stills import ACCENT, GOOD, IMAGE, INK, MASKED, TEXT, Still, new_figure, open_corner
 
+NOT_LEARNED = -100  # the label of a token that is only read: IGNORED of models/language.py
+TURNS = ("system", "user", "assistant")  # ROLES of data/chat.py, which would bring torch along
 PADDING = "<pad>"
 MOST_TOKENS = 20_000
 IN_BRACKETS = re.compile(r"<[^<>\s]+>")
@@ -31,7 +32,7 @@ def roles_of(tokens: Sequence[str]) -> list[str]:
     """
     roles, now = [], ""
     for token in tokens:
-        now = token[1:-1] if token[1:-1] in ROLES and IN_BRACKETS.fullmatch(token) else now
+        now = token[1:-1] if token[1:-1] in TURNS and IN_BRACKETS.fullmatch(token) else now
         roles.append("padding" if token == PADDING else now)
         now = "" if token == "<end>" else now
     return roles
@@ -69,7 +70,7 @@ def counted(image, padding, learned, context: int | None) -> dict[str, int]:
 
 def doubtful(ids, labels, image, padding, special) -> list[str]:
     """What can hardly be meant in the labels of a conversation, one sentence each; empty if all is well."""
-    learned = labels != IGNORED
+    learned = labels != NOT_LEARNED
     last = learned & ~np.append(learned[1:], False)
     faults = {
         "a label is not the id at its place; labels are not shifted, the loss does that": labels != ids,
@@ -152,7 +153,7 @@ class LabelInspector(Widget):
         special = np.array([bool(IN_BRACKETS.fullmatch(token)) for token in tokens])
         padding = np.array(roles) == "padding"
         # A run goes on while neighbours are placeholders, or padding, and are learned in the same sets.
-        kinds = np.stack([image, padding, *[row != IGNORED for row in labels]])
+        kinds = np.stack([image, padding, *[row != NOT_LEARNED for row in labels]])
         differs = (kinds[:, 1:] != kinds[:, :-1]).any(axis=0)
         ends = ~(image | padding)[1:] | differs
         edges = [0, *(np.flatnonzero(ends) + 1).tolist(), len(tokens)]
@@ -163,7 +164,7 @@ class LabelInspector(Widget):
             "runs": [list(run) for run in pairwise(edges)],
         }
         chat |= {"image": image.astype(int).tolist(), "special": special.astype(int).tolist()}
-        chat["totals"] = [counted(image, padding, row != IGNORED, self.context) for row in labels]
+        chat["totals"] = [counted(image, padding, row != NOT_LEARNED, self.context) for row in labels]
         chat["problems"] = [doubtful(ids, row, image, padding, special) for row in labels]
         return chat
 
@@ -226,7 +227,7 @@ class LabelInspector(Widget):
     def _drawn(self, place: int, which: int) -> list[dict]:
         """The runs of one conversation with all that is drawn of them."""
         chat, runs = self.chats[place], []
-        learned = [labels[place] != IGNORED for labels in self._labels]
+        learned = [labels[place] != NOT_LEARNED for labels in self._labels]
         for start, stop in chat["runs"]:
             text = visible(chat["tokens"][start])
             text = text if len(text) <= 30 else text[:29] + "…"
