@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
@@ -36,6 +35,7 @@ from vlmcourse.evaluation.statements import stated, true_share
 from vlmcourse.models.generation import generate
 from vlmcourse.models.language import IGNORED, LlamaConfig, following, next_token_loss
 from vlmcourse.models.llava import Llava, LlavaConfig
+from vlmcourse.training import losses
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import train
@@ -112,14 +112,8 @@ def balanced_loss(model: Llava, seen: Tensor, rows: Packs) -> Tensor:
     a word.
     """
     rows = rows.cut()
-    answers = following(rows.labels)
     hidden = model.hidden(rows.ids, features=model.projector(seen), packs=rows.packs)
-    wanted = answers != IGNORED
-    surprise = F.cross_entropy(model.head(hidden[wanted]).float(), answers[wanted], reduction="none")
-    number = rows.packs.clamp(min=0)
-    lengths = torch.zeros_like(number).scatter_add_(1, number, wanted.long()).gather(1, number)
-    weights = lengths[wanted].float().rsqrt()
-    return (weights * surprise).sum() / weights.sum()
+    return losses.balanced_loss(hidden, rows.labels, rows.packs, model.head)
 
 
 def tune(model: Llava, seen: Tensor, rows: Packs, *, steps: int, size: int = 32, lr: float = 0.01,

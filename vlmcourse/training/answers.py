@@ -1,42 +1,21 @@
 """Learning answers with a large language model on a small machine: compute only what is learned (notebook 17).
 
-    answer_loss   scores of the vocabulary at the places of answers, and nowhere else
+    answer_loss   scores of the vocabulary at the places of answers, and nowhere else (training/losses.py)
     read          rows of image and questions behind one common opening, which is read once for all of them
+    rows_of       such rows from questions and answers
 
 SmolLM2's vocabulary has 49,152 tokens: a score for every one of them at every position would cost a quarter
 of all the time. And each conversation begins with the same 24 tokens, the system prompt.
 """
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
 
 from vlmcourse.models.attention import Cache
-from vlmcourse.models.language import IGNORED, Llama, following
+from vlmcourse.models.language import IGNORED, Llama
 from vlmcourse.models.look import packed
-from vlmcourse.slots import slot
-
-
-@slot
-def answer_loss(
-    hidden: Float[Tensor, "batch token width"],
-    labels: Int[Tensor, "batch token"],
-    head: Callable[[Float[Tensor, "wanted width"]], Float[Tensor, "wanted vocabulary"]],
-) -> Float[Tensor, ""]:
-    """Mean cross-entropy, in nats, of the labels: each from the vector one place before it.
-
-    The head is called once, for the positions that predict something and for no other.
-
-    Args:
-        labels: the ids the model read where they are to be predicted, -100 elsewhere. The shift happens here;
-            nothing is asked of the last position.
-    """
-    answers = following(labels)
-    wanted = answers != IGNORED
-    return F.cross_entropy(head(hidden[wanted]), answers[wanted])
+from vlmcourse.training.losses import answer_loss  # noqa: F401  the slot of this name
 
 
 def read(

@@ -2,8 +2,7 @@
 
     trained_names    of all parameters, those that a stage trains
     set_stage        freeze all others
-    alignment_loss   stage 1: how surprised the model is by the words of captions, and by nothing else
-    align            stage 1 itself: the projector learns, between an eye and a language model that stay as they are
+    align            stage 1: the projector learns, between an eye and a language model that stay as they are
 
 Source: the stages are LLaVA's, Liu et al. 2023, arXiv:2304.08485, section 4.2.
 """
@@ -12,9 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
 
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.chat import encode
@@ -22,6 +20,7 @@ from vlmcourse.models.llava import Llava
 from vlmcourse.slots import slot
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import train
+from vlmcourse.training.losses import alignment_loss
 from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.world.instructions import FULL, turns
 
@@ -52,30 +51,6 @@ def set_stage(model: Llava, stage: int) -> None:
     learning = set(trained_names(list(named), stage))
     for name, parameter in named.items():
         parameter.requires_grad_(name in learning)
-
-
-@slot
-def alignment_loss(
-    logits: Float[Tensor, "batch token vocabulary"],
-    ids: Int[Tensor, "batch token"],
-    given: Int[Tensor, "batch"],
-    mask: Bool[Tensor, "batch token"],
-) -> Float[Tensor, ""]:
-    """Mean cross-entropy, in nats, of the captions' tokens: each from the scores one place before it.
-
-    The mean runs over all caption tokens of the batch together. Image, prompt and padding are read, but not
-    learned.
-
-    Args:
-        ids: what the model read, row by row: image placeholders and prompt, the caption and its end, padding.
-        given: how many tokens stand before the caption, at least 1.
-        mask: False at padding.
-
-    Source: Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.2, stage 1.
-    """
-    place = torch.arange(ids.shape[1], device=ids.device)
-    caption = (mask & (place >= given[:, None]))[:, 1:]  # the first token follows nothing
-    return F.cross_entropy(logits[:, :-1][caption], ids[:, 1:][caption])
 
 
 def encode_captions(texts: Sequence[str], image_tokens: int) -> tuple[Tensor, Tensor, Tensor]:
