@@ -35,6 +35,7 @@ from vlmcourse.training.checkpoints import CheckpointError, load_strict, refuse_
 State = dict[str, Tensor]
 Names = dict[str, tuple[str, ...]]  # our name -> the name, or names, of theirs it is made of
 Rows = Mapping[str, str]
+PARTS = re.compile(r"([^(]*)(?:\((.*)\))?(.*)")  # what stands before, in and after brackets
 COUNTERS = (".position_ids",)  # endings of keys in old files: 0, 1, 2 …; nothing learned
 
 
@@ -119,24 +120,24 @@ def spell(rows: Rows, names: Iterable[str]) -> tuple[Names, dict[str, Form]]:
     Raises:
         KeyError: if no row, or more than one, is for a name.
     """
-    patterns = {re.escape(mine).replace(r"\#", r"(?P<layer>\d+)").replace(r"\*", r"(?P<kind>\w+)"): theirs
-                for mine, theirs in rows.items()}  # fmt: skip
+    patterns = {_pattern(ours): theirs for ours, theirs in rows.items()}
     spelled: Names = {}
     forms: dict[str, Form] = {}
     for name in names:
-        matches = [
-            (match, theirs) for ours, theirs in patterns.items() if (match := re.fullmatch(ours, name))
-        ]
-        if len(matches) != 1:
-            raise KeyError(f"{len(matches)} rows are for {name}; there should be one")
-        match, theirs = matches[0]
+        fits = [(match, theirs) for ours, theirs in patterns.items() if (match := re.fullmatch(ours, name))]
+        if len(fits) != 1:
+            raise KeyError(f"{len(fits)} rows are for {name}; there should be one")
+        match, theirs = fits[0]
         key, _, form = theirs.replace("#", "{layer}").replace("*", "{kind}").partition(", ")
-        before, parts, after = re.fullmatch(
-            r"([^(]*)(?:\((.*)\))?(.*)", key.format(**match.groupdict())
-        ).groups()
+        before, parts, after = PARTS.fullmatch(key.format(**match.groupdict())).groups()
         spelled[name] = tuple(f"{before}{part}{after}" for part in (parts or "").split() or [""])
         forms |= dict.fromkeys(spelled[name], FORMS[form])
     return spelled, forms
+
+
+def _pattern(ours: str) -> str:
+    """A regular expression for the names that a row is for."""
+    return re.escape(ours).replace(r"\#", r"(?P<layer>\d+)").replace(r"\*", r"(?P<kind>\w+)")
 
 
 # ---- both directions -----------------------------------------------------------------------------------
@@ -157,7 +158,7 @@ def take_weights(
         CheckpointError: if a key is missing, matches nothing or has another shape, or tied tensors differ.
     """
     names, forms = spell(rows, model.state_dict())
-    kept = {key: value for key, value in state.items() if not (dropped and key.endswith(dropped))}
+    kept = {key: value for key, value in state.items() if not key.endswith(dropped)}
     _untie(kept, tied, source)
     needed = dict.fromkeys(key for keys in names.values() for key in keys)
     refuse_misfits(f"{source} does not hold the weights of this {type(model).__name__}", needed, kept)
