@@ -44,7 +44,10 @@ COPIED = ["vlmcourse", "tests", "tools", "*.md", "*.toml", "*.yml", "Makefile"]
 LINKED = ["assets", "notebooks", "benchmarks", ".git"]
 
 ROOMS = {
-    "slots": (["slots.py", "moved.py"], ["tests/test_slots.py", "tests/test_moved.py", "tests/workbook"]),
+    "slots": (
+        ["slots.py", "moved.py"],
+        ["tests/test_slots.py", "tests/test_moved.py", "tests/models/test_replay.py"],
+    ),
     "models": (["models"], ["tests/models", "tests/parity", "tests/exercises", "tests/interop"]),
     "data": (
         ["data"],
@@ -60,10 +63,7 @@ ROOMS = {
     "interop": (["interop"], ["tests/interop", "tests/parity", "tests/test_cli.py"]),
     "widgets": (["widgets"], ["tests/widgets"]),
     "exercises": (["exercises/__init__.py", "exercises/base.py"], ["tests/exercises", "tests/workbook"]),
-    "workbook": (
-        ["workbook"],
-        ["tests/workbook", "tests/exercises", "tests/test_cli.py"],
-    ),
+    "workbook": (["workbook"], ["tests/workbook", "tests/exercises", "tests/test_cli.py"]),
     "speak": (
         ["*.py", "recipes", "speak"],
         ["tests/test_[!mp]*.py", "tests/recipes", "tests/speak", "tests/checkpoints"],
@@ -501,7 +501,10 @@ class Workshop:
         target.write_bytes(change.apply(source))
         try:
             by = self.failing(files[:3], names, tests)
-            return by or (self.failing(files[3:], names, tests) if files[3:] else "")
+            by = by or (self.failing(files[3:], names, tests) if files[3:] else "")
+            if by in tests and f"{change.path}:{change.function}." not in tests[by]["enters"]:
+                by = self.failing([by.partition("::")[0]], [by], tests)  # by chance, on a busy machine?
+            return by
         finally:
             target.write_bytes(source)
             self.kept = self.fresh_cache(self.kept)
@@ -567,7 +570,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="changes in each room")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--within", default="", help="only files whose path has this in it")
-    parser.add_argument("--budget", type=float, default=40, help="seconds of tests for one change, at most")
+    parser.add_argument("--budget", type=float, default=25, help="seconds of tests for one change, at most")
     parser.add_argument("--save", type=Path, help="file for the changes that went unnoticed")
     parser.add_argument("--again", type=Path, help="such a file: try its changes instead of new ones")
     parser.add_argument(
