@@ -11,11 +11,12 @@ another string, an early return of None, a guard or a call removed. Docstrings, 
 messages, reprs and what is printed stay as they are. Changes are drawn with a seed, one from each function of
 the room in turn.
 
-Each mutant is tried in a private copy of the tree. The room's tests run once on the unchanged copy: this tells
-what takes long, what fails anyway (it is left out), and which test enters which function. For a mutant, tests
-run that enter its function, the nearest file and the quickest test first, then the rest of the room's own
-files, until one fails or the time is up (``--budget``). Slow tests and those with a browser do not take part.
-An endless loop or too much memory counts as noticed. One warm process has the libraries imported and forks for
+Each mutant is tried in a private copy of the tree. For a change in data/text.py, first the tests of
+tests/data/test_text.py run, then others of tests/data, then those elsewhere that import the module; in a file
+those that enter the changed function first, the quickest before the others, until one fails or ``--files`` and
+``--budget`` are used up. To know what enters where, how long it takes and what fails anyway, a test file runs
+once on the unchanged copy when it is first needed. Slow tests and those with a browser do not take part. An
+endless loop or too much memory counts as noticed. One warm process has the libraries imported and forks for
 each mutant, so a noticed one costs a few seconds.
 
 What is printed in the end is a table by room, and for each change that went unnoticed its place and its lines
@@ -25,6 +26,7 @@ before and after. Not every such change is a hole in the tests: some change noth
 import argparse
 import ast
 import contextlib
+import hashlib
 import importlib
 import json
 import os
@@ -44,33 +46,22 @@ COPIED = ["vlmcourse", "tests", "tools", "*.md", "*.toml", "*.yml", "Makefile"]
 LINKED = ["assets", "notebooks", "benchmarks", ".git"]
 
 ROOMS = {
-    "slots": (
-        ["slots.py", "moved.py"],
-        ["tests/test_slots.py", "tests/test_moved.py", "tests/models/test_replay.py"],
-    ),
-    "models": (["models"], ["tests/models", "tests/parity", "tests/exercises", "tests/interop"]),
-    "data": (
-        ["data"],
-        ["tests/data", "tests/world", "tests/training", "tests/exercises", "tests/test_nano.py"],
-    ),
-    "world": (["world"], ["tests/world", "tests/evaluation", "tests/exercises", "tests/test_recipes.py"]),
-    "training": (
-        ["training"],
-        ["tests/training", "tests/exercises", "tests/test_nano.py", "tests/test_recipes.py"],
-    ),
-    "evaluation": (["evaluation"], ["tests/evaluation", "tests/exercises"]),
-    "diagnostics": (["diagnostics"], ["tests/diagnostics", "tests/exercises"]),
-    "interop": (["interop"], ["tests/interop", "tests/parity", "tests/test_cli.py"]),
-    "widgets": (["widgets"], ["tests/widgets"]),
-    "exercises": (["exercises/__init__.py", "exercises/base.py"], ["tests/exercises", "tests/workbook"]),
-    "workbook": (["workbook"], ["tests/workbook", "tests/exercises", "tests/test_cli.py"]),
-    "speak": (
-        ["*.py", "recipes", "speak"],
-        ["tests/test_[!mp]*.py", "tests/recipes", "tests/speak", "tests/checkpoints"],
-    ),
+    "slots": ["slots.py", "moved.py"],
+    "models": ["models"],
+    "data": ["data"],
+    "world": ["world"],
+    "training": ["training"],
+    "evaluation": ["evaluation"],
+    "diagnostics": ["diagnostics"],
+    "interop": ["interop"],
+    "widgets": ["widgets"],
+    "exercises": ["exercises/__init__.py", "exercises/base.py"],
+    "workbook": ["workbook"],
+    "speak": ["*.py", "recipes", "speak"],
 }
-"""Of each room its files below vlmcourse (a file belongs to the first room that has it), and its tests from near to
-wide."""
+"""The files of each room, below vlmcourse. A file belongs to the first room that has it."""
+
+NO_TESTS_FOR_IT = ("tests/browser", "tests/notebooks", "tests/tools", "tests/test_project.py")
 
 FLIPS = {
     ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">", ast.Eq: "!=", ast.NotEq: "==",
@@ -274,11 +265,11 @@ def name_of(node: ast.AST) -> str:
 
 def changes_of(room: str, root: Path) -> list[Change]:
     """Every change of a room's files that leaves valid Python."""
-    package, patterns, taken = root / "vlmcourse", ROOMS[room][0], set()
+    package, patterns, taken = root / "vlmcourse", ROOMS[room], set()
     for other in ROOMS:
         if other == room:
             break
-        taken |= {file for pattern in ROOMS[other][0] for file in python_files(package, pattern)}
+        taken |= {file for pattern in ROOMS[other] for file in python_files(package, pattern)}
     changes = []
     for file in sorted({file for pattern in patterns for file in python_files(package, pattern)} - taken):
         source = file.read_bytes()
@@ -360,10 +351,10 @@ class Order:
 
 
 class Workshop:
-    """A private copy of the tree, in which one room's mutants are tried."""
+    """A private copy of the tree, in which mutants are tried."""
 
-    def __init__(self, room: str, root: Path):
-        self.room, self.root = room, Path(tempfile.mkdtemp(prefix="mutants-"))
+    def __init__(self, root: Path):
+        self.root = Path(tempfile.mkdtemp(prefix="mutants-"))
         for source in [path for pattern in COPIED for path in root.glob(pattern)]:
             copy = shutil.copytree if source.is_dir() else shutil.copy
             copy(source, self.root / source.name)
@@ -371,9 +362,10 @@ class Workshop:
             (self.root / source.name).symlink_to(source)
         self.cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmcourse"
         self.kept = self.fresh_cache()
-        self.paths = []
-        for pattern in ROOMS[room][1]:
-            self.paths += [str(p.relative_to(self.root)) for p in sorted(self.root.glob(pattern))]
+        files = [str(path.relative_to(self.root)) for path in sorted(self.root.glob("tests/**/test_*.py"))]
+        files = [file for file in files if not file.startswith(NO_TESTS_FOR_IT)]
+        self.imports = {file: imported(self.root / file) for file in files}
+        self.tests: dict[str, dict] = {}
 
     def fresh_cache(self, known: dict | None = None) -> dict:
         """Copy what the package keeps between runs, unless it is as known: a mutant may have spoilt it."""
@@ -424,104 +416,110 @@ class Workshop:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 6 * 2**30,) * 2)
 
-    def measure(self, file: Path | None) -> dict:
-        """Run the room's tests on the unchanged copy, or read what ``file`` says of them, and import here what they
-        import of libraries."""
+    def measured(self, file: str, folder: Path | None) -> dict:
+        """The tests of a file on the unchanged copy: run now, or as ``folder`` says of them.
+
+        What they import of libraries is imported here too, once for all that follow.
+        """
 
         def work() -> str:
             import pytest
 
             sys.dont_write_bytecode = False
             watch = Watch(str(self.root) + "/")
-            pytest.main([*self.paths, *QUICK], plugins=[watch])
+            pytest.main([file, *QUICK], plugins=[watch])
             tests = {name: test | {"enters": sorted(test["enters"])} for name, test in watch.tests.items()}
             libraries = [name for name in sys.modules if name.partition(".")[0] not in OURS]
             return json.dumps({"tests": tests, "libraries": libraries})
 
-        if file and file.exists():
-            answer = file.read_text()
-        else:
-            answer, reason = self.forked(work, 3600)
-            if reason:
-                raise SystemExit(f"{self.room}: the tests did not end: {reason}")
-            if file:
-                file.write_text(answer)
-        measured = json.loads(answer)
-        if not any(test["passed"] for test in measured["tests"].values()):
-            raise SystemExit(f"{self.room}: no test passes on the unchanged code")
+        if file in self.tests:
+            return self.tests[file]
+        digest = hashlib.sha256((self.root / file).read_bytes()).hexdigest()[:12]
+        known = folder / f"{file.replace('/', '_')}-{digest}.json" if folder else self.root / "known.json"
+        if not (folder and known.exists()):
+            known.write_text(self.forked(work, 300)[0] or '{"tests": {}, "libraries": []}')
+        measured = json.loads(known.read_text())
         for name in measured["libraries"]:
             try:
                 importlib.import_module(name)
             except Exception:
                 continue
-        return measured["tests"]
+        for name, test in measured["tests"].items():
+            print("" if test["passed"] else f"    fails anyway: {name}\n", end="", flush=True)
+        self.tests[file] = {name: test for name, test in measured["tests"].items() if test["passed"]}
+        return self.tests[file]
 
-    def chosen(self, change: Change, tests: dict, budget: float) -> list[str]:
-        """Tests for one change: those that enter its function first, near before wide, quick before slow."""
-        rank = {name: min(n for n, path in enumerate(self.paths) if name.startswith(path)) for name in tests}
-        function = f"{change.path}:{change.function}."
-        inside = {
-            name
-            for name, test in tests.items()
-            if any(entry.startswith(function) for entry in test["enters"])
-        }
-        least: dict[str, float] = {}
-        for name in inside:
-            file = name.partition("::")[0]
-            least[file] = min(least.get(file, 1e9), tests[name]["seconds"])
+    def near(self, change: Change) -> list[str]:
+        """Test files for a change, the nearest first: named after the module, of its room, importing it."""
+        module, room = change.path.removesuffix(".py").replace("/", "."), Path(change.path).parent.name
+        name = Path(change.path).stem
 
-        def order(name: str) -> tuple:
-            file, near = name.partition("::")[0], Path(change.path).stem in name.partition("::")[0]
-            seconds = least.get(file, 1e8)
+        def distance(file: str) -> tuple:
+            own = Path(file).parent.name == room
             return (
-                name not in inside,
-                not near,
-                seconds > 3,
-                rank[name],
-                seconds,
+                Path(file).stem != f"test_{name}",
+                name not in file,
+                not own,
+                module not in self.imports[file],
                 file,
-                tests[name]["seconds"],
             )
 
-        kept, spent = [], 0.0
-        for name in sorted((name for name in tests if tests[name]["passed"]), key=order):
-            spent += tests[name]["seconds"]
-            if spent <= budget or not kept:
-                kept.append(name)
-        return kept
+        ranked = sorted(self.imports, key=distance)
+        return [file for file in ranked if module in self.imports[file] or Path(file).parent.name == room]
 
-    def noticed_by(self, change: Change, tests: dict, budget: float) -> str:
+    def noticed_by(self, change: Change, options: argparse.Namespace) -> str:
         """The test that fails with a change, or "" if all pass."""
-        names = self.chosen(change, tests, budget)
-        files = list(dict.fromkeys(name.partition("::")[0] for name in names))
         target = self.root / change.path
         source = target.read_bytes()
-        for compiled in (target.parent / "__pycache__").glob(f"{target.stem}.*"):
-            compiled.unlink()
-        target.write_bytes(change.apply(source))
-        try:
-            by = self.failing(files[:3], names, tests)
-            by = by or (self.failing(files[3:], names, tests) if files[3:] else "")
-            if by in tests and f"{change.path}:{change.function}." not in tests[by]["enters"]:
-                by = self.failing([by.partition("::")[0]], [by], tests)  # by chance, on a busy machine?
-            return by
-        finally:
-            target.write_bytes(source)
-            self.kept = self.fresh_cache(self.kept)
+        function, spent = f"{change.path}:{change.function}.", 0.0
+        for file in self.near(change)[: options.files]:
+            tests = self.measured(file, options.measured)
+            inside = {n for n, t in tests.items() if any(e.startswith(function) for e in t["enters"])}
+            names = []
+            for name in sorted(tests, key=lambda name: (name not in inside, tests[name]["seconds"])):
+                if spent + tests[name]["seconds"] <= options.budget:
+                    names.append(name)
+                    spent += tests[name]["seconds"]
+            if not names:
+                continue
+            for compiled in (target.parent / "__pycache__").glob(f"{target.stem}.*"):
+                compiled.unlink()
+            target.write_bytes(change.apply(source))
+            try:
+                by = self.failing(file, names)
+                if by in tests and by not in inside:
+                    by = self.failing(file, [by])  # by chance, on a busy machine?
+            finally:
+                target.write_bytes(source)
+                self.kept = self.fresh_cache(self.kept)
+            if by:
+                return by
+        return ""
 
-    def failing(self, files: list[str], names: list[str], tests: dict) -> str:
-        """The first of the tests named that fails in these files, or ""."""
+    def failing(self, file: str, names: list[str]) -> str:
+        """The first of the tests named that fails in a file, or ""."""
 
         def work() -> str:
             import pytest
 
-            plugin = Order(names, set(tests))
-            code = pytest.main([*files, "-x", *QUICK], plugins=[plugin])
+            plugin = Order(names, set(self.tests[file]))
+            code = pytest.main([file, "-x", *QUICK], plugins=[plugin])
             return "" if code in (0, 5) else plugin.failed or f"pytest ends with {code}"
 
-        expected = sum(tests[name]["seconds"] for name in names if name.partition("::")[0] in files)
+        expected = sum(self.tests[file][name]["seconds"] for name in names)
         answer, reason = self.forked(work, 30 + 3 * expected)
         return answer or reason
+
+
+def imported(file: Path) -> set[str]:
+    """The modules that a file imports, as full names; a name imported from a package may be one too."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 OURS = {"vlmcourse", "tests", "conftest"}
@@ -540,23 +538,16 @@ def shown(change: Change, root: Path) -> str:
 
 def tried(room: str, changes: list[Change], options: argparse.Namespace) -> list[Change]:
     """Try changes one after the other; the ones that no test noticed."""
-    workshop, begin = Workshop(room, ROOT), time.monotonic()
+    workshop, left = Workshop(ROOT), []
     try:
-        tests = workshop.measure(options.measured and options.measured / f"{room}.json")
-        broken = [name for name, test in tests.items() if not test["passed"]]
-        print(f"{room}: {len(tests)} tests in {time.monotonic() - begin:.0f} s", flush=True)
-        print("".join(f"    fails anyway: {name}\n" for name in broken), end="")
-        left = []
         for number, change in enumerate(changes, start=1):
             begin = time.monotonic()
-            by = workshop.noticed_by(change, tests, options.budget)
+            by = workshop.noticed_by(change, options)
             if not by:
                 left.append(change)
                 print(f"UNNOTICED {shown(change, workshop.root)}")
-            took = f"{time.monotonic() - begin:5.1f} s"
-            print(
-                f"{room} {number}/{len(changes)} {took} {change.path}:{change.line} {by or '-'}", flush=True
-            )
+            place = f"{time.monotonic() - begin:5.1f} s {change.path}:{change.line}"
+            print(f"{room} {number}/{len(changes)} {place} {by or '-'}", flush=True)
         return left
     finally:
         shutil.rmtree(workshop.root, ignore_errors=True)
@@ -571,6 +562,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--within", default="", help="only files whose path has this in it")
     parser.add_argument("--budget", type=float, default=25, help="seconds of tests for one change, at most")
+    parser.add_argument("--files", type=int, default=5, help="test files for one change, at most")
     parser.add_argument("--save", type=Path, help="file for the changes that went unnoticed")
     parser.add_argument("--again", type=Path, help="such a file: try its changes instead of new ones")
     parser.add_argument(

@@ -47,7 +47,7 @@ def tree(tmp_path, mutants, monkeypatch):
     (tmp_path / "tests" / "test_shares.py").write_text(TEST)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(mutants, "ROOT", tmp_path)
-    monkeypatch.setattr(mutants, "ROOMS", {"shares": (["shares.py"], ["tests"])})
+    monkeypatch.setattr(mutants, "ROOMS", {"shares": ["shares.py"]})
     return tmp_path
 
 
@@ -81,7 +81,7 @@ def test_a_change_is_noticed_where_a_test_enters_and_not_elsewhere(tree, mutants
         for change in changes
         if change.old == "min" or (change.function, change.old) == ("unused", "+")
     ]
-    left = mutants.tried("shares", some, Namespace(budget=10, measured=None))
+    left = mutants.tried("shares", some, Namespace(budget=10, files=2, measured=None))
     assert [change.function for change in left] == ["unused"]
     assert "tests/test_shares.py::test_shares" in capsys.readouterr().out
     assert (tree / "vlmcourse" / "shares.py").read_text() == CODE
