@@ -8,14 +8,12 @@ from vlmcourse.exercises.edits import edits
 
 exercise, quiz = chapter("00_start_here")
 
-exercise(
-    pixels.normalise,
+exercise(pixels.normalise,
     cases=lambda: [
         (torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8),),
         (torch.randint(0, 256, (3, 4, 6, 1), dtype=torch.uint8),),
     ],
-    slips=edits(
-        pixels.normalise,
+    slips=edits(pixels.normalise,
         (".permute(0, 3, 1, 2)", "",
          "the numbers are right, but the channel is still last; "
          "torch reads (batch, channel, height, width)."),

@@ -9,16 +9,12 @@ from vlmcourse.models import naive
 
 exercise, quiz = chapter("01_the_problem")
 
-# ------------------------------------------------------------------------------------ feature statistics
-
-exercise(
-    gap.feature_statistics,
+exercise(gap.feature_statistics,
     cases=lambda: [
         (torch.randn(7, 4) * torch.tensor([1.0, 2.0, 0.5, 3.0]) + torch.tensor([0.5, -1.0, 2.0, 0.0]),),
         (torch.randn(5, 3),),
     ],
-    slips=edits(
-        gap.feature_statistics,
+    slips=edits(gap.feature_statistics,
         ("square().sum() - count) / (count * (count - 1))", "square().sum()) / count**2",
          "the cone counts each feature's cosine with itself, which is always 1; leave the diagonal out."),
         ("(count * (count - 1))", "count**2",
@@ -50,22 +46,18 @@ exercise(
     ],
 )
 
-# -------------------------------------------------------------------------------------------------- join
-
 
 def _padding_changed(case: tuple) -> tuple:
     image, text, mask = case
     return image, text.masked_fill(~mask[..., None], 9.0), mask
 
 
-exercise(
-    naive.join,
+exercise(naive.join,
     cases=lambda: [
         (torch.randn(2, 4, 5), torch.randn(2, 3, 5), torch.tensor([[True, True, False], [True, True, True]])),
         (torch.randn(3, 2, 7), torch.randn(3, 4, 7), torch.arange(4) < torch.tensor([[2], [4], [1]])),
     ],
-    slips=edits(
-        naive.join,
+    slips=edits(naive.join,
         (("[image, text]", "[text, image]"),
          ("[mask.new_ones(batch, patch), mask]", "[mask, mask.new_ones(batch, patch)]"),
          "the words come first; put the image in front, so that every word can look back at it."),
@@ -90,16 +82,12 @@ exercise(
         _padding_changed, keep=lambda output: output[1])],
 )
 
-# ------------------------------------------------------------------------------------------ answer prior
-
-exercise(
-    looks.answer_prior,
+exercise(looks.answer_prior,
     cases=lambda: [
         (torch.tensor([0, 0, 2, 0, 2, 2, 0, 2, 2]), torch.tensor([4, 1, 3, 1, 3, 2, 1, 0, 3]), 4),
         (torch.tensor([1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 1]), torch.tensor([2, 0, 5, 2, 4, 2, 1, 4, 0, 4, 0]), 3),
     ],
-    slips=edits(
-        looks.answer_prior,
+    slips=edits(looks.answer_prior,
         ("counts.sum(dim=1) == 0", "counts.sum(dim=1) >= 0",
          "every kind gets the answer most frequent over all questions; count for each kind apart."),
         ("torch.where(unasked, counts.sum(dim=0).argmax(), counts.argmax(dim=1))", "counts.argmax(dim=1)",
@@ -124,18 +112,14 @@ exercise(
     ],
 )
 
-# ----------------------------------------------------------------------------------------- twin accuracy
-
-exercise(
-    looks.twin_accuracy,
+exercise(looks.twin_accuracy,
     cases=lambda: [
         (torch.tensor([[1, 1], [2, 0], [3, 3], [0, 1], [2, 2], [4, 3], [1, 0]]),
          torch.tensor([[1, 2], [2, 0], [0, 3], [1, 0], [2, 3], [4, 3], [1, 2]])),
         (torch.tensor([[0, 1], [1, 1], [2, 2], [0, 3], [1, 0]]),
          torch.tensor([[0, 1], [0, 1], [1, 2], [0, 3], [1, 3]])),
     ],
-    slips=edits(
-        looks.twin_accuracy,
+    slips=edits(looks.twin_accuracy,
         ("all(dim=1)", "any(dim=1)",
          "the second number counts pairs with at least one right answer; both must be right."),
         ("right.all(dim=1).float().mean()", "right.float().mean(dim=0).prod()",
@@ -153,8 +137,6 @@ exercise(
         "Its mean is the accuracy. `right.all(dim=1)` is True for pairs with both right.",
     ],
 )
-
-# -------------------------------------------------------------------------------------------------- quiz
 
 quiz(1, "Why is there no embedding table for patches?", [
     ("Patches are larger than words.", False,

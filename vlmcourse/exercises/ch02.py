@@ -11,8 +11,6 @@ from vlmcourse.models import attention, vit
 
 exercise, quiz = chapter("02_vit")
 
-# ---------------------------------------------------------------------------------------------- patchify
-
 
 def _gradients(batch: int, height: int, width: int) -> Tensor:
     """Red grows downwards, green to the right, with a little noise: one sees which patch went where."""
@@ -26,15 +24,13 @@ def _tokens_as_picture(tokens: Tensor) -> Tensor:
     return torch.cat([F.pad(token.reshape(4, 4, 3), (0, 0, 0, 1), value=1.0) for token in tokens[0]], dim=1)
 
 
-exercise(
-    vit.patchify,
+exercise(vit.patchify,
     cases=lambda: [
         (_gradients(2, 8, 20), 4),  # pixel = 48, patch = 10
         (torch.rand(4, 3, 10, 25), 5),
         (torch.rand(3, 1, 6, 2), 2),
     ],
-    slips=edits(
-        vit.patchify,
+    slips=edits(vit.patchify,
         ("0, 2, 4, 3, 5, 1", "0, 4, 2, 3, 5, 1",
          "patches come out column by column; row-major order puts the grid row first."),
         ("0, 2, 4, 3, 5, 1", "0, 2, 4, 1, 3, 5",
@@ -62,16 +58,12 @@ exercise(
     picture=_tokens_as_picture,
 )
 
-# ------------------------------------------------------------------------------- class token and positions
-
-exercise(
-    vit.add_class_and_positions,
+exercise(vit.add_class_and_positions,
     cases=lambda: [
         (torch.randn(2, 6, 5), torch.randn(5), torch.randn(7, 5)),
         (torch.randn(4, 9, 3), torch.randn(3), torch.randn(10, 3)),
     ],
-    slips=edits(
-        vit.add_class_and_positions,
+    slips=edits(vit.add_class_and_positions,
         ("[front, patches]", "[patches, front]",
          "the class token stands at the end; it must stand in front, as token 0."),
         (" + positions", "", "the positions are not added, so the model could not tell where a patch was."),
@@ -88,16 +80,12 @@ exercise(
     gradient=("patches", "class_token", "positions"),
 )
 
-# --------------------------------------------------------------------------------- position interpolation
-
-exercise(
-    vit.interpolate_positions,
+exercise(vit.interpolate_positions,
     cases=lambda: [
         (torch.randn(1 + 3 * 4, 5), (3, 4), (6, 7)),
         (torch.randn(1 + 5 * 2, 3), (5, 2), (4, 6)),
     ],
-    slips=edits(
-        vit.interpolate_positions,
+    slips=edits(vit.interpolate_positions,
         ("positions[:1], ", "", "the class token's position is lost; row 0 stays in front, unchanged."),
         (".reshape(1, rows, columns, -1).permute(0, 3, 1, 2)", ".reshape(1, -1, rows, columns)",
          "reshape to (1, width, rows, columns) mixes positions and channels; "
@@ -129,13 +117,9 @@ exercise(
     gradient=("positions",),
 )
 
-# ------------------------------------------------------------------------------------------------- heads
-
-exercise(
-    attention.split_heads,
+exercise(attention.split_heads,
     cases=lambda: [(torch.randn(2, 5, 12), 3), (torch.randn(3, 7, 8), 2)],
-    slips=edits(
-        attention.split_heads,
+    slips=edits(attention.split_heads,
         ("(batch, token, heads, width // heads).transpose(1, 2)", "(batch, heads, token, width // heads)",
          "reshape straight to (batch, head, token, part) mixes different tokens in one head. "
          "Cut the width first, then swap axes."),
@@ -152,11 +136,9 @@ exercise(
     gradient=("tokens",),
 )
 
-exercise(
-    attention.merge_heads,
+exercise(attention.merge_heads,
     cases=lambda: [(torch.randn(2, 3, 5, 4),), (torch.randn(3, 2, 7, 4),)],
-    slips=edits(
-        attention.merge_heads,
+    slips=edits(attention.merge_heads,
         (".transpose(1, 2)", "",
          "a reshape alone keeps the heads apart and mixes tokens; "
          "bring the head axis back beside part first."),
@@ -172,8 +154,6 @@ exercise(
     gradient=("parts",),
 )
 
-# -------------------------------------------------------------------------------------------- attention
-
 
 def _attention_cases() -> list[tuple]:
     mask = torch.rand(2, 1, 5, 7) < 0.6
@@ -187,12 +167,10 @@ def _attention_cases() -> list[tuple]:
     ]
 
 
-exercise(
-    attention.scaled_dot_product,
+exercise(attention.scaled_dot_product,
     cases=_attention_cases,
     axes={"mask": "batch head query key", "bias": "batch head query key"},
-    slips=edits(
-        attention.scaled_dot_product,
+    slips=edits(attention.scaled_dot_product,
         (" / math.sqrt(query.shape[-1])", "",
          "the scores are not divided by √part, "
          "so with wide heads the softmax saturates and learning stalls."),
@@ -234,8 +212,6 @@ exercise(
     picture=lambda output: output[1][0, 0],
 )
 
-# ------------------------------------------------------------------------------------------------ block
-
 
 class _Scale(nn.Module):
     """A stand-in for attention or MLP whose result tells which input it saw."""
@@ -260,11 +236,9 @@ def _block_case(batch: int, token: int, width: int) -> tuple:
     return tokens, _norm(width), _Scale(width), _norm(width), _Scale(width)
 
 
-exercise(
-    attention.pre_norm_block,
+exercise(attention.pre_norm_block,
     cases=lambda: [_block_case(2, 5, 6), _block_case(3, 4, 7)],
-    slips=edits(
-        attention.pre_norm_block,
+    slips=edits(attention.pre_norm_block,
         (("tokens + attend", "attend"), ("tokens + mlp", "mlp"),
          "the residual stream is missing: attention and MLP must add to their input, not replace it."),
         (("tokens + attend(norm_before_attention(tokens))", "norm_before_attention(tokens + attend(tokens))"),
@@ -303,16 +277,12 @@ exercise(
     gradient=("tokens",),
 )
 
-# ---------------------------------------------------------------------------------------------- rollout
-
-exercise(
-    maps.rollout,
+exercise(maps.rollout,
     cases=lambda: [
         ((2 * torch.randn(3, 2, 5, 5)).softmax(-1),),
         ((2 * torch.randn(4, 3, 7, 7)).softmax(-1),),
     ],
-    slips=edits(
-        maps.rollout,
+    slips=edits(maps.rollout,
         ("    total = mixed[0]", "    mixed = weights.mean(dim=1)\n    total = mixed[0]",
          "the residual stream is missing: "
          "half of what a token is passes straight on, so mix in 0.5 · identity."),
@@ -335,8 +305,6 @@ exercise(
         "Per layer: 0.5 · (mean over heads) + 0.5 · identity. Then total = layer @ total, first layer first.",
     ],
 )
-
-# ---------------------------------------------------------------------------------------------------- quiz
 
 quiz(1, "A ViT reads 448 × 448 pixels in patches of 14. How many tokens leave it, with the class token?", [
     ("1,025", True, "448 / 14 = 32, and 32 · 32 + 1 = 1,025. LLaVA would hand on the 1,024 patches."),

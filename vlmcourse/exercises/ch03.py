@@ -10,8 +10,6 @@ from vlmcourse.models import cnn, efficientnet
 
 exercise, quiz = chapter("03_cnn_vs_vit")
 
-# ------------------------------------------------------------------------------------------- convolution
-
 
 def _stripes(batch: int, channel: int, height: int, width: int) -> Tensor:
     """A bright bar that slants over a darker, noisy ground."""
@@ -20,16 +18,14 @@ def _stripes(batch: int, channel: int, height: int, width: int) -> Tensor:
     return bar + 0.3 * torch.rand(batch, channel, height, width)
 
 
-exercise(
-    cnn.conv2d,
+exercise(cnn.conv2d,
     cases=lambda: [
         (_stripes(2, 3, 9, 12), torch.randn(5, 3, 4, 2)),
         (torch.randn(2, 3, 10, 13), torch.randn(4, 3, 1, 2), 3, 1),
         (torch.randn(3, 6, 7, 8), torch.randn(12, 2, 3, 5), 2, 2, 3),
         (torch.randn(2, 4, 6, 7), torch.randn(8, 1, 3, 2), 1, 1, 4),
     ],
-    slips=edits(
-        cnn.conv2d,
+    slips=edits(cnn.conv2d,
         ("weight.reshape", "weight.flip(2, 3).reshape",
          "the filter is flipped. That is convolution in mathematics; networks slide the filter as it is."),
         ("groups=1):", "groups=1):\n    stride = 1",
@@ -68,8 +64,6 @@ exercise(
     picture=lambda output: output[0, 0],
 )
 
-# ---------------------------------------------------------------------------------------- residual block
-
 
 def _residual_case(batch: int, before: int, after: int, height: int, stride: int) -> tuple:
     body = nn.Conv2d(before, after, 3, stride, 1)
@@ -77,11 +71,9 @@ def _residual_case(batch: int, before: int, after: int, height: int, stride: int
     return torch.randn(batch, before, height, height + 2), body, shortcut
 
 
-exercise(
-    cnn.residual_block,
+exercise(cnn.residual_block,
     cases=lambda: [_residual_case(2, 4, 4, 5, 1), _residual_case(2, 3, 4, 6, 2)],
-    slips=edits(
-        cnn.residual_block,
+    slips=edits(cnn.residual_block,
         (" + shortcut(images)", "",
          "the shortcut is missing, so this is a plain layer: "
          "the block must add to what the shortcut brings."),
@@ -106,19 +98,15 @@ exercise(
     gradient=("images",),
 )
 
-# ------------------------------------------------------------------------------------ squeeze and excite
-
 
 def _excite_case(batch: int, channel: int, fewer: int, height: int, width: int) -> tuple:
     features = 2 * torch.randn(batch, channel, height, width) + torch.randn(channel, 1, 1)
     return features, nn.Linear(channel, fewer), nn.Linear(fewer, channel)
 
 
-exercise(
-    efficientnet.squeeze_excite,
+exercise(efficientnet.squeeze_excite,
     cases=lambda: [_excite_case(2, 6, 3, 5, 4), _excite_case(3, 8, 2, 4, 7)],
-    slips=edits(
-        efficientnet.squeeze_excite,
+    slips=edits(efficientnet.squeeze_excite,
         (".sigmoid()", "",
          "the sigmoid is missing, so a channel can be turned up without limit, or upside down."),
         ("sigmoid()", "softmax(dim=1)",
@@ -146,8 +134,6 @@ exercise(
     gradient=("features",),
 )
 
-# ------------------------------------------------------------------------------------------------ mbconv
-
 
 class _Gate(nn.Module):
     """A stand-in for squeeze and excite that takes any number of channels."""
@@ -165,15 +151,13 @@ def _mbconv_case(batch: int, before: int, after: int, height: int, stride: int, 
     return features, expand, depthwise, _Gate(), nn.Conv2d(middle, after, 1), skip
 
 
-exercise(
-    efficientnet.mbconv,
+exercise(efficientnet.mbconv,
     cases=lambda: [
         _mbconv_case(2, 4, 4, 5, 1, True),
         _mbconv_case(2, 4, 4, 3, 1, False),
         _mbconv_case(3, 4, 5, 6, 2, False),
     ],
-    slips=edits(
-        efficientnet.mbconv,
+    slips=edits(efficientnet.mbconv,
         ("features + changed if skip else changed", "changed",
          "the input is never added; when `skip` is true the block adds to its input."),
         ("if skip", "if changed.shape == features.shape",
@@ -201,16 +185,12 @@ exercise(
     gradient=("features",),
 )
 
-# --------------------------------------------------------------------------------------- receptive field
-
-exercise(
-    reach.receptive_field,
+exercise(reach.receptive_field,
     cases=lambda: [
         (torch.tensor([3, 5, 3]), torch.tensor([2, 1, 1])),
         (torch.tensor([7, 3, 3, 1, 3]), torch.tensor([2, 2, 1, 3, 1])),
     ],
-    slips=edits(
-        reach.receptive_field,
+    slips=edits(reach.receptive_field,
         ("(kernels - 1) * step", "kernels - 1",
          "the strides are ignored: after a stride of 2, one step in the map is two pixels in the image."),
         ("* step", "* strides.cumprod(0)",
@@ -237,16 +217,12 @@ exercise(
     ],
 )
 
-# ------------------------------------------------------------------------------------ attention distance
-
-exercise(
-    reach.attention_distance,
+exercise(reach.attention_distance,
     cases=lambda: [
         ((2 * torch.randn(3, 2, 13, 13)).softmax(-1), (3, 4), 8),
         ((3 * torch.randn(2, 4, 11, 11)).softmax(-1), (2, 5), 3),
     ],
-    slips=edits(
-        reach.attention_distance,
+    slips=edits(reach.attention_distance,
         ("patch_size * ", "", "this is the distance in patches; multiply by patch_size for pixels."),
         (" / patches.sum(-1, keepdim=True)", "",
          "what went to the class token counts as distance 0; scale the rest of each row to sum to 1 again."),
@@ -277,8 +253,6 @@ exercise(
     ],
 )
 
-# ------------------------------------------------------------------------------------------------- quiz
-
 quiz(1, "A layer with 64 filters of 3×3 reads a map of 64 channels. "
         "What happens to its number of weights when the map becomes twice as high and twice as wide?", [
     ("It stays the same.", True,
@@ -289,7 +263,6 @@ quiz(1, "A layer with 64 filters of 3×3 reads a map of 64 channels. "
     ("It doubles.", False,
      "No weight belongs to a row or a column. Nothing in 3 · 3 · 64 · 64 knows the size of the map."),
 ])
-
 quiz(2, "A CNN ends in a mean over places and one linear layer. Two objects are farther apart than its "
         "receptive field. Can it learn whether they have the same colour?", [
     ("Yes, with enough data.", False,
@@ -300,7 +273,6 @@ quiz(2, "A CNN ends in a mean over places and one linear layer. Two objects are 
     ("Yes, if it has more channels.", False,
      "More channels make each term richer, but it is still one term per object."),
 ])
-
 quiz(3, "You have 2,000 labelled pictures and no pretrained model, "
         "and the answer lies in small local textures. What do you try first?", [
     ("A small CNN.", True,

@@ -11,8 +11,6 @@ from vlmcourse.models import clip
 
 exercise, quiz = chapter("04_clip")
 
-# ------------------------------------------------------------------------------------------- pool at EOS
-
 
 def _texts(hidden: Tensor, eos: int, places: list[list[int]]) -> tuple[Tensor, Tensor, int]:
     """Ids below and above ``eos`` everywhere, and ``eos`` itself at the places given for each text."""
@@ -29,14 +27,12 @@ def _noise_behind(case: tuple) -> tuple:
     return hidden.masked_fill(behind[..., None], 9.0), ids, eos
 
 
-exercise(
-    clip.pool_at_eos,
+exercise(clip.pool_at_eos,
     cases=lambda: [
         _texts(torch.randn(3, 7, 5), 12, [[4], [2, 3, 6], [5, 6]]),
         _texts(torch.randn(2, 6, 9), 20, [[3, 5], [1]]),
     ],
-    slips=edits(
-        clip.pool_at_eos,
+    slips=edits(clip.pool_at_eos,
         ("torch.arange(len(ids), device=ids.device), first", ":, -1",
          "this takes the last token, which is padding in every text that is shorter than the longest."),
         ("torch.arange(len(ids), device=ids.device), first", ":, 0",
@@ -68,14 +64,10 @@ exercise(
         "the result depends on tokens behind the first EOS; those are padding.", _noise_behind)],
 )
 
-# --------------------------------------------------------------------------------------------- normalise
-
-exercise(
-    clip.normalise,
+exercise(clip.normalise,
     cases=lambda: [(2 * torch.randn(2, 3, 5),), (torch.randn(3, 2, 7) + 1,)],
     axes={"features": "class prompt width", "return": "class prompt width"},
-    slips=edits(
-        clip.normalise,
+    slips=edits(clip.normalise,
         ("dim=-1, keepdim=True", "",
          "all vectors are divided by one number, the length of everything together; each has its own length: "
          "dim=-1, keepdim=True."),
@@ -101,8 +93,6 @@ exercise(
     gradient=("features",),
 )
 
-# ----------------------------------------------------------------------------------- zero-shot classifier
-
 
 def _long_and_short() -> list[tuple]:
     """Prompts whose vectors have quite different lengths."""
@@ -110,11 +100,9 @@ def _long_and_short() -> list[tuple]:
     return [(torch.randn(shape) * torch.rand(*shape[:2], 1).mul(3).add(0.3),) for shape in shapes]
 
 
-exercise(
-    clip.zero_shot_classifier,
+exercise(clip.zero_shot_classifier,
     cases=_long_and_short,
-    slips=edits(
-        clip.zero_shot_classifier,
+    slips=edits(clip.zero_shot_classifier,
         ("normalise(normalise(prompts).mean(dim=1))", "normalise(prompts).mean(dim=1)",
          "the mean of unit vectors is shorter than 1, and shorter for classes whose prompts disagree: "
          "normalise it again, or those classes lose."),
@@ -144,19 +132,15 @@ exercise(
     gradient=("prompts",),
 )
 
-# ---------------------------------------------------------------------------------------------- info_nce
-
 
 def _pairs(batch: int, width: int, scale: float, size: float, *more: float) -> tuple:
     image, text = size * torch.randn(2, batch, width)
     return image, text, torch.tensor(scale), *map(torch.tensor, more)
 
 
-exercise(
-    clip.info_nce,
+exercise(clip.info_nce,
     cases=lambda: [_pairs(5, 7, 3.0, 0.6), _pairs(4, 9, 2.0, 0.5), _pairs(3, 8, 4.0, 9.0)],
-    slips=edits(
-        clip.info_nce,
+    slips=edits(clip.info_nce,
         ("logits.T", "logits",
          "only one direction: each image looks for its text, twice if you averaged. "
          "The texts must look for their images too, with logits.T."),
@@ -203,13 +187,9 @@ exercise(
     gradient=("image", "text", "scale"),
 )
 
-# ------------------------------------------------------------------------------------------- siglip_loss
-
-exercise(
-    clip.siglip_loss,
+exercise(clip.siglip_loss,
     cases=lambda: [_pairs(5, 7, 3.0, 0.6, -2.0), _pairs(4, 9, 2.0, 0.5, -1.5), _pairs(3, 8, 4.0, 9.0, -1.0)],
-    slips=edits(
-        clip.siglip_loss,
+    slips=edits(clip.siglip_loss,
         ("/ len(logits)", "/ len(logits) ** 2",
          "this is the mean over all batch² meetings; SigLIP divides the sum by batch only."),
         (" / len(logits)", "", "the sum is not divided by batch."),
@@ -248,19 +228,15 @@ exercise(
     gradient=("image", "text", "scale", "bias"),
 )
 
-# ------------------------------------------------------------------------------------------- recall at k
-
 
 def _tables() -> list[tuple]:
     """Queries with none, one and several right candidates."""
     return [(torch.randn(29, 9), torch.rand(29, 9) < 0.2, 3), (torch.randn(8, 5), torch.rand(8, 5) < 0.3, 2)]
 
 
-exercise(
-    retrieval.recall_at_k,
+exercise(retrieval.recall_at_k,
     cases=_tables,
-    slips=edits(
-        retrieval.recall_at_k,
+    slips=edits(retrieval.recall_at_k,
         ("right.gather(1, best)", "(best == torch.arange(len(best))[:, None])",
          "only candidate i counts as right for query i. "
          "Two pictures with the same caption are both right: ask the table `right`."),
@@ -292,8 +268,6 @@ exercise(
     ],
 )
 
-# ------------------------------------------------------------------------------------------ modality gap
-
 
 def _clouds(images: int, texts: int, width: int) -> tuple[Tensor, Tensor]:
     """Two clouds with different middles, of vectors with different lengths."""
@@ -301,11 +275,9 @@ def _clouds(images: int, texts: int, width: int) -> tuple[Tensor, Tensor]:
     return lengths * (torch.randn(images, width) + 0.8), torch.randn(texts, width) - 0.3
 
 
-exercise(
-    gap.modality_gap,
+exercise(gap.modality_gap,
     cases=lambda: [_clouds(7, 5, 3), _clouds(4, 9, 6)],
-    slips=edits(
-        gap.modality_gap,
+    slips=edits(gap.modality_gap,
         (("normalise(image)", "image"), ("normalise(text)", "text"),
          "the features are not normalised, so long vectors decide. In CLIP's space only directions matter."),
         (("normalise(image).mean(dim=0)", "normalise(image.mean(dim=0))"),
@@ -331,8 +303,6 @@ exercise(
     ],
     gradient=("image", "text"),
 )
-
-# ---------------------------------------------------------------------------------------------------- quiz
 
 quiz(1, "You double the batch from 64 to 128. The first loss, before any training, rises from 4.16 to 4.85. "
         "Why?", [

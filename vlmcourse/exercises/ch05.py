@@ -9,18 +9,14 @@ from vlmcourse.models import attention, bert, bpe, generation, language, t5
 
 exercise, quiz = chapter("05_language_models")
 
-# ------------------------------------------------------------------------------------------------- BPE
-
-exercise(
-    bpe.merge_pair,
+exercise(bpe.merge_pair,
     cases=lambda: [
         (["t", "h", "e", " ", "t", "h", "i", "n"], ("t", "h")),
         (["a", "a", "a", "b", "a", "a"], ("a", "a")),
         (["re", "d", "are", "d", "re", "dy", "re", "d"], ("re", "d")),
         (["x"], ("x", "y")),
     ],
-    slips=edits(
-        bpe.merge_pair,
+    slips=edits(bpe.merge_pair,
         ("2 if hit", "2 if hit and tuple(tokens[place + 1 : place + 3]) != pair",
          "a token is used twice: in a a a only the first two merge, and the third stays."),
         (("place = 0", "place, tokens = 0, tokens[::-1]"),
@@ -49,13 +45,9 @@ exercise(
     ],
 )
 
-# -------------------------------------------------------------------------------------------- causal mask
-
-exercise(
-    language.causal_mask,
+exercise(language.causal_mask,
     cases=lambda: [(5, 5), (3, 7), (1, 4)],
-    slips=edits(
-        language.causal_mask,
+    slips=edits(language.causal_mask,
         ("keys - queries :", ":queries",
          "right without a cache, but with one the queries are the LAST of the keys: "
          "the triangle must end in the lower right corner."),
@@ -78,8 +70,6 @@ exercise(
     picture=lambda output: output,
 )
 
-# ----------------------------------------------------------------------------------------------- RMSNorm
-
 
 def _norm_cases() -> list[tuple]:
     """Ordinary numbers; small ones, where epsilon counts; large ones in fp16, whose squares do not fit."""
@@ -91,12 +81,10 @@ def _norm_cases() -> list[tuple]:
     ]
 
 
-exercise(
-    language.rms_norm,
+exercise(language.rms_norm,
     cases=_norm_cases,
     axes={"tokens": "batch token width", "return": "batch token width"},
-    slips=edits(
-        language.rms_norm,
+    slips=edits(language.rms_norm,
         ("tokens.float()", "tokens.float() - tokens.float().mean(dim=-1, keepdim=True)",
          "the mean is subtracted, as in layer norm; RMSNorm only divides by the length."),
         (("torch.rsqrt(", "1 / (epsilon + torch.sqrt("), (" + epsilon)", "))"),
@@ -125,16 +113,12 @@ exercise(
     gradient=("tokens", "scale"),
 )
 
-# -------------------------------------------------------------------------------------------------- RoPE
-
-exercise(
-    language.rope,
+exercise(language.rope,
     cases=lambda: [
         (torch.randn(2, 3, 5, 8), 3 * torch.rand(2, 5, 4)),
         (torch.randn(4, 3, 7, 10), 3 * torch.rand(4, 7, 5)),
     ],
-    slips=edits(
-        language.rope,
+    slips=edits(language.rope,
         (("parts.chunk(2, dim=-1)", "parts[..., ::2], parts[..., 1::2]"),
          ("torch.cat(", "torch.stack("),
          ("], dim=-1)", "], dim=-1).flatten(-2)"),
@@ -161,20 +145,16 @@ exercise(
     gradient=("parts",),
 )
 
-# ------------------------------------------------------------------------------------------------ SwiGLU
-
 
 def _mlp_case(batch: int, token: int, width: int, hidden: int) -> tuple:
     gate, up, down = nn.Linear(width, hidden), nn.Linear(width, hidden), nn.Linear(hidden, width)
     return torch.randn(batch, token, width), gate, up, down
 
 
-exercise(
-    language.swiglu,
+exercise(language.swiglu,
     cases=lambda: [_mlp_case(2, 5, 4, 9), _mlp_case(3, 4, 7, 5)],
     axes={"tokens": "batch token width", "return": "batch token width"},
-    slips=edits(
-        language.swiglu,
+    slips=edits(language.swiglu,
         (("silu(gate(", "silu(up("), ("* up(", "* gate("),
          "the silu stands on the wrong branch: it belongs to the gate."),
         ("F.silu(", "torch.sigmoid(",
@@ -195,13 +175,9 @@ exercise(
     gradient=("tokens",),
 )
 
-# ------------------------------------------------------------------------- grouped-query attention and cache
-
-exercise(
-    attention.share_heads,
+exercise(attention.share_heads,
     cases=lambda: [(torch.randn(3, 2, 5, 4), 6), (torch.randn(2, 3, 4, 7), 12)],
-    slips=edits(
-        attention.share_heads,
+    slips=edits(attention.share_heads,
         ("repeat_interleave(heads // groups, dim=1)", "repeat(1, heads // groups, 1, 1)",
          "the groups alternate 0, 1, 0, 1; neighbouring heads share: 0, 0, 0, 1, 1, 1."),
         ("heads // groups, dim", "heads, dim",
@@ -234,11 +210,9 @@ def _cache_cases() -> list[tuple]:
     ]
 
 
-exercise(
-    attention.extend_cache,
+exercise(attention.extend_cache,
     cases=_cache_cases,
-    slips=edits(
-        attention.extend_cache,
+    slips=edits(attention.extend_cache,
         ("old is None", "False",
          "at the first call there is no past: old is None. Return key and value as they are."),
         (("[old[0], key]", "[key, old[0]]"), ("[old[1], value]", "[value, old[1]]"),
@@ -267,24 +241,20 @@ exercise(
     gradient=("key", "value"),
 )
 
-# --------------------------------------------------------------------------------------------- sampling
-
 
 def _spread_logits(batch: int, vocabulary: int) -> Tensor:
     """Every row is another order of the same well separated scores, so that no choice hangs on rounding."""
     return torch.stack([1.1 * torch.randperm(vocabulary) ** 0.8 for _ in range(batch)])
 
 
-exercise(
-    generation.top_p,
+exercise(generation.top_p,
     cases=lambda: [
         (_spread_logits(3, 7), 1.5, 0.6),
         (_spread_logits(2, 5), 0.7, 0.95),
         (_spread_logits(3, 4), 2.0, 1.0),
         (_spread_logits(2, 7), 0.0, 0.9),
     ],
-    slips=edits(
-        generation.top_p,
+    slips=edits(generation.top_p,
         (" - ordered", "",
          "the token that crosses the line is missing: "
          "the nucleus must REACH top_p, so that one belongs to it."),
@@ -316,8 +286,6 @@ exercise(
     ],
 )
 
-# ------------------------------------------------------------------------------------- BERT's masked tokens
-
 
 def _mask_case(batch: int, token: int) -> tuple:
     ids, random_ids = torch.randint(10, 90, (2, batch, token))
@@ -326,11 +294,9 @@ def _mask_case(batch: int, token: int) -> tuple:
     return ids, 0.3 * torch.rand(batch, token), torch.rand(batch, token), random_ids, 5, special
 
 
-exercise(
-    bert.mask_tokens,
+exercise(bert.mask_tokens,
     cases=lambda: [_mask_case(2, 31), _mask_case(3, 40)],
-    slips=edits(
-        bert.mask_tokens,
+    slips=edits(bert.mask_tokens,
         ("ids.masked_fill(~asked, IGNORED)", "ids",
          "every token has a label; the loss must count only the chosen ones, so the others get -100."),
         ("masked_fill(~asked", "masked_fill(inputs == ids",
@@ -354,23 +320,19 @@ exercise(
     picture=lambda output: output[1] != bert.IGNORED,
 )
 
-# ------------------------------------------------------------------------------------------ T5's buckets
-
 
 def _steps(query: int, key: int) -> Tensor:
     """Distances key − query with spread-out queries, to the future and to the past."""
     return torch.arange(key) - torch.linspace(0, key - 1, query).long()[:, None]
 
 
-exercise(
-    t5.relative_buckets,
+exercise(t5.relative_buckets,
     cases=lambda: [
         (_steps(5, 130), 20, 100, True),
         (_steps(4, 131), 20, 100, False),
         (_steps(3, 60), 12, 40, True),
     ],
-    slips=edits(
-        t5.relative_buckets,
+    slips=edits(t5.relative_buckets,
         (("distance > 0", "distance < 0"), ("(-distance)", "distance"),
          "past and future are swapped: distance is key − query, so it is negative for earlier tokens."),
         ("if both_ways", "if True",
@@ -399,8 +361,6 @@ exercise(
     ],
     picture=lambda output: output / output.max(),
 )
-
-# ------------------------------------------------------------------------------------------------- quiz
 
 quiz(1, "A VLM has read 576 image tokens and now writes an answer with a KV cache. "
         "What does the image cost at each further step?", [

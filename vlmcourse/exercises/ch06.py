@@ -9,18 +9,14 @@ from vlmcourse.models import fusion, language
 
 exercise, quiz = chapter("06_fusion")
 
-# -------------------------------------------------------------------------------------------- late fusion
-
 
 def _late_case(batch: int, token: int, width: int, out: int) -> tuple:
     return torch.randn(batch, width), torch.randn(batch, token, width), nn.Linear(3 * width, out)
 
 
-exercise(
-    fusion.late_fusion,
+exercise(fusion.late_fusion,
     cases=lambda: [_late_case(2, 5, 4, 3), _late_case(3, 4, 7, 6)],
-    slips=edits(
-        fusion.late_fusion,
+    slips=edits(fusion.late_fusion,
         ("[text, image", "[image, text", "image and text changed places: the order is text, image, product."),
         ("text * image", "text + image",
          "the third part is a sum; a layer behind it could add by itself. Multiply: text · image."),
@@ -41,8 +37,6 @@ exercise(
     gradient=("image", "text"),
 )
 
-# ---------------------------------------------------------------------------------------- cross-attention
-
 
 class _Look(nn.Module):
     """A small attention whose mistakes can all be told apart."""
@@ -62,11 +56,9 @@ def _cross_case(batch: int, token: int, patch: int, width: int) -> tuple:
     return torch.randn(batch, token, width), torch.randn(batch, patch, width), norm, _Look(width)
 
 
-exercise(
-    fusion.cross_attend,
+exercise(fusion.cross_attend,
     cases=lambda: [_cross_case(2, 5, 3, 4), _cross_case(3, 4, 6, 7)],
-    slips=edits(
-        fusion.cross_attend,
+    slips=edits(fusion.cross_attend,
         ("tokens + attend", "attend",
          "the residual stream is missing: add what was seen to the tokens, do not replace them."),
         ("tokens + attend(norm(tokens)", "attend(tokens",
@@ -91,19 +83,15 @@ exercise(
     gradient=("tokens", "context"),
 )
 
-# ---------------------------------------------------------------------------------- gated cross-attention
-
 
 def _gated_cases() -> list[tuple]:
     cases = _cross_case(2, 5, 3, 4), _cross_case(3, 4, 6, 7), _cross_case(2, 3, 5, 6)
     return [(*case, torch.tensor(gate)) for case, gate in zip(cases, (0.8, -1.3, 0.0), strict=True)]
 
 
-exercise(
-    fusion.gated_cross_attend,
+exercise(fusion.gated_cross_attend,
     cases=_gated_cases,
-    slips=edits(
-        fusion.gated_cross_attend,
+    slips=edits(fusion.gated_cross_attend,
         (".tanh()", "", "the tanh is missing: it keeps the gate between −1 and 1."),
         (".tanh()", ".sigmoid()", "a sigmoid is half open at 0; the gate must begin closed: tanh(0) = 0."),
         (("tokens + gate.tanh() * ", "gate.tanh() * (tokens + "), ("context)", "context))"),
@@ -125,8 +113,6 @@ exercise(
     gradient=("tokens", "context", "gate"),
 )
 
-# ------------------------------------------------------------------------------------------------ inject
-
 
 def _inject_case(counts: list[int], token: int, patch: int, width: int) -> tuple:
     """Texts with so many images each, standing anywhere, first image first."""
@@ -137,11 +123,9 @@ def _inject_case(counts: list[int], token: int, patch: int, width: int) -> tuple
     return torch.randn(len(counts), token, width), features, places
 
 
-exercise(
-    fusion.inject,
+exercise(fusion.inject,
     cases=lambda: [_inject_case([2, 0, 2], 11, 3, 5), _inject_case([1, 2], 9, 4, 5)],
-    slips=edits(
-        fusion.inject,
+    slips=edits(fusion.inject,
         ("embeddings.masked", "embeddings + torch.zeros_like(embeddings).masked",
          "the features are added to the placeholder's embedding; they replace it."),
         (("embeddings.masked_scatter(places[..., None]", "torch.stack([row.masked_scatter(place[:, None]"),
@@ -167,18 +151,14 @@ exercise(
     gradient=("embeddings", "features"),
 )
 
-# -------------------------------------------------------------------------------------------- prefix mask
-
 
 def _prefixes(*rows: str) -> Tensor:
     return torch.tensor([[letter == "p" for letter in row] for row in rows])
 
 
-exercise(
-    language.prefix_mask,
+exercise(language.prefix_mask,
     cases=lambda: [(_prefixes("ppp..", "pp...", "....."),), (_prefixes(".pppp..", "ppppp.."),)],
-    slips=edits(
-        language.prefix_mask,
+    slips=edits(language.prefix_mask,
         ("prefix[:, :, None] & ", "False & ",
          "this is the causal mask alone; inside the prefix everything sees everything."),
         ("prefix[:, :, None] & ", "",
@@ -200,8 +180,6 @@ exercise(
     ],
     picture=lambda output: output[0],
 )
-
-# ------------------------------------------------------------------------------------------------- quiz
 
 quiz(1, "You make the gates of Flamingo's layers sigmoid(g) and start at g = 0, "
         "in front of a trained language model. What happens at the first step?", [

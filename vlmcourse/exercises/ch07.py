@@ -10,17 +10,13 @@ from vlmcourse.training import stages
 
 exercise, quiz = chapter("07_projection_and_alignment")
 
-# ---------------------------------------------------------------------------------------- pixel shuffle
-
-exercise(
-    projector.pixel_shuffle,
+exercise(projector.pixel_shuffle,
     cases=lambda: [
         (torch.randn(2, 24, 5), 2, (4, 6)),
         (torch.randn(3, 54, 4), 3, (9, 6)),
         (torch.randn(2, 16, 3), 2, None),
     ],
-    slips=edits(
-        projector.pixel_shuffle,
+    slips=edits(projector.pixel_shuffle,
         (".transpose(2, 3)", "",
          "each token holds patches that stand in one row; a square also needs the row below: "
          "split the rows first."),
@@ -51,8 +47,6 @@ exercise(
     picture=lambda output: output[0],
 )
 
-# ---------------------------------------------------------------------------------------------- project
-
 
 def _project_case(*shape: int, hidden: int, out: int) -> tuple:
     """Inputs large enough that every other bend of the curve shows."""
@@ -62,12 +56,10 @@ def _project_case(*shape: int, hidden: int, out: int) -> tuple:
     return 2 * torch.randn(shape), *layers
 
 
-exercise(
-    projector.project,
+exercise(projector.project,
     cases=lambda: [_project_case(2, 5, 4, hidden=6, out=3), _project_case(3, 4, 5, hidden=8, out=7)],
     axes={"features": "image patch width", "return": "image patch out"},
-    slips=edits(
-        projector.project,
+    slips=edits(projector.project,
         ("F.gelu(expand(features))", "expand(features)",
          "nothing stands between the two layers, so together they are one linear layer; put a GELU there."),
         ("gelu", "relu", "this is a ReLU; LLaVA's projector bends with GELU."),
@@ -94,8 +86,6 @@ exercise(
     gradient=("features",),
 )
 
-# ---------------------------------------------------------------------------------------- alignment loss
-
 
 def _places(ids: Tensor) -> Tensor:
     return torch.arange(ids.shape[1])
@@ -114,11 +104,9 @@ def _other_prompt(case: tuple) -> tuple:
     return logits, torch.where(before, (ids + 1) % logits.shape[-1], ids), given, mask
 
 
-exercise(
-    stages.alignment_loss,
+exercise(stages.alignment_loss,
     cases=lambda: [_loss_case([3, 5], [7, 6], 4), _loss_case([2, 4, 1], [6, 9, 3], 7)],
-    slips=edits(
-        stages.alignment_loss,
+    slips=edits(stages.alignment_loss,
         ("logits[:, :-1]", "logits[:, 1:]",
          "each token is scored with the scores at its own place, which has read it already; "
          "use those one place before."),
@@ -165,8 +153,6 @@ exercise(
     ],
 )
 
-# --------------------------------------------------------------------------------- who learns in a stage
-
 NAMES = [
     "vision.embed.weight",
     "vision.projector.weight",  # CLIP's own last matrix, say: it belongs to the eye
@@ -178,11 +164,9 @@ NAMES = [
     "language.head.weight",
 ]
 
-exercise(
-    stages.trained_names,
+exercise(stages.trained_names,
     cases=lambda: [(NAMES, 1), (NAMES, 2), (NAMES[::-1], 2)],
-    slips=edits(
-        stages.trained_names,
+    slips=edits(stages.trained_names,
         ("if name.starts", 'if "projector" in name or name.starts',
          'a name in which "projector" stands somewhere may belong to another part; the beginning decides.'),
         ('("projector.",) if stage == 1 else ', "",
@@ -208,18 +192,14 @@ exercise(
     ],
 )
 
-# --------------------------------------------------------------------------------------------- spectrum
-
-exercise(
-    projector.spectrum,
+exercise(projector.spectrum,
     cases=lambda: [
         (torch.randn(4, 7) * torch.tensor([3.0, 1.0, 0.5, 0.2])[:, None],),
         (torch.randn(5, 3),),
         (torch.diag(torch.tensor([3.0, 1.0, 0.0]))[:2],),
         (torch.diag(torch.tensor([2.0, 0.5, 0.0, 0.0, 0.0]))[:3],),
     ],
-    slips=edits(
-        projector.spectrum,
+    slips=edits(projector.spectrum,
         (".exp()", "",
          "this is the entropy; the effective rank is e to that power, so that 3 equal values give 3."),
         ("values / values.sum()", "values.square() / values.square().sum()",
@@ -248,8 +228,6 @@ exercise(
         "`torch.linalg.svdvals(weight)` gives the values; `torch.special.entr(shares).sum().exp()` the rank.",
     ],
 )
-
-# ------------------------------------------------------------------------------------------------- quiz
 
 quiz(1, "In stage 1 the language model is frozen. How can the projector in front of it learn?", [
     ("It cannot; its loss has to be computed on image features.", False,

@@ -12,21 +12,17 @@ from vlmcourse.training import optimizers
 
 exercise, quiz = chapter("08_instruction_tuning")
 
-# ------------------------------------------------------------------------------------------ the template
-
 SYSTEM, ASKED, SAID = ("system", "answer briefly."), ("user", "<image>what is it?"), ("assistant", "a star")
 MORE = [("user", "and its colour?"), ("assistant", "red")]
 
-exercise(
-    chat.render_chat,
+exercise(chat.render_chat,
     cases=lambda: [
         ([ASKED, SAID], False),
         ([SYSTEM, ASKED, SAID, *MORE], False),
         ([ASKED], True),
         ([SYSTEM, ASKED, SAID, MORE[0]], True),
     ],
-    slips=edits(
-        chat.render_chat,
+    slips=edits(chat.render_chat,
         ('"<end>"', '""', "no `<end>` closes the answers, so the model never learns to stop."),
         (' * (role == "assistant")', "",
          "every turn is closed by `<end>`; "
@@ -55,8 +51,6 @@ exercise(
     ],
 )
 
-# -------------------------------------------------------------------------------------------- label mask
-
 
 def _token_rows(start: int, end: int, other: int) -> Tensor:
     """Two turns; one turn between paddings; an answer that was not closed."""
@@ -68,14 +62,12 @@ def _token_rows(start: int, end: int, other: int) -> Tensor:
     return torch.tensor(rows)
 
 
-exercise(
-    chat.label_mask,
+exercise(chat.label_mask,
     cases=lambda: [
         (_token_rows(8, 9, 7), 8, 9),
         (_token_rows(21, 5, 8)[:2, :12], 21, 5),
     ],
-    slips=edits(
-        chat.label_mask,
+    slips=edits(chat.label_mask,
         ("F.pad((opened - closed)[:, :-1], (1, 0))", "opened - closed",
          "the mask is one place too early: "
          "the start is learned, which is given, and the end is not, so the model never stops."),
@@ -111,16 +103,12 @@ exercise(
     picture=lambda output: output,
 )
 
-# ----------------------------------------------------------------------------------------------- collate
-
-exercise(
-    chat.collate,
+exercise(chat.collate,
     cases=lambda: [
         ([[5, 6, 7, 8, 9], [4, 0, 6], [7]], 0, False),
         ([[3, 9], [8, 7, 6, 5], [2, 4, 4]], 9, True),
     ],
-    slips=edits(
-        chat.collate,
+    slips=edits(chat.collate,
         ("return ids, mask", "return ids, ids != pad",
          "the mask asks which ids differ from `pad`; a real token may have that number too. "
          "Count the row's length."),
@@ -146,8 +134,6 @@ exercise(
     ],
 )
 
-# ------------------------------------------------------------------------------ an answer, token by token
-
 
 def _writing_case(seed: int, batch: int, token: int, width: int, steps: int, endless: int) -> tuple:
     """A small random LLaMA; rows are padded on the left and end after different numbers of tokens.
@@ -170,11 +156,9 @@ def _writing_case(seed: int, batch: int, token: int, width: int, steps: int, end
     raise LookupError(f"no token ends the texts of seed {seed} as wanted")
 
 
-exercise(
-    generation.write_greedily,
+exercise(generation.write_greedily,
     cases=lambda: [_writing_case(3, 3, 5, 12, 9, 0), _writing_case(0, 2, 7, 8, 9, 1)],
-    slips=edits(
-        generation.write_greedily,
+    slips=edits(generation.write_greedily,
         ("[:, -1]", "[:, 0]",
          "the next token is read from the first place; it follows the last one: [:, -1]."),
         (".masked_fill(ended, pad)", "",
@@ -200,8 +184,6 @@ exercise(
         "None])` and `mask = F.pad(mask, (0, 1), value=True)`.",
     ],
 )
-
-# ----------------------------------------------------------------------------------------- rates by part
 
 
 def _parameter(*shape: int, learns: bool = True) -> nn.Parameter:
@@ -231,11 +213,9 @@ def _named_cases() -> list[tuple]:
     ]
 
 
-exercise(
-    optimizers.rate_groups,
+exercise(optimizers.rate_groups,
     cases=_named_cases,
-    slips=edits(
-        optimizers.rate_groups,
+    slips=edits(optimizers.rate_groups,
         ("parameter.requires_grad", 'name.split(".")[0] in rates',
          "frozen parameters are among them; take those with requires_grad only."),
         ("0.0 if flat else weight_decay", "weight_decay",
@@ -261,8 +241,6 @@ exercise(
         "Those with `p.ndim >= 2` are the first group, with weight decay; the others the second, with 0.0.",
     ],
 )
-
-# -------------------------------------------------------------------------------------------------- quiz
 
 quiz(1, "After instruction tuning your model answers rightly and then goes on writing for ever. "
         "Where do you look first?", [

@@ -16,9 +16,6 @@ NAMES = {
     "attention.project_out.weight": ("o_proj.weight",),
 }
 
-# -------------------------------------------------------------------------------------------------- fuse
-
-
 def _layer(width: int, query: int, group: int) -> dict[str, Tensor]:
     """A layer as transformers keeps it, in its order."""
     return {
@@ -38,11 +35,9 @@ def _fuse_cases() -> list[tuple]:
     return [(_layer(5, 6, 2), NAMES), (_layer(7, 4, 4), NAMES), (lacks, NAMES), (strange, NAMES)]
 
 
-exercise(
-    keys.fuse,
+exercise(keys.fuse,
     cases=_fuse_cases,
-    slips=edits(
-        keys.fuse,
+    slips=edits(keys.fuse,
         ("in keys]", "in sorted(keys)]",
          "q, k and v are put together in alphabetical order; the map's own order is query, key, value."),
         ("in keys]", "in keys[::-1]]", "the parts stand in reverse order."),
@@ -70,22 +65,18 @@ exercise(
     ],
 )
 
-# ------------------------------------------------------------------------------------------ LoRA forward
-
 
 def _layer_case(tokens: Tensor, layer: nn.Linear, rank: int, scale: float) -> tuple:
     return tokens, layer, torch.randn(rank, layer.in_features), torch.randn(layer.out_features, rank), scale
 
 
-exercise(
-    lora.lora_forward,
+exercise(lora.lora_forward,
     cases=lambda: [
         _layer_case(torch.randn(2, 4, 5), nn.Linear(5, 7), 3, 2.5),
         _layer_case(torch.randn(3, 5, 6), nn.Linear(6, 4, bias=False), 2, 0.5),
     ],
     axes={"tokens": "batch token width", "return": "batch token out"},
-    slips=edits(
-        lora.lora_forward,
+    slips=edits(lora.lora_forward,
         ("scale * ", "", "the scale is missing: it keeps the size of the change when the rank changes."),
         (("frozen(tokens) + scale * ", "scale * (frozen(tokens) + "), (", up)", ", up))"),
          "the frozen layer is scaled too; the scale belongs to the detour alone."),
@@ -105,13 +96,9 @@ exercise(
     gradient=("tokens", "down", "up"),
 )
 
-# ------------------------------------------------------------------------------------------ LoRA numbers
-
-exercise(
-    lora.lora_numbers,
+exercise(lora.lora_numbers,
     cases=lambda: [([(960, 576), (576, 576)], 8), ([(7, 5), (5, 7), (3, 11)], 2), ([(12, 5)], 3)],
-    slips=edits(
-        lora.lora_numbers,
+    slips=edits(lora.lora_numbers,
         ("(out + width)", "out * width",
          "rank · out · width is more than the layer itself has; "
          "the two matrices are (rank, width) and (out, rank)."),
@@ -128,8 +115,6 @@ exercise(
         "rank · width for `down`, out · rank for `up`; the sum over all layers.",
     ],
 )
-
-# ------------------------------------------------------------------------------------------- answer loss
 
 
 class _Head(nn.Module):
@@ -153,11 +138,9 @@ def _answer_case(batch: int, token: int, width: int, vocabulary: int) -> tuple:
     return hidden, labels, _Head(width, vocabulary, int((labels != -100).sum()))
 
 
-exercise(
-    answers.answer_loss,
+exercise(answers.answer_loss,
     cases=lambda: [_answer_case(3, 8, 5, 11), _answer_case(2, 9, 7, 6)],
-    slips=edits(
-        answers.answer_loss,
+    slips=edits(answers.answer_loss,
         ("following(labels)", "labels",
          "no shift: position t must predict the token at t + 1, not the one it has just read."),
         ("following(labels)", "F.pad(labels[:, :-1], (1, 0), value=IGNORED)",
@@ -185,18 +168,14 @@ exercise(
     gradient=("hidden",),
 )
 
-# -------------------------------------------------------------------------------------------- LoRA merge
-
 
 def _merge_case(width: int, out: int, rank: int, scale: float) -> tuple:
     return torch.randn(out, width), torch.randn(rank, width), torch.randn(out, rank), scale
 
 
-exercise(
-    lora.lora_merge,
+exercise(lora.lora_merge,
     cases=lambda: [_merge_case(5, 7, 3, 2.5), _merge_case(6, 4, 2, 0.5)],
-    slips=edits(
-        lora.lora_merge,
+    slips=edits(lora.lora_merge,
         ("scale * ", "",
          "the scale is missing, so the merged layer says something else than the two together."),
         ("+ scale", "- scale", "this takes the change out again (unmerge); add it."),
@@ -215,8 +194,6 @@ exercise(
     ],
 )
 
-# ------------------------------------------------------------------------------------------------ unfuse
-
 
 def _unfuse_case(width: int, query: int, group: int) -> tuple:
     theirs = _layer(width, query, group)
@@ -224,11 +201,9 @@ def _unfuse_case(width: int, query: int, group: int) -> tuple:
     return fused, NAMES, {key: len(weight) for key, weight in theirs.items()}
 
 
-exercise(
-    keys.unfuse,
+exercise(keys.unfuse,
     cases=lambda: [_unfuse_case(5, 6, 3), _unfuse_case(7, 12, 3)],
-    slips=edits(
-        keys.unfuse,
+    slips=edits(keys.unfuse,
         ("split([rows[key] for key in keys])", "chunk(len(keys))",
          "cut into equal thirds; with grouped queries the query has more rows than key and value: "
          "use `rows`."),
@@ -246,8 +221,6 @@ exercise(
         "`state[ours].split([rows[key] for key in theirs])` gives the parts; zip them with `theirs`.",
     ],
 )
-
-# -------------------------------------------------------------------------------------------------- quiz
 
 quiz(1, "You load a published model with `strict=False`, and the loss stays near 7.5. "
         "What do you look at first?", [

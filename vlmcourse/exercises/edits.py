@@ -1,6 +1,6 @@
 """Slips as edits: a wrong version is the reference's own source with a few words changed; it cannot go stale.
 
-    edits(attention.pre_norm_block,
+    slips=edits(attention.pre_norm_block,
         ("= tokens + ", "= ", "the residual stream is missing ..."),
         (("tokens + attend", "attend"), ("tokens + mlp", "mlp"), "no residual at all ..."))  # two places
 
