@@ -1,6 +1,7 @@
 """Hostile and plausible answers to real exercises get a true, specific sentence, and the kernel lives."""
 
 import shutil
+import time
 
 import pytest
 import torch
@@ -95,7 +96,8 @@ ANSWERS = {
     "a generator": ("def patchify(images, size):\n    yield images\n", "is a generator, expected a Tensor"),
     "the input itself": ("def patchify(images, size):\n    return images\n", "is 2×3×8×20, expected 2×10×48"),
     "a view of the input": (
-        "def patchify(images, size):\n    return images.view(images.shape[0], -1, size * size * images.shape[1])\n",
+        "def patchify(images, size):\n    b, c = images.shape[:2]\n"
+        "    return images.view(b, -1, size * size * c)\n",
         "a reshape alone reads across the whole image",
     ),
     "deleted inputs": (
@@ -107,7 +109,8 @@ ANSWERS = {
         "brought down the Python process",
     ),
     "a lock among the globals": (
-        "import threading\nlock = threading.Lock()\ndef patchify(images, size):\n    with lock: return images\n",
+        "import threading\nlock = threading.Lock()\n"
+        "def patchify(images, size):\n    with lock: return images\n",
         "cannot be sent to the checker",
     ),
     "random numbers": (
@@ -127,7 +130,10 @@ def test_a_wrong_answer_gets_its_sentence(name):
 
 
 def test_a_wrong_number_is_told_without_speaking_of_shapes_and_places():
-    source = "def feature_statistics(x):\n    return x.norm(dim=-1).mean(), x.mean(0), x.std(0), x.new_tensor(0.25)\n"
+    source = """
+def feature_statistics(x):
+    return x.norm(dim=-1).mean(), x.mean(0), x.std(0), x.new_tensor(0.25)
+"""
     says = check(gap.feature_statistics, cell(source)).says.en
     assert says.startswith("output[3] is 0.25, expected 0.62")
 
@@ -176,6 +182,16 @@ def test_an_endless_loop_is_stopped_in_time():
     )
     assert "no answer after 1 s" in verdict.says.en
     assert checker.check("vit.patchify", cell(GOOD)).status == "passed"
+    checker.stop()
+
+
+def test_a_check_is_bounded_by_the_cpu_time_it_uses_and_only_loosely_by_the_clock(monkeypatch):
+    checker = Checker()
+    waits = variant("    x =", "    if not calls:\n        calls.append(1)\n        time.sleep(2.5)\n    x =")
+    answer = cell(waits, time=time, calls=[])
+    assert checker.check("vit.patchify", answer, seconds=2).status == "passed"
+    monkeypatch.setattr("vlmcourse.workbook.worker.PATIENCE", 1)
+    assert "no answer after 2 s" in checker.check("vit.patchify", answer, seconds=2).says.en
     checker.stop()
 
 

@@ -3,7 +3,7 @@
 An endless loop, 100 GB of memory, sys.exit() or a crash in C therefore ends the checker, not the notebook.
 The process is started once, in the background, by ``begin()``; it imports torch, then judges one function
 after another.  Functions travel by cloudpickle with the globals they use; verdicts come back as JSON.  A
-check that takes longer than its time is killed and the checker is started again.
+check that uses more CPU time than it may is killed and the checker is started again.
 
     Checker().check(exercise_name, function) -> Verdict
 """
@@ -18,10 +18,12 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable
 
-TIME_LIMIT = 10.0  # seconds a check may take
+TIME_LIMIT = 10.0  # seconds of CPU time a check may use
+PATIENCE = 6  # times as many seconds may pass by the clock, since other programs run, too
 START_LIMIT = 120.0  # seconds the process may need to import torch on a slow machine
 MEMORY_LIMIT = 2 * 2**30  # bytes a check may take beside what torch itself maps
 PRINT_LIMIT = 1000  # characters of the learner's prints that are shown
@@ -73,7 +75,7 @@ class Checker:
                 if not self._ready():
                     return Verdict("wrong", say.no_checker())
                 _send(self.process.stdin, request)
-                answer = self._reply(seconds)
+                answer = self._answer(seconds)
             except queue.Empty:
                 self.stop()
                 self.start()
@@ -99,6 +101,26 @@ class Checker:
                 return False
             self.greeted = True
         return True
+
+    def _answer(self, seconds: float) -> bytes:
+        """The reply to a request; queue.Empty if it takes too much CPU time, or far too long by the clock."""
+        start, end = self._cpu_seconds(), time.monotonic() + PATIENCE * seconds
+        while True:
+            try:
+                return self._reply(0.1)
+            except queue.Empty:
+                if self._cpu_seconds() - start > seconds or time.monotonic() > end:
+                    raise
+
+    def _cpu_seconds(self) -> float:
+        """What the process has used so far; 0 if it is gone, which the next reply will tell."""
+        import psutil
+
+        try:
+            used = psutil.Process(self.process.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return used.user + used.system
 
     def _reply(self, seconds: float) -> bytes:
         reply = self.replies.get(timeout=seconds)
