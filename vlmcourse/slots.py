@@ -73,7 +73,7 @@ class Slot:
         return self
 
     def __reduce__(self) -> tuple:
-        return find, (self.__module__, self.__name__)
+        return slot_named, (self.__module__, self.__name__)
 
 
 def slot(function: Callable | None = None, *, name: str | None = None) -> Any:
@@ -85,7 +85,7 @@ def slot(function: Callable | None = None, *, name: str | None = None) -> Any:
     return functools.partial(Slot, name=name) if function is None else Slot(function)
 
 
-def find(module: str, name: str) -> Slot:
+def slot_named(module: str, name: str) -> Slot:
     """The slot ``name`` of ``module`` (a full module path), imported if need be."""
     import importlib
 

@@ -73,7 +73,8 @@ def test_a_weight_that_ours_has_no_place_for_is_named(name, library, monkeypatch
 
 
 MAPS = {
-    "vit": vit.TRANSFORMERS_VIT, "timm": vit.TIMM, "clip": clip.TRANSFORMERS_CLIP, "open_clip": clip.OPEN_CLIP,
+    "vit": vit.TRANSFORMERS_VIT, "timm": vit.TIMM,
+    "clip": clip.TRANSFORMERS_CLIP, "open_clip": clip.OPEN_CLIP,
     "efficientnet": cnn.EFFICIENTNET, "bert": language.BERT,
 }  # fmt: skip
 
@@ -111,6 +112,7 @@ REFUSED = [
     (transformers.GPT2LMHeadModel, transformers.GPT2Config, GPT2, dict(add_cross_attention=True)),
     (transformers.GPT2LMHeadModel, transformers.GPT2Config, GPT2, dict(tie_word_embeddings=False)),
     (transformers.BertModel, transformers.BertConfig, BERT, dict(is_decoder=True)),
+    (transformers.BertModel, transformers.BertConfig, BERT, dict(position_embedding_type="relative_key")),
     (transformers.BertForMaskedLM, transformers.BertConfig, BERT, dict(tie_word_embeddings=False)),
     (
         transformers.T5ForConditionalGeneration,
@@ -132,6 +134,13 @@ def test_an_option_that_ours_does_not_have_is_named(kind, config, usual, option)
     theirs.config = config(**usual | option)
     theirs.__class__ = type(kind.__name__, (torch.nn.Module,), {})
     with pytest.raises(ValueError, match=f"needs {next(iter(option))} = "):
+        language.from_transformers(theirs)
+
+
+def test_another_model_is_refused_with_those_that_are_known():
+    theirs = torch.nn.Linear(1, 1)
+    theirs.config = transformers.BertConfig(**BERT)
+    with pytest.raises(ValueError, match=r"the course knows LlamaForCausalLM, .*, T5\w+, not Linear"):
         language.from_transformers(theirs)
 
 

@@ -184,6 +184,33 @@ def test_a_folder_with_smollm2s_format_becomes_our_llama(saved, tmp_path):
     assert tokenizer.padding_side == "left" and tokenizer("a b")["input_ids"] == [0, 1]
 
 
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [({}, (hub.SMOLLM2, True)), ({"fetch": False}, (hub.SMOLLM2, False)), ({"path": "here"}, ("here", True))],
+)
+def test_smollm2_is_looked_for_unless_a_folder_is_named(given, asked, monkeypatch):
+    def resolve(*question):
+        assert question == asked
+        raise hub.MissingModel("asked")
+
+    monkeypatch.setattr(hub, "resolve", resolve)
+    with pytest.raises(hub.MissingModel, match="asked"):
+        hub.load_smollm2(**given)
+
+
+def test_smollm2_in_a_gguf_file_that_cannot_be_kept_is_opened_from_it(monkeypatch):
+    theirs, opened = llama(tie_word_embeddings=True), []
+    place = hub.Found(hub.SMOLLM2, hub.Path("."), "a test", "tiny.gguf")
+    monkeypatch.setattr(hub, "resolve", lambda name, fetch: place)
+    monkeypatch.setattr(hub.Found, "unpacked", lambda self: self)
+    monkeypatch.setattr(hub.Found, "_open", lambda self, kind: opened.append(kind) or theirs)
+    monkeypatch.setattr(hub.Found, "_tokenizer", lambda self: "words")
+    ours, tokenizer = hub.load_smollm2()
+    assert opened == [transformers.AutoModelForCausalLM] and tokenizer == "words"
+    with torch.no_grad():
+        assert_equal(ours(texts()), theirs(texts()).logits)
+
+
 def hub_tokenizer():
     from tokenizers import Tokenizer, models, pre_tokenizers
 
