@@ -13,11 +13,10 @@ the room in turn.
 
 Each mutant is tried in a private copy of the tree. For a change in data/text.py, first the tests of
 tests/data/test_text.py run, then others of tests/data, then those elsewhere that import the module; in a file
-those that enter the changed function first, the quickest before the others, until one fails or ``--files`` and
-``--budget`` are used up. To know what enters where, how long it takes and what fails anyway, a test file runs
-once on the unchanged copy when it is first needed. Slow tests and those with a browser do not take part. An
-endless loop or too much memory counts as noticed. One warm process has the libraries imported and forks for
-each mutant, so a noticed one costs a few seconds.
+the quickest first, until one fails or ``--files`` and ``--budget`` are used up. To know how long they take and
+what fails anyway, a test file runs once on the unchanged copy when it is first needed. Slow tests and those with
+a browser do not take part. An endless loop or too much memory counts as noticed. One warm process has the
+libraries imported and forks for each mutant, so a noticed one costs a few seconds.
 
 What is printed in the end is a table by room, and for each change that went unnoticed its place and its lines
 before and after. Not every such change is a hole in the tests: some change nothing that can be seen.
@@ -308,27 +307,15 @@ def drawn(changes: list[Change], count: int, seed: int) -> list[Change]:
 
 
 class Watch:
-    """A pytest plugin that tells, for each test, its seconds, how it went, and which functions it enters."""
+    """A pytest plugin that tells, for each test, its seconds and how it went."""
 
-    def __init__(self, package: str):
-        self.package, self.tests, self.current = package, {}, None
-
-    def enters(self, frame, event, argument) -> None:
-        code = frame.f_code
-        if self.current and code.co_filename.startswith(self.package):
-            name = code.co_qualname.replace(".<locals>", "")
-            self.current["enters"].add(f"{code.co_filename[len(self.package) :]}:{name}.")
-
-    def pytest_runtest_logstart(self, nodeid, location) -> None:
-        self.current = self.tests[nodeid] = {"seconds": 0.0, "passed": True, "enters": set()}
-        sys.settrace(self.enters)
+    def __init__(self):
+        self.tests: dict[str, dict] = {}
 
     def pytest_runtest_logreport(self, report) -> None:
-        self.current["seconds"] += report.duration
-        self.current["passed"] &= not report.failed
-
-    def pytest_runtest_logfinish(self, nodeid, location) -> None:
-        sys.settrace(None)
+        test = self.tests.setdefault(report.nodeid, {"seconds": 0.0, "passed": True})
+        test["seconds"] += report.duration
+        test["passed"] &= not report.failed
 
 
 class Order:
@@ -426,11 +413,10 @@ class Workshop:
             import pytest
 
             sys.dont_write_bytecode = False
-            watch = Watch(str(self.root) + "/")
+            watch = Watch()
             pytest.main([file, *QUICK], plugins=[watch])
-            tests = {name: test | {"enters": sorted(test["enters"])} for name, test in watch.tests.items()}
             libraries = [name for name in sys.modules if name.partition(".")[0] not in OURS]
-            return json.dumps({"tests": tests, "libraries": libraries})
+            return json.dumps({"tests": watch.tests, "libraries": libraries})
 
         if file in self.tests:
             return self.tests[file]
@@ -471,15 +457,13 @@ class Workshop:
         """The test that fails with a change, or "" if all pass."""
         target = self.root / change.path
         source = target.read_bytes()
-        function, spent = f"{change.path}:{change.function}.", 0.0
         for file in self.near(change)[: options.files]:
             tests = self.measured(file, options.measured)
-            inside = {n for n, t in tests.items() if any(e.startswith(function) for e in t["enters"])}
-            names = []
-            for name in sorted(tests, key=lambda name: (name not in inside, tests[name]["seconds"])):
-                if spent + tests[name]["seconds"] <= options.budget:
+            names, spent = [], 0.0
+            for name in sorted(tests, key=lambda name: tests[name]["seconds"]):
+                spent += tests[name]["seconds"]
+                if spent <= options.budget or not names:
                     names.append(name)
-                    spent += tests[name]["seconds"]
             if not names:
                 continue
             for compiled in (target.parent / "__pycache__").glob(f"{target.stem}.*"):
@@ -487,7 +471,7 @@ class Workshop:
             target.write_bytes(change.apply(source))
             try:
                 by = self.failing(file, names)
-                if by in tests and by not in inside:
+                if by in tests and target.stem not in file:
                     by = self.failing(file, [by])  # by chance, on a busy machine?
             finally:
                 target.write_bytes(source)
@@ -561,7 +545,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="changes in each room")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--within", default="", help="only files whose path has this in it")
-    parser.add_argument("--budget", type=float, default=25, help="seconds of tests for one change, at most")
+    parser.add_argument("--budget", type=float, default=15, help="seconds of tests in one file, at most")
     parser.add_argument("--files", type=int, default=5, help="test files for one change, at most")
     parser.add_argument("--save", type=Path, help="file for the changes that went unnoticed")
     parser.add_argument("--again", type=Path, help="such a file: try its changes instead of new ones")
