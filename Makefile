@@ -34,12 +34,9 @@ quick: .venv/installed-for-tests
 book: .venv/installed-for-tests
 	$(BIN)/python tools/build_notebooks.py
 
-# One script for each shipped checkpoint.
-CHECKPOINTS = $(wildcard tools/checkpoints/*.py)
-
+# make checkpoints NAMES="clip-scenes" trains only that recipe again.
 checkpoints: .venv/installed-for-tests
-	$(if $(CHECKPOINTS),,@echo "No chapter ships a checkpoint yet; scripts in tools/checkpoints make them.")
-	@for script in $(CHECKPOINTS); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python tools/ship.py $(NAMES)
 
 bench: .venv/installed-for-tests
 	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done

@@ -12,6 +12,7 @@ what it offers: all weights at once, one question to an image, AdamW. Both answe
 import sys
 import tempfile
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from vlmcourse import nano
 from vlmcourse.data.chat import encode
 from vlmcourse.interop.llava import from_transformers, to_transformers
 from vlmcourse.models.llava import Llava
+from vlmcourse.recipes.nano_vlm import NANO_VLM
 from vlmcourse.world import questions, scenes
 from vlmcourse.world.instructions import talks, turns
 from vlmcourse.world.render import render, to_tensor
@@ -38,12 +40,9 @@ def accuracy(model: Llava) -> float:
 
 def ours(share: float) -> tuple[Llava, float]:
     model, start = nano.new_vlm(), time.perf_counter()
-    for name, plan in nano.STAGES.items():
-        small = {
-            "steps": max(2, round(share * plan["steps"])),
-            "scenes": max(500, round(share * plan["scenes"])),
-        }
-        nano.make(name, model, size=plan | small)
+    for stage in NANO_VLM.stages:
+        data = {**stage.data, "scenes": max(500, round(share * stage.data["scenes"]))}
+        nano.make(replace(stage, steps=max(2, round(share * stage.steps)), data=data), model)
     return model, time.perf_counter() - start
 
 
@@ -100,7 +99,7 @@ def library(seconds: float, count: int) -> tuple[Llava, int]:
 
 def main(share: float) -> None:
     mine, seconds = ours(share)
-    other, steps = library(seconds, max(500, round(share * nano.STAGES["vlm"]["scenes"])))
+    other, steps = library(seconds, max(500, round(share * NANO_VLM.stage("vlm").data["scenes"])))
     ours_is, theirs_is, prior = accuracy(mine), accuracy(other), nano.prior_accuracy()
     print(f"nano VLM after {seconds:.0f} s each: ours {ours_is:.1%}, transformers' LLaVA with Trainer {theirs_is:.1%} "
           f"({steps} steps), guessing by kind {prior:.1%}; {ours_is - theirs_is:+.1%}")  # fmt: skip

@@ -20,8 +20,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 LAYERS = [
-    "moved", "slots", "models", "data", "world", "training", "evaluation", "diagnostics", "interop", "widgets",
-    "exercises", "workbook", "recipes", "nano", "real", "drawings", "cli",
+    "moved", "slots", "models", "data", "world", "training", "evaluation", "diagnostics", "interop", "speak", "recipes",
+    "widgets", "exercises", "workbook", "tokenizing", "captioner", "clips", "nano", "real", "drawings", "making", "cli",
 ]  # fmt: skip
 HEAVY = {"accelerate", "anywidget", "datasets", "IPython", "matplotlib", "open_clip", "peft", "PIL", "skimage",
          "sklearn", "timm", "torchvision", "transformers"}  # fmt: skip

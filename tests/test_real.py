@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tests.parity.library import assert_equal
 from vlmcourse import real
 from vlmcourse.data.pixels import normalise
-from vlmcourse.interop import joining, keeping, llava
+from vlmcourse.interop import assembling, distillation, llava
 from vlmcourse.models import lora
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.lora import merge_lora
@@ -24,14 +24,14 @@ EYE = ViTConfig(64, 8, width=32, depth=2, heads=4, patch_bias=False, norm_before
 
 def words():
     """A tokenizer in the manner of SmolLM2's: bytes, the same special tokens, the same template."""
-    texts = [text for row in real.ask(scenes.sample("train", 300)) for each in row for text in each[1:]]
+    texts = [text for row in real.ask(scenes.sample("train", 300)) for asked in row for text in asked[:2]]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = (
         pre_tokenizers.ByteLevel(add_prefix_space=False),
         decoders.ByteLevel(),
     )
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer.train_from_iterator([*texts, *keeping.SENTENCES], trainers.BpeTrainer(
+    tokenizer.train_from_iterator([*texts, *distillation.SENTENCES], trainers.BpeTrainer(
         vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))  # fmt: skip
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=special[1], eos_token=special[2], pad_token=special[2],
@@ -48,7 +48,7 @@ def tiny():
     return real.join(ViT(EYE), language, tokenizer), tokenizer
 
 
-def test_joining_keeps_the_language_model_as_it_was():
+def test_assembling_keeps_the_language_model_as_it_was():
     torch.manual_seed(0)
     tokenizer = words()
     language = Llama(LlamaConfig(len(tokenizer), width=48, depth=2, tied=True)).eval()
@@ -57,7 +57,7 @@ def test_joining_keeps_the_language_model_as_it_was():
     model = real.join(ViT(EYE), language, tokenizer)
     assert model.config.image_token == len(tokenizer) - 1 and model.tokens_per_image == 64
     assert_equal(model.language(ids)[..., :-1], before)
-    assert joining.add_image_word(model.language, tokenizer) == model.config.image_token  # once is enough
+    assert assembling.add_image_word(model.language, tokenizer) == model.config.image_token  # once is enough
     assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"projector"}
     assert not any(parameter.is_meta for parameter in model.parameters())
 
@@ -90,9 +90,9 @@ def test_stages_train_what_they_say_and_nothing_else():
 
 def test_memory_notices_when_the_model_moves_and_holds_it():
     model, tokenizer = tiny()
-    memory = keeping.Memory(model.language, tokenizer, texts=8, length=10, size=4)
+    memory = distillation.Memory(model.language, tokenizer, texts=8, length=10, size=4)
     assert memory.ids.shape == (8, 10) and abs(memory.drift(model.language)) < 1e-5
-    assert not {tokenizer.decode(text).strip() for text in memory.ids} & set(keeping.SENTENCES)
+    assert not {tokenizer.decode(text).strip() for text in memory.ids} & set(distillation.SENTENCES)
     batch = scenes.sample("train", 6, objects=(1, 2))
     seen, about, moved = real.features(model, render(batch)), real.ask(batch), []
     for held in (None, memory):
@@ -108,14 +108,12 @@ def test_grades_are_those_of_written_answers():
     model = real.join(ViT(EYE), Llama(LlamaConfig(len(tokenizer), width=64, depth=2, tied=True)), tokenizer)
     batch = scenes.sample("train", 5, objects=(1, 1))
     seen, about = real.features(model, render(batch)), real.ask(batch, kinds=("colour", "shape"))
-    rows, first = (
-        real.encode(model, tokenizer, about[:3]),
-        real.opening(tokenizer),
-    )  # two scenes are never learned
+    speaker = real.speaker(model, tokenizer)
+    rows = speaker.encode(about[:3])  # two scenes are never learned
     optimizer = torch.optim.AdamW(model.requires_grad_(True).parameters(), 3e-3)
     for _ in range(60):
         optimizer.zero_grad()
-        answer_loss(real.hidden(model, seen[:3], rows, first), rows.labels, model.head).backward()
+        answer_loss(speaker.hidden(seen[:3], rows), rows.labels, model.head).backward()
         optimizer.step()
     graded = real.grade(model, tokenizer, seen, about, batch=3)
     images = [image for image, row in zip(render(batch), about, strict=True) for _ in row]
@@ -171,5 +169,5 @@ def test_images_and_questions_must_be_as_many():
     model, tokenizer = tiny()
     with pytest.raises(ValueError, match="not 'eye'"):
         real.tune(model, tokenizer, torch.zeros(1, 64, 32), [[]], steps=1, part="eye")
-    with pytest.raises(ValueError, match="2 images and 1 questions"):
+    with pytest.raises(ValueError, match="2 images and 1 instructions"):
         real.answer(model, tokenizer, render(scenes.sample("test", 2)), ["What is it?"])

@@ -36,13 +36,13 @@ def lab(
         )
         raise typer.Exit(1)
     port, token = free_port(), secrets.token_urlsafe(24)
-    seen = browser and can_open_a_browser()
+    opens = browser and can_open_a_browser()
     typer.echo(
-        "JupyterLab starts. Ctrl-C here stops it." + ("" if seen else " Open this address in a browser:")
+        "JupyterLab starts. Ctrl-C here stops it." + ("" if opens else " Open this address in a browser:")
     )
     typer.echo(f"  http://127.0.0.1:{port}/lab/tree/{notebook}?token={token}")
     environment = {**os.environ, "JUPYTER_TOKEN": token}  # not an argument: other users can read those
-    server = subprocess.Popen(server_command(root, notebook, port, seen), env=environment)
+    server = subprocess.Popen(server_command(root, notebook, port, opens), env=environment)
     while True:
         try:
             raise typer.Exit(server.wait())
@@ -116,55 +116,52 @@ def ask(
     blind: Annotated[bool, typer.Option("--blind", help="Ask about a grey picture instead.")] = False,
 ) -> None:
     """Ask a vision-language model about a picture."""
-    from vlmcourse import nano
     from vlmcourse.data.pictures import load_picture
     from vlmcourse.diagnostics.alternatives import look_and_answer
+    from vlmcourse.making import load_speaker
+    from vlmcourse.speak import blinded
 
     with explained():
-        picture, (vlm, _) = load_picture(image), nano.load_vlm(model)
-        found = look_and_answer(vlm, nano.blinded(picture[None])[0] if blind else picture, question)
-    typer.echo(found["answer"])
-    rows = [[text, f"{share:.1%}", "█" * round(30 * share)] for text, share in found["choices"]]
+        picture, (vlm, _) = load_picture(image), load_speaker(model)
+        looked = look_and_answer(vlm, blinded(picture) if blind else picture, question)
+    typer.echo(looked["answer"])
+    rows = [[text, f"{share:.1%}", "█" * round(30 * share)] for text, share in looked["choices"]]
     show(["answer", "probability", ""], rows)
     typer.echo(f"Attention on the picture: {found['attention'].sum():.0%}, the rest on words.")
 
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="nano-vlm, clip-scenes, clip-order or clip-openmoji.")],
+    recipe: Annotated[str, typer.Argument(help="Such as nano-vlm; a wrong name lists all.")],
     runs: Annotated[Path, typer.Option(help="Where checkpoints and the result go.")] = Path("runs"),
-    until: Annotated[str, typer.Option(help="Last stage of nano-vlm: eye, words, aligned or vlm.")] = "vlm",
+    until: Annotated[
+        str, typer.Option(help="Last stage, if not all: for nano-vlm eye, words or aligned.")
+    ] = "",
     steps: Annotated[int, typer.Option(help="Steps of each stage; 0 takes those of the recipe.")] = 0,
 ) -> None:
     """Train a recipe of the course; a run that was broken off goes on. `accelerate launch -m vlmcourse train ...` uses
     several GPUs."""
-    from vlmcourse import nano, recipes
-    from vlmcourse.training.checkpoints import save_weights
+    from vlmcourse.making import can_be_asked, run, store
+    from vlmcourse.recipes.book import find_recipe
 
     with explained():
-        if recipe == "nano-vlm":
-            if until not in nano.STAGES:
-                raise ValueError(f"nano-vlm has the stages {', '.join(nano.STAGES)}, not {until!r}")
-            made, seconds = nano.new_vlm(), 0.0
-            for name in list(nano.STAGES)[: list(nano.STAGES).index(until) + 1]:
-                size = nano.STAGES[name] | ({"steps": steps} if steps else {})
-                history = nano.make(name, made, size=size, checkpoint=runs / recipe / name, resume=True)
-                typer.echo(f"{name}: {history}")
-                seconds += history.seconds
-        elif recipe in recipes.CLIPS:
-            made, history = recipes.make_clip(
-                recipe, steps=steps or None, checkpoint=runs / recipe, resume=True
-            )
-            seconds = history.seconds
-            typer.echo(str(history))
-        else:
-            raise ValueError(f"there is no recipe {recipe!r}; there are nano-vlm, {', '.join(recipes.CLIPS)}")
-        path = runs / f"{recipe}.safetensors"
+        plan = find_recipe(recipe)
+        plan = plan.until(until) if until else plan
+        plan = plan.short(steps) if steps else plan
+        folder, seconds = runs / recipe, 0.0
+
+        def options(stage, model) -> dict:
+            return dict(checkpoint=folder / stage.name if len(plan.stages) > 1 else folder, resume=True)
+
+        for made in run(plan, options):
+            if made.history is not None:
+                typer.echo(f"{made.stage.name}: {made.history}")
+                seconds += made.history.seconds
         if os.environ.get("RANK", "0") != "0":
             return  # of several processes the first one writes
-        save_weights(made, path, {"recipe": recipe, "seconds": round(seconds)})
+        path = store(made, runs / f"{recipe}.safetensors", {"recipe": plan.card(), "seconds": round(seconds)})
     typer.echo(f"{path}")
-    if recipe == "nano-vlm" and until == "vlm":
+    if not until and can_be_asked(plan):
         typer.echo(f'Ask it: vlmcourse ask PICTURE "Describe the image." --model {path}')
 
 
@@ -176,13 +173,16 @@ def export(
     ] = "nano-vlm",
 ) -> None:
     """Write a folder that transformers opens: LlavaForConditionalGeneration and AutoProcessor."""
-    from vlmcourse import nano
-    from vlmcourse.interop.llava import save_folder
+    from vlmcourse.interop.llava import TEMPLATE, save_folder
+    from vlmcourse.making import load_speaker
+    from vlmcourse.models.lora import merge_lora
 
     with explained():
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty; name a new folder")
-        save_folder(nano.load_vlm(model)[0], folder)
+        vlm = load_speaker(model)[0]
+        merge_lora(vlm.model)
+        save_folder(vlm.model, folder, vlm.words.tokenizer, vlm.words.template or TEMPLATE)
     typer.echo(
         f"{folder}: LlavaForConditionalGeneration.from_pretrained and AutoProcessor.from_pretrained open it"
     )

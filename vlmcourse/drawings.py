@@ -12,7 +12,7 @@ stand for words, not for patches. Show openmoji.ATTRIBUTION wherever a drawing i
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,17 +25,18 @@ from vlmcourse.data.openmoji import Emoji, Parts
 from vlmcourse.models.language import Llama
 from vlmcourse.models.llava import Llava
 from vlmcourse.models.projector import Projector, pixel_shuffle
-from vlmcourse.real import Asked, features, grade, word_vectors
+from vlmcourse.real import Asked, assembled, features, grade, word_vectors
+from vlmcourse.real import load_named as load_named  # the same for this family
+from vlmcourse.recipes.recipe import Made, Recipe
+from vlmcourse.recipes.smollm import TOKENS
 
 QUESTIONS = dict(role="Who or what is shown?", gender="Is it a woman, a man or a person?",
                  tone="Which skin tone is it?", full="Describe the drawing fully.")  # fmt: skip
 KINDS = tuple(QUESTIONS)
-TOKENS = 5  # two words of the role, the rest of it, gender, skin tone
 
 _PEOPLE = dict(woman="person", man="person", women="people", men="people")
-_LOOKS = re.compile(
-    r"\b(\w{2,}ing|with|in|hair|beard|bald|deaf|old|older|pregnant)\b"
-)  # no noun: it needs a person
+# no noun: it needs a person
+_LOOKS = re.compile(r"\b(\w{2,}ing|with|in|hair|beard|bald|deaf|old|older|pregnant)\b")
 _PLURALS = ("women", "men", "people")
 
 
@@ -57,7 +58,7 @@ def ask(drawings: Emoji) -> list[list[Asked]]:
                 answers["gender"] = f"This is a {part.gender}."
             if part.tone:
                 answers["tone"] = f"The skin tone is {part.tone}."
-        rows.append([Asked(kind, QUESTIONS[kind], answers[kind]) for kind in KINDS if kind in answers])
+        rows.append([Asked(QUESTIONS[kind], answers[kind], kind) for kind in KINDS if kind in answers])
     return rows
 
 
@@ -67,9 +68,8 @@ def sentence(who: str, tones: str = "") -> str:
     words = re.sub(r"^(\w+) bald$", r"bald \1", who)
     words = re.sub(r"^(woman|man|person) (\w+ hair)$", r"\1 with \2", words)
     words = re.sub(r"^(woman|man|person) (beard)$", r"\1 with a \2", words)
-    tone = (
-        (" and " if " with " in words else " with ") + tones.replace(" skin tone, ", " and ") if tones else ""
-    )
+    hinge = " and " if " with " in words else " with "
+    tone = hinge + tones.replace(" skin tone, ", " and ") if tones else ""
     if words.split()[0] in _PLURALS:
         return f"These are {words}{tone}."
     return f"This is {'an' if words[0] in 'aeiou' else 'a'} {words}{tone}."
@@ -78,10 +78,9 @@ def sentence(who: str, tones: str = "") -> str:
 def neutral(who: str) -> str:
     """What somebody is or does, without gender: "woman astronaut" is "astronaut", "man swimming" "person swimming"."""
     stays = _LOOKS.search(who)
-    words = [
-        _PEOPLE.get(word, word) if stays else word for word in who.split() if stays or word not in _PEOPLE
-    ]
-    return " ".join(words) or "person"
+    if stays:
+        return " ".join(_PEOPLE.get(word, word) for word in who.split())
+    return " ".join(word for word in who.split() if word not in _PEOPLE) or "person"
 
 
 # ---- drawings meet words -------------------------------------------------------------------------------------
@@ -102,15 +101,19 @@ def caption_words(
     names = sorted({word for words in spoken for word in words})
     mean = language.embedding.weight.detach().mean(0)
     table = dict(zip(names, word_vectors(language, tokenizer, names) - mean, strict=True))
-    said = torch.stack(
-        [mean + sum((table[word] for word in words), torch.zeros_like(mean)) for words in spoken]
-    )
-    return said.unflatten(0, (len(parts), TOKENS))
+    targets = [mean + sum((table[word] for word in words), torch.zeros_like(mean)) for words in spoken]
+    return torch.stack(targets).unflatten(0, (len(parts), TOKENS))
 
 
 @torch.no_grad()
-def fit(projector: Projector, seen: Float[Tensor, "drawing patch width"], said: Float[Tensor, "drawing token out"],
-        weights: Float[Tensor, "drawing"], ridge: float = 3e-4, bend: float = 3.0) -> None:  # fmt: skip
+def fit(
+    projector: Projector,
+    features: Float[Tensor, "drawing patch features"],
+    targets: Float[Tensor, "drawing token out"],
+    weights: Float[Tensor, "drawing"],
+    ridge: float = 3e-4,
+    bend: float = 3.0,
+) -> None:
     """Stage 1 without a single gradient step: the projector becomes the best linear map from drawings to words.
 
     Least squares, cut to as many directions as the projector has hidden numbers. Each of them enters GELU
@@ -118,31 +121,31 @@ def fit(projector: Projector, seen: Float[Tensor, "drawing patch width"], said: 
 
     Args:
         projector: with two layers, and a shuffle that makes one vector of each drawing.
-        said: see caption_words.
+        targets: see caption_words.
         weights: how much each drawing counts.
         ridge: penalty on large weights, as a share of the inputs' variance.
 
     Raises:
-        ValueError: if the projector makes several vectors of a drawing, or not the tokens that ``said`` has.
+        ValueError: if the projector makes several vectors of a drawing, or not the tokens that ``targets`` has.
 
     Source: reduced-rank regression, Izenman 1975, "Reduced-rank regression for the multivariate linear
         model".
     """
-    if (count := projector.tokens(seen.shape[1]) // projector.spread) != 1:
+    if (count := projector.tokens(features.shape[1]) // projector.spread) != 1:
         raise ValueError(
             f"the projector makes {count} vectors of a drawing; fit needs 1, so shuffle the whole grid"
         )
-    if said.shape[1] != projector.spread:
+    if targets.shape[1] != projector.spread:
         raise ValueError(
-            f"{said.shape[1]} tokens to be said, but the projector spreads to {projector.spread}"
+            f"{targets.shape[1]} tokens to be said, but the projector spreads to {projector.spread}"
         )
-    said = said.flatten(1)
-    inputs, share = pixel_shuffle(seen, projector.shuffle)[:, 0], (weights / weights.mean())[:, None]
-    mean, middle = (share * inputs).mean(0), (share * said).mean(0)
+    targets = targets.flatten(1)
+    inputs, share = pixel_shuffle(features, projector.shuffle)[:, 0], (weights / weights.mean())[:, None]
+    mean, middle = (share * inputs).mean(0), (share * targets).mean(0)
     size = (share * (inputs - mean).square()).mean(0).sqrt().clamp(min=1e-6)
     scaled = (inputs - mean) / size
     products = scaled.T @ (share * scaled) / len(scaled) + ridge * torch.eye(len(size))
-    matrix = torch.linalg.solve(products, scaled.T @ (share * (said - middle)) / len(scaled))
+    matrix = torch.linalg.solve(products, scaled.T @ (share * (targets - middle)) / len(scaled))
     kept = torch.linalg.svd(torch.linalg.cholesky(products).T @ matrix, full_matrices=False).Vh
     kept = kept[: projector.expand.out_features].T
     down = (matrix @ kept) / size[:, None]
@@ -158,6 +161,25 @@ def counts(parts: Sequence[Parts], people: float) -> Float[Tensor, "drawing"]:
     return torch.tensor([people if part.gender or part.tone else 1.0 for part in parts])
 
 
+# ---- the recipe ----------------------------------------------------------------------------------------------
+
+
+def run(recipe: Recipe, options: Callable) -> Iterator[Made]:
+    """Carry out recipes/smollm.py for drawings, see real.assembled."""
+    return assembled(recipe, options, drawing_lessons, measure)
+
+
+def drawing_lessons(recipe: Recipe, model: Llava, tokenizer: Any) -> tuple[Tensor, list[list[Asked]]]:
+    """Stage 1, the projector becomes the best map from drawings to words; and what stage 2 learns from."""
+    words, answers = recipe.stages
+    train = openmoji.load("train")
+    images, targets = features(model, train.images), caption_words(model.language, tokenizer, train.parts)
+    fit(model.projector, images, targets, counts(train.parts, words.data["people"]))
+    weights = counts(train.parts, answers.data["people"])
+    chosen = torch.multinomial(weights, answers.steps * answers.size).tolist()
+    return images[chosen], ask(train[np.array(chosen)])
+
+
 # ---- measurement ---------------------------------------------------------------------------------------------
 
 
@@ -171,18 +193,15 @@ def measure(model: Llava, tokenizer: Any, count: int = openmoji.HELDOUT) -> dict
     lower. Habit is the share of each kind's most frequent answer.
     """
     drawings = openmoji.load("heldout")[np.linspace(0, openmoji.HELDOUT, count, endpoint=False).astype(int)]
-    seen, about, found = features(model, drawings.images), ask(drawings), {}
+    right_images, about = features(model, drawings.images), ask(drawings)
     moved = features(model, np.roll(drawings.images, 1, axis=1))
-    for which, given in (
-        ("", seen),
-        (", another image", seen.roll(len(seen) // 2, 0)),
-        (", a pixel lower", moved),
-    ):
+    other = right_images.roll(count // 2, 0)
+    metrics = {}
+    for case, given in (("", right_images), (", another image", other), (", a pixel lower", moved)):
         graded = grade(model, tokenizer, given, about, batch=20)
-        kinds = np.array(graded.kinds)
-        found[f"sentences{which}"] = graded.exact.mean().item()
-        found |= {kind + which: graded.exact[torch.from_numpy(kinds == kind)].mean().item() for kind in KINDS}
+        metrics[f"sentences{case}"] = graded.exact.mean().item()
+        metrics |= {kind + case: share for kind, share in graded.shares(KINDS).items()}
     for kind in KINDS:
-        answers = Counter(each.answer for row in about for each in row if each.kind == kind)
-        found[f"{kind}, most frequent answer"] = max(answers.values()) / answers.total()
-    return {name: round(value, 4) for name, value in found.items()}
+        answers = Counter(asked.answer for row in about for asked in row if asked.kind == kind)
+        metrics[f"{kind}, most frequent answer"] = max(answers.values()) / answers.total()
+    return {name: round(value, 4) for name, value in metrics.items()}

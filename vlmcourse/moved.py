@@ -19,6 +19,8 @@ MOVED = {
     "data.scenes": "world.scenes",
     "data.stage": "world.arranging",
     "data.talks": "world.instructions",
+    "interop.joining": "interop.assembling",
+    "interop.keeping": "interop.distillation",
     "data.truth": "world.truth",
     "data.twins": "world.twins",
     "world.reading": "world.grammar",

@@ -1,56 +1,57 @@
-"""A real language model that sees: our eye and a projector before SmolLM2 (notebook 17); see interop/joining.py and
-interop/keeping.py.
+"""A real language model that sees: a vision encoder (eye) and a projector before SmolLM2 (notebook 17).
 
     load_real       the shipped one: SmolLM2 from where interop/hub.py finds it, projector and LoRA from the course
     meet_words      stage 1 at its cheapest: the projector learns which words a patch shows; no language model runs
-    encode          questions and answers about images, in SmolLM2's own tokens and chat template
+    ask             questions about scenes, and their answers as sentences
     tune            stages 1 and 2: learn to answer; the projector alone, or LoRA alone
-    answer          free text about images
+    grade           two grades of every question, without writing an answer
     measure         accuracy by kind of question, with the right images and with others
 
-135 million parameters on two CPU cores read about 200 tokens a second forwards and backwards, so everything
-here saves
-tokens: many questions about one image in a row, one opening for all rows, scores for answers only. LoRA sits
-in the upper half of the blocks, so no gradient has to go below them.
+How the parts are put together stands in interop/assembling.py, how SmolLM2 keeps what it knew in
+interop/distillation.py. 135 million parameters on two CPU cores read about 200 tokens a second forwards and
+backwards, so everything here saves tokens: many questions about one image in a row, one opening for all rows,
+scores for answers only. LoRA sits in the upper half of the blocks, so no gradient has to go below them.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from vlmcourse.clips import load_clip
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
-from vlmcourse.data.chat import collate
 from vlmcourse.data.packing import Packs
 from vlmcourse.interop import hub
-from vlmcourse.interop.joining import IMAGE_WORD, Parts, join
-from vlmcourse.interop.keeping import Memory
-from vlmcourse.models.generation import generate
-from vlmcourse.models.language import IGNORED, Llama, following
+from vlmcourse.interop.assembling import Parts, join
+from vlmcourse.interop.distillation import Memory, perplexity
+from vlmcourse.models.language import Llama
 from vlmcourse.models.llava import Llava
 from vlmcourse.models.lora import add_lora, lora_state
 from vlmcourse.models.projector import pixel_shuffle, project
 from vlmcourse.models.vit import ViT
 from vlmcourse.nano import load_vlm
-from vlmcourse.recipes import load_clip
-from vlmcourse.training.answers import answer_loss, read, rows_of
+from vlmcourse.recipes.recipe import Made, Recipe, Stage
+from vlmcourse.recipes.smollm import SMOLLM_SCENES
+from vlmcourse.speak import Speaker, pretrained_words
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
-from vlmcourse.training.loop import train
-from vlmcourse.training.precision import choose_precision
+from vlmcourse.training.loop import learn
+from vlmcourse.training.losses import answer_loss
+from vlmcourse.training.regions import region_targets
 from vlmcourse.world import captions, questions, scenes
 from vlmcourse.world.instructions import SHORT, in_a_sentence
-from vlmcourse.world.render import render, to_tensor
+from vlmcourse.world.render import render
 
-FIRST, RANK, ALPHA = 15, 8, 16.0  # LoRA in blocks 15 to 29 of 30
-RATES = {"projector": 1e-3, "lora": 3e-3}
-WIDTH = 576  # of SmolLM2
+FIRST, RANK, ALPHA = (SMOLLM_SCENES.model[key] for key in ("lora_from_block", "rank", "alpha"))
+RATES = {"projector": 1e-3, "lora": SMOLLM_SCENES.stage("answers").rates["adamw"]}
+PLAIN = ("perplexity of plain sentences, before", "perplexity of plain sentences")
 KINDS = ("colour", "shape", "size", "position", "count", "existence")
 TEMPLATE = (  # SmolLM2's own, for messages that hold images
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
@@ -61,13 +62,16 @@ TEMPLATE = (  # SmolLM2's own, for messages that hold images
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
+Images = UInt8[np.ndarray, "image rows columns 3"]
+Features = Float[Tensor, "image patch features"]
+
 
 class Asked(NamedTuple):
-    """A question about an image and its answer as a sentence."""
+    """A question about an image, its answer as a sentence, and its kind."""
 
-    kind: str
     question: str
     answer: str
+    kind: str
 
 
 # ---- the model -----------------------------------------------------------------------------------------------
@@ -84,7 +88,7 @@ def load_real(
     """A shipped model in evaluation mode, its tokenizer and its card.
 
     Args:
-        name: "smollm-scenes", or "smollm-openmoji" (drawings.py).
+        name: "smollm-scenes", "smollm-openmoji" (drawings.py), or a file that ``vlmcourse train`` wrote.
         smollm: language model and tokenizer, where they are in memory already; the model gets the eye and
             LoRA.
 
@@ -92,22 +96,88 @@ def load_real(
         FileNotFoundError: if the course ships no such model.
         interop.hub.MissingModel: if SmolLM2 is not on this machine; says what to run.
     """
-    recipe = json.loads(shipped(f"{name}.json").read_text())["recipe"]
-    eye, layer = load_eye(recipe["eye"])
-    language, tokenizer = smollm or hub.load_smollm2()
-    model = join(eye, language, tokenizer, recipe.get("layer", layer), **recipe.get("projector", {}))
+    path = Path(name) if name.endswith(".safetensors") else shipped(f"{name}.safetensors")
+    recipe = json.loads(path.with_suffix(".json").read_text())["recipe"]
+    model, tokenizer = assemble(recipe["model"], smollm)
     add_lora(model.language.blocks[FIRST:], RANK, ALPHA)
     parts = Parts(model)
-    card = load_weights(parts, shipped(f"{name}.safetensors"))
+    card = load_weights(parts, path)
     parts.put_into(model)
     return model.eval().requires_grad_(False), tokenizer, card
 
 
-@torch.no_grad()
-def features(model: Llava, images: np.ndarray, batch: int = 250) -> Float[Tensor, "image patch width"]:
-    """What the eye says of uint8 images (image, 64, 64, 3); computed once, since it is frozen."""
-    parts = [images[start : start + batch] for start in range(0, len(images), batch)]
-    return torch.cat([model.image_features(to_tensor(part)) for part in parts])
+def assemble(
+    model: dict[str, Any], smollm: tuple[Llama, Any] | None = None, seed: int = 0
+) -> tuple[Llava, Any]:
+    """Eye, new projector and language model of a recipe as one Llava, and its tokenizer."""
+    eye, _ = load_eye(model["eye"])
+    language, tokenizer = smollm or hub.load_smollm2()
+    torch.manual_seed(seed)
+    return join(eye, language, tokenizer, model["layer"], **model["projector"]), tokenizer
+
+
+def load_named(name: str) -> tuple[Speaker, dict[str, Any]]:
+    """A model of load_real that can be asked, and its card."""
+    model, tokenizer, card = load_real(name)
+    return speaker(model, tokenizer), card
+
+
+def speaker(model: Llava, tokenizer: Any) -> Speaker:
+    """The model with its own words."""
+    return Speaker(model, pretrained_words(tokenizer, TEMPLATE))
+
+
+# ---- the recipe ----------------------------------------------------------------------------------------------
+
+
+def run(recipe: Recipe, options: Callable[[Stage, Llava], dict[str, Any]]) -> Iterator[Made]:
+    """Carry out recipes/smollm.py for scenes."""
+    return assembled(recipe, options, scene_lessons, measure)
+
+
+def assembled(
+    recipe: Recipe,
+    options: Callable[[Stage, Llava], dict[str, Any]],
+    first_stage: Callable[[Recipe, Llava, Any], tuple[Features, list[list[Asked]]]],
+    measure: Callable[[Llava, Any], dict[str, float]],
+) -> Iterator[Made]:
+    """Carry out a recipe: put the parts together, let images meet words, and let LoRA learn to answer.
+
+    Args:
+        options: further arguments of training.loop.train for a stage and the model, such as checkpoint.
+        first_stage: lets images meet words, and gives the features and questions that LoRA learns from.
+        measure: the metrics of the card beside the perplexity of plain sentences.
+    """
+    stage = recipe.stage("answers")
+    language, tokenizer = hub.load_smollm2()
+    before = perplexity(language, tokenizer)
+    memory = Memory(language, tokenizer, stage.data["own_texts"], seed=recipe.seed)
+    model, _ = assemble(recipe.model, (language, tokenizer), recipe.seed)
+    lessons = first_stage(recipe, model, tokenizer)
+    history = tune(
+        model, tokenizer, *lessons, steps=stage.steps, size=stage.size, lr=stage.rates["adamw"], memory=memory,
+        seed=recipe.seed, **options(stage, model),
+    )  # fmt: skip
+    parts = Parts(model)
+
+    def metrics() -> dict[str, float]:
+        parts.put_into(model)  # as they are stored
+        plain = dict(zip(PLAIN, (before, perplexity(model.language, tokenizer)), strict=True))
+        return {name: round(value, 2) for name, value in plain.items()} | measure(model, tokenizer)
+
+    yield Made(stage, parts, history, metrics)
+
+
+def scene_lessons(recipe: Recipe, model: Llava, tokenizer: Any) -> tuple[Features, list[list[Asked]]]:
+    """Stage 1, the projector learns what patches of scenes show; and what stage 2 learns from."""
+    words, answers = recipe.stages
+    sample = partial(scenes.sample, "train", seed=recipe.seed)
+    batch = sample(words.data["scenes"], objects=words.data["objects"])
+    targets = patch_words(model.language, tokenizer, region_targets(batch, model.vision.config).words)
+    options = dict(steps=words.steps, size=words.size, lr=words.rates["adamw"], seed=recipe.seed)
+    meet_words(model, features(model, render(batch)), targets, **options)
+    new = sample(answers.steps * answers.size, len(batch), objects=answers.data["objects"])
+    return features(model, render(new)), ask(new, seed=recipe.seed)
 
 
 # ---- patches meet words -----------------------------------------------------------------------------
@@ -116,9 +186,8 @@ def features(model: Llava, images: np.ndarray, batch: int = 250) -> Float[Tensor
 def word_vectors(language: Llama, tokenizer: Any, words: Sequence[str]) -> Float[Tensor, "word width"]:
     """The language model's own vectors of words as they stand inside a sentence; of several tokens, their mean."""
     table = language.embedding.weight.detach()
-    return torch.stack(
-        [table[tokenizer(f" {word}", add_special_tokens=False)["input_ids"]].mean(0) for word in words]
-    )
+    ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
+    return torch.stack([table[tokens].mean(0) for tokens in ids])
 
 
 def patch_words(
@@ -132,46 +201,45 @@ def patch_words(
     Args:
         words: as training.regions.region_targets gives them; -100 where nothing is.
     """
-    tables = [
-        word_vectors(language, tokenizer, names) for names in (scenes.SHAPES, scenes.COLOURS, scenes.SIZES)
-    ]
     mean = language.embedding.weight.detach().mean(0)
-    said = sum(table[each.clamp(min=0)] - mean for table, each in zip(tables, words.unbind(-1), strict=True))
-    return torch.where(words[..., :1] >= 0, mean + said, mean)
+    special = torch.zeros(*words.shape[:2], len(mean))
+    for names, number in zip((scenes.SHAPES, scenes.COLOURS, scenes.SIZES), words.unbind(-1), strict=True):
+        special += word_vectors(language, tokenizer, names)[number.clamp(min=0)] - mean
+    return torch.where(words[..., :1] >= 0, mean + special, mean)
 
 
-def meet_words(model: Llava, seen: Float[Tensor, "image patch width"], said: Float[Tensor, "image patch out"],
+def meet_words(model: Llava, features: Features, targets: Float[Tensor, "image token out"],
                *, steps: int, size: int = 512, lr: float = 3e-3, seed: int = 0) -> History:  # fmt: skip
     """Teach the projector what patches should say; a quarter of each batch shows nothing, where there are such patches.
 
     The language model does not run: its table of words is all that is needed. So this stage takes seconds.
 
     Args:
-        said: one vector for each token of the image that the projector makes; see patch_words.
+        targets: one vector for each token of the image that the projector makes; see patch_words.
         size: tokens per step.
 
     Source: soft words that start at real ones, Lester et al. 2021, arXiv:2104.08691, section 3.2.
     """
-    model.projector.calibrate(seen[:500], said.square().mean().sqrt().item())
-    inputs, targets = pixel_shuffle(seen, model.projector.shuffle).flatten(0, 1), said.flatten(0, 1)
+    model.projector.calibrate(features[:500], targets.square().mean().sqrt().item())
+    inputs, targets = pixel_shuffle(features, model.projector.shuffle).flatten(0, 1), targets.flatten(0, 1)
     empty = (targets == model.language.embedding.weight.mean(0)).all(1)
     shows, nothing = (~empty).nonzero()[:, 0], empty.nonzero()[:, 0]
     blank = size // 4 if len(nothing) else 0
     chance = torch.Generator().manual_seed(seed)
 
     def pick(_: Tensor) -> tuple[Tensor, Tensor]:
-        parts = [kind[torch.randint(len(kind), (count,), generator=chance)]
-                 for kind, count in ((shows, size - blank), (nothing, blank)) if count]  # fmt: skip
-        chosen = torch.cat(parts)
-        return inputs[chosen], targets[chosen]
+        kinds = [(shows, size - blank), (nothing, blank)]
+        chosen = [
+            kind[torch.randint(len(kind), (count,), generator=chance)] for kind, count in kinds if count
+        ]
+        return inputs[torch.cat(chosen)], targets[torch.cat(chosen)]
 
-    def loss(projector: nn.Module, both: tuple[Tensor, Tensor]) -> Tensor:
-        told = project(both[0], projector.expand, projector.contract)
-        return (told - both[1]).square().mean() / targets[shows[:1000]].square().mean()
+    scale = targets[shows[:1000]].square().mean()
 
-    history = train(model.projector, Batches(pick, 1, length=steps), loss, steps=steps, lr=lr, precision="no")
-    model.projector.cpu().eval()
-    return history
+    def loss(projector: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return (project(batch[0], projector.expand, projector.contract) - batch[1]).square().mean() / scale
+
+    return learn(model.projector, Batches(pick, 1, length=steps), loss, steps=steps, lr=lr, precision="no")
 
 
 # ---- stages 1 and 2: what is said about images ---------------------------------------------------------------
@@ -179,49 +247,32 @@ def meet_words(model: Llava, seen: Float[Tensor, "image patch width"], said: Flo
 
 def ask(batch: scenes.Scenes, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[list[Asked]]:
     """For each scene one question of every kind it allows, and a request for a short caption."""
-    asked = [questions.ask(batch, kind, seed=seed) for kind in kinds]
-    told = captions.captions(batch, "short")
-    return [[*(Asked(q.kind, q.text, in_a_sentence(q)) for row in asked if (q := row[number])),
-             Asked("caption", SHORT, f"{told[number].capitalize()}.")] for number in range(len(batch))]  # fmt: skip
+    asked, rows = [questions.ask(batch, kind, seed=seed) for kind in kinds], []
+    for caption, *of_kinds in zip(captions.captions(batch, "short"), *asked, strict=True):
+        row = [
+            Asked(question.text, in_a_sentence(question), question.kind) for question in of_kinds if question
+        ]
+        rows.append([*row, Asked(SHORT, f"{caption.capitalize()}.", "caption")])
+    return rows
 
 
-def opening(tokenizer: Any) -> Int[Tensor, "token"]:
-    """The tokens in front of the image, the same in every conversation: system prompt and the user's role."""
-    text = tokenizer.apply_chat_template([{"role": "user", "content": IMAGE_WORD}], tokenize=False)
-    return torch.tensor(tokenizer(text.split(IMAGE_WORD)[0], add_special_tokens=False)["input_ids"])
-
-
-def encode(model: Llava, tokenizer: Any, about: Sequence[Sequence[Asked]]) -> Packs:
-    """One row per image, without the opening: the image, then question and answer, again and again."""
-    end, start = "<|im_end|>", "<|im_end|>\n<|im_start|>assistant\n"
-    flat = [text for row in about for each in row for text in (each.question + start, each.answer + end)]
-    ids = iter(tokenizer(flat, add_special_tokens=False)["input_ids"])
-    pieces = [[(next(ids), next(ids)) for _ in row] for row in about]
-    return Packs(*rows_of(pieces, model.tokens_per_image, model.config.image_token))
-
-
-def hidden(model: Llava, seen: Tensor, rows: Packs, first: Tensor) -> Float[Tensor, "image token width"]:
-    """What the language model makes of rows whose images have these features."""
-    return read(model.language, first, model.embed(rows.ids, features=model.projector(seen)), rows.packs)
-
-
-def tune(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"], about: Sequence[Sequence[Asked]], *,
+def tune(model: Llava, tokenizer: Any, features: Features, about: Sequence[Sequence[Asked]], *,
          steps: int, part: str = "lora", size: int = 4, lr: float | None = None, seed: int = 0,
-         memory: Memory | None = None, **how: Any) -> History:  # fmt: skip
+         memory: Memory | None = None, **train_options: Any) -> History:  # fmt: skip
     """Learn to answer; eye and language model stay as they are.
 
     LLaVA's second stage trains the projector on. Here it rests while LoRA learns: then the gradient stops at
     the lowest block that has LoRA, which saves a quarter of the time.
 
     Args:
-        seen: see features.
+        features: of the images, see Speaker.features.
         about: for each image its questions and answers; see ask.
         part: "projector" (stage 1, alignment) or "lora" (stage 2), which is added if the model has none.
         size: images per step.
         lr: learning rate; that of RATES when not given.
         memory: texts to which the model shall go on saying what it said before; their drift is added to the
             loss.
-        how: further arguments of training.loop.train.
+        train_options: further arguments of training.loop.train.
 
     Raises:
         ValueError: for another part.
@@ -233,117 +284,93 @@ def tune(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"],
     learning = {f"language.{name}" for name in lora_state(model.language)}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in learning if part == "lora" else name.startswith("projector."))
-    rows, first = encode(model, tokenizer, about), opening(tokenizer)
 
-    def loss(model: Llava, both: tuple[Tensor, tuple]) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        part = Packs(*both[1]).cut()
-        told = answer_loss(
-            hidden(model, both[0].float(), part, first.to(part.ids.device)), part.labels, model.head
-        )
+    def loss(hidden: Tensor, rows: Packs, head: nn.Module) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
+        surprise = answer_loss(hidden, rows.labels, head)
         if memory is None:
-            return told
+            return surprise
         drift = memory.drift(model.language)
-        return told + drift, dict(drift=drift.detach())
+        return surprise + drift, dict(drift=drift.detach())
 
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(learned, lr or RATES[part], betas=(0.9, 0.95), weight_decay=0.0)
-    how = dict(optimizer=optimizer, precision=precision_of(size * rows.ids.shape[1])) | how
-    history = train(model, Batches((seen, tuple(rows)), size, seed=seed), loss, steps=steps, **how)
-    model.cpu().eval().requires_grad_(False)
+    options = dict(optimizer=optimizer, loss=loss, seed=seed) | train_options
+    words = speaker(model, tokenizer)
+    history = words.tune(features, words.encode(about), steps=steps, size=size, **options)
+    model.requires_grad_(False)
     return history
 
 
-def precision_of(tokens: int) -> str:
-    """The precision to train with so many tokens a step: on a CPU, bf16 where it measures clearly faster."""
-    return choose_precision("cuda" if torch.cuda.is_available() else "cpu", tokens, WIDTH).name
+# ---- what a speaker does, for this family --------------------------------------------------------------------
 
 
-# ---- use and measurement -------------------------------------------------------------------------------------
+def features(model: Llava, images: Images, batch: int = 250) -> Features:
+    """See Speaker.features."""
+    return Speaker(model).features(images, batch)
 
 
-@torch.no_grad()
-def answer(
-    model: Llava, tokenizer: Any, images: np.ndarray, asked: Sequence[str], steps: int = 24
-) -> list[str]:
-    """What the model says about each image, always with the likeliest word.
+def opening(tokenizer: Any) -> Int[Tensor, "token"]:
+    """The tokens in front of the image, the same in every conversation: system prompt and the user's role."""
+    return pretrained_words(tokenizer).opening()
 
-    Args:
-        images: uint8 (image, 64, 64, 3), one for each question.
-        steps: tokens of an answer at most.
 
-    Raises:
-        ValueError: if there are not as many images as questions.
-    """
-    if len(images) != len(asked):
-        raise ValueError(f"{len(images)} images and {len(asked)} questions; give one of each per answer")
-    pictures = IMAGE_WORD * model.tokens_per_image
-    texts = [tokenizer.apply_chat_template([{"role": "user", "content": pictures + text}], tokenize=False,
-                                           add_generation_prompt=True) for text in asked]  # fmt: skip
-    ids, mask = collate(
-        tokenizer(texts, add_special_tokens=False)["input_ids"], tokenizer.pad_token_id, left=True
-    )
-    written = generate(model, ids, mask=mask, images=to_tensor(images), steps=steps, eos=tokenizer.eos_token_id,
-                       pad=tokenizer.pad_token_id)  # fmt: skip
-    return tokenizer.batch_decode(written[:, ids.shape[1] :], skip_special_tokens=True)
+def encode(model: Llava, tokenizer: Any, about: Sequence[Sequence[Asked]]) -> Packs:
+    """See Speaker.encode; without the opening."""
+    return speaker(model, tokenizer).encode(about)
+
+
+def answer(model: Llava, tokenizer: Any, images: Images, asked: Sequence[str], steps: int = 24) -> list[str]:
+    """See Speaker.answer."""
+    return speaker(model, tokenizer).answer(images, asked, steps)
+
+
+# ---- measurement ---------------------------------------------------------------------------------------------
 
 
 class Graded(NamedTuple):
     """Two grades of every question."""
 
     kinds: list[str]
-    exact: Tensor  # whether the model, left to itself, writes exactly the right sentence
-    named: Tensor  # whether at its first open word the right one is likelier than the kind's other answers
+    exact: Float[Tensor, "question"]  # whether the model, left to itself, writes exactly the right sentence
+    named: Float[
+        Tensor, "question"
+    ]  # whether at its open word the right one beats the kind's others; else NaN
+
+    def shares(self, kinds: Sequence[str]) -> dict[str, float]:
+        """Share of exact answers, by kind."""
+        return {kind: self.exact[self.of(kind)].mean().item() for kind in kinds}
+
+    def of(self, *kinds: str) -> Bool[Tensor, "question"]:
+        """Which questions are of these kinds."""
+        return torch.tensor([kind in kinds for kind in self.kinds])
 
 
-@torch.no_grad()
-def grade(model: Llava, tokenizer: Any, seen: Float[Tensor, "image patch width"],
+def grade(model: Llava, tokenizer: Any, features: Features,
           about: Sequence[Sequence[Asked]], batch: int = 12) -> Graded:  # fmt: skip
-    """Grade answers without writing them: one pass over right sentences shows every choice on the way.
-
-    The likeliest word is written at each step. So a sentence is written exactly if each of its tokens, given
-    those before it, is the likeliest one.
-    """
-    first, exact, named = opening(tokenizer), [], []
-    options = {kind: {tokenizer(f" {word}", add_special_tokens=False)["input_ids"][0] for word in words} for kind, words
-               in (("colour", scenes.COLOURS), ("shape", scenes.SHAPES), ("size", scenes.SIZES))}  # fmt: skip
-    for start in range(0, len(about), batch):
-        part = slice(start, start + batch)
-        rows = encode(model, tokenizer, about[part])
-        answers, owner = following(rows.labels), F.pad(rows.packs[:, 1:], (0, 1), value=-1)
-        wanted = answers != IGNORED
-        vectors = hidden(model, seen[part], rows, first)
-        for row, each in enumerate(about[part]):
-            logits = model.head(vectors[row, wanted[row]])
-            right, text = answers[row, wanted[row]], owner[row, wanted[row]]
-            for number, one in enumerate(each, 1):
-                mine = text == number
-                exact.append(bool((logits[mine].argmax(1) == right[mine]).all()))
-                choices = options.get(one.kind, set())
-                places = [place for place in mine.nonzero()[:, 0].tolist() if right[place].item() in choices]
-                named.append(float("nan"))
-                if places:
-                    words = sorted(choices)
-                    named[-1] = float(
-                        words[int(logits[places[-1], words].argmax())] == right[places[-1]].item()
-                    )
-    return Graded(
-        [each.kind for row in about for each in row], torch.tensor(exact).float(), torch.tensor(named)
-    )
+    """Grade answers without writing them, see Speaker.grade; one pass gives both grades."""
+    words, kinds = speaker(model, tokenizer), [asked.kind for row in about for asked in row]
+    choices = {}
+    for kind, names in (("colour", scenes.COLOURS), ("shape", scenes.SHAPES), ("size", scenes.SIZES)):
+        ids = tokenizer([f" {name}" for name in names], add_special_tokens=False)["input_ids"]
+        choices[kind] = sorted({tokens[0] for tokens in ids})  # of a word of several tokens the first decides
+    exact, named = torch.ones(len(kinds)), torch.full((len(kinds),), torch.nan)
+    for scores, right, number in words.scores(features, words.encode(about), batch):
+        exact[number[scores.argmax(dim=-1) != right]] = 0
+        for place, (token, question) in enumerate(zip(right.tolist(), number.tolist(), strict=True)):
+            options = choices.get(kinds[question], [])
+            if token in options:  # the last open word of an answer counts
+                named[question] = float(options[int(scores[place, options].argmax())] == token)
+    return Graded(kinds, exact, named)
 
 
 def measure(model: Llava, tokenizer: Any, split: str = "test", count: int = 60, objects: tuple[int, int] = (1, 2),
             start: int = 0) -> dict[str, float]:  # fmt: skip
     """Accuracy on scenes never seen: whole sentences, colours and shapes named; both also with another image."""
     batch = scenes.sample(split, count, start, objects=objects)
-    seen, about = features(model, render(batch)), ask(batch, seed=1)
-    found = {}
-    for which, given in (("", seen), (", another image", seen.roll(1, 0))):
+    right_images, about = features(model, render(batch)), ask(batch, seed=1)
+    metrics = {}
+    for case, given in ((", another image", right_images.roll(1, 0)), ("", right_images)):
         graded = grade(model, tokenizer, given, about)
-        kinds = np.array(graded.kinds)
-        found[f"sentences{which}"] = graded.exact.mean()
-        found[f"named{which}"] = graded.named[torch.from_numpy(np.isin(kinds, ("colour", "shape")))].nanmean()
-        if not which:
-            each = {
-                kind: graded.exact[torch.from_numpy(kinds == kind)].mean() for kind in (*KINDS, "caption")
-            }
-    return {name: round(value.item(), 4) for name, value in (found | each).items()}
+        metrics[f"sentences{case}"] = graded.exact.mean().item()
+        metrics[f"named{case}"] = graded.named[graded.of("colour", "shape")].nanmean().item()
+    return {name: round(value, 4) for name, value in (metrics | graded.shares((*KINDS, "caption"))).items()}

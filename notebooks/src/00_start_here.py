@@ -41,10 +41,11 @@ course_map()
 # %% id="playground"
 from vlmcourse import nano
 from vlmcourse.diagnostics.alternatives import answers_for
+from vlmcourse.speak import Speaker
 from vlmcourse.widgets.playground import ScenePlayground
 
 vlm, card = nano.load_vlm()
-answer, caption = answers_for(vlm)
+answer, caption = answers_for(Speaker(vlm))
 ScenePlayground(answer, caption, scenes.sample("test", 12, start=130))
 
 # %% [markdown] id="meet-blind" lang="en"

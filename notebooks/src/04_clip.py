@@ -21,7 +21,7 @@
 # %% id="setup"
 import math, numpy as np, torch
 from vlmcourse.workbook import *
-from vlmcourse import recipes; from vlmcourse.models import clip
+from vlmcourse import clips; from vlmcourse.models import clip
 from vlmcourse.data import openmoji
 from vlmcourse.world import captions, render, scenes
 begin("04_clip", lang="en")
@@ -168,10 +168,10 @@ from vlmcourse.data.pixels import normalise as pixels
 from vlmcourse.widgets.plot import LivePlot
 
 sizes = budget(cpu=dict(steps=228, batch=128), gpu=dict(steps=228, batch=128))
-pairs = recipes.emoji_pairs("train")
-model = recipes.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
+pairs = clips.emoji_pairs("train")
+model = clips.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
 with LivePlot("Your CLIP learns names") as plot:
-    history = recipes.train_clip(model, pairs, lr=2e-3, muon=0.02, weight_decay=0.1, shift=2, watch=plot, **vars(sizes))
+    history = clips.train_clip(model, pairs, lr=2e-3, muon=0.02, weight_decay=0.1, shift=2, watch=plot, **vars(sizes))
 print(history)
 
 # %% id="train-check"
@@ -208,8 +208,8 @@ def recall_at_k(similarity, right, k):
 
 # %% id="heldout"
 heldout = openmoji.load("heldout")
-image_features = recipes.image_features(model, heldout.images)
-text_features = recipes.text_features(model, heldout.captions)
+image_features = clips.image_features(model, heldout.images)
+text_features = clips.text_features(model, heldout.captions)
 recall = retrieval.retrieval(image_features, text_features, torch.eye(400).bool())
 print(*[f"{name}: {value:.1%}" for name, value in recall.items()], sep="\n")
 assert min(recall[f"{way} R@1"] for way in ("image→text", "text→image")) >= 0.60
@@ -232,8 +232,8 @@ SimilarityMatrix(cosine[:24, :24], heldout.images[:24], heldout.captions[:24], t
 # %% id="search"
 from vlmcourse.widgets.search import TextToImageSearch
 
-everything = recipes.image_features(model, drawings.images)
-TextToImageSearch(lambda text: (everything @ recipes.text_features(model, [text])[0]).numpy(),
+everything = clips.image_features(model, drawings.images)
+TextToImageSearch(lambda text: (everything @ clips.text_features(model, [text])[0]).numpy(),
                   drawings.images, drawings.captions, attribution=openmoji.ATTRIBUTION,
                   suggestions=["woman astronaut: dark skin tone", "snowman", "cat", "red apple"])
 
@@ -260,9 +260,9 @@ def zero_shot_classifier(prompts):
     raise NotImplementedError
 
 # %% id="zero-shot"
-laboratory, card = recipes.load_clip("clip-scenes")
-print(recipes.scene_prompts("colour")[2])
-found = {(split, what): recipes.zero_shot(laboratory, split, what, 500)
+laboratory, card = clips.load_clip("clip-scenes")
+print(clips.scene_prompts("colour")[2])
+found = {(split, what): clips.zero_shot(laboratory, split, what, 500)
          for split in ("test", "novel") for what in ("colour", "shape")}
 print(*[f"{split:>5} {what:>6}: {value:.1%}" for (split, what), value in found.items()], sep="\n")
 assert min(found["test", "colour"], found["test", "shape"]) >= 0.95
@@ -276,9 +276,9 @@ assert found["novel", "colour"] >= 0.95 and 0.80 <= found["novel", "shape"] < fo
 # This is why CLIP became the eye of so many models: its features carry words, and a new classifier costs a sentence.
 
 # %% id="scene-retrieval"
-batch, lines = recipes.unique_scenes(500)
-scene_images = recipes.image_features(laboratory, render.render(batch))
-scene_texts = recipes.text_features(laboratory, lines)
+batch, lines = clips.unique_scenes(500)
+scene_images = clips.image_features(laboratory, render.render(batch))
+scene_texts = clips.text_features(laboratory, lines)
 found = retrieval.retrieval(scene_images, scene_texts, retrieval.right_pairs(lines, lines))
 print(lines[0], found, sep="\n")
 assert min(found["image→text R@1"], found["text→image R@1"]) >= 0.60
@@ -290,10 +290,10 @@ assert min(found["image→text R@1"], found["text→image R@1"]) >= 0.60
 strange = scenes.sample("novel", 100, objects=(1, 1))
 gallery = np.concatenate([render.render(batch), render.render(strange)])
 told = lines + captions.captions(strange, "full")
-gallery_features = torch.cat([scene_images, recipes.image_features(laboratory, render.render(strange))])
+gallery_features = torch.cat([scene_images, clips.image_features(laboratory, render.render(strange))])
 
 def score(text):
-    return (gallery_features @ recipes.text_features(laboratory, [text])[0]).numpy()
+    return (gallery_features @ clips.text_features(laboratory, [text])[0]).numpy()
 
 best = score("a blue star").argsort()[::-1][:5]
 assert sum("blue star" in text for text in told) == 7 and all("blue star" in told[n] for n in best)
@@ -337,16 +337,16 @@ FeatureClouds(scene_images[:150], scene_texts[:150], labels=lines[:150], thumbna
 
 # %% id="gap-temperature"
 def gap_of(tower):
-    features = recipes.image_features(tower, heldout.images), recipes.text_features(tower, heldout.captions)
+    features = clips.image_features(tower, heldout.images), clips.text_features(tower, heldout.captions)
     return gap.modality_gap(*features)[1]
 
 gaps = {}
 for scale in (3, 100):
     torch.manual_seed(0)
-    fresh = recipes.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
+    fresh = clips.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
     fresh.logit_scale.requires_grad_(False).fill_(math.log(scale))
     at_start = gap_of(fresh.eval())
-    recipes.train_clip(fresh, pairs, steps=40, lr=2e-3, muon=0.02, batch=40, weight_decay=0.1, shift=2)
+    clips.train_clip(fresh, pairs, steps=40, lr=2e-3, muon=0.02, batch=40, weight_decay=0.1, shift=2)
     gaps[scale] = gap_of(fresh)
 print(f"gap at the random start {at_start:.2f}; after 40 steps", {f"scale {k}": f"{v:.2f}" for k, v in gaps.items()})
 assert at_start > 1 and gaps[3] < 0.5 * gaps[100] < 0.5 * at_start
@@ -362,7 +362,7 @@ assert at_start > 1 and gaps[3] < 0.5 * gaps[100] < 0.5 * at_start
 # "A red circle left of a blue square" and "a blue square left of a red circle" have the same words. One of them is false. **Predict:** how often does our CLIP prefer the true one? A coin gets 50 %.
 
 # %% id="order"
-before = recipes.word_order(laboratory)
+before = clips.word_order(laboratory)
 print(f"the true order wins {before:.1%} of the time")
 assert abs(before - 0.5) < 0.05
 
@@ -372,7 +372,7 @@ assert abs(before - 0.5) < 0.05
 # Their remedy: put the exchanged sentence into the batch, as a **hard negative**. We can do even better. In our laboratory we can also draw the picture that the exchanged sentence describes. So every scene stands beside its opposite, and only order tells the two apart.
 
 # %% id="order-pairs"
-images, ids = recipes.order_pairs(3)
+images, ids = clips.order_pairs(3)
 fig, axes = plt.subplots(2, 3, figsize=(6, 4), layout="constrained")
 for ax, picture, text in zip(axes.T.flat, images.flatten(0, 1), tokenizer.decode(ids.flatten(0, 1))):
     half = text.index(" of ") + 4 if " of " in text else text.index(" ", len(text) // 2)
@@ -384,12 +384,12 @@ assert torch.equal(ids[:, 0].sort(1).values, ids[:, 1].sort(1).values)
 # The course ships `clip-order`: the same model, trained on with these pairs for 3,000 more steps. That takes minutes, so here we only measure it. **Predict** two things: the true order now wins how often? And what happens to the skills it had before?
 
 # %% id="remedy"
-ordered, order_card = recipes.load_clip("clip-order")
-after = recipes.word_order(ordered)
-found_after = retrieval.retrieval(recipes.image_features(ordered, render.render(batch)),
-                                  recipes.text_features(ordered, lines), retrieval.right_pairs(lines, lines))
+ordered, order_card = clips.load_clip("clip-order")
+after = clips.word_order(ordered)
+found_after = retrieval.retrieval(clips.image_features(ordered, render.render(batch)),
+                                  clips.text_features(ordered, lines), retrieval.right_pairs(lines, lines))
 rows = {"word order": (before, after),
-        "zero-shot shape": [recipes.zero_shot(tower, "test", "shape", 500) for tower in (laboratory, ordered)],
+        "zero-shot shape": [clips.zero_shot(tower, "test", "shape", 500) for tower in (laboratory, ordered)],
         "R@1 of full captions": (found["image→text R@1"], found_after["image→text R@1"])}
 print(*[f"{what:>20}: {old:.1%} → {new:.1%}" for what, (old, new) in rows.items()], sep="\n")
 assert before < 0.55 and after >= 0.90 and rows["zero-shot shape"][1] > 0.9
@@ -409,8 +409,8 @@ yours, first_steps = clip.normalise.active, {}
 for name, rule in {"with normalisation": yours, "without": lambda features: features}.items():
     clip.normalise.install(rule)
     torch.manual_seed(0)
-    fresh = recipes.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
-    first_steps[name] = recipes.train_clip(fresh, pairs, steps=60, lr=2e-3, batch=64, weight_decay=0.1).losses
+    fresh = clips.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
+    first_steps[name] = clips.train_clip(fresh, pairs, steps=60, lr=2e-3, batch=64, weight_decay=0.1).losses
 clip.normalise.install(yours)
 fine, end = (np.mean(losses[-10:]) for losses in first_steps.values())
 print(f"steps 51-60: {fine:.2f} with normalisation, {end:.2f} without; ln 64 = {math.log(64):.2f}")

@@ -22,7 +22,7 @@
 import copy, textwrap, numpy as np, torch, transformers
 from vlmcourse.workbook import *
 from vlmcourse import real
-from vlmcourse.interop import hub, keeping, keys, language
+from vlmcourse.interop import distillation, hub, keys, language
 from vlmcourse.models import lora
 begin("17_real_models", lang="en")
 
@@ -113,15 +113,15 @@ assert torch.equal(mine, his) and "Paris" in said[0]
 # We measure the **perplexity** of ten plain sentences: the number of words the model hesitates between, on average.
 
 # %% id="break-key"
-healthy = keeping.surprise(ours, tokenizer)
+healthy = distillation.perplexity(ours, tokenizer)
 matrix = ours.blocks[1].down.weight
 kept = matrix.detach().clone()
 torch.nn.init.normal_(matrix, std=0.02)                            # as if it had never been loaded
-sick = keeping.surprise(ours, tokenizer)
+sick = distillation.perplexity(ours, tokenizer)
 with torch.no_grad():
     matrix.copy_(kept)
 print(f"perplexity of plain sentences: {healthy:.0f} as loaded, {sick:,.0f} with one matrix left random")
-assert sick > 1.3 * healthy and abs(keeping.surprise(ours, tokenizer) - healthy) < 1e-3
+assert sick > 1.3 * healthy and abs(distillation.perplexity(ours, tokenizer) - healthy) < 1e-3
 
 # %% [markdown] id="break-lesson" lang="en"
 # One matrix of 211, and plain sentences surprise the model visibly more: 73 became 126 in our run. It still writes, and no error was raised. In minimind-v's issue 75 the loss stayed at 7.5 for this reason. Loading must be strict.
@@ -336,7 +336,7 @@ print(*spoken, sep="\n")
 # Every lesson was about scenes. **Predict:** what happened to plain English?
 
 # %% id="forget"
-after = keeping.surprise(model.language, tokenizer)
+after = distillation.perplexity(model.language, tokenizer)
 ids = tokenizer.apply_chat_template(chats[0], add_generation_prompt=True, return_tensors="pt", return_dict=True)["input_ids"]
 capital = tokenizer.decode(generate(model.language, ids, steps=10, eos=tokenizer.eos_token_id)[0, ids.shape[1]:], skip_special_tokens=True)
 print(f"perplexity of plain sentences: {healthy:.0f} before, {after:.0f} after")
@@ -351,7 +351,7 @@ detours = [module for module in model.modules() if isinstance(module, lora.LoraL
 scales = [module.scale for module in detours]
 for module in detours:
     module.scale = 0.0
-off = keeping.surprise(model.language, tokenizer)
+off = distillation.perplexity(model.language, tokenizer)
 for module, scale in zip(detours, scales):
     module.scale = scale
 print(f"{len(detours)} detours switched off: {off:.2f}; at the start it was {healthy:.2f}")
@@ -418,7 +418,7 @@ assert gap < 2e-5 * mine.abs().max() and merge_gap < 1e-3
 #
 # The remedy needs no data from outside. Before it learns anything, SmolLM2 writes 72 short texts by itself. Then each step also asks: what do you say of these texts now, and what did you say then? The KL divergence between the two is added to the loss. The old model's answers as targets are Li & Hoiem's idea; texts of its own are Shin et al.'s.
 #
-# `python tools/checkpoints/smollm_eyes.py scenes` does it. It stores eye, projector and LoRA, 4 MB; SmolLM2 stays where you found it, and `real.load_real()` puts them together again. Before you read its card, **predict**: how much plain English is left?
+# `vlmcourse train smollm-scenes` does it. It stores eye, projector and LoRA, 4 MB; SmolLM2 stays where you found it, and `real.load_real()` puts them together again. Before you read its card, **predict**: how much plain English is left?
 
 # %% id="card"
 import json
@@ -435,7 +435,7 @@ assert metrics["perplexity of plain sentences"] < 1.3 * metrics["perplexity of p
 #
 # ### Real drawings
 #
-# Does the recipe work on pictures that we did not make? OpenMoji has 3,294 drawings for training. 400 others are combinations of role, gender and skin tone that training never shows (chapter 04). `python tools/checkpoints/smollm_eyes.py openmoji` changes two things:
+# Does the recipe work on pictures that we did not make? OpenMoji has 3,294 drawings for training. 400 others are combinations of role, gender and skin tone that training never shows (chapter 04). `vlmcourse train smollm-openmoji` changes two things:
 #
 # - The eye is chapter 04's CLIP, frozen. Gender and skin tone have no place in a drawing, so tokens for patches make little sense. Pixel shuffle (chapter 07) puts the whole drawing into one vector, and the projector **spreads** it to five tokens, as ClipCap did (Mokady et al. 2021, arXiv:2111.09734): three for the role, one for gender, one for skin tone.
 # - What these tokens should say is known: the words of the caption. So stage 1 needs no gradient at all. **Least squares** finds the best map from drawings to words in seconds.

@@ -2,30 +2,24 @@
 
 import json
 import math
-import runpy
-from pathlib import Path
 
 import pytest
 
+from vlmcourse import captioner
 from vlmcourse.data.assets import shipped
-from vlmcourse.data.text import load_tokenizer
-from vlmcourse.training.checkpoints import load_weights
+from vlmcourse.recipes.captions import LM_CAPTIONS
 from vlmcourse.world import captions, scenes
-
-RECIPE = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "checkpoints" / "lm_captions.py"))
 
 
 @pytest.fixture(scope="module")
 def counted():
-    return RECIPE["count_scenes"]()
+    return captioner.count_scenes()
 
 
 @pytest.mark.slow
 def test_the_card_tells_the_truth_and_both_styles_are_near_their_bound(counted):
-    tokenizer = load_tokenizer()
-    model = RECIPE["new_model"](tokenizer)
-    card = load_weights(model, shipped("lm-captions.safetensors"))
-    measured = RECIPE["measure"](model.eval(), tokenizer, counted)
+    model, card = captioner.load_captioner()
+    measured = captioner.measure(model, counted)
     assert measured == pytest.approx(card["metrics"], rel=2e-3)
     for style in ("short", "full"):
         assert 1 < measured[f"{style}_perplexity"] / measured[f"{style}_bound"] < 1.05
@@ -33,23 +27,19 @@ def test_the_card_tells_the_truth_and_both_styles_are_near_their_bound(counted):
 
 def test_the_card_holds_what_repeats_the_training():
     card = json.loads(shipped("lm-captions.json").read_text())
-    assert card["seed"] == RECIPE["SEED"]
+    assert card["seed"] == LM_CAPTIONS.seed
     assert card["seconds"] <= 150
-    assert {"steps": RECIPE["STEPS"], "batch": RECIPE["BATCH"], "lr": RECIPE["RATE"]}.items() <= card[
-        "recipe"
-    ].items()
-    assert RECIPE["CONFIG"].items() <= card["recipe"].items()
 
 
 def test_the_bound_on_full_captions_is_the_same_for_counts_of_other_scenes(counted):
     """Were 300,000 scenes too few to count places, scenes that were counted would seem less surprising than others."""
-    own = RECIPE["full_surprise"](counted[:20_000], counted).mean()
-    other = RECIPE["full_surprise"](scenes.sample("train", 20_000), counted).mean()
+    own = captioner.full_surprise(counted[:20_000], counted).mean()
+    other = captioner.full_surprise(scenes.sample("train", 20_000), counted).mean()
     assert own == pytest.approx(other, abs=0.15)  # nats per caption, of about 17
 
 
 def test_a_lone_object_stands_anywhere(counted):
     """With one object nothing keeps its distance: four places, almost equally likely."""
     one = scenes.sample("validation", 2_000, objects=(1, 1))
-    assert RECIPE["place_surprise"](one, counted).mean() == pytest.approx(math.log(4), abs=0.01)
+    assert captioner.place_surprise(one, counted).mean() == pytest.approx(math.log(4), abs=0.01)
     assert len(set(captions.captions(one, "full"))) > 200

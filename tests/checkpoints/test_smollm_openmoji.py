@@ -7,7 +7,7 @@ import pytest
 from vlmcourse import drawings, real
 from vlmcourse.data import openmoji
 from vlmcourse.data.assets import shipped
-from vlmcourse.interop import keeping
+from vlmcourse.interop import distillation
 
 COUNT = 100  # of the 400 drawings on the card
 
@@ -25,7 +25,7 @@ def test_the_card_is_measured_again(model):
     assert {name: found[name] for name in told} == pytest.approx(
         told, abs=0.12
     )  # nearly three standard errors
-    again = keeping.surprise(vlm.language, tokenizer)
+    again = distillation.surprise(vlm.language, tokenizer)
     assert again == pytest.approx(card["metrics"]["perplexity of plain sentences"], rel=0.02)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from vlmcourse import real
 from vlmcourse.data.assets import shipped
-from vlmcourse.interop import keeping
+from vlmcourse.interop import distillation
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def model():
 def test_the_card_is_measured_again(model):
     vlm, tokenizer, card = model
     found = real.measure(vlm, tokenizer)
-    found["perplexity of plain sentences"] = keeping.surprise(vlm.language, tokenizer)
+    found["perplexity of plain sentences"] = distillation.surprise(vlm.language, tokenizer)
     told = {name: card["metrics"][name] for name in found}
     assert found == pytest.approx(told, abs=0.03, rel=0.02)
 

@@ -9,6 +9,7 @@ from vlmcourse import nano
 from vlmcourse.data.text import END
 from vlmcourse.diagnostics.alternatives import answers_for, beam, look_and_answer, one_thread
 from vlmcourse.models.attention import Cache
+from vlmcourse.speak import Speaker
 from vlmcourse.world import questions, render, scenes
 from vlmcourse.world.instructions import FULL
 
@@ -59,12 +60,12 @@ def model():
 @one_thread()
 def test_one_choice_is_greedy_decoding(model):
     for image in IMAGES:
-        said = look_and_answer(model, image, FULL, choices=1)
+        said = look_and_answer(Speaker(model), image, FULL, choices=1)
         assert said["answer"] == nano.answer(model, image[None], [FULL])[0]
 
 
 def test_attention_is_on_the_image_and_depends_on_it(model):
-    said, other = (look_and_answer(model, image, QUESTION) for image in IMAGES[:2])
+    said, other = (look_and_answer(Speaker(model), image, QUESTION) for image in IMAGES[:2])
     assert said["attention"].numel() == model.tokens_per_image and 0 < said["attention"].sum() < 1
     assert not torch.equal(said["attention"], other["attention"])
     assert 1 <= len(said["choices"]) <= 5 and all(math.isfinite(p) for _, p in said["choices"])
@@ -75,7 +76,7 @@ def test_the_nano_vlm_says_what_greedy_decoding_says():
     model, _ = nano.load_vlm()
     batch = scenes.sample("test", 60, start=500)
     images, asked = render.render(batch), [question.text for question in questions.ask(batch)]
-    answer, caption = answers_for(model)
+    answer, caption = answers_for(Speaker(model))
     said = [answer(image, text) for image, text in zip(images, asked, strict=True)]
     greedy = nano.answer(model, images, asked)
     assert np.mean([one["answer"] == other for one, other in zip(said, greedy, strict=True)]) >= 0.95

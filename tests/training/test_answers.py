@@ -2,10 +2,13 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from tests.parity.library import assert_equal
+from vlmcourse.data.packing import pack
 from vlmcourse.models.language import Llama, LlamaConfig, next_token_loss
-from vlmcourse.training.answers import answer_loss, read, rows_of
+from vlmcourse.training.answers import read
+from vlmcourse.training.losses import answer_loss, balanced_loss
 
 
 def language():
@@ -35,7 +38,7 @@ def test_a_shared_opening_changes_nothing():
     model = language()
     opening = torch.tensor([3, 1, 4])
     pieces = [[([5, 6], [7]), ([8], [9, 10])], [([11, 12, 13], [14, 15])]]
-    ids, _, packs = rows_of(pieces, image_tokens=2, image=0)
+    ids, _, packs = pack(pieces, image=[0, 0], pad=0)
     vectors = model.embed(ids)
     for row, each in enumerate(pieces):
         for number, (question, answer) in enumerate(each, 1):
@@ -45,14 +48,19 @@ def test_a_shared_opening_changes_nothing():
 
 def test_gradients_reach_the_opening_and_the_image():
     model = language()
-    ids, labels, packs = rows_of([[([5], [7])], [([8], [9])]], image_tokens=2, image=0)
+    ids, labels, packs = pack([[([5], [7])], [([8], [9])]], image=[0, 0], pad=0)
     vectors = model.embed(ids).detach().requires_grad_()
     answer_loss(read(model, torch.tensor([3, 1]), vectors, packs), labels, model.head).backward()
     assert vectors.grad[:, :2].abs().min() > 0 and model.embedding.weight.grad[3].abs().max() > 0
 
 
-def test_rows_hold_image_questions_and_answers():
-    ids, labels, packs = rows_of([[([5, 6], [7]), ([8], [9, 10])], [([11], [12])]], image_tokens=2, image=39)
-    assert ids.tolist() == [[39, 39, 5, 6, 7, 8, 9, 10], [39, 39, 11, 12, 0, 0, 0, 0]]
-    assert labels.tolist()[0] == [-100, -100, -100, -100, 7, -100, 9, 10]
-    assert packs.tolist()[1] == [0, 0, 1, 1, -1, -1, -1, -1]
+def test_a_token_of_a_long_answer_counts_less():
+    model = language()
+    packs = torch.tensor([[0, 1, 1, 2, 2, 2, 2, 2, -1]])
+    ids = torch.tensor([[9, 4, 5, 6, 10, 11, 12, 13, 0]])
+    labels = ids.where(torch.tensor([[0, 0, 1, 0, 1, 1, 1, 1, 0]]) > 0, -100)  # one token, and four
+    hidden = torch.randn(1, 9, 16)
+    surprise = F.cross_entropy(model.head(hidden[0]), ids[0].roll(-1), reduction="none")
+    one, four = surprise[1], surprise[3:7].sum()
+    loss = balanced_loss(hidden, labels, packs, model.head)
+    assert_equal(loss, (one + four / 2) / (1 + 4 / 2))

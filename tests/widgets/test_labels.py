@@ -98,13 +98,10 @@ def test_tokens_of_any_kind_make_a_picture():
 
 def test_packs_of_the_course_are_read():
     pytest.importorskip("torch")
-    from vlmcourse.data.packing import pack
+    from vlmcourse.speak import course_words
 
-    row = [
-        [("user", "<image>Is it red?"), ("assistant", "No.")],
-        [("user", "<image>How many?"), ("assistant", "2")],
-    ]
-    widget = LabelInspector(**read_chats(pack([row], image_tokens=4)))
+    rows = course_words().encode([[("Is it red?", "No."), ("How many?", "2")]], image_tokens=4)
+    widget = LabelInspector(**read_chats(rows))
     assert widget.problems() == [] and (widget.totals()["image"], widget.totals()["learned"]) == (4, 3 + 2)
     assert [role for role, _ in groupby(widget.chats[0]["roles"])] == ["user", "assistant", "", "assistant"]
 

@@ -39,6 +39,7 @@ SPECIAL = (
     "<assistant>",
     "<end>",
 )
+IMAGE_WORD = "<image>"
 PAD, UNK, BOS, EOS, IMAGE, MASK, SYSTEM, USER, ASSISTANT, END = range(len(SPECIAL))
 
 

@@ -1,4 +1,4 @@
-"""What the Scene Playground asks of a LLaVA: an answer with its rivals and its attention, and a caption."""
+"""What the Scene Playground asks of a speaker (speak.py): an answer, its rivals, its attention; and a caption."""
 
 import contextlib
 import math
@@ -9,12 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlmcourse.data.chat import encode
-from vlmcourse.data.text import END, load_tokenizer
+from vlmcourse.data.text import END
 from vlmcourse.models.attention import Cache, record_attention
 from vlmcourse.models.language import LanguageModel, next_scores
-from vlmcourse.models.llava import Llava
-from vlmcourse.world.instructions import FULL, turns
+from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import to_tensor
 
 LONGEST = 64  # tokens of an answer
@@ -22,14 +20,14 @@ LEAST = math.log(1e-3)  # an answer a thousand times less likely than the best i
 
 
 def answers_for(
-    model: Llava,
+    speaker: Any,
 ) -> tuple[Callable[[np.ndarray, str], dict[str, Any]], Callable[[np.ndarray], str]]:
     """(answer, caption) for the Scene Playground: both take an image, uint8 (64, 64, 3); see look_and_answer."""
 
     def caption(image: np.ndarray) -> str:
-        return look_and_answer(model, image, FULL, choices=1)["answer"]
+        return look_and_answer(speaker, image, FULL, choices=1)["answer"]
 
-    return lambda image, question: look_and_answer(model, image, question), caption
+    return lambda image, question: look_and_answer(speaker, image, question), caption
 
 
 @contextlib.contextmanager
@@ -45,10 +43,11 @@ def one_thread() -> Iterator[None]:
 
 @one_thread()
 @torch.inference_mode()
-def look_and_answer(model: Llava, image: np.ndarray, instruction: str, choices: int = 5) -> dict[str, Any]:
+def look_and_answer(speaker: Any, image: np.ndarray, instruction: str, choices: int = 5) -> dict[str, Any]:
     """The likeliest answers to an instruction about an image, and where the model looked before it began to answer.
 
     Args:
+        speaker: a model with its words, see speak.Speaker.
         image: uint8 (64, 64, 3).
         choices: how many answers at most; with one, it is what greedy decoding writes.
 
@@ -57,21 +56,28 @@ def look_and_answer(model: Llava, image: np.ndarray, instruction: str, choices: 
         column): how much the last token of the prompt attends to each image token, mean over heads and over
         the later half of the layers. What these weights lack to 1 goes to words.
     """
-    ids = encode([turns(instruction)], model.tokens_per_image, prompt=True).ids
+    model, words = speaker.model, speaker.words
+    ids, _ = words.prompts([instruction], model.tokens_per_image)
     reader, prompt = model.begin(ids, to_tensor(image[None]))
     caches = [Cache() for _ in reader.blocks]
     with record_attention(model.language) as layers:
         scores = next_scores(reader, prompt, caches=caches)
     looked = torch.cat([layer[0, :, -1] for layer in layers[len(layers) // 2 :]]).mean(dim=0)
-    looked = looked[ids[0] == model.config.image_token]
-    found = beam(reader, scores.log_softmax(dim=-1), caches, choices)
-    texts = load_tokenizer().decode([tokens for tokens, _ in found])
+    looked = looked[ids[0] == words.image]
+    found = beam(reader, scores.log_softmax(dim=-1), caches, choices, words.end)
+    texts = words.spell([tokens for tokens, _ in found])
     likely = [(text, math.exp(score)) for text, (_, score) in zip(texts, found, strict=True)]
-    return {"answer": texts[0], "choices": likely, "attention": looked.reshape(math.isqrt(len(looked)), -1)}
+    return {"answer": texts[0], "choices": likely, "attention": _grid(looked)}
+
+
+def _grid(weights: Tensor) -> Tensor:
+    """Weights of image tokens as (row, column); one row where they form no square."""
+    side = math.isqrt(len(weights))
+    return weights.reshape(side if side * side == len(weights) else 1, -1)
 
 
 def beam(
-    reader: LanguageModel, scores: Tensor, caches: list[Cache], width: int
+    reader: LanguageModel, scores: Tensor, caches: list[Cache], width: int, end: int = END
 ) -> list[tuple[list[int], float]]:
     """The likeliest texts behind a prompt, each with the logarithm of its probability, its end included; best first.
 
@@ -89,11 +95,11 @@ def beam(
         parents, tokens = best.indices // scores.shape[1], best.indices % scores.shape[1]
         grown = [(total, parent, token) for total, parent, token
                  in zip(best.values.tolist(), parents.tolist(), tokens.tolist(), strict=True)]  # fmt: skip
-        ended += [(begun[parent], total) for total, parent, token in grown if token == END]
+        ended += [(begun[parent], total) for total, parent, token in grown if token == end]
         least = LEAST + max(total for total, *_ in grown + [(total,) for _, total in ended])
         ended = sorted((text for text in ended if text[1] > least), key=lambda text: -text[1])[:width]
         least = ended[-1][1] if len(ended) == width else least
-        grown = [one for one in grown if one[2] != END and one[0] > least]
+        grown = [one for one in grown if one[2] != end and one[0] > least]
         if not grown:
             return ended
         begun = [[*begun[parent], token] for _, parent, token in grown]

@@ -2,7 +2,6 @@
 
     answer_loss   scores of the vocabulary at the places of answers, and nowhere else (training/losses.py)
     read          rows of image and questions behind one common opening, which is read once for all of them
-    rows_of       such rows from questions and answers
 
 SmolLM2's vocabulary has 49,152 tokens: a score for every one of them at every position would cost a quarter
 of all the time. And each conversation begins with the same 24 tokens, the system prompt.
@@ -13,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vlmcourse.models.attention import Cache
-from vlmcourse.models.language import IGNORED, Llama
+from vlmcourse.models.language import Llama
 from vlmcourse.models.look import packed
 from vlmcourse.training.losses import answer_loss  # noqa: F401  the slot of this name
 
@@ -38,27 +37,3 @@ def read(
     for cache in caches:
         cache.past = tuple(part.expand(len(vectors), -1, -1, -1) for part in cache.past)
     return language.hidden(vectors, packed(packs, past=len(opening)), caches)
-
-
-def rows_of(
-    pieces: list[list[tuple[list[int], list[int]]]], image_tokens: int, image: int
-) -> tuple[Tensor, ...]:
-    """ids, labels and packs of rows: an image, then (question, answer) after (question, answer), as token ids.
-
-    Args:
-        pieces: for each image its questions with their answers.
-        image: id of the placeholder.
-    """
-    length = image_tokens + max(sum(len(q) + len(a) for q, a in row) for row in pieces)
-    ids, packs = torch.zeros(len(pieces), length, dtype=torch.long), torch.full((len(pieces), length), -1)
-    labels = torch.full_like(packs, IGNORED)
-    ids[:, :image_tokens], packs[:, :image_tokens] = image, 0
-    for number, row in enumerate(pieces):
-        place = image_tokens
-        for text, (question, answer) in enumerate(row, 1):
-            middle, end = place + len(question), place + len(question) + len(answer)
-            ids[number, place:end] = torch.tensor(question + answer)
-            labels[number, middle:end] = torch.tensor(answer)
-            packs[number, place:end] = text
-            place = end
-    return ids, labels, packs

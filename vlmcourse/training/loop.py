@@ -1,6 +1,7 @@
 """The training loop: the one loop that trains every model of the course (first used in notebook 02).
 
     train           runs it and returns a History
+    learn           the same, and leaves the model ready to be used
     adamw           the optimizer it uses unless told otherwise
     warmup_cosine   the schedule it uses unless told otherwise
 
@@ -105,6 +106,15 @@ def train(
                 run.save(checkpoint, keep)
             if finished:
                 break
+    return history
+
+
+def learn(
+    model: nn.Module, batches: Iterable, loss_fn: Callable[[nn.Module, Any], Any], **train_options: Any
+) -> History:
+    """`train`; afterwards the model is on the CPU, in evaluation mode, and no parameter is frozen any more."""
+    history = train(model, batches, loss_fn, **train_options)
+    model.cpu().eval().requires_grad_(True)
     return history
 
 

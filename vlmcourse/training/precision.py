@@ -50,6 +50,11 @@ def choose_precision(device: torch.device | str, rows: int = 0, width: int = 0) 
     return Precision("no", f"fp32: bf16 runs at {gain:.2g}× its speed on this CPU at {rows}×{width}")
 
 
+def precision_of(tokens: int, width: int) -> str:
+    """The name of the precision to train with on this machine, with so many tokens of this width at once."""
+    return choose_precision("cuda" if torch.cuda.is_available() else "cpu", tokens, width).name
+
+
 @cache
 def cpu_bf16_gain(rows: int, width: int) -> float:
     """Time of fp32 divided by time of bf16, both measured: one linear layer, forward and backward, on the CPU."""

@@ -1,4 +1,4 @@
-"""Region pretraining: an eye that knows what every patch shows (the first stage of nano-vlm; notebooks 07 and 08).
+"""Region pretraining: a vision encoder (eye) that knows what every patch shows (notebooks 07 and 08).
 
     new_eye         an untrained ViT for 64-pixel images, with fixed 2-D positions
     region_targets  what every patch of scenes shows: shape, colour, size, whether anything, and where its
@@ -6,9 +6,10 @@
     train_eye       learn to say it
     measure_eye     how often it is said rightly, on scenes never seen
 
-A contrastive CLIP learns what is in an image, hardly where: one vector per image has to match one caption.
-Here every patch is matched with words, as in RegionCLIP, and with the middle of the box it lies in, as in
-FCOS. With scenes both are known. What stages like this one brought stands in the card of nano-vlm.
+This is the first stage of nano-vlm. A contrastive CLIP learns what is in an image, hardly where: one vector per
+image has to match one caption. Here every patch is matched with words, as in RegionCLIP, and with the middle of
+the box it lies in, as in FCOS. With scenes both are known. What stages like this one brought stands in the card
+of nano-vlm.
 
 Source: Zhong et al. 2021 (RegionCLIP), arXiv:2112.09106, section 3.2; Tian et al. 2019 (FCOS),
     arXiv:1904.01355, section 3.1; fixed 2-D positions: Beyer et al. 2022, arXiv:2205.01580.
@@ -27,9 +28,9 @@ from vlmcourse.data.batches import Batches
 from vlmcourse.data.pixels import in_grey, normalise
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.training.history import History
-from vlmcourse.training.loop import train
+from vlmcourse.training.loop import learn
 from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
-from vlmcourse.training.precision import choose_precision
+from vlmcourse.training.precision import precision_of
 from vlmcourse.world import scenes
 from vlmcourse.world.render import render, to_tensor
 
@@ -74,12 +75,10 @@ def region_targets(batch: scenes.Scenes, config: ViTConfig = EYE) -> Regions:
     def at(values: np.ndarray) -> np.ndarray:
         return np.take_along_axis(values, thing, axis=1)
 
-    words = np.stack(
-        [np.where(there, at(each), NOTHING) for each in (batch.shape, batch.colour, batch.size)], axis=-1
-    )
+    words = [np.where(there, at(values), NOTHING) for values in (batch.shape, batch.colour, batch.size)]
     middle = np.stack([at(batch.x), at(batch.y)], axis=-1).astype(np.float32) - scenes.SIDE / 2
     return Regions(
-        torch.from_numpy(words).long(),
+        torch.from_numpy(np.stack(words, axis=-1)).long(),
         torch.from_numpy(there).float(),
         torch.from_numpy(middle / config.patch_size),
     )
@@ -107,22 +106,29 @@ def region_loss(model: RegionReader, images: Tensor, regions: Regions) -> Tensor
         surprise = F.cross_entropy(
             scores.flatten(0, 1), right.flatten(), ignore_index=NOTHING, reduction="sum"
         )
-        loss = loss + surprise / (right != NOTHING).sum().clamp(
-            min=1
-        )  # a batch in grey is asked for no colour
-    seen = regions.there > 0
-    return loss + 3 * F.smooth_l1_loss(middle[seen], regions.middle[seen], beta=0.1)
+        count = (right != NOTHING).sum()
+        loss = loss + surprise / count.clamp(min=1)  # a batch in grey is asked for no colour
+    shown = regions.there > 0
+    return loss + 3 * F.smooth_l1_loss(middle[shown], regions.middle[shown], beta=0.1)
 
 
-def train_eye(reader: RegionReader, batch: scenes.Scenes, *, steps: int, size: int = 32, grey: float = 0.5,
-              seed: int = 0, **how: Any) -> History:  # fmt: skip
+def train_eye(
+    reader: RegionReader,
+    batch: scenes.Scenes,
+    *,
+    steps: int,
+    size: int = 32,
+    grey: float = 0.5,
+    seed: int = 0,
+    **train_options: Any,
+) -> History:
     """Train an eye, and the layer that reads it, on scenes.
 
     Args:
         size: images per step.
         grey: share of images seen in grey, of which no colour is asked, so that shapes are learned apart from
             the colours they happened to have.
-        how: further arguments of training.loop.train.
+        train_options: further arguments of training.loop.train.
     """
     images, regions = render(batch), region_targets(batch, reader.eye.config)
     pale = np.random.default_rng(seed).random(len(batch)) < grey
@@ -130,19 +136,15 @@ def train_eye(reader: RegionReader, batch: scenes.Scenes, *, steps: int, size: i
     regions.words[torch.from_numpy(pale), :, 1] = NOTHING
     data = torch.from_numpy(images), tuple(regions)
 
-    def loss(model: nn.Module, both: tuple[Tensor, tuple]) -> Tensor:
-        return region_loss(model, normalise(both[0]), Regions(*both[1]))
+    def loss(model: nn.Module, batch: tuple[Tensor, tuple]) -> Tensor:
+        return region_loss(model, normalise(batch[0]), Regions(*batch[1]))
 
-    how = dict(optimizer=MuonAdamW(reader), schedule=warmup_linear(steps), precision=precision_of(size)) | how
-    history = train(reader, Batches(data, size, seed=seed), loss, steps=steps, **how)
-    reader.cpu().eval()
-    return history
-
-
-def precision_of(size: int, config: ViTConfig = EYE) -> str:
-    """The precision to train with so many images at once: on a CPU, bf16 if it measures clearly faster."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return choose_precision(device, size * (1 + math.prod(config.grid)), config.width).name
+    config = reader.eye.config
+    precision = precision_of(size * (1 + math.prod(config.grid)), config.width)
+    options = (
+        dict(optimizer=MuonAdamW(reader), schedule=warmup_linear(steps), precision=precision) | train_options
+    )
+    return learn(reader, Batches(data, size, seed=seed), loss, steps=steps, **options)
 
 
 @torch.no_grad()
@@ -150,13 +152,10 @@ def measure_eye(reader: RegionReader, batch: scenes.Scenes) -> dict[str, float]:
     """Shares of right patches for shape, colour, size and objectness, and the middle's mean error in pixels."""
     regions = region_targets(batch, reader.eye.config)
     *words, there, middle = reader(to_tensor(render(batch)))
-    seen = regions.there > 0
-    found = {
-        name: (scores.argmax(-1) == right)[seen].float().mean().item()
-        for name, scores, right in zip(
-            ("shape", "colour", "size"), words, regions.words.unbind(-1), strict=True
-        )
-    }
-    found["objectness"] = ((there[..., 0] > 0) == seen).float().mean().item()
-    error = (middle - regions.middle)[seen].abs().mean().item() * reader.eye.config.patch_size
-    return found | {"middle, pixels off": error}
+    shown = regions.there > 0
+    metrics = {}
+    for name, scores, right in zip(("shape", "colour", "size"), words, regions.words.unbind(-1), strict=True):
+        metrics[name] = (scores.argmax(-1) == right)[shown].float().mean().item()
+    metrics["objectness"] = ((there[..., 0] > 0) == shown).float().mean().item()
+    error = (middle - regions.middle)[shown].abs().mean().item() * reader.eye.config.patch_size
+    return metrics | {"middle, pixels off": error}

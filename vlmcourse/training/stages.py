@@ -2,7 +2,7 @@
 
     trained_names    of all parameters, those that a stage trains
     set_stage        freeze all others
-    align            stage 1: the projector learns, between an eye and a language model that stay as they are
+    align            stage 1: the projector learns; vision encoder and language model stay as they are
 
 Source: the stages are LLaVA's, Liu et al. 2023, arXiv:2304.08485, section 4.2.
 """
@@ -19,7 +19,7 @@ from vlmcourse.data.chat import encode
 from vlmcourse.models.llava import Llava
 from vlmcourse.slots import slot
 from vlmcourse.training.history import History
-from vlmcourse.training.loop import train
+from vlmcourse.training.loop import learn
 from vlmcourse.training.losses import alignment_loss
 from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.world.instructions import FULL, turns
@@ -30,7 +30,7 @@ def trained_names(names: Sequence[str], stage: int) -> list[str]:
     """The parameters that learn in a stage, in the order given.
 
     Stage 1, alignment, trains the projector alone; stage 2, instruction tuning, the language model as well.
-    The eye learns in neither. A parameter belongs to the part that its name begins with: "vision.",
+    The vision encoder (eye) learns in neither. A parameter belongs to the part that its name begins with: "vision.",
     "projector." or "language.".
 
     Source: Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.2.
@@ -62,33 +62,31 @@ def encode_captions(texts: Sequence[str], image_tokens: int) -> tuple[Tensor, Te
 
 def align(
     model: Llava,
-    seen: Float[Tensor, "image patch width"],
+    features: Float[Tensor, "image patch features"],
     texts: Sequence[str],
     *,
     steps: int,
     size: int = 32,
     lr: float = 0.01,
     seed: int = 0,
-    **how: Any,
+    **train_options: Any,
 ) -> History:
     """Stage 1: train the projector so that the frozen language model says the captions.
 
     Args:
-        seen: features of the images, see nano.features; the eye is frozen, so they are computed once.
+        features: of the images, see Speaker.features; the eye is frozen, so they are computed once.
         texts: one caption per image.
         size: captions per step.
         lr: of the matrices, see MuonAdamW.
-        how: further arguments of training.loop.train.
+        train_options: further arguments of training.loop.train.
     """
     set_stage(model, 1)
     captions = encode_captions(texts, model.tokens_per_image)
 
     def loss(model: Llava, batch: tuple[Tensor, tuple]) -> Tensor:
-        seen, (ids, given, mask) = batch
-        logits = model(ids, features=model.projector(seen.float()), mask=mask)
+        features, (ids, given, mask) = batch
+        logits = model(ids, features=model.projector(features.float()), mask=mask)
         return alignment_loss(logits, ids, given, mask)
 
-    how = dict(optimizer=MuonAdamW(model, lr), schedule=warmup_linear(steps)) | how
-    history = train(model, Batches((seen, captions), size, seed=seed), loss, steps=steps, **how)
-    model.cpu().eval().requires_grad_(True)
-    return history
+    options = dict(optimizer=MuonAdamW(model, lr), schedule=warmup_linear(steps)) | train_options
+    return learn(model, Batches((features, captions), size, seed=seed), loss, steps=steps, **options)

@@ -1,19 +1,20 @@
-"""Recipes: the trainings whose results the course ships, the same from a notebook and from the command line.
+"""Small CLIPs for 64-pixel images: data, training, use and measurement of recipes/clip.py (notebooks 04 and 17).
 
-    new_clip          an untrained nano CLIP for 64-pixel images and the course's tokenizer
-    scene_pairs       images and captions of scenes, each beside its shape twin, so that a batch asks for shapes
-    order_pairs       scenes of two objects, each beside the scene that the same words describe in another order
-    emoji_pairs       images and captions of OpenMoji
-    train_clip        the contrastive training of all of them
-    make_clip         one of CLIPS from its beginning to its end
-    load_clip         a shipped CLIP, one of CLIPS, with the card that says how it was made
-    measure_scenes    zero-shot accuracy, retrieval and word order on scenes never seen
-    measure_emoji     retrieval among held-out combinations
-
-Recipes hold sizes and seeds; every step is code that a chapter teaches.
+new_clip          an untrained nano CLIP for 64-pixel images and the course's tokenizer
+scene_pairs       images and captions of scenes, each beside its shape twin, so that a batch asks for shapes
+order_pairs       scenes of two objects, each beside the scene that the same words describe in another order
+emoji_pairs       images and captions of OpenMoji
+train_clip        the contrastive training of all of them
+run               carry out a recipe
+load_clip         a shipped CLIP, with the card that says how it was made
+measure_scenes    zero-shot accuracy, retrieval and word order on scenes never seen
+measure_emoji     retrieval among held-out combinations
 """
 
+import itertools
 import math
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,23 +30,17 @@ from vlmcourse.data.text import EOS, Tokenizer, load_tokenizer
 from vlmcourse.evaluation.retrieval import retrieval, right_pairs
 from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig, normalise, zero_shot_classifier
 from vlmcourse.models.vit import ViTConfig
+from vlmcourse.recipes.book import find_recipe
+from vlmcourse.recipes.recipe import Made, Recipe, Stage
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
-from vlmcourse.training.loop import adamw, train
+from vlmcourse.training.loop import adamw, learn
 from vlmcourse.training.optimizers import MuonAdamW
-from vlmcourse.training.precision import choose_precision
+from vlmcourse.training.precision import precision_of
 from vlmcourse.world import captions, scenes, twins
 from vlmcourse.world.render import render, to_tensor
 
 TEXT_LENGTH = 24  # tokens; the longest caption of two objects and the longest name of a drawing fit
-SCENES_CLIP = dict(patch=8, width=96, batch=128, positions=0.3, weight_decay=0.05)
-CLIPS = {
-    "clip-scenes": dict(steps=2000, lr=3e-3, **SCENES_CLIP),
-    "clip-order": dict(steps=3000, lr=1e-3, start="clip-scenes", **SCENES_CLIP),
-    "clip-openmoji": dict(
-        patch=16, width=128, steps=600, lr=2e-3, batch=128, positions=0.5, weight_decay=0.1
-    ),
-}
 
 
 def new_clip(patch: int, width: int, images: Tensor, positions: float = 0.3) -> CLIP:
@@ -79,26 +74,24 @@ def scene_pairs(count: int, twin: bool = True, grey: float = 0.5, seed: int = 0)
         grey: share of pairs in grey.
     """
     first = scenes.sample("train", count, objects=(1, 2), seed=seed)
-    second = (
-        twins.repaint(first, "shape")
-        if twin
-        else scenes.sample("train", count, count, objects=(1, 2), seed=seed)
-    )
+    others = partial(scenes.sample, "train", count, count, objects=(1, 2), seed=seed)
+    second = twins.repaint(first, "shape") if twin else others()
     chance = np.random.default_rng(seed)
     short, pale = chance.random(count) < 0.5, chance.random(count) < grey
     images, ids = [], []
     for batch in (first, second):
-        told = np.where(short, captions.captions(batch, "short"), captions.captions(batch, "full")).astype(
-            object
-        )
-        told[pale] = [
-            " ".join(word for word in text.split() if word not in scenes.COLOURS) for text in told[pale]
-        ]
-        ids.append(load_tokenizer().encode(told.tolist(), TEXT_LENGTH)[0])
-        seen = render(batch)
-        seen[pale] = in_grey(seen[pale])
-        images.append(torch.from_numpy(seen))
+        styles = captions.captions(batch, "short"), captions.captions(batch, "full")
+        texts = np.where(short, *styles).astype(object)
+        texts[pale] = [_colourless(text) for text in texts[pale]]
+        ids.append(load_tokenizer().encode(texts.tolist(), TEXT_LENGTH)[0])
+        pixels = render(batch)
+        pixels[pale] = in_grey(pixels[pale])
+        images.append(torch.from_numpy(pixels))
     return torch.stack(images, dim=1), torch.stack(ids, dim=1)
+
+
+def _colourless(text: str) -> str:
+    return " ".join(word for word in text.split() if word not in scenes.COLOURS)
 
 
 def order_pairs(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -115,9 +108,9 @@ def order_pairs(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """
     two = scenes.sample("train", 2 * count, objects=(2, 2), seed=seed)
     two = two[differing(two)][:count]
-    both = two, twins.exchange(two)
-    texts = [load_tokenizer().encode(captions.captions(batch, "short"), TEXT_LENGTH)[0] for batch in both]
-    return torch.from_numpy(np.stack([render(batch) for batch in both], axis=1)), torch.stack(texts, dim=1)
+    pair = two, twins.exchange(two)
+    texts = [load_tokenizer().encode(captions.captions(batch, "short"), TEXT_LENGTH)[0] for batch in pair]
+    return torch.from_numpy(np.stack([render(batch) for batch in pair], axis=1)), torch.stack(texts, dim=1)
 
 
 def differing(two: scenes.Scenes) -> np.ndarray:
@@ -132,16 +125,9 @@ def emoji_pairs(split: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(drawings.images)[:, None], ids[:, None]
 
 
-def precision_of(model: CLIP, batch: int) -> str:
-    """The precision to train with: on a CPU, bf16 if it measures clearly faster at this size."""
-    vision = model.config.vision
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return choose_precision(device, batch * (1 + math.prod(vision.grid)), vision.width).name
-
-
 def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: float, muon: float | None = None,
                batch: int = 128, weight_decay: float = 0.05, shift: int = 0, seed: int = 0,
-               precision: str | None = None, **how: Any) -> History:  # fmt: skip
+               precision: str | None = None, **train_options: Any) -> History:  # fmt: skip
     """Train on pairs as scene_pairs, order_pairs and emoji_pairs make them.
 
     Args:
@@ -151,59 +137,63 @@ def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: flo
         batch: images per step.
         shift: move the images of a batch by up to so many pixels, the same way for all.
         precision: as training.loop.train takes it; see precision_of.
-        how: further arguments of training.loop.train.
+        train_options: further arguments of training.loop.train.
     """
     chance = np.random.default_rng(seed)
 
-    def loss(model: nn.Module, both: tuple[Tensor, Tensor]) -> Tensor:
-        images = normalise_pixels(both[0].flatten(0, 1)).contiguous()
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        images = normalise_pixels(batch[0].flatten(0, 1)).contiguous()
         if shift:
-            images = images.roll(
-                tuple(chance.integers(-shift, shift, size=2, endpoint=True).tolist()), dims=(2, 3)
-            )
-        return model.loss(images, both[1].flatten(0, 1))
+            down, right = chance.integers(-shift, shift, size=2, endpoint=True).tolist()
+            images = images.roll((down, right), dims=(2, 3))
+        return model.loss(images, batch[1].flatten(0, 1))
 
     model.train()
     optimizer = adamw(model, lr, weight_decay) if muon is None else MuonAdamW(model, muon, lr, weight_decay)
-    how |= dict(optimizer=optimizer, precision=precision or precision_of(model, batch))
-    history = train(model, Batches(pairs, batch // pairs[0].shape[1], seed=seed), loss, steps=steps, **how)
-    model.cpu().eval()
-    return history
+    vision = model.config.vision
+    precision = precision or precision_of(batch * (1 + math.prod(vision.grid)), vision.width)
+    options = dict(optimizer=optimizer, precision=precision) | train_options
+    return learn(model, Batches(pairs, batch // pairs[0].shape[1], seed=seed), loss, steps=steps, **options)
 
 
-def make_clip(name: str, steps: int | None = None, seed: int = 0, **how: Any) -> tuple[CLIP, History]:
-    """Train one of CLIPS as the shipped one was; clip-order goes on from the shipped clip-scenes.
+def run(recipe: Recipe, options: Callable[[Stage, CLIP], dict[str, Any]]) -> Iterator[Made]:
+    """Carry out a recipe of recipes/clip.py.
 
     Args:
-        steps: those of the recipe when not given.
-        how: further arguments of training.loop.train, such as checkpoint and resume.
-
-    Raises:
-        KeyError: if there is no such recipe.
+        options: further arguments of training.loop.train for a stage and the model, such as checkpoint.
     """
-    recipe = dict(CLIPS[name])
-    pairs = {"clip-scenes": lambda: scene_pairs(20_000, seed=seed), "clip-order": lambda: order_pairs(12_000, seed=1),
-             "clip-openmoji": lambda: emoji_pairs("train")}[name]()  # fmt: skip
-    torch.manual_seed(seed)
-    shape = {key: recipe.pop(key) for key in ("patch", "width", "positions")}
-    if start := recipe.pop("start", None):
-        model = load_clip(start)[0]
+    (stage,) = recipe.stages
+    pairs = pairs_of(stage)
+    torch.manual_seed(recipe.seed)
+    if "weights" in recipe.start:
+        model = load_clip(recipe.start["weights"])[0]
     else:
-        model = new_clip(images=normalise_pixels(pairs[0][:512, 0]), **shape)
-    recipe |= {"steps": steps or recipe["steps"]}
-    return model, train_clip(
-        model, pairs, shift=2 if name == "clip-openmoji" else 0, seed=seed, **recipe, **how
-    )
+        model = new_clip(images=normalise_pixels(pairs[0][:512, 0]), **recipe.model, **recipe.start)
+    history = train_clip(
+        model, pairs, steps=stage.steps, batch=stage.size, lr=stage.rates["adamw"], muon=stage.rates.get("muon"),
+        weight_decay=stage.weight_decay, shift=stage.data["shift"], seed=recipe.seed, **options(stage, model),
+    )  # fmt: skip
+    measure = measure_emoji if stage.data["kind"] == "drawings" else measure_scenes
+    yield Made(stage, model, history, lambda: measure(model))
+
+
+def pairs_of(stage: Stage) -> tuple[Tensor, Tensor]:
+    """What a stage learns from."""
+    data = stage.data
+    if data["kind"] == "twins":
+        return scene_pairs(data["pairs"], grey=data["grey"], seed=data["seed"])
+    if data["kind"] == "order":
+        return order_pairs(data["pairs"], seed=data["seed"])
+    return emoji_pairs(data["split"])
 
 
 def load_clip(name: str) -> tuple[CLIP, dict[str, Any]]:
     """A shipped CLIP in evaluation mode, and its card.
 
     Raises:
-        KeyError: if the course ships no CLIP of this name.
+        ValueError: if there is no recipe of this name.
     """
-    recipe = CLIPS[name]
-    model = new_clip(recipe["patch"], recipe["width"], torch.randn(2, 3, 64, 64))
+    model = new_clip(**find_recipe(name, "clip").model, images=torch.randn(2, 3, 64, 64))
     card = load_weights(model, shipped(f"{name}.safetensors"))
     return model.eval(), card
 
@@ -223,27 +213,24 @@ def image_features(model: CLIP, images: np.ndarray) -> Tensor:
 
 def scene_prompts(what: str) -> list[list[str]]:
     """Captions that name a colour ("colour") or a shape ("shape"), for every class: (class, prompt) texts."""
-    combined = {"colour": [(c, s) for c in scenes.COLOURS for s in scenes.SHAPES],
-                "shape": [(c, s) for s in scenes.SHAPES for c in scenes.COLOURS]}[what]  # fmt: skip
-    texts = [f"a {colour} {shape}" for colour, shape in combined]
-    each = len(texts) // len(scenes.COLOURS if what == "colour" else scenes.SHAPES)
-    return [texts[start : start + each] for start in range(0, len(texts), each)]
+    by_shape = [[f"a {colour} {shape}" for colour in scenes.COLOURS] for shape in scenes.SHAPES]
+    return by_shape if what == "shape" else list(map(list, zip(*by_shape, strict=True)))
 
 
 def zero_shot(model: CLIP, split: str, what: str, count: int = 1000) -> float:
     """Accuracy of naming the colour or shape of the one object in never-seen scenes of a split."""
-    one = scenes.sample(split, count, objects=(1, 1))
+    batch = scenes.sample(split, count, objects=(1, 1))
     prompts = torch.stack([text_features(model, texts) for texts in scene_prompts(what)])
-    guess = (image_features(model, render(one)) @ zero_shot_classifier(prompts).T).argmax(1).numpy()
-    return float((guess == getattr(one, what)[:, 0]).mean())
+    guess = (image_features(model, render(batch)) @ zero_shot_classifier(prompts).T).argmax(1).numpy()
+    return float((guess == getattr(batch, what)[:, 0]).mean())
 
 
 def zero_shot_both(model: CLIP, split: str, count: int = 1000) -> float:
     """Accuracy of naming colour and shape together, among all 35 combinations."""
-    one = scenes.sample(split, count, objects=(1, 1))
-    texts = [f"a {colour} {shape}" for shape in scenes.SHAPES for colour in scenes.COLOURS]
-    guess = (image_features(model, render(one)) @ text_features(model, texts).T).argmax(1).numpy()
-    return float((guess == one.shape[:, 0] * len(scenes.COLOURS) + one.colour[:, 0]).mean())
+    batch = scenes.sample(split, count, objects=(1, 1))
+    texts = list(itertools.chain(*scene_prompts("shape")))
+    guess = (image_features(model, render(batch)) @ text_features(model, texts).T).argmax(1).numpy()
+    return float((guess == batch.shape[:, 0] * len(scenes.COLOURS) + batch.colour[:, 0]).mean())
 
 
 def unique_scenes(count: int = 500, split: str = "test") -> tuple[scenes.Scenes, list[str]]:
@@ -265,21 +252,20 @@ def word_order(model: CLIP, count: int = 1000) -> float:
 
 def measure_scenes(model: CLIP) -> dict[str, float]:
     """The metrics of the card of clip-scenes."""
-    found = {f"zero-shot {what}": zero_shot(model, "test", what) for what in ("colour", "shape")}
-    found |= {
-        f"zero-shot {what}, new combinations": zero_shot(model, "novel", what) for what in ("colour", "shape")
-    }
-    found["zero-shot both"] = zero_shot_both(model, "test")
-    found["zero-shot both, new combinations"] = zero_shot_both(model, "novel")
+    metrics = {}
+    for split, where in (("test", ""), ("novel", ", new combinations")):
+        for what in ("colour", "shape"):
+            metrics[f"zero-shot {what}{where}"] = zero_shot(model, split, what)
+        metrics[f"zero-shot both{where}"] = zero_shot_both(model, split)
     batch, texts = unique_scenes()
-    found |= retrieval(
-        image_features(model, render(batch)), text_features(model, texts), right_pairs(texts, texts)
-    )
-    return {name: round(value, 4) for name, value in (found | {"word order": word_order(model)}).items()}
+    candidates = image_features(model, render(batch)), text_features(model, texts)
+    metrics |= retrieval(*candidates, right_pairs(texts, texts))
+    return {name: round(value, 4) for name, value in (metrics | {"word order": word_order(model)}).items()}
 
 
 def measure_emoji(model: CLIP) -> dict[str, float]:
     """The metrics of the card of clip-openmoji: 400 held-out combinations as candidates."""
     drawings = openmoji.load("heldout")
-    pictures, texts = image_features(model, drawings.images), text_features(model, drawings.captions)
-    return {k: round(v, 4) for k, v in retrieval(pictures, texts, torch.eye(len(texts)).bool()).items()}
+    candidates = image_features(model, drawings.images), text_features(model, drawings.captions)
+    metrics = retrieval(*candidates, torch.eye(len(drawings.captions)).bool())
+    return {name: round(value, 4) for name, value in metrics.items()}

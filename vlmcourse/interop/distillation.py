@@ -1,6 +1,6 @@
-"""A pretrained language model keeps what it knew while it learns something new (notebook 17).
+"""Distillation: a pretrained language model keeps what it knew while it learns something new (notebook 17).
 
-    surprise    how well it still reads plain sentences
+    perplexity  how well it still reads plain sentences
     Memory      texts it wrote before the training, and how far it has moved from what it thought of them
 
 Lessons about images alone pull a model away from plain English. Its own texts are enough to hold it: no other
@@ -31,7 +31,7 @@ STARTS = ("The", "A", "In", "She", "He", "We", "It", "When", "There", "People", 
 
 
 @torch.no_grad()
-def surprise(language: Llama, tokenizer: Any, texts: Sequence[str] = SENTENCES) -> float:
+def perplexity(language: Llama, tokenizer: Any, texts: Sequence[str] = SENTENCES) -> float:
     """Perplexity per token of plain sentences: e to the mean surprise."""
     losses = []
     for text in texts:

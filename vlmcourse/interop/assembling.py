@@ -1,4 +1,4 @@
-"""A pretrained language model gets an eye: the word <image>, and a projector between the two (notebook 17).
+"""Assembling a LLaVA from pretrained parts: vision encoder (eye), projector and language model (notebook 17).
 
 add_image_word    tokenizer and language model learn the placeholder
 join              an eye, a new projector and a language model become one Llava
@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from vlmcourse.data.text import IMAGE_WORD
 from vlmcourse.models.language import Llama
 from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.models.lora import lora_state
 from vlmcourse.models.projector import Projector
 from vlmcourse.models.vit import ViT
-
-IMAGE_WORD = "<image>"
 
 
 def add_image_word(language: Llama, tokenizer: Any) -> int:

@@ -1,0 +1,90 @@
+"""Train shipped checkpoints again: what recipes say, measured as it is stored, each with its card.
+
+    python tools/ship.py [NAME ...]
+
+Without a name all recipes run, in the order in which they build on each other. A stage that was broken off goes
+on from its newest checkpoint in runs/shipping, and a finished one is only loaded. The card of nano-vlm also holds
+its accuracy over CPU seconds, all stages counted; a card says what else was tried, if tools/tried has a list.
+"""
+
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vlmcourse import nano
+from vlmcourse.data.assets import assets_folder
+from vlmcourse.making import run, store
+from vlmcourse.recipes.book import RECIPES, find_recipe
+from vlmcourse.recipes.recipe import Made, Recipe, Stage
+
+ROOT = Path(__file__).parents[1]
+EVERY = 100  # steps between two points of the curve
+
+
+class Clock:
+    """Watches a stage: CPU seconds of this process, without what the watching itself costs, and accuracy over them."""
+
+    def __init__(self, model: nn.Module, before: float, file: Path, accuracy: Callable[[], float] | None):
+        self.model, self.file, self.accuracy = model, file, accuracy
+        kept = json.loads(file.read_text()) if file.is_file() else {"spent": before, "curve": []}
+        self.spent, self.curve, self.start = kept["spent"], kept["curve"], time.process_time()
+
+    def add(self, step: int, **numbers: float) -> None:
+        if step % 50 == 0:
+            self.spent += time.process_time() - self.start
+            if self.accuracy and step % EVERY == 0:
+                self.model.eval()
+                self.curve.append([round(self.spent), round(self.accuracy(), 4)])
+                print(f"step {step}: {self.curve[-1]}, loss {numbers['loss']:.3f}", flush=True)
+                self.model.train()
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self.file.write_text(json.dumps({"spent": self.spent, "curve": self.curve}))
+            self.start = time.process_time()
+
+
+def ship(recipe: Recipe) -> None:
+    """Train a recipe and store what its stages leave."""
+    folder, clocks = ROOT / "runs" / "shipping" / recipe.name, []
+
+    def options(stage: Stage, model: nn.Module) -> dict:
+        accuracy = nano.held_out(model) if stage.ships == "nano-vlm" else None
+        spent = clocks[-1].spent if clocks else 0.0
+        clocks.append(Clock(model, spent, folder / f"{stage.name}.json", accuracy))
+        return dict(checkpoint=folder / stage.name, resume=True, watch=clocks[-1])
+
+    for made in run(recipe, options):
+        if made.stage.ships:
+            path = assets_folder() / "checkpoints" / f"{made.stage.ships}.safetensors"
+            print(store(made, path, card_of(made, recipe, clocks)), flush=True)
+
+
+def card_of(made: Made, recipe: Recipe, clocks: list[Clock]) -> dict:
+    """How a checkpoint came about, and what it reaches."""
+    if made.history is None:
+        return {}
+    for values in (
+        *made.stored.parameters(),
+        *made.stored.buffers(),
+    ):  # the file holds fp16: measure what is shipped
+        values.data = values.data.half().float() if values.is_floating_point() else values.data
+    hardware = f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__}"
+    card = dict(
+        recipe=recipe.card(), seed=recipe.seed, seconds=round(made.history.seconds), hardware=hardware,
+        cpu_seconds=round(clocks[-1].spent), precision=made.history.precision, first_loss=made.history.losses[0],
+        metrics=made.measure(),
+    )  # fmt: skip
+    if clocks[-1].curve:
+        card["curve"] = clocks[-1].curve
+    tried = ROOT / "tools" / "tried" / f"{made.stage.ships}.json"
+    return card | dict(tried=json.loads(tried.read_text())) if tried.is_file() else card
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or RECIPES:
+        ship(find_recipe(name))

@@ -1,0 +1,69 @@
+"""Carrying out recipes, and asking what came of them: the same for every family.
+
+    run             carry out a recipe, stage by stage
+    store           write what a stage left, with its card
+    load_speaker    a vision-language model by its name or file, ready to be asked
+
+A family is a module of this package that a recipe names. It has ``run(recipe, options)``; if its models can be
+asked, also ``load_named(name)``, which gives a Speaker and the card.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+from vlmcourse.data.assets import shipped
+from vlmcourse.recipes.book import find_recipe
+from vlmcourse.recipes.recipe import Made, Recipe, Stage
+from vlmcourse.speak import Speaker
+from vlmcourse.training.checkpoints import save_weights
+
+
+def run(recipe: Recipe, options: Callable[[Stage, nn.Module], dict[str, Any]]) -> Iterator[Made]:
+    """Carry out a recipe and give what each of its trained stages left.
+
+    Args:
+        options: further arguments of training.loop.train for a stage and the model, such as checkpoint and resume.
+    """
+    return _family(recipe.family).run(recipe, options)
+
+
+def store(made: Made, path: Path, card: dict[str, Any]) -> Path:
+    """Write the weights of a stage and their card; ``path`` ends in .safetensors. A tokenizer has no card."""
+    if isinstance(made.stored, nn.Module):
+        return save_weights(made.stored, path, card)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made.stored.save(path.with_suffix(".json"))
+    return path.with_suffix(".json")
+
+
+def can_be_asked(recipe: Recipe) -> bool:
+    """Whether its models answer instructions about images."""
+    return hasattr(_family(recipe.family), "load_named")
+
+
+def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
+    """A vision-language model in evaluation mode, and its card.
+
+    Args:
+        name: of a shipped checkpoint; or a file that ``vlmcourse train`` wrote, ending in .safetensors.
+
+    Raises:
+        FileNotFoundError: if there is no such model.
+        ValueError: if it is no model that can be asked about images.
+    """
+    path = Path(name) if name.endswith(".safetensors") else shipped(f"{name}.safetensors")
+    recipe = json.loads(path.with_suffix(".json").read_text())["recipe"]
+    family = find_recipe(recipe).family if isinstance(recipe, str) else recipe["family"]
+    if not hasattr(_family(family), "load_named"):
+        raise ValueError(f"{name} cannot be asked about images; its family, {family}, reads no instructions")
+    return _family(family).load_named(name)
+
+
+def _family(name: str) -> ModuleType:
+    return import_module(f"vlmcourse.{name}")

@@ -1,0 +1,22 @@
+"""lm-captions: a small LLaMA that writes short and full captions of scenes (notebooks 05 and later)."""
+
+from vlmcourse.models.language import LlamaConfig
+from vlmcourse.recipes.recipe import Recipe, Stage
+
+LM_CAPTIONS = Recipe(
+    name="lm-captions",
+    family="captioner",
+    needs=("tokenizer",),
+    model=LlamaConfig(1024, width=128, depth=4, heads=4, groups=2, tied=True),
+    stages=(
+        Stage(
+            "captions",
+            steps=900,
+            size=48,
+            rates=dict(adamw=2e-3),
+            data=dict(scenes=30_000, captions=("short", "full")),
+            weight_decay=0.05,
+            ships="lm-captions",
+        ),
+    ),
+)

@@ -1,0 +1,271 @@
+"""Speaking about images: one interface for every vision-language model (notebooks 00, 08 and 17).
+
+    Words               how conversations are written for one language model: tokenizer, template, special tokens
+    course_words        those of the course's tokenizer and chat template
+    pretrained_words    those of a tokenizer of transformers, such as SmolLM2's
+    Speaker             a model and its words: features, encode, answer, grade, tune
+
+Evaluation, diagnostics, playground, command line and export speak to a model through a Speaker. It takes any
+model of models/vlm.py that also says how many placeholders an image has, ``tokens_per_image``, what its vision
+encoder says, ``image_features(images)``, and what that is to the language model, ``projector(features)``.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmcourse.data.batches import Batches
+from vlmcourse.data.chat import Turns, collate, label_mask, render_chat
+from vlmcourse.data.packing import Packs, pack
+from vlmcourse.data.text import END, IMAGE, IMAGE_WORD, PAD, Tokenizer, load_tokenizer
+from vlmcourse.models.generation import generate
+from vlmcourse.models.language import IGNORED, following
+from vlmcourse.models.look import packed
+from vlmcourse.models.vlm import VLM
+from vlmcourse.training.answers import read
+from vlmcourse.training.history import History
+from vlmcourse.training.loop import learn
+from vlmcourse.training.losses import answer_loss
+from vlmcourse.training.precision import precision_of
+from vlmcourse.world.render import to_tensor
+
+LONGEST = 64  # tokens of an answer
+GREY = 235  # of a picture that shows nothing; a scene's paper is about as light
+
+Talks = Sequence[Sequence[tuple]]  # for each image what is asked and answered: (instruction, answer, ...)
+
+
+@dataclass(frozen=True)
+class Words:
+    """How conversations are written for one language model."""
+
+    number: Callable[[list[str]], list[list[int]]]  # token ids of texts, nothing added
+    spell: Callable[[list[list[int]]], list[str]]  # texts of token ids, special tokens left out
+    render: Callable[[Turns], str]  # the chat template: a conversation as one text
+    image: int  # id of the placeholder <image>
+    end: int  # id of what ends an answer
+    pad: int  # id of what fills up rows
+    opening_apart: (
+        bool  # whether what stands before the image is read once for all rows, see training.answers.read
+    )
+    learned: Callable[[Tensor], Tensor] | None = (
+        None  # ids -> tokens to be predicted; the answers when not given
+    )
+    tokenizer: Any = (
+        None  # what interop.llava.save_folder needs to write them for transformers: the tokenizer
+    )
+    template: str | None = None  # and the chat template, if they are not the course's
+
+    def frame(self) -> tuple[str, str, str]:
+        """What the template writes before an image, between a question and its answer, and behind the answer."""
+        text = self.render([("user", f"{IMAGE_WORD}QUESTION"), ("assistant", "ANSWER")])
+        opening, _, rest = text.partition(f"{IMAGE_WORD}QUESTION")
+        middle, _, ending = rest.partition("ANSWER")
+        return opening, middle, ending
+
+    def opening(self) -> Int[Tensor, "token"]:
+        """The tokens before the image, the same in every conversation."""
+        return torch.tensor(self.number([self.frame()[0]])[0])
+
+    def prompts(
+        self, instructions: Sequence[str], image_tokens: int
+    ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
+        """Ids and mask of instructions that wait for their answers, each about an image, padded on the left."""
+        opening, middle, _ = self.frame()
+        before = opening + IMAGE_WORD * image_tokens
+        return collate(self.number([before + text + middle for text in instructions]), self.pad, left=True)
+
+    def encode(self, talks: Talks, image_tokens: int) -> Packs:
+        """One row per image, see data/packing.py; an opening that is read apart is not in it.
+
+        Raises:
+            ValueError: if an image has no conversation.
+        """
+        _, middle, ending = self.frame()
+        texts = [text for row in talks for asked, said, *_ in row for text in (asked + middle, said + ending)]
+        ids = self.number(texts) if texts else []
+        answers = [answer[: answer.index(self.end) + 1] for answer in ids[1::2]]
+        pairs = iter(zip(ids[::2], answers, strict=True))
+        opening = [] if self.opening_apart else self.opening().tolist()
+        rows = pack(
+            [list(islice(pairs, len(row))) for row in talks], opening + [self.image] * image_tokens, self.pad
+        )
+        if self.learned is None:
+            return rows
+        return rows._replace(labels=torch.where(self.learned(rows.ids), rows.ids, IGNORED))
+
+    def decode(self, written: Int[Tensor, "batch token"]) -> list[str]:
+        """Answers as text, each up to its end."""
+        rows = written.tolist()
+        return self.spell([row[: row.index(self.end)] if self.end in row else row for row in rows])
+
+
+def course_words(tokenizer: Tokenizer | None = None) -> Words:
+    """The course's words: what is learned says ``label_mask``, and how turns are written ``render_chat``."""
+    tokenizer = tokenizer or load_tokenizer()
+
+    def number(texts: list[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in tokenizer.encoder.encode_batch(texts)]
+
+    return Words(
+        number, tokenizer.decode, render_chat, IMAGE, END, PAD, opening_apart=False, learned=label_mask
+    )
+
+
+def pretrained_words(tokenizer: Any, template: str | None = None) -> Words:
+    """The words of a tokenizer of transformers that knows <image>; its template may open with a system prompt."""
+
+    def number(texts: list[str]) -> list[list[int]]:
+        return tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+    def spell(rows: list[list[int]]) -> list[str]:
+        return tokenizer.batch_decode(rows, skip_special_tokens=True)
+
+    def render(turns: Turns) -> str:
+        messages = [{"role": role, "content": text} for role, text in turns]
+        return tokenizer.apply_chat_template(messages, tokenize=False)
+
+    image = tokenizer.convert_tokens_to_ids(IMAGE_WORD)
+    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
+    return Words(number, spell, render, image, end, pad, True, tokenizer=tokenizer, template=template)
+
+
+def blinded(images: UInt8[np.ndarray, "*image rows columns 3"]) -> UInt8[np.ndarray, "*image rows columns 3"]:
+    """Empty pictures in place of the images, for the blind control: what is answered then was not seen."""
+    return np.full_like(images, GREY)
+
+
+class Speaker:
+    """A vision-language model that can be asked.
+
+    Args:
+        words: of its language model; the course's own when not given.
+    """
+
+    def __init__(self, model: VLM, words: Words | None = None):
+        self.model, self.words = model, words or course_words()
+
+    @torch.no_grad()
+    def features(
+        self,
+        images: UInt8[np.ndarray, "image rows columns 3"],
+        batch: int = 250,
+        dtype: torch.dtype = torch.float32,
+    ) -> Float[Tensor, "image patch features"]:
+        """What the vision encoder says of images; computed once, since it is frozen."""
+        parts = [images[start : start + batch] for start in range(0, len(images), batch)]
+        return torch.cat([self.model.image_features(to_tensor(np.asarray(part))).to(dtype) for part in parts])
+
+    def encode(self, talks: Talks) -> Packs:
+        """Questions and answers about images, one row for each image, see Words.encode."""
+        return self.words.encode(talks, self.model.tokens_per_image)
+
+    def answer(
+        self,
+        images: UInt8[np.ndarray, "*image rows columns 3"],
+        instructions: str | Sequence[str],
+        steps: int = LONGEST,
+        batch: int = 200,
+    ) -> str | list[str]:
+        """What the model says, always with the likeliest word: to one instruction about one image, or to many.
+
+        Args:
+            images: one, or one for each instruction.
+            steps: tokens of an answer at most.
+
+        Raises:
+            ValueError: if there are not as many images as instructions.
+        """
+        if isinstance(instructions, str):
+            return self.answer(images[None], [instructions], steps)[0]
+        if len(images) != len(instructions):
+            counts = f"{len(images)} images and {len(instructions)} instructions"
+            raise ValueError(f"{counts}; give one of each per answer")
+        answers, options = [], dict(steps=steps, eos=self.words.end, pad=self.words.pad)
+        for start in range(0, len(images), batch):
+            part = slice(start, start + batch)
+            ids, mask = self.words.prompts(instructions[part], self.model.tokens_per_image)
+            written = generate(self.model, ids, mask=mask, images=to_tensor(images[part]), **options)
+            answers += self.words.decode(written[:, ids.shape[1] :])
+        return answers
+
+    def hidden(
+        self, features: Float[Tensor, "image patch features"], rows: Packs
+    ) -> Float[Tensor, "image token width"]:
+        """What the language model makes of rows whose images have these features."""
+        model, image_tokens = self.model, self.model.projector(features)
+        if not self.words.opening_apart:
+            return model.hidden(rows.ids, features=image_tokens, look=packed(rows.packs))
+        opening = self.words.opening().to(rows.ids.device)
+        return read(model.language, opening, model.embed(rows.ids, features=image_tokens), rows.packs)
+
+    @torch.no_grad()
+    def scores(
+        self, features: Float[Tensor, "image patch features"], rows: Packs, batch: int = 100
+    ) -> Iterator[tuple[Float[Tensor, "place vocabulary"], Int[Tensor, "place"], Int[Tensor, "place"]]]:
+        """Part by part: scores where answers are predicted, the right tokens, and the number of their conversation."""
+        counts = rows.packs.amax(dim=1)
+        first = counts.cumsum(0) - counts  # conversations in the rows before
+        for start in range(0, len(features), batch):
+            part = slice(start, start + batch)
+            some = rows.rows(part)
+            right, owner = following(some.labels), F.pad(some.packs[:, 1:], (0, 1), value=-1)
+            wanted = right != IGNORED
+            hidden = self.hidden(features[part].float(), some)
+            number = owner - 1 + first[part, None]
+            yield self.model.head(hidden[wanted]), right[wanted], number[wanted]
+
+    def grade(
+        self, features: Float[Tensor, "image patch features"], rows: Packs, batch: int = 100
+    ) -> Bool[Tensor, "conversation"]:
+        """Of each conversation, row by row, whether the model would write its answer word for word, greedily.
+
+        Nothing is written. The likeliest token is taken at each step; so an answer is written exactly if each of
+        its tokens, given those before it, is the likeliest one, and one pass over right answers shows them all.
+        """
+        exact = torch.ones(int(rows.packs.amax(dim=1).sum()), dtype=torch.bool)
+        for scores, right, number in self.scores(features, rows, batch):
+            exact[number[scores.argmax(dim=-1) != right]] = False
+        return exact
+
+    def tune(
+        self,
+        features: Float[Tensor, "image patch features"],
+        rows: Packs,
+        *,
+        steps: int,
+        size: int,
+        loss: Callable[[Tensor, Packs, nn.Module], Any] | None = None,
+        seed: int = 0,
+        **train_options: Any,
+    ) -> History:
+        """Let what is not frozen learn to answer.
+
+        Args:
+            features, rows: of the same images, see features and encode.
+            size: images per step.
+            loss: takes what ``hidden`` gives, the rows and the head; answer_loss when not given.
+            train_options: further arguments of training.loop.train, such as the optimizer.
+        """
+
+        def loss_of(model: nn.Module, batch: tuple[Tensor, tuple]) -> Any:
+            some = Packs(*batch[1]).cut()
+            hidden = self.hidden(batch[0].float(), some)
+            return (
+                answer_loss(hidden, some.labels, model.head)
+                if loss is None
+                else loss(hidden, some, model.head)
+            )
+
+        tokens = size * int((rows.packs >= 0).sum(dim=1).float().mean())
+        options = dict(precision=precision_of(tokens, self.model.language.config.width)) | train_options
+        return learn(
+            self.model, Batches((features, tuple(rows)), size, seed=seed), loss_of, steps=steps, **options
+        )
