@@ -204,7 +204,7 @@ def test_a_fresh_process_answers_within_ten_seconds():
     (["ask", "nowhere.png", "Why?"], "there is no file nowhere.png"),
     (["ask", str(ROOT / "README.md"), "Why?"], "save it as PNG or JPEG"),
     (["ask", SCENE, "Why?", "--model", "nano-ears"], "nano-ears.safetensors does not exist"),
-    (["train", "big-vlm"], "there is no recipe 'big-vlm'; there are nano-vlm"),
+    (["train", "big-vlm"], "there is no recipe 'big-vlm'; there are tokenizer, "),
     (["train", "nano-vlm", "--until", "ears"], "the stages eye, words, aligned, vlm"),
     (["export", str(ROOT / "assets")], "is not empty; name a new folder"),
 ])  # fmt: skip

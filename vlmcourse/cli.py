@@ -127,7 +127,7 @@ def ask(
     typer.echo(looked["answer"])
     rows = [[text, f"{share:.1%}", "█" * round(30 * share)] for text, share in looked["choices"]]
     show(["answer", "probability", ""], rows)
-    typer.echo(f"Attention on the picture: {found['attention'].sum():.0%}, the rest on words.")
+    typer.echo(f"Attention on the picture: {looked['attention'].sum():.0%}, the rest on words.")
 
 
 @app.command()
@@ -173,7 +173,7 @@ def export(
     ] = "nano-vlm",
 ) -> None:
     """Write a folder that transformers opens: LlavaForConditionalGeneration and AutoProcessor."""
-    from vlmcourse.interop.llava import TEMPLATE, save_folder
+    from vlmcourse.interop.llava import CHAT_TEMPLATE, save_folder
     from vlmcourse.making import load_speaker
     from vlmcourse.models.lora import merge_lora
 
@@ -182,7 +182,7 @@ def export(
             raise ValueError(f"{folder} is not empty; name a new folder")
         vlm = load_speaker(model)[0]
         merge_lora(vlm.model)
-        save_folder(vlm.model, folder, vlm.words.tokenizer, vlm.words.template or TEMPLATE)
+        save_folder(vlm.model, folder, vlm.words.tokenizer, vlm.words.template or CHAT_TEMPLATE)
     typer.echo(
         f"{folder}: LlavaForConditionalGeneration.from_pretrained and AutoProcessor.from_pretrained open it"
     )

@@ -193,7 +193,7 @@ def load_clip(name: str) -> tuple[CLIP, dict[str, Any]]:
     Raises:
         ValueError: if there is no recipe of this name.
     """
-    model = new_clip(**find_recipe(name, "clip").model, images=torch.randn(2, 3, 64, 64))
+    model = new_clip(**find_recipe(name, "clips").model, images=torch.randn(2, 3, 64, 64))
     card = load_weights(model, shipped(f"{name}.safetensors"))
     return model.eval(), card
 

@@ -2,9 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from vlmcourse import clips
+from vlmcourse.data import openmoji
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +30,25 @@ def test_scenes_card_is_measured_again(laboratory):
 def test_openmoji_card_is_measured_again(drawings):
     model, card = drawings
     assert clips.measure_emoji(model) == pytest.approx(card["metrics"], abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["clip-scenes", "clip-order"])
+def test_twenty_scenes_are_named_without_training_on_names(name):
+    model = clips.load_clip(name)[0]
+    assert (
+        clips.zero_shot(model, "test", "colour", 20) >= 0.95
+        and clips.zero_shot(model, "test", "shape", 20) >= 0.95
+    )
+
+
+def test_twenty_drawings_find_their_names(drawings):
+    some = openmoji.load("heldout")[np.arange(0, 400, 20)]
+    similar = (
+        clips.image_features(drawings[0], some.images) @ clips.text_features(drawings[0], some.captions).T
+    )
+    assert (similar.argmax(1) == torch.arange(20)).sum() >= 17 and (
+        similar.argmax(0) == torch.arange(20)
+    ).sum() >= 17
 
 
 def test_scenes_reach_what_chapter_04_claims(laboratory):

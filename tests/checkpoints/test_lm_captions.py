@@ -1,13 +1,14 @@
 """The shipped caption writer: its card states what it reaches, and measuring again says the same."""
 
-import json
 import math
 
 import pytest
+import torch
 
 from vlmcourse import captioner
-from vlmcourse.data.assets import shipped
-from vlmcourse.recipes.captions import LM_CAPTIONS
+from vlmcourse.data.text import BOS, EOS, load_tokenizer
+from vlmcourse.evaluation.statements import stated
+from vlmcourse.models.generation import generate
 from vlmcourse.world import captions, scenes
 
 
@@ -25,10 +26,27 @@ def test_the_card_tells_the_truth_and_both_styles_are_near_their_bound(counted):
         assert 1 < measured[f"{style}_perplexity"] / measured[f"{style}_bound"] < 1.05
 
 
-def test_the_card_holds_what_repeats_the_training():
-    card = json.loads(shipped("lm-captions.json").read_text())
-    assert card["seed"] == LM_CAPTIONS.seed
+def test_it_reads_twenty_captions_as_its_card_says_and_wonders_about_shuffled_ones():
+    model, card = captioner.load_captioner()
     assert card["seconds"] <= 150
+    texts = captions.captions(scenes.sample("validation", 20), "full")
+    ids, mask = load_tokenizer().encode(texts, bos=True)
+    mixed = ids.clone()
+    mixed[:, 1:] = ids[:, 1:].flip(0).roll(3, 1)
+    with torch.inference_mode():
+        perplexity, wondering = (math.exp(captioner.loss_of(model, (each, mask))) for each in (ids, mixed))
+    assert (
+        perplexity == pytest.approx(card["metrics"]["full_perplexity"], rel=0.06)
+        and wondering > 5 * perplexity
+    )
+
+
+def test_it_writes_captions_of_the_world():
+    model, _ = captioner.load_captioner()
+    starts = torch.full((20, 1), BOS)
+    written = generate(model, starts, steps=40, temperature=1.0, eos=EOS, seed=0)
+    texts = load_tokenizer().decode(written)
+    assert sum(bool(stated(text)) for text in texts) >= 19 and len(set(texts)) > 15
 
 
 def test_the_bound_on_full_captions_is_the_same_for_counts_of_other_scenes(counted):

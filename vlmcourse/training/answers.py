@@ -7,7 +7,6 @@ SmolLM2's vocabulary has 49,152 tokens: a score for every one of them at every p
 of all the time. And each conversation begins with the same 24 tokens, the system prompt.
 """
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
