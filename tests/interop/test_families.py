@@ -137,6 +137,17 @@ def test_an_option_that_ours_does_not_have_is_named(kind, config, usual, option)
         language.from_transformers(theirs)
 
 
+def test_llama_names_are_those_of_the_library_s_model(library):
+    theirs = library("llama").model.state_dict()
+    names = language.llama_names(2)
+    assert sorted(key for keys in names.values() for key in keys) == sorted(theirs)
+    ours = language.from_transformers(library("llama")).state_dict()
+    assert names.keys() == ours.keys() - {"head.weight"}
+    assert names["blocks.1.attention.project_in.weight"] == tuple(
+        f"layers.1.self_attn.{letter}_proj.weight" for letter in "qkv"
+    )
+
+
 def test_another_model_is_refused_with_those_that_are_known():
     theirs = torch.nn.Linear(1, 1)
     theirs.config = transformers.BertConfig(**BERT)

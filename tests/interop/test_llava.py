@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import tokenizers
 import torch
 import transformers
 
@@ -93,6 +94,24 @@ def test_a_folder_says_when_to_stop(folder):
     assert (written.bos_token_id, written.eos_token_id, written.pad_token_id) == (BOS, END, PAD)
     config = transformers.AutoConfig.from_pretrained(folder).text_config
     assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (BOS, END, PAD)
+
+
+def test_a_folder_with_another_tokenizer_says_its_words_and_template(tmp_path):
+    vocabulary = {word: number for number, word in enumerate(["a", "<image>", "<pad>", "<end>", "<begin>"])}
+    words = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, unk_token="a")),
+        bos_token="<begin>", eos_token="<end>", pad_token="<pad>",
+        extra_special_tokens={"image_token": "<image>"},
+    )  # fmt: skip
+    config = LlavaConfig(EYE, LlamaConfig(5, 12, 1, 2, 1, 8), image_token=1)
+    llava.save_folder(Llava(config), tmp_path, words, "{{ messages[0]['content'] }}!")
+    for written in (
+        transformers.GenerationConfig.from_pretrained(tmp_path),
+        transformers.AutoConfig.from_pretrained(tmp_path).text_config,
+    ):
+        assert (written.bos_token_id, written.eos_token_id, written.pad_token_id) == (4, 3, 2)
+    processor = transformers.AutoProcessor.from_pretrained(tmp_path)
+    assert processor.apply_chat_template([{"role": "user", "content": "hello"}]) == "hello!"
 
 
 def test_a_folder_prepares_images_as_the_course_does(folder):
