@@ -81,6 +81,7 @@ NO_MEANING = {
     "frozen",
     "layout",
 }
+EITHER_WAY = {"min", "max", "minimum", "maximum", "equal", "gcd"}
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -240,7 +241,7 @@ class Finder(ast.NodeVisitor):
             at = end - len(name.encode())
             self.add("min/max", at, end, re.sub("min|max", lambda m: swap[m[0]], name, count=1))
         plain = [a for a in node.args if not isinstance(a, ast.Starred)]
-        if len(plain) == len(node.args) >= 2:
+        if len(plain) == len(node.args) >= 2 and name not in EITHER_WAY:
             first, second = self.text(plain[0]), self.text(plain[1])
             middle = self.source[self.span(plain[0])[1] : self.span(plain[1])[0]].decode()
             self.add(
@@ -441,17 +442,14 @@ class Workshop:
         name = Path(change.path).stem
 
         def distance(file: str) -> tuple:
-            own = Path(file).parent.name == room
-            return (
-                Path(file).stem != f"test_{name}",
-                name not in file,
-                not own,
-                module not in self.imports[file],
-                file,
-            )
+            named, own = Path(file).stem == f"test_{name}", Path(file).parent.name == room
+            return not named, module not in self.imports[file], name not in file, not own, file
 
         ranked = sorted(self.imports, key=distance)
-        return [file for file in ranked if module in self.imports[file] or Path(file).parent.name == room]
+        importing = [
+            file for file in ranked if module in self.imports[file] or Path(file).stem == f"test_{name}"
+        ]
+        return importing or [file for file in ranked if Path(file).parent.name == room]
 
     def noticed_by(self, change: Change, options: argparse.Namespace) -> str:
         """The test that fails with a change, or "" if all pass."""
