@@ -1,5 +1,9 @@
 """A real JupyterLab and a real Chromium, started once; every test opens its own notebook in them.
 
+A page that has loaded JupyterLab is used again for the next notebook when its last one is closed, because
+loading takes as long as a kernel's start.  With pytest-xdist every worker has a server and a browser, and
+`--dist loadfile` keeps the tests of a notebook together.
+
 VLM_LAB_PYTHON names another Python, whose JupyterLab and kernel are then tested (see tools/colab_check.sh).
 """
 
@@ -35,8 +39,16 @@ SETTINGS = {
 RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
 READY = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 DONE = """() => { const panel = window.jupyterapp.shell.currentWidget;
-    return panel.sessionContext.session.kernel.status === 'idle'
-        && [...panel.node.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].every(e => /\\d/.test(e.textContent)) }"""
+    const prompts = [...panel.node.querySelectorAll('.jp-CodeCell .jp-InputPrompt')];
+    const idle = panel.sessionContext.session.kernel.status === 'idle';
+    return idle && prompts.every(prompt => /\\d/.test(prompt.textContent)) }"""
+OPEN = "async path => { await window.jupyterapp.commands.execute('docmanager:open', {path}) }"
+CLOSE = """async () => { const panel = window.jupyterapp.shell.currentWidget;
+    const id = panel.sessionContext.session?.id;
+    panel.context.model.dirty = false; // or JupyterLab would ask whether to save
+    panel.close();
+    if (id) await window.jupyterapp.serviceManager.sessions.shutdown(id) }"""
+CLOSED = "!document.querySelector('.jp-NotebookPanel, .jp-Dialog')"
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +67,9 @@ def chromium():
 class Lab:
     """A JupyterLab on loopback whose folder is `folder`."""
 
-    def __init__(self, browser, folder: Path):
-        self.browser, self.folder = browser, folder
+    def __init__(self, folder: Path):
+        self.browser, self.folder = None, folder
+        self.free = []  # pages with JupyterLab but without a notebook
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -91,6 +104,9 @@ class Lab:
                 "PATH": f"{Path(LAB_PYTHON).parent}:{os.environ['PATH']}",
             },
         )
+
+    def wait(self) -> None:
+        """Until the server answers."""
         for _ in range(240):
             try:
                 urllib.request.urlopen(f"{self.url}/api?token=test", timeout=1)
@@ -100,7 +116,7 @@ class Lab:
         raise RuntimeError(f"JupyterLab did not answer at {self.url} within a minute")
 
     def open(self, *cells: str, name: str, theme: str = "Light", run: bool = True, path: Path | None = None):
-        """A page with a notebook of these code cells, or an existing one at `path`; run from top to bottom."""
+        """A page with a notebook of these code cells, or the one at `path`, run from top to bottom."""
         file = self.folder / f"{name}.ipynb"
         if path is None:
             notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
@@ -112,21 +128,14 @@ class Lab:
             nbformat.write(notebook, file)
         else:
             shutil.copy(path, file)
-        page = self.browser.new_context(
-            viewport={"width": 1200, "height": 1300}, accept_downloads=True
-        ).new_page()
-        page.complaints, page.outside = [], []
-        page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: page.complaints.append(str(error.stack)))
-        page.on(
-            "request",
-            lambda r: (
-                None
-                if re.match(r"(data|blob):|\w+://127\.0\.0\.1[:/]", r.url)
-                else page.outside.append(r.url)
-            ),
-        )
-        page.goto(f"{self.url}/lab/workspaces/{name}/tree/{file.name}?token=test&reset")
+        if self.free:
+            page = self.free.pop()
+            page.complaints.clear()
+            page.mouse.move(0, 0)
+            page.evaluate(OPEN, file.name)
+        else:
+            page = self._new_page()
+            page.goto(f"{self.url}/lab/workspaces/{name}/tree/{file.name}?token=test&reset")
         page.wait_for_selector(".jp-NotebookPanel .jp-Cell", timeout=60_000)
         page.evaluate("window.jupyterapp.shell.collapseLeft()")
         # JupyterLab remembers the theme for its next pages, so it is always set.
@@ -141,6 +150,28 @@ class Lab:
             page.wait_for_function(READY, timeout=60_000)
             page.evaluate(RUN_ALL)
             page.wait_for_function(DONE, timeout=120_000, polling=200)
+        return page
+
+    def close(self, page) -> None:
+        """Close the page's notebook and end its kernel; the page waits for the next notebook."""
+        page.evaluate(CLOSE)
+        page.wait_for_function(CLOSED, timeout=30_000)
+        self.free.append(page)
+
+    def _new_page(self):
+        size = {"width": 1200, "height": 1300}
+        page = self.browser.new_context(viewport=size, accept_downloads=True).new_page()
+        page.complaints, page.outside = [], []  # of the present notebook; of all that the page has shown
+        page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
+        page.on("pageerror", lambda error: page.complaints.append(str(error.stack)))
+        page.on(
+            "request",
+            lambda r: (
+                None
+                if re.match(r"(data|blob):|\w+://127\.0\.0\.1[:/]", r.url)
+                else page.outside.append(r.url)
+            ),
+        )
         return page
 
     def ask(self, page, expression: str) -> str:
@@ -166,8 +197,10 @@ class Lab:
 
 
 @pytest.fixture(scope="session")
-def lab(chromium, tmp_path_factory):
-    lab = Lab(chromium, tmp_path_factory.mktemp("lab"))
+def lab(request, tmp_path_factory):
+    lab = Lab(tmp_path_factory.mktemp("lab"))
+    lab.browser = request.getfixturevalue("chromium")  # starts while the server does
+    lab.wait()
     yield lab
     lab.server.terminate()
     lab.server.wait(20)

@@ -54,7 +54,7 @@ def page(lab):
         page.wait_for_selector(f".vlm-{widget}")
     yield page
     assert page.complaints == [] and page.outside == []
-    page.context.close()
+    lab.close(page)
 
 
 def pixels(page, selector) -> np.ndarray:
@@ -280,11 +280,12 @@ def test_a_cell_chooses_its_query_and_tells_both_tokens(page):
     assert text_of(page, ".vlm-text-attention .vlm-words").endswith("Query: token 4, is.")
 
 
-# Click Play; return what is shown after each token until it stops: the token, and how many cells are still masked.
+# Click Play; return what is shown after each token until it stops: the token, and how many cells are masked.
 PLAYED = """root => new Promise(done => {
-  const shown = [], button = name => [...root.querySelectorAll("button")].find(each => each.textContent === name);
+  const shown = [], all = kind => [...root.querySelectorAll(kind)];
+  const button = name => all("button").find(it => it.textContent === name);
   const look = new MutationObserver(() => {
-    const token = [...root.querySelectorAll("output")].map(each => each.textContent).find(text => /^token/.test(text));
+    const token = all("output").map(it => it.textContent).find(text => /^token/.test(text));
     if (shown.at(-1)?.[0] === token) shown.pop();
     shown.push([token, document.querySelectorAll(".vlm-masked").length]);
     if (shown.length > 1 && button("Play")) { look.disconnect(); done(shown); }

@@ -1,4 +1,4 @@
-"""The Scene Playground in a real JupyterLab: what is dragged is what the model gets, and it answers in time."""
+"""The Scene Playground in a real JupyterLab: what is dragged is what the model gets, and it answers soon."""
 
 import ast
 import os
@@ -22,7 +22,8 @@ from vlmcourse.world.scenes import COLOURS, SHAPES, SIZES, sample
 from vlmcourse.widgets.playground import ScenePlayground
 
 def draw(batch):                                              # boxes whose colour tells what they are
-    images = np.broadcast_to((240 - batch.light)[:, None, None, None], (len(batch), 64, 64, 3)).astype(np.uint8)
+    images = np.empty((len(batch), 64, 64, 3), np.uint8)
+    images[:] = (240 - batch.light)[:, None, None, None]
     for image, boxes, shapes, paints in zip(images, batch.boxes(), batch.shape, batch.colour):
         for (left, top, right, bottom), shape, colour in zip(boxes, shapes, paints):
             image[top:bottom, left:right] = 30 * colour, 40 * shape, 60
@@ -59,7 +60,7 @@ def page(lab):
     page.wait_for_selector(".vlm-playground")
     yield page
     assert page.complaints == [] and page.outside == []
-    page.context.close()
+    lab.close(page)
 
 
 @pytest.fixture(autouse=True)
@@ -322,7 +323,8 @@ def test_python_sets_and_the_page_follows(page, lab):
 # ---- time
 
 WATCH = """() => {
-    const root = document.querySelector('.vlm-playground'), area = root.querySelector('.vlm-stage .vlm-picture');
+    const root = document.querySelector('.vlm-playground');
+    const area = root.querySelector('.vlm-stage .vlm-picture');
     window.log = {moved: [], answered: []};
     area.addEventListener('pointermove', event => window.log.moved.push(event.timeStamp), true);
     const answered = () => root.getAttribute('aria-busy') === 'false'
@@ -331,7 +333,7 @@ WATCH = """() => {
 
 
 def latencies(page, start: Thing, moves=40) -> np.ndarray:
-    """Milliseconds from a movement of the pointer to the first frame with pixels, caption and answer for it."""
+    """Milliseconds from a movement of the pointer to the first frame with the pixels and answer for it."""
     page.evaluate(WATCH)
     page.mouse.move(*spot(page, start.x, start.y))
     page.mouse.down()
@@ -400,7 +402,7 @@ def test_the_nano_vlm_answers_in_half_a_second(lab):
     assert np.percentile(times, 95) <= 500
     said = ast.literal_eval(lab.ask(page, "playground.answer['caption']"))
     assert text_of(page, ".vlm-playground .vlm-caption") == said
-    page.context.close()
+    lab.close(page)
 
 
 # ---- looks
@@ -413,7 +415,8 @@ def test_every_control_is_reached_by_tab_and_has_a_name(page):
         page.keyboard.press("Tab")
         names.append(
             page.evaluate("""() => { const it = document.activeElement;
-            return it.closest('.vlm-playground') ? it.ariaLabel || (it.closest('label') ?? it).textContent : null }""")
+            if (!it.closest('.vlm-playground')) return null;
+            return it.ariaLabel || (it.closest('label') ?? it).textContent }""")
         )
         if names[-1] is None:
             break

@@ -51,7 +51,7 @@ def test_the_picture_survives_in_a_web_page(saved, chromium, tmp_path):
 def test_the_picture_survives_after_the_kernel_is_gone(saved, lab):
     page = lab.open(name="reopened", run=False, path=saved[1])
     assert seen(page) == 1344 and page.locator(".vlm").count() == 0
-    page.context.close()
+    lab.close(page)
 
 
 def test_the_picture_survives_in_an_untrusted_notebook(saved, lab, tmp_path):
@@ -65,4 +65,4 @@ def test_the_picture_survives_in_an_untrusted_notebook(saved, lab, tmp_path):
     )
     assert not trusted
     assert "AttentionExplorer(2 images, 8×8 patches" in page.locator(".jp-OutputArea").last.inner_text()
-    page.context.close()
+    lab.close(page)

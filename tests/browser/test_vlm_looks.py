@@ -22,11 +22,14 @@ right = np.where(np.isin(np.arange(20), [11, 12, 16, 17]), ids, -100)
 wrong = np.where(np.isin(np.arange(20), [10, 11, 15, 16]), ids, -100)
 short = (["<user>", "hm", "<assistant>", "no", "<end>"], [7, 71, 8, 81, 9], [-100, -100, -100, 81, 9])
 image = random.integers(0, 256, (24, 48, 3), dtype=np.uint8)
-words = [[[f"<i>{moment}</i>{cell}-{place}" for place in range(3)] for cell in range(8)] for moment in range(3)]
+def near(moment, cell):
+    return [f"<i>{moment}</i>{cell}-{place}" for place in range(3)]
+words = [[near(moment, cell) for cell in range(8)] for moment in range(3)]
 scores = -np.sort(-random.uniform(-0.2, 0.9, (3, 8, 3)))
 names = ["<u>eye</u>", "projector", "block 0", "head"]
 def report(step):
-    rows = [(1000, 0, 0, 70, 0), (200, 200, 0.5 / 10 ** step, 10, 0.02), (300, 0, 0, 20, 3), (50, 10, 0, 2, 0.4)]
+    learned = (200, 200, 0.5 / 10 ** step, 10, 0.02)
+    rows = [(1000, 0, 0, 70, 0), learned, (300, 0, 0, 20, 3), (50, 10, 0, 2, 0.4)]
     return [dict(name=name, parameters=p, trained=t, gradient=g, weight=w, ratio=g / w, through=h)
             for name, (p, t, g, w, h) in zip(names, rows)]
 """
@@ -48,7 +51,7 @@ def page(lab):
         page.wait_for_selector(f".vlm-{widget}")
     yield page
     assert page.complaints == [] and page.outside == []
-    page.context.close()
+    lab.close(page)
 
 
 # ---- labels
@@ -283,11 +286,12 @@ def parts(page, step):
 
 
 def level(page, column, selector):
-    """Where the upper end of a bar, or the line, stands between the two ends of the scale; None if there is none."""
+    """Where the upper end of a bar, or the line, stands on the scale, 0 to 1; None if there is none."""
     mark = column.locator(selector)
     if not mark.is_visible():
         return None
-    return mark.evaluate("""(e) => { const [mine, all] = [e, e.parentNode].map(it => it.getBoundingClientRect());
+    return mark.evaluate("""e => {
+        const [mine, all] = [e, e.parentNode].map(it => it.getBoundingClientRect());
         const y = e.className === 'vlm-reach' ? (mine.top + mine.bottom) / 2 : mine.top;
         return (all.bottom - y) / all.height }""")
 

@@ -11,7 +11,8 @@ QUIZ = """
 from vlmcourse.widgets.quiz import Quiz
 heard = []
 quiz = Quiz("<script>alert('run')</script> How many `patches`?", [
-    ("<b>four</b>", False, "That is the side."), ("sixteen", True, "Four rows of four."), ("eight", False, "Half.")])
+    ("<b>four</b>", False, "That is the side."),
+    ("sixteen", True, "Four rows of four."), ("eight", False, "Half.")])
 quiz.observe(lambda change: heard.append((quiz.chosen, quiz.correct)), "chosen")
 quiz
 """
@@ -19,7 +20,8 @@ SCENES = """
 import numpy as np
 from vlmcourse.widgets.scenes import SceneBrowser
 images = np.random.default_rng(5).integers(0, 256, (30, 32, 64, 3), dtype=np.uint8)
-records = [[{"question": f"<i>What</i> is in {i}?", "answer": "a square", "boxes": [(16, 8, 32, 24), (0, 0, 64, 4)]},
+boxes = [(16, 8, 32, 24), (0, 0, 64, 4)]
+records = [[{"question": f"<i>What</i> is in {i}?", "answer": "a square", "boxes": boxes},
             {"question": "Is there a star?", "answer": "no", "boxes": []}] for i in range(30)]
 SceneBrowser(images, [f"<b>scene</b> {i}" for i in range(30)], records)
 """
@@ -45,7 +47,7 @@ def page(lab, request):
         page.wait_for_selector(widget)
     yield page
     assert page.complaints == [] and page.outside == []
-    page.context.close()
+    lab.close(page)
 
 
 def test_a_quiz_is_answered_by_keyboard_and_python_hears_it(page, lab):
