@@ -23,6 +23,7 @@ MOVED = {
     "interop.keeping": "interop.distillation",
     "data.truth": "world.truth",
     "data.twins": "world.twins",
+    "diagnostics.looks": "diagnostics.controls",
     "world.reading": "world.grammar",
 }
 """From the old name to the new one, both below ``vlmcourse``."""

@@ -23,7 +23,7 @@ import copy, math, torch, torch.nn.functional as F, matplotlib.pyplot as plt
 from vlmcourse.workbook import *
 from vlmcourse.data import photos, text
 from vlmcourse.world import captions, questions, render, scenes, twins
-from vlmcourse.diagnostics import gap, looks; from vlmcourse.models import naive
+from vlmcourse.diagnostics import controls, gap; from vlmcourse.models import naive
 begin("01_the_problem", lang="en")
 
 # %% id="map"
@@ -406,7 +406,7 @@ print(len(habit_asked), "to learn from,", len(new_asked), "new ones;", new_asked
 # A kind that was never asked gets the answer most frequent over **all** questions.
 
 # %% id="answer_prior"
-@exercise(looks.answer_prior)
+@exercise(controls.answer_prior)
 def answer_prior(asked, answers, kinds):
     """(question,), (question,) -> (kind,)"""
     # 1. count: one row per kind, one column per answer   2. best column of each row   3. rows of zeros: best of all
@@ -415,7 +415,7 @@ def answer_prior(asked, answers, kinds):
 # %% id="prior-score"
 def blind_by_text(asked):
     """A blind model that goes by the text of a question; it runs your answer_prior."""
-    return looks.Blind([q.text for q in asked], [q.answer for q in asked])
+    return controls.Blind([q.text for q in asked], [q.answer for q in asked])
 
 def share_right(guesses, asked):
     return sum(guess == q.answer for guess, q in zip(guesses, asked)) / len(asked)
@@ -464,7 +464,7 @@ figure(fig, alt="The loss of the text-only model falls from seven to the entropy
 # `guesses` and `answers` are `(pair, two)`, numbers of answers. Return the share of right answers, and the share of pairs with **both** right.
 
 # %% id="twin_accuracy"
-@exercise(looks.twin_accuracy)
+@exercise(controls.twin_accuracy)
 def twin_accuracy(guesses, answers):
     """(pair, two), (pair, two) -> (accuracy, both)"""
     raise NotImplementedError
@@ -480,7 +480,7 @@ def read_answers(model, asked, image=None):
 
 twin_world, twin_asked = twins.twins(new_world, new_asked)
 first, second = read_answers(reader, new_asked), read_answers(reader, twin_asked)
-accuracy, both = looks.twin_score(first, [q.answer for q in new_asked], second, [q.answer for q in twin_asked])
+accuracy, both = controls.twin_score(first, [q.answer for q in new_asked], second, [q.answer for q in twin_asked])
 print(f"biased test {share_right(first, new_asked):.0%}; twins {accuracy:.0%}; both of a pair {both:.0%}")
 assert share_right(first, new_asked) > 0.78 and accuracy <= 0.5 and both == 0
 
@@ -507,7 +507,7 @@ for bias in (0.0, 0.25, 0.5, 0.75, 0.9, 1.0):
     some_world, some_asked = colour_questions("test", 400, bias)
     other_world, other_asked = twins.twins(some_world, some_asked)
     pair_guesses = [blind_by_text(known_asked)([q.text for q in asked]) for asked in (some_asked, other_asked)]
-    on_twins, _ = looks.twin_score(pair_guesses[0], [q.answer for q in some_asked],
+    on_twins, _ = controls.twin_score(pair_guesses[0], [q.answer for q in some_asked],
                                    pair_guesses[1], [q.answer for q in other_asked])
     table[bias] = share_right(pair_guesses[0], some_asked), on_twins
 print("bias   biased test   twins", *[f"{b:4.2f}  {t:11.0%}  {w:6.0%}" for b, (t, w) in table.items()], sep="\n")
@@ -547,7 +547,7 @@ for bias, model in with_eyes.items():
     world, asked = colour_questions("test", 400, bias)
     other_world, other_asked = twins.twins(world, asked)
     said, said_of_twin = read_answers(model, asked, look(world)), read_answers(model, other_asked, look(other_world))
-    pairs = looks.twin_score(said, [q.answer for q in asked], said_of_twin, [q.answer for q in other_asked])
+    pairs = controls.twin_score(said, [q.answer for q in asked], said_of_twin, [q.answer for q in other_asked])
     seen[bias] = share_right(said, asked), pairs[1]
 print(*[f"trained and tested with bias {b:4.2f}: {t:.0%} of the test, {p:.0%} of the pairs"
         for b, (t, p) in seen.items()], sep="\n")

@@ -2,7 +2,7 @@
 
 import torch
 
-from vlmcourse.diagnostics import gap, looks
+from vlmcourse.diagnostics import controls, gap
 from vlmcourse.exercises.base import Unaffected, chapter
 from vlmcourse.exercises.edits import edits
 from vlmcourse.models import naive
@@ -82,12 +82,12 @@ exercise(naive.join,
         _padding_changed, keep=lambda output: output[1])],
 )
 
-exercise(looks.answer_prior,
+exercise(controls.answer_prior,
     cases=lambda: [
         (torch.tensor([0, 0, 2, 0, 2, 2, 0, 2, 2]), torch.tensor([4, 1, 3, 1, 3, 2, 1, 0, 3]), 4),
         (torch.tensor([1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 1]), torch.tensor([2, 0, 5, 2, 4, 2, 1, 4, 0, 4, 0]), 3),
     ],
-    slips=edits(looks.answer_prior,
+    slips=edits(controls.answer_prior,
         ("counts.sum(dim=1) == 0", "counts.sum(dim=1) >= 0",
          "every kind gets the answer most frequent over all questions; count for each kind apart."),
         ("torch.where(unasked, counts.sum(dim=0).argmax(), counts.argmax(dim=1))", "counts.argmax(dim=1)",
@@ -112,14 +112,14 @@ exercise(looks.answer_prior,
     ],
 )
 
-exercise(looks.twin_accuracy,
+exercise(controls.twin_accuracy,
     cases=lambda: [
         (torch.tensor([[1, 1], [2, 0], [3, 3], [0, 1], [2, 2], [4, 3], [1, 0]]),
          torch.tensor([[1, 2], [2, 0], [0, 3], [1, 0], [2, 3], [4, 3], [1, 2]])),
         (torch.tensor([[0, 1], [1, 1], [2, 2], [0, 3], [1, 0]]),
          torch.tensor([[0, 1], [0, 1], [1, 2], [0, 3], [1, 3]])),
     ],
-    slips=edits(looks.twin_accuracy,
+    slips=edits(controls.twin_accuracy,
         ("all(dim=1)", "any(dim=1)",
          "the second number counts pairs with at least one right answer; both must be right."),
         ("right.all(dim=1).float().mean()", "right.float().mean(dim=0).prod()",

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vlmcourse.diagnostics.looks import Blind, answer_prior, twin_accuracy, twin_score
+from vlmcourse.diagnostics.controls import Blind, answer_prior, twin_accuracy, twin_score
 from vlmcourse.world import questions, scenes, twins
 
 

@@ -1,4 +1,4 @@
-"""Does it look at all?  Answering without pictures, and pairs of pictures that expose it (first used in notebook 01).
+"""Blind and swapped controls: does a model look at all?  (First used in notebook 01.)
 
     answer_prior     the most frequent answer to each kind of question
     Blind            answers by that habit; what every model that claims to see must beat
@@ -10,6 +10,7 @@ Source: a blind baseline by question type and pairs of similar pictures, Goyal e
 """
 
 from collections.abc import Sequence
+from itertools import chain
 
 import torch
 from jaxtyping import Float, Int
@@ -18,7 +19,7 @@ from torch import Tensor
 from vlmcourse.slots import slot
 
 
-@slot
+@slot(name="looks.answer_prior")
 def answer_prior(
     asked: Int[Tensor, "question"], answers: Int[Tensor, "question"], kinds: int
 ) -> Int[Tensor, "kind"]:
@@ -37,7 +38,7 @@ def answer_prior(
     return torch.where(unasked, counts.sum(dim=0).argmax(), counts.argmax(dim=1))
 
 
-@slot
+@slot(name="looks.twin_accuracy")
 def twin_accuracy(
     guesses: Int[Tensor, "pair two"], answers: Int[Tensor, "pair two"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
@@ -46,7 +47,7 @@ def twin_accuracy(
     Returns:
         accuracy: share of right answers.  Without looking both guesses are equal, so at most one of two is
             right: ½.
-        both: share of pairs with both answers right.  Without looking it is 0.
+        pairs: share of pairs with both answers right.  Without looking it is 0.
 
     Source: Goyal et al. 2017, arXiv:1612.00837, section 3.
     """
@@ -71,11 +72,11 @@ class Blind:
         self.kinds = {text: number for number, text in enumerate(sorted(set(asked)))}
         self.names = sorted(set(answers))
         numbers = {answer: number for number, answer in enumerate(self.names)}
-        known = torch.tensor([self.kinds[text] for text in asked])
-        said = torch.tensor([numbers[answer] for answer in answers])
+        kinds = torch.tensor([self.kinds[text] for text in asked])
+        # One kind more, which is never asked: its answer is for questions that are new
         self.prior = answer_prior(
-            known, said, len(self.kinds) + 1
-        )  # the last kind is never asked: for what is new
+            kinds, torch.tensor([numbers[answer] for answer in answers]), len(self.kinds) + 1
+        )
 
     def __call__(self, asked: Sequence[str]) -> list[str]:
         """An answer to each question; to one that was never asked, the most frequent answer of all."""
@@ -95,9 +96,9 @@ def twin_score(
         raise ValueError(
             f"guesses and answers of twins must be equally many, got {[len(texts) for texts in four]}"
         )
-    numbers = {
-        text: number for number, text in enumerate(dict.fromkeys(text for texts in four for text in texts))
-    }
-    table = torch.tensor([[numbers[text] for text in texts] for texts in four])
-    accuracy, both = twin_accuracy(table[:2].T, table[2:].T)
-    return accuracy.item(), both.item()
+    numbers: dict[str, int] = {}
+    for text in chain(*four):
+        numbers.setdefault(text, len(numbers))
+    table = torch.tensor([numbers[text] for text in chain(*four)]).reshape(4, -1)
+    accuracy, pairs = twin_accuracy(table[:2].T, table[2:].T)
+    return accuracy.item(), pairs.item()
