@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections import Counter
 
+import jaxtyping
 import pytest
 
 UNDER_CI = os.environ.get("CI", "").lower() in {"1", "true"}
@@ -32,6 +33,14 @@ def workspace(tmp_path, monkeypatch):
     """Every test has a fresh workspace, and none reads or writes a learner's own work."""
     monkeypatch.setenv("VLMCOURSE_WORKSPACE", str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def unchecked():
+    """For what the code itself says of wrong input: the check of its annotations would speak first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def lacking() -> set[str]:

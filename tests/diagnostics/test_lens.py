@@ -48,7 +48,7 @@ def test_the_size_of_a_vector_does_not_turn_it():
     ({"k": 0}, "k from 1 to 5"),
     ({"how": "euclid"}, "'cosine' or 'probability', not 'euclid'"),
 ])  # fmt: skip
-def test_bad_input_is_named_with_its_numbers(change, message):
+def test_bad_input_is_named_with_its_numbers(change, message, unchecked):
     with pytest.raises(ValueError, match=message):
         nearest_words(**{"vectors": torch.ones(3, 2), "table": TABLE, "names": NAMES, **change})
 

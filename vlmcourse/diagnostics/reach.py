@@ -28,15 +28,17 @@ def receptive_field(kernels: Int[Tensor, "layer"], strides: Int[Tensor, "layer"]
 
 @slot
 def attention_distance(
-    weights: Float[Tensor, "layer head query key"], grid: tuple[int, int], patch_size: int
-) -> Float[Tensor, "layer head"]:
+    weights: Float[Tensor, "layer head query key"] | Float[Tensor, "batch layer head query key"],
+    grid: tuple[int, int],
+    patch_size: int,
+) -> Float[Tensor, "layer head"] | Float[Tensor, "batch layer head"]:
     """Mean distance in pixels between a query patch and the keys it looks at, weighted by its attention.
 
     The class token, token 0, stands nowhere: it is left out as query and as key, and what is left of each row
     is scaled to sum to 1 again. Distances are those between patch centres; all query patches count alike.
 
     Args:
-        weights: query = key = 1 + rows · columns; any axes may stand in front.
+        weights: query = key = 1 + rows · columns; a batch may stand in front.
         grid: (rows, columns) of patches.
         patch_size: side of a patch in pixels.
 
@@ -47,8 +49,10 @@ def attention_distance(
     """
     rows, columns = grid
     if weights.shape[-1] != 1 + rows * columns:
-        raise ValueError(f"a {rows}×{columns} grid and a class token make {1 + rows * columns} tokens, "
-                         f"but the weights have {weights.shape[-1]}")  # fmt: skip
+        raise ValueError(
+            f"a {rows}×{columns} grid and a class token make {1 + rows * columns} tokens, "
+            f"but the weights have {weights.shape[-1]}"
+        )
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     place = torch.stack([row, column], -1).reshape(-1, 2).to(weights)
     distance = patch_size * (place[:, None] - place).norm(dim=-1)

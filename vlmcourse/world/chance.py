@@ -10,20 +10,21 @@ Source: the mixing function is SplitMix64, Steele et al. 2014, "Fast splittable 
 import zlib
 
 import numpy as np
+from jaxtyping import Float64, UInt64
 
+Keys = UInt64[np.ndarray, "*shape"] | np.uint64
 STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
-def mix(numbers: np.ndarray) -> np.ndarray:
+def mix(numbers: Keys) -> Keys:
     """Scramble uint64 numbers one to one, so that neighbours land far apart."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return numbers ^ (numbers >> np.uint64(31))
 
 
-def derive(keys: np.ndarray, *purpose: int | str) -> np.ndarray:
+def derive(keys: Keys, *purpose: int | str) -> Keys:
     """New uint64 keys from old ones (any shape): a different purpose gives unrelated keys."""
-    keys = np.asarray(keys).astype(np.uint64)
     for part in purpose:
         number = zlib.crc32(part.encode()) if isinstance(part, str) else part % 2**64
         with np.errstate(over="ignore"):
@@ -31,8 +32,8 @@ def derive(keys: np.ndarray, *purpose: int | str) -> np.ndarray:
     return keys
 
 
-def uniform(keys: np.ndarray, draws: int) -> np.ndarray:
-    """`draws` numbers in [0, 1) for each key: float64 (key, draws)."""
+def uniform(keys: UInt64[np.ndarray, "key"], draws: int) -> Float64[np.ndarray, "key {draws}"]:
+    """`draws` numbers in [0, 1) for each key."""
     with np.errstate(over="ignore"):
         counters = mix(keys + STEP)[:, None] + STEP * np.arange(1, draws + 1, dtype=np.uint64)
         return (mix(counters) >> np.uint64(11)) * 2.0**-53

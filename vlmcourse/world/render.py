@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from vlmcourse.data.pixels import normalise
@@ -54,8 +54,8 @@ LETTERS = dict(
 )
 
 
-def render(scenes: Scenes) -> np.ndarray:
-    """Pictures of the scenes: uint8 (scene, 64, 64, 3)."""
+def render(scenes: Scenes) -> UInt8[np.ndarray, "scene 64 64 3"]:
+    """Pictures of the scenes, RGB."""
     images = np.empty((len(scenes), SIDE, SIDE, 3), np.uint8)
     images[:] = PAPER[scenes.light, None, None]
     boxes = scenes.boxes()
@@ -119,6 +119,6 @@ def _sprites(radius: int) -> np.ndarray:
 @cache
 def _word(word: str) -> np.ndarray:
     """bool (7, 6·letters - 1): the word in small capitals."""
-    rows = [[int(digit, 32) for digit in LETTERS[letter]] for letter in word]
-    letters = (np.array(rows)[:, :, None] >> np.arange(4, -2, -1).clip(0)) & (np.arange(6) < 5)
+    digits = np.array([int(digit, 32) for letter in word for digit in LETTERS[letter]]).reshape(-1, 7, 1)
+    letters = (digits >> np.arange(4, -2, -1).clip(0)) & (np.arange(6) < 5)  # (letter, row, column)
     return letters.transpose(1, 0, 2).reshape(7, -1)[:, :-1].astype(bool)

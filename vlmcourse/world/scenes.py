@@ -9,8 +9,8 @@ hides another.  A batch of scenes is one struct of arrays, so tens of thousands 
     one = scenes.sample("test", 500, objects=(1, 1))            # one object each; (2, 2) for relations
     images = render.render(train)                               # uint8 (scene, 64, 64, 3)
     pixels = render.to_tensor(images)                           # float32 (scene, 3, 64, 64) in [-1, 1]
-    train.shape[:, 0], train.colour[:, 0], train.place[:, 0]    # labels: indices into SHAPES, COLOURS, PLACES
-    scenes.relation(train, 0, 1)                                # index into RELATIONS: object 0 is ... object 1
+    train.shape[:, 0], train.colour[:, 0], train.place[:, 0]    # indices into SHAPES, COLOURS, PLACES
+    scenes.relation(train, 0, 1)                                # index into RELATIONS: object 0 is ... 1
     train.boxes(), train.cover(grid=8)                          # pixel boxes; which object covers which patch
     captions.captions(train, "short")                           # "a red circle left of a blue square"
     asked = questions.ask(train[:100])                          # text, answer, evidence boxes
@@ -24,9 +24,11 @@ other split has.
 Knobs of `sample` spoil the data on purpose: language_bias, printed_words, duplicates.  `captions` has more.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
+from jaxtyping import Bool, Int64, UInt64
 
 from vlmcourse.world import chance
 
@@ -43,31 +45,31 @@ WORD_STRIP = 10  # rows at the top that stay free of objects when words are prin
 MARGIN, GAP, SLANT = 1, 2, 2  # pixels to the edge; between boxes; least ||dx| - |dy||, so relations are clear
 TRIES = 16
 
-_PALETTE = np.array([[(2 + k - 3 * shape) % len(COLOURS) for k in range(7)] for shape in range(len(SHAPES))])
+_PALETTE = (2 + np.arange(7) - 3 * np.arange(len(SHAPES))[:, None]) % len(COLOURS)  # (shape, colour)
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """A batch of scenes.  Object fields are int64 (scene, 4), -1 where a scene has fewer objects.
+    """A batch of scenes.  There is room for four objects in each; fields are -1 where a scene has fewer.
 
     Index it like an array: `s[3]`, `s[10:20]` and `s[s.count == 2]` are Scenes again.
     """
 
     split: str
-    key: np.ndarray  # uint64 (scene,): source of all chance about this scene
-    count: np.ndarray  # int64 (scene,), 1 to 4
-    shape: np.ndarray  # index into SHAPES
-    colour: np.ndarray  # index into COLOURS
-    size: np.ndarray  # index into SIZES
-    x: np.ndarray  # column of the centre pixel, from the left
-    y: np.ndarray  # row of the centre pixel, from the top
-    light: np.ndarray  # int64 (scene,), index of the background shade
-    word: np.ndarray  # int64 (scene,), printed colour name as index into COLOURS, -1 for none
+    key: UInt64[np.ndarray, "scene"]  # source of all chance about this scene
+    count: Int64[np.ndarray, "scene"]  # 1 to 4
+    shape: Int64[np.ndarray, "scene 4"]  # index into SHAPES
+    colour: Int64[np.ndarray, "scene 4"]  # index into COLOURS
+    size: Int64[np.ndarray, "scene 4"]  # index into SIZES
+    x: Int64[np.ndarray, "scene 4"]  # column of the centre pixel, from the left
+    y: Int64[np.ndarray, "scene 4"]  # row of the centre pixel, from the top
+    light: Int64[np.ndarray, "scene"]  # index of the background shade
+    word: Int64[np.ndarray, "scene"]  # printed colour name as index into COLOURS, -1 for none
 
     def __len__(self) -> int:
         return len(self.count)
 
-    def __getitem__(self, which: int | slice | np.ndarray) -> "Scenes":
+    def __getitem__(self, which: int | np.integer | slice | Sequence[int] | np.ndarray) -> "Scenes":
         if isinstance(which, int | np.integer):
             which = range(len(self))[which]  # IndexError beyond the end; negative numbers count from it
             which = slice(which, which + 1)
@@ -77,25 +79,25 @@ class Scenes:
         return f"Scenes({len(self)} of {self.split}, {int(self.count.sum())} objects)"
 
     @property
-    def present(self) -> np.ndarray:
-        """bool (scene, 4): which of the four slots hold an object; always the first `count`."""
+    def present(self) -> Bool[np.ndarray, "scene 4"]:
+        """Where there is an object: always the first `count` of the four."""
         return np.arange(MOST) < self.count[:, None]
 
     @property
-    def place(self) -> np.ndarray:
-        """int64 (scene, 4): quadrant of each centre, index into PLACES; -1 where there is no object."""
+    def place(self) -> Int64[np.ndarray, "scene 4"]:
+        """Quadrant of each centre, index into PLACES; -1 where there is no object."""
         return np.where(self.present, 2 * (self.y >= SIDE // 2) + (self.x >= SIDE // 2), -1)
 
-    def boxes(self) -> np.ndarray:
-        """int64 (scene, 4, 4): left, top, right, bottom in pixels, right and bottom exclusive; zeros if absent."""
+    def boxes(self) -> Int64[np.ndarray, "scene 4 side"]:
+        """left, top, right, bottom of each object in pixels, right and bottom exclusive; zeros if absent."""
         radius = RADII[self.size]
         corners = np.stack(
             [self.x - radius, self.y - radius, self.x + radius + 1, self.y + radius + 1], axis=-1
         )
         return np.where(self.present[..., None], corners, 0)
 
-    def cover(self, grid: int = 8) -> np.ndarray:
-        """int64 (scene, grid, grid): the object whose box holds the middle of each patch (row, column), or -1."""
+    def cover(self, grid: int = 8) -> Int64[np.ndarray, "scene {grid} {grid}"]:
+        """For each patch (row, column) of a grid the object whose box holds its middle, or -1."""
         middle = (np.arange(grid) + 0.5) * SIDE / grid
         left, top, right, bottom = np.moveaxis(self.boxes()[:, :, None], -1, 0)  # each (scene, object, 1)
         rows, columns = (top <= middle) & (middle < bottom), (left <= middle) & (middle < right)
@@ -106,29 +108,34 @@ class Scenes:
 ARRAYS = tuple(field.name for field in fields(Scenes) if field.name != "split")
 
 
-def join(batches: list[Scenes]) -> Scenes:
+def concatenate(batches: list[Scenes]) -> Scenes:
     """One batch from several of the same split."""
     splits = {batch.split for batch in batches}
     if len(splits) != 1:
-        raise ValueError(f"join needs scenes of one split, got {sorted(splits)}")
-    return replace(batches[0], **{n: np.concatenate([getattr(b, n) for b in batches]) for n in ARRAYS})
+        raise ValueError(f"concatenate needs scenes of one split, got {sorted(splits)}")
+    columns = {}
+    for name in ARRAYS:
+        columns[name] = np.concatenate([getattr(batch, name) for batch in batches])
+    return replace(batches[0], **columns)
 
 
-def palette(split: str) -> np.ndarray:
-    """int64 (shape, colour): the colours each shape may have in this split; five seen ones, or the two novel ones."""
+def palette(split: str) -> Int64[np.ndarray, "shape colour"]:
+    """The colours each shape may have in this split: five seen ones, or the two novel ones."""
     return _PALETTE[:, 5:] if _known(split) == "novel" else _PALETTE[:, :5]
 
 
-def editable(split: str) -> np.ndarray:
-    """bool (shape, colour): what an edited scene of this split may show.  Never a novel combination, except in the
-    novel split, where two colours per shape would leave too little to edit."""
+def editable(split: str) -> Bool[np.ndarray, "shape colour"]:
+    """What an edited scene of this split may show: never a novel combination, except in the novel split.
+
+    There, two colours per shape would leave too little to edit.
+    """
     allowed = np.full((len(SHAPES), len(COLOURS)), split == "novel")
     np.put_along_axis(allowed, palette(split), True, axis=1)
     return allowed
 
 
-def relation(scenes: Scenes, first: int = 0, second: int = 1) -> np.ndarray:
-    """int64 (scene,): object `first` is RELATIONS[...] object `second`; -1 where one of them is absent."""
+def relation(scenes: Scenes, first: int = 0, second: int = 1) -> Int64[np.ndarray, "scene"]:
+    """Object `first` is RELATIONS[...] object `second`; -1 where one of them is absent."""
     answer = direction(scenes.x[:, first], scenes.y[:, first], scenes.x[:, second], scenes.y[:, second])
     return np.where(scenes.count > max(first, second), answer, -1)
 
@@ -146,8 +153,10 @@ def apart(x1, y1, r1, x2, y2, r2):
 
 
 def ranges(radius, words):
-    """(first, positions, first row, rows) for centres of this radius; both counts are multiples of three, so that
-    every (x + y) mod 3 is equally frequent."""
+    """(first, positions, first row, rows) for centres of this radius.
+
+    Both counts are multiples of three, so that every (x + y) mod 3 is equally frequent.
+    """
     first, span = radius + MARGIN, SIDE - 2 * (radius + MARGIN)
     strip = np.where(words, WORD_STRIP, 0)
     return first, span // 3 * 3, first + strip, (span - strip) // 3 * 3
@@ -218,7 +227,7 @@ def _words(key: np.ndarray, colour: np.ndarray, share: float) -> np.ndarray:
 
 
 def _places(key: np.ndarray, split: str, things: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Centres: objects stand down one after the other where there is room; where there is none, all start again."""
+    """Centres: objects stand down one after the other where there is room; without room all start again."""
     place = np.full((2, len(key), MOST), -1)
     waiting, attempt = np.arange(len(key)), 0
     while len(waiting):

@@ -12,7 +12,7 @@ evidence, or None where it makes no sense ("the small circle" when there are two
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from vlmcourse.world.scenes import COLOURS, PLACES, RADII, RELATIONS, SHAPES, SIDE, SIZES, Scenes
 
@@ -63,13 +63,16 @@ class Who(NamedTuple):
     def many(self) -> str:
         return str(self).replace("cross", "crosse") + "s"
 
+    def fits(self, thing: Thing) -> bool:
+        return all(want in (None, has) for want, has in zip(self, thing[:3], strict=True))
+
     def among(self, things: Sequence[Thing]) -> list[Thing]:
-        return [t for t in things if all(want in (None, has) for want, has in zip(self, t[:3], strict=True))]
+        return [thing for thing in things if self.fits(thing)]
 
     def only(self, things: Sequence[Thing]) -> Thing | None:
         """The one thing meant, or None if there is none or more than one."""
-        found = self.among(things)
-        return found[0] if len(found) == 1 else None
+        meant = self.among(things)
+        return meant[0] if len(meant) == 1 else None
 
 
 Truth = tuple[str, list[Thing]] | None
@@ -83,8 +86,9 @@ def _not(answer: str) -> str:
     return "not " if answer == "no" else ""
 
 
+@runtime_checkable
 class Template(Protocol):
-    """What a question asks: its text, its answer and evidence for any list of things, and an answer as a statement."""
+    """What a question asks: its text, its answer and evidence for any things, an answer as a statement."""
 
     def __str__(self) -> str: ...
     def truth(self, things: Sequence[Thing]) -> Truth: ...
@@ -118,8 +122,8 @@ class Count(NamedTuple):
         return f"How many {self.who.many} are there?"
 
     def truth(self, things: Sequence[Thing]) -> Truth:
-        found = self.who.among(things)
-        return str(len(found)), found or list(things)
+        meant = self.who.among(things)
+        return str(len(meant)), meant or list(things)
 
     def state(self, answer: str) -> str:
         return f"there is 1 {self.who}" if answer == "1" else f"there are {answer} {self.who.many}"
@@ -132,8 +136,8 @@ class Existence(NamedTuple):
         return f"Is there a {self.who}?"
 
     def truth(self, things: Sequence[Thing]) -> Truth:
-        found = self.who.among(things)
-        return _yes(found), found or list(things)
+        meant = self.who.among(things)
+        return _yes(meant), meant or list(things)
 
     def state(self, answer: str) -> str:
         return f"there is {'a' if answer == 'yes' else 'no'} {self.who}"
