@@ -151,11 +151,11 @@ def test_the_world_is_the_same_everywhere():
 def test_indexing_selects_and_joins_back():
     batch = sample(count=10)
     assert len(batch[-1]) == 1 and batch[-1].key[0] == batch.key[9] and len(batch[batch.count > 2]) < 10
-    assert same(scenes.join([batch[:4], batch[4:]]), batch)
+    assert same(scenes.concatenate([batch[:4], batch[4:]]), batch)
     with pytest.raises(IndexError):
         batch[10]
     with pytest.raises(ValueError, match="one split"):
-        scenes.join([batch, sample("test", 2)])
+        scenes.concatenate([batch, sample("test", 2)])
 
 
 @pytest.mark.parametrize(

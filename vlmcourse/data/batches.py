@@ -1,4 +1,4 @@
-"""Batches: cut tensors into shuffled mini-batches, in an order that can be replayed (first used in notebook 02).
+"""Batches: cut tensors into shuffled mini-batches, in an order that can be replayed (notebook 02).
 
     Batches     the recipe: which data, how many at a time, which shuffle; never changes
     Stream      one walk through it, without end; knows its position, so a resumed run sees the same data
@@ -58,7 +58,7 @@ class Batches:
         return islice(self.stream(), len(self))
 
     def stream(self, rank: int = 0, world: int = 1) -> "Stream":
-        """All epochs, one after the other; process `rank` of `world` gets its own equal share of each batch."""
+        """All epochs, one after the other; process `rank` of `world` gets an equal share of each batch."""
         return Stream(self, rank, world)
 
     def order(self, epoch: int) -> Tensor:

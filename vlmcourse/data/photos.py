@@ -1,6 +1,7 @@
-"""Photos that scikit-image brings along, so that real pictures need no network (first used in notebook 02)."""
+"""Photos that scikit-image brings along, so that real pictures need no network (notebook 02)."""
 
 import numpy as np
+from jaxtyping import UInt8
 
 # Only pictures that lie in the wheel; scikit-image would fetch others from the network.
 PHOTOS = dict(
@@ -11,8 +12,8 @@ PHOTOS = dict(
 )
 
 
-def photo(name: str, side: int = 224) -> np.ndarray:
-    """The middle square of a photo, scaled to side × side: uint8 (side, side, 3), RGB.
+def photo(name: str, side: int = 224) -> UInt8[np.ndarray, "{side} {side} 3"]:
+    """The middle square of a photo, scaled to side × side pixels, RGB.
 
     Args:
         name: one of PHOTOS (which also says what each shows).

@@ -4,6 +4,7 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 
 MOST_PIXELS = 50_000_000  # a phone's photo has 12 to 50 million
 
@@ -12,11 +13,8 @@ class PictureError(ValueError):
     """A file that is no picture, or not one that can be read here; says which file and what to do."""
 
 
-SIDE = 64  # pixels; what the course's models read
-
-
-def load_picture(path: str | Path, side: int = SIDE) -> np.ndarray:
-    """The middle square of a picture file, scaled to side × side: uint8 (side, side, 3), RGB.
+def load_picture(path: str | Path, side: int = 64) -> UInt8[np.ndarray, "{side} {side} 3"]:
+    """The middle square of a picture file, scaled to side × side pixels, RGB; the course's models read 64.
 
     A picture that has this size already comes back unchanged. What is transparent becomes white; a photo's
     stored rotation is applied.
@@ -35,8 +33,10 @@ def load_picture(path: str | Path, side: int = SIDE) -> np.ndarray:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
                 if file.width * file.height > MOST_PIXELS:
-                    raise PictureError(f"{path} has {file.width}×{file.height} pixels, more than {MOST_PIXELS:,}; "
-                                       "scale it down first")  # fmt: skip
+                    raise PictureError(
+                        f"{path} has {file.width}×{file.height} pixels, more than {MOST_PIXELS:,}; "
+                        "scale it down first"
+                    )
                 picture = ImageOps.exif_transpose(file).convert("RGBA")
     except Image.UnidentifiedImageError as error:
         raise PictureError(f"{path} is no picture that can be read; save it as PNG or JPEG") from error
@@ -47,6 +47,7 @@ def load_picture(path: str | Path, side: int = SIDE) -> np.ndarray:
     paper = Image.new("RGBA", picture.size, "white")
     picture = Image.alpha_composite(paper, picture).convert("RGB")
     if picture.size != (side, side):
-        picture = ImageOps.fit(picture, (side, side), Image.Resampling.BOX if min(picture.size) > side else
-                               Image.Resampling.BICUBIC)  # fmt: skip
+        shrinks = min(picture.size) > side
+        filter = Image.Resampling.BOX if shrinks else Image.Resampling.BICUBIC
+        picture = ImageOps.fit(picture, (side, side), filter)
     return np.array(picture)

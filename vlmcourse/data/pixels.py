@@ -28,6 +28,6 @@ def to_bytes(
     return ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def in_grey(images: np.ndarray) -> np.ndarray:
-    """uint8 images (..., 3) with red, green and blue replaced by their luminance."""
+def in_grey(images: UInt8[np.ndarray, "*any 3"]) -> UInt8[np.ndarray, "*any 3"]:
+    """The images with red, green and blue replaced by their luminance."""
     return np.repeat((images @ LUMINANCE).round().astype(np.uint8)[..., None], 3, axis=-1)

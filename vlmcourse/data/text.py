@@ -25,8 +25,8 @@ from torch import Tensor
 from vlmcourse.data.assets import shipped
 
 VOCABULARY = 1024
-# Their numbers are their places here, and never change.  The end is not 2: CLIPModel takes an end token of 2 for an
-# old mistake and then looks for the largest number instead.
+# Their numbers are their places here, and never change.  The end is not 2: CLIPModel takes an end token of 2
+# for an old mistake and then looks for the largest number instead.
 SPECIAL = (
     "<pad>",
     "<unk>",
@@ -109,9 +109,9 @@ class Tokenizer:
         return self.encoder.decode_batch([row[: row.index(EOS)] if EOS in row else row for row in rows])
 
     def tokens(self, ids: Int[Tensor, "token"] | Sequence[int]) -> list[str]:
-        """What each token number stands for, as labels of a plot: "circle", "<eos>"; spaces before words are dropped.
+        """What each token number stands for, as labels of a plot: "circle", "<eos>".
 
-        Half a letter outside ASCII shows as "�".
+        Spaces before words are dropped; half a letter outside ASCII shows as "�".
         """
         special = set(range(len(SPECIAL)))
         return [SPECIAL[n] if n in special else self.encoder.decode([n]) for n in map(int, ids)]
@@ -137,7 +137,7 @@ def load_tokenizer(path: str | Path | None = None) -> Tokenizer:
 
 
 def train(texts: Iterable[str], size: int = VOCABULARY) -> Tokenizer:
-    """A tokenizer of `size` tokens: SPECIAL, the 256 bytes, and the most frequent pairs of tokens, merged one by one.
+    """A tokenizer of `size` tokens: SPECIAL, the 256 bytes, and frequent pairs of tokens, merged one by one.
 
     Raises:
         ValueError: if size leaves no room for special tokens and bytes.
@@ -150,13 +150,11 @@ def train(texts: Iterable[str], size: int = VOCABULARY) -> Tokenizer:
         )
     encoder = Encoder(models.BPE(unk_token=SPECIAL[UNK]))
     encoder.normalizer = normalizers.Lowercase()
-    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(
-        add_prefix_space=True
-    )  # "red" is the same token everywhere
+    # With a space before it, "red" is the same token everywhere
+    encoder.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     encoder.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)])
-    special = [
-        AddedToken(token, lstrip=True) for token in SPECIAL
-    ]  # a space before one is no token of its own
+    # A space before a special token is no token of its own
+    special = [AddedToken(token, lstrip=True) for token in SPECIAL]
     trainer = trainers.BpeTrainer(
         vocab_size=size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )

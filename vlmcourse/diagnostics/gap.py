@@ -38,7 +38,7 @@ def feature_statistics(
 
 
 def report(clouds: Mapping[str, Float[Tensor, "feature width"]]) -> list[str]:
-    """One line for each named cloud of features: length, length of the mean, spread, cone; a header comes first."""
+    """A header, and a line for each named cloud of features: length, length of the mean, spread, cone."""
     lines = [f"{'':>24}  length  length of mean  spread   cone"]
     for name, features in clouds.items():
         norm, mean, std, cone = feature_statistics(features)

@@ -2,13 +2,14 @@
 
     gradient_report   one row per part: how large its weights and gradients are, and what flows through it
     llava_parts       the parts of a LLaVA, in the order in which data flows through them
-    Row               what is told of one part
+    Row               what is reported of one part
 
 A frozen part has no gradient of its own, but it may pass one on: the gradient with respect to its output,
 from which the parts before it learn.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ from vlmcourse.models.llava import Llava
 
 
 class Row(NamedTuple):
-    """What is told of one part of a model; norms are over all numbers of the part together."""
+    """What is reported of one part of a model; norms are over all numbers of the part together."""
 
     name: str
     parameters: int  # a parameter that several parts share counts in the first of them
@@ -60,51 +61,72 @@ def gradient_report(
     Raises:
         ValueError: if a name is none of the model's modules, or nothing that the loss depends on is trained.
     """
-    parts = {name: _modules(model, name, [paths] if isinstance(paths, str) else paths)
-             for name, paths in groups.items()}  # fmt: skip
+    parts = {}
+    for name, paths in groups.items():
+        parts[name] = _modules(model, name, [paths] if isinstance(paths, str) else paths)
+    outputs, value = _run(model, loss, set().union(*parts.values()))
+    if not value.requires_grad:
+        raise ValueError(
+            "the loss depends on no parameter that is trained; unfreeze a part with requires_grad_(True)"
+        )
+    owned, reached = _owned(parts), {}
+    for name, modules in parts.items():
+        last = [module for module in outputs if module in modules][-1:]
+        reached[name] = [output for module in last for output in outputs[module] if output.requires_grad]
+    trained = {name: [p for p in parameters if p.requires_grad] for name, parameters in owned.items()}
+    wanted = list(dict.fromkeys(chain(*trained.values(), *reached.values())))
+    gradients = dict(zip(wanted, torch.autograd.grad(value, wanted, allow_unused=True), strict=True))
+    rows = []
+    for name, parameters in owned.items():
+        gradient, weight = _norm([gradients[p] for p in trained[name]]), _norm(parameters)
+        through = _norm([gradients[output] for output in reached[name]])
+        ratio = gradient / weight if weight else 0.0
+        rows.append(Row(name, _count(parameters), _count(trained[name]), gradient, weight, ratio, through))
+    return rows
+
+
+def _run(
+    model: nn.Module, loss: Callable[[nn.Module], Float[Tensor, ""]], modules: set[nn.Module]
+) -> tuple[dict[nn.Module, list[Tensor]], Float[Tensor, ""]]:
+    """The loss, and the outputs of these modules on the way to it, in the order in which they last ran."""
     outputs: dict[nn.Module, list[Tensor]] = {}
 
     def keep(module: nn.Module, _, output) -> None:
         if isinstance(output, Tensor):
             outputs[module] = [*outputs.pop(module, []), output]  # the module that ran last stands last
 
-    hooks = [module.register_forward_hook(keep) for modules in parts.values() for module in modules]
+    hooks = [module.register_forward_hook(keep) for module in modules]
     try:
         with torch.enable_grad():
-            value = loss(model)
+            return outputs, loss(model)
     finally:
         for hook in hooks:
             hook.remove()
-    if not value.requires_grad:
-        raise ValueError(
-            "the loss depends on no parameter that is trained; unfreeze a part with requires_grad_(True)"
-        )
-    seen: set[nn.Parameter] = set()
-    owned, reached = {}, {}
+
+
+def _owned(parts: Mapping[str, set[nn.Module]]) -> dict[str, list[nn.Parameter]]:
+    """The parameters of each part; one that several parts share is owned by the first of them."""
+    owner: dict[nn.Parameter, str] = {}
     for name, modules in parts.items():
-        owned[name] = [p for p in dict.fromkeys(p for m in modules for p in m.parameters()) if p not in seen]
-        seen.update(owned[name])
-        last = [module for module in outputs if module in modules][-1:]
-        reached[name] = [output for module in last for output in outputs[module] if output.requires_grad]
-    wanted = list(dict.fromkeys([p for ps in owned.values() for p in ps if p.requires_grad]
-                                + [output for tensors in reached.values() for output in tensors]))  # fmt: skip
-    found = dict(zip(wanted, torch.autograd.grad(value, wanted, allow_unused=True), strict=True))
-    rows = []
-    for name, parameters in owned.items():
-        trained = [p for p in parameters if p.requires_grad]
-        gradient, weight = _norm([found[p] for p in trained]), _norm(parameters)
-        through = _norm([found[output] for output in reached[name]])
-        rows.append(Row(name, sum(p.numel() for p in parameters), sum(p.numel() for p in trained), gradient, weight,
-                        gradient / weight if weight else 0.0, through))  # fmt: skip
-    return rows
+        for module in modules:
+            for parameter in module.parameters():
+                owner.setdefault(parameter, name)
+    return {name: [p for p, first in owner.items() if first == name] for name in parts}
+
+
+def _count(parameters: Sequence[Tensor]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def _modules(model: nn.Module, name: str, paths: Sequence[str]) -> set[nn.Module]:
     """Every module inside the part called ``name``."""
     known = dict(model.named_modules())
     if missing := [path for path in paths if path not in known]:
-        raise ValueError(f"part {name!r}: {missing[0]!r} is no module of this {type(model).__name__}; its own are "
-                         f"{', '.join(child for child, _ in model.named_children())}")  # fmt: skip
+        children = ", ".join(child for child, _ in model.named_children())
+        raise ValueError(
+            f"part {name!r}: {missing[0]!r} is no module of this {type(model).__name__}; "
+            f"its own are {children}"
+        )
     return {module for path in paths for module in known[path].modules()}
 
 

@@ -41,9 +41,10 @@ def recall_at_k(
 def right_pairs(
     queries: Sequence[Hashable], candidates: Sequence[Hashable]
 ) -> Bool[Tensor, "query candidate"]:
-    """True where query and candidate are equal; give captions, names or numbers of scenes, one per image and text."""
+    """True where query and candidate are equal: captions, names or numbers, one per image and text."""
     number = {key: place for place, key in enumerate(dict.fromkeys([*queries, *candidates]))}
-    rows, columns = (torch.tensor([number[key] for key in keys]) for keys in (queries, candidates))
+    rows = torch.tensor([number[key] for key in queries])
+    columns = torch.tensor([number[key] for key in candidates])
     return rows[:, None] == columns[None]
 
 

@@ -1,4 +1,4 @@
-"""Is a caption about its picture?  What it states, word for word, against the truth of the scene (notebook 07).
+"""Is a caption about its picture?  What it states, word for word, against the scene's truth (notebook 07).
 
 true_share    of all that captions state about their scenes, the share that is true; the rest is hallucination
 """

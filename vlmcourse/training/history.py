@@ -17,7 +17,7 @@ NORM = "gradient norm"
 
 @dataclass
 class History:
-    """What happened: `losses[k]`, `gradient_norms[k]` (before clipping) and `metrics[name][k]` belong to step k+1."""
+    """What happened; `losses[k]`, `gradient_norms[k]` (before clipping), `metrics[name][k]` in step k+1."""
 
     precision: str = "no"
     losses: list[float] = field(default_factory=list)
@@ -99,9 +99,10 @@ class Log:
         if not math.isfinite(point["loss"]) or not (math.isfinite(norm) or overflow_is_normal):
             before = f"{history.losses[-1]:.4g}" if history.losses else "none"
             raise FloatingPointError(
-                f"step {step}: loss {point['loss']:.4g}, gradient norm {norm:.4g}, loss one step before {before}, "
-                f"precision {history.precision}. Try a smaller learning rate or a longer warm-up; look in the loss "
-                "for log(0), 0/0 or the square root of 0, and in the batch for numbers that are not finite"
+                f"step {step}: loss {point['loss']:.4g}, gradient norm {norm:.4g}, loss one step before "
+                f"{before}, precision {history.precision}. Try a smaller learning rate or a longer warm-up; "
+                "look in the loss for log(0), 0/0 or the square root of 0, and in the batch for numbers that "
+                "are not finite"
             )
         history.gradient_norms.append(norm)
         history.losses.append(point["loss"])
@@ -112,9 +113,9 @@ class Log:
 
     def finish(self, step: int) -> bool:
         """Show what was read to the watchers; True if this was the last step."""
-        for seen, point in self.unseen:
+        for read_step, point in self.unseen:
             for watcher in self.watchers if self.accelerator.is_main_process else ():
-                watcher(seen, **point)
+                watcher(read_step, **point)
         if self.unseen:
             self.bar.set_postfix_str(f"loss {self.unseen[-1][1]['loss']:.4g}", refresh=False)
         self.unseen.clear()

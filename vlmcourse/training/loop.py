@@ -119,7 +119,7 @@ def learn(
 
 
 def adamw(model: nn.Module, lr: float, weight_decay: float = 0.05) -> torch.optim.AdamW:
-    """AdamW over the parameters that require gradients; weight decay on matrices only, not on biases and norms.
+    """AdamW over the parameters that require gradients; weight decay on matrices, not on biases and norms.
 
     Source: Loshchilov & Hutter 2019, arXiv:1711.05101.
     """
@@ -134,7 +134,7 @@ def adamw(model: nn.Module, lr: float, weight_decay: float = 0.05) -> torch.opti
 
 
 def warmup_cosine(steps: int, warmup: int | None = None) -> Callable[[int], float]:
-    """Schedule: rises to 1 over `warmup` steps (default a tenth, at most 100), then falls to 0 as half a cosine."""
+    """Schedule: up to 1 over `warmup` steps (default a tenth, at most 100), then to 0 in half a cosine."""
     warmup = min(100, steps // 10) if warmup is None else warmup
 
     def factor(step: int) -> float:
@@ -146,7 +146,7 @@ def warmup_cosine(steps: int, warmup: int | None = None) -> Callable[[int], floa
     return factor
 
 
-# ---- what the loop leans on ----------------------------------------------------------------------------------
+# ---- what the loop leans on --------------------------------------------------------------------------------
 
 
 def _loss_and_metrics(answer: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
@@ -170,14 +170,14 @@ def _loss_and_metrics(answer: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
 
 def _start_accelerator(precision: str | None, accumulate: int) -> Accelerator:
     precision = precision or choose_precision(Accelerator().device).name
-    AcceleratorState._reset_state()  # else the first training in a process would fix the precision of all others
+    AcceleratorState._reset_state()  # else the first training in a process fixes the precision of all others
     # as a plugin, since `accelerate launch` overrides the plain argument
     accumulation = GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False)
-    idle = DistributedDataParallelKwargs(
-        find_unused_parameters=True
-    )  # a norm that a stage does not read, say
-    accelerator = Accelerator(mixed_precision=precision, gradient_accumulation_plugin=accumulation,
-                              kwargs_handlers=[idle])  # fmt: skip
+    # Some parameters may be idle: a norm that a stage does not read, say
+    idle = DistributedDataParallelKwargs(find_unused_parameters=True)
+    accelerator = Accelerator(
+        mixed_precision=precision, gradient_accumulation_plugin=accumulation, kwargs_handlers=[idle]
+    )
     if accelerator.distributed_type == "FSDP":
         raise NotImplementedError("this loop trains whole models on every GPU (DDP); launch it without FSDP")
     launched = int(os.environ.get("WORLD_SIZE", 1))
@@ -189,7 +189,7 @@ def _start_accelerator(precision: str | None, accumulate: int) -> Accelerator:
 
 
 class WithLoss(nn.Module):
-    """Model and loss as one: DDP averages the gradients of what runs inside the forward of the module it wraps."""
+    """Model and loss as one: DDP averages gradients of what runs in the forward of the module it wraps."""
 
     def __init__(self, model: nn.Module, loss_fn: Callable[[nn.Module, Any], Any]):
         super().__init__()
@@ -203,9 +203,9 @@ class WithLoss(nn.Module):
 def _prepared(
     run: Run, loss_fn: Callable[[nn.Module, Any], Any]
 ) -> Iterator[tuple[nn.Module, Callable, Any]]:
-    """What computes the loss, and the optimizer, for the loop; afterwards the model is as it came, but trained."""
+    """What computes the loss, and the optimizer, for the loop; then the model is as it came, but trained."""
     accelerator, model, optimizer, training = run.accelerator, run.model, run.optimizer, run.model.training
-    # Alone, the model needs no wrapper: preparing it would put a patched `forward` into it, which copies badly
+    # Alone, the model needs no wrapper: preparing it would patch its `forward`, which copies badly
     alone = accelerator.num_processes == 1
     net = model if alone else accelerator.prepare_model(WithLoss(model, loss_fn))
     model.train()

@@ -20,13 +20,8 @@ from torch.optim import AdamW, Optimizer
 
 from vlmcourse.slots import slot
 
-APART = (
-    "embedding",
-    "embed_token",
-    "positions",
-    "class_token",
-    "head",
-)  # tables and outputs, though two-dimensional
+# Tables and outputs: AdamW trains them, though they have two axes
+APART = ("embedding", "embed_token", "positions", "class_token", "head")
 
 
 @slot
@@ -51,14 +46,19 @@ def rate_groups(
     Source: a rate of its own for the projector is mm_projector_lr in LLaVA's training code, and vectors are
         spared from weight decay there too.
     """
-    groups = {(part, flat): {"params": [], "lr": rate, "weight_decay": 0.0 if flat else weight_decay}
-              for part, rate in rates.items() for flat in (False, True)}  # fmt: skip
+    groups = {}
+    for part, rate in rates.items():
+        for flat in (False, True):
+            decay = 0.0 if flat else weight_decay
+            groups[part, flat] = {"params": [], "lr": rate, "weight_decay": decay}
     for name, parameter in named:
         if parameter.requires_grad:
             part = name.split(".")[0]
             if part not in rates:
-                raise ValueError(f"{name} learns, but there is a rate only for {', '.join(rates)}; freeze it, or give "
-                                 f"{part!r} a rate")  # fmt: skip
+                raise ValueError(
+                    f"{name} learns, but there is a rate only for {', '.join(rates)}; "
+                    f"freeze it, or give {part!r} a rate"
+                )
             groups[part, parameter.ndim < 2]["params"].append(parameter)
     return [group for group in groups.values() if group["params"]]
 
@@ -88,9 +88,8 @@ def orthogonal(matrices: Float[Tensor, "... row column"], rounds: int = 5) -> Fl
             factor.diagonal(dim1=1, dim2=2).add_(3.4445)
             product = factor if product is None else factor @ product
             if number < rounds - 1:
-                gram = factor @ (
-                    gram @ factor
-                )  # all of them are polynomials of one matrix, so their order is free
+                # All of them are polynomials of one matrix, so their order is free
+                gram = factor @ (gram @ factor)
         wide = product @ wide
     return (wide if flat.shape[1] <= flat.shape[2] else wide.mT).reshape(matrices.shape).to(matrices.dtype)
 
@@ -118,20 +117,21 @@ class Muon(Optimizer):
             for matrix in group["params"]:
                 if matrix.grad is not None:
                     alike.setdefault(matrix.shape, []).append(matrix)
-            for (row, column), matrices in alike.items():
-                grads = [matrix.grad for matrix in matrices]
-                held = [
-                    self.state[each].setdefault("momentum_buffer", torch.zeros_like(each))
-                    for each in matrices
-                ]
-                torch._foreach_lerp_(held, grads, 1 - group["momentum"])
-                moved = orthogonal(
-                    torch.stack(torch._foreach_lerp(grads, held, group["momentum"]))
-                )  # Nesterov's
-                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-                torch._foreach_add_(
-                    matrices, moved.unbind(), alpha=-group["lr"] * max(1.0, row / column) ** 0.5
-                )
+            for matrices in alike.values():
+                self._move(matrices, group)
+
+    def _move(self, matrices: list[nn.Parameter], group: dict[str, Any]) -> None:
+        """One step of matrices that have the same shape."""
+        grads = [matrix.grad for matrix in matrices]
+        momenta = [
+            self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix)) for matrix in matrices
+        ]
+        torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
+        ahead = torch._foreach_lerp(grads, momenta, group["momentum"])  # Nesterov's momentum
+        steps = orthogonal(torch.stack(ahead)).unbind()
+        row, column = matrices[0].shape
+        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(matrices, steps, alpha=-group["lr"] * max(1.0, row / column) ** 0.5)
 
 
 class MuonAdamW(Optimizer):
@@ -153,22 +153,29 @@ class MuonAdamW(Optimizer):
     """
 
     def __init__(
-        self, model: nn.Module, lr: float = 0.01, other_lr: float = 2e-3, weight_decay: float = 0.01,
+        self,
+        model: nn.Module,
+        lr: float = 0.01,
+        other_lr: float = 2e-3,
+        weight_decay: float = 0.01,
         factors: Mapping[str, float] | None = None,
-    ):  # fmt: skip
-        learned = {name: each for name, each in model.named_parameters() if each.requires_grad}
+    ):
+        learned = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
         if not learned:
             raise ValueError(
                 f"no parameter of {type(model).__name__} requires a gradient; is everything frozen?"
             )
         parts = {name.split(".")[0] for name, _ in model.named_parameters()}
         if unknown := set(factors or {}) - parts:
-            raise ValueError(f"{type(model).__name__} has no part {', '.join(sorted(unknown))}; "
-                             f"its parts are {', '.join(sorted(parts))}")  # fmt: skip
+            raise ValueError(
+                f"{type(model).__name__} has no part {', '.join(sorted(unknown))}; "
+                f"its parts are {', '.join(sorted(parts))}"
+            )
         groups: dict[float, tuple[list, list]] = {}  # factor: matrices, others
-        for name, each in learned.items():
-            group = groups.setdefault((factors or {}).get(name.split(".")[0], 1.0), ([], []))
-            group[each.ndim != 2 or any(part in name for part in APART)].append(each)
+        for name, weight in learned.items():
+            matrices, others = groups.setdefault((factors or {}).get(name.split(".")[0], 1.0), ([], []))
+            inside_blocks = weight.ndim == 2 and not any(part in name for part in APART)
+            (matrices if inside_blocks else others).append(weight)
         self.parts: list[Optimizer] = []
         super().__init__(list(learned.values()), {})
         for factor, (matrices, others) in sorted(groups.items(), reverse=True):
@@ -191,10 +198,9 @@ class MuonAdamW(Optimizer):
         for part in self.parts:
             own = part.state_dict()
             state |= {first + number: values for number, values in own["state"].items()}
-            groups += [
-                group | {"params": [first + n for n in group["params"]]} for group in own["param_groups"]
-            ]
-            first += sum(len(group["params"]) for group in own["param_groups"])
+            (group,) = own["param_groups"]
+            groups.append(group | {"params": [first + number for number in group["params"]]})
+            first += len(group["params"])
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -205,16 +211,14 @@ class MuonAdamW(Optimizer):
             )
         for part, group in zip(self.parts, groups, strict=True):
             count = len(group["params"])
-            own = {
-                number - first: values for number, values in state.items() if first <= number < first + count
-            }
+            own = {number: state[first + number] for number in range(count) if first + number in state}
             part.load_state_dict({"state": own, "param_groups": [group | {"params": list(range(count))}]})
             first += count
         self._gather()
 
 
 def warmup_linear(steps: int, warmup: int = 50, flat: float = 0.4) -> Callable[[int], float]:
-    """Schedule: rises to 1 over ``warmup`` steps, stays until ``flat`` of all steps, then falls to 0 in a line.
+    """Schedule: rises to 1 over ``warmup`` steps, stays there until ``flat`` of all steps, then falls to 0.
 
     Source: Hägele et al. 2024, arXiv:2405.18392, section 3 ("cooldown").
     """

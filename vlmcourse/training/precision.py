@@ -2,7 +2,7 @@
 
     fp32    32 bits; the default on a CPU
     bf16    16 bits with the range of fp32; fast on GPUs since Ampere (compute capability 8.0) and some CPUs
-    fp16    16 bits with little range, so the loss must be scaled; the fast format of older GPUs such as the T4
+    fp16    16 bits with little range, so the loss must be scaled; fast on older GPUs such as the T4
 
 Weights and the optimizer stay in fp32 whatever is chosen here (mixed precision, Micikevicius et al. 2018,
 arXiv:1710.03740).
@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 import torch
 
-WORTHWHILE = (
-    1.5  # bf16 must win by this much on a CPU: the rest of the model gains nothing, and timings wobble
-)
+# bf16 must win by this much on a CPU: the rest of the model gains nothing, and timings wobble
+WORTHWHILE = 1.5
 
 
 class Precision(NamedTuple):
@@ -57,10 +56,9 @@ def precision_of(tokens: int, width: int) -> str:
 
 @cache
 def cpu_bf16_gain(rows: int, width: int) -> float:
-    """Time of fp32 divided by time of bf16, both measured: one linear layer, forward and backward, on the CPU."""
-    weight = torch.full(
-        (width, width), 0.01, requires_grad=True
-    )  # not drawn: a probe leaves the random state alone
+    """Time of fp32 divided by time of bf16, both measured: one linear layer, forward and backward."""
+    # Not drawn: a probe leaves the random state alone
+    weight = torch.full((width, width), 0.01, requires_grad=True)
     inputs = torch.full((rows, width), 0.5, requires_grad=True)
     seconds: dict[bool, list[float]] = {False: [], True: []}
     for _ in range(5):

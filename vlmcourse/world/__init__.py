@@ -1,1 +1,1 @@
-"""Scenes, the laboratory world: pictures whose whole truth is known, with captions, questions, instructions, twins."""
+"""Scenes, the laboratory world: pictures whose whole truth is known, and all that can be said about them."""

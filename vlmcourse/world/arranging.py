@@ -1,4 +1,4 @@
-"""Scenes arranged by hand, inside the rules of the world or outside of them (notebook 00, the Scene Playground).
+"""Scenes arranged by hand, inside the rules of the world or outside (notebook 00, the Scene Playground).
 
 arrange        things -> Scenes, to be rendered like any other
 check_things   refuse what cannot be drawn
@@ -68,20 +68,23 @@ def check_things(things: Sequence[Thing]) -> None:
                 )
         low, high = thing.radius + MARGIN, SIDE - 1 - thing.radius - MARGIN
         if not (low <= thing.x <= high and low <= thing.y <= high):
-            raise ValueError(f"thing {number} leaves the frame at ({thing.x}, {thing.y}); a {SIZES[thing.size]} one "
-                             f"has its centre at {low}..{high}")  # fmt: skip
+            raise ValueError(
+                f"thing {number} leaves the frame at ({thing.x}, {thing.y}); a {SIZES[thing.size]} one "
+                f"has its centre at {low}..{high}"
+            )
 
 
 def room(a: Thing, b: Thing) -> int:
-    """Free pixels between two boxes, along the axis on which they are farther apart; negative where they overlap."""
+    """Free pixels between two boxes, along the axis where they are farther apart; negative in an overlap."""
     return max(abs(a.x - b.x), abs(a.y - b.y)) - a.radius - b.radius - 1
 
 
 def outside(things: Sequence[Thing]) -> str:
     """Why a scene lies outside the world that models are trained on; "" if it does not."""
     reasons = [] if things else ["there is no object"]
-    reasons += [f"no {COLOURS[t.colour]} {SHAPES[t.shape]} occurs in training" for t in things
-                if (t.shape, t.colour) not in TRAINED]  # fmt: skip
+    for thing in things:
+        if (thing.shape, thing.colour) not in TRAINED:
+            reasons.append(f"no {COLOURS[thing.colour]} {SHAPES[thing.shape]} occurs in training")
     for number, a in enumerate(things):
         for b in things[number + 1 :]:
             if room(a, b) < 0:

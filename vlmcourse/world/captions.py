@@ -127,21 +127,23 @@ def exchange(texts: list[str]) -> list[str]:
 
 
 def _short(scenes: Scenes, colour: np.ndarray) -> list[str]:
-    things = [[f"a {c} {s}" for c in COLOURS] for s in SHAPES]
-    columns = scenes.shape[:, 0], colour[:, 0], scenes.shape[:, 1], colour[:, 1], relation(scenes)
-    return [
-        things[s][c] if r < 0 else f"{things[s][c]} {RELATIONS[r]} {things[s2][c2]}"
-        for s, c, s2, c2, r in zip(*(column.tolist() for column in columns), strict=True)
-    ]
+    columns = np.stack([scenes.shape[:, 0], colour[:, 0], scenes.shape[:, 1], colour[:, 1], relation(scenes)])
+    texts = []
+    for shape, tone, other_shape, other_tone, direction in columns.T.tolist():
+        text = f"a {COLOURS[tone]} {SHAPES[shape]}"
+        if direction >= 0:
+            text += f" {RELATIONS[direction]} a {COLOURS[other_tone]} {SHAPES[other_shape]}"
+        texts.append(text)
+    return texts
 
 
 def _full(scenes: Scenes, colour: np.ndarray) -> list[str]:
-    columns = scenes.count, scenes.size, colour, scenes.shape, scenes.place
+    objects = np.stack([scenes.size, colour, scenes.shape, scenes.place], axis=-1).tolist()
     texts = []
-    for count, *objects in zip(*(column.tolist() for column in columns), strict=True):
+    for count, several in zip(scenes.count.tolist(), objects, strict=True):
         things = [
-            f"a {SIZES[z]} {COLOURS[c]} {SHAPES[s]} at the {PLACES[p]}"
-            for z, c, s, p in list(zip(*objects, strict=True))[:count]
+            f"a {SIZES[size]} {COLOURS[tone]} {SHAPES[shape]} at the {PLACES[place]}"
+            for size, tone, shape, place in several[:count]
         ]
         texts.append(" and ".join(filter(None, [", ".join(things[:-1]), things[-1]])))
     return texts
@@ -152,7 +154,7 @@ def _nothing(scenes: Scenes, colour: np.ndarray) -> list[str]:
 
 
 def _recolour(scenes: Scenes, style: str, wrong: np.ndarray, draw: np.ndarray) -> np.ndarray:
-    """A copy of the colours; in `wrong` scenes one object that the caption names has another colour of the split."""
+    """A copy of the colours; in `wrong` scenes one object that the caption names has another."""
     colour, rows = scenes.colour.copy(), np.nonzero(wrong)[0]
     named = np.minimum(scenes.count[rows], 2) if style == "short" else scenes.count[rows]
     thing = (draw[rows, 0] * named).astype(int)

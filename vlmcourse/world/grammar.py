@@ -1,11 +1,11 @@
-"""The grammar of questions and captions, read back: from a text to what it asks or states (notebooks 00 and 07).
+"""The grammar of questions and captions, read back: from a text to what it says (notebooks 00 and 07).
 
     understand     a question -> the template behind it, or None
     true_answer    the right answer to a question about things, in the form that it asks for
     stated         a caption -> what it says of every thing it names
 
-Templates and captions write these texts (`truth`, `captions`); here stands what they look like to a reader, so
-that the truth can follow every edit of a scene and every word that a model writes.
+Templates and captions write these texts (`truth`, `captions`); here stands what they look like to a reader.
+So the truth can follow every edit of a scene and every word that a model writes.
 """
 
 import re
@@ -99,7 +99,7 @@ def _plain(text: str) -> str:
 
 
 class Mention(NamedTuple):
-    """What a caption says of one thing: indices into SIZES, COLOURS, SHAPES and PLACES, -1 where it does not say."""
+    """What a caption says of one thing: indices into SIZES, COLOURS, SHAPES, PLACES; -1 for nothing."""
 
     size: int
     colour: int

@@ -28,7 +28,7 @@ Talk = list[tuple[str, str]]  # (instruction, answer) about one image
 
 
 def talks(batch: Scenes, seed: int = 0, sentences: float = 0.125, told: bool = True) -> list[Talk]:
-    """For each scene one question of every kind it allows (another question in place of one that it does not).
+    """For each scene one question of every kind; of any other kind in place of one that it does not allow.
 
     Args:
         seed: another seed asks something else.
@@ -37,23 +37,24 @@ def talks(batch: Scenes, seed: int = 0, sentences: float = 0.125, told: bool = T
     """
     chance = np.random.default_rng(seed)
     kinds = [questions.ask(batch, kind, seed=seed) for kind in questions.KINDS]
-    spare, found = questions.ask(batch, seed=seed + 1), []
-    styles = [captions.captions(batch, style) for style in ("short", "full")]
+    spare, about = questions.ask(batch, seed=seed + 1), []
+    short, full = captions.captions(batch, "short"), captions.captions(batch, "full")
     for number, asked in enumerate(zip(*kinds, strict=True)):
         row = []
-        for question in (q or spare[number] for q in asked):
-            sentence = chance.random() < sentences
-            row.append((question.text + SENTENCE, in_a_sentence(question)) if sentence else
-                       (question.text, question.answer))  # fmt: skip
+        for question in asked:
+            question = question or spare[number]
+            if chance.random() < sentences:
+                row.append((question.text + SENTENCE, in_a_sentence(question)))
+            else:
+                row.append((question.text, question.answer))
         if told:
-            style = int(chance.random() < 0.5)
-            row.append(((SHORT, FULL)[style], styles[style][number]))
-        found.append(row)
-    return found
+            row.append((FULL, full[number]) if chance.random() < 0.5 else (SHORT, short[number]))
+        about.append(row)
+    return about
 
 
 def hard_talks(batch: Scenes, seed: int = 0) -> list[Talk]:
-    """For each scene a second relation, a place in halves, and the colour and the shape of a thing named by size alone.
+    """For each scene a second relation, a place in halves, and two looks of a thing named by size alone.
 
     "What colour is the large thing?" does not say the shape, so nothing can be learned from it of colours
     that a shape usually has. And "Is the star at the left or the right?" asks for one axis in one word: in
@@ -63,27 +64,29 @@ def hard_talks(batch: Scenes, seed: int = 0) -> list[Talk]:
     Args:
         seed: another seed asks something else.
     """
-    chance, found = np.random.default_rng((seed, 1)), []
-    both = (questions.ask(batch, kind, seed=seed + more) for kind, more in (("relation", 2), ("position", 3)))
-    for number, (relation, place) in enumerate(zip(*both, strict=True)):
+    chance, about = np.random.default_rng((seed, 1)), []
+    sizes = [Who(size=size) for size in range(len(SIZES))]
+    relations = questions.ask(batch, "relation", seed=seed + 2)
+    places = questions.ask(batch, "position", seed=seed + 3)
+    for number, (relation, place) in enumerate(zip(relations, places, strict=True)):
         things = list_things(batch, number)
         row = [(relation.text, relation.answer)] if relation else []
         row += halves(place) if place else []
-        alone = [who for size in range(len(SIZES)) if (who := Who(size=size)).only(things)]
-        for name in ("colour", "shape"):
-            if alone and (
-                question := pose(name, Attribute(alone[chance.integers(len(alone))], name), things)
-            ):
-                row.append((question.text, question.answer))
-        found.append(row)
-    return found
+        alone = [who for who in sizes if who.only(things)]
+        for name in ("colour", "shape") if alone else ():
+            question = pose(name, Attribute(alone[chance.integers(len(alone))], name), things)
+            row.append((question.text, question.answer))
+        about.append(row)
+    return about
 
 
 def halves(place: Question) -> Talk:
     """The answer to "Where is the star?", "bottom left", as the answers to two questions of one axis each."""
     upright, sideways = place.answer.split()
-    return [(f"Is the {place.asked.who} at the top or the bottom?", upright),
-            (f"Is the {place.asked.who} at the left or the right?", sideways)]  # fmt: skip
+    return [
+        (f"Is the {place.asked.who} at the top or the bottom?", upright),
+        (f"Is the {place.asked.who} at the left or the right?", sideways),
+    ]
 
 
 def pale_talks(batch: Scenes, seed: int = 0, tries: int = 3) -> list[Talk]:
@@ -93,13 +96,14 @@ def pale_talks(batch: Scenes, seed: int = 0, tries: int = 3) -> list[Talk]:
         seed: another seed asks something else.
         tries: questions of each kind to choose from; those that speak of colours are left out.
     """
-    found = [{} for _ in range(len(batch))]  # the same question twice is of no use
+    about = [{} for _ in range(len(batch))]  # by text: the same question twice is of no use
     for kind in [kind for kind in questions.KINDS if kind not in ("colour", "shape")]:
-        for row, several in zip(found, zip(*(questions.ask(batch, kind, seed=seed + n) for n in range(tries)),
-                                           strict=True), strict=True):  # fmt: skip
-            row |= {q.text: q.answer for q in several if q and not COLOURFUL.search(f"{q.text} {q.answer}")}
-    told = [COLOURFUL.sub("", text) for text in captions.captions(batch, "full")]
-    return [[*row.items(), (PALE, text)] for row, text in zip(found, told, strict=True)]
+        for attempt in range(tries):
+            for row, question in zip(about, questions.ask(batch, kind, seed=seed + attempt), strict=True):
+                if question and not COLOURFUL.search(f"{question.text} {question.answer}"):
+                    row[question.text] = question.answer
+    pale = [COLOURFUL.sub("", text) for text in captions.captions(batch, "full")]
+    return [[*row.items(), (PALE, text)] for row, text in zip(about, pale, strict=True)]
 
 
 def turns(instruction: str, said: str | None = None) -> Turns:

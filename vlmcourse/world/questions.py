@@ -56,7 +56,7 @@ CONFUSED = dict(
     yes=("no",),
     no=("yes",),
 )
-CONFUSED |= {str(n): tuple(str(m) for m in (n - 1, n + 1) if m >= 0) for n in range(5)}
+CONFUSED |= {"0": ("1",), "1": ("0", "2"), "2": ("1", "3"), "3": ("2", "4"), "4": ("3", "5")}
 CONFUSED |= {PLACES[n]: (PLACES[n ^ 1], PLACES[n ^ 2]) for n in range(4)}
 
 
@@ -70,7 +70,8 @@ class Dice:
         return options[int(next(self._draws) * len(options))]
 
     def order(self, options: Sequence) -> list:
-        return [options[n] for _, n in sorted((next(self._draws), n) for n in range(len(options)))]
+        draws = [next(self._draws) for _ in options]
+        return [options[n] for n in sorted(range(len(options)), key=draws.__getitem__)]
 
 
 def _describe(thing: Thing, things: Sequence[Thing], choices: Sequence[str], dice: Dice) -> Who | None:
@@ -98,12 +99,11 @@ def _count(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dic
 
 
 def _existence(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Template:
-    a, b = (
-        dice.pick(things),
-        dice.pick(things),
-    )  # the shape of one thing with the colour of another is a hard "no"
-    near, far = (a.shape, b.colour), dice.pick(combinations)
-    return Existence(Who(*(near if near in combinations else far)) if dice.pick(range(2)) else Who(*far))
+    first, second = dice.pick(things), dice.pick(things)
+    # The shape of one thing with the colour of another is a hard "no"
+    near, far = (first.shape, second.colour), dice.pick(combinations)
+    use_near = dice.pick(range(2)) and near in combinations
+    return Existence(Who(*(near if use_near else far)))
 
 
 def _relation(
@@ -118,10 +118,10 @@ def _comparison(
 ) -> Template | None:
     template = dice.pick((Larger, SameColour, More))
     if template is More:
-        a, b = dice.pick(things), dice.pick(things)
-        whos = dice.pick(
-            [(Who(shape=a.shape), Who(shape=b.shape)), (Who(colour=a.colour), Who(colour=b.colour))]
-        )
+        first, second = dice.pick(things), dice.pick(things)
+        by_shape = Who(shape=first.shape), Who(shape=second.shape)
+        by_colour = Who(colour=first.colour), Who(colour=second.colour)
+        whos = dice.pick([by_shape, by_colour])
         return More(*whos) if whos[0] != whos[1] else None
     allowed = ("shape", "size shape") if template is SameColour else ("shape", "colour", "colour shape")
     whos = _pair(things, allowed, dice)
@@ -190,8 +190,10 @@ def _ask(
 
 
 def annotators(scenes: Scenes, questions: Sequence[Question], seed: int = 0) -> list[tuple[str, ...]]:
-    """What ten people answer to question i about scene i: at least six say the truth, the others what they could
-    have mistaken it for (a neighbouring colour or size, one more or one less, the other of yes and no).
+    """What ten people answer to question i about scene i.
+
+    At least six say the truth, the others what they could have mistaken it for: a neighbouring colour or
+    size, one more or one less, the other of yes and no.
 
     Raises:
         ValueError: if there is not exactly one question per scene.

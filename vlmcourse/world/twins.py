@@ -40,7 +40,7 @@ Things = list[Thing]
 
 
 def twins(scenes: Scenes, questions: Sequence[Question], seed: int = 0) -> tuple[Scenes, list[Question]]:
-    """For question i about scene i: a scene with as few objects changed as can be, and the question's new answer.
+    """For question i about scene i: a scene with as few objects changed as can be, and the new answer.
 
     Args:
         scenes, questions: as given and returned by `ask`, without None.
