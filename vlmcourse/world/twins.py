@@ -178,7 +178,7 @@ def _with_one_less(things: Things) -> list[Things]:
 
 def _with_one_more(things: Things, world: World) -> list[Things]:
     """A small thing of every look more, each somewhere else in the room that is left."""
-    room = world.room(RADII[0], things) if len(things) < MOST else []
+    room = world.room(int(RADII[0]), things) if len(things) < MOST else []
     if not room:
         return []
     looks = np.argwhere(world.allowed).tolist()
