@@ -1,6 +1,8 @@
 """One attention serves every model: what a learner puts behind `scaled_dot_product` runs in all of them."""
 
 import ast
+import contextlib
+import functools
 from pathlib import Path
 
 import pytest
@@ -50,8 +52,8 @@ def test_every_layer_runs_the_installed_function(name):
 
 
 def test_no_other_module_of_models_has_an_attention_of_its_own():
-    """A softmax elsewhere is allowed where tokens are drawn; a fused or ready-made attention nowhere."""
-    allowed = {"attention.py": {"softmax"}, "generation.py": {"softmax"}}
+    """A softmax elsewhere is allowed where tokens are drawn; a fused or ready-made attention nowhere else."""
+    allowed = {"attention.py": {"softmax", "scaled_dot_product_attention"}, "generation.py": {"softmax"}}
     for path in Path(attention.__file__).parent.glob("*.py"):
         names = {
             node.attr
@@ -60,3 +62,66 @@ def test_no_other_module_of_models_has_an_attention_of_its_own():
         }
         found = names & {"softmax", "scaled_dot_product_attention", "MultiheadAttention"}
         assert found <= allowed.get(path.name, set()), path.name
+
+
+@contextlib.contextmanager
+def by_the_slots(*slots):
+    """Every slot runs a function of somebody else's that does the same."""
+    for slot in slots:
+        slot.install(functools.partial(slot.reference))
+    try:
+        yield
+    finally:
+        for slot in slots:
+            slot.reset()
+
+
+def trained(model: torch.nn.Module, *arguments, **options) -> list[torch.Tensor]:
+    model.zero_grad()
+    output = model(*arguments, **options)
+    output.square().mean().backward()
+    return [output.detach(), *(p.grad.clone() for p in model.parameters())]
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_torchs_own_kernels_and_the_slots_give_equal_numbers_and_gradients(groups):
+    torch.manual_seed(0)
+    model = language.Llama(language.LlamaConfig(31, 16, 2, 4, groups)).double()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, 1.0 if parameter.dim() == 1 else 0.0, 0.3)
+    ids, mask = torch.randint(31, (3, 9)), torch.ones(3, 9, dtype=torch.bool)
+    mask[0, :4] = mask[1, 6:] = False
+    slots = attention.scaled_dot_product, attention.share_heads, language.rms_norm, language.rope
+    fused = trained(model, ids, mask=mask)
+    for replaced in (slots, *((slot,) for slot in slots)):
+        with by_the_slots(*replaced):
+            for one, other in zip(trained(model, ids, mask=mask), fused, strict=True):
+                torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("slot", ["share_heads", "rms_norm", "rope", "scaled_dot_product"])
+def test_a_replaced_function_is_never_passed_over(slot):
+    slot = getattr(attention, slot, None) or getattr(language, slot)
+    model, calls = language.Llama(language.LlamaConfig(9, depth=3, groups=1, **SIZE)), []
+
+    def counting(*arguments):
+        calls.append(1)
+        return slot.reference(*arguments)
+
+    slot.install(counting)
+    try:
+        model(IDS)
+    finally:
+        slot.reset()
+    # one rope per block for queries and keys together; keys and values are shared apart; two norms and the last
+    assert len(calls) == {"share_heads": 6, "rms_norm": 7, "rope": 3, "scaled_dot_product": 3}[slot.__name__]
+
+
+def test_recorded_weights_are_those_by_which_the_output_was_mixed():
+    torch.manual_seed(0)
+    model = attention.Attention(16, 4, groups=2)
+    tokens, mask = torch.randn(2, 5, 16), torch.ones(5, 5, dtype=torch.bool).tril()
+    plain = model(tokens, mask)
+    with attention.record_attention(model) as record:
+        torch.testing.assert_close(model(tokens, mask), plain)
+    assert [tuple(weights.shape) for weights in record] == [(2, 4, 5, 5)] and not record[0][:, :, ~mask].any()

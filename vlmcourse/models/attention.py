@@ -219,18 +219,35 @@ class Attention(nn.Module):
             if not (self.crosses and cache.past):
                 cache.past = extend_cache(cache.past, key, value)
             key, value = cache.past
-        one = self.groups != self.heads and query.shape[2] == 1 and bias is None
-        if one:  # a single token: the heads of a group ask like so many tokens, and no key is copied for them
+        if bias is None and self.fused:
+            shared = self.groups != self.heads
+            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=shared)
+        else:
+            mixed = self.attend(query, key, value, mask, bias)
+        return self.project_out(merge_heads(mixed))
+
+    @property
+    def fused(self) -> bool:
+        """Whether torch's own kernel may stand in: if nobody records the weights and no slot has been replaced."""
+        slots = (scaled_dot_product, share_heads)
+        return self.record is None and all(slot.active is slot.reference for slot in slots)
+
+    def attend(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None
+    ) -> Float[Tensor, "batch head token part"]:
+        """The same by the course's own functions, slot by slot."""
+        single = self.groups != self.heads and query.shape[2] == 1 and bias is None
+        if single:  # one token: the heads of a group ask like so many tokens, and no key is copied for them
             query = query.reshape(len(query), self.groups, -1, self.part)
         elif self.groups != self.heads:
             key, value = share_heads(key, self.heads), share_heads(value, self.heads)
         extra = () if bias is None else (bias,)
         mixed, weights = scaled_dot_product(query, key, value, mask, *extra)
-        if one:
+        if single:
             mixed, weights = (parts.reshape(len(parts), self.heads, 1, -1) for parts in (mixed, weights))
         if self.record is not None:
             self.record.append(weights.detach())
-        return self.project_out(merge_heads(mixed))
+        return mixed
 
     def project(
         self, tokens: Tensor, context: Tensor | None, rotate: Rotation | None, cache: Cache | None
