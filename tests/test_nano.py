@@ -64,7 +64,7 @@ def test_a_finished_stage_is_only_loaded(small, tmp_path):
 def test_exact_counts_what_greedy_decoding_writes():
     model, _ = nano.load_vlm()
     batch = scenes.sample("validation", 12)
-    rows = talks(batch, sentences=0, told=False)
+    rows = talks(batch, sentences=0, captioned=False)
     given = nano.features(model, render(batch)).float(), nano.encode_talks(model, rows)
     graded = nano.answered_right(model, *given, batch=5)
     images = np.repeat(render(batch), len(rows[0]), axis=0)

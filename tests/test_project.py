@@ -56,6 +56,46 @@ def test_module_is_small_and_imports_only_from_layers_before_its_own(path):
     assert not later, f"{layer} may not import {', '.join(sorted(later))}"
 
 
+FAMILIES = "one for each published family"
+MEANT_TWICE = {
+    "from_folder": FAMILIES,
+    "from_transformers": FAMILIES,
+    "doctor": "a command of the command line has the name of what it calls",
+    "progress": "likewise",
+    "train": "likewise",
+    "run": "one for each recipe, found by its module's name",
+}
+TO_BE_RENAMED = {
+    "ACTIVATIONS", "Features", "Images", "KINDS", "LONGEST", "Parts", "RATES", "Stage", "VLM", "answer", "ask",
+    "balanced_loss", "encode", "features", "join", "load_named", "measure", "normalise", "tune",
+}  # fmt: skip
+
+
+def public_names(path: Path) -> set[str]:
+    """What a module defines at its top, without a leading underscore."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    return {name for name in names if not name.startswith("_")}
+
+
+def test_a_public_name_stands_in_one_module():
+    """A reader who greps a name finds one thing.  Exercises of chapters are not imported, so they do not count."""
+    homes: dict[str, list[str]] = {}
+    for path in MODULES:
+        if not (path.parent.name == "exercises" and path.stem.startswith("ch")):
+            for name in public_names(path):
+                homes.setdefault(name, []).append(str(path.relative_to(PACKAGE)))
+    twice = {name: modules for name, modules in homes.items() if len(modules) > 1}
+    assert set(MEANT_TWICE) <= set(twice), "this name stands once now; take it from the list"
+    new = {name: modules for name, modules in twice.items() if name not in {*MEANT_TWICE, *TO_BE_RENAMED}}
+    assert not new, f"name by meaning, or import the one that is there: {new}"
+
+
 def test_code_follows_the_style_in_pyproject():
     done = subprocess.run(
         [sys.executable, "-m", "ruff", "check", "--quiet"], cwd=ROOT, capture_output=True, text=True

@@ -108,7 +108,7 @@ def order_pairs(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """
     two = scenes.sample("train", 2 * count, objects=(2, 2), seed=seed)
     two = two[differing(two)][:count]
-    pair = two, twins.exchange(two)
+    pair = two, twins.exchange_looks(two)
     texts = [load_tokenizer().encode(captions.captions(batch, "short"), TEXT_LENGTH)[0] for batch in pair]
     return torch.from_numpy(np.stack([render(batch) for batch in pair], axis=1)), torch.stack(texts, dim=1)
 
@@ -246,7 +246,9 @@ def word_order(model: CLIP, count: int = 1000) -> float:
     two = scenes.sample("test", count, objects=(2, 2))
     two = two[differing(two)]
     texts, features = captions.captions(two, "short"), image_features(model, render(two))
-    true, false = ((features * text_features(model, t)).sum(1) for t in (texts, captions.exchange(texts)))
+    true, false = (
+        (features * text_features(model, t)).sum(1) for t in (texts, captions.exchange_words(texts))
+    )
     return float((true > false).float().mean())
 
 

@@ -276,7 +276,10 @@ def _measure_captions(model: Llava) -> dict[str, float]:
 def held_out(model: Llava) -> Callable[[], float]:
     """A function that tells the share of right answers to questions of all kinds about 200 new scenes."""
     batch = scenes.sample("validation", 200)
-    images, rows = features(model, render(batch)), encode_talks(model, talks(batch, sentences=0, told=False))
+    images, rows = (
+        features(model, render(batch)),
+        encode_talks(model, talks(batch, sentences=0, captioned=False)),
+    )
     return lambda: answered_right(model, images, rows).float().mean().item()
 
 

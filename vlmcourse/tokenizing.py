@@ -10,7 +10,7 @@ from vlmcourse.world import captions, questions, scenes
 def run(recipe: Recipe, options: Callable) -> Iterator[Made]:
     """Carry out the recipe; it takes no steps, so ``options`` are not asked."""
     (stage,) = recipe.stages
-    tokenizer = text.train(corpus(stage), recipe.model["size"])
+    tokenizer = text.train_tokenizer(corpus(stage), recipe.model["size"])
     yield Made(stage, tokenizer, None, lambda: {"tokens": len(tokenizer)})
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from vlmcourse.data import assets, openmoji, text
-from vlmcourse.data.text import BOS, EOS, IMAGE, PAD, load_tokenizer, train
+from vlmcourse.data.text import BOS, EOS, IMAGE, PAD, load_tokenizer, train_tokenizer
 from vlmcourse.world import captions, questions, scenes
 
 ROOT = Path(__file__).parents[2]
@@ -115,7 +115,7 @@ def test_it_opens_in_transformers_and_gives_the_same_tokens(tokenizer, told):
 
 def test_the_shipped_file_is_what_the_script_trains(tmp_path, tokenizer):
     script = runpy.run_path(str(ROOT / "tools" / "checkpoints" / "0_tokenizer.py"))
-    train(script["corpus"]()).save(tmp_path / "tokenizer.json")
+    train_tokenizer(script["corpus"]()).save(tmp_path / "tokenizer.json")
     assert (tmp_path / "tokenizer.json").read_bytes() == assets.shipped("tokenizer.json").read_bytes()
     assert (
         load_tokenizer(tmp_path / "tokenizer.json").encode(["a star"])[0].tolist()
@@ -124,11 +124,11 @@ def test_the_shipped_file_is_what_the_script_trains(tmp_path, tokenizer):
 
 
 def test_a_small_vocabulary_still_reads_everything():
-    small = train(["a red circle", "a red star"], size=270)
+    small = train_tokenizer(["a red circle", "a red star"], size=270)
     assert len(small) <= 270
     assert small.decode(small.encode(["a blue cross"])[0]) == ["a blue cross"]
     with pytest.raises(ValueError, match="size 200 is too small: 10 special tokens and 256 bytes"):
-        train(["a"], size=200)
+        train_tokenizer(["a"], size=200)
 
 
 def test_missing_damaged_and_foreign_files_are_named(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.world.eyes import look
-from vlmcourse.world.captions import SHALLOW, captions, entropy, exchange, surprise
+from vlmcourse.world.captions import SHALLOW, captions, entropy, exchange_words, surprise
 from vlmcourse.world.render import render
 from vlmcourse.world.scenes import sample
 
@@ -120,8 +120,8 @@ def test_exchanged_captions_have_the_same_words_and_are_false():
     two = sample("test", 200, objects=(2, 2))
     texts, pictures = captions(two, "short"), [look(image) for image in render(two)]
     alike = (two.shape[:, 0] == two.shape[:, 1]) & (two.colour[:, 0] == two.colour[:, 1])
-    for text, other, seen, same in zip(texts, exchange(texts), pictures, alike, strict=True):
-        assert sorted(text.split()) == sorted(other.split()) and exchange([other]) == [text]
+    for text, other, seen, same in zip(texts, exchange_words(texts), pictures, alike, strict=True):
+        assert sorted(text.split()) == sorted(other.split()) and exchange_words([other]) == [text]
         assert holds(text, seen) and (same or not holds(other, seen))
     with pytest.raises(ValueError, match="'a red star' names no two things"):
-        exchange(["a red star"])
+        exchange_words(["a red star"])

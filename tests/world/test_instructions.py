@@ -61,7 +61,7 @@ def test_a_row_has_a_question_of_each_kind_and_a_caption():
 
 def test_the_seed_chooses_the_questions():
     assert talks(BATCH, 3) == talks(BATCH, 3) != talks(BATCH, 4)
-    assert all(len(row) == len(questions.KINDS) for row in talks(BATCH, told=False))
+    assert all(len(row) == len(questions.KINDS) for row in talks(BATCH, captioned=False))
 
 
 def test_turns():

@@ -5,13 +5,12 @@ import pytest
 
 from tests.world.eyes import answer, different, look
 from tests.world.test_questions import asked
-from vlmcourse.world.captions import captions
-from vlmcourse.world.captions import exchange as exchanged_words
+from vlmcourse.world.captions import captions, exchange_words
 from vlmcourse.world.questions import KINDS
 from vlmcourse.world.render import render
 from vlmcourse.world.scenes import RADII, SPLITS, apart, editable, sample
 from vlmcourse.world.truth import Thing, list_things, pose
-from vlmcourse.world.twins import exchange, repaint, twins
+from vlmcourse.world.twins import exchange_looks, repaint, twins
 
 
 @pytest.mark.parametrize("split", ["train", "novel"])
@@ -102,12 +101,12 @@ def test_a_place_cannot_be_repainted():
 
 def test_exchanged_looks_are_told_by_the_exchanged_words():
     batch = sample("train", 200, objects=(2, 2))
-    other = exchange(batch)
-    assert captions(other, "short") == exchanged_words(captions(batch, "short"))
+    other = exchange_looks(batch)
+    assert captions(other, "short") == exchange_words(captions(batch, "short"))
     assert np.array_equal(other.x, batch.x) and np.array_equal(other.size, batch.size)
-    assert np.array_equal(render(exchange(other)), render(batch))
+    assert np.array_equal(render(exchange_looks(other)), render(batch))
 
 
 def test_one_object_alone_has_nothing_to_exchange():
     with pytest.raises(ValueError, match="exactly two objects"):
-        exchange(sample("train", 5, objects=(1, 2)))
+        exchange_looks(sample("train", 5, objects=(1, 2)))

@@ -2,7 +2,7 @@
 
     load_tokenizer      the course's tokenizer, 1,024 tokens, shipped as assets/checkpoints/tokenizer.json
     Tokenizer           encode, decode, tokens, save
-    train               how it was made
+    train_tokenizer     how it was made
 
 Byte-level byte-pair encoding on lower-case text.  Words of scenes are one token each; a rarer word is
 several, down to single bytes, so no text is unknown.  A word has the same token at the start of a text and
@@ -136,7 +136,7 @@ def load_tokenizer(path: str | Path | None = None) -> Tokenizer:
         raise ValueError(f"{path} is not a tokenizer of this course: {error}") from error
 
 
-def train(texts: Iterable[str], size: int = VOCABULARY) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY) -> Tokenizer:
     """A tokenizer of `size` tokens: SPECIAL, the 256 bytes, and frequent pairs of tokens, merged one by one.
 
     Raises:

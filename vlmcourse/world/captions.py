@@ -108,7 +108,7 @@ def _shares(objects: tuple[int, int]) -> tuple[float, float]:
     return alone, 1 - alone
 
 
-def exchange(texts: list[str]) -> list[str]:
+def exchange_words(texts: list[str]) -> list[str]:
     """Short captions of two objects with their things exchanged: the same words, another picture.
 
     "a red circle left of a blue square" becomes "a blue square left of a red circle".

@@ -8,7 +8,7 @@
     turns           an instruction about an image, with or without its answer, as a conversation
 
 The format is part of the instruction: the same question wants a word, or, if it says so, a sentence. A model
-that reads its instructions can be told; one that does not answers everything alike.
+that reads its instructions can be captioned; one that does not answers everything alike.
 """
 
 import re
@@ -27,13 +27,13 @@ COLOURFUL = re.compile(f"colour|(?:{'|'.join(COLOURS)}) ")
 Talk = list[tuple[str, str]]  # (instruction, answer) about one image
 
 
-def talks(batch: Scenes, seed: int = 0, sentences: float = 0.125, told: bool = True) -> list[Talk]:
+def talks(batch: Scenes, seed: int = 0, sentences: float = 0.125, captioned: bool = True) -> list[Talk]:
     """For each scene one question of every kind; of any other kind in place of one that it does not allow.
 
     Args:
         seed: another seed asks something else.
         sentences: share of questions that ask for a sentence.
-        told: whether to ask for a caption as well, a short one half of the time.
+        captioned: whether to ask for a caption as well, a short one half of the time.
     """
     chance = np.random.default_rng(seed)
     kinds = [questions.ask(batch, kind, seed=seed) for kind in questions.KINDS]
@@ -47,7 +47,7 @@ def talks(batch: Scenes, seed: int = 0, sentences: float = 0.125, told: bool = T
                 row.append((question.text + SENTENCE, in_a_sentence(question)))
             else:
                 row.append((question.text, question.answer))
-        if told:
+        if captioned:
             row.append((FULL, full[number]) if chance.random() < 0.5 else (SHORT, short[number]))
         about.append(row)
     return about

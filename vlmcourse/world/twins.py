@@ -7,7 +7,7 @@ scene
 keeps its split: objects stand on pixels of that split, and novel combinations appear in the novel split only.
 
 Two quick ways need no question: `repaint` gives one object of every scene another shape or colour, and
-`exchange` lets two objects trade their looks, so that the same words describe another picture.
+`exchange_looks` lets two objects trade their looks, so that the same words describe another picture.
 
 Source: balanced pairs of pictures, Goyal et al. 2017 (VQA v2), arXiv:1612.00837, section 3.
 """
@@ -82,10 +82,10 @@ def repaint(scenes: Scenes, what: str = "shape", seed: int = 0) -> Scenes:
     return replace(scenes, **{what: column})
 
 
-def exchange(scenes: Scenes) -> Scenes:
+def exchange_looks(scenes: Scenes) -> Scenes:
     """Each scene of two objects again, with shape and colour of the two exchanged; places and sizes stay.
 
-    The short caption of the new scene is captions.exchange of the old one.
+    The short caption of the new scene is captions.exchange_words of the old one.
 
     Raises:
         ValueError: if a scene does not hold exactly two objects.
