@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vlmcourse.models.attention import Cache
 from vlmcourse.models.fusion import (
     FAMILIES,
     FusionConfig,
@@ -12,7 +13,7 @@ from vlmcourse.models.fusion import (
     sized,
 )
 from vlmcourse.models.generation import generate
-from vlmcourse.models.language import LlamaConfig
+from vlmcourse.models.language import Llama, LlamaConfig
 
 CONFIG = FusionConfig(12, LlamaConfig(30, 24, 2, 4))
 
@@ -120,3 +121,29 @@ def test_a_family_writes_as_any_other_model_does(family):
     assert torch.equal(written, generate(family, ids, images=features, steps=5, cached=False))
     with torch.no_grad():
         assert torch.equal(family(written[:, :-1], features)[:, 6:].argmax(-1), written[:, 7:])
+
+
+def test_features_may_be_given_in_place_of_images(family):
+    features, ids, mask = batch()
+    scores = family(ids, features=family.image_tokens(features), mask=mask)
+    torch.testing.assert_close(scores, family(ids, features, mask=mask))
+
+
+def test_what_begin_gives_reads_on_like_a_language_model(family):
+    features, ids, mask = batch()
+    reader, prompt = family.begin(ids, features)
+    assert torch.equal(prompt, family.language.embed(ids)) and reader.blocks is family.blocks
+    caches = [Cache() for _ in reader.blocks]
+    first = reader.hidden(prompt[:, :4], mask=mask[:, :4], caches=caches)
+    rest = reader.hidden(embeddings=prompt[:, 4:], mask=mask, caches=caches)
+    scores = reader.head(torch.cat([first, rest], dim=1))
+    whole = family(ids, features, mask=mask)
+    torch.testing.assert_close(scores[mask], whole[mask], atol=1e-5, rtol=0)
+
+
+def test_a_language_model_alone_reads_no_image():
+    model = Llama(CONFIG.language)
+    with pytest.raises(ValueError, match="Llama is a language model; it reads no images"):
+        generate(model, torch.ones(1, 3, dtype=torch.long), images=torch.zeros(1, 3, 8, 8), steps=1)
+    reader, vectors = model.begin(torch.tensor([[1, 2]]))
+    assert reader is model and torch.equal(vectors, model.embed(torch.tensor([[1, 2]])))

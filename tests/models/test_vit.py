@@ -114,3 +114,16 @@ def test_calibrated_patches_have_mean_0_and_deviation_1():
     model.calibrate(images)
     deviation, mean = torch.std_mean(model.embed_patch(patchify(images, 4)).flatten(0, 1), dim=0)
     assert mean.abs().max() < 1e-4 and (deviation - 1).abs().max() < 1e-4
+
+
+def test_a_layer_without_its_class_token_runs_no_block_behind_it():
+    torch.manual_seed(0)
+    model = ViT(ViTConfig((16, 24), 8, width=16, depth=3, heads=2)).eval()
+    images = torch.randn(2, 3, 16, 24)
+    stream = model.layers(images)
+    for layer in (-4, -3, -2, -1, 0, 1):
+        assert torch.equal(model.patches(images, layer), stream[layer][:, 1:])
+    assert torch.equal(model.read(images), stream[-1]) and torch.equal(model.read(images, 0), stream[0])
+    assert torch.equal(model(images), model.norm(stream[-1]))
+    model.blocks[-1].forward = None  # the last block cannot run any more
+    assert torch.equal(model.patches(images, -2), stream[-2][:, 1:])

@@ -15,7 +15,7 @@ from torch import Tensor
 from vlmcourse.models.attention import Cache
 from vlmcourse.models.fusion import check_places, inject
 from vlmcourse.models.language import Llama, LlamaConfig
-from vlmcourse.models.look import Look, packed
+from vlmcourse.models.look import Look
 from vlmcourse.models.projector import Projector
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.models.vlm import VLM
@@ -116,25 +116,9 @@ class Llava(VLM):
         look: Look | None = None,
         *,
         mask: Bool[Tensor, "batch key"] | None = None,
-        packs: Int[Tensor, "batch token"] | None = None,
         caches: list[Cache] | None = None,
     ) -> Float[Tensor, "batch token width"]:
         """See VLM.hidden and embed. With caches, images are given once, at the first call."""
-        look = look if packs is None else packed(packs)
         if caches and caches[0].length:  # then a placeholder is a word that the model wrote itself
             return self.language.hidden(ids, look, caches, mask=mask)
         return self.language.hidden(self.embed(ids, images, features), look, caches, mask=mask)
-
-    def forward(
-        self,
-        ids: Int[Tensor, "batch token"],
-        images: Float[Tensor, "image channel rows columns"] | None = None,
-        features: Float[Tensor, "image patch width"] | None = None,
-        look: Look | None = None,
-        *,
-        mask: Bool[Tensor, "batch key"] | None = None,
-        packs: Int[Tensor, "batch token"] | None = None,
-        caches: list[Cache] | None = None,
-    ) -> Float[Tensor, "batch token vocabulary"]:
-        """Scores of every token of the vocabulary to come next, at each position; arguments as in hidden."""
-        return self.head(self.hidden(ids, images, features, look, mask=mask, packs=packs, caches=caches))
