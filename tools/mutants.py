@@ -308,15 +308,21 @@ def drawn(changes: list[Change], count: int, seed: int) -> list[Change]:
 
 
 class Watch:
-    """A pytest plugin that tells, for each test, its seconds and how it went."""
+    """A pytest plugin that tells, for each test, its seconds and how it went, and stops after some time."""
 
-    def __init__(self):
-        self.tests: dict[str, dict] = {}
+    def __init__(self, seconds: float):
+        self.end, self.tests = time.process_time() + seconds, {}
+
+    def pytest_collection_finish(self, session) -> None:
+        self.session = session
+        self.tests = {item.nodeid: {"seconds": 0.0, "passed": None} for item in session.items}
 
     def pytest_runtest_logreport(self, report) -> None:
-        test = self.tests.setdefault(report.nodeid, {"seconds": 0.0, "passed": True})
+        test = self.tests[report.nodeid]
         test["seconds"] += report.duration
-        test["passed"] &= not report.failed
+        test["passed"] = test["passed"] is not False and not report.failed
+        if time.process_time() > self.end:
+            self.session.shouldstop = "enough"
 
 
 class Order:
@@ -354,6 +360,7 @@ class Workshop:
         files = [file for file in files if not file.startswith(NO_TESTS_FOR_IT)]
         self.imports = {file: imported(self.root / file) for file in files}
         self.tests: dict[str, dict] = {}
+        self.known: dict[str, set[str]] = {}
 
     def fresh_cache(self, known: dict | None = None) -> dict:
         """Copy what the package keeps between runs, unless it is as known: a mutant may have spoilt it."""
@@ -414,7 +421,7 @@ class Workshop:
             import pytest
 
             sys.dont_write_bytecode = False
-            watch = Watch()
+            watch = Watch(seconds=60)
             pytest.main([file, *QUICK], plugins=[watch])
             libraries = [name for name in sys.modules if name.partition(".")[0] not in OURS]
             return json.dumps({"tests": watch.tests, "libraries": libraries})
@@ -432,7 +439,8 @@ class Workshop:
             except Exception:
                 continue
         for name, test in measured["tests"].items():
-            print("" if test["passed"] else f"    fails anyway: {name}\n", end="", flush=True)
+            print("" if test["passed"] is not False else f"    fails anyway: {name}\n", end="", flush=True)
+        self.known[file] = set(measured["tests"])
         self.tests[file] = {name: test for name, test in measured["tests"].items() if test["passed"]}
         return self.tests[file]
 
@@ -484,7 +492,7 @@ class Workshop:
         def work() -> str:
             import pytest
 
-            plugin = Order(names, set(self.tests[file]))
+            plugin = Order(names, self.known[file])
             code = pytest.main([file, "-x", *QUICK], plugins=[plugin])
             return "" if code in (0, 5) else plugin.failed or f"pytest ends with {code}"
 
@@ -544,7 +552,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--within", default="", help="only files whose path has this in it")
     parser.add_argument("--budget", type=float, default=15, help="seconds of tests in one file, at most")
-    parser.add_argument("--files", type=int, default=5, help="test files for one change, at most")
+    parser.add_argument("--files", type=int, default=3, help="test files for one change, at most")
     parser.add_argument("--save", type=Path, help="file for the changes that went unnoticed")
     parser.add_argument("--again", type=Path, help="such a file: try its changes instead of new ones")
     parser.add_argument(
