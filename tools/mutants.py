@@ -12,11 +12,10 @@ messages, reprs and what is printed stay as they are. Changes are drawn with a s
 the room in turn.
 
 Each mutant is tried in a private copy of the tree. For a change in data/text.py, first the tests of
-tests/data/test_text.py run, then others of tests/data, then those elsewhere that import the module; in a file
-the quickest first, until one fails or ``--files`` and ``--budget`` are used up. To know how long they take and
-what fails anyway, a test file runs once on the unchanged copy when it is first needed. Slow tests and those with
-a browser do not take part. An endless loop or too much memory counts as noticed. One warm process has the
-libraries imported and forks for each mutant, so a noticed one costs a few seconds.
+tests/data/test_text.py run, then those of other files that import the module, until one fails or ``--files`` and
+``--budget`` are used up. A test that fails must pass on the unchanged copy. Slow tests and those with a browser do
+not take part. An endless loop or too much memory counts as noticed. One warm process has the libraries imported
+and forks for each mutant: on a quiet machine it costs about a second, an unnoticed one what the tests cost.
 
 What is printed in the end is a table by room, and for each change that went unnoticed its place and its lines
 before and after. Not every such change is a hole in the tests: some change nothing that can be seen.
@@ -25,7 +24,7 @@ before and after. Not every such change is a hole in the tests: some change noth
 import argparse
 import ast
 import contextlib
-import hashlib
+import gc
 import importlib
 import json
 import os
@@ -308,36 +307,23 @@ def drawn(changes: list[Change], count: int, seed: int) -> list[Change]:
 
 
 class Watch:
-    """A pytest plugin that tells, for each test, its seconds and how it went, and stops after some time."""
+    """A pytest plugin that runs the quickest tests first and tells how long each took and which failed."""
 
-    def __init__(self, seconds: float):
-        self.end, self.tests = time.process_time() + seconds, {}
+    def __init__(self, seconds: dict[str, float], budget: float, only: str, never: set[str]):
+        self.known, self.end, self.only, self.never = seconds, time.process_time() + budget, only, never
+        self.seconds, self.failed = {}, ""
 
-    def pytest_collection_finish(self, session) -> None:
+    def pytest_collection_modifyitems(self, session, items) -> None:
         self.session = session
-        self.tests = {item.nodeid: {"seconds": 0.0, "passed": None} for item in session.items}
+        kept = [item for item in items if self.only in ("", item.nodeid) and item.nodeid not in self.never]
+        items[:] = sorted(kept, key=lambda item: self.known.get(item.nodeid, 1.0))
 
     def pytest_runtest_logreport(self, report) -> None:
-        test = self.tests[report.nodeid]
-        test["seconds"] += report.duration
-        test["passed"] = test["passed"] is not False and not report.failed
-        if time.process_time() > self.end:
-            self.session.shouldstop = "enough"
-
-
-class Order:
-    """A pytest plugin that keeps the tests given, in their order, and remembers which failed."""
-
-    def __init__(self, tests: list[str], known: set[str]):
-        self.place, self.known, self.failed = {test: n for n, test in enumerate(tests)}, known, ""
-
-    def pytest_collection_modifyitems(self, items) -> None:
-        kept = [item for item in items if item.nodeid in self.place or item.nodeid not in self.known]
-        items[:] = sorted(kept, key=lambda item: self.place.get(item.nodeid, -1))
-
-    def pytest_runtest_logreport(self, report) -> None:
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0) + report.duration
         if report.failed:
             self.failed = report.nodeid
+        if time.process_time() > self.end:
+            self.session.shouldstop = "enough"
 
     def pytest_collectreport(self, report) -> None:
         if report.failed:
@@ -359,8 +345,8 @@ class Workshop:
         files = [str(path.relative_to(self.root)) for path in sorted(self.root.glob("tests/**/test_*.py"))]
         files = [file for file in files if not file.startswith(NO_TESTS_FOR_IT)]
         self.imports = {file: imported(self.root / file) for file in files}
-        self.tests: dict[str, dict] = {}
-        self.known: dict[str, set[str]] = {}
+        self.seconds: dict[str, float] = {}
+        self.sound, self.broken = set(), set()
 
     def fresh_cache(self, known: dict | None = None) -> dict:
         """Copy what the package keeps between runs, unless it is as known: a mutant may have spoilt it."""
@@ -411,39 +397,6 @@ class Workshop:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + 6 * 2**30,) * 2)
 
-    def measured(self, file: str, folder: Path | None) -> dict:
-        """The tests of a file on the unchanged copy: run now, or as ``folder`` says of them.
-
-        What they import of libraries is imported here too, once for all that follow.
-        """
-
-        def work() -> str:
-            import pytest
-
-            sys.dont_write_bytecode = False
-            watch = Watch(seconds=60)
-            pytest.main([file, *QUICK], plugins=[watch])
-            libraries = [name for name in sys.modules if name.partition(".")[0] not in OURS]
-            return json.dumps({"tests": watch.tests, "libraries": libraries})
-
-        if file in self.tests:
-            return self.tests[file]
-        digest = hashlib.sha256((self.root / file).read_bytes()).hexdigest()[:12]
-        known = folder / f"{file.replace('/', '_')}-{digest}.json" if folder else self.root / "known.json"
-        if not (folder and known.exists()):
-            known.write_text(self.forked(work, 300)[0] or '{"tests": {}, "libraries": []}')
-        measured = json.loads(known.read_text())
-        for name in measured["libraries"]:
-            try:
-                importlib.import_module(name)
-            except Exception:
-                continue
-        for name, test in measured["tests"].items():
-            print("" if test["passed"] is not False else f"    fails anyway: {name}\n", end="", flush=True)
-        self.known[file] = set(measured["tests"])
-        self.tests[file] = {name: test for name, test in measured["tests"].items() if test["passed"]}
-        return self.tests[file]
-
     def near(self, change: Change) -> list[str]:
         """Test files for a change, the nearest first: named after the module, of its room, importing it."""
         module, room = change.path.removesuffix(".py").replace("/", "."), Path(change.path).parent.name
@@ -460,45 +413,63 @@ class Workshop:
         return importing or [file for file in ranked if Path(file).parent.name == room]
 
     def noticed_by(self, change: Change, options: argparse.Namespace) -> str:
-        """The test that fails with a change, or "" if all pass."""
+        """The test that fails with a change and passes without it, or "" if there is none."""
         target = self.root / change.path
-        source = target.read_bytes()
-        for file in self.near(change)[: options.files]:
-            tests = self.measured(file, options.measured)
-            names, spent = [], 0.0
-            for name in sorted(tests, key=lambda name: tests[name]["seconds"]):
-                spent += tests[name]["seconds"]
-                if spent <= options.budget or not names:
-                    names.append(name)
-            if not names:
+        files = self.near(change)[: options.files]
+        while files:
+            by = self.with_change(change, files[0], options.budget)
+            if "::" in by and target.stem not in files[0]:
+                by = self.with_change(
+                    change, files[0], options.budget, only=by
+                )  # by chance, on a busy machine?
+            if "::" in by and by not in self.sound and self.failing(files[0], options.budget, only=by):
+                print(f"    fails anyway: {by}")
+                self.broken.add(by)
                 continue
-            for compiled in (target.parent / "__pycache__").glob(f"{target.stem}.*"):
-                compiled.unlink()
-            target.write_bytes(change.apply(source))
-            try:
-                by = self.failing(file, names)
-                if by in tests and target.stem not in file:
-                    by = self.failing(file, [by])  # by chance, on a busy machine?
-            finally:
-                target.write_bytes(source)
-                self.kept = self.fresh_cache(self.kept)
             if by:
+                self.sound.add(by)
                 return by
+            del files[0]
         return ""
 
-    def failing(self, file: str, names: list[str]) -> str:
-        """The first of the tests named that fails in a file, or ""."""
+    def with_change(self, change: Change, file: str, budget: float, only: str = "") -> str:
+        target = self.root / change.path
+        source = target.read_bytes()
+        for compiled in (target.parent / "__pycache__").glob(f"{target.stem}.*"):
+            compiled.unlink()
+        target.write_bytes(change.apply(source))
+        try:
+            return self.failing(file, budget, only)
+        finally:
+            target.write_bytes(source)
+            self.kept = self.fresh_cache(self.kept)
+
+    def failing(self, file: str, budget: float, only: str = "") -> str:
+        """The first test that fails in a file, how else it came to an end, or "".
+
+        What the tests import of libraries is imported here too, once for all children that follow.
+        """
 
         def work() -> str:
             import pytest
 
-            plugin = Order(names, self.known[file])
-            code = pytest.main([file, "-x", *QUICK], plugins=[plugin])
-            return "" if code in (0, 5) else plugin.failed or f"pytest ends with {code}"
+            watch = Watch(self.seconds, budget, only, self.broken)
+            code = pytest.main([file, "-x", *QUICK], plugins=[watch])
+            failed = watch.failed or ("" if code in (0, 2, 5) else f"pytest ends with {code}")
+            libraries = [name for name in sys.modules if name.partition(".")[0] not in OURS]
+            return json.dumps([failed, watch.seconds, libraries])
 
-        expected = sum(self.tests[file][name]["seconds"] for name in names)
-        answer, reason = self.forked(work, 30 + 3 * expected)
-        return answer or reason
+        answer, reason = self.forked(work, 60 + budget)
+        if reason:
+            return reason
+        failed, seconds, libraries = json.loads(answer)
+        self.seconds |= {test: took for test, took in seconds.items() if test != failed}
+        for name in set(libraries) - set(sys.modules):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+        gc.collect()
+        gc.freeze()  # children would copy what their collector touches
+        return failed
 
 
 def imported(file: Path) -> set[str]:
@@ -551,13 +522,10 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20, help="changes in each room")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--within", default="", help="only files whose path has this in it")
-    parser.add_argument("--budget", type=float, default=15, help="seconds of tests in one file, at most")
+    parser.add_argument("--budget", type=float, default=30, help="seconds of tests in one file, at most")
     parser.add_argument("--files", type=int, default=3, help="test files for one change, at most")
     parser.add_argument("--save", type=Path, help="file for the changes that went unnoticed")
     parser.add_argument("--again", type=Path, help="such a file: try its changes instead of new ones")
-    parser.add_argument(
-        "--measured", type=Path, help="folder that keeps what the unchanged tests did, for next time"
-    )
     options = parser.parse_args()
     wanted = None
     if options.again:

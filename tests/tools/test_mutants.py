@@ -81,7 +81,7 @@ def test_a_change_is_noticed_where_a_test_enters_and_not_elsewhere(tree, mutants
         for change in changes
         if change.old == "min" or (change.function, change.old) == ("unused", "+")
     ]
-    left = mutants.tried("shares", some, Namespace(budget=10, files=2, measured=None))
+    left = mutants.tried("shares", some, Namespace(budget=10, files=2))
     assert [change.function for change in left] == ["unused"]
     assert "tests/test_shares.py::test_shares" in capsys.readouterr().out
     assert (tree / "vlmcourse" / "shares.py").read_text() == CODE
