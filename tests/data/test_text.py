@@ -1,7 +1,4 @@
-"""The tokenizer: every caption comes back exactly, nothing is cut off, the shipped file is what its script makes."""
-
-import runpy
-from pathlib import Path
+"""The tokenizer: every caption comes back exactly, nothing is cut off, the shipped file is what its recipe makes."""
 
 import pytest
 import torch
@@ -11,9 +8,9 @@ from transformers import PreTrainedTokenizerFast
 
 from vlmcourse.data import assets, openmoji, text
 from vlmcourse.data.text import BOS, EOS, IMAGE, PAD, load_tokenizer, train_tokenizer
+from vlmcourse.recipes.tokenizer import TOKENIZER
+from vlmcourse.tokenizing import corpus
 from vlmcourse.world import captions, questions, scenes
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +110,8 @@ def test_it_opens_in_transformers_and_gives_the_same_tokens(tokenizer, told):
         assert theirs.decode(ids[0], skip_special_tokens=True) == words.lower()
 
 
-def test_the_shipped_file_is_what_the_script_trains(tmp_path, tokenizer):
-    script = runpy.run_path(str(ROOT / "tools" / "checkpoints" / "0_tokenizer.py"))
-    train_tokenizer(script["corpus"]()).save(tmp_path / "tokenizer.json")
+def test_the_shipped_file_is_what_its_recipe_trains(tmp_path, tokenizer):
+    train_tokenizer(corpus(TOKENIZER.stages[0])).save(tmp_path / "tokenizer.json")
     assert (tmp_path / "tokenizer.json").read_bytes() == assets.shipped("tokenizer.json").read_bytes()
     assert (
         load_tokenizer(tmp_path / "tokenizer.json").encode(["a star"])[0].tolist()

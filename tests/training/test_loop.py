@@ -10,6 +10,7 @@ from torch import nn
 
 from vlmcourse.data.batches import Batches
 from vlmcourse.training.checkpoints import CheckpointError
+from vlmcourse.training.history import History
 from vlmcourse.training.loop import adamw, train, warmup_cosine
 
 
@@ -94,6 +95,58 @@ def test_many_trainings_in_one_process_each_with_its_own_precision(data, model):
 def test_the_same_batches_and_weights_give_the_same_bits(data, model):
     batches, twin = Batches(data, 24), copy.deepcopy(model)
     assert train(model, batches, loss_fn, steps=15).losses == train(twin, batches, loss_fn, steps=15).losses
+
+
+def test_unless_told_otherwise_adamw_takes_the_steps_by_the_schedule(data, model):
+    """The loop's arithmetic once more, by hand: batch, loss, backward, clip at 1, step."""
+    twin, batches = copy.deepcopy(model), Batches(data, 24, seed=2)
+    train(model, batches, loss_fn, steps=25, lr=0.03)
+    optimizer, factor, stream = adamw(twin, 0.03), warmup_cosine(25), batches.stream()
+    for step in range(25):
+        optimizer.param_groups[0]["lr"] = optimizer.param_groups[1]["lr"] = 0.03 * factor(step)
+        optimizer.zero_grad()
+        loss_fn(twin, next(stream))[0].backward()
+        nn.utils.clip_grad_norm_(twin.parameters(), 1.0)
+        optimizer.step()
+    for mine, by_hand in zip(model.parameters(), twin.parameters(), strict=True):
+        assert torch.equal(mine, by_hand)
+
+
+def test_the_model_trains_in_training_mode(data, model):
+    modes = []
+    train(model.eval(), [data], lambda m, b: (modes.append(m.training), loss_fn(m, b))[1], steps=2)
+    assert modes == [True, True] and not model.training
+
+
+def test_checkpoints_come_every_so_many_steps_and_at_the_end_and_the_newest_stay(data, model, tmp_path):
+    def steps_kept(**options) -> list[str]:
+        folder = tmp_path / str(options)
+        train(copy.deepcopy(model), Batches(data, 24), loss_fn, steps=7, checkpoint=folder, **options)
+        return sorted(path.name for path in folder.glob("step-*"))
+
+    assert steps_kept(save_every=3, keep=9) == ["step-00000003", "step-00000006", "step-00000007"]
+    assert steps_kept(save_every=3) == ["step-00000006", "step-00000007"]
+    assert steps_kept() == ["step-00000007"]
+
+
+def test_numbers_of_accumulated_batches_are_averaged(model):
+    values, made = iter([1.0, 3.0, 5.0, 9.0]), []
+
+    def numbered(model, batch):
+        made.append(next(values))
+        return model(batch).square().mean(), {"number": made[-1]}
+
+    assert train(model, [torch.ones(2, 6)], numbered, steps=2, accumulate=2).metrics == {"number": [2.0, 7.0]}
+
+
+def test_a_history_says_where_its_loss_began_and_the_mean_of_its_last_twenty():
+    history = History(losses=[9.0, *[5.0] * 9, *[1.0, 3.0] * 10], seconds=1.25, stopped="steps")
+    assert history.steps == 30
+    assert repr(history) == ("History(30 steps in 1.2 s, loss 9 → 2 (mean of the last 20), stopped by steps)")
+    assert repr(History(losses=[4.0, 2.0])).startswith(
+        "History(2 steps in 0.0 s, loss 4 → 3 (mean of the last 2)"
+    )
+    assert repr(History()) == "History(no steps)"
 
 
 def test_a_list_of_one_batch_is_begun_again(data, model):
@@ -191,6 +244,7 @@ def test_weight_decay_spares_biases_and_frozen_parameters_are_left_out(model):
     decayed, spared = adamw(model, 1e-3).param_groups
     assert decayed["params"] == [model[2].weight] and decayed["weight_decay"] > 0
     assert spared["params"] == [model[2].bias] and spared["weight_decay"] == 0
+    assert decayed["weight_decay"] == 0.05 and decayed["lr"] == spared["lr"] == 1e-3
     with pytest.raises(ValueError, match="is everything frozen"):
         adamw(model.requires_grad_(False), 1e-3)
 
@@ -199,8 +253,15 @@ def test_the_schedule_rises_to_one_and_falls_to_zero():
     factor = warmup_cosine(100, warmup=10)
     values = [factor(step) for step in range(101)]
     assert values[:10] == pytest.approx([k / 10 for k in range(1, 11)]) and values[10] == 1.0
-    assert (
-        values[10:] == sorted(values[10:], reverse=True)
-        and values[55] == pytest.approx(0.5)
-        and values[100] == 0
-    )
+    assert values[10:] == sorted(values[10:], reverse=True)
+    assert values[55] == pytest.approx(0.5) and values[100] == 0 and factor(500) == 0
+    assert values[25] == pytest.approx((1 + math.cos(math.pi / 6)) / 2)
+
+
+def test_a_tenth_of_the_steps_warms_up_but_never_more_than_a_hundred():
+    for steps, warmup in ((40, 4), (1000, 100), (5000, 100)):
+        factor = warmup_cosine(steps)
+        assert factor(0) == pytest.approx(1 / warmup) and factor(warmup - 1) == factor(warmup) == 1 > factor(
+            warmup + 1
+        )
+    assert warmup_cosine(5)(0) == 1

@@ -8,7 +8,7 @@ from torch import nn
 
 from vlmcourse.data.batches import Batches
 from vlmcourse.training.loop import train
-from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
+from vlmcourse.training.optimizers import Muon, MuonAdamW, warmup_linear
 
 
 class Small(nn.Module):
@@ -77,6 +77,34 @@ def test_parts_can_learn_more_slowly(small, tmp_path):
         assert torch.equal(a, b)
 
 
+def test_each_optimizer_has_its_own_settings(small):
+    muon, adamw = (part.param_groups[0] for part in MuonAdamW(small).parts)
+    assert (muon["lr"], muon["weight_decay"], muon["momentum"]) == (0.01, 0.01, 0.95)
+    assert (adamw["lr"], adamw["weight_decay"], adamw["betas"]) == (2e-3, 0.0, (0.9, 0.95))
+
+
+@pytest.mark.parametrize(("rows", "columns", "factor"), [(4, 16, 1), (16, 4, 2), (6, 6, 1)])
+def test_a_step_of_a_long_matrix_is_longer(rows, columns, factor):
+    """Its singular values are about lr · √(rows / columns), or lr if that is more."""
+    torch.manual_seed(0)
+    matrix = nn.Parameter(torch.zeros(rows, columns))
+    matrix.grad = torch.randn(rows, columns)
+    Muon([matrix], lr=0.1, weight_decay=0.0).step()
+    values = torch.linalg.svdvals(matrix.detach()) / (0.1 * factor)
+    assert values.min() > 0.6 and values.max() < 1.25
+
+
+def test_muon_shrinks_weights_by_rate_times_decay_and_keeps_a_momentum():
+    matrix = nn.Parameter(torch.eye(3))
+    matrix.grad = torch.zeros(3, 3)
+    optimizer = Muon([matrix], lr=0.1, weight_decay=0.5)
+    optimizer.step()
+    assert torch.allclose(matrix, torch.eye(3) * 0.95)
+    matrix.grad = torch.ones(3, 3)
+    optimizer.step()
+    assert torch.allclose(optimizer.state[matrix]["momentum_buffer"], torch.full((3, 3), 0.05))
+
+
 def test_a_part_that_is_not_there_is_named(small):
     with pytest.raises(ValueError, match="no part projector; its parts are"):
         MuonAdamW(small, factors={"projector": 0.1})
@@ -114,4 +142,5 @@ def test_a_frozen_model_is_named(small):
 
 def test_the_schedule_rises_stays_and_falls():
     factor = warmup_linear(100, warmup=10, flat=0.4)
+    assert factor(39) == 1 > factor(41) and factor(8) == 0.9 and factor(10) == 1
     assert factor(0) == 0.1 and factor(20) == 1 and factor(70) == pytest.approx(0.5) and factor(100) == 0
