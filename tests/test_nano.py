@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from vlmcourse import nano
-from vlmcourse.data.text import IMAGE
+from vlmcourse import nano, speak
+from vlmcourse.data.text import IMAGE, load_tokenizer
 from vlmcourse.models.llava import LlavaConfig
 from vlmcourse.models.vit import ViTConfig
 from vlmcourse.recipes.nano_vlm import NANO_VLM
-from vlmcourse.world import scenes
-from vlmcourse.world.instructions import talks
+from vlmcourse.speak import Speaker
+from vlmcourse.training import losses, regions, stages
+from vlmcourse.world import questions, scenes
+from vlmcourse.world.instructions import COLOURFUL, PALE, talks
 from vlmcourse.world.render import render
 
 EYE = ViTConfig(64, 16, width=24, depth=1, heads=2, patch_bias=False, norm_before_blocks=True)
@@ -96,3 +98,137 @@ def test_an_unknown_stage_and_an_unknown_model_are_named(small):
 def test_scenes_that_allow_no_question_are_left_out():
     batch, asked = nano.asked_of(scenes.sample("test", 40), "relation")
     assert len(batch) == len(asked) < 40 and all(question.kind == "relation" for question in asked)
+
+
+# ---- what the recipe says is what is done --------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Trainings that are only noted: (model, batches, loss, options)."""
+    noted = []
+
+    def note(model, batches, loss, **options):
+        noted.append((model, batches, loss, options))
+
+    for module in (nano, speak, regions, stages):
+        monkeypatch.setattr(module, "learn", note)
+    return noted
+
+
+def rates(model, optimizer) -> dict[str, set[float]]:
+    """The learning rates of each part of a model."""
+    names = {id(parameter): name.split(".")[0] for name, parameter in model.named_parameters()}
+    found = {}
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            found.setdefault(names[id(parameter)], set()).add(round(group["lr"], 8))
+    return found
+
+
+def test_the_projector_learns_slowly_while_the_language_model_learns(small, trained):
+    nano.make(STAGES["vlm"], small)
+    ((model, batches, _, options),) = trained
+    assert model is small and batches.size == 4
+    assert rates(small, options["optimizer"]) == {"projector": {1e-4, 2e-5}, "language": {1e-2, 2e-3}}
+    nano.tune(small, *nano.lessons(small, scenes.sample("train", 8)), steps=1000, size=4)
+    options = trained[-1][-1]
+    assert (
+        options["schedule"](499) == 1 > options["schedule"](510) > 0.97
+    )  # half of the steps at the full rate
+    assert rates(small, options["optimizer"])["projector"] == {1e-4, 2e-5}
+
+
+def test_a_variant_of_the_recipe_is_what_is_trained(small, trained):
+    nano.make(dataclasses.replace(STAGES["vlm"], factors={}, flat=0.25, steps=1000), small)
+    options = trained[-1][-1]
+    assert rates(small, options["optimizer"])["projector"] == {1e-2, 2e-3} and options["schedule"](300) < 1
+
+
+@pytest.mark.parametrize(("name", "part"), [("eye", "eye"), ("words", None), ("aligned", "projector")])
+def test_the_stages_before_learn_at_the_rates_of_the_recipe(small, trained, name, part):
+    nano.make(dataclasses.replace(STAGES[name], steps=1000), small)
+    ((model, batches, _, options),) = trained
+    found = rates(model, options["optimizer"])
+    assert set().union(*found.values()) == {1e-2, 2e-3} and batches.size == 4
+    assert part in (None, *found) and options["schedule"](399) == 1 > options["schedule"](410)
+
+
+def test_instruction_tuning_weights_long_answers_down(small, trained):
+    features, rows = nano.lessons(small, scenes.sample("train", 8))
+    nano.tune(small, features, rows, steps=1, size=4)
+    loss = trained[-1][2](small, (features, tuple(rows)))
+    assert loss.item() == pytest.approx(nano.balanced_loss(small, features.float(), rows).item(), abs=1e-5)
+    alike = Speaker(small).hidden(features.float(), rows)
+    assert abs(loss.item() - losses.answer_loss(alike, rows.labels, small.head).item()) > 1e-3
+
+
+def test_who_sees_grey_is_asked_nothing_of_colours(small, monkeypatch):
+    given = {}
+    monkeypatch.setattr(nano, "features", lambda model, images: given.update(images=images))
+    monkeypatch.setattr(nano, "encode_talks", lambda model, about: given.update(about=about))
+    batch = scenes.sample("train", 80)
+    nano.lessons(small, batch)
+    grey = (given["images"] == given["images"][..., :1]).all(axis=(1, 2, 3))
+    assert 10 <= grey.sum() <= 30 and (given["images"][~grey] == render(batch)[~grey]).all()
+    colourful = [any(COLOURFUL.search(f"{a} {b}") for a, b in row if a != PALE) for row in given["about"]]
+    assert colourful == (~grey).tolist()
+    halves = [any("at the left or the right?" in asked for asked, _ in row) for row in given["about"]]
+    assert sum(halves) > 40  # places are asked one axis at a time as well
+    nano.lessons(small, batch, grey=0.0)
+    assert (given["images"] == render(batch)).all()
+
+
+def test_captions_are_read_in_both_styles_and_calibration_comes_before_alignment(small, trained):
+    nano.make(STAGES["words"], small)
+    ids = trained[-1][1].pick(torch.arange(40))[0]
+    texts = load_tokenizer().decode(ids)
+    assert len(texts) == 40 and sum(text.startswith("describe the image briefly.") for text in texts) == 20
+    before = small.projector.contract.weight.clone()
+    nano.make(STAGES["aligned"], small)
+    vectors = small.projector(nano.features(small, render(scenes.sample("train", 20))).float())
+    assert vectors.square().mean().sqrt().item() == pytest.approx(0.3, rel=0.05)
+    assert not torch.equal(small.projector.contract.weight, before)
+
+
+def test_a_new_model_tells_words_apart():
+    assert nano.new_vlm(SMALL).language.embedding.weight.std().item() == pytest.approx(0.3, rel=0.05)
+
+
+def test_the_card_is_measured_on_scenes_never_seen(small, monkeypatch):
+    asked, drawn = [], scenes.sample
+    monkeypatch.setattr(scenes, "sample", lambda split, *a, **k: asked.append(split) or drawn(split, *a, **k))
+    monkeypatch.setattr(
+        nano, "accuracy", lambda model, batch, kind, blind=False: 0.25 if blind else len(kind) / 20
+    )
+    monkeypatch.setattr(nano, "answer", lambda model, images, texts: ["a red circle"] * len(texts))
+    monkeypatch.setattr(nano, "prior_accuracy", lambda count: 0.5)
+    metrics = nano.measure(small, 12)
+    assert "train" not in asked and asked.count("novel") == len(questions.KINDS)
+    assert metrics["answers"] == pytest.approx(
+        np.mean([len(kind) / 20 for kind in questions.KINDS]), abs=1e-4
+    )
+    assert metrics["answers: colour"] == 0.3 and metrics["answers without the image"] == 0.25
+    assert metrics["twins, both right"] == 0 and 0 < metrics["captions, true statements"] < 1
+
+
+def test_accuracy_asks_about_the_picture_or_an_empty_one(small, monkeypatch):
+    shown = []
+    monkeypatch.setattr(
+        nano, "answer", lambda model, images, texts: shown.append(images) or ["red"] * len(texts)
+    )
+    batch = scenes.sample("test", 20)
+    some, asked = nano.asked_of(batch, "colour")
+    share = np.mean([question.answer == "red" for question in asked])
+    assert nano.accuracy(small, batch, "colour") == nano.accuracy(small, batch, "colour", blind=True) == share
+    assert (shown[0] == render(some)).all() and (shown[1] == 235).all()
+
+
+def test_the_recipe_runs_stage_by_stage(small, monkeypatch):
+    monkeypatch.setattr(nano, "new_vlm", lambda config, seed: small)
+    monkeypatch.setattr(nano, "make", lambda stage, model, seed, **options: (stage.name, seed, options))
+    made = list(nano.run(NANO_VLM, lambda stage, model: {"watch": stage.name, "given": model}))
+    assert [one.history[0] for one in made] == ["eye", "words", "aligned", "vlm"]
+    assert [one.stage.ships for one in made] == [None, "nano-words", "nano-aligned", "nano-vlm"]
+    assert all(one.stored is small and one.history[2]["given"] is small for one in made)
+    assert made[0].measure() == {} and list(made[1].measure()) == ["caption perplexity, no image"]

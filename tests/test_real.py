@@ -7,7 +7,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tests.parity.library import assert_equal
-from vlmcourse import real
+from vlmcourse import real, speak
 from vlmcourse.data.pixels import normalise
 from vlmcourse.interop import assembling, distillation, llava
 from vlmcourse.models import lora
@@ -16,7 +16,7 @@ from vlmcourse.models.lora import merge_lora
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.training.answers import answer_loss
 from vlmcourse.training.regions import region_targets
-from vlmcourse.world import scenes
+from vlmcourse.world import questions, scenes
 from vlmcourse.world.render import render
 
 EYE = ViTConfig(64, 8, width=32, depth=2, heads=4, patch_bias=False, norm_before_blocks=True)
@@ -171,3 +171,81 @@ def test_images_and_questions_must_be_as_many():
         real.tune(model, tokenizer, torch.zeros(1, 64, 32), [[]], steps=1, part="eye")
     with pytest.raises(ValueError, match="2 images and 1 instructions"):
         real.answer(model, tokenizer, render(scenes.sample("test", 2)), ["What is it?"])
+
+
+def test_every_question_a_scene_allows_is_asked_and_a_short_caption_last():
+    batch = scenes.sample("test", 30, objects=(1, 2))
+    rows = real.ask(batch, seed=1)
+    assert {asked.kind for row in rows for asked in row} == {*real.KINDS, "caption"}
+    assert all(
+        row[-1].kind == "caption" and row[-1].answer[0].isupper() and row[-1].answer[-1] == "."
+        for row in rows
+    )
+    assert {asked.kind for row in real.ask(batch, kinds=("size",)) for asked in row} == {"size", "caption"}
+    expected = questions.ask(batch, "colour", seed=1)
+    texts = [[asked.question for asked in row if asked.kind == "colour"] for row in rows]
+    assert texts == [[question.text] if question else [] for question in expected]
+
+
+def test_a_quarter_of_what_the_projector_reads_shows_nothing(monkeypatch):
+    model, tokenizer = tiny()
+    regions = region_targets(scenes.sample("train", 40, objects=(1, 1)), EYE)
+    targets, noted = real.patch_words(model.language, tokenizer, regions.words), []
+    monkeypatch.setattr(
+        real, "learn", lambda model, batches, loss, **options: noted.append((batches, loss, options))
+    )
+    features = torch.randn(40, 64, 32)
+    real.meet_words(model, features, targets, steps=5, size=64)
+    batches, loss, options = noted[0]
+    inputs, wanted = batches.pick(torch.arange(1))
+    nothing = (wanted == model.language.embedding.weight.mean(0)).all(1)
+    assert (
+        nothing.sum() == 16
+        and len(inputs) == len(nothing) == 64
+        and options == dict(steps=5, lr=3e-3, precision="no")
+    )
+    assert loss(model.projector, (inputs, model.projector(inputs[None])[0])).item() < 1e-8
+
+
+def test_lora_and_projector_learn_at_their_own_rates_and_drift_is_added(monkeypatch):
+    model, tokenizer = tiny()
+    batch, noted = scenes.sample("train", 4, objects=(1, 2)), []
+    features, about = real.features(model, render(batch)), real.ask(batch)
+    monkeypatch.setattr(
+        speak, "learn", lambda model, batches, loss, **options: noted.append((batches, loss, options))
+    )
+    memory = distillation.Memory(model.language, tokenizer, texts=4, length=6, size=2)
+    for options in (dict(part="projector"), dict(), dict(lr=0.5), dict(memory=memory)):
+        real.tune(model, tokenizer, features, about, steps=2, **options)
+    assert [options["optimizer"].param_groups[0]["lr"] for *_, options in noted] == [1e-3, 3e-3, 0.5, 3e-3]
+    assert [len(options["optimizer"].param_groups[0]["params"]) for *_, options in noted] == [4, 30, 30, 30]
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    part = next(noted[0][0].stream())
+    monkeypatch.setattr(memory, "drift", lambda language: torch.tensor(2.0))
+    plain = noted[1][1](model, part)
+    held, metrics = noted[3][1](model, part)
+    assert_equal(held, plain + 2)
+    assert metrics["drift"] == 2
+
+
+def test_it_is_measured_with_its_own_images_and_with_those_of_others(monkeypatch):
+    model, tokenizer = tiny()
+    given, drawn = [], scenes.sample
+
+    def grade(model, tokenizer, features, about):
+        given.append(features)
+        kinds = [asked.kind for row in about for asked in row]
+        right = torch.tensor([float(kind in ("colour", "caption")) for kind in kinds]) * (len(given) - 1)
+        return real.Graded(kinds, right, torch.tensor([float(kind == "colour") for kind in kinds]))
+
+    monkeypatch.setattr(real, "grade", grade)
+    monkeypatch.setattr(
+        scenes, "sample", lambda split, *a, **k: drawn(split, *a, **k) if split == "novel" else 1 / 0
+    )
+    metrics = real.measure(model, tokenizer, "novel", 6)
+    assert torch.equal(given[0], given[1].roll(1, 0)) and not torch.equal(given[0], given[1])
+    assert (
+        metrics["colour"] == metrics["caption"] == 1
+        and metrics["size"] == metrics["sentences, another image"] == 0
+    )
+    assert metrics["named"] == 0.5  # over colours and shapes, which are asked equally often here

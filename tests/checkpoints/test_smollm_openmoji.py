@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from vlmcourse import drawings, real
@@ -13,8 +14,8 @@ COUNT = 100  # of the 400 drawings on the card
 
 
 @pytest.fixture(scope="module")
-def model():
-    return real.load_real("smollm-openmoji")
+def model(load_real):
+    return load_real("smollm-openmoji")
 
 
 @pytest.mark.slow
@@ -41,6 +42,14 @@ def test_it_looks_and_still_reads(model):
     some = openmoji.load("heldout")[:2]
     said = real.answer(vlm, tokenizer, some.images, [drawings.QUESTIONS["gender"]] * 2, steps=10)
     assert all(text.startswith("This is a") for text in said)
+
+
+def test_it_tells_women_from_men_in_twenty_drawings_never_seen(model):
+    vlm, tokenizer, _ = model
+    some = openmoji.load("heldout")[np.arange(0, 400, 20)]
+    rows = [[asked for asked in row if asked.kind == "gender"] for row in drawings.ask(some)]
+    right = real.grade(vlm, tokenizer, real.features(vlm, some.images), rows).exact
+    assert len(right) == 20 and right.mean() >= 0.85
 
 
 def test_what_is_shipped_is_small_and_cost_less_than_ten_minutes_of_two_cores():

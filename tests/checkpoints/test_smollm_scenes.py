@@ -8,11 +8,13 @@ import pytest
 from vlmcourse import real
 from vlmcourse.data.assets import shipped
 from vlmcourse.interop import distillation
+from vlmcourse.world import scenes
+from vlmcourse.world.render import render
 
 
 @pytest.fixture(scope="module")
-def model():
-    return real.load_real()
+def model(load_real):
+    return load_real("smollm-scenes")
 
 
 @pytest.mark.slow
@@ -32,6 +34,17 @@ def test_it_looks_and_still_reads(model):
     assert metrics["perplexity of plain sentences"] < 1.3 * metrics["perplexity of plain sentences, before"]
     said = real.answer(model[0], model[1], np.zeros((1, 64, 64, 3), np.uint8), ["What do you see?"], steps=8)
     assert said[0].strip()
+
+
+def test_it_names_the_colours_of_twenty_scenes_and_not_those_of_others(model):
+    vlm, tokenizer, _ = model
+    batch = scenes.sample("test", 20, start=700, objects=(1, 1))
+    images, about = real.features(vlm, render(batch)), real.ask(batch, kinds=("colour",))
+    rows = [row[:1] for row in about]  # without the captions
+    named, elsewhere = (
+        real.grade(vlm, tokenizer, given, rows).named.mean() for given in (images, images.roll(1, 0))
+    )
+    assert named >= 0.8 and elsewhere <= 0.5
 
 
 def test_what_is_shipped_is_small_and_cost_less_than_ten_minutes_of_two_cores():
