@@ -1,4 +1,4 @@
-"""Tests: what the course promises.  Under them every annotation of the rooms named in pyproject.toml is checked."""
+"""Tests: what the course promises.  They check the annotations of the modules named in pyproject.toml."""
 
 from beartype import BeartypeConf, beartype
 

@@ -1,4 +1,4 @@
-"""What every test stands on: a workspace of its own, quiet output, and an honest count of what did not run."""
+"""What every test stands on: a workspace of its own, quiet output, an honest count of what did not run."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ left_out: Counter = Counter()
 
 
 def pytest_configure(config):
-    """Kernels that run notebooks inherit these: quiet, and with a workspace in which nothing was solved yet."""
+    """Kernels that run notebooks inherit these: quiet, with a workspace in which nothing was solved yet."""
     os.environ["CI"] = "true"
     os.environ["VLMCOURSE_WORKSPACE"] = tempfile.mkdtemp(prefix="vlmcourse-")
 
@@ -44,7 +44,7 @@ def unchecked():
 
 
 def lacking() -> set[str]:
-    """The markers of tests that cannot run on this machine.  Under CI a missing browser is a failure instead."""
+    """The markers of tests that cannot run on this machine.  Under CI a missing browser is a failure."""
     import torch
 
     from vlmcourse.workbook.doctor import find_browser

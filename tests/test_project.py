@@ -1,4 +1,4 @@
-"""The project keeps its own rules: imports go one way, modules stay small, and the README says what is true."""
+"""The project keeps its own rules: imports go one way, modules stay small, the README says what is true."""
 
 import ast
 import json
@@ -20,10 +20,12 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 LAYERS = [
-    "moved", "slots", "models", "data", "world", "training", "evaluation", "diagnostics", "interop", "speak", "recipes",
-    "widgets", "exercises", "workbook", "tokenizing", "captioner", "clips", "nano", "real", "drawings", "making", "cli",
+    "moved", "slots", "models", "data", "world", "training", "evaluation", "diagnostics", "interop", "speak",
+    "recipes", "widgets", "exercises", "workbook", "tokenizing", "captioner", "clips", "nano", "real",
+    "drawings", "making", "cli",
 ]  # fmt: skip
-HEAVY = {"accelerate", "anywidget", "datasets", "IPython", "matplotlib", "open_clip", "peft", "PIL", "skimage",
+HEAVY = {"accelerate", "anywidget", "datasets", "IPython", "matplotlib", "open_clip", "peft", "PIL",
+         "skimage",
          "sklearn", "timm", "torchvision", "transformers"}  # fmt: skip
 
 
@@ -66,8 +68,8 @@ MEANT_TWICE = {
     "run": "one for each recipe, found by its module's name",
 }
 TO_BE_RENAMED = {
-    "ACTIVATIONS", "Features", "Images", "KINDS", "LONGEST", "Parts", "RATES", "Stage", "VLM", "answer", "ask",
-    "balanced_loss", "encode", "features", "join", "load_named", "measure", "normalise", "tune",
+    "ACTIVATIONS", "Features", "Images", "KINDS", "LONGEST", "Parts", "RATES", "Stage", "VLM", "answer",
+    "ask", "balanced_loss", "encode", "features", "join", "load_named", "measure", "normalise", "tune",
 }  # fmt: skip
 
 
@@ -84,7 +86,7 @@ def public_names(path: Path) -> set[str]:
 
 
 def test_a_public_name_stands_in_one_module():
-    """A reader who greps a name finds one thing.  Exercises of chapters are not imported, so they do not count."""
+    """A reader who greps a name finds one thing.  Exercises of chapters do not count: nobody imports them."""
     homes: dict[str, list[str]] = {}
     for path in MODULES:
         if not (path.parent.name == "exercises" and path.stem.startswith("ch")):

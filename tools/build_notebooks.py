@@ -51,7 +51,7 @@ def text_hash(text: str) -> str:
     return hashlib.sha256(text.strip().encode()).hexdigest()[:8]
 
 
-# ---- reading a source -----------------------------------------------------------------------------------------------
+# ---- reading a source --------------------------------------------------------------------------------------
 
 
 def read_source(path: Path, stale_is_fine: bool = False) -> nbformat.NotebookNode:
@@ -113,7 +113,8 @@ def translation_problems(cells: list[nbformat.NotebookNode]) -> list[str]:
         return []
     missing = [f"cell {name!r}: the Japanese text is missing" for name in english if name not in japanese]
     return missing + [
-        f'cell {name!r}: the English text has changed; revise the Japanese text, then write of="{english[name]}" '
+        f"cell {name!r}: the English text has changed; revise the Japanese text, then write "
+        f'of="{english[name]}" '
         f'(now of="{of}")'
         for name, of in japanese.items()
         if of != english[name]
@@ -125,7 +126,7 @@ def language(cell: nbformat.NotebookNode) -> str | None:
     return cell.metadata.get("lang")
 
 
-# ---- building -------------------------------------------------------------------------------------------------------
+# ---- building ----------------------------------------------------------------------------------------------
 
 
 def build_chapter(path: Path) -> dict[str, str]:
@@ -140,14 +141,14 @@ def build_chapter(path: Path) -> dict[str, str]:
 
 
 def built_cell(cell: nbformat.NotebookNode, lang: str) -> nbformat.NotebookNode:
-    """One cell of one edition, with its source's id and nothing else from the source's options but the tags."""
+    """One cell of one edition, with its source's id and, of the source's options, the tags."""
     new_cell = new_code_cell if cell.cell_type == "code" else new_markdown_cell
     tags = {"tags": list(cell.metadata.tags)} if cell.metadata.get("tags") else {}
     return new_cell(localise(cell.source, lang), id=cell.metadata.id, metadata=tags)
 
 
 def localise(source: str, lang: str) -> str:
-    """The few words that differ between editions: the language of begin(), and paths, as ja/ lies one folder deeper."""
+    """The few words that differ between editions: begin()'s language, and paths, as ja/ is deeper."""
     if lang == "en":
         return source
     return re.sub(r'(\bbegin\([^)\n]*\blang=)"en"', r'\1"ja"', source).replace(
@@ -213,11 +214,11 @@ def build(root: Path, names: list[str] | None = None, check: bool = False) -> li
     return stale
 
 
-# ---- adopting edits made in JupyterLab ------------------------------------------------------------------------------
+# ---- adopting edits made in JupyterLab ---------------------------------------------------------------------
 
 
 def adopt(notebook_path: Path) -> list[str]:
-    """Bring the cells of an edited notebook back into its source; the other language's cells stay as they are.
+    """Bring the cells of an edited notebook back into its source; cells of the other language stay.
 
     The notebook decides which cells there are and in which order.  A changed Japanese text is taken as a
     translation of the English text as it stands now, so its hash is renewed.
@@ -273,7 +274,7 @@ def updated_pair(cell, other, text: str, tags: list[str]) -> list[nbformat.Noteb
 
 
 def source_cell(where: Path, cell, text: str, lang: str, taken: set[str]) -> nbformat.NotebookNode:
-    """A source cell for a notebook cell that the source does not know, under a readable id made from its words."""
+    """A source cell for a notebook cell that the source does not know, under an id made from its words."""
     if cell.cell_type not in ("code", "markdown"):
         raise BuildError(where, [f"cell {cell.id!r} is a {cell.cell_type} cell; make it code or markdown"])
     if cell.cell_type == "markdown" and lang == "ja":

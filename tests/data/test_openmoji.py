@@ -1,4 +1,4 @@
-"""OpenMoji: real drawings with names, split so that a held-out combination is new while all its parts are known."""
+"""OpenMoji: real drawings with names, split so that a held-out combination is new but its parts are known."""
 
 import builtins
 import os

@@ -1,4 +1,4 @@
-"""The tokenizer: every caption comes back exactly, nothing is cut off, the shipped file is what its recipe makes."""
+"""The tokenizer: every caption comes back, nothing is cut off, the shipped file is what its recipe makes."""
 
 import pytest
 import torch
@@ -58,7 +58,10 @@ def test_rows_end_with_eos_and_are_padded_on_the_right(tokenizer):
 def test_a_text_that_does_not_fit_is_named_and_never_cut(tokenizer):
     texts = ["a star", "a red circle left of a blue square"]
     assert tokenizer.encode(texts, length=9)[1][1].all()
-    message = r"text 1, 'a red circle left of a blue square', has 9 tokens with its end token, but length is 8.*least 9"
+    message = (
+        r"text 1, 'a red circle left of a blue square', has 9 tokens with its end token, "
+        r"but length is 8.*least 9"
+    )
     with pytest.raises(ValueError, match=message):
         tokenizer.encode(texts, length=8)
     with pytest.raises(TypeError, match=r"write \['a star'\]"):

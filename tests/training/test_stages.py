@@ -1,4 +1,4 @@
-"""Stages: the right parts learn, from captions alone, and stage 1 leaves eye and language model as they were."""
+"""Stages: the right parts learn, from captions alone; stage 1 leaves eye and language model as they were."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Eyes: read a scene from its pixels, and answer a question from its words.  Knows nothing of the package's truth."""
+"""Eyes: read a scene from its pixels, answer a question from its words.  Knows nothing of the truth."""
 
 import re
 from typing import NamedTuple

@@ -30,7 +30,8 @@ BATCH = scenes.sample("train", 60)
     ("How many red things are there?", "There is 1 red thing."),
     ("How many blue things are there?", "There are 0 blue things."),
     ("Is there a pink star?", "No, there is no pink star."),
-    ("Is the black cross right of the purple thing?", "No, the black cross is not right of the purple thing."),
+    ("Is the black cross right of the purple thing?",
+     "No, the black cross is not right of the purple thing."),
     ("Is the red thing above the star?", "Yes, the red thing is above the star."),
     ("Is the black cross larger than the red circle?", "Yes, the black cross is larger than the red circle."),
 ])  # fmt: skip

@@ -1,4 +1,4 @@
-"""Everything of the world is a pure function of its seeds: shipped checkpoints and their numbers rest on these bytes.
+"""The world is a pure function of its seeds: shipped checkpoints and their numbers rest on these bytes.
 
 Scenes are integer arithmetic, and what is written about them compares doubles, so no machine may differ.
 Each test names what has changed; if a change is wanted, checkpoints are made anew.
@@ -40,7 +40,7 @@ def plain(asked) -> list:
 
 
 def test_chance_is_splitmix64():
-    """Three numbers of the published generator with seed 0, whose state is the counter that `mix` scrambles."""
+    """Three numbers of the published generator with seed 0: its state is the counter that `mix` scrambles."""
     counters = chance.STEP * np.arange(1, 4, dtype=np.uint64)
     expected = [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F]
     assert chance.mix(counters).tolist() == expected
