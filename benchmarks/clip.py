@@ -71,8 +71,10 @@ def main(steps: int) -> None:
             pairs = [(our_step(*case), their_step(*case)) for _ in range(steps + 3)][3:]
             mine, library = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
             ratio = statistics.median(library / mine for mine, library in pairs)
-            print(f"CLIP {title}, {precision}: ours {mine:.0f} ms, transformers {library:.0f} ms, ratio {ratio:.2f}×, "
-                  f"{1000 * BATCH / mine:,.0f} pairs/s")  # fmt: skip
+            print(
+                f"CLIP {title}, {precision}: ours {mine:.0f} ms, transformers {library:.0f} ms, ratio {ratio:.2f}×, "
+                f"{1000 * BATCH / mine:,.0f} pairs/s"
+            )
 
 
 if __name__ == "__main__":

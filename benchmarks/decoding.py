@@ -1,4 +1,5 @@
-"""How fast does the course write? 64 tokens with and without a cache, recorded, and against transformers' generate.
+"""How fast does the course write? 64 tokens with and without a cache, recorded, and against transformers'
+generate.
 
     python benchmarks/decoding.py [ROUNDS]
 
@@ -31,19 +32,30 @@ WRITERS = ("cached", "replayed", "uncached", "transformers")
 def llama() -> transformers.LlamaForCausalLM:
     return transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
-            vocab_size=VOCABULARY, hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
-            num_key_value_heads=2, bos_token_id=None, eos_token_id=None,
+            vocab_size=VOCABULARY,
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            bos_token_id=None,
+            eos_token_id=None,
         )
-    )  # fmt: skip
+    )
 
 
 def gpt() -> transformers.GPT2LMHeadModel:
     return transformers.GPT2LMHeadModel(
         transformers.GPT2Config(
-            vocab_size=VOCABULARY, n_embd=128, n_layer=4, n_head=4, n_positions=PROMPT + STEPS, bos_token_id=None,
+            vocab_size=VOCABULARY,
+            n_embd=128,
+            n_layer=4,
+            n_head=4,
+            n_positions=PROMPT + STEPS,
+            bos_token_id=None,
             eos_token_id=None,
         )
-    )  # fmt: skip
+    )
 
 
 def seconds(write) -> float:
@@ -81,8 +93,10 @@ def compare(theirs: transformers.PreTrainedModel, prompts: int, rounds: int) -> 
         return statistics.median(row[WRITERS.index(other)] / row[WRITERS.index(mine)] for row in times)
 
     lines = [", ".join(f"{name} {value:.0f}" for name, value in speed.items()) + " tokens/s per text"]
-    lines += [f"{name} is {ratio(name, 'uncached'):.1f}× uncached and {ratio(name, 'transformers'):.2f}× transformers"
-              for name in ("cached", "replayed")]  # fmt: skip
+    lines += [
+        f"{name} is {ratio(name, 'uncached'):.1f}× uncached and {ratio(name, 'transformers'):.2f}× transformers"
+        for name in ("cached", "replayed")
+    ]
     return "; ".join(lines)
 
 

@@ -70,10 +70,16 @@ def compare(steps: int) -> None:
     torch.manual_seed(0)
     theirs = transformers.LlamaForCausalLM(
         transformers.LlamaConfig(
-            vocab_size=VOCABULARY, hidden_size=128, intermediate_size=512, num_hidden_layers=4, num_attention_heads=4,
-            num_key_value_heads=2, bos_token_id=None, eos_token_id=None,
+            vocab_size=VOCABULARY,
+            hidden_size=128,
+            intermediate_size=512,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            bos_token_id=None,
+            eos_token_id=None,
         )
-    ).train()  # fmt: skip
+    ).train()
     ours, ids = from_transformers(theirs).train(), torch.randint(VOCABULARY, (BATCH, TOKENS))
     for title, make in (("train step", trainer), ("forward", reader)):
         our_step = make(ours, lambda model, ids: next_token_loss(model(ids), ids))

@@ -1,4 +1,5 @@
-"""How good in the same time? The nano VLM's stages against transformers' LLaVA of the same size and its Trainer.
+"""How good in the same time? The nano VLM's stages against transformers' LLaVA of the same size and its
+Trainer.
 
     python benchmarks/nano_vlm.py [SHARE]
 
@@ -101,8 +102,10 @@ def main(share: float) -> None:
     mine, seconds = ours(share)
     other, steps = library(seconds, max(500, round(share * NANO_VLM.stage("vlm").data["scenes"])))
     ours_is, theirs_is, prior = accuracy(mine), accuracy(other), nano.prior_accuracy()
-    print(f"nano VLM after {seconds:.0f} s each: ours {ours_is:.1%}, transformers' LLaVA with Trainer {theirs_is:.1%} "
-          f"({steps} steps), guessing by kind {prior:.1%}; {ours_is - theirs_is:+.1%}")  # fmt: skip
+    print(
+        f"nano VLM after {seconds:.0f} s each: ours {ours_is:.1%}, transformers' LLaVA with Trainer {theirs_is:.1%} "
+        f"({steps} steps), guessing by kind {prior:.1%}; {ours_is - theirs_is:+.1%}"
+    )
 
 
 if __name__ == "__main__":

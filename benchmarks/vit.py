@@ -1,4 +1,5 @@
-"""How fast is the course's ViT? Train step and forward against transformers' ViTForImageClassification, in one run.
+"""How fast is the course's ViT? Train step and forward against transformers' ViTForImageClassification, in
+one run.
 
     python benchmarks/vit.py [STEPS]
 
@@ -59,10 +60,15 @@ def main(steps: int) -> None:
     ours = Classifier(ViTConfig(), CLASSES)
     theirs = ViTForImageClassification(
         LibraryConfig(
-            hidden_size=WIDTH, intermediate_size=4 * WIDTH, num_hidden_layers=4, num_attention_heads=4, image_size=64,
-            patch_size=8, num_labels=CLASSES,
+            hidden_size=WIDTH,
+            intermediate_size=4 * WIDTH,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            image_size=64,
+            patch_size=8,
+            num_labels=CLASSES,
         )
-    ).train()  # fmt: skip
+    ).train()
     for title, make in (("train step", trainer), ("forward", reader)):
         our_step, their_step = make(ours, lambda output: output), make(theirs, lambda output: output.logits)
         for precision in ("fp32", "bf16"):

@@ -1,4 +1,5 @@
-"""What the attention core promises to every model built on it; that each equals its library is in tests/parity."""
+"""What the attention core promises to every model built on it; that each equals its library is in
+tests/parity."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""Byte-pair encoding: small cases by hand, and equality with the tokenizers library on real and on random words."""
+"""Byte-pair encoding: small cases by hand, and equality with the tokenizers library on real and on random
+words."""
 
 import json
 from collections import Counter

@@ -1,4 +1,5 @@
-"""Joining image features and words: what stands where, what may be looked at, and what the answer depends on."""
+"""Joining image features and words: what stands where, what may be looked at, and what the answer depends
+on."""
 
 import pytest
 import torch

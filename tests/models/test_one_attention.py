@@ -113,7 +113,7 @@ def test_a_replaced_function_is_never_passed_over(slot):
         model(IDS)
     finally:
         slot.reset()
-    # one rope per block for queries and keys together; keys and values are shared apart; two norms and the last
+    # per block one rope for queries and keys together, keys and values shared apart, two norms; and the last
     assert len(calls) == {"share_heads": 6, "rms_norm": 7, "rope": 3, "scaled_dot_product": 3}[slot.__name__]
 
 

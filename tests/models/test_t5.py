@@ -6,8 +6,17 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from vlmcourse.models.t5 import T5, T5Config, relative_buckets
 
-SMALL = T5Config(vocabulary=29, width=24, encoder_depth=2, decoder_depth=3, heads=3, part=5, hidden=40, buckets=8,
-                 farthest=10)  # fmt: skip
+SMALL = T5Config(
+    vocabulary=29,
+    width=24,
+    encoder_depth=2,
+    decoder_depth=3,
+    heads=3,
+    part=5,
+    hidden=40,
+    buckets=8,
+    farthest=10,
+)
 
 
 @pytest.mark.parametrize("both_ways", [True, False])

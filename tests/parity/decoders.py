@@ -1,4 +1,5 @@
-"""The promises that our GPT and LLaMA keep alike; test_gpt and test_llama run them on the library's models."""
+"""The promises that our GPT and LLaMA keep alike; test_gpt and test_llama run them on the library's
+models."""
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ from vlmcourse.models.language import next_token_loss
 
 
 def library_inputs(ids: torch.Tensor, real: torch.Tensor | None) -> dict:
-    """What transformers needs to be told of padding; it does not derive the positions from the mask by itself."""
+    """What transformers needs to be told of padding; it does not derive the positions from the mask by
+    itself."""
     if real is None:
         return {"input_ids": ids}
     positions = (real.long().cumsum(1) - 1).clamp(min=0)

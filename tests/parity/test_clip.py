@@ -163,7 +163,7 @@ def test_zero_shot_classifier_equals_open_clips():
         )
 
 
-# ---- folders, exactly as the hub serves them ---------------------------------------------------------------------
+# ---- folders, exactly as the hub serves them --------------------------------------------------------------
 
 
 def saved_by_transformers(folder, **options):
@@ -206,8 +206,10 @@ def test_a_folder_saved_by_open_clip_loads(tmp_path, safe):
 
 def test_position_counters_of_old_files_are_no_weights(tmp_path):
     theirs = library()
-    state = theirs.state_dict() | {"text_model.embeddings.position_ids": torch.arange(LENGTH)[None],
-                                   "vision_model.embeddings.position_ids": torch.arange(17)[None]}  # fmt: skip
+    state = theirs.state_dict() | {
+        "text_model.embeddings.position_ids": torch.arange(LENGTH)[None],
+        "vision_model.embeddings.position_ids": torch.arange(17)[None],
+    }
     theirs.config.save_pretrained(tmp_path)
     torch.save(state, tmp_path / "pytorch_model.bin")
     _, ids = pairs(NEWER)

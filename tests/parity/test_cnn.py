@@ -1,4 +1,5 @@
-"""Our ResNet and EfficientNet equal transformers': outputs, gradients and running statistics, evaluating and training.
+"""Our ResNet and EfficientNet equal transformers': outputs, gradients and running statistics, evaluating
+and training.
 
 Weights, biases, batch norm's scales, shifts and running statistics are all randomised first; they would hide
 mistakes.
@@ -70,7 +71,8 @@ def assert_same_model(theirs: nn.Module, height: int, width: int, training: bool
 
 
 def assert_equal_state(mine: nn.Module, theirs: nn.Module) -> None:
-    """Gradients and buffers, matched by converting the other model once more, with its gradients as weights."""
+    """Gradients and buffers, matched by converting the other model once more, with its gradients as
+    weights."""
     with torch.no_grad():
         for name, value in from_transformers(theirs).state_dict().items():
             assert_equal(mine.state_dict()[name], value)

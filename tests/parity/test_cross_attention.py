@@ -1,4 +1,5 @@
-"""Our cross-attention layers equal torch's, T5's and, behind gates that are open, Idefics': outputs and gradients."""
+"""Our cross-attention layers equal torch's, T5's and, behind gates that are open, Idefics': outputs and
+gradients."""
 
 import pytest
 import torch
@@ -70,8 +71,16 @@ def test_t5():
 @pytest.mark.parametrize("alpha", [0.7, -1.2])
 def test_idefics(alpha, kind):
     config = transformers.IdeficsConfig(
-        vocab_size=9, hidden_size=WIDTH, intermediate_size=112, num_hidden_layers=1, num_attention_heads=HEADS,
-        qk_layer_norms=False, alpha_type=kind, rms_norm_eps=1e-6, vision_config={"embed_dim": WIDTH})  # fmt: skip
+        vocab_size=9,
+        hidden_size=WIDTH,
+        intermediate_size=112,
+        num_hidden_layers=1,
+        num_attention_heads=HEADS,
+        qk_layer_norms=False,
+        alpha_type=kind,
+        rms_norm_eps=1e-6,
+        vision_config={"embed_dim": WIDTH},
+    )
     theirs = randomised(IdeficsGatedCrossAttentionLayer(config, layer_idx=0))
     theirs.alpha_cross_attn.data.fill_(alpha)
     theirs.alpha_dense.data.fill_(alpha / 2)

@@ -1,4 +1,5 @@
-"""Our Llama equals transformers' LlamaForCausalLM: scores, gradients, cache and greedy text, padded and not."""
+"""Our Llama equals transformers' LlamaForCausalLM: scores, gradients, cache and greedy text, padded and
+not."""
 
 import pytest
 import torch

@@ -1,4 +1,5 @@
-"""Our Llava equals transformers' LlavaForConditionalGeneration: scores, gradients, written text; and folders open."""
+"""Our Llava equals transformers' LlavaForConditionalGeneration: scores, gradients, written text; and
+folders open."""
 
 import pytest
 import torch
@@ -94,8 +95,14 @@ def test_scores_and_gradients(side, layer, tied):
 @pytest.mark.parametrize("cached", [True, False])
 def test_written_text_is_the_same(cached):
     theirs, (ids, real, images) = library(), inputs("left")
-    expected = theirs.generate(input_ids=ids, pixel_values=images, attention_mask=real.long(), max_new_tokens=24,
-                               do_sample=False, pad_token_id=0)  # fmt: skip
+    expected = theirs.generate(
+        input_ids=ids,
+        pixel_values=images,
+        attention_mask=real.long(),
+        max_new_tokens=24,
+        do_sample=False,
+        pad_token_id=0,
+    )
     mine = generate(llava.from_transformers(theirs), ids, mask=real, images=images, steps=24, cached=cached)
     assert torch.equal(mine, expected) and len(mine[:, 60:].unique()) > 3
 

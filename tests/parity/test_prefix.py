@@ -1,4 +1,5 @@
-"""Our prefix mask and token injection equal PaliGemma's: scores and gradients; without token types it is a decoder."""
+"""Our prefix mask and token injection equal PaliGemma's: scores and gradients; without token types it is a
+decoder."""
 
 import pytest
 import torch
@@ -31,7 +32,8 @@ def library() -> transformers.PaliGemmaForConditionalGeneration:
 
 
 def inputs(side: str) -> tuple[torch.Tensor, ...]:
-    """Three texts: an image, 5, 4 or 3 tokens of a question, an answer; True in the prefix, image and question."""
+    """Three texts: an image, 5, 4 or 3 tokens of a question, an answer; True in the prefix, image and
+    question."""
     generator = torch.Generator().manual_seed(5)
     ids = torch.randint(3, TOKEN, (3, 24), generator=generator)
     real = padding(side, 3, 24)

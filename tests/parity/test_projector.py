@@ -1,4 +1,5 @@
-"""Our projectors equal transformers': LLaVA's two layers, and Idefics3's pixel shuffle with the layer behind it."""
+"""Our projectors equal transformers': LLaVA's two layers, and Idefics3's pixel shuffle with the layer
+behind it."""
 
 import pytest
 import torch
@@ -26,7 +27,8 @@ def idefics(factor: int) -> Idefics3Connector:
 
 
 def compare(mine: Projector, theirs: torch.nn.Module, named: dict[str, str], patches: int) -> None:
-    """Outputs, and the gradients of inputs and of every weight; ``named`` leads from our parameters to theirs."""
+    """Outputs, and the gradients of inputs and of every weight; ``named`` leads from our parameters to
+    theirs."""
     his = dict(theirs.named_parameters())
     assert set(named.values()) == set(his)
     mine.load_state_dict(mine.state_dict() | {ours: his[key].detach() for ours, key in named.items()})

@@ -1,4 +1,5 @@
-"""siglip_loss equals the loss of transformers' SiglipModel on that model's own features: value and gradients."""
+"""siglip_loss equals the loss of transformers' SiglipModel on that model's own features: value and
+gradients."""
 
 import torch
 import transformers

@@ -9,13 +9,27 @@ from vlmcourse.models.generation import generate
 from vlmcourse.models.language import LlamaConfig
 
 PROMPTS = (
-    "What is the capital of France?", "Name three colours.", "How many days does a week have?", "Say hello in Spanish.",
-    "What do cows drink?", "Write one sentence about rain.", "What is 2 plus 3?", "Who wrote Hamlet?",
-    "Why is the sky blue?", "Give a synonym of big.", "What is the opposite of hot?", "Which animal barks?",
-    "Finish: roses are red,", "Translate 'good morning' to French.", "What is ice made of?", "Name a planet.",
+    "What is the capital of France?",
+    "Name three colours.",
+    "How many days does a week have?",
+    "Say hello in Spanish.",
+    "What do cows drink?",
+    "Write one sentence about rain.",
+    "What is 2 plus 3?",
+    "Who wrote Hamlet?",
+    "Why is the sky blue?",
+    "Give a synonym of big.",
+    "What is the opposite of hot?",
+    "Which animal barks?",
+    "Finish: roses are red,",
+    "Translate 'good morning' to French.",
+    "What is ice made of?",
+    "Name a planet.",
     "Is a tomato a fruit?",
-    "What comes after Monday?", "Describe a circle in five words.", "What colour is grass?",
-)  # fmt: skip
+    "What comes after Monday?",
+    "Describe a circle in five words.",
+    "What colour is grass?",
+)
 STEPS = 8
 
 

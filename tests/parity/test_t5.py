@@ -1,4 +1,5 @@
-"""Our T5 equals transformers' T5ForConditionalGeneration: scores, loss, gradients and greedy text, relu and gated."""
+"""Our T5 equals transformers' T5ForConditionalGeneration: scores, loss, gradients and greedy text, relu and
+gated."""
 
 import pytest
 import torch
@@ -17,9 +18,18 @@ KINDS = {
 
 def library(kind: str) -> transformers.T5ForConditionalGeneration:
     config = transformers.T5Config(
-        vocab_size=VOCABULARY, d_model=64, d_kv=12, d_ff=112, num_layers=3, num_decoder_layers=2, num_heads=4,
-        relative_attention_num_buckets=8, relative_attention_max_distance=12, decoder_start_token_id=0, **KINDS[kind],
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        d_model=64,
+        d_kv=12,
+        d_ff=112,
+        num_layers=3,
+        num_decoder_layers=2,
+        num_heads=4,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=12,
+        decoder_start_token_id=0,
+        **KINDS[kind],
+    )
     theirs = transformers.T5ForConditionalGeneration(config)
     if kind != "T5":  # the published ones have a head of their own, a new one does not
         theirs.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, 64))

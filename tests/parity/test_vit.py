@@ -1,4 +1,5 @@
-"""Our ViT equals transformers' ViTModel, timm's VisionTransformer and CLIPVisionModel's block: outputs and gradients.
+"""Our ViT equals transformers' ViTModel, timm's VisionTransformer and CLIPVisionModel's block: outputs and
+gradients.
 
 Weights are copied over after the library model's norms, biases, class token and positions were randomised,
 and inputs are scaled away from unit size, so that no epsilon, bias or norm can hide.
@@ -19,8 +20,14 @@ from vlmcourse.models.vit import interpolate_positions
 from vlmcourse.training.checkpoints import CheckpointError
 
 WIDTH, HIDDEN, DEPTH, HEADS, SIDE, PATCH = 64, 128, 2, 4, 32, 8
-SIZES = {"hidden_size": WIDTH, "intermediate_size": HIDDEN, "num_hidden_layers": DEPTH, "num_attention_heads": HEADS,
-         "image_size": SIDE, "patch_size": PATCH}  # fmt: skip
+SIZES = {
+    "hidden_size": WIDTH,
+    "intermediate_size": HIDDEN,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": HEADS,
+    "image_size": SIDE,
+    "patch_size": PATCH,
+}
 
 
 def randomised(model: nn.Module) -> nn.Module:
@@ -45,10 +52,16 @@ def library_vit() -> transformers.ViTModel:
 def library_timm() -> nn.Module:
     return randomised(
         timm.models.vision_transformer.VisionTransformer(
-            img_size=SIDE, patch_size=PATCH, embed_dim=WIDTH, depth=DEPTH, num_heads=HEADS, mlp_ratio=HIDDEN / WIDTH,
-            num_classes=0, dynamic_img_size=True,
+            img_size=SIDE,
+            patch_size=PATCH,
+            embed_dim=WIDTH,
+            depth=DEPTH,
+            num_heads=HEADS,
+            mlp_ratio=HIDDEN / WIDTH,
+            num_classes=0,
+            dynamic_img_size=True,
         )
-    )  # fmt: skip
+    )
 
 
 def assert_equal(mine: torch.Tensor, theirs: torch.Tensor) -> None:

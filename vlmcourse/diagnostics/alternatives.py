@@ -1,4 +1,5 @@
-"""What the Scene Playground asks of a speaker (speak.py): an answer, its rivals, its attention; and a caption."""
+"""What the Scene Playground asks of a speaker (speak.py): an answer, its rivals, its attention; and a
+caption."""
 
 import contextlib
 import math
@@ -22,7 +23,8 @@ LEAST = math.log(1e-3)  # an answer a thousand times less likely than the best i
 def answers_for(
     speaker: Any,
 ) -> tuple[Callable[[np.ndarray, str], dict[str, Any]], Callable[[np.ndarray], str]]:
-    """(answer, caption) for the Scene Playground: both take an image, uint8 (64, 64, 3); see look_and_answer."""
+    """(answer, caption) for the Scene Playground: both take an image, uint8 (64, 64, 3); see
+    look_and_answer."""
 
     def caption(image: np.ndarray) -> str:
         return look_and_answer(speaker, image, FULL, choices=1)["answer"]
@@ -32,7 +34,8 @@ def answers_for(
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for a small model: two gain nothing, and wait long for each other where a browser shares the cores."""
+    """One thread for a small model: two gain nothing, and wait long for each other where a browser shares
+    the cores."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -44,7 +47,8 @@ def one_thread() -> Iterator[None]:
 @one_thread()
 @torch.inference_mode()
 def look_and_answer(speaker: Any, image: np.ndarray, instruction: str, choices: int = 5) -> dict[str, Any]:
-    """The likeliest answers to an instruction about an image, and where the model looked before it began to answer.
+    """The likeliest answers to an instruction about an image, and where the model looked before it began to
+    answer.
 
     Args:
         speaker: a model with its words, see speak.Speaker.
@@ -64,9 +68,9 @@ def look_and_answer(speaker: Any, image: np.ndarray, instruction: str, choices: 
         scores = next_scores(reader, prompt, caches=caches)
     looked = torch.cat([layer[0, :, -1] for layer in layers[len(layers) // 2 :]]).mean(dim=0)
     looked = looked[ids[0] == words.image]
-    found = beam(reader, scores.log_softmax(dim=-1), caches, choices, words.end)
-    texts = words.spell([tokens for tokens, _ in found])
-    likely = [(text, math.exp(score)) for text, (_, score) in zip(texts, found, strict=True)]
+    finished = beam(reader, scores.log_softmax(dim=-1), caches, choices, words.end)
+    texts = words.spell([tokens for tokens, _ in finished])
+    likely = [(text, math.exp(score)) for text, (_, score) in zip(texts, finished, strict=True)]
     return {"answer": texts[0], "choices": likely, "attention": _grid(looked)}
 
 
@@ -79,7 +83,8 @@ def _grid(weights: Tensor) -> Tensor:
 def beam(
     reader: LanguageModel, scores: Tensor, caches: list[Cache], width: int, end: int = END
 ) -> list[tuple[list[int], float]]:
-    """The likeliest texts behind a prompt, each with the logarithm of its probability, its end included; best first.
+    """The likeliest texts behind a prompt, each with the logarithm of its probability, its end included;
+    best first.
 
     At each step the ``width`` likeliest beginnings are kept. A beginning only becomes less likely as it
     grows, so one that is less likely than ``width`` finished texts, or far less than the best of all, is
@@ -99,7 +104,7 @@ def beam(
         least = LEAST + max(total for total, *_ in grown + [(total,) for _, total in ended])
         ended = sorted((text for text in ended if text[1] > least), key=lambda text: -text[1])[:width]
         least = ended[-1][1] if len(ended) == width else least
-        grown = [one for one in grown if one[2] != end and one[0] > least]
+        grown = [text for text in grown if text[2] != end and text[0] > least]
         if not grown:
             return ended
         begun = [[*begun[parent], token] for _, parent, token in grown]

@@ -1,4 +1,5 @@
-"""Which words does a vector stand next to?  Reading image tokens with the language model's own words (notebook 07).
+"""Which words does a vector stand next to?  Reading image tokens with the language model's own words
+(notebook 07).
 
     nearest_words   the k words of a table that lie closest to each vector
     logit_lens      the same inside a language model: what its head would say behind every block
@@ -49,11 +50,15 @@ def nearest_words(
             how is something else.
     """
     if vectors.ndim != 2 or table.ndim != 2 or vectors.shape[1] != table.shape[1]:
-        raise ValueError("vectors (token, width) and table (vocabulary, width) need one width; got "
-                         f"{tuple(vectors.shape)} and {tuple(table.shape)}; were the vectors projected?")  # fmt: skip
+        raise ValueError(
+            "vectors (token, width) and table (vocabulary, width) need one width; got "
+            f"{tuple(vectors.shape)} and {tuple(table.shape)}; were the vectors projected?"
+        )
     if len(names) != len(table) or not 1 <= k <= len(table):
-        raise ValueError(f"{len(names)} names for a table of {len(table)} words, k={k}; give one name per word and "
-                         f"k from 1 to {len(table)}")  # fmt: skip
+        raise ValueError(
+            f"{len(names)} names for a table of {len(table)} words, k={k}; give one name per word and "
+            f"k from 1 to {len(table)}"
+        )
     vectors, table = vectors.float(), table.float()
     if how == "cosine":
         scores = F.normalize(vectors, dim=-1) @ F.normalize(table, dim=-1).T

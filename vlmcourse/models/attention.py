@@ -104,7 +104,8 @@ def pre_norm_block(
     norm_before_mlp: Callable[[Tensor], Tensor],
     mlp: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, "batch token width"]:
-    """One transformer block: attention, then MLP; each reads a normalised copy and adds to the residual stream.
+    """One transformer block: attention, then MLP; each reads a normalised copy and adds to the residual
+    stream.
 
     Source: Dosovitskiy et al. 2020, arXiv:2010.11929, equations 2 and 3; the order norm-first after
         Xiong et al. 2020, arXiv:2002.04745.
@@ -148,7 +149,8 @@ def extend_cache(
 
 @dataclass
 class Cache:
-    """What one Attention module keeps while a text is generated: (keys, values), each (batch, group, token, part)."""
+    """What one Attention module keeps while a text is generated: (keys, values), each (batch, group, token,
+    part)."""
 
     past: tuple[Tensor, Tensor] | None = None
 
@@ -174,9 +176,16 @@ class Attention(nn.Module):
     """
 
     def __init__(
-        self, width: int, heads: int, *, groups: int | None = None, part: int | None = None, bias: bool = True,
-        scaled: bool = True, context_width: int | None = None,
-    ):  # fmt: skip
+        self,
+        width: int,
+        heads: int,
+        *,
+        groups: int | None = None,
+        part: int | None = None,
+        bias: bool = True,
+        scaled: bool = True,
+        context_width: int | None = None,
+    ):
         super().__init__()
         groups = groups or heads
         if part is None and width % heads:
@@ -185,11 +194,11 @@ class Attention(nn.Module):
             raise ValueError(f"{heads} query heads cannot share {groups} key heads evenly")
         self.heads, self.groups, self.part, self.scaled = heads, groups, part or width // heads, scaled
         self.crosses = context_width is not None
-        query, both = heads * self.part, 2 * groups * self.part
+        query, pair = heads * self.part, 2 * groups * self.part
         # query, key and value in one matrix product, unless the latter two come from elsewhere
-        self.project_in = nn.Linear(width, query if self.crosses else query + both, bias=bias)
+        self.project_in = nn.Linear(width, query if self.crosses else query + pair, bias=bias)
         if self.crosses:
-            self.project_context = nn.Linear(context_width, both, bias=bias)
+            self.project_context = nn.Linear(context_width, pair, bias=bias)
         self.project_out = nn.Linear(query, width, bias=bias)
         self.record: list[Tensor] | None = None  # see record_attention
 
@@ -228,7 +237,8 @@ class Attention(nn.Module):
 
     @property
     def fused(self) -> bool:
-        """Whether torch's own kernel may stand in: if nobody records the weights and no slot has been replaced."""
+        """Whether torch's own kernel may stand in: if nobody records the weights and no slot has been
+        replaced."""
         slots = (scaled_dot_product, share_heads)
         return self.record is None and all(slot.active is slot.reference for slot in slots)
 
@@ -268,8 +278,8 @@ class Attention(nn.Module):
             return *rotate(turned).split_with_sizes([heads, groups], dim=1), value
         cut, weight, bias = heads * self.part, self.project_in.weight, self.project_in.bias
         query = F.linear(tokens, weight[:cut], None if bias is None else bias[:cut])
-        both = F.linear(context, weight[cut:], None if bias is None else bias[cut:])
-        return split_heads(query, heads), *split_heads(both, 2 * groups).chunk(2, dim=1)
+        pair = F.linear(context, weight[cut:], None if bias is None else bias[cut:])
+        return split_heads(query, heads), *split_heads(pair, 2 * groups).chunk(2, dim=1)
 
 
 class Block(nn.Module):
@@ -311,17 +321,18 @@ class Block(nn.Module):
 
     def one_token(
         self,
-        one: Float[Tensor, "batch 1 width"],
+        token: Float[Tensor, "batch 1 width"],
         tokens: Float[Tensor, "batch token width"],
         mask: Bool[Tensor, "batch 1 1 token"] | None = None,
     ) -> Float[Tensor, "batch 1 width"]:
-        """``forward(tokens)`` at ``one`` token of each row: it looks at all that the mask allows, the others rest."""
+        """``forward(tokens)`` at one ``token`` of each row: it looks at all that the mask allows, the
+        others rest."""
         context = self.norm_before_attention(tokens)
 
         def attend(first: Tensor) -> Tensor:
             return self.attention(first, mask, context)
 
-        return pre_norm_block(one, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
+        return pre_norm_block(token, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
 
 
 def run_blocks(

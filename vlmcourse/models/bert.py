@@ -32,7 +32,8 @@ def mask_tokens(
     mask_id: int,
     special: Bool[Tensor, "batch token"],
 ) -> tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]:
-    """Ask for 15 % of the tokens: of these, 80 % are hidden, 10 % replaced by a random token and 10 % left as they are.
+    """Ask for 15 % of the tokens: of these, 80 % are hidden, 10 % replaced by a random token and 10 % left
+    as they are.
 
     Args:
         chosen: uniform in [0, 1); a token is asked for if its number is below 0.15 and it is not special.

@@ -47,7 +47,7 @@ def train_bpe(words: Mapping[str, int], merges: int) -> list[Pair]:
     """
     cut = {word: list(word) for word in words}
     born = {token: number for number, token in enumerate(sorted(set("".join(words))))}
-    found: list[Pair] = []
+    learned: list[Pair] = []
     for _ in range(merges):
         counts: Counter[Pair] = Counter()
         for word, tokens in cut.items():
@@ -56,10 +56,10 @@ def train_bpe(words: Mapping[str, int], merges: int) -> list[Pair]:
         if not counts:
             break
         best = min(counts, key=lambda pair: (-counts[pair], born[pair[0]], born[pair[1]]))
-        found.append(best)
+        learned.append(best)
         born.setdefault("".join(best), len(born))
         cut = {word: merge_pair(tokens, best) for word, tokens in cut.items()}
-    return found
+    return learned
 
 
 def apply_bpe(word: str, merges: list[Pair]) -> list[str]:

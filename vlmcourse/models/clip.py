@@ -1,4 +1,5 @@
-"""CLIP: one tower reads images, one reads texts, and what belongs together ends up close together (notebook 04).
+"""CLIP: one tower reads images, one reads texts, and what belongs together ends up close together (notebook
+04).
 
     pool_at_eos            one vector per text: the one at its end-of-sequence token
     normalise              shrink or stretch every vector to length 1
@@ -195,8 +196,8 @@ class TextTower(nn.Module):
             return pool_at_eos(self(ids), ids, eos)
         tokens, _ = self.read(ids)
         ends = (ids == eos).int()
-        seen = (ends.cumsum(1) - ends == 0)[:, None, None]  # no EOS before this token
-        return self.norm(last.one_token(pool_at_eos(tokens, ids, eos)[:, None], tokens, seen))[:, 0]
+        read = (ends.cumsum(1) - ends == 0)[:, None, None]  # no EOS before this token
+        return self.norm(last.one_token(pool_at_eos(tokens, ids, eos)[:, None], tokens, read))[:, 0]
 
     def without_common_padding(self, ids: Int[Tensor, "batch token"]) -> Int[Tensor, "batch shorter"]:
         """The texts up to the EOS of the longest: the rest is read by nobody, so it need not be computed."""
@@ -250,7 +251,8 @@ class CLIP(nn.Module):
     ) -> tuple[
         Float[Tensor, "batch width"], Float[Tensor, "batch width"], Float[Tensor, ""], *tuple[Tensor, ...]
     ]:
-        """What the losses take: normalised features of images and texts, the scale, and the bias if there is one."""
+        """What the losses take: normalised features of images and texts, the scale, and the bias if there
+        is one."""
         bias = () if self.logit_bias is None else (self.logit_bias,)
         return normalise(self.encode_image(images)), normalise(self.encode_text(ids)), self.scale(), *bias
 

@@ -3,7 +3,8 @@
     conv2d           slide small filters over the image; a matrix product on overlapping windows
     residual_block   layers that learn what to add to their input, not what to replace it with
     ConvNorm         convolution, batch norm, activation: the brick of every CNN here
-    ResNet           stem, then stages of residual blocks; each later stage halves the map and has more channels
+    ResNet           stem, then stages of residual blocks; each later stage halves the map and has more
+    channels
 
 Shapes use one vocabulary throughout: batch, channel, height, width (of images and maps), row and column (in a
 filter). EfficientNet, which makes the same idea cheaper, is in efficientnet.py.  Nothing here loads weights.
@@ -19,7 +20,7 @@ from torch.nn import functional as F
 
 from vlmcourse.slots import slot
 
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "none": nn.Identity}
+LAYERS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "none": nn.Identity}
 
 
 @slot
@@ -104,13 +105,13 @@ class ConvNorm(nn.Module):
         late: bool = False,
     ):
         super().__init__()
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"no activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
+        if activation not in LAYERS:
+            raise ValueError(f"no activation {activation!r}; choose one of {', '.join(LAYERS)}")
         self.kernel, self.stride, self.groups, self.late = kernel, stride, groups, late
         self.weight = nn.Parameter(torch.empty(channels[1], channels[0] // groups, kernel, kernel))
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
         self.norm = nn.BatchNorm2d(channels[1], eps=epsilon, momentum=momentum)
-        self.activate = ACTIVATIONS[activation]()
+        self.activate = LAYERS[activation]()
 
     def forward(
         self, images: Float[Tensor, "batch channel height width"]
@@ -122,7 +123,8 @@ class ConvNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, or a bottleneck of three (1×1 down to a quarter, 3×3, 1×1 up again), and a shortcut.
+    """Two 3×3 convolutions, or a bottleneck of three (1×1 down to a quarter, 3×3, 1×1 up again), and a
+    shortcut.
 
     Source: He et al. 2015, arXiv:1512.03385, figure 5. The stride sits in the 3×3 convolution, as in
         torchvision and transformers; the paper put it in the first 1×1.
@@ -205,6 +207,7 @@ class ResNet(nn.Module):
         return self(images).mean((2, 3))
 
     def windows(self) -> list[tuple[int, int]]:
-        """(kernel, stride) of every layer on the way through the bodies, in order: what the receptive field needs."""
+        """(kernel, stride) of every layer on the way through the bodies, in order: what the receptive field
+        needs."""
         stem, pool = (self.stem.kernel, self.stem.stride), (self.pool.kernel_size, self.pool.stride)
         return [stem, pool, *((layer.kernel, layer.stride) for block in self.blocks for layer in block.body)]

@@ -1,4 +1,5 @@
-"""Convolutional networks, part two: EfficientNet, which spends its multiplications where they help (notebook 03).
+"""Convolutional networks, part two: EfficientNet, which spends its multiplications where they help
+(notebook 03).
 
     squeeze_excite   look at the whole map, then turn each channel up or down
     mbconv           expand, one filter per channel, squeeze and excite, project: a cheap residual block
@@ -84,7 +85,8 @@ class Stage(NamedTuple):
 
 @dataclass(frozen=True)
 class EfficientNetConfig:
-    """What an EfficientNet looks like; the default is EfficientNet-B0 (Tan and Le 2019, arXiv:1905.11946, table 1)."""
+    """What an EfficientNet looks like; the default is EfficientNet-B0 (Tan and Le 2019, arXiv:1905.11946,
+    table 1)."""
 
     stages: tuple[Stage, ...] = (
         Stage(1, 3, 1, 16, 1), Stage(6, 3, 2, 24, 2), Stage(6, 5, 2, 40, 2), Stage(6, 3, 2, 80, 3),

@@ -2,7 +2,8 @@
 
     late_fusion          read both apart, and compare two finished vectors
     cross_attend         words look at the image between two blocks of the language model
-    gated_cross_attend   the same through a gate that begins closed, so that the language model begins as it was
+    gated_cross_attend   the same through a gate that begins closed, so that the language model begins as it
+    was
     inject               image features stand among the words, where the text has placeholders
     check_places         as many placeholders as features, or an error that says what is wrong
     FAMILIES             five models behind one interface: image features and words in, scores out
@@ -85,7 +86,8 @@ def inject(
     features: Float[Tensor, "image patch width"],
     places: Bool[Tensor, "batch token"],
 ) -> Float[Tensor, "batch token width"]:
-    """Replace the embeddings at ``places`` by image features: first image first, patch by patch, text by text.
+    """Replace the embeddings at ``places`` by image features: first image first, patch by patch, text by
+    text.
 
     Args:
         places: True at placeholders, as many as there are features.
@@ -95,15 +97,16 @@ def inject(
     return embeddings.masked_scatter(places[..., None], features.to(embeddings.dtype))
 
 
-def check_places(places: Bool[Tensor, "batch token"], images: int, each: int) -> None:
-    """Raise ValueError unless every text has room for whole images, and all together for exactly these images."""
+def check_places(places: Bool[Tensor, "batch token"], images: int, tokens: int) -> None:
+    """Raise ValueError unless every text has room for whole images, and all together for exactly these
+    images."""
     for text, count in enumerate(places.sum(dim=1).tolist()):
-        if count % each:
-            raise ValueError(f"text {text} has {count} image placeholders, but an image has {each} tokens; "
+        if count % tokens:
+            raise ValueError(f"text {text} has {count} image placeholders, but an image has {tokens} tokens; "
                              "was a text cut off, or made for another number of image tokens?")  # fmt: skip
-    if (total := int(places.sum())) != images * each:
-        raise ValueError(f"the texts have {total} image placeholders, which is {total // each} images, "
-                         f"but {images} images were given, of {each} tokens each")  # fmt: skip
+    if (total := int(places.sum())) != images * tokens:
+        raise ValueError(f"the texts have {total} image placeholders, which is {total // tokens} images, "
+                         f"but {images} images were given, of {tokens} tokens each")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,8 @@ class Fusion(VLM):
         """See VLM.hidden.
 
         Args:
-            mask: True for real tokens, False for padding; of all texts so far, when earlier tokens are cached.
+            mask: True for real tokens, False for padding; of all texts so far, when earlier tokens are
+            cached.
             prompt: True for words that are given and need not be predicted, such as a question.
                 PrefixInjection reads them in both directions; to the other families they are words like all
                 others.

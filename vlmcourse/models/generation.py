@@ -149,10 +149,12 @@ def write(
     eos: int | None,
     pad: int,
 ) -> list[Int[Tensor, "batch 1"]]:
-    """The loop behind all writing: read what is new, choose a token, read that; gives the tokens of each step.
+    """The loop behind all writing: read what is new, choose a token, read that; gives the tokens of each
+    step.
 
     Args:
-        read: scores for what follows, from what was not read yet: first ``prompt``, then a token for each text.
+        read: scores for what follows, from what was not read yet: first ``prompt``, then a token for each
+        text.
         choose: the tokens, from these scores.
         eos, pad: see generate.
     """

@@ -1,4 +1,5 @@
-"""Language models that write: what they share, and LLaMA, small enough to read (notebook 05); GPT is in models/gpt.py.
+"""Language models that write: what they share, and LLaMA, small enough to read (notebook 05); GPT is in
+models/gpt.py.
 
     rms_norm          bring every token's vector to the same length; LLaMA's and T5's norm
     rope              turn queries and keys by an angle that grows with the position
@@ -33,7 +34,8 @@ IGNORED = -100  # a label that counts for nothing; the number is cross_entropy's
 def rms_norm(
     tokens: Float[Tensor, "... width"], scale: Float[Tensor, "width"], epsilon: float
 ) -> Float[Tensor, "... width"]:
-    """Divide every vector by the root of the mean of its squares, then multiply by a learned scale per number.
+    """Divide every vector by the root of the mean of its squares, then multiply by a learned scale per
+    number.
 
     Computed in fp32 whatever the input, because squares of half-precision numbers overflow; returned in the
     input's dtype. No mean is subtracted and no bias is added, unlike layer norm.
@@ -211,7 +213,8 @@ class LanguageModel(nn.Module):
         embeddings: Float[Tensor, "batch token width"] | None = None,
         mask: Bool[Tensor, "batch key"] | None = None,
     ) -> Float[Tensor, "batch token vocabulary"]:
-        """Scores (logits) of every token of the vocabulary to come next, at each position; arguments as in hidden."""
+        """Scores (logits) of every token of the vocabulary to come next, at each position; arguments as in
+        hidden."""
         return self.head(self.hidden(ids, look, caches, after, embeddings=embeddings, mask=mask))
 
 
@@ -227,7 +230,8 @@ def next_scores(
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """What a LLaMA looks like; SmolLM2-135M is ``LlamaConfig(49152, 576, 30, 9, 3, 1536, 1e5, tied=True)``."""
+    """What a LLaMA looks like; SmolLM2-135M is ``LlamaConfig(49152, 576, 30, 9, 3, 1536, 1e5,
+    tied=True)``."""
 
     vocabulary: int
     width: int = 128
@@ -241,7 +245,8 @@ class LlamaConfig:
 
 
 class LlamaBlock(nn.Module):
-    """Attention, then SwiGLU; each reads an RMS-normalised copy and adds to the residual stream. No biases."""
+    """Attention, then SwiGLU; each reads an RMS-normalised copy and adds to the residual stream. No
+    biases."""
 
     def __init__(self, config: LlamaConfig):
         super().__init__()

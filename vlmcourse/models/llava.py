@@ -1,4 +1,5 @@
-"""LLaVA: an image encoder, a projector and a language model; image tokens stand among the words (notebooks 07 and 08).
+"""LLaVA: an image encoder, a projector and a language model; image tokens stand among the words (notebooks
+07 and 08).
 
     LlavaConfig   what one looks like
     Llava         the whole model; it writes with models.generation.generate

@@ -34,12 +34,14 @@ class Look:
     ]  # from 0; axes before (batch, token) are the model's own, as in M-RoPE
 
     def check(self, count: int, past: int) -> None:
-        """Raise ValueError unless this is a look of ``count`` tokens with ``past`` cached ones before them."""
+        """Raise ValueError unless this is a look of ``count`` tokens with ``past`` cached ones before
+        them."""
         looking = self.positions.shape[-1]
         keys = looking + past if self.mask is None else self.mask.shape[-1]
         if (looking, keys) != (count, past + count):
             raise ValueError(
-                f"the look is of {looking} tokens among {keys}; there are {past} cached tokens and {count} new"
+                f"the look is of {looking} tokens among {keys}; "
+                f"there are {past} cached tokens and {count} new"
             )
 
 
@@ -59,7 +61,8 @@ def causal_mask(queries: int, keys: int) -> Bool[Tensor, "query key"]:
 
 @slot(name="language.prefix_mask")
 def prefix_mask(prefix: Bool[Tensor, "batch token"]) -> Bool[Tensor, "batch token key"]:
-    """True where a token may look at a key: at itself, at everything before it, and inside the prefix at all of it.
+    """True where a token may look at a key: at itself, at everything before it, and inside the prefix at
+    all of it.
 
     Args:
         prefix: True for the tokens of the prefix, such as an image and the question about it.
@@ -94,8 +97,8 @@ def causal(
         raise ValueError(
             f"the mask covers {real.shape[1]} tokens; it must cover the {past} cached and {count} new"
         )
-    seen = None if count == 1 else causal_mask(count, past + count).to(real.device)
-    return Look(_among(real, seen, past), _places(real)[:, past:])
+    allowed = None if count == 1 else causal_mask(count, past + count).to(real.device)
+    return Look(_among(real, allowed, past), _places(real)[:, past:])
 
 
 def prefixed(
@@ -106,14 +109,15 @@ def prefixed(
     Args:
         prefix: True for its tokens, cached ones included.
     """
-    seen = prefix_mask(prefix)[:, None, past:]
+    allowed = prefix_mask(prefix)[:, None, past:]
     if real is None:
-        return Look(seen, torch.arange(past, prefix.shape[1], device=prefix.device)[None])
-    return Look(_among(real, seen, past), _places(real)[:, past:])
+        return Look(allowed, torch.arange(past, prefix.shape[1], device=prefix.device)[None])
+    return Look(_among(real, allowed, past), _places(real)[:, past:])
 
 
 def packed(packs: Int[Tensor, "batch token"], past: int = 0) -> Look:
-    """Several texts with one beginning in a row: a text sees the beginning and itself, and stands right behind it.
+    """Several texts with one beginning in a row: a text sees the beginning and itself, and stands right
+    behind it.
 
     Args:
         packs: 0 for the beginning, 1, 2, ... for the texts, -1 for padding behind them; see data/packing.py.
@@ -126,8 +130,8 @@ def packed(packs: Int[Tensor, "batch token"], past: int = 0) -> Look:
     positions = past + torch.where(packs > 0, within + beginning, within)
     mine, other = packs[:, :, None], packs[:, None]
     before = causal_mask(packs.shape[1], packs.shape[1]).to(packs.device)
-    seen = before & ((mine == other) | (other == 0))  # (batch, token, token)
-    return Look(F.pad(seen, (past, 0), value=True)[:, None], positions)
+    allowed = before & ((mine == other) | (other == 0))  # (batch, token, token)
+    return Look(F.pad(allowed, (past, 0), value=True)[:, None], positions)
 
 
 def bidirectional(
@@ -144,12 +148,12 @@ def _places(real: Bool[Tensor, "batch key"]) -> Int[Tensor, "batch key"]:
 
 
 def _among(
-    real: Bool[Tensor, "batch key"], seen: Bool[Tensor, "... token key"] | None, past: int
+    real: Bool[Tensor, "batch key"], allowed: Bool[Tensor, "... token key"] | None, past: int
 ) -> Bool[Tensor, "batch 1 token key"]:
-    """Of what is seen, what is real; and each token itself, for padding too must look at something."""
-    if seen is None:  # the last token alone
+    """Of what is allowed, what is real; and each token itself, for padding too must look at something."""
+    if allowed is None:  # the last token alone
         mask = real[:, None, None].clone()
         mask[..., -1] = True
         return mask
     itself = torch.eye(real.shape[1], dtype=torch.bool, device=real.device)[past:]
-    return seen & (real[:, None, None] | itself)
+    return allowed & (real[:, None, None] | itself)

@@ -1,4 +1,5 @@
-"""LoRA: change a frozen linear layer by learning two thin matrices beside it (notebook 17; in full in notebook 15).
+"""LoRA: change a frozen linear layer by learning two thin matrices beside it (notebook 17; in full in
+notebook 15).
 
     lora_forward   the frozen layer's answer plus a detour through ``rank`` numbers
     lora_merge     the same change written into the weight, so that it costs nothing any more
@@ -49,7 +50,8 @@ def lora_merge(
     up: Float[Tensor, "out rank"],
     scale: float,
 ) -> Float[Tensor, "out width"]:
-    """The weight of one ordinary layer that does what frozen layer and detour did together; ``weight`` stays as it is.
+    """The weight of one ordinary layer that does what frozen layer and detour did together; ``weight``
+    stays as it is.
 
     Source: Hu et al. 2021, arXiv:2106.09685, section 4.1, "no additional inference latency".
     """
@@ -104,13 +106,13 @@ def add_lora(blocks: Iterable[nn.Module], rank: int = 8, alpha: float = 16.0) ->
     blocks = list(blocks)
     if any(isinstance(module, LoraLinear) for block in blocks for module in block.modules()):
         raise ValueError("these blocks have LoRA already; merge it first, or train the one that is there")
-    found = [(parent, name, layer) for block in blocks for parent in block.modules()
+    layers = [(parent, name, layer) for block in blocks for parent in block.modules()
              for name, layer in parent.named_children() if isinstance(layer, nn.Linear)]  # fmt: skip
-    if not found:
+    if not layers:
         raise ValueError("there is no linear layer to put LoRA around")
     for block in blocks:
         block.requires_grad_(False)
-    for parent, name, layer in found:
+    for parent, name, layer in layers:
         setattr(parent, name, LoraLinear(layer, rank, alpha).to(layer.weight.device))
 
 

@@ -1,4 +1,5 @@
-"""Joining without a bridge: image features in front of words, and what a language model makes of them (notebook 01).
+"""Joining without a bridge: image features in front of words, and what a language model makes of them
+(notebook 01).
 
     join        image features and embedded words, one behind the other, and the mask of both
     Answerer    a language model that answers a question with one token, with or without an image in front

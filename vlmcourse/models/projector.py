@@ -92,7 +92,8 @@ class Projector(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, features: Float[Tensor, "image patch width"], size: float = 1.0) -> None:
-        """Scale the first matrix for inputs, the last for outputs: a root mean square of 1 inside, ``size`` outside.
+        """Scale the first matrix for inputs, the last for outputs: a root mean square of 1 inside, ``size``
+        outside.
 
         An encoder's residual stream can be ten times as large as a word's vector; the language model would
         see nothing else. Call it once, before training.

@@ -103,8 +103,10 @@ class Replay:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of sizes that become constants: that is what is checked below
             recorded = torch.jit.trace(self.whole, self._given(ids, mask, past, length), check_trace=False)
-            wanted, found = self.whole(*changed)[0], recorded(*changed)[0]
-        if wanted.shape != found.shape or not torch.allclose(wanted, found, rtol=1e-3, atol=1e-4):
-            raise RuntimeError("a recording of this model gives other scores than the model: one of its functions "
-                               "decides by the length of the text; generate without replay")  # fmt: skip
+            wanted, played = self.whole(*changed)[0], recorded(*changed)[0]
+        if wanted.shape != played.shape or not torch.allclose(wanted, played, rtol=1e-3, atol=1e-4):
+            raise RuntimeError(
+                "a recording of this model gives other scores than the model: one of its functions "
+                "decides by the length of the text; generate without replay"
+            )
         return recorded

@@ -135,7 +135,8 @@ class T5Block(nn.Module):
         context_mask: Bool[Tensor, "... read"] | None = None,
         context_cache: Cache | None = None,
     ) -> Float[Tensor, "batch token width"]:
-        """One step of the residual stream; a decoder's block looks at the ``context`` after looking at itself."""
+        """One step of the residual stream; a decoder's block looks at the ``context`` after looking at
+        itself."""
         attend = functools.partial(self.attention, mask=mask, bias=bias, cache=cache)
         if context is None:
             return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
@@ -145,7 +146,8 @@ class T5Block(nn.Module):
 
 
 class T5(nn.Module):
-    """Encoder and decoder; equal to transformers' T5ForConditionalGeneration when its weights are copied over.
+    """Encoder and decoder; equal to transformers' T5ForConditionalGeneration when its weights are copied
+    over.
 
     Source: Raffel et al. 2019, arXiv:1910.10683, section 2.1.
     """
@@ -166,7 +168,8 @@ class T5(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Each layer's outputs start at unit size; queries are √part smaller, for the scores are not divided by it."""
+        """Each layer's outputs start at unit size; queries are √part smaller, for the scores are not
+        divided by it."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
@@ -254,7 +257,8 @@ class T5(nn.Module):
         eos: int | None = 1,
         cached: bool = True,
     ) -> Int[Tensor, "batch written"]:
-        """Write the best next token, up to ``steps`` times; the start token comes first, and again behind an eos."""
+        """Write the best next token, up to ``steps`` times; the start token comes first, and again behind
+        an eos."""
         context = self.encode(ids, mask)
         caches = [(Cache(), Cache()) for _ in self.decoder] if cached else None
         start, text = ids.new_full((len(ids), 1), self.config.start), []

@@ -186,13 +186,15 @@ class ViT(nn.Module):
     def read(
         self, images: Float[Tensor, "batch channel rows columns"], blocks: int | None = None
     ) -> Float[Tensor, "batch token width"]:
-        """The residual stream behind the first ``blocks`` blocks, all when not given; before the last norm."""
+        """The residual stream behind the first ``blocks`` blocks, all when not given; before the last
+        norm."""
         return run_blocks(self.blocks[:blocks], self.embed(images))
 
     def layers(
         self, images: Float[Tensor, "batch channel rows columns"]
     ) -> list[Float[Tensor, "batch token width"]]:
-        """The residual stream after the embedding and after each block: depth + 1 tensors, before the last norm."""
+        """The residual stream after the embedding and after each block: depth + 1 tensors, before the last
+        norm."""
         stream = [self.embed(images)]
 
         def keep(number: int, tokens: Tensor) -> Tensor:
@@ -215,7 +217,8 @@ class ViT(nn.Module):
     def forward(
         self, images: Float[Tensor, "batch channel rows columns"]
     ) -> Float[Tensor, "batch token width"]:
-        """One vector per token; token 0 is the class token (1×D), the others are the patches (N×D), row by row."""
+        """One vector per token; token 0 is the class token (1×D), the others are the patches (N×D), row by
+        row."""
         return self.norm(self.read(images))
 
     def class_vector(

@@ -76,7 +76,8 @@ class VLM(nn.Module):
     def begin(
         self, ids: Int[Tensor, "batch token"], images: Tensor | None = None
     ) -> tuple[Any, Float[Tensor, "batch token width"]]:
-        """What writing starts from: something that reads on like a language model, and the prompts as vectors."""
+        """What writing starts from: something that reads on like a language model, and the prompts as
+        vectors."""
         features = None if images is None else self.image_tokens(images)
         return Reading(self, features), self.language.embed(ids)
 

@@ -1,4 +1,5 @@
-"""Learning answers with a large language model on a small machine: compute only what is learned (notebook 17).
+"""Learning answers with a large language model on a small machine: compute only what is learned (notebook
+17).
 
     answer_loss   scores of the vocabulary at the places of answers, and nowhere else (training/losses.py)
     read          rows of image and questions behind one common opening, which is read once for all of them
