@@ -69,11 +69,11 @@ def gradient_report(
         raise ValueError(
             "the loss depends on no parameter that is trained; unfreeze a part with requires_grad_(True)"
         )
-    owned, reached = _owned(parts), {}
+    owned, trained, reached = _owned(parts), {}, {}
     for name, modules in parts.items():
+        trained[name] = [parameter for parameter in owned[name] if parameter.requires_grad]
         last = [module for module in outputs if module in modules][-1:]
         reached[name] = [output for module in last for output in outputs[module] if output.requires_grad]
-    trained = {name: [p for p in parameters if p.requires_grad] for name, parameters in owned.items()}
     wanted = list(dict.fromkeys(chain(*trained.values(), *reached.values())))
     gradients = dict(zip(wanted, torch.autograd.grad(value, wanted, allow_unused=True), strict=True))
     rows = []
@@ -106,12 +106,12 @@ def _run(
 
 def _owned(parts: Mapping[str, set[nn.Module]]) -> dict[str, list[nn.Parameter]]:
     """The parameters of each part; one that several parts share is owned by the first of them."""
-    owner: dict[nn.Parameter, str] = {}
+    owned, taken = {}, set()
     for name, modules in parts.items():
-        for module in modules:
-            for parameter in module.parameters():
-                owner.setdefault(parameter, name)
-    return {name: [p for p, first in owner.items() if first == name] for name in parts}
+        own = dict.fromkeys(chain.from_iterable(module.parameters() for module in modules))
+        owned[name] = [parameter for parameter in own if parameter not in taken]
+        taken.update(own)
+    return owned
 
 
 def _count(parameters: Sequence[Tensor]) -> int:
