@@ -13,6 +13,7 @@ from vlmcourse.models.vit import ViTConfig
 from vlmcourse.recipes.nano_vlm import NANO_VLM
 from vlmcourse.speak import Speaker
 from vlmcourse.training import losses, regions, stages
+from vlmcourse.training.history import History
 from vlmcourse.world import questions, scenes
 from vlmcourse.world.instructions import COLOURFUL, PALE, talks
 from vlmcourse.world.render import render
@@ -110,6 +111,7 @@ def trained(monkeypatch):
 
     def note(model, batches, loss, **options):
         noted.append((model, batches, loss, options))
+        return History()
 
     for module in (nano, speak, regions, stages):
         monkeypatch.setattr(module, "learn", note)

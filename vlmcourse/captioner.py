@@ -6,7 +6,8 @@
     full_surprise      -log p(caption) of full captions; that of short ones stands in world/captions.py
 
 No model can come below the captions' own surprise, -log p(caption), on average. For a short caption that is
-exact (`captions.surprise`). For a full one everything is exact but the places of the objects, which keep their
+exact (`captions.surprise`). For a full one everything is exact but the places of the objects, which keep
+their
 distance to each other: their shares are counted over 300,000 other scenes. Half of the captions are short, so
 guessing the style costs log 2 more.
 """
@@ -97,7 +98,8 @@ def full_surprise(batch: scenes.Scenes, counted: scenes.Scenes) -> Float[np.ndar
 
 
 def measure(model: Llama, counted: scenes.Scenes) -> dict[str, float]:
-    """Perplexity per token on held-out scenes, by style, and the one that the captions' own surprise gives."""
+    """Perplexity per token on held-out scenes, by style, and the one that the captions' own surprise
+    gives."""
     batch = scenes.sample("validation", VALIDATION_SCENES)
     surprises = {"short": captions.surprise(captions.captions(batch)), "full": full_surprise(batch, counted)}
     metrics = {}

@@ -1,4 +1,5 @@
-"""The command line: ``vlmcourse lab``, ``doctor``, ``progress``; ``ask``, ``train`` and ``export`` for models.
+"""The command line: ``vlmcourse lab``, ``doctor``, ``progress``; ``ask``, ``train`` and ``export`` for
+models.
 
 Every command imports what it needs when it runs, so that ``vlmcourse --help`` answers at once.
 """
@@ -30,7 +31,8 @@ def lab(
     root = Path(__file__).resolve().parents[1]
     if not (root / notebook).is_file():
         typer.echo(
-            f"There is no {root / notebook}. Is this a clone of the course, installed with `pip install -e .`, "
+            f"There is no {root / notebook}. Is this a clone of the course, "
+            "installed with `pip install -e .`, "
             "and has `make book` built the notebooks?",
             err=True,
         )
@@ -139,7 +141,8 @@ def train(
     ] = "",
     steps: Annotated[int, typer.Option(help="Steps of each stage; 0 takes those of the recipe.")] = 0,
 ) -> None:
-    """Train a recipe of the course; a run that was broken off goes on. `accelerate launch -m vlmcourse train ...` uses
+    """Train a recipe of the course; a run that was broken off goes on. `accelerate launch -m vlmcourse
+    train ...` uses
     several GPUs."""
     from vlmcourse.making import can_be_asked, run, store
     from vlmcourse.recipes.book import find_recipe

@@ -1,4 +1,5 @@
-"""Small CLIPs for 64-pixel images: data, training, use and measurement of recipes/clip.py (notebooks 04 and 17).
+"""Small CLIPs for 64-pixel images: data, training, use and measurement of recipes/clip.py (notebooks 04 and
+17).
 
 new_clip          an untrained nano CLIP for 64-pixel images and the course's tokenizer
 scene_pairs       images and captions of scenes, each beside its shape twin, so that a batch asks for shapes
@@ -95,7 +96,8 @@ def _colourless(text: str) -> str:
 
 
 def order_pairs(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Scenes of two different objects and their short captions, two by two: as scene_pairs, without grey ones.
+    """Scenes of two different objects and their short captions, two by two: as scene_pairs, without grey
+    ones.
 
     The second scene of a pair is the first with the looks of its objects exchanged. Both captions have the
     same words,
@@ -125,9 +127,20 @@ def emoji_pairs(split: str) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(drawings.images)[:, None], ids[:, None]
 
 
-def train_clip(model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: float, muon: float | None = None,
-               batch: int = 128, weight_decay: float = 0.05, shift: int = 0, seed: int = 0,
-               precision: str | None = None, **train_options: Any) -> History:  # fmt: skip
+def train_clip(
+    model: CLIP,
+    pairs: tuple[Tensor, Tensor],
+    *,
+    steps: int,
+    lr: float,
+    muon: float | None = None,
+    batch: int = 128,
+    weight_decay: float = 0.05,
+    shift: int = 0,
+    seed: int = 0,
+    precision: str | None = None,
+    **train_options: Any,
+) -> History:
     """Train on pairs as scene_pairs, order_pairs and emoji_pairs make them.
 
     Args:
@@ -170,9 +183,17 @@ def run(recipe: Recipe, options: Callable[[Stage, CLIP], dict[str, Any]]) -> Ite
     else:
         model = new_clip(images=normalise_pixels(pairs[0][:512, 0]), **recipe.model, **recipe.start)
     history = train_clip(
-        model, pairs, steps=stage.steps, batch=stage.size, lr=stage.rates["adamw"], muon=stage.rates.get("muon"),
-        weight_decay=stage.weight_decay, shift=stage.data["shift"], seed=recipe.seed, **options(stage, model),
-    )  # fmt: skip
+        model,
+        pairs,
+        steps=stage.steps,
+        batch=stage.size,
+        lr=stage.rates["adamw"],
+        muon=stage.rates.get("muon"),
+        weight_decay=stage.weight_decay,
+        shift=stage.data["shift"],
+        seed=recipe.seed,
+        **options(stage, model),
+    )
     measure = measure_emoji if stage.data["kind"] == "drawings" else measure_scenes
     yield Made(stage, model, history, lambda: measure(model))
 
@@ -242,7 +263,8 @@ def unique_scenes(count: int = 500, split: str = "test") -> tuple[scenes.Scenes,
 
 
 def word_order(model: CLIP, count: int = 1000) -> float:
-    """How often the true caption of two objects beats the same words with the objects exchanged; chance is 0.5."""
+    """How often the true caption of two objects beats the same words with the objects exchanged; chance is
+    0.5."""
     two = scenes.sample("test", count, objects=(2, 2))
     two = two[differing(two)]
     texts, features = captions.captions(two, "short"), image_features(model, render(two))

@@ -1,4 +1,5 @@
-"""SmolLM2 looks at OpenMoji: the shipped CLIP, a projector, LoRA; questions about drawings (notebook 17, section 12).
+"""SmolLM2 looks at OpenMoji: the shipped CLIP, a projector, LoRA; questions about drawings (notebook 17,
+section 12).
 
     ask             questions about drawings and their answers as sentences, only those that make sense
     caption_words   stage 1: what the image tokens of each drawing should say
@@ -40,11 +41,12 @@ _LOOKS = re.compile(r"\b(\w{2,}ing|with|in|hair|beard|bald|deaf|old|older|pregna
 _PLURALS = ("women", "men", "people")
 
 
-# ---- questions and answers -----------------------------------------------------------------------------------
+# ---- questions and answers ---------------------------------------------------------------------------------
 
 
 def ask(drawings: Emoji) -> list[list[Asked]]:
-    """For each drawing what it shows, fully; where it makes sense also role, gender and skin tone one by one."""
+    """For each drawing what it shows, fully; where it makes sense also role, gender and skin tone one by
+    one."""
     rows = []
     for caption, part in zip(drawings.captions, drawings.parts, strict=True):
         who, _, tone = caption.partition(": ")
@@ -63,7 +65,8 @@ def ask(drawings: Emoji) -> list[list[Asked]]:
 
 
 def sentence(who: str, tones: str = "") -> str:
-    """A caption as a sentence: ("woman astronaut", "medium skin tone") is "This is a woman astronaut with medium skin
+    """A caption as a sentence: ("woman astronaut", "medium skin tone") is "This is a woman astronaut with
+    medium skin
     tone."; "women holding hands" begins with "These are"."""
     words = re.sub(r"^(\w+) bald$", r"bald \1", who)
     words = re.sub(r"^(woman|man|person) (\w+ hair)$", r"\1 with \2", words)
@@ -76,20 +79,22 @@ def sentence(who: str, tones: str = "") -> str:
 
 
 def neutral(who: str) -> str:
-    """What somebody is or does, without gender: "woman astronaut" is "astronaut", "man swimming" "person swimming"."""
+    """What somebody is or does, without gender: "woman astronaut" is "astronaut", "man swimming" "person
+    swimming"."""
     stays = _LOOKS.search(who)
     if stays:
         return " ".join(_PEOPLE.get(word, word) for word in who.split())
     return " ".join(word for word in who.split() if word not in _PEOPLE) or "person"
 
 
-# ---- drawings meet words -------------------------------------------------------------------------------------
+# ---- drawings meet words -----------------------------------------------------------------------------------
 
 
 def caption_words(
     language: Llama, tokenizer: Any, parts: Sequence[Parts]
 ) -> Float[Tensor, "drawing token width"]:
-    """What the image tokens of each drawing should say, see TOKENS; the mean of all words where that is nothing.
+    """What the image tokens of each drawing should say, see TOKENS; the mean of all words where that is
+    nothing.
 
     A token of several words says them at once: what makes each word special, its vector less the mean of all
     words, is added to that mean. The words "skin tone" are left out where they stand in every caption.
@@ -114,7 +119,8 @@ def fit(
     ridge: float = 3e-4,
     bend: float = 3.0,
 ) -> None:
-    """Stage 1 without a single gradient step: the projector becomes the best linear map from drawings to words.
+    """Stage 1 without a single gradient step: the projector becomes the best linear map from drawings to
+    words.
 
     Least squares, cut to as many directions as the projector has hidden numbers. Each of them enters GELU
     with variance 1 around ``bend``, where GELU is nearly straight.
@@ -126,7 +132,8 @@ def fit(
         ridge: penalty on large weights, as a share of the inputs' variance.
 
     Raises:
-        ValueError: if the projector makes several vectors of a drawing, or not the tokens that ``targets`` has.
+        ValueError: if the projector makes several vectors of a drawing, or not the tokens that ``targets``
+            has.
 
     Source: reduced-rank regression, Izenman 1975, "Reduced-rank regression for the multivariate linear
         model".
@@ -161,7 +168,7 @@ def counts(parts: Sequence[Parts], people: float) -> Float[Tensor, "drawing"]:
     return torch.tensor([people if part.gender or part.tone else 1.0 for part in parts])
 
 
-# ---- the recipe ----------------------------------------------------------------------------------------------
+# ---- the recipe --------------------------------------------------------------------------------------------
 
 
 def run(recipe: Recipe, options: Callable) -> Iterator[Made]:
@@ -180,11 +187,12 @@ def drawing_lessons(recipe: Recipe, model: Llava, tokenizer: Any) -> tuple[Tenso
     return images[chosen], ask(train[np.array(chosen)])
 
 
-# ---- measurement ---------------------------------------------------------------------------------------------
+# ---- measurement -------------------------------------------------------------------------------------------
 
 
 def measure(model: Llava, tokenizer: Any, count: int = openmoji.HELDOUT) -> dict[str, float]:
-    """Whole sentences exactly right, all and by kind: with the right drawing, another one, a moved one, by habit alone.
+    """Whole sentences exactly right, all and by kind: with the right drawing, another one, a moved one, by
+    habit alone.
 
     Args:
         count: of the combinations never seen, spread evenly over all of them.

@@ -1,4 +1,5 @@
-"""The nano VLM: a vision-language model trained from nothing, see recipes/nano_vlm.py (notebooks 00 and 08).
+"""The nano VLM: a vision-language model trained from nothing, see recipes/nano_vlm.py (notebooks 00
+and 08).
 
     new_vlm         an untrained one
     load_vlm        a shipped model, the last stage or an earlier one, and its card
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from vlmcourse.data.assets import shipped
@@ -34,7 +35,7 @@ from vlmcourse.models.language import next_token_loss
 from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.recipes.nano_vlm import NANO_VLM
 from vlmcourse.recipes.recipe import Made, Recipe, Stage
-from vlmcourse.speak import Speaker, blinded
+from vlmcourse.speak import Features, Images, Speaker, blinded
 from vlmcourse.training import losses
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
@@ -48,10 +49,7 @@ from vlmcourse.world.render import render
 
 CONFIG = NANO_VLM.model
 WORD_SIZE = NANO_VLM.start["word_size"]
-VLM = NANO_VLM.stage("vlm")
-
-Images = UInt8[np.ndarray, "image rows columns 3"]
-Features = Float[Tensor, "image patch features"]
+INSTRUCTED = NANO_VLM.stage("vlm")
 
 
 def new_vlm(config: LlavaConfig = CONFIG, seed: int = 0) -> Llava:
@@ -85,7 +83,7 @@ def load_named(name: str) -> tuple[Speaker, dict[str, Any]]:
     return Speaker(model), card
 
 
-# ---- training ------------------------------------------------------------------------------------------------
+# ---- training ----------------------------------------------------------------------------------------------
 
 
 def run(recipe: Recipe, options: Callable[[Stage, Llava], dict[str, Any]]) -> Iterator[Made]:
@@ -153,7 +151,8 @@ def read_captions(
     seed: int = 0,
     **train_options: Any,
 ) -> History:
-    """Train the language model on instructions and captions without images: how they read, before any can be seen."""
+    """Train the language model on instructions and captions without images: how they read, before any can
+    be seen."""
     ids, mask, _ = encode([[("user", asked), ("assistant", text)] for asked, text in talk])
 
     def loss(language: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -166,7 +165,7 @@ def read_captions(
 
 
 def lessons(
-    model: Llava, batch: scenes.Scenes, seed: int = 0, grey: float = VLM.data["grey"]
+    model: Llava, batch: scenes.Scenes, seed: int = 0, grey: float = INSTRUCTED.data["grey"]
 ) -> tuple[Features, Packs]:
     """Features and conversations of scenes for instruction tuning.
 
@@ -183,10 +182,18 @@ def lessons(
 
 
 def tune(
-    model: Llava, features: Features, rows: Packs, *, steps: int, size: int = 32, stage: Stage = VLM, seed: int = 0,
+    model: Llava,
+    features: Features,
+    rows: Packs,
+    *,
+    steps: int,
+    size: int = 32,
+    stage: Stage = INSTRUCTED,
+    seed: int = 0,
     **train_options: Any,
-) -> History:  # fmt: skip
-    """Instruction tuning, stage 2: projector and language model learn to answer; of the eye only features are needed.
+) -> History:
+    """Instruction tuning, stage 2: projector and language model learn to answer; of the eye only features
+    are needed.
 
     Args:
         features, rows: see features and encode_talks; one row per image.
@@ -203,7 +210,7 @@ def _by_length(hidden: Tensor, rows: Packs, head: Callable) -> Tensor:
     return losses.balanced_loss(hidden, rows.labels, rows.packs, head)
 
 
-# ---- what a speaker does, for this family --------------------------------------------------------------------
+# ---- what a speaker does, for this family ------------------------------------------------------------------
 
 
 def features(model: Llava, images: Images, batch: int = 500) -> Features:
@@ -233,7 +240,7 @@ def balanced_loss(model: Llava, features: Features, rows: Packs) -> Float[Tensor
     return _by_length(Speaker(model).hidden(features, rows.cut()), rows.cut(), model.head)
 
 
-# ---- measurement ---------------------------------------------------------------------------------------------
+# ---- measurement -------------------------------------------------------------------------------------------
 
 
 def measure(model: Llava, count: int = 300) -> dict[str, float]:
@@ -306,7 +313,8 @@ def caption_perplexity(model: Llava, texts: Sequence[str]) -> float:
 
 
 def prior_accuracy(count: int = 300) -> float:
-    """Share of right answers by habit: for every kind the answer that is given most often in training scenes."""
+    """Share of right answers by habit: for every kind the answer that is given most often in training
+    scenes."""
     shares = []
     for kind in questions.KINDS:
         known = [question.answer for question in asked_of(scenes.sample("train", 2000), kind)[1]]

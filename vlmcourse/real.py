@@ -1,7 +1,9 @@
 """A real language model that sees: a vision encoder (eye) and a projector before SmolLM2 (notebook 17).
 
-    load_real       the shipped one: SmolLM2 from where interop/hub.py finds it, projector and LoRA from the course
-    meet_words      stage 1 at its cheapest: the projector learns which words a patch shows; no language model runs
+    load_real       the shipped one: SmolLM2 from where interop/hub.py finds it, projector and LoRA from the
+                    course
+    meet_words      stage 1 at its cheapest: the projector learns which words a patch shows; no language
+                    model runs
     ask             questions about scenes, and their answers as sentences
     tune            stages 1 and 2: learn to answer; the projector alone, or LoRA alone
     grade           two grades of every question, without writing an answer
@@ -19,9 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vlmcourse.clips import load_clip
@@ -39,7 +40,7 @@ from vlmcourse.models.vit import ViT
 from vlmcourse.nano import load_vlm
 from vlmcourse.recipes.recipe import Made, Recipe, Stage
 from vlmcourse.recipes.smollm import SMOLLM_SCENES
-from vlmcourse.speak import Speaker, pretrained_words
+from vlmcourse.speak import Features, Images, Speaker, pretrained_words
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
@@ -54,16 +55,15 @@ RATES = {"projector": 1e-3, "lora": SMOLLM_SCENES.stage("answers").rates["adamw"
 PLAIN = ("perplexity of plain sentences, before", "perplexity of plain sentences")
 KINDS = ("colour", "shape", "size", "position", "count", "existence")
 TEMPLATE = (  # SmolLM2's own, for messages that hold images
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>system\n"
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    "{{ '<|im_start|>system\n"
     "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
-    "{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['content'] is string %}{{ message['content'] }}"
+    "{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['content'] is string %}"
+    "{{ message['content'] }}"
     "{% else %}{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '<image>' }}"
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-Images = UInt8[np.ndarray, "image rows columns 3"]
-Features = Float[Tensor, "image patch features"]
 
 
 class Asked(NamedTuple):
@@ -74,7 +74,7 @@ class Asked(NamedTuple):
     kind: str
 
 
-# ---- the model -----------------------------------------------------------------------------------------------
+# ---- the model ---------------------------------------------------------------------------------------------
 
 
 def load_eye(name: str) -> tuple[ViT, int]:
@@ -127,7 +127,7 @@ def speaker(model: Llava, tokenizer: Any) -> Speaker:
     return Speaker(model, pretrained_words(tokenizer, TEMPLATE))
 
 
-# ---- the recipe ----------------------------------------------------------------------------------------------
+# ---- the recipe --------------------------------------------------------------------------------------------
 
 
 def run(recipe: Recipe, options: Callable[[Stage, Llava], dict[str, Any]]) -> Iterator[Made]:
@@ -155,9 +155,16 @@ def assembled(
     model, _ = assemble(recipe.model, (language, tokenizer), recipe.seed)
     lessons = first_stage(recipe, model, tokenizer)
     history = tune(
-        model, tokenizer, *lessons, steps=stage.steps, size=stage.size, lr=stage.rates["adamw"], memory=memory,
-        seed=recipe.seed, **options(stage, model),
-    )  # fmt: skip
+        model,
+        tokenizer,
+        *lessons,
+        steps=stage.steps,
+        size=stage.size,
+        lr=stage.rates["adamw"],
+        memory=memory,
+        seed=recipe.seed,
+        **options(stage, model),
+    )
     parts = Parts(model)
 
     def metrics() -> dict[str, float]:
@@ -184,7 +191,8 @@ def scene_lessons(recipe: Recipe, model: Llava, tokenizer: Any) -> tuple[Feature
 
 
 def word_vectors(language: Llama, tokenizer: Any, words: Sequence[str]) -> Float[Tensor, "word width"]:
-    """The language model's own vectors of words as they stand inside a sentence; of several tokens, their mean."""
+    """The language model's own vectors of words as they stand inside a sentence; of several tokens, their
+    mean."""
     table = language.embedding.weight.detach()
     ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
     return torch.stack([table[tokens].mean(0) for tokens in ids])
@@ -193,7 +201,8 @@ def word_vectors(language: Llama, tokenizer: Any, words: Sequence[str]) -> Float
 def patch_words(
     language: Llama, tokenizer: Any, words: Int[Tensor, "scene patch 3"]
 ) -> Float[Tensor, "scene patch width"]:
-    """What each patch should say: its words for shape, colour and size at once; the mean of all words for nothing.
+    """What each patch should say: its words for shape, colour and size at once; the mean of all words for
+    nothing.
 
     All words of a language model have a large part in common, their mean. So what makes each of the three
     words special is added to the mean, which then counts once.
@@ -208,9 +217,18 @@ def patch_words(
     return torch.where(words[..., :1] >= 0, mean + special, mean)
 
 
-def meet_words(model: Llava, features: Features, targets: Float[Tensor, "image token out"],
-               *, steps: int, size: int = 512, lr: float = 3e-3, seed: int = 0) -> History:  # fmt: skip
-    """Teach the projector what patches should say; a quarter of each batch shows nothing, where there are such patches.
+def meet_words(
+    model: Llava,
+    features: Features,
+    targets: Float[Tensor, "image token out"],
+    *,
+    steps: int,
+    size: int = 512,
+    lr: float = 3e-3,
+    seed: int = 0,
+) -> History:
+    """Teach the projector what patches should say; a quarter of each batch shows nothing, where there are
+    such patches.
 
     The language model does not run: its table of words is all that is needed. So this stage takes seconds.
 
@@ -242,7 +260,7 @@ def meet_words(model: Llava, features: Features, targets: Float[Tensor, "image t
     return learn(model.projector, Batches(pick, 1, length=steps), loss, steps=steps, lr=lr, precision="no")
 
 
-# ---- stages 1 and 2: what is said about images ---------------------------------------------------------------
+# ---- stages 1 and 2: what is said about images -------------------------------------------------------------
 
 
 def ask(batch: scenes.Scenes, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[list[Asked]]:
@@ -256,9 +274,20 @@ def ask(batch: scenes.Scenes, seed: int = 0, kinds: Sequence[str] = KINDS) -> li
     return rows
 
 
-def tune(model: Llava, tokenizer: Any, features: Features, about: Sequence[Sequence[Asked]], *,
-         steps: int, part: str = "lora", size: int = 4, lr: float | None = None, seed: int = 0,
-         memory: Memory | None = None, **train_options: Any) -> History:  # fmt: skip
+def tune(
+    model: Llava,
+    tokenizer: Any,
+    features: Features,
+    about: Sequence[Sequence[Asked]],
+    *,
+    steps: int,
+    part: str = "lora",
+    size: int = 4,
+    lr: float | None = None,
+    seed: int = 0,
+    memory: Memory | None = None,
+    **train_options: Any,
+) -> History:
     """Learn to answer; eye and language model stay as they are.
 
     LLaVA's second stage trains the projector on. Here it rests while LoRA learns: then the gradient stops at
@@ -301,7 +330,7 @@ def tune(model: Llava, tokenizer: Any, features: Features, about: Sequence[Seque
     return history
 
 
-# ---- what a speaker does, for this family --------------------------------------------------------------------
+# ---- what a speaker does, for this family ------------------------------------------------------------------
 
 
 def features(model: Llava, images: Images, batch: int = 250) -> Features:
@@ -324,7 +353,7 @@ def answer(model: Llava, tokenizer: Any, images: Images, asked: Sequence[str], s
     return speaker(model, tokenizer).answer(images, asked, steps)
 
 
-# ---- measurement ---------------------------------------------------------------------------------------------
+# ---- measurement -------------------------------------------------------------------------------------------
 
 
 class Graded(NamedTuple):
@@ -345,8 +374,9 @@ class Graded(NamedTuple):
         return torch.tensor([kind in kinds for kind in self.kinds])
 
 
-def grade(model: Llava, tokenizer: Any, features: Features,
-          about: Sequence[Sequence[Asked]], batch: int = 12) -> Graded:  # fmt: skip
+def grade(
+    model: Llava, tokenizer: Any, features: Features, about: Sequence[Sequence[Asked]], batch: int = 12
+) -> Graded:
     """Grade answers without writing them, see Speaker.grade; one pass gives both grades."""
     words, kinds = speaker(model, tokenizer), [asked.kind for row in about for asked in row]
     choices = {}
@@ -363,9 +393,16 @@ def grade(model: Llava, tokenizer: Any, features: Features,
     return Graded(kinds, exact, named)
 
 
-def measure(model: Llava, tokenizer: Any, split: str = "test", count: int = 60, objects: tuple[int, int] = (1, 2),
-            start: int = 0) -> dict[str, float]:  # fmt: skip
-    """Accuracy on scenes never seen: whole sentences, colours and shapes named; both also with another image."""
+def measure(
+    model: Llava,
+    tokenizer: Any,
+    split: str = "test",
+    count: int = 60,
+    objects: tuple[int, int] = (1, 2),
+    start: int = 0,
+) -> dict[str, float]:
+    """Accuracy on scenes never seen: whole sentences, colours and shapes named; both also with another
+    image."""
     batch = scenes.sample(split, count, start, objects=objects)
     right_images, about = features(model, render(batch)), ask(batch, seed=1)
     metrics = {}

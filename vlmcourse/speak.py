@@ -1,12 +1,14 @@
 """Speaking about images: one interface for every vision-language model (notebooks 00, 08 and 17).
 
-    Words               how conversations are written for one language model: tokenizer, template, special tokens
+    Words               how conversations are written for one language model: tokenizer, template, special
+                        tokens
     course_words        those of the course's tokenizer and chat template
     pretrained_words    those of a tokenizer of transformers, such as SmolLM2's
     Speaker             a model and its words: features, encode, answer, grade, tune
 
 Evaluation, diagnostics, playground, command line and export speak to a model through a Speaker. It takes any
-model of models/vlm.py that also says how many placeholders an image has, ``tokens_per_image``, what its vision
+model of models/vlm.py that also says how many placeholders an image has, ``tokens_per_image``, what its
+vision
 encoder says, ``image_features(images)``, and what that is to the language model, ``projector(features)``.
 """
 
@@ -36,9 +38,11 @@ from vlmcourse.training.losses import answer_loss
 from vlmcourse.training.precision import precision_of
 from vlmcourse.world.render import to_tensor
 
-LONGEST = 64  # tokens of an answer
+ANSWER_TOKENS = 64  # at most
 GREY = 235  # of a picture that shows nothing; a scene's paper is about as light
 
+Images = UInt8[np.ndarray, "image rows columns 3"]
+Features = Float[Tensor, "image patch features"]
 Talks = Sequence[Sequence[tuple]]  # for each image what is asked and answered: (instruction, answer, ...)
 
 
@@ -64,7 +68,8 @@ class Words:
     template: str | None = None  # and the chat template, if they are not the course's
 
     def frame(self) -> tuple[str, str, str]:
-        """What the template writes before an image, between a question and its answer, and behind the answer."""
+        """What the template writes before an image, between a question and its answer, and behind the
+        answer."""
         text = self.render([("user", f"{IMAGE_WORD}QUESTION"), ("assistant", "ANSWER")])
         opening, _, rest = text.partition(f"{IMAGE_WORD}QUESTION")
         middle, _, ending = rest.partition("ANSWER")
@@ -77,7 +82,8 @@ class Words:
     def prompts(
         self, instructions: Sequence[str], image_tokens: int
     ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
-        """Ids and mask of instructions that wait for their answers, each about an image, padded on the left."""
+        """Ids and mask of instructions that wait for their answers, each about an image, padded on the
+        left."""
         opening, middle, _ = self.frame()
         before = opening + IMAGE_WORD * image_tokens
         return collate(self.number([before + text + middle for text in instructions]), self.pad, left=True)
@@ -120,7 +126,8 @@ def course_words(tokenizer: Tokenizer | None = None) -> Words:
 
 
 def pretrained_words(tokenizer: Any, template: str | None = None) -> Words:
-    """The words of a tokenizer of transformers that knows <image>; its template may open with a system prompt."""
+    """The words of a tokenizer of transformers that knows <image>; its template may open with a system
+    prompt."""
 
     def number(texts: list[str]) -> list[list[int]]:
         return tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -153,12 +160,7 @@ class Speaker:
         self.model, self.words = model, words or course_words()
 
     @torch.no_grad()
-    def features(
-        self,
-        images: UInt8[np.ndarray, "image rows columns 3"],
-        batch: int = 250,
-        dtype: torch.dtype = torch.float32,
-    ) -> Float[Tensor, "image patch features"]:
+    def features(self, images: Images, batch: int = 250, dtype: torch.dtype = torch.float32) -> Features:
         """What the vision encoder says of images; computed once, since it is frozen."""
         parts = [images[start : start + batch] for start in range(0, len(images), batch)]
         return torch.cat([self.model.image_features(to_tensor(np.asarray(part))).to(dtype) for part in parts])
@@ -171,10 +173,11 @@ class Speaker:
         self,
         images: UInt8[np.ndarray, "*image rows columns 3"],
         instructions: str | Sequence[str],
-        steps: int = LONGEST,
+        steps: int = ANSWER_TOKENS,
         batch: int = 200,
     ) -> str | list[str]:
-        """What the model says, always with the likeliest word: to one instruction about one image, or to many.
+        """What the model says, always with the likeliest word: to one instruction about one image, or to
+        many.
 
         Args:
             images: one, or one for each instruction.
@@ -196,9 +199,7 @@ class Speaker:
             answers += self.words.decode(written[:, ids.shape[1] :])
         return answers
 
-    def hidden(
-        self, features: Float[Tensor, "image patch features"], rows: Packs
-    ) -> Float[Tensor, "image token width"]:
+    def hidden(self, features: Features, rows: Packs) -> Float[Tensor, "image token width"]:
         """What the language model makes of rows whose images have these features."""
         model, image_tokens = self.model, self.model.projector(features)
         if not self.words.opening_apart:
@@ -208,9 +209,10 @@ class Speaker:
 
     @torch.no_grad()
     def scores(
-        self, features: Float[Tensor, "image patch features"], rows: Packs, batch: int = 100
+        self, features: Features, rows: Packs, batch: int = 100
     ) -> Iterator[tuple[Float[Tensor, "place vocabulary"], Int[Tensor, "place"], Int[Tensor, "place"]]]:
-        """Part by part: scores where answers are predicted, the right tokens, and the number of their conversation."""
+        """Part by part: scores where answers are predicted, the right tokens, and the number of their
+        conversation."""
         counts = rows.packs.amax(dim=1)
         first = counts.cumsum(0) - counts  # conversations in the rows before
         for start in range(0, len(features), batch):
@@ -222,13 +224,13 @@ class Speaker:
             number = owner - 1 + first[part, None]
             yield self.model.head(hidden[wanted]), right[wanted], number[wanted]
 
-    def grade(
-        self, features: Float[Tensor, "image patch features"], rows: Packs, batch: int = 100
-    ) -> Bool[Tensor, "conversation"]:
+    def grade(self, features: Features, rows: Packs, batch: int = 100) -> Bool[Tensor, "conversation"]:
         """Of each conversation, row by row, whether the model would write its answer word for word, greedily.
 
-        Nothing is written. The likeliest token is taken at each step; so an answer is written exactly if each of
-        its tokens, given those before it, is the likeliest one, and one pass over right answers shows them all.
+        Nothing is written. The likeliest token is taken at each step; so an answer is written exactly if
+        each of
+        its tokens, given those before it, is the likeliest one, and one pass over right answers shows them
+        all.
         """
         exact = torch.ones(int(rows.packs.amax(dim=1).sum()), dtype=torch.bool)
         for scores, right, number in self.scores(features, rows, batch):
@@ -237,7 +239,7 @@ class Speaker:
 
     def tune(
         self,
-        features: Float[Tensor, "image patch features"],
+        features: Features,
         rows: Packs,
         *,
         steps: int,

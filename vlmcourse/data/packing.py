@@ -47,7 +47,8 @@ def pack(texts: Sequence[Sequence[tuple[TokenIds, TokenIds]]], image: Sequence[i
 
     Args:
         texts: for each image its questions, each with its answer.
-        image: what every row begins with: the image's placeholders, and the tokens before them if there are any.
+        image: what every row begins with: the image's placeholders, and the tokens before them if there are
+            any.
         pad: what fills up shorter rows, behind.
 
     Raises:

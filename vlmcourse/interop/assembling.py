@@ -20,7 +20,8 @@ from vlmcourse.models.vit import ViT
 
 
 def add_image_word(language: Llama, tokenizer: Any) -> int:
-    """Teach tokenizer and model the word <image>, unless they know it; its id. Its vector is the mean of all others."""
+    """Teach tokenizer and model the word <image>, unless they know it; its id. Its vector is the mean of
+    all others."""
     tokenizer.add_tokens(IMAGE_WORD, special_tokens=True)
     word, table = tokenizer.convert_tokens_to_ids(IMAGE_WORD), language.embedding.weight.detach()
     if word == len(table):
@@ -33,8 +34,15 @@ def add_image_word(language: Llama, tokenizer: Any) -> int:
     return word
 
 
-def join(eye: ViT, language: Llama, tokenizer: Any, layer: int = -1, hidden: int | None = None,
-         shuffle: int = 1, spread: int = 1) -> Llava:  # fmt: skip
+def join(
+    eye: ViT,
+    language: Llama,
+    tokenizer: Any,
+    layer: int = -1,
+    hidden: int | None = None,
+    shuffle: int = 1,
+    spread: int = 1,
+) -> Llava:
     """One model; its projector is new, everything else is frozen.
 
     Args:
@@ -55,7 +63,8 @@ def join(eye: ViT, language: Llama, tokenizer: Any, layer: int = -1, hidden: int
 
 
 class Parts(nn.Module):
-    """What has to be stored beside the language model: the eye as far as it is read, the projector, LoRA's matrices."""
+    """What has to be stored beside the language model: the eye as far as it is read, the projector, LoRA's
+    matrices."""
 
     def __init__(self, model: Llava):
         super().__init__()

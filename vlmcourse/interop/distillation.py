@@ -20,14 +20,17 @@ from vlmcourse.models.generation import generate
 from vlmcourse.models.language import Llama
 
 SENTENCES = (  # plain English, to see whether the model still reads it; nothing is ever trained on them
-    "The capital of France is Paris.", "Water boils at one hundred degrees Celsius.", "A week has seven days.",
+    "The capital of France is Paris.", "Water boils at one hundred degrees Celsius.",
+    "A week has seven days.",
     "She opened the window because the room was warm.", "The sun rises in the east and sets in the west.",
     "He bought bread, milk and a newspaper at the shop.", "Most birds can fly, but penguins cannot.",
     "My brother plays the piano every evening.", "Plants need light and water to grow.",
     "The train was late, so we missed the meeting.",
 )  # fmt: skip
-STARTS = ("The", "A", "In", "She", "He", "We", "It", "When", "There", "People", "Every", "This", "They", "If", "I",
-          "Our", "On", "For", "What", "How", "Some", "To", "At", "You")  # fmt: skip
+STARTS = (
+    "The", "A", "In", "She", "He", "We", "It", "When", "There", "People", "Every", "This", "They", "If",
+    "I", "Our", "On", "For", "What", "How", "Some", "To", "At", "You",
+)  # fmt: skip
 
 
 @torch.no_grad()

@@ -1,1 +1,2 @@
-"""Recipes: one file per shipped model; read it to know how the model came about. `making.py` carries them out."""
+"""Recipes: one file per shipped model; read it to know how the model came about. `making.py` carries them
+out."""

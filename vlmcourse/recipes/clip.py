@@ -6,8 +6,8 @@ of words tells apart; clip-openmoji sees drawings with their names.
 
 from vlmcourse.recipes.recipe import Recipe, Stage
 
-# side of a patch in pixels, width of both towers and of the space they share; small objects anywhere need small
-# patches, drawings that fill the image larger ones
+# side of a patch in pixels, width of both towers and of the space they share; small objects anywhere need
+# small patches, drawings that fill the image larger ones
 SCENES = dict(patch=8, width=96)
 DRAWINGS = dict(patch=16, width=128)
 

@@ -11,7 +11,7 @@ from vlmcourse.models.llava import LlavaConfig
 from vlmcourse.recipes.recipe import Recipe, Stage
 from vlmcourse.training.regions import EYE
 
-RATES = dict(muon=0.01, adamw=2e-3)  # matrices inside blocks; vectors, embeddings and the head
+_RATES = dict(muon=0.01, adamw=2e-3)  # matrices inside blocks; vectors, embeddings and the head
 
 NANO_VLM = Recipe(
     name="nano-vlm",
@@ -28,8 +28,9 @@ NANO_VLM = Recipe(
             "eye",
             steps=1400,
             size=32,
-            rates=RATES,
-            # share of scenes in grey, of which no colour is asked: shapes are learned apart from their usual colours
+            rates=_RATES,
+            # share of scenes in grey, of which no colour is asked: shapes are learned apart from their
+            # usual colours
             data=dict(scenes=30_000, grey=0.5),
             flat=0.4,
             weight_decay=0.01,
@@ -38,7 +39,7 @@ NANO_VLM = Recipe(
             "words",
             steps=200,
             size=64,
-            rates=RATES,
+            rates=_RATES,
             data=dict(scenes=20_000, captions=("full", "short")),
             flat=0.4,
             weight_decay=0.01,
@@ -48,7 +49,7 @@ NANO_VLM = Recipe(
             "aligned",
             steps=150,
             size=32,
-            rates=RATES,
+            rates=_RATES,
             data=dict(scenes=8_000, captions=("full",), calibrated_on=500),
             flat=0.4,
             weight_decay=0.01,
@@ -58,10 +59,12 @@ NANO_VLM = Recipe(
             "vlm",
             steps=2400,
             size=16,
-            rates=RATES,
-            # share of scenes in grey and asked nothing of colours, so that nothing can be learned of usual colours
+            rates=_RATES,
+            # share of scenes in grey and asked nothing of colours, so that nothing can be learned of usual
+            # colours
             data=dict(scenes=24_000, grey=0.25),
-            # at the full rate the projector forgets what no answer needs yet, such as left and right, before the
+            # at the full rate the projector forgets what no answer needs yet, such as left and right,
+            # before the
             # language model learns to ask for it
             factors=dict(projector=0.01),
             flat=0.5,

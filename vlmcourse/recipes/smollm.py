@@ -1,4 +1,5 @@
-"""smollm-scenes and smollm-openmoji: SmolLM2 gets a vision encoder, in minutes on two CPU cores (notebook 17).
+"""smollm-scenes and smollm-openmoji: SmolLM2 gets a vision encoder, in minutes on two CPU cores (notebook
+17).
 
 Stage 1, the projector learns which words an image shows; stage 2, LoRA learns to answer, while texts that
 SmolLM2 wrote before hold it to plain English (distillation). Shipped are vision encoder, projector and LoRA,
@@ -9,7 +10,7 @@ from vlmcourse.interop.hub import SMOLLM2
 from vlmcourse.recipes.recipe import Recipe, Stage
 
 LORA = dict(rank=8, alpha=16.0, lora_from_block=15)  # blocks 15 to 29 of 30
-RATES = dict(adamw=3e-3)
+_RATES = dict(adamw=3e-3)
 TOKENS = 5  # of a drawing: two words of the role, the rest of it, gender, skin tone
 
 SMOLLM_SCENES = Recipe(
@@ -18,12 +19,12 @@ SMOLLM_SCENES = Recipe(
     needs=("nano-words",),
     model=dict(language=SMOLLM2, eye="nano-words", layer=-1, projector={}, **LORA),
     stages=(
-        Stage("words", steps=400, size=512, rates=RATES, data=dict(scenes=3_000, objects=(1, 2))),
+        Stage("words", steps=400, size=512, rates=_RATES, data=dict(scenes=3_000, objects=(1, 2))),
         Stage(
             "answers",
             steps=90,
             size=4,
-            rates=RATES,
+            rates=_RATES,
             data=dict(objects=(1, 2), own_texts=72),
             ships="smollm-scenes",
         ),
@@ -50,7 +51,7 @@ SMOLLM_OPENMOJI = Recipe(
             "answers",
             steps=120,
             size=8,
-            rates=RATES,
+            rates=_RATES,
             data=dict(people=4, own_texts=72),
             ships="smollm-openmoji",
         ),

@@ -6,10 +6,11 @@
     train_eye       learn to say it
     measure_eye     how often it is said rightly, on scenes never seen
 
-This is the first stage of nano-vlm. A contrastive CLIP learns what is in an image, hardly where: one vector per
-image has to match one caption. Here every patch is matched with words, as in RegionCLIP, and with the middle of
-the box it lies in, as in FCOS. With scenes both are known. What stages like this one brought stands in the card
-of nano-vlm.
+This is the first stage of nano-vlm. A contrastive CLIP learns what is in an image, hardly where: one vector
+per image has to match one caption. Here every patch is matched with words, as in RegionCLIP, and with the
+middle of
+the box it lies in, as in FCOS. With scenes both are known. What stages like this one brought stands in the
+card of nano-vlm.
 
 Source: Zhong et al. 2021 (RegionCLIP), arXiv:2112.09106, section 3.2; Tian et al. 2019 (FCOS),
     arXiv:1904.01355, section 3.1; fixed 2-D positions: Beyer et al. 2022, arXiv:2205.01580.
@@ -93,7 +94,8 @@ class RegionReader(nn.Module):
         self.head = nn.Linear(eye.config.width, sum(SPLIT))
 
     def forward(self, images: Float[Tensor, "image channel height side"]) -> tuple[Tensor, ...]:
-        """Scores for shape, colour and size, whether anything is there, and the middle; each (image, patch, ...)."""
+        """Scores for shape, colour and size, whether anything is there, and the middle; each (image, patch,
+        ...)."""
         patches = self.eye.patches(images)
         return self.head(F.layer_norm(patches, patches.shape[-1:])).float().split(SPLIT, dim=-1)
 
@@ -149,7 +151,8 @@ def train_eye(
 
 @torch.no_grad()
 def measure_eye(reader: RegionReader, batch: scenes.Scenes) -> dict[str, float]:
-    """Shares of right patches for shape, colour, size and objectness, and the middle's mean error in pixels."""
+    """Shares of right patches for shape, colour, size and objectness, and the middle's mean error in
+    pixels."""
     regions = region_targets(batch, reader.eye.config)
     *words, there, middle = reader(to_tensor(render(batch)))
     shown = regions.there > 0

@@ -30,8 +30,8 @@ def trained_names(names: Sequence[str], stage: int) -> list[str]:
     """The parameters that learn in a stage, in the order given.
 
     Stage 1, alignment, trains the projector alone; stage 2, instruction tuning, the language model as well.
-    The vision encoder (eye) learns in neither. A parameter belongs to the part that its name begins with: "vision.",
-    "projector." or "language.".
+    The vision encoder (eye) learns in neither. A parameter belongs to the part that its name begins with:
+    "vision.", "projector." or "language.".
 
     Source: Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.2.
     """
