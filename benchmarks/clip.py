@@ -72,7 +72,8 @@ def main(steps: int) -> None:
             mine, library = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
             ratio = statistics.median(library / mine for mine, library in pairs)
             print(
-                f"CLIP {title}, {precision}: ours {mine:.0f} ms, transformers {library:.0f} ms, ratio {ratio:.2f}×, "
+                f"CLIP {title}, {precision}: ours {mine:.0f} ms, "
+                f"transformers {library:.0f} ms, ratio {ratio:.2f}×, "
                 f"{1000 * BATCH / mine:,.0f} pairs/s"
             )
 

@@ -94,7 +94,8 @@ def compare(theirs: transformers.PreTrainedModel, prompts: int, rounds: int) -> 
 
     lines = [", ".join(f"{name} {value:.0f}" for name, value in speed.items()) + " tokens/s per text"]
     lines += [
-        f"{name} is {ratio(name, 'uncached'):.1f}× uncached and {ratio(name, 'transformers'):.2f}× transformers"
+        f"{name} is {ratio(name, 'uncached'):.1f}× uncached "
+        f"and {ratio(name, 'transformers'):.2f}× transformers"
         for name in ("cached", "replayed")
     ]
     return "; ".join(lines)

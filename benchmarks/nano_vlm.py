@@ -103,7 +103,8 @@ def main(share: float) -> None:
     other, steps = library(seconds, max(500, round(share * NANO_VLM.stage("vlm").data["scenes"])))
     ours_is, theirs_is, prior = accuracy(mine), accuracy(other), nano.prior_accuracy()
     print(
-        f"nano VLM after {seconds:.0f} s each: ours {ours_is:.1%}, transformers' LLaVA with Trainer {theirs_is:.1%} "
+        f"nano VLM after {seconds:.0f} s each: ours {ours_is:.1%}, "
+        f"transformers' LLaVA with Trainer {theirs_is:.1%} "
         f"({steps} steps), guessing by kind {prior:.1%}; {ours_is - theirs_is:+.1%}"
     )
 

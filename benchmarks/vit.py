@@ -77,7 +77,8 @@ def main(steps: int) -> None:
             mine, library = (1000 * statistics.median(column) for column in zip(*pairs, strict=True))
             ratio = statistics.median(library / mine for mine, library in pairs)
             print(
-                f"ViT {title}, {precision}: ours {mine:.0f} ms, transformers {library:.0f} ms, ratio {ratio:.2f}×"
+                f"ViT {title}, {precision}: ours {mine:.0f} ms, "
+                f"transformers {library:.0f} ms, ratio {ratio:.2f}×"
             )
     name, reason = choose_precision(torch.device("cpu"), rows=BATCH * TOKENS, width=WIDTH)
     print(f"On this machine the course would train this model in {name}: {reason}")

@@ -205,8 +205,8 @@ class Attention(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... token key"] | None = None,
-        context: Float[Tensor, "batch key width"] | None = None,
+        mask: Bool[Tensor, "... query key"] | None = None,
+        context: Float[Tensor, "batch read context"] | None = None,
         *,
         bias: Float[Tensor, "... token key"] | None = None,
         rotate: Rotation | None = None,
@@ -310,7 +310,7 @@ class Block(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... token key"] | None = None,
+        mask: Bool[Tensor, "... query key"] | None = None,
         *,
         rotate: Rotation | None = None,
         cache: Cache | None = None,

@@ -144,7 +144,7 @@ class Fusion(VLM):
         self,
         ids: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"],
         features: Float[Tensor, "batch patch width"],
-        mask: Bool[Tensor, "batch token"] | None,
+        mask: Bool[Tensor, "batch key"] | None,
         prompt: Bool[Tensor, "batch token"] | None,
         caches: list[Cache] | None,
     ) -> Float[Tensor, "batch token width"]:
@@ -157,7 +157,7 @@ class Fusion(VLM):
         images: Float[Tensor, "batch patch features"] | None = None,
         features: Float[Tensor, "batch patch width"] | None = None,
         *,
-        mask: Bool[Tensor, "batch token"] | None = None,
+        mask: Bool[Tensor, "batch key"] | None = None,
         prompt: Bool[Tensor, "batch token"] | None = None,
         caches: list[Cache] | None = None,
     ) -> Float[Tensor, "batch token width"]:
@@ -179,7 +179,7 @@ class Fusion(VLM):
         images: Float[Tensor, "batch patch features"] | None = None,
         features: Float[Tensor, "batch patch width"] | None = None,
         *,
-        mask: Bool[Tensor, "batch token"] | None = None,
+        mask: Bool[Tensor, "batch key"] | None = None,
         prompt: Bool[Tensor, "batch token"] | None = None,
         caches: list[Cache] | None = None,
     ) -> Float[Tensor, "batch token vocabulary"]:

@@ -92,7 +92,7 @@ def generate(
     ids: Int[Tensor, "batch token"],
     *,
     mask: Bool[Tensor, "batch token"] | None = None,
-    images: Float[Tensor, "image channel height width"] | None = None,
+    images: Tensor | None = None,
     steps: int,
     temperature: float = 0.0,
     top_p: float = 1.0,

@@ -16,7 +16,6 @@ Shapes use one vocabulary throughout: batch, token, width, head, part, query, ke
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -155,7 +154,9 @@ class LanguageModel(nn.Module):
     def embed(self, ids: Int[Tensor, "batch token"]) -> Float[Tensor, "batch token width"]:
         return self.embedding(ids)
 
-    def begin(self, ids: Int[Tensor, "batch token"], images: None = None) -> tuple[Self, Tensor]:
+    def begin(
+        self, ids: Int[Tensor, "batch token"], images: Tensor | None = None
+    ) -> tuple["LanguageModel", Tensor]:
         """What writing starts from: see VLM.begin."""
         if images is not None:
             raise ValueError(f"{type(self).__name__} is a language model; it reads no images")
@@ -264,7 +265,7 @@ class LlamaBlock(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... token key"] | None = None,
+        mask: Bool[Tensor, "... query key"] | None = None,
         *,
         rotate: Rotation | None = None,
         cache: Cache | None = None,

@@ -28,7 +28,7 @@ from vlmcourse.slots import slot
 class Look:
     """Who may see whom, and where each token stands."""
 
-    mask: Bool[Tensor, "... token key"] | None  # True where a token may look at a key; None: at all of them
+    mask: Bool[Tensor, "... query key"] | None  # True where a token may look at a key; None: at all of them
     positions: Int[
         Tensor, "... token"
     ]  # from 0; axes before (batch, token) are the model's own, as in M-RoPE

@@ -58,7 +58,10 @@ class Replay:
         self.changes = Slot.changes
 
     def __call__(
-        self, ids: Int[Tensor, "batch 1"], mask: Bool[Tensor, "batch key"] | None, caches: list[Cache]
+        self,
+        ids: Int[Tensor, "batch 1"] | Float[Tensor, "batch token width"],
+        mask: Bool[Tensor, "batch key"] | None,
+        caches: list[Cache],
     ) -> Float[Tensor, "batch vocabulary"]:
         """Scores for the next token; the caches are extended.
 

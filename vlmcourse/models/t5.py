@@ -127,7 +127,7 @@ class T5Block(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... token key"] | None = None,
+        mask: Bool[Tensor, "... query key"] | None = None,
         *,
         bias: Float[Tensor, "... token key"],
         cache: Cache | None = None,
@@ -268,6 +268,6 @@ class T5(nn.Module):
             return self.decode(unread if cached else torch.cat(text, dim=1), context, mask, caches)[:, -1]
 
         written = write(
-            read, start, None, steps, lambda scores: scores.argmax(-1, keepdim=True), eos, start[0, 0]
+            read, start, None, steps, lambda scores: scores.argmax(-1, keepdim=True), eos, self.config.start
         )
         return torch.cat([start, *written], dim=1)
