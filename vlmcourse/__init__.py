@@ -6,6 +6,9 @@
     world         Scenes, the laboratory whose whole truth is known
     training      one visible loop, precision, checkpoints
     diagnostics   where does it look, does it look at all
+    interop       pretrained parts, and the same weights in other libraries
+    speak         one interface to ask, grade and tune every vision-language model
+    recipes       how each shipped model came about, as data; making carries them out
     widgets       what you click: attention maps, scenes, quizzes, live plots
     exercises     cases, slips and hints of every exercise, chapter by chapter
     workbook      what a notebook imports: begin, exercise, hint, solution, quiz, progress
