@@ -122,6 +122,13 @@ def test_the_shipped_file_is_what_its_recipe_trains(tmp_path, tokenizer):
     )
 
 
+def test_saving_and_loading_changes_nothing(tmp_path, tokenizer):
+    tokenizer.save(tmp_path / "again.json")
+    again = load_tokenizer(tmp_path / "again.json")
+    assert len(again) == len(tokenizer)
+    assert again.encode(["a small red star"])[0].tolist() == tokenizer.encode(["a small red star"])[0].tolist()
+
+
 def test_a_small_vocabulary_still_reads_everything():
     small = train_tokenizer(["a red circle", "a red star"], size=270)
     assert len(small) <= 270
