@@ -41,6 +41,14 @@ def test_matrices_of_blocks_go_to_muon_and_all_else_to_adamw(small):
     assert len(adamw.param_groups[0]["params"]) == 4
 
 
+@pytest.mark.parametrize("name", ["embedding", "embed_token", "positions", "class_token", "head"])
+def test_a_table_or_an_output_is_adamws_though_it_has_two_axes(name):
+    model = nn.Module()
+    model.register_parameter(name, nn.Parameter(torch.zeros(4, 3)))
+    (only,) = MuonAdamW(model).parts
+    assert isinstance(only, torch.optim.AdamW)
+
+
 def test_a_step_of_muon_moves_all_directions_of_a_matrix_alike(small):
     before = small.middle.weight.detach().clone()
     optimizer = MuonAdamW(small, lr=0.01, weight_decay=0.0)
