@@ -126,7 +126,9 @@ def test_saving_and_loading_changes_nothing(tmp_path, tokenizer):
     tokenizer.save(tmp_path / "again.json")
     again = load_tokenizer(tmp_path / "again.json")
     assert len(again) == len(tokenizer)
-    assert again.encode(["a small red star"])[0].tolist() == tokenizer.encode(["a small red star"])[0].tolist()
+    assert (
+        again.encode(["a small red star"])[0].tolist() == tokenizer.encode(["a small red star"])[0].tolist()
+    )
 
 
 def test_a_small_vocabulary_still_reads_everything():
