@@ -62,3 +62,12 @@ def test_both_directions_are_what_their_names_say():
 def test_more_places_than_candidates_are_refused():
     with pytest.raises(ValueError, match="only 3 candidates, so no best 4"):
         recall_at_k(SIMILARITY, torch.ones(4, 3, dtype=torch.bool), 4)
+
+
+def test_both_directions_are_given_at_one_and_five():
+    torch.manual_seed(0)
+    image, text = normalise(torch.randn(6, 4)), normalise(torch.randn(7, 4))
+    right = torch.rand(6, 7) < 0.3
+    result = retrieval(image, text, right)
+    assert list(result) == ["image→text R@1", "image→text R@5", "text→image R@1", "text→image R@5"]
+    assert result["text→image R@5"] == recall_at_k(text @ image.T, right.T, 5)
