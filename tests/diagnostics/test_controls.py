@@ -48,3 +48,8 @@ def test_habit_gets_at_most_half_of_any_twins_and_never_a_pair(kind):
     guesses = blind([q.text for q in posed]), blind([q.text for q in other])
     accuracy, both = twin_score(guesses[0], [q.answer for q in posed], guesses[1], [q.answer for q in other])
     assert 0.1 < accuracy <= 0.5 and both == 0
+
+
+def test_a_new_question_gets_the_most_frequent_answer_of_all_and_not_the_last_kinds():
+    blind = Blind(["a", "a", "a", "z", "z"], ["yes", "yes", "yes", "no", "no"])
+    assert blind(["new", "z", "a"]) == ["yes", "no", "yes"]
