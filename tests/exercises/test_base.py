@@ -75,3 +75,19 @@ def test_a_sentence_comes_with_its_japanese_or_stays_english():
 def test_a_slip_that_is_no_edit_is_a_function_with_a_sentence():
     slip = Slip(torch.sum, "sums.")
     assert slip.wrong(torch.ones(3)) == 3
+
+
+def test_a_tuple_has_axis_names_if_one_of_its_parts_has():
+    def fold(
+        both: tuple[Float[Tensor, "token width"], Float[Tensor, "token"]], sizes: tuple[int, str]
+    ) -> tuple[int, Float[Tensor, "width"]]:
+        pass
+
+    assert annotated_axes(fold) == {"both": ("token width", "token"), "return": ("", "width")}
+
+
+def test_quizzes_come_with_their_chapters(monkeypatch):
+    asked = []
+    monkeypatch.setattr(base, "all_exercises", lambda: asked.append("chapters"))
+    assert base.all_quizzes() is base.QUIZZES
+    assert asked == ["chapters"]
