@@ -480,6 +480,8 @@ def imported(file: Path) -> set[str]:
             names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        if isinstance(node, ast.Constant) and str(node.value).startswith("vlmcourse."):
+            names.add(node.value)  # for importlib
     return names
 
 

@@ -10,6 +10,10 @@ def test_photos_are_square_colour_pictures(name):
     assert picture.shape == (48, 48, 3) and picture.dtype == np.uint8 and picture.std() > 20
 
 
+def test_four_photos_need_no_network():
+    assert list(PHOTOS) == ["astronaut", "chelsea", "coffee", "rocket"]
+
+
 def test_the_middle_is_cut_out_and_not_squeezed():
     from skimage.data import chelsea
 

@@ -47,5 +47,8 @@ def test_bad_files_are_named(tmp_path):
     with pytest.raises(PictureError, match="damaged or cut off"):
         load_picture(tmp_path / "cut.jpg")
     Image.new("L", (12_000, 12_000)).save(tmp_path / "bomb.png")
-    with pytest.raises(PictureError, match="scale it down first"):
+    with pytest.raises(PictureError, match="unpacks to too many pixels; scale it down first"):
         load_picture(tmp_path / "bomb.png")
+    Image.new("1", (8_000, 8_000)).save(tmp_path / "large.png")
+    with pytest.raises(PictureError, match="8000×8000 pixels, more than 50,000,000; scale it down first"):
+        load_picture(tmp_path / "large.png")
