@@ -24,12 +24,18 @@ lab: .venv/installed
 	@$(BIN)/vlmcourse lab
 
 # One pytest session for code style, tests, the build of the notebooks and the notebooks themselves: one closing line
-# says how all of it went.
+# says how all of it went. Two processes of one thread each need two thirds of the time of one process with two
+# threads, since much of every test is Python; what belongs into one process is said in tests/conftest.py. Notebooks,
+# which take longest, begin.
+PROCESSES ?= 2
+PARALLEL = -n $(PROCESSES) --dist loadscope --no-loadscope-reorder
+ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
 test: .venv/installed-for-tests
-	$(PYTEST) tests $(NOTEBOOKS) --nbval-lax --nbval-cell-timeout=120 --durations=5
+	$(ONE_THREAD) $(PYTEST) $(NOTEBOOKS) tests --nbval-lax --nbval-cell-timeout=240 $(PARALLEL) --durations=10
 
 quick: .venv/installed-for-tests
-	$(PYTEST) tests -m "not slow and not browser"
+	$(ONE_THREAD) $(PYTEST) tests -m "not slow and not browser" $(PARALLEL)
 
 book: .venv/installed-for-tests
 	$(BIN)/python tools/build_notebooks.py

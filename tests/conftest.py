@@ -4,10 +4,12 @@ import os
 import shutil
 import tempfile
 from collections import Counter
+from pathlib import Path
 
 import jaxtyping
 import pytest
 
+ROOT = Path(__file__).parents[1]
 UNDER_CI = os.environ.get("CI", "").lower() in {"1", "true"}
 
 WHY = {
@@ -16,6 +18,9 @@ WHY = {
     "browser": "Chromium (sudo apt-get install chromium)",
 }
 left_out: Counter = Counter()
+SHARED = ("browser", "checkpoints")
+"""Folders of tests/ whose files share something expensive, so one process runs all of them: a browser and a
+JupyterLab, the shipped models."""
 
 
 def pytest_configure(config):
@@ -57,6 +62,22 @@ def lacking() -> set[str]:
     return {marker for marker, absent in missing.items() if absent}
 
 
+def group_of(test: str) -> str:
+    """What stays together in one process: a notebook, a file, or a folder whose files share something."""
+    path = test.split("::")[0].split("/")
+    return path[1] if path[1] in SHARED else "/".join(path)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hand out groups to the processes in the order in which they were collected."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    scheduler = LoadScopeScheduling(config, log)
+    scheduler._split_scope = group_of
+    return scheduler
+
+
 def pytest_collection_modifyitems(config, items):
     """Deselect what this machine cannot run, and count it."""
     absent = lacking()
@@ -68,6 +89,17 @@ def pytest_collection_modifyitems(config, items):
     if dropped:
         config.hook.pytest_deselected(items=dropped)
         items[:] = kept
+
+
+def pytest_sessionfinish(session):
+    """A worker process tells what it left out; all of them collected the same tests."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error):
+    left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}) if not left_out else {})
 
 
 def pytest_terminal_summary(terminalreporter):
