@@ -19,8 +19,8 @@ import numpy as np
 import torch
 import transformers
 
-from vlmcourse import nano
 from vlmcourse.data.chat import encode
+from vlmcourse.families import nano
 from vlmcourse.interop.llava import from_transformers, to_transformers
 from vlmcourse.models.llava import Llava
 from vlmcourse.recipes.nano_vlm import NANO_VLM

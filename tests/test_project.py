@@ -21,12 +21,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 LAYERS = [
     "moved", "slots", "models", "data", "world", "training", "evaluation", "diagnostics", "interop", "speak",
-    "recipes", "widgets", "exercises", "workbook", "tokenizing", "captioner", "clips", "nano", "real",
-    "drawings", "making", "cli",
+    "recipes", "widgets", "exercises", "workbook", "families", "cli",
 ]  # fmt: skip
 HEAVY = {"accelerate", "anywidget", "datasets", "IPython", "matplotlib", "open_clip", "peft", "PIL",
-         "skimage",
-         "sklearn", "timm", "torchvision", "transformers"}  # fmt: skip
+         "skimage", "sklearn", "timm", "torchvision", "transformers"}  # fmt: skip
 
 
 def layer_of(module: str) -> str:

@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from vlmcourse import making
+from vlmcourse.families import making
 from vlmcourse.recipes.book import RECIPES, find_recipe
 from vlmcourse.recipes.nano_vlm import NANO_VLM
 

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from vlmcourse import clips, nano
 from vlmcourse.diagnostics.probe import linear_share
+from vlmcourse.families import clips, nano
 from vlmcourse.models.llava import Llava
 from vlmcourse.recipes.nano_vlm import NANO_VLM
 from vlmcourse.recipes.recipe import Recipe

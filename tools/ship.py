@@ -17,9 +17,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vlmcourse import nano
 from vlmcourse.data.assets import assets_folder
-from vlmcourse.making import run, store
+from vlmcourse.families import nano
+from vlmcourse.families.making import run, store
 from vlmcourse.recipes.book import RECIPES, find_recipe
 from vlmcourse.recipes.recipe import Made, Recipe, Stage
 

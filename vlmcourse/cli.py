@@ -120,7 +120,7 @@ def ask(
     """Ask a vision-language model about a picture."""
     from vlmcourse.data.pictures import load_picture
     from vlmcourse.diagnostics.alternatives import look_and_answer
-    from vlmcourse.making import load_speaker
+    from vlmcourse.families.making import load_speaker
     from vlmcourse.speak import blinded
 
     with explained():
@@ -144,7 +144,7 @@ def train(
     """Train a recipe of the course; a run that was broken off goes on. `accelerate launch -m vlmcourse
     train ...` uses
     several GPUs."""
-    from vlmcourse.making import can_be_asked, run, store
+    from vlmcourse.families.making import can_be_asked, run, store
     from vlmcourse.recipes.book import find_recipe
 
     with explained():
@@ -176,8 +176,8 @@ def export(
     ] = "nano-vlm",
 ) -> None:
     """Write a folder that transformers opens: LlavaForConditionalGeneration and AutoProcessor."""
+    from vlmcourse.families.making import load_speaker
     from vlmcourse.interop.llava import CHAT_TEMPLATE, save_folder
-    from vlmcourse.making import load_speaker
     from vlmcourse.models.lora import merge_lora
 
     with explained():

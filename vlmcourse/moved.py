@@ -19,11 +19,14 @@ MOVED = {
     "data.scenes": "world.scenes",
     "data.stage": "world.arranging",
     "data.talks": "world.instructions",
-    "interop.joining": "interop.assembling",
-    "interop.keeping": "interop.distillation",
     "data.truth": "world.truth",
     "data.twins": "world.twins",
     "diagnostics.looks": "diagnostics.controls",
+    "drawings": "families.drawings",
+    "interop.joining": "interop.assembling",
+    "interop.keeping": "interop.distillation",
+    "nano": "families.nano",
+    "real": "families.real",
     "world.reading": "world.grammar",
 }
 """From the old name to the new one, both below ``vlmcourse``."""

@@ -39,7 +39,7 @@ course_map()
 # Then use the two switches that this course will teach you to distrust every model with. **Swap** gives the model another scene than the one you see. **Blind** gives it an empty sheet. **Predict** before you flip: will it still answer?
 
 # %% id="playground"
-from vlmcourse import nano
+from vlmcourse.families import nano
 from vlmcourse.diagnostics.alternatives import answers_for
 from vlmcourse.speak import Speaker
 from vlmcourse.widgets.playground import ScenePlayground

@@ -21,7 +21,7 @@
 # %% id="setup"
 import math, numpy as np, torch
 from vlmcourse.workbook import *
-from vlmcourse import clips; from vlmcourse.models import clip
+from vlmcourse.families import clips; from vlmcourse.models import clip
 from vlmcourse.data import openmoji
 from vlmcourse.world import captions, render, scenes
 begin("04_clip", lang="en")

@@ -50,7 +50,7 @@ course_map("connector")
 # To compare connections, everything else must be equal. So all families get the features of **one frozen eye**, computed once. It is a small ViT that was trained to say of each patch what it shows; chapter 08 tells how. Four neighbouring patches are put side by side, so an image is **16 image tokens** of 4 · 96 numbers; chapter 07 lets you write that step. Each scene has two objects, and is asked up to four questions with one-word answers.
 
 # %% id="eye"
-from vlmcourse import nano
+from vlmcourse.families import nano
 from vlmcourse.data.text import load_tokenizer
 from vlmcourse.models.projector import pixel_shuffle
 

@@ -37,7 +37,7 @@ course_map("connector")
 # **Question.** The eye's vectors and the language model's vectors are both just numbers. What differs?
 
 # %% id="load"
-from vlmcourse import nano
+from vlmcourse.families import nano
 from vlmcourse.world import captions, render, scenes
 
 vlm, card = nano.load_vlm("nano-words")

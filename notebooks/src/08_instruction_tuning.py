@@ -23,7 +23,7 @@ import numpy as np, torch
 from vlmcourse.workbook import *
 from vlmcourse.data import chat
 from vlmcourse.world import captions, instructions, questions, render, scenes
-from vlmcourse import nano; from vlmcourse.models import generation
+from vlmcourse.families import nano; from vlmcourse.models import generation
 begin("08_instruction_tuning", lang="en")
 
 # %% id="map"

@@ -21,7 +21,7 @@
 # %% id="setup"
 import copy, textwrap, numpy as np, torch, transformers
 from vlmcourse.workbook import *
-from vlmcourse import real
+from vlmcourse.families import real
 from vlmcourse.interop import distillation, hub, keys, language
 from vlmcourse.models import lora
 begin("17_real_models", lang="en")
@@ -443,7 +443,7 @@ assert metrics["perplexity of plain sentences"] < 1.3 * metrics["perplexity of p
 # Then LoRA learns four questions, as before. **Predict:** role, gender or skin tone, which is hardest?
 
 # %% id="openmoji-card"
-from vlmcourse import drawings
+from vlmcourse.families import drawings
 
 drawn = json.loads(shipped("smollm-openmoji.json").read_text())["metrics"]
 CASES = ("", ", another image", ", a pixel lower", ", most frequent answer")

@@ -384,7 +384,7 @@ def test_of_many_movements_the_latest_wins_and_none_queue(page, lab):
 VLM = """
 from vlmcourse.diagnostics.alternatives import answers_for
 from vlmcourse.speak import Speaker
-from vlmcourse import nano
+from vlmcourse.families import nano
 from vlmcourse.world.scenes import COLOURS, SHAPES, SIZES, sample
 from vlmcourse.widgets.playground import ScenePlayground
 model, card = nano.load_vlm()

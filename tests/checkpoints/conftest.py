@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from vlmcourse import real
+from vlmcourse.families import real
 from vlmcourse.interop import hub
 
 

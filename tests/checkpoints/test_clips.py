@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from vlmcourse import clips
 from vlmcourse.data import openmoji
+from vlmcourse.families import clips
 
 
 @pytest.fixture(scope="module")

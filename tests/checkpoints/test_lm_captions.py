@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from vlmcourse import captioner
 from vlmcourse.data.text import BOS, EOS, load_tokenizer
 from vlmcourse.evaluation.statements import stated
+from vlmcourse.families import captioner
 from vlmcourse.models.generation import generate
 from vlmcourse.world import captions, scenes
 

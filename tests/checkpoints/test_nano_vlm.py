@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from vlmcourse import nano
 from vlmcourse.data.assets import shipped
 from vlmcourse.evaluation.statements import stated, true_share
+from vlmcourse.families import nano
 from vlmcourse.world import captions, questions, scenes
 from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import render

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from vlmcourse import drawings, real
 from vlmcourse.data import openmoji
 from vlmcourse.data.assets import shipped
+from vlmcourse.families import drawings, real
 from vlmcourse.interop import distillation
 
 COUNT = 100  # of the 400 drawings on the card

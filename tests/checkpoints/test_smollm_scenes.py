@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from vlmcourse import real
 from vlmcourse.data.assets import shipped
+from vlmcourse.families import real
 from vlmcourse.interop import distillation
 from vlmcourse.world import scenes
 from vlmcourse.world.render import render

@@ -8,8 +8,8 @@ from transformers import PreTrainedTokenizerFast
 
 from vlmcourse.data import assets, openmoji, text
 from vlmcourse.data.text import BOS, EOS, IMAGE, PAD, load_tokenizer, train_tokenizer
+from vlmcourse.families.tokenizing import corpus
 from vlmcourse.recipes.tokenizer import TOKENIZER
-from vlmcourse.tokenizing import corpus
 from vlmcourse.world import captions, questions, scenes
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from vlmcourse import nano
 from vlmcourse.data.text import END
 from vlmcourse.diagnostics.alternatives import answers_for, beam, look_and_answer, one_thread
+from vlmcourse.families import nano
 from vlmcourse.models.attention import Cache
 from vlmcourse.speak import Speaker
 from vlmcourse.world import questions, render, scenes

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from vlmcourse.families.nano import CONFIG
 from vlmcourse.models.llava import Llava
 from vlmcourse.models.vit import ViTConfig
-from vlmcourse.nano import CONFIG
 from vlmcourse.training.regions import (
     EYE,
     SPLIT,

@@ -228,24 +228,25 @@ class Attention(nn.Module):
             if not (self.crosses and cache.past):
                 cache.past = extend_cache(cache.past, key, value)
             key, value = cache.past
-        if bias is None and self.fused:
+        fused = bias is None and self.fused
+        if not fused or self.record is not None:
+            mixed, weights = self.attend(query, key, value, mask, bias)
+        if fused:  # while somebody records too, so that looking at a model does not change what it says
             shared = self.groups != self.heads
             mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=shared)
-        else:
-            mixed = self.attend(query, key, value, mask, bias)
+        if self.record is not None:
+            self.record.append(weights.detach())
         return self.project_out(merge_heads(mixed))
 
     @property
     def fused(self) -> bool:
-        """Whether torch's own kernel may stand in: if nobody records the weights and no slot has been
-        replaced."""
-        slots = (scaled_dot_product, share_heads)
-        return self.record is None and all(slot.active is slot.reference for slot in slots)
+        """Whether torch's own kernel may stand in: if no slot has been replaced."""
+        return all(slot.active is slot.reference for slot in (scaled_dot_product, share_heads))
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None
-    ) -> Float[Tensor, "batch head token part"]:
-        """The same by the course's own functions, slot by slot."""
+    ) -> tuple[Float[Tensor, "batch head token part"], Float[Tensor, "batch head token key"]]:
+        """The mixed values and the weights by the course's own functions, slot by slot."""
         single = self.groups != self.heads and query.shape[2] == 1 and bias is None
         if single:  # one token: the heads of a group ask like so many tokens, and no key is copied for them
             query = query.reshape(len(query), self.groups, -1, self.part)
@@ -255,9 +256,7 @@ class Attention(nn.Module):
         mixed, weights = scaled_dot_product(query, key, value, mask, *extra)
         if single:
             mixed, weights = (parts.reshape(len(parts), self.heads, 1, -1) for parts in (mixed, weights))
-        if self.record is not None:
-            self.record.append(weights.detach())
-        return mixed
+        return mixed, weights
 
     def project(
         self, tokens: Tensor, context: Tensor | None, rotate: Rotation | None, cache: Cache | None

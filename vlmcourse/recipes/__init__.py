@@ -1,2 +1,2 @@
-"""Recipes: one file per shipped model; read it to know how the model came about. `making.py` carries them
+"""Recipes: one file per shipped model; read it to know how the model came about. `families/making.py` carries them
 out."""

@@ -37,7 +37,7 @@ class Recipe:
     """A model and its stages."""
 
     name: str
-    family: str  # the module that carries it out, see making.py
+    family: str  # the module that carries it out, see families/making.py
     model: Any  # its configuration
     stages: tuple[Stage, ...]
     start: Mapping[str, Any] = field(

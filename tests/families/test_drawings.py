@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tests.test_real import tiny
-from vlmcourse import drawings, real
+from tests.families.test_real import tiny
 from vlmcourse.data import openmoji
+from vlmcourse.families import drawings, real
 from vlmcourse.models.projector import Projector
 
 

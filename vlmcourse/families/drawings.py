@@ -23,11 +23,11 @@ from torch import Tensor
 
 from vlmcourse.data import openmoji
 from vlmcourse.data.openmoji import Emoji, Parts
+from vlmcourse.families.real import Asked, assembled, features, grade, word_vectors
+from vlmcourse.families.real import load_named as load_named  # the same for this family
 from vlmcourse.models.language import Llama
 from vlmcourse.models.llava import Llava
 from vlmcourse.models.projector import Projector, pixel_shuffle
-from vlmcourse.real import Asked, assembled, features, grade, word_vectors
-from vlmcourse.real import load_named as load_named  # the same for this family
 from vlmcourse.recipes.recipe import Made, Recipe
 from vlmcourse.recipes.smollm import TOKENS
 

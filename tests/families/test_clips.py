@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 
-from vlmcourse import clips
-from vlmcourse.clips import scene_pairs
 from vlmcourse.data.pixels import normalise
 from vlmcourse.data.text import EOS, load_tokenizer
+from vlmcourse.families import clips
+from vlmcourse.families.clips import scene_pairs
 from vlmcourse.recipes.clip import CLIP_OPENMOJI, CLIP_ORDER, CLIP_SCENES
 from vlmcourse.world import scenes
 from vlmcourse.world.scenes import COLOURS

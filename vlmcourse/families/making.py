@@ -4,7 +4,7 @@
     store           write what a stage left, with its card
     load_speaker    a vision-language model by its name or file, ready to be asked
 
-A family is a module of this package that a recipe names. It has ``run(recipe, options)``; if its models can
+A family is a module of this folder that a recipe names. It has ``run(recipe, options)``; if its models can
 be asked, also ``load_named(name)``, which gives a Speaker and the card.
 """
 
@@ -67,4 +67,4 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
 
 
 def _family(name: str) -> ModuleType:
-    return import_module(f"vlmcourse.{name}")
+    return import_module(f"vlmcourse.families.{name}")

@@ -7,8 +7,9 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from tests.parity.library import assert_equal
-from vlmcourse import real, speak
+from vlmcourse import speak
 from vlmcourse.data.pixels import normalise
+from vlmcourse.families import real
 from vlmcourse.interop import assembling, distillation, llava
 from vlmcourse.models import lora
 from vlmcourse.models.language import Llama, LlamaConfig

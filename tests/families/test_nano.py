@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from vlmcourse import nano, speak
+from vlmcourse import speak
 from vlmcourse.data.text import IMAGE, load_tokenizer
+from vlmcourse.families import nano
 from vlmcourse.models.llava import LlavaConfig
 from vlmcourse.models.vit import ViTConfig
 from vlmcourse.recipes.nano_vlm import NANO_VLM

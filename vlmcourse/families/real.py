@@ -25,10 +25,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vlmcourse.clips import load_clip
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.packing import Packs
+from vlmcourse.families.clips import load_clip
+from vlmcourse.families.nano import load_vlm
 from vlmcourse.interop import hub
 from vlmcourse.interop.assembling import Parts, join
 from vlmcourse.interop.distillation import Memory, perplexity
@@ -37,7 +38,6 @@ from vlmcourse.models.llava import Llava
 from vlmcourse.models.lora import add_lora, lora_state
 from vlmcourse.models.projector import pixel_shuffle, project
 from vlmcourse.models.vit import ViT
-from vlmcourse.nano import load_vlm
 from vlmcourse.recipes.recipe import Made, Recipe, Stage
 from vlmcourse.recipes.smollm import SMOLLM_SCENES
 from vlmcourse.speak import Features, Images, Speaker, pretrained_words

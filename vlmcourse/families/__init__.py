@@ -1,0 +1,1 @@
+"""How each family of shipped models is trained as its recipe says, loaded and measured."""
