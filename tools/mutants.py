@@ -55,7 +55,8 @@ ROOMS = {
     "widgets": ["widgets"],
     "exercises": ["exercises/__init__.py", "exercises/base.py"],
     "workbook": ["workbook"],
-    "speak": ["*.py", "recipes", "speak"],
+    "families": ["families", "recipes"],
+    "speak": ["*.py"],
 }
 """The files of each room, below vlmcourse. A file belongs to the first room that has it."""
 
