@@ -42,7 +42,7 @@ def test_lab_serves_on_loopback_with_a_token_and_prints_the_address():
     command = [sys.executable, "-m", "vlmcourse", "lab", "README.md", "--no-browser"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background may ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it may be ignored
     ) as process:  # fmt: skip
         try:
             address = next(line.strip() for line in process.stdout if "http" in line)
@@ -85,7 +85,7 @@ def test_no_browser_is_opened_where_there_is_no_screen(monkeypatch):
     assert not cli.can_open_a_browser()
 
 
-# ---- doctor ---------------------------------------------------------------------------------------------------------
+# ---- doctor -------------------------------------------------------------------------------------------
 
 
 def test_doctor_finds_this_machine_ready_and_reads_the_same_in_terminal_and_notebook():
@@ -193,8 +193,8 @@ def test_ask_answers_about_a_picture_and_differently_without_it():
 
 def test_a_fresh_process_answers_within_ten_seconds():
     start = time.process_time(), os.times()
-    subprocess.run([sys.executable, "-m", "vlmcourse", "ask", SCENE, "How many things are there?"], check=True,
-                   capture_output=True)  # fmt: skip
+    command = [sys.executable, "-m", "vlmcourse", "ask", SCENE, "How many things are there?"]
+    subprocess.run(command, check=True, capture_output=True)
     end = os.times()
     used = end.children_user + end.children_system - start[1].children_user - start[1].children_system
     assert used < 10  # CPU seconds of all threads: what it takes on a machine that does nothing else

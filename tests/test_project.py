@@ -96,10 +96,9 @@ def test_a_public_name_stands_in_one_module():
     assert not new, f"name by meaning, or import the one that is there: {new}"
 
 
-def test_code_follows_the_style_in_pyproject():
-    done = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", "--quiet"], cwd=ROOT, capture_output=True, text=True
-    )
+@pytest.mark.parametrize("command", [["check", "--quiet"], ["format", "--check", "--quiet"]], ids=" ".join)
+def test_code_follows_the_style_in_pyproject(command):
+    done = subprocess.run([sys.executable, "-m", "ruff", *command], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -12,10 +12,11 @@ messages, reprs and what is printed stay as they are. Changes are drawn with a s
 the room in turn.
 
 Each mutant is tried in a private copy of the tree. For a change in data/text.py, first the tests of
-tests/data/test_text.py run, then those of other files that import the module, until one fails or ``--files`` and
-``--budget`` are used up. A test that fails must pass on the unchanged copy. Slow tests and those with a browser do
-not take part. An endless loop or too much memory counts as noticed. One warm process has the libraries imported
-and forks for each mutant: on a quiet machine it costs about a second, an unnoticed one what the tests cost.
+tests/data/test_text.py run, then those of other files that import the module, until one fails or ``--files``
+and ``--budget`` are used up. A test that fails must pass on the unchanged copy. Slow tests and those with a
+browser do not take part. An endless loop or too much memory counts as noticed. One warm process has the
+libraries imported and forks for each mutant: on a quiet machine it costs about a second, an unnoticed one
+what the tests cost.
 
 What is printed in the end is a table by room, and for each change that went unnoticed its place and its lines
 before and after. Not every such change is a hole in the tests: some change nothing that can be seen.
@@ -361,7 +362,7 @@ class Workshop:
         return {file: file.stat().st_mtime_ns for file in mine.glob("**/*")}
 
     def forked(self, work, seconds: float) -> tuple[str, str]:
-        """Run ``work`` in a child and give what it returned, or how it ended: (answer, "") or ("", reason)."""
+        """Run ``work`` in a child: what it returned, or how it ended, as (answer, "") or ("", reason)."""
         answer = self.root / "answer"
         answer.unlink(missing_ok=True)
         child = os.fork()

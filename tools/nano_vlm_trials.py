@@ -1,10 +1,10 @@
-"""What a choice of the nano VLM is worth: the last two stages, short, with one thing changed (card of nano-vlm).
+"""What a choice of the nano VLM is worth: the last two stages, short, with one thing changed.
 
     python tools/nano_vlm_trials.py [TRIAL ...]
 
 Each trial begins with the shipped words, aligns for 150 steps and follows instructions for 300, in about six
-minutes of one core. Printed are rows for tools/tried/nano-vlm.json: answers to all kinds of questions about 200
-scenes, and relations by axis.
+minutes of one core. Printed are rows for tools/tried/nano-vlm.json: answers to all kinds of questions about
+200 scenes, and relations by axis.
 """
 
 import json
@@ -67,7 +67,7 @@ TRIALS: dict[str, tuple[str, Callable[[], Llava], Recipe]] = {
 
 
 def by_axis(model: Llava, count: int = 400) -> dict[str, float]:
-    """Relations answered right, and the share of the image tokens that goes with places (notebook 08), by axis."""
+    """Relations answered right, and by axis the share of the image tokens that goes with places."""
     batch, asked = nano.asked_of(scenes.sample("test", count), "relation")
     answers = nano.answer(model, render(batch), [question.text for question in asked])
     sideways = np.array([question.asked.relation < RELATIONS.index("above") for question in asked])

@@ -2,9 +2,10 @@
 
     python tools/ship.py [NAME ...]
 
-Without a name all recipes run, in the order in which they build on each other. A stage that was broken off goes
-on from its newest checkpoint in runs/shipping, and a finished one is only loaded. The card of nano-vlm also holds
-its accuracy over CPU seconds, all stages counted; a card says what else was tried, if tools/tried has a list.
+Without a name all recipes run, in the order in which they build on each other. A stage that was broken off
+goes on from its newest checkpoint in runs/shipping, and a finished one is only loaded. The card of nano-vlm
+also holds its accuracy over CPU seconds, all stages counted; a card says what else was tried, if tools/tried
+has a list.
 """
 
 import json
@@ -28,7 +29,7 @@ EVERY = 100  # steps between two points of the curve
 
 
 class Clock:
-    """Watches a stage: CPU seconds of this process, without what the watching itself costs, and accuracy over them."""
+    """Watches a stage: CPU seconds of this process, without those of the watching, and accuracy over them."""
 
     def __init__(self, model: nn.Module, before: float, file: Path, accuracy: Callable[[], float] | None):
         self.model, self.file, self.accuracy = model, file, accuracy
@@ -68,16 +69,14 @@ def card_of(made: Made, recipe: Recipe, clocks: list[Clock]) -> dict:
     """How a checkpoint came about, and what it reaches."""
     if made.history is None:
         return {}
-    for values in (
-        *made.stored.parameters(),
-        *made.stored.buffers(),
-    ):  # the file holds fp16: measure what is shipped
+    # the file holds fp16: measure what is shipped
+    for values in (*made.stored.parameters(), *made.stored.buffers()):
         values.data = values.data.half().float() if values.is_floating_point() else values.data
     hardware = f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__}"
     card = dict(
         recipe=recipe.card(), seed=recipe.seed, seconds=round(made.history.seconds), hardware=hardware,
-        cpu_seconds=round(clocks[-1].spent), precision=made.history.precision, first_loss=made.history.losses[0],
-        metrics=made.measure(),
+        cpu_seconds=round(clocks[-1].spent), precision=made.history.precision,
+        first_loss=made.history.losses[0], metrics=made.measure(),
     )  # fmt: skip
     if clocks[-1].curve:
         card["curve"] = clocks[-1].curve

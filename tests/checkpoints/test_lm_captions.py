@@ -50,7 +50,7 @@ def test_it_writes_captions_of_the_world():
 
 
 def test_the_bound_on_full_captions_is_the_same_for_counts_of_other_scenes(counted):
-    """Were 300,000 scenes too few to count places, scenes that were counted would seem less surprising than others."""
+    """Were 300,000 scenes too few to count places, counted scenes would surprise less than others."""
     own = captioner.full_surprise(counted[:20_000], counted).mean()
     other = captioner.full_surprise(scenes.sample("train", 20_000), counted).mean()
     assert own == pytest.approx(other, abs=0.15)  # nats per caption, of about 17

@@ -42,8 +42,8 @@ def test_a_beam_finds_the_likeliest_texts_and_their_probabilities(seed, unchecke
     chain = Chain(seed)
     found = beam(chain, chain.scores[:1], [Cache((torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 2)))], 5)
     others = [token for token in range(12) if token != END]
-    every = sorted((chain.probability(text) for n in range(4) for text in itertools.product(others, repeat=n)),
-                   reverse=True)  # fmt: skip
+    texts = [text for length in range(4) for text in itertools.product(others, repeat=length)]
+    every = sorted(map(chain.probability, texts), reverse=True)
     assert [score for _, score in found] == pytest.approx(
         [chain.probability(text) for text, _ in found], rel=1e-4
     )

@@ -13,7 +13,8 @@ from vlmcourse.models.projector import Projector
     ("woman astronaut: medium skin tone", dict(
         role="This is an astronaut.", gender="This is a woman.", tone="The skin tone is medium.",
         full="This is a woman astronaut with medium skin tone.")),
-    ("man swimming", dict(role="This is a person swimming.", gender="This is a man.", full="This is a man swimming.")),
+    ("man swimming",
+     dict(role="This is a person swimming.", gender="This is a man.", full="This is a man swimming.")),
     ("women holding hands: dark skin tone", dict(
         role="These are people holding hands.", gender="This is a woman.", tone="The skin tone is dark.",
         full="These are women holding hands with dark skin tone.")),

@@ -102,7 +102,7 @@ def test_scenes_that_allow_no_question_are_left_out():
     assert len(batch) == len(asked) < 40 and all(question.kind == "relation" for question in asked)
 
 
-# ---- what the recipe says is what is done --------------------------------------------------------------------
+# ---- what the recipe says is what is done -------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""An eye, a projector and a pretrained language model become one; on a tiny one, as the steps are the same."""
+"""Vision encoder, projector and pretrained language model become one; on a tiny one, the same steps."""
 
 import numpy as np
 import pytest
@@ -32,8 +32,9 @@ def words():
         decoders.ByteLevel(),
     )
     special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    tokenizer.train_from_iterator([*texts, *distillation.SENTENCES], trainers.BpeTrainer(
-        vocab_size=600, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()))  # fmt: skip
+    letters = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=600, special_tokens=special, initial_alphabet=letters)
+    tokenizer.train_from_iterator([*texts, *distillation.SENTENCES], trainer)
     return transformers.PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token=special[1], eos_token=special[2], pad_token=special[2],
         unk_token=special[0], chat_template=real.TEMPLATE, padding_side="left")  # fmt: skip

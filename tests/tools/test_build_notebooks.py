@@ -163,7 +163,7 @@ def test_unknown_chapter_and_badly_named_source_are_refused(root, capsys):
     assert "NN_name.py" in capsys.readouterr().err
 
 
-# ---- adopt ----------------------------------------------------------------------------------------------------------
+# ---- adopt --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("text", [ENGLISH, JAPANESE])

@@ -58,7 +58,8 @@ def changed(changes):
 def test_changes_are_small_and_valid_and_leave_words_alone(tree, mutants):
     changes = mutants.changes_of("shares", tree)
     assert changed(changes) >= {
-        ("<=", "<"), ("and", "or"), ("not part", "bool(part)"), ("/", "*"), ("min", "max"), ("2", "3"), ("+", "-"),
+        ("<=", "<"), ("and", "or"), ("not part", "bool(part)"), ("/", "*"), ("min", "max"), ("2", "3"),
+        ("+", "-"),
         ("ndigits=digits", ""),
     }  # fmt: skip
     assert not any("above" in change.old and change.kind == "string" for change in changes)

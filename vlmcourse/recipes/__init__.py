@@ -1,2 +1,1 @@
-"""Recipes: one file per shipped model; read it to know how the model came about. `families/making.py` carries them
-out."""
+"""One file per shipped model: how it came about, as data; families/making.py carries recipes out."""

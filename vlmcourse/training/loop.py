@@ -112,7 +112,7 @@ def train(
 def learn(
     model: nn.Module, batches: Iterable, loss_fn: Callable[[nn.Module, Any], Any], **train_options: Any
 ) -> History:
-    """`train`; afterwards the model is on the CPU, in evaluation mode, and no parameter is frozen any more."""
+    """`train`; afterwards the model is on the CPU, in evaluation mode, and no parameter is frozen."""
     history = train(model, batches, loss_fn, **train_options)
     model.cpu().eval().requires_grad_(True)
     return history
