@@ -29,6 +29,10 @@ def test_the_order_depends_on_the_seed_and_not_on_the_global_random_state():
     assert Batches(torch.arange(6), 3).order(1).tolist() == [1, 4, 3, 0, 2, 5]  # the same on every machine
 
 
+def test_all_items_may_make_one_batch():
+    assert sorted(take(Batches(NUMBERS, 10).stream(), 1)[0]) == NUMBERS.tolist()
+
+
 @pytest.mark.parametrize("done", range(8))
 def test_a_stream_goes_on_where_it_was_saved(done):
     whole = take(Batches(NUMBERS, 3).stream(), 8)

@@ -194,3 +194,12 @@ def test_unknown_splits_and_sizes_are_named():
         load("test")
     with pytest.raises(ValueError, match="size 48 is not one of 64, 32, 16 pixels"):
         load(size=48)
+
+
+def test_drawings_come_from_the_package_on_white(monkeypatch):
+    monkeypatch.setattr(openmoji, "_names", lambda: {"1F34E": "red apple", "1F7E6": "blue square"})
+    apple, square = openmoji._rasterise()
+    assert apple.shape == (64, 64, 3) and (apple[0, 0] == 255).all()
+    red, _, blue = apple[32, 28].astype(int)
+    assert red > blue + 50
+    assert square[32, 32, 2] > square[32, 32, 0] + 50

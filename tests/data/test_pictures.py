@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vlmcourse.data.pictures import PictureError, load_picture
 from vlmcourse.world import render, scenes
@@ -20,6 +20,16 @@ def test_the_middle_square_is_scaled(tmp_path):
     Image.fromarray(wide).save(tmp_path / "wide.png")
     assert load_picture(tmp_path / "wide.png", side=20).shape == (20, 20, 3)
     assert (load_picture(tmp_path / "wide.png", side=20) == 200).all()
+
+
+@pytest.mark.parametrize(("rows", "columns", "filter"), [(20, 200, "BICUBIC"), (40, 25, "BOX")])
+def test_shrinking_averages_and_enlarging_is_smooth(tmp_path, rows, columns, filter):
+    noise = np.random.default_rng(0).integers(0, 255, (rows, columns, 3), np.uint8)
+    picture = Image.fromarray(noise)
+    picture.save(tmp_path / "noise.png")
+    side = 24
+    expected = ImageOps.fit(picture, (side, side), Image.Resampling[filter])
+    assert np.array_equal(load_picture(tmp_path / "noise.png", side), np.array(expected))
 
 
 def test_transparency_becomes_white_and_rotation_is_applied(tmp_path):

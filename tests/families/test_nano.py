@@ -15,7 +15,7 @@ from vlmcourse.recipes.nano_vlm import NANO_VLM
 from vlmcourse.speak import Speaker
 from vlmcourse.training import losses, regions, stages
 from vlmcourse.training.history import History
-from vlmcourse.world import questions, scenes
+from vlmcourse.world import captions, questions, scenes
 from vlmcourse.world.instructions import COLOURFUL, PALE, talks
 from vlmcourse.world.render import render
 
@@ -63,6 +63,23 @@ def test_a_finished_stage_is_only_loaded(small, tmp_path):
     other.load_state_dict(nano.new_vlm(SMALL).state_dict())
     history = nano.make(STAGES["words"], other, checkpoint=tmp_path, resume=True, precision="no")
     assert history.steps == 2 and torch.equal(parts(small)["language"], parts(other)["language"])
+
+
+def test_a_seed_decides_how_the_reader_of_patches_starts(small):
+    torch.manual_seed(5)
+    nano.make(STAGES["eye"], small, precision="no")
+    other = nano.new_vlm(SMALL)
+    torch.manual_seed(6)
+    nano.make(STAGES["eye"], other, precision="no")
+    assert torch.equal(parts(small)["vision"], parts(other)["vision"])
+
+
+def test_captions_are_measured_against_their_own_scenes(small, monkeypatch):
+    truth = captions.captions(scenes.sample("test", 300), "full")
+    monkeypatch.setattr(nano, "answer", lambda model, images, texts: truth[: len(texts)])
+    assert nano._measure_captions(small) == {"captions, true statements": 1.0}
+    monkeypatch.setattr(nano, "answer", lambda model, images, texts: truth[::-1])
+    assert nano._measure_captions(small)["captions, true statements"] < 0.9
 
 
 def test_exact_counts_what_greedy_decoding_writes():
