@@ -203,3 +203,11 @@ def test_drawings_come_from_the_package_on_white(monkeypatch):
     red, _, blue = apple[32, 28].astype(int)
     assert red > blue + 50
     assert square[32, 32, 2] > square[32, 32, 0] + 50
+
+
+def test_drawings_that_differ_by_less_than_a_quarter_of_a_step_are_alike():
+    images = np.full((4, 64, 64, 3), 200, np.uint8)
+    images[1].reshape(-1)[::5] += 1  # by 0.2 on average
+    images[2].reshape(-1)[::3] += 1  # by 0.33, and by more than 0.25 from the second
+    images[3] = 0
+    assert openmoji._find_alike(images, [9, 5, 7, 1]).tolist() == [1, -1, -1, -1]

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vlmcourse.data.text import END
+from vlmcourse.diagnostics import alternatives
 from vlmcourse.diagnostics.alternatives import answers_for, beam, look_and_answer, one_thread
 from vlmcourse.families import nano
 from vlmcourse.models.attention import Cache
@@ -82,3 +83,8 @@ def test_the_nano_vlm_says_what_greedy_decoding_says():
     assert np.mean([one["answer"] == other for one, other in zip(said, greedy, strict=True)]) >= 0.95
     assert all(0.5 < sum(p for _, p in one["choices"]) <= 1.001 for one in said)
     assert caption(images[0]) == nano.answer(model, images[:1], [FULL])[0]
+
+
+def test_weights_that_form_no_square_are_one_row():
+    assert alternatives._grid(torch.arange(9.0)).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
+    assert alternatives._grid(torch.arange(6.0)).tolist() == [[0, 1, 2, 3, 4, 5]]

@@ -91,3 +91,8 @@ def test_quizzes_come_with_their_chapters(monkeypatch):
     monkeypatch.setattr(base, "all_exercises", lambda: asked.append("chapters"))
     assert base.all_quizzes() is base.QUIZZES
     assert asked == ["chapters"]
+
+
+def test_only_slots_have_exercises():
+    with pytest.raises(TypeError, match=r"belong to slots such as vit\.patchify, not to 3"):
+        base.exercise_of(3)

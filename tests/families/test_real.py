@@ -251,3 +251,9 @@ def test_it_is_measured_with_its_own_images_and_with_those_of_others(monkeypatch
         and metrics["size"] == metrics["sentences, another image"] == 0
     )
     assert metrics["named"] == 0.5  # over colours and shapes, which are asked equally often here
+
+
+def test_a_model_asked_for_by_name_comes_with_its_words_and_card(monkeypatch):
+    monkeypatch.setattr(real, "load_real", lambda name: (f"model {name}", "tokenizer", {"seed": 0}))
+    monkeypatch.setattr(real, "speaker", lambda model, tokenizer: (model, tokenizer))
+    assert real.load_named("smollm-scenes") == (("model smollm-scenes", "tokenizer"), {"seed": 0})
