@@ -30,3 +30,13 @@ def test_every_trait_that_the_page_asks_for_is_sent(kind):
     read = set(re.findall(r'model\.(?:get|set)\("(\w+)"', page))
     assert len(SHOWN) > 10 and read
     assert read <= set(kind.class_trait_names(sync=True))
+
+
+def test_a_still_can_be_told_apart_from_other_pictures():
+    from matplotlib.figure import Figure
+
+    from vlmcourse.widgets.stills import Still
+
+    still = Still(Figure(figsize=(1, 1)), alt="nothing")
+    _, metadata = still._repr_mimebundle_()
+    assert all(entry["unconfined"] is True for entry in metadata.values())

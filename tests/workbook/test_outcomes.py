@@ -1,0 +1,21 @@
+"""What a learner's function did is found out without changing what it was given."""
+
+import torch
+
+from vlmcourse.workbook.outcomes import convert, run_meta
+
+
+def test_the_error_on_another_device_is_told_and_none_without_one():
+    def fixed(x):
+        raise RuntimeError("expected all tensors on one device")
+
+    assert run_meta(fixed, (torch.zeros(2),)) == "expected all tensors on one device"
+    assert run_meta(torch.relu, (torch.zeros(2),)) is None
+
+
+def test_tensors_in_tuples_and_modules_are_changed_in_a_copy():
+    module, x = torch.nn.Linear(2, 1), torch.ones(2)
+    copied, (inner, word), alone = convert((module, (x, "word"), x), torch.Tensor.double)
+    assert copied is not module and module.weight.dtype == torch.float32
+    assert {copied.weight.dtype, inner.dtype, alone.dtype} == {torch.float64}
+    assert word == "word"
