@@ -164,12 +164,12 @@ assert (ids == 3).sum(1).tolist() == [1, 1]           # 3 is EOS
 # The other is the start. On a white background every patch starts with nearly the same large vector. `new_clip` rescales the patch embedding once, so that its outputs have mean 0 and deviation 1 on a few hundred pictures (Krähenbühl et al. 2015, arXiv:1511.06856).
 
 # %% id="train"
-from vlmcourse.data.pixels import normalise as pixels
+from vlmcourse.data import pixels
 from vlmcourse.widgets.plot import LivePlot
 
 sizes = budget(cpu=dict(steps=228, batch=128), gpu=dict(steps=228, batch=128))
 pairs = clips.emoji_pairs("train")
-model = clips.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
+model = clips.new_clip(patch=16, width=128, images=pixels.normalise(pairs[0][:512, 0]), positions=0.5)
 with LivePlot("Your CLIP learns names") as plot:
     history = clips.train_clip(model, pairs, lr=2e-3, muon=0.02, weight_decay=0.1, shift=2, watch=plot, **vars(sizes))
 print(history)
@@ -343,7 +343,7 @@ def gap_of(tower):
 gaps = {}
 for scale in (3, 100):
     torch.manual_seed(0)
-    fresh = clips.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
+    fresh = clips.new_clip(patch=16, width=128, images=pixels.normalise(pairs[0][:512, 0]), positions=0.5)
     fresh.logit_scale.requires_grad_(False).fill_(math.log(scale))
     at_start = gap_of(fresh.eval())
     clips.train_clip(fresh, pairs, steps=40, lr=2e-3, muon=0.02, batch=40, weight_decay=0.1, shift=2)
@@ -409,7 +409,7 @@ yours, first_steps = clip.normalise.active, {}
 for name, rule in {"with normalisation": yours, "without": lambda features: features}.items():
     clip.normalise.install(rule)
     torch.manual_seed(0)
-    fresh = clips.new_clip(patch=16, width=128, images=pixels(pairs[0][:512, 0]), positions=0.5)
+    fresh = clips.new_clip(patch=16, width=128, images=pixels.normalise(pairs[0][:512, 0]), positions=0.5)
     first_steps[name] = clips.train_clip(fresh, pairs, steps=60, lr=2e-3, batch=64, weight_decay=0.1).losses
 clip.normalise.install(yours)
 fine, end = (np.mean(losses[-10:]) for losses in first_steps.values())

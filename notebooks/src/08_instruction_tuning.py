@@ -173,8 +173,8 @@ packed = nano.encode_talks(aligned, rows)
 single = nano.encode_talks(aligned, [[one] for row in rows for one in row])
 few = nano.features(aligned, pictures[:20]).float()
 with torch.no_grad():
-    together = nano.balanced_loss(aligned, few, packed)
-    apart = nano.balanced_loss(aligned, few.repeat_interleave(9, 0), single)
+    together = nano.instruction_loss(aligned, few, packed)
+    apart = nano.instruction_loss(aligned, few.repeat_interleave(9, 0), single)
 spent = [int((each.packs >= 0).sum()) for each in (packed, single)]
 print(f"loss {together:.4f} in packs of nine, {apart:.4f} one by one; {spent[0]:,} tokens instead of {spent[1]:,}")
 assert abs(together - apart) < 1e-3 and spent[0] < 0.6 * spent[1]
@@ -655,7 +655,7 @@ assert gap < 1e-4 and same
 # | section 3, table 1: captions and boxes become conversations | `instructions.talks` |
 # | section 4.1, figure 1 and equation 1: H_v = W · Z_v | `Projector`, chapter 07 |
 # | section 4.2, equation 2 and table 2: X_instruct, and which tokens are predicted | `render_chat` |
-# | equation 3, the product over the answer's tokens | `label_mask`, `nano.balanced_loss` |
+# | equation 3, the product over the answer's tokens | `label_mask`, `nano.instruction_loss` |
 # | section 4.2, stages 1 and 2, θ = W, then θ = {W, φ} | `rate_groups`, `set_stage` |
 # | section 5, table 4: the ablation of data | your section 9 asks the same of stages |
 #

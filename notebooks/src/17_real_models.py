@@ -139,9 +139,10 @@ from vlmcourse.training.regions import region_targets
 eye, layer = real.load_eye("nano-words")
 del theirs                                                         # half a gigabyte that is not needed any more
 plain = copy.deepcopy(ours)                                        # as it was published; section 12 starts from it again
-model = real.join(eye, ours, tokenizer, layer)
+model = real.assemble_llava(eye, ours, tokenizer, layer)
+speaker = real.speaker(model, tokenizer)                           # the model and its words: what can be asked
 told = scenes.sample("train", 1000, objects=(1, 2))
-seen = real.features(model, render(told))
+seen = speaker.features(render(told))
 model.projector.calibrate(seen[:500], size=0.1)                    # as long as the vectors of words
 print({part: sum(p.numel() for p in getattr(model, part).parameters()) for part in ("vision", "projector", "language")})
 assert model.tokens_per_image == 64 and ours.embedding.num_embeddings == 49_153
@@ -154,8 +155,8 @@ assert model.tokens_per_image == 64 and ours.embedding.num_embeddings == 49_153
 
 # %% id="measure-before"
 new = scenes.sample("test", 16, objects=(1, 2))
-new_seen = real.features(model, render(new))
-questions = [row[:-1] for row in real.ask(new, seed=1, kinds=("colour", "shape"))]     # without the captions
+new_seen = speaker.features(render(new))
+questions = [row[:-1] for row in real.scene_questions(new, seed=1, kinds=("colour", "shape"))]     # without the captions
 
 def grades(seen):
     graded = real.grade(model, tokenizer, seen, questions)
@@ -277,7 +278,7 @@ def answer_loss(hidden, labels, head):
 # Two more savings. All questions about an image stand **in one row** behind it, hidden from each other, as in chapter 08. And every conversation begins with the same 24 tokens, so these are read once for the whole batch.
 
 # %% id="rows"
-rows = real.encode(model, tokenizer, questions[:1])
+rows = speaker.encode(questions[:1])
 shown = [tokenizer.decode([token]) if token != model.config.image_token else "▣" for token in rows.ids[0].tolist()]
 print("".join(shown[60:]))
 share = (rows.labels != -100).float().mean().item()
@@ -294,8 +295,8 @@ from vlmcourse.widgets.plot import LivePlot
 
 sizes = budget(cpu=dict(steps=12, size=4), gpu=dict(steps=100, size=16))
 train = scenes.sample("train", sizes.steps * sizes.size, start=20_000, objects=(1, 2))
-lessons = real.ask(train, kinds=("colour", "shape"))
-train_seen = real.features(model, render(train))
+lessons = real.scene_questions(train, kinds=("colour", "shape"))
+train_seen = speaker.features(render(train))
 with LivePlot("SmolLM2 learns to answer about images") as plot:
     history = real.tune(model, tokenizer, train_seen, lessons, steps=sizes.steps, size=sizes.size, watch=plot)
 print(f"{history.seconds:.0f} s, {history.precision}; loss {history.losses[0]:.2f} to {history.losses[-1]:.2f}")
@@ -322,7 +323,7 @@ figure(fig, alt="Bars for four models: accuracy rises from the new projector to 
 # %% id="said"
 pictures = render(new[:4])
 asked = [questions[0][0].question, questions[1][1].question, "Describe the image briefly.", "What do you see?"]
-spoken = real.answer(model, tokenizer, pictures, asked, steps=16)
+spoken = speaker.answer(pictures, asked, steps=16)
 fig, axes = plt.subplots(1, 4, figsize=(7, 2.3), layout="constrained")
 for ax, picture, question, text in zip(axes, pictures, asked, spoken):
     ax.imshow(picture); ax.set(xticks=[], yticks=[])
@@ -447,7 +448,7 @@ from vlmcourse.families import drawings
 
 drawn = json.loads(shipped("smollm-openmoji.json").read_text())["metrics"]
 CASES = ("", ", another image", ", a pixel lower", ", most frequent answer")
-rows = [(kind, *[drawn[kind + case] for case in CASES]) for kind in drawings.KINDS]
+rows = [(kind, *[drawn[kind + case] for case in CASES]) for kind in drawings.DRAWING_KINDS]
 print("400 new combinations   right image   another image   a pixel lower   most frequent answer")
 print(*["{:20} {:13.0%} {:15.0%} {:15.0%} {:22.0%}".format(*row) for row in rows], sep="\n")
 print("perplexity of plain sentences: {:.0f} before, {:.0f} after".format(*[v for k, v in drawn.items() if "plain" in k]))
@@ -460,7 +461,7 @@ from vlmcourse.data import openmoji
 painter, words, _ = real.load_real("smollm-openmoji", (plain, tokenizer))
 some = openmoji.load("heldout")[np.array([20, 120, 220, 320])]
 asked = list(drawings.QUESTIONS.values())
-spoken = real.answer(painter, words, some.images, asked)
+spoken = real.speaker(painter, words).answer(some.images, asked, steps=24)
 fig, axes = plt.subplots(1, 4, figsize=(7, 2.4), layout="constrained")
 for ax, picture, question, text in zip(axes, some.images, asked, spoken):
     ax.imshow(picture); ax.set(xticks=[], yticks=[])

@@ -9,6 +9,7 @@ from vlmcourse.data import openmoji
 from vlmcourse.data.assets import shipped
 from vlmcourse.families import drawings, real
 from vlmcourse.interop import distillation
+from vlmcourse.speak import Speaker
 
 COUNT = 100  # of the 400 drawings on the card
 
@@ -35,20 +36,20 @@ def test_it_looks_and_still_reads(model):
     vlm, tokenizer, card = model
     metrics = card["metrics"]
     more = dict(role=0.75, gender=0.5, tone=0.4, full=0.45)
-    for kind in drawings.KINDS:
+    for kind in drawings.DRAWING_KINDS:
         assert metrics[kind] > metrics[f"{kind}, another image"] + more[kind]
     assert metrics["sentences"] > metrics["sentences, another image"] + 0.55
     assert metrics["perplexity of plain sentences"] < 1.3 * metrics["perplexity of plain sentences, before"]
     some = openmoji.load("heldout")[:2]
-    said = real.answer(vlm, tokenizer, some.images, [drawings.QUESTIONS["gender"]] * 2, steps=10)
+    said = real.speaker(vlm, tokenizer).answer(some.images, [drawings.QUESTIONS["gender"]] * 2, steps=10)
     assert all(text.startswith("This is a") for text in said)
 
 
 def test_it_tells_women_from_men_in_twenty_drawings_never_seen(model):
     vlm, tokenizer, _ = model
     some = openmoji.load("heldout")[np.arange(0, 400, 20)]
-    rows = [[asked for asked in row if asked.kind == "gender"] for row in drawings.ask(some)]
-    right = real.grade(vlm, tokenizer, real.features(vlm, some.images), rows).exact
+    rows = [[asked for asked in row if asked.kind == "gender"] for row in drawings.drawing_questions(some)]
+    right = real.grade(vlm, tokenizer, Speaker(vlm).features(some.images), rows).exact
     assert len(right) == 20 and right.mean() >= 0.85
 
 

@@ -8,6 +8,7 @@ import pytest
 from vlmcourse.data.assets import shipped
 from vlmcourse.families import real
 from vlmcourse.interop import distillation
+from vlmcourse.speak import Speaker
 from vlmcourse.world import scenes
 from vlmcourse.world.render import render
 
@@ -32,14 +33,15 @@ def test_it_looks_and_still_reads(model):
     assert metrics["named"] > metrics["named, another image"] + 0.3
     assert metrics["sentences"] > metrics["sentences, another image"] + 0.2
     assert metrics["perplexity of plain sentences"] < 1.3 * metrics["perplexity of plain sentences, before"]
-    said = real.answer(model[0], model[1], np.zeros((1, 64, 64, 3), np.uint8), ["What do you see?"], steps=8)
+    speaker = real.speaker(model[0], model[1])
+    said = speaker.answer(np.zeros((1, 64, 64, 3), np.uint8), ["What do you see?"], steps=8)
     assert said[0].strip()
 
 
 def test_it_names_the_colours_of_twenty_scenes_and_not_those_of_others(model):
     vlm, tokenizer, _ = model
     batch = scenes.sample("test", 20, start=700, objects=(1, 1))
-    images, about = real.features(vlm, render(batch)), real.ask(batch, kinds=("colour",))
+    images, about = Speaker(vlm).features(render(batch)), real.scene_questions(batch, kinds=("colour",))
     rows = [row[:1] for row in about]  # without the captions
     named, elsewhere = (
         real.grade(vlm, tokenizer, given, rows).named.mean() for given in (images, images.roll(1, 0))

@@ -16,7 +16,7 @@ def test_the_angle_decides_or_the_product_does():
     by_angle = nearest_words(vectors, TABLE, NAMES, k=2)
     assert [row[0] for row in by_angle.words] == ["north", "south", "east"]
     assert by_angle.scores[1].tolist() == [1, 0]
-    by_product = nearest_words(vectors, TABLE, NAMES, k=5, how="probability")
+    by_product = nearest_words(vectors, TABLE, NAMES, k=5, measure="probability")
     assert [row[0] for row in by_product.words] == ["far north", "south", "east"]
     assert torch.allclose(by_product.scores.sum(dim=1), torch.ones(3))
     assert by_product.scores[0, 0].item() == pytest.approx(torch.softmax(TABLE @ vectors[0], 0)[4].item())
@@ -46,7 +46,7 @@ def test_the_size_of_a_vector_does_not_turn_it():
     ({"names": NAMES[:3]}, "3 names for a table of 5 words"),
     ({"k": 6}, "k from 1 to 5"),
     ({"k": 0}, "k from 1 to 5"),
-    ({"how": "euclid"}, "'cosine' or 'probability', not 'euclid'"),
+    ({"measure": "euclid"}, "'cosine' or 'probability', not 'euclid'"),
 ])  # fmt: skip
 def test_bad_input_is_named_with_its_numbers(change, message, unchecked):
     with pytest.raises(ValueError, match=message):

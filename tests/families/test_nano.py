@@ -178,7 +178,7 @@ def test_instruction_tuning_weights_long_answers_down(small, trained):
     features, rows = nano.lessons(small, scenes.sample("train", 8))
     nano.tune(small, features, rows, steps=1, size=4)
     loss = trained[-1][2](small, (features, tuple(rows)))
-    assert loss.item() == pytest.approx(nano.balanced_loss(small, features.float(), rows).item(), abs=1e-5)
+    assert loss.item() == pytest.approx(nano.instruction_loss(small, features.float(), rows).item(), abs=1e-5)
     alike = Speaker(small).hidden(features.float(), rows)
     assert abs(loss.item() - losses.answer_loss(alike, rows.labels, small.head).item()) > 1e-3
 

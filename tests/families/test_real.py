@@ -25,7 +25,8 @@ EYE = ViTConfig(64, 8, width=32, depth=2, heads=4, patch_bias=False, norm_before
 
 def words():
     """A tokenizer in the manner of SmolLM2's: bytes, the same special tokens, the same template."""
-    texts = [text for row in real.ask(scenes.sample("train", 300)) for asked in row for text in asked[:2]]
+    about = real.scene_questions(scenes.sample("train", 300))
+    texts = [text for row in about for asked in row for text in asked[:2]]
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer, tokenizer.decoder = (
         pre_tokenizers.ByteLevel(add_prefix_space=False),
@@ -47,7 +48,7 @@ def tiny():
         LlamaConfig(len(tokenizer), width=48, depth=18, heads=4, groups=2, hidden=64, tied=True)
     ).eval()
     torch.nn.init.normal_(language.embedding.weight, std=0.3)
-    return real.join(ViT(EYE), language, tokenizer), tokenizer
+    return real.assemble_llava(ViT(EYE), language, tokenizer), tokenizer
 
 
 def test_assembling_keeps_the_language_model_as_it_was():
@@ -56,7 +57,7 @@ def test_assembling_keeps_the_language_model_as_it_was():
     language = Llama(LlamaConfig(len(tokenizer), width=48, depth=2, tied=True)).eval()
     ids = torch.randint(500, (2, 9))
     before = language(ids)
-    model = real.join(ViT(EYE), language, tokenizer)
+    model = real.assemble_llava(ViT(EYE), language, tokenizer)
     assert model.config.image_token == len(tokenizer) - 1 and model.tokens_per_image == 64
     assert_equal(model.language(ids)[..., :-1], before)
     assert assembling.add_image_word(model.language, tokenizer) == model.config.image_token  # once is enough
@@ -76,7 +77,7 @@ def test_patches_meet_words_without_the_language_model():
 def test_stages_train_what_they_say_and_nothing_else():
     model, tokenizer = tiny()
     batch = scenes.sample("train", 6, objects=(1, 2))
-    seen, about = real.features(model, render(batch)), real.ask(batch)
+    seen, about = speak.Speaker(model).features(render(batch)), real.scene_questions(batch)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     real.tune(model, tokenizer, seen, about, steps=2, size=3, part="projector")
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
@@ -96,7 +97,7 @@ def test_memory_notices_when_the_model_moves_and_holds_it():
     assert memory.ids.shape == (8, 10) and abs(memory.drift(model.language)) < 1e-5
     assert not {tokenizer.decode(text).strip() for text in memory.ids} & set(distillation.SENTENCES)
     batch = scenes.sample("train", 6, objects=(1, 2))
-    seen, about, moved = real.features(model, render(batch)), real.ask(batch), []
+    seen, about, moved = speak.Speaker(model).features(render(batch)), real.scene_questions(batch), []
     for held in (None, memory):
         model, _ = tiny()
         real.tune(model, tokenizer, seen, about, steps=12, size=3, lr=0.03, memory=held)
@@ -107,10 +108,11 @@ def test_memory_notices_when_the_model_moves_and_holds_it():
 def test_grades_are_those_of_written_answers():
     torch.manual_seed(0)
     tokenizer = words()
-    model = real.join(ViT(EYE), Llama(LlamaConfig(len(tokenizer), width=64, depth=2, tied=True)), tokenizer)
+    language = Llama(LlamaConfig(len(tokenizer), width=64, depth=2, tied=True))
+    model = real.assemble_llava(ViT(EYE), language, tokenizer)
     batch = scenes.sample("train", 5, objects=(1, 1))
-    seen, about = real.features(model, render(batch)), real.ask(batch, kinds=("colour", "shape"))
     speaker = real.speaker(model, tokenizer)
+    seen, about = speaker.features(render(batch)), real.scene_questions(batch, kinds=("colour", "shape"))
     rows = speaker.encode(about[:3])  # two scenes are never learned
     optimizer = torch.optim.AdamW(model.requires_grad_(True).parameters(), 3e-3)
     for _ in range(60):
@@ -120,7 +122,7 @@ def test_grades_are_those_of_written_answers():
     graded = real.grade(model, tokenizer, seen, about, batch=3)
     images = [image for image, row in zip(render(batch), about, strict=True) for _ in row]
     flat = [each for row in about for each in row]
-    said = real.answer(model, tokenizer, np.stack(images), [each.question for each in flat], steps=20)
+    said = speaker.answer(np.stack(images), [each.question for each in flat], steps=20)
     exact = [text == each.answer for text, each in zip(said, flat, strict=True)]
     assert graded.exact.bool().tolist() == exact and graded.kinds == [each.kind for each in flat]
     assert 0 < sum(exact) < len(exact)  # else the comparison says little
@@ -134,11 +136,11 @@ def test_parts_come_back():
         parameter.data += 0.01
     other = tiny()[0]
     lora.add_lora(other.language.blocks[real.FIRST :], real.RANK, real.ALPHA)
-    real.Parts(model).put_into(other)
+    real.StoredParts(model).put_into(other)
     assert torch.equal(other.projector.expand.weight, model.projector.expand.weight)
     assert torch.equal(other.language.blocks[17].gate.up, model.language.blocks[17].gate.up)
     assert torch.equal(other.vision.positions, model.vision.positions)
-    assert not any("embedding" in name or "frozen" in name for name in real.Parts(model).state_dict())
+    assert not any("embedding" in name or "frozen" in name for name in real.StoredParts(model).state_dict())
 
 
 def test_a_folder_opens_in_transformers_and_comes_back(tmp_path):
@@ -172,18 +174,19 @@ def test_images_and_questions_must_be_as_many():
     with pytest.raises(ValueError, match="not 'eye'"):
         real.tune(model, tokenizer, torch.zeros(1, 64, 32), [[]], steps=1, part="eye")
     with pytest.raises(ValueError, match="2 images and 1 instructions"):
-        real.answer(model, tokenizer, render(scenes.sample("test", 2)), ["What is it?"])
+        real.speaker(model, tokenizer).answer(render(scenes.sample("test", 2)), ["What is it?"])
 
 
 def test_every_question_a_scene_allows_is_asked_and_a_short_caption_last():
     batch = scenes.sample("test", 30, objects=(1, 2))
-    rows = real.ask(batch, seed=1)
-    assert {asked.kind for row in rows for asked in row} == {*real.KINDS, "caption"}
+    rows = real.scene_questions(batch, seed=1)
+    assert {asked.kind for row in rows for asked in row} == {*real.SCENE_KINDS, "caption"}
     assert all(
         row[-1].kind == "caption" and row[-1].answer[0].isupper() and row[-1].answer[-1] == "."
         for row in rows
     )
-    assert {asked.kind for row in real.ask(batch, kinds=("size",)) for asked in row} == {"size", "caption"}
+    sized = real.scene_questions(batch, kinds=("size",))
+    assert {asked.kind for row in sized for asked in row} == {"size", "caption"}
     expected = questions.ask(batch, "colour", seed=1)
     texts = [[asked.question for asked in row if asked.kind == "colour"] for row in rows]
     assert texts == [[question.text] if question else [] for question in expected]
@@ -212,7 +215,7 @@ def test_a_quarter_of_what_the_projector_reads_shows_nothing(monkeypatch):
 def test_lora_and_projector_learn_at_their_own_rates_and_drift_is_added(monkeypatch):
     model, tokenizer = tiny()
     batch, noted = scenes.sample("train", 4, objects=(1, 2)), []
-    features, about = real.features(model, render(batch)), real.ask(batch)
+    features, about = speak.Speaker(model).features(render(batch)), real.scene_questions(batch)
     monkeypatch.setattr(
         speak, "learn", lambda model, batches, loss, **options: noted.append((batches, loss, options))
     )

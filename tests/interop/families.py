@@ -13,7 +13,7 @@ from vlmcourse.interop import clip, cnn, language, llava, vit
 from vlmcourse.models.bert import BertConfig
 from vlmcourse.models.clip import CLIPConfig, TextConfig
 from vlmcourse.models.cnn import ResNetConfig
-from vlmcourse.models.efficientnet import EfficientNetConfig, Stage
+from vlmcourse.models.efficientnet import EfficientNetConfig, StageConfig
 from vlmcourse.models.gpt import GPTConfig
 from vlmcourse.models.language import LlamaConfig
 from vlmcourse.models.llava import LlavaConfig
@@ -160,7 +160,8 @@ FAMILIES = {
             depthwise_padding=[1], batch_norm_eps=0.1,
             batch_norm_momentum=0.2)),
         cnn.from_transformers,
-        EfficientNetConfig((Stage(1, 3, 1, 8, 2), Stage(6, 5, 2, 8, 3)), 8, 320, 2, 0.5, 0.3, (1,), 0.1, 0.2),
+        EfficientNetConfig((StageConfig(1, 3, 1, 8, 2), StageConfig(6, 5, 2, 8, 3)), 8, 320, 2, 0.5, 0.3,
+                           (1,), 0.1, 0.2),
         lambda model: model(ODD).last_hidden_state, lambda model: model(ODD)),
     "llama": Family(
         lambda: transformers.LlamaForCausalLM(transformers.LlamaConfig(**LLAMA)), language.from_transformers,

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from vlmcourse.models import cnn
 from vlmcourse.models.cnn import ConvNorm, ResidualBlock, ResNet, ResNetConfig, conv2d, residual_block
-from vlmcourse.models.efficientnet import EfficientNet, EfficientNetConfig, SqueezeExcite, Stage, mbconv
+from vlmcourse.models.efficientnet import EfficientNet, EfficientNetConfig, SqueezeExcite, StageConfig, mbconv
 
 
 def parameters(model: nn.Module) -> int:
@@ -111,7 +111,7 @@ def test_efficientnet_b0_has_the_published_number_of_parameters():
 def test_maps_shrink_as_the_papers_say():
     resnet = ResNet(ResNetConfig((8, 16, 16, 24), (1, 1, 1, 1), stem=8)).eval()
     efficientnet = EfficientNet(
-        EfficientNetConfig((Stage(1, 3, 1, 8, 1), Stage(6, 3, 2, 8, 2)), 8, 12)
+        EfficientNetConfig((StageConfig(1, 3, 1, 8, 1), StageConfig(6, 3, 2, 8, 2)), 8, 12)
     ).eval()
     images = torch.randn(2, 3, 64, 96)
     assert resnet(images).shape == (2, 24, 2, 3)

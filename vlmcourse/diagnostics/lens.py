@@ -34,7 +34,7 @@ def nearest_words(
     table: Float[Tensor, "vocabulary width"],
     names: Sequence[str],
     k: int = 5,
-    how: str = "cosine",
+    measure: str = "cosine",
 ) -> Nearest:
     """The k words closest to each vector.
 
@@ -42,12 +42,12 @@ def nearest_words(
         vectors: image tokens, for instance.
         table: one vector per word: the embedding matrix, or the head's.
         names: the words' texts, one per row of the table.
-        how: "cosine" for the angle alone, -1 to 1; "probability" for the softmax over all words of their
-            products with the vector, which is what a language model's head makes of it.
+        measure: "cosine" for the angle alone, -1 to 1; "probability" for the softmax over all words of
+            their products with the vector, which is what a language model's head makes of it.
 
     Raises:
         ValueError: if the widths differ, names and table are not equally long, k is not 1 to vocabulary, or
-            how is something else.
+            measure is something else.
     """
     if vectors.ndim != 2 or table.ndim != 2 or vectors.shape[1] != table.shape[1]:
         raise ValueError(
@@ -60,12 +60,12 @@ def nearest_words(
             f"k from 1 to {len(table)}"
         )
     vectors, table = vectors.float(), table.float()
-    if how == "cosine":
+    if measure == "cosine":
         scores = F.normalize(vectors, dim=-1) @ F.normalize(table, dim=-1).T
-    elif how == "probability":
+    elif measure == "probability":
         scores = (vectors @ table.T).softmax(dim=-1)
     else:
-        raise ValueError(f"how is 'cosine' or 'probability', not {how!r}")
+        raise ValueError(f"measure is 'cosine' or 'probability', not {measure!r}")
     best, places = scores.topk(k, dim=-1)
     return Nearest([[names[place] for place in row] for row in places.tolist()], best.cpu())
 
@@ -110,4 +110,4 @@ def logit_lens(
         nearest_words(model.norm(tokens[places]), model.head.weight, names, k, "probability")
         for tokens in layers
     ]
-    return Nearest([each.words for each in read], torch.stack([each.scores for each in read]))
+    return Nearest([layer.words for layer in read], torch.stack([layer.scores for layer in read]))

@@ -22,11 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vlmcourse.data import openmoji
+from vlmcourse.data import openmoji, pixels
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
-from vlmcourse.data.pixels import in_grey
-from vlmcourse.data.pixels import normalise as normalise_pixels
 from vlmcourse.data.text import EOS, Tokenizer, load_tokenizer
 from vlmcourse.evaluation.retrieval import retrieval, right_pairs
 from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig, normalise, zero_shot_classifier
@@ -85,9 +83,9 @@ def scene_pairs(count: int, twin: bool = True, grey: float = 0.5, seed: int = 0)
         texts = np.where(short, *styles).astype(object)
         texts[pale] = [_colourless(text) for text in texts[pale]]
         ids.append(load_tokenizer().encode(texts.tolist(), TEXT_LENGTH)[0])
-        pixels = render(batch)
-        pixels[pale] = in_grey(pixels[pale])
-        images.append(torch.from_numpy(pixels))
+        rendered = render(batch)
+        rendered[pale] = pixels.in_grey(rendered[pale])
+        images.append(torch.from_numpy(rendered))
     return torch.stack(images, dim=1), torch.stack(ids, dim=1)
 
 
@@ -155,7 +153,7 @@ def train_clip(
     chance = np.random.default_rng(seed)
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        images = normalise_pixels(batch[0].flatten(0, 1)).contiguous()
+        images = pixels.normalise(batch[0].flatten(0, 1)).contiguous()
         if shift:
             down, right = chance.integers(-shift, shift, size=2, endpoint=True).tolist()
             images = images.roll((down, right), dims=(2, 3))
@@ -181,7 +179,7 @@ def run(recipe: Recipe, options: Callable[[Stage, CLIP], dict[str, Any]]) -> Ite
     if "weights" in recipe.start:
         model = load_clip(recipe.start["weights"])[0]
     else:
-        model = new_clip(images=normalise_pixels(pairs[0][:512, 0]), **recipe.model, **recipe.start)
+        model = new_clip(images=pixels.normalise(pairs[0][:512, 0]), **recipe.model, **recipe.start)
     history = train_clip(
         model,
         pairs,

@@ -1,10 +1,10 @@
 """SmolLM2 looks at OpenMoji: the shipped CLIP, a projector, LoRA; questions about drawings (notebook 17,
 section 12).
 
-    ask             questions about drawings and their answers as sentences, only those that make sense
-    caption_words   stage 1: what the image tokens of each drawing should say
-    fit             stage 1 in closed form: no gradient steps, and no language model runs
-    measure         whole sentences exactly right, on combinations never seen, also with another drawing
+    drawing_questions   and their answers as sentences, only those that make sense
+    caption_words       stage 1: what the image tokens of each drawing should say
+    fit                 stage 1 in closed form: no gradient steps, and no language model runs
+    measure             whole sentences exactly right, on combinations never seen, also with another drawing
 
 The functions of real.py do the rest. The whole drawing becomes one vector (pixel shuffle with factor 4,
 chapter 07), and this one TOKENS image tokens: gender and skin tone have no place in the picture, so tokens
@@ -23,17 +23,18 @@ from torch import Tensor
 
 from vlmcourse.data import openmoji
 from vlmcourse.data.openmoji import Emoji, Parts
-from vlmcourse.families.real import Asked, assembled, features, grade, word_vectors
+from vlmcourse.families.real import Asked, assembled, grade, word_vectors
 from vlmcourse.families.real import load_named as load_named  # the same for this family
 from vlmcourse.models.language import Llama
 from vlmcourse.models.llava import Llava
 from vlmcourse.models.projector import Projector, pixel_shuffle
 from vlmcourse.recipes.recipe import Made, Recipe
 from vlmcourse.recipes.smollm import TOKENS
+from vlmcourse.speak import Speaker
 
 QUESTIONS = dict(role="Who or what is shown?", gender="Is it a woman, a man or a person?",
                  tone="Which skin tone is it?", full="Describe the drawing fully.")  # fmt: skip
-KINDS = tuple(QUESTIONS)
+DRAWING_KINDS = tuple(QUESTIONS)
 
 _PEOPLE = dict(woman="person", man="person", women="people", men="people")
 # no noun: it needs a person
@@ -44,7 +45,7 @@ _PLURALS = ("women", "men", "people")
 # ---- questions and answers ---------------------------------------------------------------------------------
 
 
-def ask(drawings: Emoji) -> list[list[Asked]]:
+def drawing_questions(drawings: Emoji) -> list[list[Asked]]:
     """For each drawing what it shows, fully; where it makes sense also role, gender and skin tone one by
     one."""
     rows = []
@@ -60,7 +61,7 @@ def ask(drawings: Emoji) -> list[list[Asked]]:
                 answers["gender"] = f"This is a {part.gender}."
             if part.tone:
                 answers["tone"] = f"The skin tone is {part.tone}."
-        rows.append([Asked(QUESTIONS[kind], answers[kind], kind) for kind in KINDS if kind in answers])
+        rows.append([Asked(text, answers[kind], kind) for kind, text in QUESTIONS.items() if kind in answers])
     return rows
 
 
@@ -180,11 +181,12 @@ def drawing_lessons(recipe: Recipe, model: Llava, tokenizer: Any) -> tuple[Tenso
     """Stage 1, the projector becomes the best map from drawings to words; and what stage 2 learns from."""
     words, answers = recipe.stages
     train = openmoji.load("train")
-    images, targets = features(model, train.images), caption_words(model.language, tokenizer, train.parts)
+    images = Speaker(model).features(train.images)
+    targets = caption_words(model.language, tokenizer, train.parts)
     fit(model.projector, images, targets, counts(train.parts, words.data["people"]))
     weights = counts(train.parts, answers.data["people"])
     chosen = torch.multinomial(weights, answers.steps * answers.size).tolist()
-    return images[chosen], ask(train[np.array(chosen)])
+    return images[chosen], drawing_questions(train[np.array(chosen)])
 
 
 # ---- measurement -------------------------------------------------------------------------------------------
@@ -201,15 +203,15 @@ def measure(model: Llava, tokenizer: Any, count: int = openmoji.HELDOUT) -> dict
     lower. Habit is the share of each kind's most frequent answer.
     """
     drawings = openmoji.load("heldout")[np.linspace(0, openmoji.HELDOUT, count, endpoint=False).astype(int)]
-    right_images, about = features(model, drawings.images), ask(drawings)
-    moved = features(model, np.roll(drawings.images, 1, axis=1))
+    about, vision = drawing_questions(drawings), Speaker(model).features
+    right_images, moved = vision(drawings.images), vision(np.roll(drawings.images, 1, axis=1))
     other = right_images.roll(count // 2, 0)
     metrics = {}
     for case, given in (("", right_images), (", another image", other), (", a pixel lower", moved)):
         graded = grade(model, tokenizer, given, about, batch=20)
         metrics[f"sentences{case}"] = graded.exact.mean().item()
-        metrics |= {kind + case: share for kind, share in graded.shares(KINDS).items()}
-    for kind in KINDS:
+        metrics |= {kind + case: share for kind, share in graded.shares(DRAWING_KINDS).items()}
+    for kind in DRAWING_KINDS:
         answers = Counter(asked.answer for row in about for asked in row if asked.kind == kind)
         metrics[f"{kind}, most frequent answer"] = max(answers.values()) / answers.total()
     return {name: round(value, 4) for name, value in metrics.items()}

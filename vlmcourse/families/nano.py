@@ -235,8 +235,8 @@ def answered_right(
     return Speaker(model).grade(features, rows, batch)
 
 
-def balanced_loss(model: Llava, features: Features, rows: Packs) -> Float[Tensor, ""]:
-    """The loss of instruction tuning, see losses.balanced_loss; one row about each image."""
+def instruction_loss(model: Llava, features: Features, rows: Packs) -> Float[Tensor, ""]:
+    """What `tune` makes small, see losses.balanced_loss; one row about each image."""
     return _by_length(Speaker(model).hidden(features, rows.cut()), rows.cut(), model.head)
 
 

@@ -4,7 +4,7 @@
                     course
     meet_words      stage 1 at its cheapest: the projector learns which words a patch shows; no language
                     model runs
-    ask             questions about scenes, and their answers as sentences
+    scene_questions questions about scenes, and their answers as sentences
     tune            stages 1 and 2: learn to answer; the projector alone, or LoRA alone
     grade           two grades of every question, without writing an answer
     measure         accuracy by kind of question, with the right images and with others
@@ -31,7 +31,7 @@ from vlmcourse.data.packing import Packs
 from vlmcourse.families.clips import load_clip
 from vlmcourse.families.nano import load_vlm
 from vlmcourse.interop import hub
-from vlmcourse.interop.assembling import Parts, join
+from vlmcourse.interop.assembling import StoredParts, assemble_llava
 from vlmcourse.interop.distillation import Memory, perplexity
 from vlmcourse.models.language import Llama
 from vlmcourse.models.llava import Llava
@@ -40,7 +40,7 @@ from vlmcourse.models.projector import pixel_shuffle, project
 from vlmcourse.models.vit import ViT
 from vlmcourse.recipes.recipe import Made, Recipe, Stage
 from vlmcourse.recipes.smollm import SMOLLM_SCENES
-from vlmcourse.speak import Features, Images, Speaker, pretrained_words
+from vlmcourse.speak import Features, Speaker, pretrained_words
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
@@ -53,7 +53,7 @@ from vlmcourse.world.render import render
 FIRST, RANK, ALPHA = (SMOLLM_SCENES.model[key] for key in ("lora_from_block", "rank", "alpha"))
 RATES = {"projector": 1e-3, "lora": SMOLLM_SCENES.stage("answers").rates["adamw"]}
 PLAIN = ("perplexity of plain sentences, before", "perplexity of plain sentences")
-KINDS = ("colour", "shape", "size", "position", "count", "existence")
+SCENE_KINDS = ("colour", "shape", "size", "position", "count", "existence")
 TEMPLATE = (  # SmolLM2's own, for messages that hold images
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
     "{{ '<|im_start|>system\n"
@@ -100,7 +100,7 @@ def load_real(
     recipe = json.loads(path.with_suffix(".json").read_text())["recipe"]
     model, tokenizer = assemble(recipe["model"], smollm)
     add_lora(model.language.blocks[FIRST:], RANK, ALPHA)
-    parts = Parts(model)
+    parts = StoredParts(model)
     card = load_weights(parts, path)
     parts.put_into(model)
     return model.eval().requires_grad_(False), tokenizer, card
@@ -113,7 +113,7 @@ def assemble(
     eye, _ = load_eye(model["eye"])
     language, tokenizer = smollm or hub.load_smollm2()
     torch.manual_seed(seed)
-    return join(eye, language, tokenizer, model["layer"], **model["projector"]), tokenizer
+    return assemble_llava(eye, language, tokenizer, model["layer"], **model["projector"]), tokenizer
 
 
 def load_named(name: str) -> tuple[Speaker, dict[str, Any]]:
@@ -125,6 +125,11 @@ def load_named(name: str) -> tuple[Speaker, dict[str, Any]]:
 def speaker(model: Llava, tokenizer: Any) -> Speaker:
     """The model with its own words."""
     return Speaker(model, pretrained_words(tokenizer, TEMPLATE))
+
+
+def opening(tokenizer: Any) -> Int[Tensor, "token"]:
+    """The tokens in front of the image, the same in every conversation: system prompt and the user's role."""
+    return pretrained_words(tokenizer).opening()
 
 
 # ---- the recipe --------------------------------------------------------------------------------------------
@@ -165,7 +170,7 @@ def assembled(
         seed=recipe.seed,
         **options(stage, model),
     )
-    parts = Parts(model)
+    parts = StoredParts(model)
 
     def metrics() -> dict[str, float]:
         parts.put_into(model)  # as they are stored
@@ -182,9 +187,9 @@ def scene_lessons(recipe: Recipe, model: Llava, tokenizer: Any) -> tuple[Feature
     batch = sample(words.data["scenes"], objects=words.data["objects"])
     targets = patch_words(model.language, tokenizer, region_targets(batch, model.vision.config).words)
     options = dict(steps=words.steps, size=words.size, lr=words.rates["adamw"], seed=recipe.seed)
-    meet_words(model, features(model, render(batch)), targets, **options)
+    meet_words(model, Speaker(model).features(render(batch)), targets, **options)
     new = sample(answers.steps * answers.size, len(batch), objects=answers.data["objects"])
-    return features(model, render(new)), ask(new, seed=recipe.seed)
+    return Speaker(model).features(render(new)), scene_questions(new, seed=recipe.seed)
 
 
 # ---- patches meet words -----------------------------------------------------------------------------
@@ -263,7 +268,9 @@ def meet_words(
 # ---- stages 1 and 2: what is said about images -------------------------------------------------------------
 
 
-def ask(batch: scenes.Scenes, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[list[Asked]]:
+def scene_questions(
+    batch: scenes.Scenes, seed: int = 0, kinds: Sequence[str] = SCENE_KINDS
+) -> list[list[Asked]]:
     """For each scene one question of every kind it allows, and a request for a short caption."""
     asked, rows = [questions.ask(batch, kind, seed=seed) for kind in kinds], []
     for caption, *of_kinds in zip(captions.captions(batch, "short"), *asked, strict=True):
@@ -295,7 +302,7 @@ def tune(
 
     Args:
         features: of the images, see Speaker.features.
-        about: for each image its questions and answers; see ask.
+        about: for each image its questions and answers; see scene_questions.
         part: "projector" (stage 1, alignment) or "lora" (stage 2), which is added if the model has none.
         size: images per step.
         lr: learning rate; that of RATES when not given.
@@ -328,29 +335,6 @@ def tune(
     history = words.tune(features, words.encode(about), steps=steps, size=size, **options)
     model.requires_grad_(False)
     return history
-
-
-# ---- what a speaker does, for this family ------------------------------------------------------------------
-
-
-def features(model: Llava, images: Images, batch: int = 250) -> Features:
-    """See Speaker.features."""
-    return Speaker(model).features(images, batch)
-
-
-def opening(tokenizer: Any) -> Int[Tensor, "token"]:
-    """The tokens in front of the image, the same in every conversation: system prompt and the user's role."""
-    return pretrained_words(tokenizer).opening()
-
-
-def encode(model: Llava, tokenizer: Any, about: Sequence[Sequence[Asked]]) -> Packs:
-    """See Speaker.encode; without the opening."""
-    return speaker(model, tokenizer).encode(about)
-
-
-def answer(model: Llava, tokenizer: Any, images: Images, asked: Sequence[str], steps: int = 24) -> list[str]:
-    """See Speaker.answer."""
-    return speaker(model, tokenizer).answer(images, asked, steps)
 
 
 # ---- measurement -------------------------------------------------------------------------------------------
@@ -404,10 +388,11 @@ def measure(
     """Accuracy on scenes never seen: whole sentences, colours and shapes named; both also with another
     image."""
     batch = scenes.sample(split, count, start, objects=objects)
-    right_images, about = features(model, render(batch)), ask(batch, seed=1)
+    right_images, about = Speaker(model).features(render(batch)), scene_questions(batch, seed=1)
     metrics = {}
     for case, given in ((", another image", right_images.roll(1, 0)), ("", right_images)):
         graded = grade(model, tokenizer, given, about)
         metrics[f"sentences{case}"] = graded.exact.mean().item()
         metrics[f"named{case}"] = graded.named[graded.of("colour", "shape")].nanmean().item()
-    return {name: round(value, 4) for name, value in (metrics | graded.shares((*KINDS, "caption"))).items()}
+    metrics |= graded.shares((*SCENE_KINDS, "caption"))
+    return {name: round(value, 4) for name, value in metrics.items()}

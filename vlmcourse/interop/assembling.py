@@ -1,8 +1,8 @@
 """Assembling a LLaVA from pretrained parts: vision encoder (eye), projector and language model (notebook 17).
 
 add_image_word    tokenizer and language model learn the placeholder
-join              an eye, a new projector and a language model become one Llava
-Parts             what has to be stored beside the language model
+assemble_llava    an eye, a new projector and a language model become one Llava
+StoredParts       what has to be stored beside the language model
 """
 
 from dataclasses import replace
@@ -34,7 +34,7 @@ def add_image_word(language: Llama, tokenizer: Any) -> int:
     return word
 
 
-def join(
+def assemble_llava(
     eye: ViT,
     language: Llama,
     tokenizer: Any,
@@ -62,7 +62,7 @@ def join(
     return model.eval()
 
 
-class Parts(nn.Module):
+class StoredParts(nn.Module):
     """What has to be stored beside the language model: the eye as far as it is read, the projector, LoRA's
     matrices."""
 

@@ -16,7 +16,7 @@ from transformers.models.efficientnet.modeling_efficientnet import round_filters
 
 from vlmcourse.interop.keys import read_folder, require, require_family, take_weights
 from vlmcourse.models.cnn import ResNet, ResNetConfig
-from vlmcourse.models.efficientnet import EfficientNet, EfficientNetConfig, Stage
+from vlmcourse.models.efficientnet import EfficientNet, EfficientNetConfig, StageConfig
 
 HEADS = {"resnet": "classifier.1", "efficientnet": "classifier"}  # of a classifier; ours has none
 
@@ -105,8 +105,8 @@ def _efficientnet(config: transformers.EfficientNetConfig) -> EfficientNet:
     columns = (config.expand_ratios, config.kernel_sizes, config.strides, widths, depths)
     return EfficientNet(
         EfficientNetConfig(
-            stages=tuple(Stage(*row) for row in zip(*columns, strict=True)), stem=round_filters(config, 32),
-            top=round_filters(config, 1280), channels=config.num_channels,
+            stages=tuple(StageConfig(*row) for row in zip(*columns, strict=True)),
+            stem=round_filters(config, 32), top=round_filters(config, 1280), channels=config.num_channels,
             squeeze=config.squeeze_expansion_ratio, drop=config.drop_connect_rate,
             even_padding=tuple(config.depthwise_padding), epsilon=config.batch_norm_eps,
             momentum=config.batch_norm_momentum,

@@ -73,7 +73,7 @@ class SqueezeExcite(nn.Module):
         return squeeze_excite(features, self.reduce, self.expand)
 
 
-class Stage(NamedTuple):
+class StageConfig(NamedTuple):
     """A run of equal blocks; only the first one strides and changes the width."""
 
     expand: int  # the middle of a block is this many times as wide as its input
@@ -88,9 +88,10 @@ class EfficientNetConfig:
     """What an EfficientNet looks like; the default is EfficientNet-B0 (Tan and Le 2019, arXiv:1905.11946,
     table 1)."""
 
-    stages: tuple[Stage, ...] = (
-        Stage(1, 3, 1, 16, 1), Stage(6, 3, 2, 24, 2), Stage(6, 5, 2, 40, 2), Stage(6, 3, 2, 80, 3),
-        Stage(6, 5, 1, 112, 3), Stage(6, 5, 2, 192, 4), Stage(6, 3, 1, 320, 1),
+    stages: tuple[StageConfig, ...] = (
+        StageConfig(1, 3, 1, 16, 1), StageConfig(6, 3, 2, 24, 2), StageConfig(6, 5, 2, 40, 2),
+        StageConfig(6, 3, 2, 80, 3), StageConfig(6, 5, 1, 112, 3), StageConfig(6, 5, 2, 192, 4),
+        StageConfig(6, 3, 1, 320, 1),
     )  # fmt: skip
     stem: int = 32
     top: int = 1280  # channels of the last map
@@ -116,7 +117,7 @@ class MBConv(nn.Module):
         config: of the whole net.
     """
 
-    def __init__(self, channels: tuple[int, int], stage: Stage, stride: int, drop: float, late: bool,
+    def __init__(self, channels: tuple[int, int], stage: StageConfig, stride: int, drop: float, late: bool,
                  config: EfficientNetConfig, skip: bool):  # fmt: skip
         super().__init__()
         before, after = channels
