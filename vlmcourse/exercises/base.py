@@ -119,7 +119,7 @@ def annotated_axes(function: Callable) -> Axes:
 def _axes(annotation: Any) -> str | tuple[str, ...] | None:
     """``Float[Tensor, "batch token"] | None`` is "batch token"; a tuple of tensors is a tuple of names."""
     if hasattr(annotation, "dim_str"):
-        return annotation.dim_str
+        return annotation.dim_str.replace("#", "")  # "#batch" may also be 1; to a learner it is the batch
     parts = [_axes(part) for part in typing.get_args(annotation)]
     if typing.get_origin(annotation) is tuple and any(axes is not None for axes in parts):
         return tuple(axes or "" for axes in parts)

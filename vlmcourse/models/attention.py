@@ -19,6 +19,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -70,8 +71,8 @@ def scaled_dot_product(
     query: Float[Tensor, "batch head query part"],
     key: Float[Tensor, "batch head key part"],
     value: Float[Tensor, "batch head key part"],
-    mask: Bool[Tensor, "... query key"] | None = None,
-    bias: Float[Tensor, "... query key"] | None = None,
+    mask: Bool[Tensor, "... #query key"] | None = None,
+    bias: Float[Tensor, "... #query key"] | None = None,
 ) -> tuple[Float[Tensor, "batch head query part"], Float[Tensor, "batch head query key"]]:
     """Mix the values for every query, weighted by softmax(query · key / √part + bias).
 
@@ -155,7 +156,7 @@ class Cache:
     past: tuple[Tensor, Tensor] | None = None
 
     @property
-    def length(self) -> int:
+    def length(self) -> Any:  # a number; while a replay is recorded, a tensor
         return 0 if self.past is None else self.past[0].shape[2]
 
 
@@ -205,10 +206,10 @@ class Attention(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... query key"] | None = None,
+        mask: Bool[Tensor, "... #query key"] | None = None,
         context: Float[Tensor, "batch read context"] | None = None,
         *,
-        bias: Float[Tensor, "... token key"] | None = None,
+        bias: Float[Tensor, "... #token key"] | None = None,
         rotate: Rotation | None = None,
         cache: Cache | None = None,
     ) -> Float[Tensor, "batch token width"]:
@@ -309,7 +310,7 @@ class Block(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... query key"] | None = None,
+        mask: Bool[Tensor, "... #query key"] | None = None,
         *,
         rotate: Rotation | None = None,
         cache: Cache | None = None,

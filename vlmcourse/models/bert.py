@@ -86,7 +86,7 @@ class PostNormBlock(nn.Module):
         self.activation = ACTIVATIONS[config.activation]
 
     def forward(
-        self, tokens: Float[Tensor, "batch token width"], mask: Bool[Tensor, "... token key"] | None = None
+        self, tokens: Float[Tensor, "batch token width"], mask: Bool[Tensor, "... #token key"] | None = None
     ) -> Float[Tensor, "batch token width"]:
         tokens = self.norm_after_attention(tokens + self.attention(tokens, mask))
         return self.norm_after_mlp(tokens + self.contract(self.activation(self.expand(tokens))))

@@ -145,7 +145,7 @@ class ResidualBlock(nn.Module):
 
     def forward(
         self, images: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel h w"]:
+    ) -> Float[Tensor, "batch filter h w"]:
         return residual_block(images, self.body, self.shortcut)
 
 
@@ -198,11 +198,11 @@ class ResNet(nn.Module):
 
     def forward(
         self, images: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch width row column"]:
+    ) -> Float[Tensor, "batch top row column"]:
         """One vector per place of the last map."""
         return self.blocks(self.pool(self.stem(images)))
 
-    def pooled(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch width"]:
+    def pooled(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch top"]:
         """One vector per image: the mean over all places."""
         return self(images).mean((2, 3))
 

@@ -132,7 +132,7 @@ class MBConv(nn.Module):
 
     def forward(
         self, features: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel h w"]:
+    ) -> Float[Tensor, "batch filter h w"]:
         return mbconv(features, self.expand, self.depthwise, self.excite, self._project, self.skip)
 
     def _project(self, features: Tensor) -> Tensor:

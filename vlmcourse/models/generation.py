@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from vlmcourse.models.attention import Cache
 from vlmcourse.models.language import LanguageModel, next_scores
 from vlmcourse.models.replay import Replay
-from vlmcourse.models.vlm import VLM
+from vlmcourse.models.vlm import VLM, Reading
 from vlmcourse.slots import slot
 
 
@@ -53,7 +53,7 @@ def top_p(
 
 @slot
 def write_greedily(
-    model: LanguageModel,
+    model: LanguageModel | Reading,
     prompt: Float[Tensor, "batch token width"],
     mask: Bool[Tensor, "batch token"],
     steps: int,

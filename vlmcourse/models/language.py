@@ -16,6 +16,7 @@ Shapes use one vocabulary throughout: batch, token, width, head, part, query, ke
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -64,7 +65,7 @@ def rope_angles(
 
 @slot
 def rope(
-    parts: Float[Tensor, "batch head token part"], angles: Float[Tensor, "batch token half"]
+    parts: Float[Tensor, "batch head token part"], angles: Float[Tensor, "#batch token half"]
 ) -> Float[Tensor, "batch head token part"]:
     """Turn each pair of numbers of a query or key, like the hand of a clock, by the angle of its token.
 
@@ -220,7 +221,7 @@ class LanguageModel(nn.Module):
 
 
 def next_scores(
-    model: LanguageModel,
+    model: Any,  # a language model, or what reads on like one, see VLM.begin
     unread: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"],
     mask: Bool[Tensor, "batch key"] | None = None,
     caches: list[Cache] | None = None,
@@ -265,7 +266,7 @@ class LlamaBlock(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... query key"] | None = None,
+        mask: Bool[Tensor, "... #query key"] | None = None,
         *,
         rotate: Rotation | None = None,
         cache: Cache | None = None,

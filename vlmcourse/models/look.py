@@ -15,6 +15,7 @@ tokens are cached, the tokens are the last of the keys.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -28,12 +29,12 @@ from vlmcourse.slots import slot
 class Look:
     """Who may see whom, and where each token stands."""
 
-    mask: Bool[Tensor, "... query key"] | None  # True where a token may look at a key; None: at all of them
+    mask: Bool[Tensor, "... #query key"] | None  # True where a token may look at a key; None: at all of them
     positions: Int[
         Tensor, "... token"
     ]  # from 0; axes before (batch, token) are the model's own, as in M-RoPE
 
-    def check(self, count: int, past: int) -> None:
+    def check(self, count: Any, past: Any) -> None:  # numbers; tensors while a replay is recorded
         """Raise ValueError unless this is a look of ``count`` tokens with ``past`` cached ones before
         them."""
         looking = self.positions.shape[-1]

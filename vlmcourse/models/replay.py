@@ -54,7 +54,7 @@ class Replay:
         self.model, self.whole = model, OneToken(model)
         self.layers = [module for module in model.modules() if isinstance(module, Attention)]
         self.longest = getattr(model.config, "positions", None)
-        self.recorded: dict[tuple[int, bool], torch.jit.ScriptFunction] = {}
+        self.recorded: dict[tuple[int, bool], torch.jit.ScriptModule] = {}
         self.changes = Slot.changes
 
     def __call__(
@@ -94,7 +94,7 @@ class Replay:
         look = causal(1, length, mask, ids.device)
         return ids, look.positions, *(() if mask is None else (look.mask,)), *past
 
-    def _record(self, ids: Tensor, mask: Tensor | None, past: list[Tensor]) -> "torch.jit.ScriptFunction":
+    def _record(self, ids: Tensor, mask: Tensor | None, past: list[Tensor]) -> "torch.jit.ScriptModule":
         length = past[0].shape[2]
         other = (
             2 * length if 2 * length < (self.longest or torch.inf) else length // 2

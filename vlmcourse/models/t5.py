@@ -127,9 +127,9 @@ class T5Block(nn.Module):
     def forward(
         self,
         tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... query key"] | None = None,
+        mask: Bool[Tensor, "... #query key"] | None = None,
         *,
-        bias: Float[Tensor, "... token key"],
+        bias: Float[Tensor, "... #token key"],
         cache: Cache | None = None,
         context: Float[Tensor, "batch read width"] | None = None,
         context_mask: Bool[Tensor, "... read"] | None = None,
