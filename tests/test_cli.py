@@ -105,7 +105,7 @@ def test_old_or_absent_package_is_named_with_the_command_that_mends_it(monkeypat
     versions(monkeypatch, transformers="4.57.0", timm=None)
     found = {finding.what: finding for finding in doctor.packages()}
     assert set(found) == {"transformers", "timm"}
-    assert found["timm"].found.startswith("not installed") and found["timm"].state == "missing"
+    assert found["timm"].result.startswith("not installed") and found["timm"].state == "missing"
     assert found["transformers"].mend == 'python -m pip install "transformers>=5.0"'
     monkeypatch.setenv("COLAB_RELEASE_TAG", "2026")
     assert "--no-deps" in {f.what: f for f in doctor.packages()}["transformers"].mend
@@ -120,7 +120,7 @@ def test_torchvision_of_another_release_is_explained(monkeypatch):
 
     monkeypatch.setattr(doctor.importlib, "import_module", broken)
     finding = doctor.vision()
-    assert finding.state == "missing" and "nms does not exist" in finding.found
+    assert finding.state == "missing" and "nms does not exist" in finding.result
     assert "install" in finding.mend and "torch torchvision" in finding.mend
     monkeypatch.setenv("COLAB_RELEASE_TAG", "2026")
     assert "pip install" not in doctor.vision().mend
@@ -150,7 +150,7 @@ def test_t4_trains_in_fp16_because_bf16_is_only_emulated(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: T4)
-    assert "15 GiB, fp16" in doctor.hardware().found
+    assert "15 GiB, fp16" in doctor.hardware().result
 
 
 def test_workspace_that_cannot_be_written_is_said(monkeypatch):

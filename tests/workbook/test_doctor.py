@@ -51,11 +51,11 @@ def test_a_package_too_old_or_absent_is_missing_with_its_command(monkeypatch, in
     ]
     installed |= {"torch": "2.6", "timm": "1.0.3"}
     (all_there,) = doctor.packages()
-    assert all_there.state == "ok" and all_there.found.startswith("all 4, among them torch 2.6, ")
+    assert all_there.state == "ok" and all_there.result.startswith("all 4, among them torch 2.6, ")
     del installed["jupyterlab"]
     assert len(doctor.packages()) == 1 and doctor.packages()[0].what == "jupyterlab"
     monkeypatch.setenv("COLAB_RELEASE_TAG", "2026")
-    assert doctor.packages()[0].found.startswith("all 3")
+    assert doctor.packages()[0].result.startswith("all 3")
     assert doctor.install("x>=1") == 'python -m pip install --no-deps "x>=1"'
 
 
@@ -69,7 +69,7 @@ def test_torchvision_of_another_release_is_named(monkeypatch, installed):
     monkeypatch.setattr(doctor, "importlib", SimpleNamespace(import_module=refuse))
     clash = doctor.vision()
     assert clash.state == "missing" and "--force-reinstall torch torchvision" in clash.mend
-    assert clash.found.endswith("do not fit together: operator torchvision::nms does not exist")
+    assert clash.result.endswith("do not fit together: operator torchvision::nms does not exist")
     monkeypatch.setenv("COLAB_RELEASE_TAG", "2026")
     assert "delete runtime" in doctor.vision().mend
 
@@ -118,14 +118,14 @@ def test_bf16_is_for_gpus_from_8_0_on(monkeypatch, major, precision):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: gpu)
-    assert doctor.hardware().found.startswith(f"a GPU, 2 of them, 15 GiB, {precision}")
+    assert doctor.hardware().result.startswith(f"a GPU, 2 of them, 15 GiB, {precision}")
 
 
 def test_a_gpu_without_its_driver_is_told_from_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    assert doctor.hardware().state == "ok" and doctor.hardware().found.endswith("enough for every chapter")
+    assert doctor.hardware().state == "ok" and doctor.hardware().result.endswith("enough for every chapter")
     monkeypatch.setattr(doctor.shutil, "which", lambda name: name if name == "nvidia-smi" else None)
     assert doctor.hardware().state == "note" and "driver" in doctor.hardware().mend
 
@@ -134,14 +134,14 @@ def test_a_gpu_without_its_driver_is_told_from_none(monkeypatch):
 def test_a_training_needs_three_gib_of_memory(monkeypatch, free, state):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: (8 * GIB, free * GIB, 0))
     assert doctor.ram().state == state
-    assert doctor.ram().found == "8 GiB, 3 free"
+    assert doctor.ram().result == "8 GiB, 3 free"
 
 
 @pytest.mark.parametrize(("free", "state", "found"), [(1.9, "note", "1.9 GiB free"), (2, "ok", "2 GiB free")])
 def test_runs_need_two_gib_of_disk(monkeypatch, free, state, found):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: usage(0, 0, free * GIB))
-    assert (doctor.disk().state, doctor.disk().found) == (state, found)
+    assert (doctor.disk().state, doctor.disk().result) == (state, found)
 
 
 def test_a_workspace_that_cannot_be_written_is_missing(monkeypatch, workspace):
@@ -157,7 +157,7 @@ def test_a_japanese_font_is_looked_for(monkeypatch):
     monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts)
     assert doctor.fonts() == Finding("fonts", "2, Japanese among them (IPAexGothic)")
     monkeypatch.setattr(font_manager.fontManager, "ttflist", fonts[:2])
-    assert (doctor.fonts().state, doctor.fonts().found) == ("note", "1, none for Japanese figures")
+    assert (doctor.fonts().state, doctor.fonts().result) == ("note", "1, none for Japanese figures")
 
 
 def test_the_first_browser_counts(monkeypatch):

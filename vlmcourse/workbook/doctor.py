@@ -36,10 +36,10 @@ NOT_NEEDED_ON_COLAB = {"jupyterlab"}
 
 
 class Finding(NamedTuple):
-    """One line of the report: what was looked at, what was found, its state, and what to do (or "")."""
+    """One line of the report: what was looked at, the result, its state, and what to do (or "")."""
 
     what: str
-    found: str
+    result: str
     state: str = "ok"
     mend: str = ""
 
@@ -55,7 +55,8 @@ def doctor() -> Card:
 
 def table(findings: list[Finding]) -> tuple[list[str], list[list[str]]]:
     """Header and rows, as strings."""
-    return ["", "what", "found", "what to do"], [[STATES[f.state], f.what, f.found, f.mend] for f in findings]
+    rows = [[STATES[finding.state], *finding[:2], finding.mend] for finding in findings]
+    return ["", "what", "found", "what to do"], rows
 
 
 def examine() -> list[Finding]:
