@@ -11,7 +11,7 @@ from torch import nn
 from vlmcourse.data.batches import Batches
 from vlmcourse.training.checkpoints import CheckpointError
 from vlmcourse.training.history import History
-from vlmcourse.training.loop import adamw, train, warmup_cosine
+from vlmcourse.training.loop import adamw, learn, train, warmup_cosine
 
 
 @pytest.fixture
@@ -265,3 +265,11 @@ def test_a_tenth_of_the_steps_warms_up_but_never_more_than_a_hundred():
             warmup + 1
         )
     assert warmup_cosine(5)(0) == 1
+
+
+def test_a_model_that_has_learned_is_in_evaluation_mode_and_nothing_is_frozen(data, model):
+    first = next(model.parameters())
+    first.requires_grad_(False)
+    learn(model, Batches(data, 8), loss_fn, steps=2, lr=0.01)
+    assert not model.training
+    assert all(parameter.requires_grad and parameter.device.type == "cpu" for parameter in model.parameters())
