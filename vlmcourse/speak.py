@@ -57,15 +57,12 @@ class Words:
     end: int  # id of what ends an answer
     pad: int  # id of what fills up rows
     opening_apart: (
-        bool  # whether what stands before the image is read once for all rows, see training.answers.read
+        bool  # whether what precedes the image is read once for all rows, see training.answers.read
     )
-    learned: Callable[[Tensor], Tensor] | None = (
-        None  # ids -> tokens to be predicted; the answers when not given
-    )
-    tokenizer: Any = (
-        None  # what interop.llava.save_folder needs to write them for transformers: the tokenizer
-    )
-    template: str | None = None  # and the chat template, if they are not the course's
+    learned: Callable[[Tensor], Tensor] | None = None  # ids -> tokens to be predicted; else the answers
+    # what interop.llava.save_folder writes for transformers, if they are not the course's
+    tokenizer: Any = None
+    template: str | None = None
 
     def frame(self) -> tuple[str, str, str]:
         """What the template writes before an image, between a question and its answer, and behind the

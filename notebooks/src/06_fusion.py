@@ -492,7 +492,7 @@ assert cut < whole - 0.15
 def complaint(left, images=3):
     """What check_places says of three texts with so many placeholders each."""
     try:
-        fusion.check_places((torch.arange(24) < left).expand(3, 24), images, each=16)
+        fusion.check_places((torch.arange(24) < left).expand(3, 24), images, 16)
     except ValueError as error:
         return str(error)
     return "nothing: the numbers agree"

@@ -30,9 +30,8 @@ class Look:
     """Who may see whom, and where each token stands."""
 
     mask: Bool[Tensor, "... #query key"] | None  # True where a token may look at a key; None: at all of them
-    positions: Int[
-        Tensor, "... token"
-    ]  # from 0; axes before (batch, token) are the model's own, as in M-RoPE
+    # from 0; axes before (batch, token) are the model's own, as in M-RoPE
+    positions: Int[Tensor, "... token"]
 
     def check(self, count: Any, past: Any) -> None:  # numbers; tensors while a replay is recorded
         """Raise ValueError unless this is a look of ``count`` tokens with ``past`` cached ones before

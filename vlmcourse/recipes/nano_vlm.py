@@ -20,9 +20,8 @@ NANO_VLM = Recipe(
     model=LlavaConfig(
         EYE, LlamaConfig(1024, width=128, depth=4, heads=4, groups=2, tied=True), IMAGE, layer=-1
     ),
-    start=dict(
-        word_size=0.3
-    ),  # root mean square of a word's vector, so that attention tells words apart at once
+    # root mean square of a word's vector, so that attention tells words apart at once
+    start=dict(word_size=0.3),
     stages=(
         Stage(
             "eye",

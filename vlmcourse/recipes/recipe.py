@@ -40,9 +40,8 @@ class Recipe:
     family: str  # the module that carries it out, see families/making.py
     model: Any  # its configuration
     stages: tuple[Stage, ...]
-    start: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # the scale of new weights, or whose weights it goes on from
+    # the scale of new weights, or whose weights it goes on from
+    start: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()  # checkpoints that must be there before
     seed: int = 0
 
@@ -84,6 +83,5 @@ class Made(NamedTuple):
     stage: Stage
     stored: nn.Module | Any  # whose weights are stored; a tokenizer stores itself
     history: History | None  # None where nothing was trained in steps
-    measure: Callable[
-        [], dict[str, float]
-    ]  # the metrics of its card, with the weights that ``stored`` has by then
+    # the metrics of its card, with the weights that ``stored`` has by then
+    measure: Callable[[], dict[str, float]]

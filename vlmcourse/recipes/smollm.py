@@ -39,9 +39,8 @@ SMOLLM_OPENMOJI = Recipe(
         language=SMOLLM2,
         eye="clip-openmoji",
         layer=-1,
-        projector=dict(
-            hidden=320, shuffle=4, spread=TOKENS
-        ),  # the whole drawing is one vector, then five tokens
+        # the whole drawing is one vector, then five tokens
+        projector=dict(hidden=320, shuffle=4, spread=TOKENS),
         **LORA,
     ),
     stages=(
