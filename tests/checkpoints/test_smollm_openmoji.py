@@ -27,7 +27,7 @@ def test_the_card_is_measured_again(model):
     assert {name: found[name] for name in told} == pytest.approx(
         told, abs=0.12
     )  # nearly three standard errors
-    again = distillation.surprise(vlm.language, tokenizer)
+    again = distillation.perplexity(vlm.language, tokenizer)
     assert again == pytest.approx(card["metrics"]["perplexity of plain sentences"], rel=0.02)
 
 

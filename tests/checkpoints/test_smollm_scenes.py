@@ -22,7 +22,7 @@ def model(load_real):
 def test_the_card_is_measured_again(model):
     vlm, tokenizer, card = model
     found = real.measure(vlm, tokenizer)
-    found["perplexity of plain sentences"] = distillation.surprise(vlm.language, tokenizer)
+    found["perplexity of plain sentences"] = distillation.perplexity(vlm.language, tokenizer)
     told = {name: card["metrics"][name] for name in found}
     assert found == pytest.approx(told, abs=0.03, rel=0.02)
 

@@ -402,7 +402,7 @@ def test_each_misfit_is_named_but_counters_are_none(what, tmp_path, monkeypatch)
 
 
 def test_processor_and_tokenizer_are_opened_offline_and_padded_on_the_left(tmp_path, monkeypatch):
-    monkeypatch.setattr(transformers, "AutoTokenizer", Asked)
+    monkeypatch.setattr(hub.transformers, "AutoTokenizer", Asked)
     place, offline = (
         hub.Found("some/model", tmp_path, "a test"),
         dict(local_files_only=True, trust_remote_code=False),
@@ -411,7 +411,7 @@ def test_processor_and_tokenizer_are_opened_offline_and_padded_on_the_left(tmp_p
     assert Asked.options == dict(offline, folder=tmp_path, padding_side="left")
     place._replace(gguf="x.gguf")._tokenizer()
     assert Asked.options == dict(offline, folder=tmp_path, padding_side="left", gguf_file="x.gguf")
-    monkeypatch.setattr(transformers, "AutoProcessor", Asked)
+    monkeypatch.setattr(hub.transformers, "AutoProcessor", Asked)
     place.processor()
     assert Asked.options == dict(offline, folder=tmp_path)
 

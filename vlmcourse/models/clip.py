@@ -247,9 +247,9 @@ class CLIP(nn.Module):
         return self.logit_scale.exp()
 
     def forward(
-        self, images: Float[Tensor, "batch channel rows columns"], ids: Int[Tensor, "batch token"]
+        self, images: Float[Tensor, "image channel rows columns"], ids: Int[Tensor, "text token"]
     ) -> tuple[
-        Float[Tensor, "batch width"], Float[Tensor, "batch width"], Float[Tensor, ""], *tuple[Tensor, ...]
+        Float[Tensor, "image width"], Float[Tensor, "text width"], Float[Tensor, ""], *tuple[Tensor, ...]
     ]:
         """What the losses take: normalised features of images and texts, the scale, and the bias if there
         is one."""
