@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests import in_a_process_of_its_own
 from vlmcourse.models import attention, vit
 from vlmcourse.models.vit import Classifier, ViTConfig
 from vlmcourse.slots import REGISTRY, Slot, slot
@@ -81,17 +82,30 @@ def test_a_slot_works_under_autocast():
 
 
 @pytest.mark.slow
-def test_a_slot_compiles_whole_and_recompiles_for_the_learners_version():
+def compiles_whole_and_recompiles_for_the_learners_version():
     model, images = tiny().eval(), torch.randn(2, 3, 16, 16)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     assert torch.allclose(compiled(images), model(images), atol=1e-5)
+    before = compiled(images)
     vit.patchify.install(lambda images, size: vit.patchify.reference(images.flip(-1), size))
     assert torch.allclose(compiled(images), model(images), atol=1e-5)
+    assert not torch.allclose(compiled(images), before, atol=1e-5)
 
 
-def test_recording_attention_costs_no_graph_break_when_off():
+def recording_attention_costs_no_graph_break_when_off():
     explained = torch._dynamo.explain(tiny().eval())(torch.randn(1, 3, 16, 16))
-    assert explained.graph_break_count == 0
+    assert explained.graph_break_count == 0, explained.break_reasons
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        compiles_whole_and_recompiles_for_the_learners_version,
+        recording_attention_costs_no_graph_break_when_off,
+    ],
+)
+def test_a_slot_compiles_whole(check):
+    in_a_process_of_its_own(check)
 
 
 def test_only_functions_can_be_installed():

@@ -1,13 +1,11 @@
 """What CLIP promises beside being equal to the libraries (that is in tests/parity)."""
 
 import math
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 
+from tests import in_a_process_of_its_own
 from vlmcourse.data import pixels
 from vlmcourse.models.attention import record_attention
 from vlmcourse.models.clip import (
@@ -207,9 +205,7 @@ def compiles_whole():
 
 
 def test_it_compiles_whole():
-    """In a process of its own: the check of annotations, which tests switch on, cannot be compiled."""
-    code = "from tests.models.test_clip import compiles_whole; compiles_whole()"
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+    in_a_process_of_its_own(compiles_whole)
 
 
 BAD = [
