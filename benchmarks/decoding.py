@@ -14,12 +14,16 @@ replayed, GPT 3.4× and 4.5×. What keeps LLaMA's cached writing from more is Py
 same operations and writes half as much again (974 tokens/s against 622).
 """
 
+import os
 import statistics
 import sys
 import time
 
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes two lines per profile otherwise
+
 import torch
 import transformers
+from torch.profiler import ProfilerActivity, profile
 
 from vlmcourse.interop.language import from_transformers
 from vlmcourse.models.generation import generate
@@ -64,6 +68,16 @@ def seconds(write) -> float:
     return time.perf_counter() - start
 
 
+def operations(write) -> tuple[float, float]:
+    """Operations of torch per token, and how many of their milliseconds are matrix products."""
+    with profile(activities=[ProfilerActivity.CPU]) as profiled:
+        write()
+    events = [event for event in profiled.key_averages() if event.key.startswith("aten::")]
+    products = [event for event in events if event.key in ("aten::mm", "aten::addmm", "aten::bmm")]
+    milliseconds = sum(event.self_cpu_time_total for event in products) / 1000
+    return sum(event.count for event in events) / STEPS, milliseconds / STEPS
+
+
 def compare(theirs: transformers.PreTrainedModel, prompts: int, rounds: int) -> str:
     """One line: tokens per second and text, and the ratios."""
     mine, theirs = from_transformers(theirs), theirs.eval()
@@ -98,7 +112,11 @@ def compare(theirs: transformers.PreTrainedModel, prompts: int, rounds: int) -> 
         f"and {ratio(name, 'transformers'):.2f}× transformers"
         for name in ("cached", "replayed")
     ]
-    return "; ".join(lines)
+    for name, write in zip(WRITERS, writers, strict=True):
+        count, products = operations(write)
+        lines.append(f"{name}: {1000 / speed[name]:.2f} ms a token, {count:.0f} operations, "
+                     f"{products:.2f} ms of it matrix products")  # fmt: skip
+    return "\n    ".join(lines)
 
 
 def main(rounds: int) -> None:

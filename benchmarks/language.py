@@ -20,12 +20,17 @@ operations, about a tenth can be gained, not more. Until attention used torch's 
 computed once per text and not per block, and RMSNorm was one operation, the ratio was 0.88.
 """
 
+import os
 import statistics
 import sys
 import time
+from collections import Counter
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes two lines per profile otherwise
 
 import torch
 import transformers
+from torch.profiler import ProfilerActivity, profile
 
 from vlmcourse.interop.language import from_transformers
 from vlmcourse.models.language import next_token_loss
@@ -59,6 +64,33 @@ def reader(model: torch.nn.Module, _):
     return step
 
 
+KINDS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
+    "attention": ("flash_attention", "aten::_scaled_dot_product"),
+    "multiplications": ("aten::mul",),
+    "optimizer": ("adamw",),
+    "copies": ("aten::copy_", "aten::cat", "aten::add_", "aten::fill_"),
+    "all else": ("",),
+}
+"""Operations of a train step by what their names hold; the first that fits counts."""
+
+
+def made_of(steps_of, ids, rounds: int = 12) -> None:
+    """Print what the train steps are made of: milliseconds and calls of each kind of operation."""
+    totals = [Counter(), Counter()]
+    for _ in range(rounds):
+        for step, total in zip(steps_of, totals, strict=True):
+            with profile(activities=[ProfilerActivity.CPU]) as profiled:
+                step(ids)
+            for event in profiled.key_averages():
+                kind = next(kind for kind, names in KINDS.items() if any(name in event.key for name in names))
+                total[kind, "ms"] += event.self_cpu_time_total / 1000 / rounds
+                total[kind, "calls"] += event.count / rounds
+    for kind in KINDS:
+        ours, theirs = (f"{total[kind, 'ms']:6.1f} ms {total[kind, 'calls']:5.0f} calls" for total in totals)
+        print(f"    {kind:16} ours {ours}   transformers {theirs}")
+
+
 def main(steps: int) -> None:
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -90,6 +122,8 @@ def compare(steps: int) -> None:
         thousands = BATCH * TOKENS / mine / 1000
         print(f"LLaMA {title}: ours {1000 * mine:.0f} ms ({thousands:.1f}k tokens/s), transformers "
               f"{1000 * library:.0f} ms, ratio {ratio:.2f}×")  # fmt: skip
+        if make is trainer:
+            made_of((our_step, their_step), ids)
 
 
 if __name__ == "__main__":

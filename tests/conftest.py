@@ -102,7 +102,21 @@ def pytest_testnodedown(node, error):
     left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}) if not left_out else {})
 
 
+def minutes(reports) -> dict[str, float]:
+    """Minutes that the tests of each part took, the longest first; what runs at once counts twice."""
+    taken: Counter = Counter()
+    for report in reports:
+        path = report.nodeid.split("::")[0].split("/")
+        taken["/".join(path[:2]) if path[0] == "tests" else path[0]] += report.duration / 60
+    return dict(taken.most_common())
+
+
 def pytest_terminal_summary(terminalreporter):
-    """The closing line: what did not run here, and what it would need."""
+    """The closing lines: where the minutes went; what did not run here, and what it would need."""
+    reports = [r for kind in terminalreporter.stats.values() for r in kind if hasattr(r, "duration")]
+    parts = minutes(reports)
+    if (total := sum(parts.values())) >= 1:
+        named = ", ".join(f"{part} {taken:.1f}" for part, taken in parts.items() if taken >= 0.1)
+        terminalreporter.write_line(f"Minutes, each process counted: {named}; {total:.1f} in all.")
     counts = ", ".join(f"{left_out[marker]} need {need}" for marker, need in WHY.items())
     terminalreporter.write_line(f"Not run on this machine: {counts}.")
