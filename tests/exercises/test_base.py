@@ -52,10 +52,28 @@ def test_an_exercise_names_only_the_axes_that_annotations_leave_open(registries)
 
 
 def test_an_output_without_axes_has_an_empty_name(registries):
+    def bare(x):
+        return x
+
     exercise, _ = chapter("02_vit")
     slot = Slot(attend)
-    slot.reference = lambda x: x
+    slot.reference = bare
     assert exercise(slot, cases=list, slips=[], hints=[]).axes == {"return": ""}
+
+
+def test_slips_are_edits_in_the_order_written_and_functions_stay(registries):
+    def twice(x):
+        return 2 * x
+
+    exercise, _ = chapter("02_vit")
+    slot = Slot(twice)
+    other = Slip(torch.sum, "sums.")
+    slips = [("2 *", "3 *", "threefold."), other, (("2", "3"), ("*", "+"), "plus three.")]
+    task = exercise(slot, cases=list, slips=slips, hints=[])
+    REGISTRY.pop("test_base.twice", None)
+    assert [slip.says for slip in task.slips] == ["threefold.", "sums.", "plus three."]
+    assert task.slips[1] is other
+    assert [slip.wrong(torch.ones(1)).item() for slip in task.slips] == [3, 1, 4]
 
 
 def test_a_question_is_named_by_chapter_and_number(registries):

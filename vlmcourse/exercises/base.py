@@ -1,10 +1,4 @@
-"""What an exercise is made of. Each chNN.py builds its exercises from these parts, see also edits.py.
-
-chapter       opens a chapter's file: gives it its ``exercise(...)`` and its ``quiz(...)``
-Slip          a plausible wrong version and the one sentence that explains it
-Unaffected    something the output must not depend on, such as padding or future tokens
-Exercise      a slot with cases, slips, hints, and what to check beside the values
-QuizQuestion  its choices, each with an explanation
+"""What an exercise is made of; ``chapter`` gives each chNN.py its ``exercise(...)`` and its ``quiz(...)``.
 
 Sentences stand in English; ja.json says each of them in Japanese.
 """
@@ -21,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlmcourse.exercises.edits import Edit
+from vlmcourse.exercises.edits import Edit, edits
 from vlmcourse.slots import Slot
 
 EXERCISES: dict[str, "Exercise"] = {}
@@ -50,15 +44,10 @@ def in_both(sentence: str) -> Text:
 
 @dataclass(frozen=True)
 class Slip:
-    """A wrong version that people really write, for mistakes that are no edit of the reference.
+    """A wrong version that people really write, for mistakes that are no edit of the reference."""
 
-    Attributes:
-        wrong: takes the same arguments as the slot.
-        says: what is wrong with it, in one sentence.
-    """
-
-    wrong: Callable
-    says: str
+    wrong: Callable  # takes the same arguments as the slot
+    says: str  # what is wrong with it, in one sentence
 
 
 @dataclass(frozen=True)
@@ -66,7 +55,7 @@ class Unaffected:
     """A promise that part of the output does not change when something else does.
 
     Attributes:
-        says: the sentence for whoever breaks the promise.
+        says: the sentence for whoever breaks it.
         change: maps a case to the changed case, or to None if the promise says nothing about this case.
         keep: the part of the output that must stay the same.
     """
@@ -90,8 +79,7 @@ class Exercise:
             names. The slot's annotations give them; what is passed here wins, for annotations with "...".
         gradient: arguments that a gradient must reach, with the reference's value.
         unaffected: promises of independence.
-        picture: turns an output into a (height, width) or (height, width, 3) array to be shown; None shows
-            none.
+        picture: turns an output into a (height, width) or (height, width, 3) array to be shown.
     """
 
     slot: Slot
@@ -147,10 +135,13 @@ class QuizQuestion:
 
 
 def chapter(name: str) -> tuple[Callable[..., Exercise], Callable[..., QuizQuestion]]:
-    """A chapter's ``exercise(slot, cases=, slips=, hints=, ...)`` and ``quiz(number, question, choices)``."""
+    """A chapter's ``exercise(slot, cases=, slips=, hints=, ...)`` and ``quiz(number, question, choices)``.
 
-    def exercise(slot: Slot, **parts: Any) -> Exercise:
-        return Exercise(slot, name, **parts)
+    A slip of ``slips`` is (old text, new text, sentence), as edits.py says, or a ``Slip``.
+    """
+
+    def exercise(slot: Slot, slips: list[Slip | tuple], **parts: Any) -> Exercise:
+        return Exercise(slot, name, slips=edits(slot, *slips), **parts)
 
     def quiz(number: int, question: str, choices: list[tuple[str, bool, str]]) -> QuizQuestion:
         return QuizQuestion(f"{name}/{number}", question, choices)

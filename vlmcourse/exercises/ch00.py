@@ -4,7 +4,6 @@ import torch
 
 from vlmcourse.data import pixels
 from vlmcourse.exercises.base import chapter
-from vlmcourse.exercises.edits import edits
 
 exercise, quiz = chapter("00_start_here")
 
@@ -13,7 +12,7 @@ exercise(pixels.normalise,
         (torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8),),
         (torch.randint(0, 256, (3, 4, 6, 1), dtype=torch.uint8),),
     ],
-    slips=edits(pixels.normalise,
+    slips=[
         (".permute(0, 3, 1, 2)", "",
          "the numbers are right, but the channel is still last; "
          "torch reads (batch, channel, height, width)."),
@@ -28,7 +27,7 @@ exercise(pixels.normalise,
         ("images.permute(0, 3, 1, 2).float() / 127.5 - 1",
          "((images - 127) / 128).permute(0, 3, 1, 2).float()",
          "bytes wrap around below 0: 3 − 127 is 132. Convert with .float() before you subtract."),
-    ),
+    ],
     hints=[
         "Two things change: the order of the axes, and the range of the numbers.",
         "`images.permute(0, 3, 1, 2).float()` gives the axes. Which two operations map 0 to −1 and 255 to 1?",

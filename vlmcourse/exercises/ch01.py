@@ -4,7 +4,6 @@ import torch
 
 from vlmcourse.diagnostics import controls, gap
 from vlmcourse.exercises.base import Unaffected, chapter
-from vlmcourse.exercises.edits import edits
 from vlmcourse.models import naive
 
 exercise, quiz = chapter("01_the_problem")
@@ -14,7 +13,7 @@ exercise(gap.feature_statistics,
         (torch.randn(7, 4) * torch.tensor([1.0, 2.0, 0.5, 3.0]) + torch.tensor([0.5, -1.0, 2.0, 0.0]),),
         (torch.randn(5, 3),),
     ],
-    slips=edits(gap.feature_statistics,
+    slips=[
         ("square().sum() - count) / (count * (count - 1))", "square().sum()) / count**2",
          "the cone counts each feature's cosine with itself, which is always 1; leave the diagonal out."),
         ("(count * (count - 1))", "count**2",
@@ -36,7 +35,7 @@ exercise(gap.feature_statistics,
          "this spread divides by n; torch's std(dim=0) divides by n − 1, and the course does the same."),
         (("features.mean(dim=0)", "features.mean(dim=1)"), ("std(dim=0)", "std(dim=1)"),
          "mean and std run over the width of each feature; let them run over the features, axis 0."),
-    ),
+    ],
     hints=[
         "Three of the four are one call each: norm(dim=-1), mean(dim=0), std(dim=0). "
         "Which one needs a mean more?",
@@ -57,7 +56,7 @@ exercise(naive.join,
         (torch.randn(2, 4, 5), torch.randn(2, 3, 5), torch.tensor([[True, True, False], [True, True, True]])),
         (torch.randn(3, 2, 7), torch.randn(3, 4, 7), torch.arange(4) < torch.tensor([[2], [4], [1]])),
     ],
-    slips=edits(naive.join,
+    slips=[
         (("[image, text]", "[text, image]"),
          ("[mask.new_ones(batch, patch), mask]", "[mask, mask.new_ones(batch, patch)]"),
          "the words come first; put the image in front, so that every word can look back at it."),
@@ -71,7 +70,7 @@ exercise(naive.join,
          "the mask is True everywhere, also for padding; keep the words' own mask behind the image's."),
         ("torch.cat([mask.new_ones(batch, patch), mask], dim=1)", "mask",
          "the sequence grew, but the mask did not; add one True for every image feature."),
-    ),
+    ],
     hints=[
         "Two concatenations along the token axis, in the same order: one of vectors, one of truth values.",
         "`mask.new_ones(batch, patch)` makes Trues of the right dtype on the right device; "
@@ -87,7 +86,7 @@ exercise(controls.answer_prior,
         (torch.tensor([0, 0, 2, 0, 2, 2, 0, 2, 2]), torch.tensor([4, 1, 3, 1, 3, 2, 1, 0, 3]), 4),
         (torch.tensor([1, 0, 1, 1, 0, 1, 1, 0, 0, 0, 1]), torch.tensor([2, 0, 5, 2, 4, 2, 1, 4, 0, 4, 0]), 3),
     ],
-    slips=edits(controls.answer_prior,
+    slips=[
         ("counts.sum(dim=1) == 0", "counts.sum(dim=1) >= 0",
          "every kind gets the answer most frequent over all questions; count for each kind apart."),
         ("torch.where(unasked, counts.sum(dim=0).argmax(), counts.argmax(dim=1))", "counts.argmax(dim=1)",
@@ -101,7 +100,7 @@ exercise(controls.answer_prior,
         ("counts.argmax(dim=1)",
          "((counts * torch.arange(counts.shape[1])).sum(dim=1) / counts.sum(dim=1)).round().long()",
          'this averages the answers; but between "red" and "blue" there is no mean. Count them.'),
-    ),
+    ],
     hints=[
         "Make a table of counts, one row per kind and one column per answer. "
         "What is the best column of a row?",
@@ -119,7 +118,7 @@ exercise(controls.twin_accuracy,
         (torch.tensor([[0, 1], [1, 1], [2, 2], [0, 3], [1, 0]]),
          torch.tensor([[0, 1], [0, 1], [1, 2], [0, 3], [1, 3]])),
     ],
-    slips=edits(controls.twin_accuracy,
+    slips=[
         ("all(dim=1)", "any(dim=1)",
          "the second number counts pairs with at least one right answer; both must be right."),
         ("right.all(dim=1).float().mean()", "right.float().mean(dim=0).prod()",
@@ -131,7 +130,7 @@ exercise(controls.twin_accuracy,
         (("right.float().mean()", "right.sum().float()"),
          ("all(dim=1).float().mean()", "all(dim=1).sum().float()"),
          "these are numbers of right answers; divide by how many there are to get shares."),
-    ),
+    ],
     hints=[
         "One comparison gives a (pair, two) table of right and wrong. Both numbers are read from it.",
         "Its mean is the accuracy. `right.all(dim=1)` is True for pairs with both right.",

@@ -6,7 +6,6 @@ from torch.nn import functional as F
 
 from vlmcourse.diagnostics import attention as maps
 from vlmcourse.exercises.base import chapter
-from vlmcourse.exercises.edits import edits
 from vlmcourse.models import attention, vit
 
 exercise, quiz = chapter("02_vit")
@@ -30,7 +29,7 @@ exercise(vit.patchify,
         (torch.rand(4, 3, 10, 25), 5),
         (torch.rand(3, 1, 6, 2), 2),
     ],
-    slips=edits(vit.patchify,
+    slips=[
         ("0, 2, 4, 3, 5, 1", "0, 4, 2, 3, 5, 1",
          "patches come out column by column; row-major order puts the grid row first."),
         ("0, 2, 4, 3, 5, 1", "0, 2, 4, 1, 3, 5",
@@ -46,7 +45,7 @@ exercise(vit.patchify,
         ("squares.permute(0, 2, 4, 3, 5, 1)", "images",
          'a reshape alone reads across the whole image line by line, so a "patch" is a strip of one channel. '
          "Split height and width first, then bring the two grid axes together."),
-    ),
+    ],
     hints=[
         "Nothing is computed here: "
         "split axes with reshape, reorder them with permute, merge them with reshape.",
@@ -63,7 +62,7 @@ exercise(vit.add_class_and_positions,
         (torch.randn(2, 6, 5), torch.randn(5), torch.randn(7, 5)),
         (torch.randn(4, 9, 3), torch.randn(3), torch.randn(10, 3)),
     ],
-    slips=edits(vit.add_class_and_positions,
+    slips=[
         ("[front, patches]", "[patches, front]",
          "the class token stands at the end; it must stand in front, as token 0."),
         (" + positions", "", "the positions are not added, so the model could not tell where a patch was."),
@@ -71,7 +70,7 @@ exercise(vit.add_class_and_positions,
          "the class token needs its position too: positions[0] is its own."),
         ("patches], dim=1) + positions", "patches + positions[:-1]], dim=1)",
          "the positions are off by one: positions[0] belongs to the class token, positions[1] to patch 0."),
-    ),
+    ],
     hints=[
         "Every image gets the same class token: give it a batch axis, put it in front, then add.",
         "`class_token.expand(batch, 1, -1)` repeats it without copying; `torch.cat(..., "
@@ -85,7 +84,7 @@ exercise(vit.interpolate_positions,
         (torch.randn(1 + 3 * 4, 5), (3, 4), (6, 7)),
         (torch.randn(1 + 5 * 2, 3), (5, 2), (4, 6)),
     ],
-    slips=edits(vit.interpolate_positions,
+    slips=[
         ("positions[:1], ", "", "the class token's position is lost; row 0 stays in front, unchanged."),
         (".reshape(1, rows, columns, -1).permute(0, 3, 1, 2)", ".reshape(1, -1, rows, columns)",
          "reshape to (1, width, rows, columns) mixes positions and channels; "
@@ -107,7 +106,7 @@ exercise(vit.interpolate_positions,
         ("align_corners=False", "align_corners=True",
          "align_corners=True pins the corner patches to the corners; "
          "use align_corners=False, as the libraries do."),
-    ),
+    ],
     hints=[
         "Positions are a small picture with `width` channels. Take the class token off, resize, put it back.",
         "F.interpolate wants (1, width, rows, columns): reshape, then permute(0, 3, 1, 2). "
@@ -119,7 +118,7 @@ exercise(vit.interpolate_positions,
 
 exercise(attention.split_heads,
     cases=lambda: [(torch.randn(2, 5, 12), 3), (torch.randn(3, 7, 8), 2)],
-    slips=edits(attention.split_heads,
+    slips=[
         ("(batch, token, heads, width // heads).transpose(1, 2)", "(batch, heads, token, width // heads)",
          "reshape straight to (batch, head, token, part) mixes different tokens in one head. "
          "Cut the width first, then swap axes."),
@@ -127,7 +126,7 @@ exercise(attention.split_heads,
         ("heads, width // heads).transpose(1, 2)", "width // heads, heads).permute(0, 3, 1, 2)",
          "the parts are interleaved: "
          "head 0 must get the first width/heads numbers, not every heads-th number."),
-    ),
+    ],
     hints=[
         "Each token's vector is cut into consecutive parts. "
         "Which axis do you cut, and where must the new one go?",
@@ -138,7 +137,7 @@ exercise(attention.split_heads,
 
 exercise(attention.merge_heads,
     cases=lambda: [(torch.randn(2, 3, 5, 4),), (torch.randn(3, 2, 7, 4),)],
-    slips=edits(attention.merge_heads,
+    slips=[
         (".transpose(1, 2)", "",
          "a reshape alone keeps the heads apart and mixes tokens; "
          "bring the head axis back beside part first."),
@@ -146,7 +145,7 @@ exercise(attention.merge_heads,
          "head and part are in the wrong order: all of head 0 comes first, then all of head 1."),
         ("parts.transpose(1, 2).reshape(batch, token, head * part)", "parts.mean(dim=1)",
          "the heads are averaged, which loses most of what they found; put them side by side."),
-    ),
+    ],
     hints=[
         "It is split_heads backwards: undo the last step first.",
         "transpose(1, 2), then reshape to (batch, token, head · part).",
@@ -170,7 +169,7 @@ def _attention_cases() -> list[tuple]:
 exercise(attention.scaled_dot_product,
     cases=_attention_cases,
     axes={"mask": "batch head query key", "bias": "batch head query key"},
-    slips=edits(attention.scaled_dot_product,
+    slips=[
         (" / math.sqrt(query.shape[-1])", "",
          "the scores are not divided by √part, "
          "so with wide heads the softmax saturates and learning stalls."),
@@ -201,7 +200,7 @@ exercise(attention.scaled_dot_product,
          "output and weights are swapped: return (output, weights)."),
         ("@ value, weights", "@ value",
          "the weights are missing: return both, (output, weights), so that we can look at them."),
-    ),
+    ],
     hints=[
         "Four steps: scores, mask, softmax, mix. "
         "What shape must the scores have for `weights @ value` to work?",
@@ -238,7 +237,7 @@ def _block_case(batch: int, token: int, width: int) -> tuple:
 
 exercise(attention.pre_norm_block,
     cases=lambda: [_block_case(2, 5, 6), _block_case(3, 4, 7)],
-    slips=edits(attention.pre_norm_block,
+    slips=[
         (("tokens + attend", "attend"), ("tokens + mlp", "mlp"),
          "the residual stream is missing: attention and MLP must add to their input, not replace it."),
         (("tokens + attend(norm_before_attention(tokens))", "norm_before_attention(tokens + attend(tokens))"),
@@ -268,7 +267,7 @@ exercise(attention.pre_norm_block,
          "the second half is missing: after attention comes the MLP with its own norm."),
         ("norm_before_mlp(tokens)", "norm_before_attention(tokens)",
          "the first norm is used twice; the MLP has its own, norm_before_mlp."),
-    ),
+    ],
     hints=[
         "Two lines of the same form: tokens = tokens + something(norm(tokens)).",
         "First attend(norm_before_attention(tokens)), "
@@ -282,7 +281,7 @@ exercise(maps.rollout,
         ((2 * torch.randn(3, 2, 5, 5)).softmax(-1),),
         ((2 * torch.randn(4, 3, 7, 7)).softmax(-1),),
     ],
-    slips=edits(maps.rollout,
+    slips=[
         ("    total = mixed[0]", "    mixed = weights.mean(dim=1)\n    total = mixed[0]",
          "the residual stream is missing: "
          "half of what a token is passes straight on, so mix in 0.5 · identity."),
@@ -298,7 +297,7 @@ exercise(maps.rollout,
          "the layers are averaged; follow the flow by multiplying them."),
         ("return total", "return weights.mean(dim=(0, 1))",
          "this is the mean over layers and heads; it does not follow what flows from layer to layer."),
-    ),
+    ],
     hints=[
         "One matrix per layer says where its output comes from. "
         "What does one layer after another mean for matrices?",

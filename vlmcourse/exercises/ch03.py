@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from vlmcourse.diagnostics import reach
 from vlmcourse.exercises.base import chapter
-from vlmcourse.exercises.edits import edits
 from vlmcourse.models import cnn, efficientnet
 
 exercise, quiz = chapter("03_cnn_vs_vit")
@@ -25,7 +24,7 @@ exercise(cnn.conv2d,
         (torch.randn(3, 6, 7, 8), torch.randn(12, 2, 3, 5), 2, 2, 3),
         (torch.randn(2, 4, 6, 7), torch.randn(8, 1, 3, 2), 1, 1, 4),
     ],
-    slips=edits(cnn.conv2d,
+    slips=[
         ("weight.reshape", "weight.flip(2, 3).reshape",
          "the filter is flipped. That is convolution in mathematics; networks slide the filter as it is."),
         ("groups=1):", "groups=1):\n    stride = 1",
@@ -51,7 +50,7 @@ exercise(cnn.conv2d,
          "-1, (height + 2 * padding - row) // stride + 1).transpose(2, 3)",
          "the places are read column by column; F.unfold lists them row by row: "
          "reshape to (newheight, newwidth)."),
-    ),
+    ],
     hints=[
         "First without groups: F.unfold cuts out all windows, one per column. "
         "What must each filter become so that one `@` does all sums?",
@@ -73,7 +72,7 @@ def _residual_case(batch: int, before: int, after: int, height: int, stride: int
 
 exercise(cnn.residual_block,
     cases=lambda: [_residual_case(2, 4, 4, 5, 1), _residual_case(2, 3, 4, 6, 2)],
-    slips=edits(cnn.residual_block,
+    slips=[
         (" + shortcut(images)", "",
          "the shortcut is missing, so this is a plain layer: "
          "the block must add to what the shortcut brings."),
@@ -90,7 +89,7 @@ exercise(cnn.residual_block,
         (" + ", " * ", "the branches are multiplied; add them."),
         ("body(images)", "body(images.relu())",
          "the images pass a ReLU before the body; the only ReLU here comes after the sum."),
-    ),
+    ],
     hints=[
         "Two branches read the same images. What joins them, and what comes last?",
         "body(images) plus shortcut(images), then .relu(). One line.",
@@ -106,7 +105,7 @@ def _excite_case(batch: int, channel: int, fewer: int, height: int, width: int) 
 
 exercise(efficientnet.squeeze_excite,
     cases=lambda: [_excite_case(2, 6, 3, 5, 4), _excite_case(3, 8, 2, 4, 7)],
-    slips=edits(efficientnet.squeeze_excite,
+    slips=[
         (".sigmoid()", "",
          "the sigmoid is missing, so a channel can be turned up without limit, or upside down."),
         ("sigmoid()", "softmax(dim=1)",
@@ -124,7 +123,7 @@ exercise(efficientnet.squeeze_excite,
          "the gate is added; multiply with it: near 0 it closes a channel, near 1 it lets it through."),
         ("features * gate[:, :, None, None]", "gate",
          "this returns the gates; return the features, multiplied by them."),
-    ),
+    ],
     hints=[
         "Squeeze, then excite: one number per channel in, one factor per channel out, then multiply.",
         "means = features.mean((2, 3)); "
@@ -157,7 +156,7 @@ exercise(efficientnet.mbconv,
         _mbconv_case(2, 4, 4, 3, 1, False),
         _mbconv_case(3, 4, 5, 6, 2, False),
     ],
-    slips=edits(efficientnet.mbconv,
+    slips=[
         ("features + changed if skip else changed", "changed",
          "the input is never added; when `skip` is true the block adds to its input."),
         ("if skip", "if changed.shape == features.shape",
@@ -176,7 +175,7 @@ exercise(efficientnet.mbconv,
         ("depthwise(expand(features))", "expand(features)",
          "the depthwise filters are missing, so no place ever sees its neighbours."),
         (" + ", " * ", "the input is multiplied; add it."),
-    ),
+    ],
     hints=[
         "Four steps in the order of the arguments, then perhaps a sum.",
         "changed = project(excite(depthwise(expand(features)))); "
@@ -190,7 +189,7 @@ exercise(reach.receptive_field,
         (torch.tensor([3, 5, 3]), torch.tensor([2, 1, 1])),
         (torch.tensor([7, 3, 3, 1, 3]), torch.tensor([2, 2, 1, 3, 1])),
     ],
-    slips=edits(reach.receptive_field,
+    slips=[
         ("(kernels - 1) * step", "kernels - 1",
          "the strides are ignored: after a stride of 2, one step in the map is two pixels in the image."),
         ("* step", "* strides.cumprod(0)",
@@ -209,7 +208,7 @@ exercise(reach.receptive_field,
          "only the stride of the layer just before counts here; all strides before it multiply."),
         ("cumsum(0)", "cumsum(0)[-1]",
          "this is the field of the last layer alone; return one number per layer."),
-    ),
+    ],
     hints=[
         "Walk through the layers with two numbers: how many pixels one step is worth, and the field so far.",
         "Start with step = 1 and field = 1. Each layer: field += (kernel − 1) · step, then step *= stride.",
@@ -222,7 +221,7 @@ exercise(reach.attention_distance,
         ((2 * torch.randn(3, 2, 13, 13)).softmax(-1), (3, 4), 8),
         ((3 * torch.randn(2, 4, 11, 11)).softmax(-1), (2, 5), 3),
     ],
-    slips=edits(reach.attention_distance,
+    slips=[
         ("patch_size * ", "", "this is the distance in patches; multiply by patch_size for pixels."),
         (" / patches.sum(-1, keepdim=True)", "",
          "what went to the class token counts as distance 0; scale the rest of each row to sum to 1 again."),
@@ -243,7 +242,7 @@ exercise(reach.attention_distance,
         ("weights[..., 1:, 1:]", "torch.ones_like(weights[..., 1:, 1:])",
          "the weights are not used: every head would get the same number."),
         ("mean(-1)", "mean((-1, -2))", "the heads are averaged away; return one number per layer and head."),
-    ),
+    ],
     hints=[
         "Two tables of the same shape (patch, patch): how far, and how much. "
         "Multiply, sum over keys, mean over queries.",

@@ -6,7 +6,6 @@ from torch import Tensor
 from vlmcourse.diagnostics import gap
 from vlmcourse.evaluation import retrieval
 from vlmcourse.exercises.base import Unaffected, chapter
-from vlmcourse.exercises.edits import edits
 from vlmcourse.models import clip
 
 exercise, quiz = chapter("04_clip")
@@ -32,7 +31,7 @@ exercise(clip.pool_at_eos,
         _texts(torch.randn(3, 7, 5), 12, [[4], [2, 3, 6], [5, 6]]),
         _texts(torch.randn(2, 6, 9), 20, [[3, 5], [1]]),
     ],
-    slips=edits(clip.pool_at_eos,
+    slips=[
         ("torch.arange(len(ids), device=ids.device), first", ":, -1",
          "this takes the last token, which is padding in every text that is shorter than the longest."),
         ("torch.arange(len(ids), device=ids.device), first", ":, 0",
@@ -53,7 +52,7 @@ exercise(clip.pool_at_eos,
          "Pair row 0 with place 0, row 1 with place 1: hidden[arange(batch), place]."),
         ("hidden[torch.arange(len(ids), device=ids.device), first]", "hidden.mean(dim=1)",
          "this is the mean over all tokens, padding included; CLIP reads one token, the first EOS."),
-    ),
+    ],
     hints=[
         "Two steps: where is the first EOS of each text, and how do you take one row from each text?",
         "(ids == eos).int() holds 0 and 1; argmax(dim=1) gives the place of the first 1.",
@@ -67,7 +66,7 @@ exercise(clip.pool_at_eos,
 exercise(clip.normalise,
     cases=lambda: [(2 * torch.randn(2, 3, 5),), (torch.randn(3, 2, 7) + 1,)],
     axes={"features": "class prompt width", "return": "class prompt width"},
-    slips=edits(clip.normalise,
+    slips=[
         ("dim=-1, keepdim=True", "",
          "all vectors are divided by one number, the length of everything together; each has its own length: "
          "dim=-1, keepdim=True."),
@@ -85,7 +84,7 @@ exercise(clip.normalise,
         ("features / features.norm(dim=-1, keepdim=True)", "F.layer_norm(features, features.shape[-1:])",
          "this also subtracts the mean, as a layer norm does, and turns the vector. "
          "Only its length must change."),
-    ),
+    ],
     hints=[
         "A vector divided by its own length has length 1. Which axis holds the numbers of one vector?",
         "`features.norm(dim=-1, keepdim=True)` has a last axis of size 1, so the division broadcasts.",
@@ -102,7 +101,7 @@ def _long_and_short() -> list[tuple]:
 
 exercise(clip.zero_shot_classifier,
     cases=_long_and_short,
-    slips=edits(clip.zero_shot_classifier,
+    slips=[
         ("normalise(normalise(prompts).mean(dim=1))", "normalise(prompts).mean(dim=1)",
          "the mean of unit vectors is shorter than 1, and shorter for classes whose prompts disagree: "
          "normalise it again, or those classes lose."),
@@ -123,7 +122,7 @@ exercise(clip.zero_shot_classifier,
          "this keeps one row per prompt; average the prompts of a class, so that one row per class is left."),
         ("mean(", "amax(",
          "this takes the largest number per coordinate; the direction between the prompts is their mean."),
-    ),
+    ],
     hints=[
         "Each prompt is a direction. Which direction lies in the middle of all prompts of a class?",
         "Three steps: length 1 for every prompt, mean over axis 1, length 1 again. "
@@ -140,7 +139,7 @@ def _pairs(batch: int, width: int, scale: float, size: float, *more: float) -> t
 
 exercise(clip.info_nce,
     cases=lambda: [_pairs(5, 7, 3.0, 0.6), _pairs(4, 9, 2.0, 0.5), _pairs(3, 8, 4.0, 9.0)],
-    slips=edits(clip.info_nce,
+    slips=[
         ("logits.T", "logits",
          "only one direction: each image looks for its text, twice if you averaged. "
          "The texts must look for their images too, with logits.T."),
@@ -176,7 +175,7 @@ exercise(clip.info_nce,
          "-(logits.softmax(dim=1).diag().log() + logits.softmax(dim=0).diag().log()).mean() / 2",
          "log(softmax) is −∞ when a pair is badly wrong, because its probability rounds to 0. "
          "F.cross_entropy computes both in one safe step."),
-    ),
+    ],
     hints=[
         "Fill a batch × batch table with scale · image · text. Where in row i is the right answer?",
         "Each row is a classification with `batch` classes: F.cross_entropy(logits, torch.arange(batch)). "
@@ -189,7 +188,7 @@ exercise(clip.info_nce,
 
 exercise(clip.siglip_loss,
     cases=lambda: [_pairs(5, 7, 3.0, 0.6, -2.0), _pairs(4, 9, 2.0, 0.5, -1.5), _pairs(3, 8, 4.0, 9.0, -1.0)],
-    slips=edits(clip.siglip_loss,
+    slips=[
         ("/ len(logits)", "/ len(logits) ** 2",
          "this is the mean over all batch² meetings; SigLIP divides the sum by batch only."),
         (" / len(logits)", "", "the sum is not divided by batch."),
@@ -218,7 +217,7 @@ exercise(clip.siglip_loss,
          "the features are normalised a second time. That is normalise's job; here they come ready."),
         ("F.logsigmoid(sign * logits)", "torch.sigmoid(sign * logits).log()",
          "log(sigmoid) is −∞ for a meeting judged badly wrong, because σ rounds to 0. F.logsigmoid is safe."),
-    ),
+    ],
     hints=[
         "The table of logits is InfoNCE's plus a bias. But now each cell is its own yes-or-no question.",
         "sign = 2 · eye − 1 is +1 for partners and −1 for strangers; "
@@ -236,7 +235,7 @@ def _tables() -> list[tuple]:
 
 exercise(retrieval.recall_at_k,
     cases=_tables,
-    slips=edits(retrieval.recall_at_k,
+    slips=[
         ("right.gather(1, best)", "(best == torch.arange(len(best))[:, None])",
          "only candidate i counts as right for query i. "
          "Two pictures with the same caption are both right: ask the table `right`."),
@@ -260,7 +259,7 @@ exercise(retrieval.recall_at_k,
         ("    best",
          "    similarity, right = similarity[right.any(dim=1)], right[right.any(dim=1)]\n    best",
          "queries without any right candidate are left out; they count as misses."),
-    ),
+    ],
     hints=[
         "For each query: which k candidates come first, and is one of them right?",
         "`similarity.topk(k, dim=1).indices` is (query, k); `right.gather(1, best)` looks those cells up.",
@@ -277,7 +276,7 @@ def _clouds(images: int, texts: int, width: int) -> tuple[Tensor, Tensor]:
 
 exercise(gap.modality_gap,
     cases=lambda: [_clouds(7, 5, 3), _clouds(4, 9, 6)],
-    slips=edits(gap.modality_gap,
+    slips=[
         (("normalise(image)", "image"), ("normalise(text)", "text"),
          "the features are not normalised, so long vectors decide. In CLIP's space only directions matter."),
         (("normalise(image).mean(dim=0)", "normalise(image.mean(dim=0))"),
@@ -295,7 +294,7 @@ exercise(gap.modality_gap,
          "these are sums; with more images than texts the larger cloud would win. Take means."),
         ("gap, gap.norm()", "gap.norm()", "the vector is missing: return both, (gap, length)."),
         ("gap, gap.norm()", "gap.norm(), gap", "vector and length are swapped: return (gap, length)."),
-    ),
+    ],
     hints=[
         "Where is the middle of the image cloud, and where that of the texts, "
         "once all vectors have length 1?",

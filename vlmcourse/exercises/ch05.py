@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from vlmcourse.exercises.base import chapter
-from vlmcourse.exercises.edits import edits
 from vlmcourse.models import attention, bert, bpe, generation, language, t5
 
 exercise, quiz = chapter("05_language_models")
@@ -16,7 +15,7 @@ exercise(bpe.merge_pair,
         (["re", "d", "are", "d", "re", "dy", "re", "d"], ("re", "d")),
         (["x"], ("x", "y")),
     ],
-    slips=edits(bpe.merge_pair,
+    slips=[
         ("2 if hit", "2 if hit and tuple(tokens[place + 1 : place + 3]) != pair",
          "a token is used twice: in a a a only the first two merge, and the third stays."),
         (("place = 0", "place, tokens = 0, tokens[::-1]"),
@@ -37,7 +36,7 @@ exercise(bpe.merge_pair,
          "`tokens[k:k+2]` is a list, and a list never equals the tuple `pair`: compare tuples."),
         ("return merged", 'return [token for token in merged if token != "".join(pair)]',
          "the pairs are removed, but what they became is not put in their place."),
-    ),
+    ],
     hints=[
         "Walk through the list with an index. When do you step by one, and when by two?",
         "`while k < len(tokens)`: if `(tokens[k], tokens[k + 1]) == pair` (mind the end), "
@@ -47,7 +46,7 @@ exercise(bpe.merge_pair,
 
 exercise(language.causal_mask,
     cases=lambda: [(5, 5), (3, 7), (1, 4)],
-    slips=edits(language.causal_mask,
+    slips=[
         ("keys - queries :", ":queries",
          "right without a cache, but with one the queries are the LAST of the keys: "
          "the triangle must end in the lower right corner."),
@@ -62,7 +61,7 @@ exercise(language.causal_mask,
          "these are numbers to add to the scores; the course's masks are True and False."),
         (("return position", "return (position"), (", None]", ", None]).float()"),
          "the places are right, but the mask must hold True and False: compare, or use dtype=torch.bool."),
-    ),
+    ],
     hints=[
         "Number the keys 0, 1, 2, …. Which numbers do the queries have when they are the last ones?",
         "Compare `torch.arange(keys)` as a row with `torch.arange(keys - queries, keys)` as a column.",
@@ -84,7 +83,7 @@ def _norm_cases() -> list[tuple]:
 exercise(language.rms_norm,
     cases=_norm_cases,
     axes={"tokens": "batch token width", "return": "batch token width"},
-    slips=edits(language.rms_norm,
+    slips=[
         ("tokens.float()", "tokens.float() - tokens.float().mean(dim=-1, keepdim=True)",
          "the mean is subtracted, as in layer norm; RMSNorm only divides by the length."),
         (("torch.rsqrt(", "1 / (epsilon + torch.sqrt("), (" + epsilon)", "))"),
@@ -104,7 +103,7 @@ exercise(language.rms_norm,
         (".to(tokens.dtype)", "",
          "the values are right, but half-precision input must give half-precision output: "
          ".to(tokens.dtype)."),
-    ),
+    ],
     hints=[
         "The name is the recipe, read backwards: square, mean, root; then divide.",
         "`x = tokens.float()`, `x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)`, times scale; "
@@ -118,7 +117,7 @@ exercise(language.rope,
         (torch.randn(2, 3, 5, 8), 3 * torch.rand(2, 5, 4)),
         (torch.randn(4, 3, 7, 10), 3 * torch.rand(4, 7, 5)),
     ],
-    slips=edits(language.rope,
+    slips=[
         (("parts.chunk(2, dim=-1)", "parts[..., ::2], parts[..., 1::2]"),
          ("torch.cat(", "torch.stack("),
          ("], dim=-1)", "], dim=-1).flatten(-2)"),
@@ -137,7 +136,7 @@ exercise(language.rope,
         ("[:, None]", "[:, None, :1]",
          "every token is turned by the angles of token 0; each has its own: "
          "angles[:, None] adds the head axis."),
-    ),
+    ],
     hints=[
         "Pair i is a point in the plane: (parts[..., i], parts[..., i + part/2]). Turn it by angles[..., i].",
         "`a, b = parts.chunk(2, -1)` and `angles[:, None]` fit together. torch.cat the two results along -1.",
@@ -154,7 +153,7 @@ def _mlp_case(batch: int, token: int, width: int, hidden: int) -> tuple:
 exercise(language.swiglu,
     cases=lambda: [_mlp_case(2, 5, 4, 9), _mlp_case(3, 4, 7, 5)],
     axes={"tokens": "batch token width", "return": "batch token width"},
-    slips=edits(language.swiglu,
+    slips=[
         (("silu(gate(", "silu(up("), ("* up(", "* gate("),
          "the silu stands on the wrong branch: it belongs to the gate."),
         ("F.silu(", "torch.sigmoid(",
@@ -167,7 +166,7 @@ exercise(language.swiglu,
          "the silu is taken of the product; only the gate goes through it."),
         (" * up(tokens)", "", "this is an ordinary MLP: `up` is not used."),
         ("return ", "return tokens + ", "the input is added here; the block around it does that already."),
-    ),
+    ],
     hints=[
         "Two layers read the same tokens. One of them decides how much of the other passes.",
         "`F.silu(gate(tokens))` times `up(tokens)`, then one layer back to the width.",
@@ -177,7 +176,7 @@ exercise(language.swiglu,
 
 exercise(attention.share_heads,
     cases=lambda: [(torch.randn(3, 2, 5, 4), 6), (torch.randn(2, 3, 4, 7), 12)],
-    slips=edits(attention.share_heads,
+    slips=[
         ("repeat_interleave(heads // groups, dim=1)", "repeat(1, heads // groups, 1, 1)",
          "the groups alternate 0, 1, 0, 1; neighbouring heads share: 0, 0, 0, 1, 1, 1."),
         ("heads // groups, dim", "heads, dim",
@@ -188,7 +187,7 @@ exercise(attention.share_heads,
          "the copies stand on an axis of their own; merge it with the group axis: flatten(1, 2)."),
         ("parts.repeat_interleave(heads // groups", "parts[:, :1].repeat_interleave(heads",
          "all heads share group 0, which is multi-query attention; here each group serves its own heads."),
-    ),
+    ],
     hints=[
         "Nothing is computed: each key head is handed to several query heads. How many?",
         "`repeat_interleave(times, dim=1)` repeats each entry in place: 0, 0, 1, 1. What must `times` be?",
@@ -212,7 +211,7 @@ def _cache_cases() -> list[tuple]:
 
 exercise(attention.extend_cache,
     cases=_cache_cases,
-    slips=edits(attention.extend_cache,
+    slips=[
         ("old is None", "False",
          "at the first call there is no past: old is None. Return key and value as they are."),
         (("[old[0], key]", "[key, old[0]]"), ("[old[1], value]", "[value, old[1]]"),
@@ -233,7 +232,7 @@ exercise(attention.extend_cache,
          ("return torch.cat", "return [torch.cat"),
          ("value], dim=2)", "value], dim=2)]"),
          "return a tuple (keys, values), not a list."),
-    ),
+    ],
     hints=[
         "The past stays as it is; the new tokens are put behind it. What if there is no past yet?",
         "`torch.cat([old[0], key], dim=2)` for the keys; the same for the values with old[1].",
@@ -254,7 +253,7 @@ exercise(generation.top_p,
         (_spread_logits(3, 4), 2.0, 1.0),
         (_spread_logits(2, 7), 0.0, 0.9),
     ],
-    slips=edits(generation.top_p,
+    slips=[
         (" - ordered", "",
          "the token that crosses the line is missing: "
          "the nucleus must REACH top_p, so that one belongs to it."),
@@ -275,7 +274,7 @@ exercise(generation.top_p,
          "the nucleus is chosen before the temperature acts; divide the logits first."),
         ("temperature == 0", "False",
          "temperature 0 divides by zero; it means: all probability on the best token."),
-    ),
+    ],
     hints=[
         "Temperature 0 first. Then: softmax, sort, add up from the top. "
         "Which tokens have less than top_p above them?",
@@ -296,7 +295,7 @@ def _mask_case(batch: int, token: int) -> tuple:
 
 exercise(bert.mask_tokens,
     cases=lambda: [_mask_case(2, 31), _mask_case(3, 40)],
-    slips=edits(bert.mask_tokens,
+    slips=[
         ("ids.masked_fill(~asked, IGNORED)", "ids",
          "every token has a label; the loss must count only the chosen ones, so the others get -100."),
         ("masked_fill(~asked", "masked_fill(inputs == ids",
@@ -311,7 +310,7 @@ exercise(bert.mask_tokens,
         (("dice >= 0.8", "dice >= 0.9"), ("dice < 0.9", "dice < 1"),
          "random and kept changed places: dice from 0.8 to 0.9 means random, from 0.9 on kept."),
         ("chosen < 0.15", "chosen >= 0.15", "the wrong ones are chosen: chosen < 0.15 picks 15 %."),
-    ),
+    ],
     hints=[
         "First decide who is picked: chosen below 0.15, and not special. Labels depend on that alone.",
         "`labels = torch.where(picked, ids, -100)`; "
@@ -332,7 +331,7 @@ exercise(t5.relative_buckets,
         (_steps(4, 131), 20, 100, False),
         (_steps(3, 60), 12, 40, True),
     ],
-    slips=edits(t5.relative_buckets,
+    slips=[
         (("distance > 0", "distance < 0"), ("(-distance)", "distance"),
          "past and future are swapped: distance is key − query, so it is negative for earlier tokens."),
         ("if both_ways", "if True",
@@ -350,7 +349,7 @@ exercise(t5.relative_buckets,
          "the numbers run past the last bucket: everything beyond `farthest` shares it."),
         ("= buckets // 2", "= buckets // 4",
          "too few distances have a bucket of their own: half of each side's buckets hold one distance each."),
-    ),
+    ],
     hints=[
         "Three zones: "
         "near distances one by one, far ones on a logarithmic scale, the rest in the last bucket.",

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from vlmcourse.exercises.base import chapter
-from vlmcourse.exercises.edits import edits
 from vlmcourse.models import fusion, language
 
 exercise, quiz = chapter("06_fusion")
@@ -16,7 +15,7 @@ def _late_case(batch: int, token: int, width: int, out: int) -> tuple:
 
 exercise(fusion.late_fusion,
     cases=lambda: [_late_case(2, 5, 4, 3), _late_case(3, 4, 7, 6)],
-    slips=edits(fusion.late_fusion,
+    slips=[
         ("[text, image", "[image, text", "image and text changed places: the order is text, image, product."),
         ("text * image", "text + image",
          "the third part is a sum; a layer behind it could add by itself. Multiply: text · image."),
@@ -29,7 +28,7 @@ exercise(fusion.late_fusion,
          "only the last token meets the image; every token shall."),
         ("return ", "return text\n    return ",
          "the text comes out as it was: return what mix makes of the three parts."),
-    ),
+    ],
     hints=[
         "One image vector meets many tokens: give it a token axis first.",
         "`image[:, None].expand_as(text)`, then torch.cat of three parts along the last axis, then mix.",
@@ -58,7 +57,7 @@ def _cross_case(batch: int, token: int, patch: int, width: int) -> tuple:
 
 exercise(fusion.cross_attend,
     cases=lambda: [_cross_case(2, 5, 3, 4), _cross_case(3, 4, 6, 7)],
-    slips=edits(fusion.cross_attend,
+    slips=[
         ("tokens + attend", "attend",
          "the residual stream is missing: add what was seen to the tokens, do not replace them."),
         ("tokens + attend(norm(tokens)", "attend(tokens",
@@ -75,7 +74,7 @@ exercise(fusion.cross_attend,
          "the words look at themselves; keys and values come from the context."),
         ("attend(norm(tokens), context)", "attend(norm(context), tokens).mean(dim=1, keepdim=True)",
          "the image asks and the words answer: queries come from the tokens, keys from the context."),
-    ),
+    ],
     hints=[
         "It has the form of every step of the residual stream: tokens + something(norm(tokens)).",
         "`attend` takes two arguments: who asks, and who is looked at.",
@@ -91,7 +90,7 @@ def _gated_cases() -> list[tuple]:
 
 exercise(fusion.gated_cross_attend,
     cases=_gated_cases,
-    slips=edits(fusion.gated_cross_attend,
+    slips=[
         (".tanh()", "", "the tanh is missing: it keeps the gate between −1 and 1."),
         (".tanh()", ".sigmoid()", "a sigmoid is half open at 0; the gate must begin closed: tanh(0) = 0."),
         (("tokens + gate.tanh() * ", "gate.tanh() * (tokens + "), ("context)", "context))"),
@@ -105,7 +104,7 @@ exercise(fusion.gated_cross_attend,
          "the tanh goes around all of it; only the gate gets one."),
         ("tokens + gate", "gate",
          "the residual stream is missing: a closed gate must leave the tokens as they were."),
-    ),
+    ],
     hints=[
         "It is cross_attend with one number in front of what was seen.",
         "`gate.tanh()` multiplies `attend(...)`, and nothing else.",
@@ -125,7 +124,7 @@ def _inject_case(counts: list[int], token: int, patch: int, width: int) -> tuple
 
 exercise(fusion.inject,
     cases=lambda: [_inject_case([2, 0, 2], 11, 3, 5), _inject_case([1, 2], 9, 4, 5)],
-    slips=edits(fusion.inject,
+    slips=[
         ("embeddings.masked", "embeddings + torch.zeros_like(embeddings).masked",
          "the features are added to the placeholder's embedding; they replace it."),
         (("embeddings.masked_scatter(places[..., None]", "torch.stack([row.masked_scatter(place[:, None]"),
@@ -143,7 +142,7 @@ exercise(fusion.inject,
         ("features.to", "features.mean(dim=(0, 1)).expand_as(embeddings).to",
          "every placeholder got the same vector, the mean; each has its own patch."),
         ("features.to", "(0 * features).to", "the placeholders are empty: the features never arrive."),
-    ),
+    ],
     hints=[
         "A boolean mask picks places in reading order: text by text, token by token.",
         "`embeddings.masked_scatter(places[..., None], features)`; or clone, and assign to result[places].",
@@ -158,7 +157,7 @@ def _prefixes(*rows: str) -> Tensor:
 
 exercise(language.prefix_mask,
     cases=lambda: [(_prefixes("ppp..", "pp...", "....."),), (_prefixes(".pppp..", "ppppp.."),)],
-    slips=edits(language.prefix_mask,
+    slips=[
         ("prefix[:, :, None] & ", "False & ",
          "this is the causal mask alone; inside the prefix everything sees everything."),
         ("prefix[:, :, None] & ", "",
@@ -172,7 +171,7 @@ exercise(language.prefix_mask,
         ("causal | ", "True | ", "everybody sees everything, also the answer that is to be predicted."),
         ("causal | ", "causal | causal.roll(-1, dims=0) | ",
          "outside the prefix every token sees the next one, which is the answer it is asked for."),
-    ),
+    ],
     hints=[
         "Two rules, and one of them is enough: the key came before, or both are in the prefix.",
         "`prefix[:, :, None] & prefix[:, None, :]` is True where both are in it; "

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from vlmcourse.exercises.base import Unaffected, chapter
-from vlmcourse.exercises.edits import edits
 from vlmcourse.models import projector
 from vlmcourse.training import stages
 
@@ -16,7 +15,7 @@ exercise(projector.pixel_shuffle,
         (torch.randn(3, 54, 4), 3, (9, 6)),
         (torch.randn(2, 16, 3), 2, None),
     ],
-    slips=edits(projector.pixel_shuffle,
+    slips=[
         (".transpose(2, 3)", "",
          "each token holds patches that stand in one row; a square also needs the row below: "
          "split the rows first."),
@@ -36,7 +35,7 @@ exercise(projector.pixel_shuffle,
          "the patches of a square are averaged, which forgets their differences; put them side by side."),
         ("width * factor**2)", "width * factor**2)[..., :width]",
          "only the upper left patch of each square is kept; no number may be lost."),
-    ),
+    ],
     hints=[
         "Give rows and columns an axis each, and split both into (squares, inside the square).",
         "After `reshape(image, rows // f, f, columns // f, f, width)`, "
@@ -59,7 +58,7 @@ def _project_case(*shape: int, hidden: int, out: int) -> tuple:
 exercise(projector.project,
     cases=lambda: [_project_case(2, 5, 4, hidden=6, out=3), _project_case(3, 4, 5, hidden=8, out=7)],
     axes={"features": "image patch width", "return": "image patch out"},
-    slips=edits(projector.project,
+    slips=[
         ("F.gelu(expand(features))", "expand(features)",
          "nothing stands between the two layers, so together they are one linear layer; put a GELU there."),
         ("gelu", "relu", "this is a ReLU; LLaVA's projector bends with GELU."),
@@ -78,7 +77,7 @@ exercise(projector.project,
         ("expand(features)", "F.layer_norm(expand(features), [expand.out_features])",
          "there is no norm in LLaVA's projector."),
         ("return contract", "return ", "the second layer is missing."),
-    ),
+    ],
     hints=[
         "Three steps: a linear layer, a curve, a linear layer.",
         "`F.gelu` is exact unless told otherwise; `expand` comes first.",
@@ -106,7 +105,7 @@ def _other_prompt(case: tuple) -> tuple:
 
 exercise(stages.alignment_loss,
     cases=lambda: [_loss_case([3, 5], [7, 6], 4), _loss_case([2, 4, 1], [6, 9, 3], 7)],
-    slips=edits(stages.alignment_loss,
+    slips=[
         ("logits[:, :-1]", "logits[:, 1:]",
          "each token is scored with the scores at its own place, which has read it already; "
          "use those one place before."),
@@ -137,7 +136,7 @@ exercise(stages.alignment_loss,
          "the sum is divided by all places, also those that do not count."),
         ("logits[:, :-1]", "logits.softmax(dim=-1)[:, :-1]",
          "cross_entropy takes the softmax itself; give it the scores, not probabilities."),
-    ),
+    ],
     hints=[
         "First mark the caption's tokens: from `given` on, and not padding. "
         "Then ask: which scores predict them?",
@@ -166,7 +165,7 @@ NAMES = [
 
 exercise(stages.trained_names,
     cases=lambda: [(NAMES, 1), (NAMES, 2), (NAMES[::-1], 2)],
-    slips=edits(stages.trained_names,
+    slips=[
         ("if name.starts", 'if "projector" in name or name.starts',
          'a name in which "projector" stands somewhere may belong to another part; the beginning decides.'),
         ('("projector.",) if stage == 1 else ', "",
@@ -185,7 +184,7 @@ exercise(stages.trained_names,
          "the stages are exchanged: stage 1 is the one with the projector alone."),
         ("in names", "in sorted(names)", "the names come back sorted; keep the order in which they came."),
         (("return [", "return tuple("), ("]", ")"), "return a list of names, not a tuple."),
-    ),
+    ],
     hints=[
         "Which part does a name belong to? Look at its first word only.",
         "`name.startswith(parts)` takes a tuple of beginnings: one for stage 1, two for stage 2.",
@@ -199,7 +198,7 @@ exercise(projector.spectrum,
         (torch.diag(torch.tensor([3.0, 1.0, 0.0]))[:2],),
         (torch.diag(torch.tensor([2.0, 0.5, 0.0, 0.0, 0.0]))[:3],),
     ],
-    slips=edits(projector.spectrum,
+    slips=[
         (".exp()", "",
          "this is the entropy; the effective rank is e to that power, so that 3 equal values give 3."),
         ("values / values.sum()", "values.square() / values.square().sum()",
@@ -221,7 +220,7 @@ exercise(projector.spectrum,
         ("return values", "return shares", "the values themselves are wanted, not their shares."),
         ("return values", "return weight.norm(dim=1)",
          "these are the lengths of the rows; singular values come from torch.linalg.svdvals."),
-    ),
+    ],
     hints=[
         "Divide the singular values by their sum: now they are shares, like probabilities. "
         "How even are they?",

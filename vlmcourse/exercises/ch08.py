@@ -5,7 +5,6 @@ from torch import Tensor, nn
 
 from vlmcourse.data import chat
 from vlmcourse.exercises.base import chapter
-from vlmcourse.exercises.edits import edits
 from vlmcourse.models import generation
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.training import optimizers
@@ -22,7 +21,7 @@ exercise(chat.render_chat,
         ([ASKED], True),
         ([SYSTEM, ASKED, SAID, MORE[0]], True),
     ],
-    slips=edits(chat.render_chat,
+    slips=[
         ('"<end>"', '""', "no `<end>` closes the answers, so the model never learns to stop."),
         (' * (role == "assistant")', "",
          "every turn is closed by `<end>`; "
@@ -43,7 +42,7 @@ exercise(chat.render_chat,
          "roles are written as words; they are tokens of their own: `<user>`, `<assistant>`, `<system>`."),
         ("in turns", 'in turns if role != "system"',
          "the system's turn is lost; every role is written the same way."),
-    ),
+    ],
     hints=[
         "Every turn becomes its role in angle brackets and its text. Which turns get one more token?",
         '`"".join(f"<{role}>{said}" + "<end>" * (role == "assistant") for role, said in turns)`, '
@@ -67,7 +66,7 @@ exercise(chat.label_mask,
         (_token_rows(8, 9, 7), 8, 9),
         (_token_rows(21, 5, 8)[:2, :12], 21, 5),
     ],
-    slips=edits(chat.label_mask,
+    slips=[
         ("F.pad((opened - closed)[:, :-1], (1, 0))", "opened - closed",
          "the mask is one place too early: "
          "the start is learned, which is given, and the end is not, so the model never stops."),
@@ -93,7 +92,7 @@ exercise(chat.label_mask,
          "8 and 9 are written into it; take the numbers from `start` and `end`."),
         (("return ", "return ("), ("> 0", "> 0).long()"),
          "the places are right, but the mask must hold True and False: compare, or use dtype=torch.bool."),
-    ),
+    ],
     hints=[
         "Read a row from left to right: when does an answer begin, when is it over? "
         "What has to be known of the tokens before?",
@@ -108,7 +107,7 @@ exercise(chat.collate,
         ([[5, 6, 7, 8, 9], [4, 0, 6], [7]], 0, False),
         ([[3, 9], [8, 7, 6, 5], [2, 4, 4]], 9, True),
     ],
-    slips=edits(chat.collate,
+    slips=[
         ("return ids, mask", "return ids, ids != pad",
          "the mask asks which ids differ from `pad`; a real token may have that number too. "
          "Count the row's length."),
@@ -125,7 +124,7 @@ exercise(chat.collate,
         ("return ids, mask", "return ids, mask.long()",
          "the mask must hold True and False: dtype=torch.bool."),
         ("return ids, mask", "return mask, ids", "ids and mask are swapped: return (ids, mask)."),
-    ),
+    ],
     hints=[
         "How wide must the tensor be so that nothing is lost? Begin with one that is padding everywhere.",
         "`ids = torch.full((len(rows), longest), pad)`, then for each row `ids[n, "
@@ -158,7 +157,7 @@ def _writing_case(seed: int, batch: int, token: int, width: int, steps: int, end
 
 exercise(generation.write_greedily,
     cases=lambda: [_writing_case(3, 3, 5, 12, 9, 0), _writing_case(0, 2, 7, 8, 9, 1)],
-    slips=edits(generation.write_greedily,
+    slips=[
         ("[:, -1]", "[:, 0]",
          "the next token is read from the first place; it follows the last one: [:, -1]."),
         (".masked_fill(ended, pad)", "",
@@ -176,7 +175,7 @@ exercise(generation.write_greedily,
         ("model.embed(token[:, None])", "torch.zeros_like(unread[:, :1])",
          "the model does not read what it wrote: the next input is the embedding of the new token."),
         ("dim=1", "dim=0", "rows are steps: stack the tokens along dim=1."),
-    ),
+    ],
     hints=[
         "The prompt is read once. What does the model read at the second step, and who remembers the rest?",
         "In the loop: `model.head(model.hidden(embeddings=unread, mask=mask, caches=caches)[:, "
@@ -215,7 +214,7 @@ def _named_cases() -> list[tuple]:
 
 exercise(optimizers.rate_groups,
     cases=_named_cases,
-    slips=edits(optimizers.rate_groups,
+    slips=[
         ("parameter.requires_grad", 'name.split(".")[0] in rates',
          "frozen parameters are among them; take those with requires_grad only."),
         ("0.0 if flat else weight_decay", "weight_decay",
@@ -233,7 +232,7 @@ exercise(optimizers.rate_groups,
         (' if group["params"]', "", "a group without parameters is left in; leave it out."),
         ("in rates.items()", "in reversed(rates.items())",
          "the groups are right but in another order: parts as in `rates`, matrices before vectors."),
-    ),
+    ],
     hints=[
         "Go through the parts, and for each through the parameters. "
         "Which two questions decide the group of one that learns?",

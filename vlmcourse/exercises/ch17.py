@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from vlmcourse.exercises.base import chapter
-from vlmcourse.exercises.edits import edits
 from vlmcourse.interop import keys
 from vlmcourse.models import lora
 from vlmcourse.training import answers
@@ -37,7 +36,7 @@ def _fuse_cases() -> list[tuple]:
 
 exercise(keys.fuse,
     cases=_fuse_cases,
-    slips=edits(keys.fuse,
+    slips=[
         ("in keys]", "in sorted(keys)]",
          "q, k and v are put together in alphabetical order; the map's own order is query, key, value."),
         ("in keys]", "in keys[::-1]]", "the parts stand in reverse order."),
@@ -57,7 +56,7 @@ exercise(keys.fuse,
         ("in parts.items()",
          "in sorted(parts.items(), key=lambda part: min(map(list(state).index, names[part[0]])))",
          "the entries stand in their order; go through `names`, so that they stand in ours."),
-    ),
+    ],
     hints=[
         "First compare two sets: all names on the right of the map, and the keys of `state`.",
         "`{ours: "
@@ -76,7 +75,7 @@ exercise(lora.lora_forward,
         _layer_case(torch.randn(3, 5, 6), nn.Linear(6, 4, bias=False), 2, 0.5),
     ],
     axes={"tokens": "batch token width", "return": "batch token out"},
-    slips=edits(lora.lora_forward,
+    slips=[
         ("scale * ", "", "the scale is missing: it keeps the size of the change when the rank changes."),
         (("frozen(tokens) + scale * ", "scale * (frozen(tokens) + "), (", up)", ", up))"),
          "the frozen layer is scaled too; the scale belongs to the detour alone."),
@@ -88,7 +87,7 @@ exercise(lora.lora_forward,
         ("+ scale", "- scale", "the detour is subtracted; add it."),
         ("frozen(tokens)", "F.linear(tokens, frozen.weight)",
          "the frozen layer's bias is lost; call the layer itself."),
-    ),
+    ],
     hints=[
         "Two ways lead from the tokens to the output; add what comes out of both.",
         "`F.linear(tokens, down)` is (…, rank); `F.linear(…, up)` leads on to (…, out).",
@@ -98,7 +97,7 @@ exercise(lora.lora_forward,
 
 exercise(lora.lora_numbers,
     cases=lambda: [([(960, 576), (576, 576)], 8), ([(7, 5), (5, 7), (3, 11)], 2), ([(12, 5)], 3)],
-    slips=edits(lora.lora_numbers,
+    slips=[
         ("(out + width)", "out * width",
          "rank · out · width is more than the layer itself has; "
          "the two matrices are (rank, width) and (out, rank)."),
@@ -109,7 +108,7 @@ exercise(lora.lora_numbers,
         ("rank * (", "out * width + rank * (", "the frozen weights are counted too; they do not learn."),
         ("in layers", "in layers[:1]", "only the first layer is counted."),
         ("return sum(", "return list(", "this is a list, one number per layer; add them up."),
-    ),
+    ],
     hints=[
         "Draw the two matrices of one layer. How many numbers has each?",
         "rank · width for `down`, out · rank for `up`; the sum over all layers.",
@@ -140,7 +139,7 @@ def _answer_case(batch: int, token: int, width: int, vocabulary: int) -> tuple:
 
 exercise(answers.answer_loss,
     cases=lambda: [_answer_case(3, 8, 5, 11), _answer_case(2, 9, 7, 6)],
-    slips=edits(answers.answer_loss,
+    slips=[
         ("following(labels)", "labels",
          "no shift: position t must predict the token at t + 1, not the one it has just read."),
         ("following(labels)", "F.pad(labels[:, :-1], (1, 0), value=IGNORED)",
@@ -160,7 +159,7 @@ exercise(answers.answer_loss,
         ("following(labels)", "labels.roll(-1, 1)",
          "the last position predicts the first token of the row; nothing follows it."),
         ("!= IGNORED", "> 0", "token 0 is a token too: leave out −100, not everything below 1."),
-    ),
+    ],
     hints=[
         "Line up two slices: vectors without the last position, labels without the first.",
         "`wanted = labels[:, 1:] != -100`; `hidden[:, :-1][wanted]` are the vectors for the head.",
@@ -175,7 +174,7 @@ def _merge_case(width: int, out: int, rank: int, scale: float) -> tuple:
 
 exercise(lora.lora_merge,
     cases=lambda: [_merge_case(5, 7, 3, 2.5), _merge_case(6, 4, 2, 0.5)],
-    slips=edits(lora.lora_merge,
+    slips=[
         ("scale * ", "",
          "the scale is missing, so the merged layer says something else than the two together."),
         ("+ scale", "- scale", "this takes the change out again (unmerge); add it."),
@@ -187,7 +186,7 @@ exercise(lora.lora_merge,
          "this is the transpose: a linear layer's weight is (out, width)."),
         ("return weight + scale * up @ down", "weight += scale * up @ down\n    return weight",
          "the given weight is changed in place; return a new one, the frozen layer stays as it is."),
-    ),
+    ],
     hints=[
         "W x + s · B (A x) = (W + s · B A) x. Which of the two matrices is A?",
         "`up @ down` has the shape of the weight.",
@@ -203,7 +202,7 @@ def _unfuse_case(width: int, query: int, group: int) -> tuple:
 
 exercise(keys.unfuse,
     cases=lambda: [_unfuse_case(5, 6, 3), _unfuse_case(7, 12, 3)],
-    slips=edits(keys.unfuse,
+    slips=[
         ("split([rows[key] for key in keys])", "chunk(len(keys))",
          "cut into equal thirds; with grouped queries the query has more rows than key and value: "
          "use `rows`."),
@@ -215,7 +214,7 @@ exercise(keys.unfuse,
          "every part is taken from the end of the matrix."),
         (("state[ours]", "[part.flip(0) for part in state[ours]"), ("in keys])", "in keys])]"),
          "the rows of each part stand upside down."),
-    ),
+    ],
     hints=[
         "For each of our names: how long are the parts, and what are they called?",
         "`state[ours].split([rows[key] for key in theirs])` gives the parts; zip them with `theirs`.",

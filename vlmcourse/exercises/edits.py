@@ -1,8 +1,9 @@
 """Slips as edits: a wrong version is the reference's own source with a few words changed; it cannot go stale.
 
-    slips=edits(attention.pre_norm_block,
+    slips=[
         ("= tokens + ", "= ", "the residual stream is missing ..."),
-        (("tokens + attend", "attend"), ("tokens + mlp", "mlp"), "no residual at all ..."))  # two places
+        (("tokens + attend", "attend"), ("tokens + mlp", "mlp"), "no residual at all ..."),  # two places
+    ]
 
 The source is what ``solution()`` shows: without decorator, types and docstring. Each old text must stand in
 it exactly once: the import fails otherwise, so whoever changes a reference sees which slips spoke of the old
@@ -16,19 +17,14 @@ import linecache
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from vlmcourse.slots import Slot
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A slip made from the reference.
-
-    Attributes:
-        slot: whose reference was edited.
-        source: the edited source.
-        says: what is wrong with it, in one sentence.
-    """
+    """A slip made from the reference of ``slot``: the edited source, and what is wrong with it."""
 
     slot: Slot
     source: str
@@ -45,29 +41,27 @@ class Edit:
         return made[self.slot.__name__]
 
 
-def edits(slot: Slot, *slips: tuple) -> list[Edit]:
-    """One slip for each (old text, new text, sentence), or ((old, new), (old, new), ..., sentence).
+def edits(slot: Slot, *slips: Any) -> list[Any]:
+    """One edit for each (old text, new text, sentence) or ((old, new), (old, new), ..., sentence).
 
-    Several changes of one slip are made one after the other.
+    Several changes of one slip are made one after the other. What is no tuple is a ``Slip`` and stays.
 
     Raises:
         ValueError: if an old text does not stand in the source exactly once.
     """
     source = plain_source(slot.reference)
-    made = []
-    for *changes, says in slips:
-        pairs = [changes] if isinstance(changes[0], str) else changes
-        made.append(Edit(slot, functools.reduce(functools.partial(_changed, slot.name), pairs, source), says))
-    return made
+    return [_edit(slot, source, *slip) if isinstance(slip, tuple) else slip for slip in slips]
 
 
-def _changed(name: str, source: str, pair: tuple[str, str]) -> str:
-    old, new = pair
-    if (count := source.count(old)) != 1:
-        raise ValueError(
-            f"a slip of {name} changes {old!r}, which must stand in its source once, not {count} ×"
-        )
-    return source.replace(old, new)
+def _edit(slot: Slot, source: str, *parts: Any) -> Edit:
+    *changes, says = parts
+    for old, new in [changes] if isinstance(changes[0], str) else changes:
+        if (count := source.count(old)) != 1:
+            raise ValueError(
+                f"a slip of {slot.name} changes {old!r}, which must stand in its source once, not {count} ×"
+            )
+        source = source.replace(old, new)
+    return Edit(slot, source, says)
 
 
 def plain_source(function: Callable) -> str:
