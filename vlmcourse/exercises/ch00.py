@@ -7,14 +7,13 @@ from vlmcourse.exercises.base import chapter
 
 exercise, quiz = chapter("00_start_here")
 
-exercise(pixels.normalise,
+exercise(pixels.normalise, picture=lambda output: (output[0].permute(1, 2, 0).mean(-1) + 1) / 2,
     cases=lambda: [
         (torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8),),
         (torch.randint(0, 256, (3, 4, 6, 1), dtype=torch.uint8),),
     ],
     slips=[
-        (".permute(0, 3, 1, 2)", "",
-         "the numbers are right, but the channel is still last; "
+        (".permute(0, 3, 1, 2)", "", "the numbers are right, but the channel is still last; "
          "torch reads (batch, channel, height, width)."),
         ("127.5 - 1", "255", "this maps to 0…1; the goal is −1…1, so that mid-grey becomes 0."),
         (" / 127.5 - 1", "", "the bytes are not rescaled yet: 0 must become −1, and 255 must become 1."),
@@ -28,11 +27,9 @@ exercise(pixels.normalise,
          "((images - 127) / 128).permute(0, 3, 1, 2).float()",
          "bytes wrap around below 0: 3 − 127 is 132. Convert with .float() before you subtract."),
     ],
-    hints=[
-        "Two things change: the order of the axes, and the range of the numbers.",
-        "`images.permute(0, 3, 1, 2).float()` gives the axes. Which two operations map 0 to −1 and 255 to 1?",
-    ],
-    picture=lambda output: (output[0].permute(1, 2, 0).mean(-1) + 1) / 2,
+    hints=["Two things change: the order of the axes, and the range of the numbers.",
+           "`images.permute(0, 3, 1, 2).float()` gives the axes. "
+           "Which two operations map 0 to −1 and 255 to 1?"],
 )
 
 quiz(1, "What does the connector do?", [

@@ -16,8 +16,7 @@ exercise(gap.feature_statistics,
     slips=[
         ("square().sum() - count) / (count * (count - 1))", "square().sum()) / count**2",
          "the cone counts each feature's cosine with itself, which is always 1; leave the diagonal out."),
-        ("(count * (count - 1))", "count**2",
-         "the diagonal has left the sum, but is still counted: "
+        ("(count * (count - 1))", "count**2", "the diagonal has left the sum, but is still counted: "
          "n features have n·(n − 1) different pairs, not n²."),
         ("(unit.sum(dim=0).square().sum() - count)",
          "(features.sum(dim=0).square().sum() - features.square().sum())",
@@ -36,13 +35,12 @@ exercise(gap.feature_statistics,
         (("features.mean(dim=0)", "features.mean(dim=1)"), ("std(dim=0)", "std(dim=1)"),
          "mean and std run over the width of each feature; let them run over the features, axis 0."),
     ],
-    hints=[
-        "Three of the four are one call each: norm(dim=-1), mean(dim=0), std(dim=0). "
-        "Which one needs a mean more?",
-        "For the cone, scale every feature to length 1 with F.normalize; "
-        "then `unit @ unit.T` holds all cosines.",
-        "n features have n·(n − 1) ordered pairs of different ones: (sum of the table − n) / (n·(n − 1)).",
-    ],
+    hints=["Three of the four are one call each: norm(dim=-1), mean(dim=0), std(dim=0). "
+           "Which one needs a mean more?",
+           "For the cone, scale every feature to length 1 with F.normalize; "
+           "then `unit @ unit.T` holds all cosines.",
+           "n features have n·(n − 1) ordered pairs of different ones: "
+           "(sum of the table − n) / (n·(n − 1))."],
 )
 
 
@@ -71,11 +69,9 @@ exercise(naive.join,
         ("torch.cat([mask.new_ones(batch, patch), mask], dim=1)", "mask",
          "the sequence grew, but the mask did not; add one True for every image feature."),
     ],
-    hints=[
-        "Two concatenations along the token axis, in the same order: one of vectors, one of truth values.",
-        "`mask.new_ones(batch, patch)` makes Trues of the right dtype on the right device; "
-        "then torch.cat, dim=1.",
-    ],
+    hints=["Two concatenations along the token axis, in the same order: one of vectors, one of truth values.",
+           "`mask.new_ones(batch, patch)` makes Trues of the right dtype on the right device; "
+           "then torch.cat, dim=1."],
     unaffected=[Unaffected(
         "the image's part changes with what stands in the padding; copy the features as they are.",
         _padding_changed, keep=lambda output: output[1])],
@@ -101,14 +97,12 @@ exercise(controls.answer_prior,
          "((counts * torch.arange(counts.shape[1])).sum(dim=1) / counts.sum(dim=1)).round().long()",
          'this averages the answers; but between "red" and "blue" there is no mean. Count them.'),
     ],
-    hints=[
-        "Make a table of counts, one row per kind and one column per answer. "
-        "What is the best column of a row?",
-        "`counts.index_put_((asked, answers), ones, accumulate=True)` fills it; "
-        "so do two F.one_hot tables, multiplied. Then argmax over answers.",
-        "A row of zeros is a kind that was never asked: "
-        "there, take argmax of `counts.sum(dim=0)` with torch.where.",
-    ],
+    hints=["Make a table of counts, one row per kind and one column per answer. "
+           "What is the best column of a row?",
+           "`counts.index_put_((asked, answers), ones, accumulate=True)` fills it; "
+           "so do two F.one_hot tables, multiplied. Then argmax over answers.",
+           "A row of zeros is a kind that was never asked: "
+           "there, take argmax of `counts.sum(dim=0)` with torch.where."],
 )
 
 exercise(controls.twin_accuracy,
@@ -131,10 +125,8 @@ exercise(controls.twin_accuracy,
          ("all(dim=1).float().mean()", "all(dim=1).sum().float()"),
          "these are numbers of right answers; divide by how many there are to get shares."),
     ],
-    hints=[
-        "One comparison gives a (pair, two) table of right and wrong. Both numbers are read from it.",
-        "Its mean is the accuracy. `right.all(dim=1)` is True for pairs with both right.",
-    ],
+    hints=["One comparison gives a (pair, two) table of right and wrong. Both numbers are read from it.",
+           "Its mean is the accuracy. `right.all(dim=1)` is True for pairs with both right."],
 )
 
 quiz(1, "Why is there no embedding table for patches?", [

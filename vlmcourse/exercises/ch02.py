@@ -23,7 +23,7 @@ def _tokens_as_picture(tokens: Tensor) -> Tensor:
     return torch.cat([F.pad(token.reshape(4, 4, 3), (0, 0, 0, 1), value=1.0) for token in tokens[0]], dim=1)
 
 
-exercise(vit.patchify,
+exercise(vit.patchify, gradient=("images",), picture=_tokens_as_picture,
     cases=lambda: [
         (_gradients(2, 8, 20), 4),  # pixel = 48, patch = 10
         (torch.rand(4, 3, 10, 25), 5),
@@ -32,11 +32,9 @@ exercise(vit.patchify,
     slips=[
         ("0, 2, 4, 3, 5, 1", "0, 4, 2, 3, 5, 1",
          "patches come out column by column; row-major order puts the grid row first."),
-        ("0, 2, 4, 3, 5, 1", "0, 2, 4, 1, 3, 5",
-         "inside a patch the channel comes first; here it comes last: "
-         "(row in patch, column in patch, channel)."),
-        ("0, 2, 4, 3, 5, 1", "0, 2, 4, 5, 3, 1",
-         "the pixels inside a patch are transposed: "
+        ("0, 2, 4, 3, 5, 1", "0, 2, 4, 1, 3, 5", "inside a patch the channel comes first; "
+         "here it comes last: (row in patch, column in patch, channel)."),
+        ("0, 2, 4, 3, 5, 1", "0, 2, 4, 5, 3, 1", "the pixels inside a patch are transposed: "
          "the row in the patch comes before the column in the patch."),
         (("rows, size, columns, size)", "size, rows, size, columns)"),
          ("0, 2, 4, 3, 5, 1", "0, 3, 5, 2, 4, 1"),
@@ -46,18 +44,15 @@ exercise(vit.patchify,
          'a reshape alone reads across the whole image line by line, so a "patch" is a strip of one channel. '
          "Split height and width first, then bring the two grid axes together."),
     ],
-    hints=[
-        "Nothing is computed here: "
-        "split axes with reshape, reorder them with permute, merge them with reshape.",
-        "Split: (batch, channel, rows, size, columns, size). "
-        "Which two of these six axes make up `patch`, and which three make up `pixel`?",
-        "`images.reshape(b, c, rows, size, columns, size).permute(0, 2, 4, 3, 5, 1)`, then one more reshape.",
-    ],
-    gradient=("images",),
-    picture=_tokens_as_picture,
+    hints=["Nothing is computed here: "
+           "split axes with reshape, reorder them with permute, merge them with reshape.",
+           "Split: (batch, channel, rows, size, columns, size). "
+           "Which two of these six axes make up `patch`, and which three make up `pixel`?",
+           "`images.reshape(b, c, rows, size, columns, size).permute(0, 2, 4, 3, 5, 1)`, "
+           "then one more reshape."],
 )
 
-exercise(vit.add_class_and_positions,
+exercise(vit.add_class_and_positions, gradient=("patches", "class_token", "positions"),
     cases=lambda: [
         (torch.randn(2, 6, 5), torch.randn(5), torch.randn(7, 5)),
         (torch.randn(4, 9, 3), torch.randn(3), torch.randn(10, 3)),
@@ -71,19 +66,13 @@ exercise(vit.add_class_and_positions,
         ("patches], dim=1) + positions", "patches + positions[:-1]], dim=1)",
          "the positions are off by one: positions[0] belongs to the class token, positions[1] to patch 0."),
     ],
-    hints=[
-        "Every image gets the same class token: give it a batch axis, put it in front, then add.",
-        "`class_token.expand(batch, 1, -1)` repeats it without copying; `torch.cat(..., "
-        "dim=1)` joins along tokens; adding (token, width) to (batch, token, width) broadcasts.",
-    ],
-    gradient=("patches", "class_token", "positions"),
+    hints=["Every image gets the same class token: give it a batch axis, put it in front, then add.",
+           "`class_token.expand(batch, 1, -1)` repeats it without copying; `torch.cat(..., dim=1)` joins "
+           "along tokens; adding (token, width) to (batch, token, width) broadcasts."],
 )
 
-exercise(vit.interpolate_positions,
-    cases=lambda: [
-        (torch.randn(1 + 3 * 4, 5), (3, 4), (6, 7)),
-        (torch.randn(1 + 5 * 2, 3), (5, 2), (4, 6)),
-    ],
+exercise(vit.interpolate_positions, gradient=("positions",),
+    cases=lambda: [(torch.randn(1 + 3 * 4, 5), (3, 4), (6, 7)), (torch.randn(1 + 5 * 2, 3), (5, 2), (4, 6))],
     slips=[
         ("positions[:1], ", "", "the class token's position is lost; row 0 stays in front, unchanged."),
         (".reshape(1, rows, columns, -1).permute(0, 3, 1, 2)", ".reshape(1, -1, rows, columns)",
@@ -113,10 +102,9 @@ exercise(vit.interpolate_positions,
         'Use mode="bicubic", align_corners=False.',
         "Back again: `resized.flatten(2)[0].T` is (new patch, width); torch.cat with positions[:1] in front.",
     ],
-    gradient=("positions",),
 )
 
-exercise(attention.split_heads,
+exercise(attention.split_heads, gradient=("tokens",),
     cases=lambda: [(torch.randn(2, 5, 12), 3), (torch.randn(3, 7, 8), 2)],
     slips=[
         ("(batch, token, heads, width // heads).transpose(1, 2)", "(batch, heads, token, width // heads)",
@@ -127,30 +115,23 @@ exercise(attention.split_heads,
          "the parts are interleaved: "
          "head 0 must get the first width/heads numbers, not every heads-th number."),
     ],
-    hints=[
-        "Each token's vector is cut into consecutive parts. "
-        "Which axis do you cut, and where must the new one go?",
-        "reshape to (batch, token, heads, width // heads), then transpose(1, 2).",
-    ],
-    gradient=("tokens",),
+    hints=["Each token's vector is cut into consecutive parts. "
+           "Which axis do you cut, and where must the new one go?",
+           "reshape to (batch, token, heads, width // heads), then transpose(1, 2)."],
 )
 
-exercise(attention.merge_heads,
+exercise(attention.merge_heads, gradient=("parts",),
     cases=lambda: [(torch.randn(2, 3, 5, 4),), (torch.randn(3, 2, 7, 4),)],
     slips=[
-        (".transpose(1, 2)", "",
-         "a reshape alone keeps the heads apart and mixes tokens; "
+        (".transpose(1, 2)", "", "a reshape alone keeps the heads apart and mixes tokens; "
          "bring the head axis back beside part first."),
         ("transpose(1, 2)", "permute(0, 2, 3, 1)",
          "head and part are in the wrong order: all of head 0 comes first, then all of head 1."),
         ("parts.transpose(1, 2).reshape(batch, token, head * part)", "parts.mean(dim=1)",
          "the heads are averaged, which loses most of what they found; put them side by side."),
     ],
-    hints=[
-        "It is split_heads backwards: undo the last step first.",
-        "transpose(1, 2), then reshape to (batch, token, head · part).",
-    ],
-    gradient=("parts",),
+    hints=["It is split_heads backwards: undo the last step first.",
+           "transpose(1, 2), then reshape to (batch, token, head · part)."],
 )
 
 
@@ -166,19 +147,18 @@ def _attention_cases() -> list[tuple]:
     ]
 
 
-exercise(attention.scaled_dot_product,
-    cases=_attention_cases,
+exercise(attention.scaled_dot_product, gradient=("query", "key", "value"),
+    picture=lambda output: output[1][0, 0],
     axes={"mask": "batch head query key", "bias": "batch head query key"},
+    cases=_attention_cases,
     slips=[
-        (" / math.sqrt(query.shape[-1])", "",
-         "the scores are not divided by √part, "
+        (" / math.sqrt(query.shape[-1])", "", "the scores are not divided by √part, "
          "so with wide heads the softmax saturates and learning stalls."),
         ("math.sqrt(query.shape[-1])", "query.shape[-1]",
          "the scores are divided by part; divide by its square root."),
         ("query.shape[-1]", "query.shape[1] * query.shape[-1]",
          "the scores are divided by √width of all heads together; each head divides by its own width, part."),
-        ("softmax(dim=-1)", "softmax(dim=-2)",
-         "the softmax runs over the queries: each column sums to 1. "
+        ("softmax(dim=-1)", "softmax(dim=-2)", "the softmax runs over the queries: each column sums to 1. "
          "Every query's row must sum to 1: dim=-1."),
         ("mask is not None", "False",
          "the mask is ignored: a query still looks at keys where mask is False."),
@@ -193,22 +173,17 @@ exercise(attention.scaled_dot_product,
          "dtype=torch.bool).tril()\n    mask = causal if mask is None else causal & mask\n",
          "a causal mask is left in: image tokens may look at later ones. "
          "Only the mask argument forbids anything."),
-        ("@ value, weights", "@ value, None",
-         "the weights are None; torch's own scaled_dot_product_attention does not give them. "
-         "Compute them yourself."),
+        ("@ value, weights", "@ value, None", "the weights are None; "
+         "torch's own scaled_dot_product_attention does not give them. Compute them yourself."),
         ("weights @ value, weights", "weights, weights @ value",
          "output and weights are swapped: return (output, weights)."),
         ("@ value, weights", "@ value",
          "the weights are missing: return both, (output, weights), so that we can look at them."),
     ],
-    hints=[
-        "Four steps: scores, mask, softmax, mix. "
-        "What shape must the scores have for `weights @ value` to work?",
-        "scores = query @ key.transpose(-2, -1) / √part has shape (batch, head, query, key).",
-        "`scores.masked_fill(~mask, -torch.inf)` before `softmax(dim=-1)`; mask and bias may be None.",
-    ],
-    gradient=("query", "key", "value"),
-    picture=lambda output: output[1][0, 0],
+    hints=["Four steps: scores, mask, softmax, mix. "
+           "What shape must the scores have for `weights @ value` to work?",
+           "scores = query @ key.transpose(-2, -1) / √part has shape (batch, head, query, key).",
+           "`scores.masked_fill(~mask, -torch.inf)` before `softmax(dim=-1)`; mask and bias may be None."],
 )
 
 
@@ -235,7 +210,7 @@ def _block_case(batch: int, token: int, width: int) -> tuple:
     return tokens, _norm(width), _Scale(width), _norm(width), _Scale(width)
 
 
-exercise(attention.pre_norm_block,
+exercise(attention.pre_norm_block, gradient=("tokens",),
     cases=lambda: [_block_case(2, 5, 6), _block_case(3, 4, 7)],
     slips=[
         (("tokens + attend", "attend"), ("tokens + mlp", "mlp"),
@@ -268,12 +243,9 @@ exercise(attention.pre_norm_block,
         ("norm_before_mlp(tokens)", "norm_before_attention(tokens)",
          "the first norm is used twice; the MLP has its own, norm_before_mlp."),
     ],
-    hints=[
-        "Two lines of the same form: tokens = tokens + something(norm(tokens)).",
-        "First attend(norm_before_attention(tokens)), "
-        "then mlp(norm_before_mlp(tokens)) on the updated tokens.",
-    ],
-    gradient=("tokens",),
+    hints=["Two lines of the same form: tokens = tokens + something(norm(tokens)).",
+           "First attend(norm_before_attention(tokens)), "
+           "then mlp(norm_before_mlp(tokens)) on the updated tokens."],
 )
 
 exercise(maps.rollout,
@@ -298,11 +270,10 @@ exercise(maps.rollout,
         ("return total", "return weights.mean(dim=(0, 1))",
          "this is the mean over layers and heads; it does not follow what flows from layer to layer."),
     ],
-    hints=[
-        "One matrix per layer says where its output comes from. "
-        "What does one layer after another mean for matrices?",
-        "Per layer: 0.5 · (mean over heads) + 0.5 · identity. Then total = layer @ total, first layer first.",
-    ],
+    hints=["One matrix per layer says where its output comes from. "
+           "What does one layer after another mean for matrices?",
+           "Per layer: 0.5 · (mean over heads) + 0.5 · identity. "
+           "Then total = layer @ total, first layer first."],
 )
 
 quiz(1, "A ViT reads 448 × 448 pixels in patches of 14. How many tokens leave it, with the class token?", [

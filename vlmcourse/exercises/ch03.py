@@ -17,7 +17,7 @@ def _stripes(batch: int, channel: int, height: int, width: int) -> Tensor:
     return bar + 0.3 * torch.rand(batch, channel, height, width)
 
 
-exercise(cnn.conv2d,
+exercise(cnn.conv2d, gradient=("images", "weight"), picture=lambda output: output[0, 0],
     cases=lambda: [
         (_stripes(2, 3, 9, 12), torch.randn(5, 3, 4, 2)),
         (torch.randn(2, 3, 10, 13), torch.randn(4, 3, 1, 2), 3, 1),
@@ -51,16 +51,12 @@ exercise(cnn.conv2d,
          "the places are read column by column; F.unfold lists them row by row: "
          "reshape to (newheight, newwidth)."),
     ],
-    hints=[
-        "First without groups: F.unfold cuts out all windows, one per column. "
-        "What must each filter become so that one `@` does all sums?",
-        "`windows = F.unfold(images, (row, column), padding=padding, stride=stride)` has shape (batch, "
-        "channel·row·column, place); `weight.flatten(1) @ windows` is then the answer but for its shape.",
-        "With groups: windows.reshape(batch, groups, part·row·column, -1), weight.reshape(groups, "
-        "filters // groups, -1), multiply, then reshape to (batch, filters, newheight, -1).",
-    ],
-    gradient=("images", "weight"),
-    picture=lambda output: output[0, 0],
+    hints=["First without groups: F.unfold cuts out all windows, one per column. "
+           "What must each filter become so that one `@` does all sums?",
+           "`windows = F.unfold(images, (row, column), padding=padding, stride=stride)` has shape (batch, "
+           "channel·row·column, place); `weight.flatten(1) @ windows` is then the answer but for its shape.",
+           "With groups: windows.reshape(batch, groups, part·row·column, -1), weight.reshape(groups, "
+           "filters // groups, -1), multiply, then reshape to (batch, filters, newheight, -1)."],
 )
 
 
@@ -70,11 +66,10 @@ def _residual_case(batch: int, before: int, after: int, height: int, stride: int
     return torch.randn(batch, before, height, height + 2), body, shortcut
 
 
-exercise(cnn.residual_block,
+exercise(cnn.residual_block, gradient=("images",),
     cases=lambda: [_residual_case(2, 4, 4, 5, 1), _residual_case(2, 3, 4, 6, 2)],
     slips=[
-        (" + shortcut(images)", "",
-         "the shortcut is missing, so this is a plain layer: "
+        (" + shortcut(images)", "", "the shortcut is missing, so this is a plain layer: "
          "the block must add to what the shortcut brings."),
         ("shortcut(images)", "images",
          "the images themselves are added; add shortcut(images), which has the body's channels and size."),
@@ -90,11 +85,8 @@ exercise(cnn.residual_block,
         ("body(images)", "body(images.relu())",
          "the images pass a ReLU before the body; the only ReLU here comes after the sum."),
     ],
-    hints=[
-        "Two branches read the same images. What joins them, and what comes last?",
-        "body(images) plus shortcut(images), then .relu(). One line.",
-    ],
-    gradient=("images",),
+    hints=["Two branches read the same images. What joins them, and what comes last?",
+           "body(images) plus shortcut(images), then .relu(). One line."],
 )
 
 
@@ -103,7 +95,7 @@ def _excite_case(batch: int, channel: int, fewer: int, height: int, width: int) 
     return features, nn.Linear(channel, fewer), nn.Linear(fewer, channel)
 
 
-exercise(efficientnet.squeeze_excite,
+exercise(efficientnet.squeeze_excite, gradient=("features",),
     cases=lambda: [_excite_case(2, 6, 3, 5, 4), _excite_case(3, 8, 2, 4, 7)],
     slips=[
         (".sigmoid()", "",
@@ -124,13 +116,10 @@ exercise(efficientnet.squeeze_excite,
         ("features * gate[:, :, None, None]", "gate",
          "this returns the gates; return the features, multiplied by them."),
     ],
-    hints=[
-        "Squeeze, then excite: one number per channel in, one factor per channel out, then multiply.",
-        "means = features.mean((2, 3)); "
-        "gate = expand(F.silu(reduce(means))).sigmoid(), shape (batch, channel).",
-        "gate[:, :, None, None] has the two axes that let it multiply a map.",
-    ],
-    gradient=("features",),
+    hints=["Squeeze, then excite: one number per channel in, one factor per channel out, then multiply.",
+           "means = features.mean((2, 3)); "
+           "gate = expand(F.silu(reduce(means))).sigmoid(), shape (batch, channel).",
+           "gate[:, :, None, None] has the two axes that let it multiply a map."],
 )
 
 
@@ -150,7 +139,7 @@ def _mbconv_case(batch: int, before: int, after: int, height: int, stride: int, 
     return features, expand, depthwise, _Gate(), nn.Conv2d(middle, after, 1), skip
 
 
-exercise(efficientnet.mbconv,
+exercise(efficientnet.mbconv, gradient=("features",),
     cases=lambda: [
         _mbconv_case(2, 4, 4, 5, 1, True),
         _mbconv_case(2, 4, 4, 3, 1, False),
@@ -164,11 +153,9 @@ exercise(efficientnet.mbconv,
         ("features + changed if skip else changed", "(features + changed if skip else changed).relu()",
          "there is a ReLU at the end, as in a ResNet; "
          "here the narrow map stays linear, or it would lose too much."),
-        ("excite(depthwise(", "depthwise(excite(",
-         "the channels are weighed before they are filtered; "
+        ("excite(depthwise(", "depthwise(excite(", "the channels are weighed before they are filtered; "
          "squeeze and excite comes after the depthwise filters."),
-        ("project(excite(", "excite(project(",
-         "squeeze and excite works on the narrow map; "
+        ("project(excite(", "excite(project(", "squeeze and excite works on the narrow map; "
          "it comes before the projection, where the map is wide."),
         ("excite(depthwise(expand(features)))", "depthwise(expand(features))",
          "squeeze and excite is missing between the depthwise filters and the projection."),
@@ -176,12 +163,9 @@ exercise(efficientnet.mbconv,
          "the depthwise filters are missing, so no place ever sees its neighbours."),
         (" + ", " * ", "the input is multiplied; add it."),
     ],
-    hints=[
-        "Four steps in the order of the arguments, then perhaps a sum.",
-        "changed = project(excite(depthwise(expand(features)))); "
-        "add features if skip, and nothing after that.",
-    ],
-    gradient=("features",),
+    hints=["Four steps in the order of the arguments, then perhaps a sum.",
+           "changed = project(excite(depthwise(expand(features)))); "
+           "add features if skip, and nothing after that."],
 )
 
 exercise(reach.receptive_field,
@@ -192,16 +176,13 @@ exercise(reach.receptive_field,
     slips=[
         ("(kernels - 1) * step", "kernels - 1",
          "the strides are ignored: after a stride of 2, one step in the map is two pixels in the image."),
-        ("* step", "* strides.cumprod(0)",
-         "a layer's own stride is counted; "
+        ("* step", "* strides.cumprod(0)", "a layer's own stride is counted; "
          "it spreads out the places that later layers read, not its own windows."),
-        ("1 + ((kernels - 1) * step)", "(kernels * step)",
-         "every layer adds its whole kernel; "
+        ("1 + ((kernels - 1) * step)", "(kernels * step)", "every layer adds its whole kernel; "
          "one place of each window was seen before, so it adds kernel − 1."),
         ("1 + ((", "((", "the 1 is missing: before the first layer, a place sees one pixel, itself."),
-        ("1 + ((kernels - 1) * step).cumsum(0)", "kernels.cumprod(0)",
-         "the kernels are multiplied; windows overlap, so fields grow by sums: "
-         "3 and then 3 see 5 pixels, not 9."),
+        ("1 + ((kernels - 1) * step).cumsum(0)", "kernels.cumprod(0)", "the kernels are multiplied; "
+         "windows overlap, so fields grow by sums: 3 and then 3 see 5 pixels, not 9."),
         ("cumprod", "cumsum",
          "the strides are added up; they multiply: a stride of 2 after a stride of 3 means 6 pixels."),
         ("strides.cumprod(0)", "strides",
@@ -209,11 +190,11 @@ exercise(reach.receptive_field,
         ("cumsum(0)", "cumsum(0)[-1]",
          "this is the field of the last layer alone; return one number per layer."),
     ],
-    hints=[
-        "Walk through the layers with two numbers: how many pixels one step is worth, and the field so far.",
-        "Start with step = 1 and field = 1. Each layer: field += (kernel − 1) · step, then step *= stride.",
-        "A loop and torch.stack will do; without a loop, step is strides.cumprod(0) shifted by one.",
-    ],
+    hints=["Walk through the layers with two numbers: "
+           "how many pixels one step is worth, and the field so far.",
+           "Start with step = 1 and field = 1. Each layer: "
+           "field += (kernel − 1) · step, then step *= stride.",
+           "A loop and torch.stack will do; without a loop, step is strides.cumprod(0) shifted by one."],
 )
 
 exercise(reach.attention_distance,
@@ -232,8 +213,7 @@ exercise(reach.attention_distance,
          "this averages squared distances; take the root before you average."),
         ("rows, columns = grid", "columns, rows = grid",
          "rows and columns of the grid are swapped: patch n stands in row n // columns, column n % columns."),
-        ("[row, column]", "[row * columns + column, 0 * row]",
-         "this is the distance in the list of tokens; "
+        ("[row, column]", "[row * columns + column, 0 * row]", "this is the distance in the list of tokens; "
          "a row's last patch and the next row's first are far apart in the image."),
         ("1:, 1:", ":-1, :-1", "the last token is left out; the class token is token 0."),
         ("(patches / patches.sum(-1, keepdim=True) * distance).sum(-1)",
@@ -243,13 +223,11 @@ exercise(reach.attention_distance,
          "the weights are not used: every head would get the same number."),
         ("mean(-1)", "mean((-1, -2))", "the heads are averaged away; return one number per layer and head."),
     ],
-    hints=[
-        "Two tables of the same shape (patch, patch): how far, and how much. "
-        "Multiply, sum over keys, mean over queries.",
-        "place: (patch, 2) with row and column; "
-        "patch_size * (place[:, None] - place).norm(dim=-1) is the table of distances.",
-        "patches = weights[..., 1:, 1:]; divide by patches.sum(-1, keepdim=True) before you multiply.",
-    ],
+    hints=["Two tables of the same shape (patch, patch): how far, and how much. "
+           "Multiply, sum over keys, mean over queries.",
+           "place: (patch, 2) with row and column; "
+           "patch_size * (place[:, None] - place).norm(dim=-1) is the table of distances.",
+           "patches = weights[..., 1:, 1:]; divide by patches.sum(-1, keepdim=True) before you multiply."],
 )
 
 quiz(1, "A layer with 64 filters of 3×3 reads a map of 64 channels. "

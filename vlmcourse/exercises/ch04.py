@@ -26,7 +26,7 @@ def _noise_behind(case: tuple) -> tuple:
     return hidden.masked_fill(behind[..., None], 9.0), ids, eos
 
 
-exercise(clip.pool_at_eos,
+exercise(clip.pool_at_eos, gradient=("hidden",),
     cases=lambda: [
         _texts(torch.randn(3, 7, 5), 12, [[4], [2, 3, 6], [5, 6]]),
         _texts(torch.randn(2, 6, 9), 20, [[3, 5], [1]]),
@@ -34,11 +34,9 @@ exercise(clip.pool_at_eos,
     slips=[
         ("torch.arange(len(ids), device=ids.device), first", ":, -1",
          "this takes the last token, which is padding in every text that is shorter than the longest."),
-        ("torch.arange(len(ids), device=ids.device), first", ":, 0",
-         "this takes token 0. "
+        ("torch.arange(len(ids), device=ids.device), first", ":, 0", "this takes token 0. "
          "In a ViT that token reads everything; in a causal tower it has read only itself."),
-        ("(ids == eos).int().argmax", "ids.argmax",
-         "this takes the token with the highest id. "
+        ("(ids == eos).int().argmax", "ids.argmax", "this takes the token with the highest id. "
          "OpenAI's code did so because its EOS is the last id of the vocabulary; compare with eos instead."),
         ("(ids == eos).int()", "ids.shape[1] - 1 - (ids == eos).int().flip(1)",
          "this takes the last EOS; when texts are padded with EOS, that is padding. Take the first."),
@@ -53,23 +51,19 @@ exercise(clip.pool_at_eos,
         ("hidden[torch.arange(len(ids), device=ids.device), first]", "hidden.mean(dim=1)",
          "this is the mean over all tokens, padding included; CLIP reads one token, the first EOS."),
     ],
-    hints=[
-        "Two steps: where is the first EOS of each text, and how do you take one row from each text?",
-        "(ids == eos).int() holds 0 and 1; argmax(dim=1) gives the place of the first 1.",
-        "`hidden[torch.arange(batch, device=ids.device), place]` pairs each text with its own place.",
-    ],
-    gradient=("hidden",),
+    hints=["Two steps: where is the first EOS of each text, and how do you take one row from each text?",
+           "(ids == eos).int() holds 0 and 1; argmax(dim=1) gives the place of the first 1.",
+           "`hidden[torch.arange(batch, device=ids.device), place]` pairs each text with its own place."],
     unaffected=[Unaffected(
         "the result depends on tokens behind the first EOS; those are padding.", _noise_behind)],
 )
 
-exercise(clip.normalise,
-    cases=lambda: [(2 * torch.randn(2, 3, 5),), (torch.randn(3, 2, 7) + 1,)],
+exercise(clip.normalise, gradient=("features",),
     axes={"features": "class prompt width", "return": "class prompt width"},
+    cases=lambda: [(2 * torch.randn(2, 3, 5),), (torch.randn(3, 2, 7) + 1,)],
     slips=[
-        ("dim=-1, keepdim=True", "",
-         "all vectors are divided by one number, the length of everything together; each has its own length: "
-         "dim=-1, keepdim=True."),
+        ("dim=-1, keepdim=True", "", "all vectors are divided by one number, "
+         "the length of everything together; each has its own length: dim=-1, keepdim=True."),
         ("dim=-1", "dim=1",
          "the length runs along axis 1 (also F.normalize's default). The width is the last axis: dim=-1."),
         ("dim=-1", "dim=0",
@@ -85,11 +79,8 @@ exercise(clip.normalise,
          "this also subtracts the mean, as a layer norm does, and turns the vector. "
          "Only its length must change."),
     ],
-    hints=[
-        "A vector divided by its own length has length 1. Which axis holds the numbers of one vector?",
-        "`features.norm(dim=-1, keepdim=True)` has a last axis of size 1, so the division broadcasts.",
-    ],
-    gradient=("features",),
+    hints=["A vector divided by its own length has length 1. Which axis holds the numbers of one vector?",
+           "`features.norm(dim=-1, keepdim=True)` has a last axis of size 1, so the division broadcasts."],
 )
 
 
@@ -99,19 +90,17 @@ def _long_and_short() -> list[tuple]:
     return [(torch.randn(shape) * torch.rand(*shape[:2], 1).mul(3).add(0.3),) for shape in shapes]
 
 
-exercise(clip.zero_shot_classifier,
+exercise(clip.zero_shot_classifier, gradient=("prompts",),
     cases=_long_and_short,
     slips=[
         ("normalise(normalise(prompts).mean(dim=1))", "normalise(prompts).mean(dim=1)",
          "the mean of unit vectors is shorter than 1, and shorter for classes whose prompts disagree: "
          "normalise it again, or those classes lose."),
-        ("normalise(prompts)", "prompts",
-         "the prompts are averaged as they come, so one with a long vector outweighs the others. "
-         "Normalise before the mean, too."),
+        ("normalise(prompts)", "prompts", "the prompts are averaged as they come, "
+         "so one with a long vector outweighs the others. Normalise before the mean, too."),
         ("normalise(normalise(prompts).mean(dim=1))", "prompts.mean(dim=1)",
          "nothing is normalised: normalise each prompt, average, normalise each class."),
-        ("dim=1", "dim=0",
-         "this averages over the classes; "
+        ("dim=1", "dim=0", "this averages over the classes; "
          "average over the prompts, axis 1, so that one vector per class is left."),
         ("normalise(prompts).mean(dim=1)", "prompts[:, 0]",
          "only the first prompt of each class is used; the mean over all of them is steadier."),
@@ -123,12 +112,9 @@ exercise(clip.zero_shot_classifier,
         ("mean(", "amax(",
          "this takes the largest number per coordinate; the direction between the prompts is their mean."),
     ],
-    hints=[
-        "Each prompt is a direction. Which direction lies in the middle of all prompts of a class?",
-        "Three steps: length 1 for every prompt, mean over axis 1, length 1 again. "
-        "You have written normalise.",
-    ],
-    gradient=("prompts",),
+    hints=["Each prompt is a direction. Which direction lies in the middle of all prompts of a class?",
+           "Three steps: length 1 for every prompt, mean over axis 1, length 1 again. "
+           "You have written normalise."],
 )
 
 
@@ -137,27 +123,23 @@ def _pairs(batch: int, width: int, scale: float, size: float, *more: float) -> t
     return image, text, torch.tensor(scale), *map(torch.tensor, more)
 
 
-exercise(clip.info_nce,
+exercise(clip.info_nce, gradient=("image", "text", "scale"),
     cases=lambda: [_pairs(5, 7, 3.0, 0.6), _pairs(4, 9, 2.0, 0.5), _pairs(3, 8, 4.0, 9.0)],
     slips=[
-        ("logits.T", "logits",
-         "only one direction: each image looks for its text, twice if you averaged. "
+        ("logits.T", "logits", "only one direction: each image looks for its text, twice if you averaged. "
          "The texts must look for their images too, with logits.T."),
         ("(logits, partner)", "(logits.T, partner)",
          "only one direction: each text looks for its image. The images must look for their texts too."),
-        (" / 2", "",
-         "the two directions are added; "
+        (" / 2", "", "the two directions are added; "
          "CLIP takes their mean, so that an untrained model starts at ln(batch)."),
-        ("scale * ", "",
-         "the scale is missing. "
+        ("scale * ", "", "the scale is missing. "
          "Cosines lie between −1 and 1, and a softmax over such small numbers stays flat."),
         ("scale * image @ text.T", "image @ text.T / scale",
          "you divide by scale. It is one over the temperature already, so multiply."),
         ("scale * ", "scale.exp() * ", "the exponential is taken twice: scale is already exp(logit_scale)."),
         (("scale * ", ""), ("(logits, partner)", "(scale * logits, partner)"),
          "only one direction is scaled: multiply the logits first, then use them and their transpose."),
-        ("partner = ", "partner = 0 * ",
-         "all labels are 0, so everybody is told to pick pair 0. "
+        ("partner = ", "partner = 0 * ", "all labels are 0, so everybody is told to pick pair 0. "
          "Row i belongs to column i: torch.arange(batch)."),
         ("scale * image @ text.T", "(scale * image @ text.T).softmax(dim=1)",
          "cross_entropy takes the softmax itself; give it the logits, not probabilities."),
@@ -176,17 +158,14 @@ exercise(clip.info_nce,
          "log(softmax) is −∞ when a pair is badly wrong, because its probability rounds to 0. "
          "F.cross_entropy computes both in one safe step."),
     ],
-    hints=[
-        "Fill a batch × batch table with scale · image · text. Where in row i is the right answer?",
-        "Each row is a classification with `batch` classes: F.cross_entropy(logits, torch.arange(batch)). "
-        "What do the columns say?",
-        "`logits = scale * image @ text.T`; "
-        "the mean of cross_entropy(logits, partner) and cross_entropy(logits.T, partner).",
-    ],
-    gradient=("image", "text", "scale"),
+    hints=["Fill a batch × batch table with scale · image · text. Where in row i is the right answer?",
+           "Each row is a classification with `batch` classes: F.cross_entropy(logits, torch.arange(batch)). "
+           "What do the columns say?",
+           "`logits = scale * image @ text.T`; "
+           "the mean of cross_entropy(logits, partner) and cross_entropy(logits.T, partner)."],
 )
 
-exercise(clip.siglip_loss,
+exercise(clip.siglip_loss, gradient=("image", "text", "scale", "bias"),
     cases=lambda: [_pairs(5, 7, 3.0, 0.6, -2.0), _pairs(4, 9, 2.0, 0.5, -1.5), _pairs(3, 8, 4.0, 9.0, -1.0)],
     slips=[
         ("/ len(logits)", "/ len(logits) ** 2",
@@ -218,13 +197,10 @@ exercise(clip.siglip_loss,
         ("F.logsigmoid(sign * logits)", "torch.sigmoid(sign * logits).log()",
          "log(sigmoid) is −∞ for a meeting judged badly wrong, because σ rounds to 0. F.logsigmoid is safe."),
     ],
-    hints=[
-        "The table of logits is InfoNCE's plus a bias. But now each cell is its own yes-or-no question.",
-        "sign = 2 · eye − 1 is +1 for partners and −1 for strangers; "
-        "σ(sign · logit) is how right the answer is.",
-        "`-F.logsigmoid(sign * logits).sum() / batch`; give torch.eye the device of the logits.",
-    ],
-    gradient=("image", "text", "scale", "bias"),
+    hints=["The table of logits is InfoNCE's plus a bias. But now each cell is its own yes-or-no question.",
+           "sign = 2 · eye − 1 is +1 for partners and −1 for strangers; "
+           "σ(sign · logit) is how right the answer is.",
+           "`-F.logsigmoid(sign * logits).sum() / batch`; give torch.eye the device of the logits."],
 )
 
 
@@ -237,10 +213,9 @@ exercise(retrieval.recall_at_k,
     cases=_tables,
     slips=[
         ("right.gather(1, best)", "(best == torch.arange(len(best))[:, None])",
-         "only candidate i counts as right for query i. "
-         "Two pictures with the same caption are both right: ask the table `right`."),
-        (".any(dim=1)", "",
-         "this is precision: the share of the k places that are right. "
+         "only candidate i counts as right for query i. Two pictures with the same caption are both right: "
+         "ask the table `right`."),
+        (".any(dim=1)", "", "this is precision: the share of the k places that are right. "
          "Recall@K asks whether at least one is."),
         ("any(dim=1).float().mean()", "sum(dim=1).div(right.sum(dim=1).clamp(min=1)).mean()",
          "this divides by the number of right candidates, as a textbook's recall does. "
@@ -260,11 +235,9 @@ exercise(retrieval.recall_at_k,
          "    similarity, right = similarity[right.any(dim=1)], right[right.any(dim=1)]\n    best",
          "queries without any right candidate are left out; they count as misses."),
     ],
-    hints=[
-        "For each query: which k candidates come first, and is one of them right?",
-        "`similarity.topk(k, dim=1).indices` is (query, k); `right.gather(1, best)` looks those cells up.",
-        "`.any(dim=1)` says whether a query hit; `.float().mean().item()` makes the share, as a number.",
-    ],
+    hints=["For each query: which k candidates come first, and is one of them right?",
+           "`similarity.topk(k, dim=1).indices` is (query, k); `right.gather(1, best)` looks those cells up.",
+           "`.any(dim=1)` says whether a query hit; `.float().mean().item()` makes the share, as a number."],
 )
 
 
@@ -274,7 +247,7 @@ def _clouds(images: int, texts: int, width: int) -> tuple[Tensor, Tensor]:
     return lengths * (torch.randn(images, width) + 0.8), torch.randn(texts, width) - 0.3
 
 
-exercise(gap.modality_gap,
+exercise(gap.modality_gap, gradient=("image", "text"),
     cases=lambda: [_clouds(7, 5, 3), _clouds(4, 9, 6)],
     slips=[
         (("normalise(image)", "image"), ("normalise(text)", "text"),
@@ -295,12 +268,9 @@ exercise(gap.modality_gap,
         ("gap, gap.norm()", "gap.norm()", "the vector is missing: return both, (gap, length)."),
         ("gap, gap.norm()", "gap.norm(), gap", "vector and length are swapped: return (gap, length)."),
     ],
-    hints=[
-        "Where is the middle of the image cloud, and where that of the texts, "
-        "once all vectors have length 1?",
-        "`normalise(image).mean(dim=0) - normalise(text).mean(dim=0)`, and the norm of that.",
-    ],
-    gradient=("image", "text"),
+    hints=["Where is the middle of the image cloud, and where that of the texts, "
+           "once all vectors have length 1?",
+           "`normalise(image).mean(dim=0) - normalise(text).mean(dim=0)`, and the norm of that."],
 )
 
 quiz(1, "You double the batch from 64 to 128. The first loss, before any training, rises from 4.16 to 4.85. "

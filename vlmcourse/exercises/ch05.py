@@ -18,8 +18,7 @@ exercise(bpe.merge_pair,
     slips=[
         ("2 if hit", "2 if hit and tuple(tokens[place + 1 : place + 3]) != pair",
          "a token is used twice: in a a a only the first two merge, and the third stays."),
-        (("place = 0", "place, tokens = 0, tokens[::-1]"),
-         ("== pair", "== pair[::-1]"),
+        (("place = 0", "place, tokens = 0, tokens[::-1]"), ("== pair", "== pair[::-1]"),
          ("return merged", "return merged[::-1]"),
          "it merges from the right; go from left to right: a a a becomes aa a."),
         ("== pair", '== pair and "".join(pair) not in merged',
@@ -31,20 +30,17 @@ exercise(bpe.merge_pair,
          "the second token of the pair is still there: after a merge, step over both."),
         ("< len(tokens)", "< len(tokens) - 1",
          "the last token is lost when it is in no pair: the loop ends one step too early."),
-        ("tuple(tokens[place : place + 2])", "tokens[place : place + 2]",
-         "nothing is merged. "
+        ("tuple(tokens[place : place + 2])", "tokens[place : place + 2]", "nothing is merged. "
          "`tokens[k:k+2]` is a list, and a list never equals the tuple `pair`: compare tuples."),
         ("return merged", 'return [token for token in merged if token != "".join(pair)]',
          "the pairs are removed, but what they became is not put in their place."),
     ],
-    hints=[
-        "Walk through the list with an index. When do you step by one, and when by two?",
-        "`while k < len(tokens)`: if `(tokens[k], tokens[k + 1]) == pair` (mind the end), "
-        "append the joined string and add 2 to k; else append tokens[k] and add 1.",
-    ],
+    hints=["Walk through the list with an index. When do you step by one, and when by two?",
+           "`while k < len(tokens)`: if `(tokens[k], tokens[k + 1]) == pair` (mind the end), "
+           "append the joined string and add 2 to k; else append tokens[k] and add 1."],
 )
 
-exercise(language.causal_mask,
+exercise(language.causal_mask, picture=lambda output: output,
     cases=lambda: [(5, 5), (3, 7), (1, 4)],
     slips=[
         ("keys - queries :", ":queries",
@@ -62,11 +58,8 @@ exercise(language.causal_mask,
         (("return position", "return (position"), (", None]", ", None]).float()"),
          "the places are right, but the mask must hold True and False: compare, or use dtype=torch.bool."),
     ],
-    hints=[
-        "Number the keys 0, 1, 2, …. Which numbers do the queries have when they are the last ones?",
-        "Compare `torch.arange(keys)` as a row with `torch.arange(keys - queries, keys)` as a column.",
-    ],
-    picture=lambda output: output,
+    hints=["Number the keys 0, 1, 2, …. Which numbers do the queries have when they are the last ones?",
+           "Compare `torch.arange(keys)` as a row with `torch.arange(keys - queries, keys)` as a column."],
 )
 
 
@@ -80,9 +73,9 @@ def _norm_cases() -> list[tuple]:
     ]
 
 
-exercise(language.rms_norm,
-    cases=_norm_cases,
+exercise(language.rms_norm, gradient=("tokens", "scale"),
     axes={"tokens": "batch token width", "return": "batch token width"},
+    cases=_norm_cases,
     slips=[
         ("tokens.float()", "tokens.float() - tokens.float().mean(dim=-1, keepdim=True)",
          "the mean is subtracted, as in layer norm; RMSNorm only divides by the length."),
@@ -100,29 +93,23 @@ exercise(language.rms_norm,
          "one mean for everything; each token has its own length: mean(dim=-1, keepdim=True)."),
         (".float()", "",
          "in half precision the squares overflow: 512² does not fit into fp16. Convert with .float() first."),
-        (".to(tokens.dtype)", "",
-         "the values are right, but half-precision input must give half-precision output: "
-         ".to(tokens.dtype)."),
+        (".to(tokens.dtype)", "", "the values are right, "
+         "but half-precision input must give half-precision output: .to(tokens.dtype)."),
     ],
-    hints=[
-        "The name is the recipe, read backwards: square, mean, root; then divide.",
-        "`x = tokens.float()`, `x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)`, times scale; "
-        "then back to the dtype of tokens.",
-    ],
-    gradient=("tokens", "scale"),
+    hints=["The name is the recipe, read backwards: square, mean, root; then divide.",
+           "`x = tokens.float()`, `x * torch.rsqrt(x.square().mean(-1, keepdim=True) + epsilon)`, "
+           "times scale; then back to the dtype of tokens."],
 )
 
-exercise(language.rope,
+exercise(language.rope, gradient=("parts",),
     cases=lambda: [
         (torch.randn(2, 3, 5, 8), 3 * torch.rand(2, 5, 4)),
         (torch.randn(4, 3, 7, 10), 3 * torch.rand(4, 7, 5)),
     ],
     slips=[
-        (("parts.chunk(2, dim=-1)", "parts[..., ::2], parts[..., 1::2]"),
-         ("torch.cat(", "torch.stack("),
-         ("], dim=-1)", "], dim=-1).flatten(-2)"),
-         "the pairs are neighbours (0, 1), (2, 3), as in the paper; "
-         "LLaMA's weights in transformers pair i with i + part/2."),
+        (("parts.chunk(2, dim=-1)", "parts[..., ::2], parts[..., 1::2]"), ("torch.cat(", "torch.stack("),
+         ("], dim=-1)", "], dim=-1).flatten(-2)"), "the pairs are neighbours (0, 1), (2, 3), "
+         "as in the paper; LLaMA's weights in transformers pair i with i + part/2."),
         ("angles.sin()", "-angles.sin()",
          "it turns the wrong way round: (a, b) becomes (a cos − b sin, a sin + b cos)."),
         ("- second", "+ second", "the minus is missing: without it this is no rotation, and lengths change."),
@@ -133,15 +120,13 @@ exercise(language.rope,
          "the halves come back in the wrong order: first a cos − b sin, then a sin + b cos."),
         ("first, second", "return parts + torch.cat([sine, cosine], dim=-1)\n    first, second",
          "sine and cosine are added, as in the first transformer; RoPE turns: it multiplies."),
-        ("[:, None]", "[:, None, :1]",
-         "every token is turned by the angles of token 0; each has its own: "
+        ("[:, None]", "[:, None, :1]", "every token is turned by the angles of token 0; each has its own: "
          "angles[:, None] adds the head axis."),
     ],
-    hints=[
-        "Pair i is a point in the plane: (parts[..., i], parts[..., i + part/2]). Turn it by angles[..., i].",
-        "`a, b = parts.chunk(2, -1)` and `angles[:, None]` fit together. torch.cat the two results along -1.",
-    ],
-    gradient=("parts",),
+    hints=["Pair i is a point in the plane: (parts[..., i], parts[..., i + part/2]). "
+           "Turn it by angles[..., i].",
+           "`a, b = parts.chunk(2, -1)` and `angles[:, None]` fit together. "
+           "torch.cat the two results along -1."],
 )
 
 
@@ -150,9 +135,9 @@ def _mlp_case(batch: int, token: int, width: int, hidden: int) -> tuple:
     return torch.randn(batch, token, width), gate, up, down
 
 
-exercise(language.swiglu,
-    cases=lambda: [_mlp_case(2, 5, 4, 9), _mlp_case(3, 4, 7, 5)],
+exercise(language.swiglu, gradient=("tokens",),
     axes={"tokens": "batch token width", "return": "batch token width"},
+    cases=lambda: [_mlp_case(2, 5, 4, 9), _mlp_case(3, 4, 7, 5)],
     slips=[
         (("silu(gate(", "silu(up("), ("* up(", "* gate("),
          "the silu stands on the wrong branch: it belongs to the gate."),
@@ -167,14 +152,11 @@ exercise(language.swiglu,
         (" * up(tokens)", "", "this is an ordinary MLP: `up` is not used."),
         ("return ", "return tokens + ", "the input is added here; the block around it does that already."),
     ],
-    hints=[
-        "Two layers read the same tokens. One of them decides how much of the other passes.",
-        "`F.silu(gate(tokens))` times `up(tokens)`, then one layer back to the width.",
-    ],
-    gradient=("tokens",),
+    hints=["Two layers read the same tokens. One of them decides how much of the other passes.",
+           "`F.silu(gate(tokens))` times `up(tokens)`, then one layer back to the width."],
 )
 
-exercise(attention.share_heads,
+exercise(attention.share_heads, gradient=("parts",),
     cases=lambda: [(torch.randn(3, 2, 5, 4), 6), (torch.randn(2, 3, 4, 7), 12)],
     slips=[
         ("repeat_interleave(heads // groups, dim=1)", "repeat(1, heads // groups, 1, 1)",
@@ -188,11 +170,9 @@ exercise(attention.share_heads,
         ("parts.repeat_interleave(heads // groups", "parts[:, :1].repeat_interleave(heads",
          "all heads share group 0, which is multi-query attention; here each group serves its own heads."),
     ],
-    hints=[
-        "Nothing is computed: each key head is handed to several query heads. How many?",
-        "`repeat_interleave(times, dim=1)` repeats each entry in place: 0, 0, 1, 1. What must `times` be?",
-    ],
-    gradient=("parts",),
+    hints=["Nothing is computed: each key head is handed to several query heads. How many?",
+           "`repeat_interleave(times, dim=1)` repeats each entry in place: 0, 0, 1, 1. "
+           "What must `times` be?"],
 )
 
 
@@ -209,7 +189,7 @@ def _cache_cases() -> list[tuple]:
     ]
 
 
-exercise(attention.extend_cache,
+exercise(attention.extend_cache, gradient=("key", "value"),
     cases=_cache_cases,
     slips=[
         ("old is None", "False",
@@ -228,16 +208,11 @@ exercise(attention.extend_cache,
         ("old[1]", "old[0]", "the values are joined to the old keys: old[1] holds the old values."),
         ("if old is None", "key, value, old = value, key, old and old[::-1]\n    if old is None",
          "keys and values are swapped: return (keys, values)."),
-        (("return key, value", "return [key, value]"),
-         ("return torch.cat", "return [torch.cat"),
-         ("value], dim=2)", "value], dim=2)]"),
-         "return a tuple (keys, values), not a list."),
+        (("return key, value", "return [key, value]"), ("return torch.cat", "return [torch.cat"),
+         ("value], dim=2)", "value], dim=2)]"), "return a tuple (keys, values), not a list."),
     ],
-    hints=[
-        "The past stays as it is; the new tokens are put behind it. What if there is no past yet?",
-        "`torch.cat([old[0], key], dim=2)` for the keys; the same for the values with old[1].",
-    ],
-    gradient=("key", "value"),
+    hints=["The past stays as it is; the new tokens are put behind it. What if there is no past yet?",
+           "`torch.cat([old[0], key], dim=2)` for the keys; the same for the values with old[1]."],
 )
 
 
@@ -254,8 +229,7 @@ exercise(generation.top_p,
         (_spread_logits(2, 7), 0.0, 0.9),
     ],
     slips=[
-        (" - ordered", "",
-         "the token that crosses the line is missing: "
+        (" - ordered", "", "the token that crosses the line is missing: "
          "the nucleus must REACH top_p, so that one belongs to it."),
         ("kept / kept.sum(dim=-1, keepdim=True)", "kept",
          "the rows no longer sum to 1: divide what is left by its sum."),
@@ -275,14 +249,12 @@ exercise(generation.top_p,
         ("temperature == 0", "False",
          "temperature 0 divides by zero; it means: all probability on the best token."),
     ],
-    hints=[
-        "Temperature 0 first. Then: softmax, sort, add up from the top. "
-        "Which tokens have less than top_p above them?",
-        "`ordered, order = probabilities.sort(descending=True)`; "
-        "keep `ordered.cumsum(-1) - ordered < top_p`.",
-        "Divide what is kept by its sum, and put it back: "
-        "`torch.zeros_like(logits).scatter(1, order, kept)`.",
-    ],
+    hints=["Temperature 0 first. Then: softmax, sort, add up from the top. "
+           "Which tokens have less than top_p above them?",
+           "`ordered, order = probabilities.sort(descending=True)`; "
+           "keep `ordered.cumsum(-1) - ordered < top_p`.",
+           "Divide what is kept by its sum, and put it back: "
+           "`torch.zeros_like(logits).scatter(1, order, kept)`."],
 )
 
 
@@ -293,7 +265,7 @@ def _mask_case(batch: int, token: int) -> tuple:
     return ids, 0.3 * torch.rand(batch, token), torch.rand(batch, token), random_ids, 5, special
 
 
-exercise(bert.mask_tokens,
+exercise(bert.mask_tokens, picture=lambda output: output[1] != bert.IGNORED,
     cases=lambda: [_mask_case(2, 31), _mask_case(3, 40)],
     slips=[
         ("ids.masked_fill(~asked, IGNORED)", "ids",
@@ -311,12 +283,9 @@ exercise(bert.mask_tokens,
          "random and kept changed places: dice from 0.8 to 0.9 means random, from 0.9 on kept."),
         ("chosen < 0.15", "chosen >= 0.15", "the wrong ones are chosen: chosen < 0.15 picks 15 %."),
     ],
-    hints=[
-        "First decide who is picked: chosen below 0.15, and not special. Labels depend on that alone.",
-        "`labels = torch.where(picked, ids, -100)`; "
-        "then two torch.where for the inputs, one per range of dice.",
-    ],
-    picture=lambda output: output[1] != bert.IGNORED,
+    hints=["First decide who is picked: chosen below 0.15, and not special. Labels depend on that alone.",
+           "`labels = torch.where(picked, ids, -100)`; "
+           "then two torch.where for the inputs, one per range of dice."],
 )
 
 
@@ -325,7 +294,7 @@ def _steps(query: int, key: int) -> Tensor:
     return torch.arange(key) - torch.linspace(0, key - 1, query).long()[:, None]
 
 
-exercise(t5.relative_buckets,
+exercise(t5.relative_buckets, picture=lambda output: output / output.max(),
     cases=lambda: [
         (_steps(5, 130), 20, 100, True),
         (_steps(4, 131), 20, 100, False),
@@ -342,23 +311,19 @@ exercise(t5.relative_buckets,
          "looking both ways, each side has half of the buckets; here each side has all of them."),
         ("distance > 0", "distance < 0",
          "the upper half of the buckets belongs to the future (distance > 0), here it went to the past."),
-        ("rough.clamp", "distance.clamp",
-         "far distances have one bucket each until they run out; "
+        ("rough.clamp", "distance.clamp", "far distances have one bucket each until they run out; "
          "they must share buckets, wider and wider (log)."),
         ("rough.clamp(max=buckets - 1)", "rough",
          "the numbers run past the last bucket: everything beyond `farthest` shares it."),
         ("= buckets // 2", "= buckets // 4",
          "too few distances have a bucket of their own: half of each side's buckets hold one distance each."),
     ],
-    hints=[
-        "Three zones: "
-        "near distances one by one, far ones on a logarithmic scale, the rest in the last bucket.",
-        "If both ways: halve the buckets, add that half where distance > 0, "
-        "and go on with the absolute distance. Else n = (−distance).clamp(min=0).",
-        "With e = buckets // 2: n below e keeps its number; "
-        "else e + int(log(n / e) / log(farthest / e) · (buckets − e)), at most buckets − 1.",
-    ],
-    picture=lambda output: output / output.max(),
+    hints=["Three zones: "
+           "near distances one by one, far ones on a logarithmic scale, the rest in the last bucket.",
+           "If both ways: halve the buckets, add that half where distance > 0, "
+           "and go on with the absolute distance. Else n = (−distance).clamp(min=0).",
+           "With e = buckets // 2: n below e keeps its number; "
+           "else e + int(log(n / e) / log(farthest / e) · (buckets − e)), at most buckets − 1."],
 )
 
 quiz(1, "A VLM has read 576 image tokens and now writes an answer with a KV cache. "

@@ -13,15 +13,14 @@ def _late_case(batch: int, token: int, width: int, out: int) -> tuple:
     return torch.randn(batch, width), torch.randn(batch, token, width), nn.Linear(3 * width, out)
 
 
-exercise(fusion.late_fusion,
+exercise(fusion.late_fusion, gradient=("image", "text"),
     cases=lambda: [_late_case(2, 5, 4, 3), _late_case(3, 4, 7, 6)],
     slips=[
         ("[text, image", "[image, text", "image and text changed places: the order is text, image, product."),
         ("text * image", "text + image",
          "the third part is a sum; a layer behind it could add by itself. Multiply: text · image."),
-        ("text * image", "text - image",
-         "the third part is a difference; a layer behind it could subtract by itself. "
-         "Multiply: text · image."),
+        ("text * image", "text - image", "the third part is a difference; "
+         "a layer behind it could subtract by itself. Multiply: text · image."),
         ("text * image", "(text * image).sum(dim=-1, keepdim=True).expand_as(text)",
          "the product was summed to one number, a dot product; keep it number by number."),
         ("dim=-1))", "dim=-1))[:, -1:].expand(-1, text.shape[1], -1)",
@@ -29,11 +28,8 @@ exercise(fusion.late_fusion,
         ("return ", "return text\n    return ",
          "the text comes out as it was: return what mix makes of the three parts."),
     ],
-    hints=[
-        "One image vector meets many tokens: give it a token axis first.",
-        "`image[:, None].expand_as(text)`, then torch.cat of three parts along the last axis, then mix.",
-    ],
-    gradient=("image", "text"),
+    hints=["One image vector meets many tokens: give it a token axis first.",
+           "`image[:, None].expand_as(text)`, then torch.cat of three parts along the last axis, then mix."],
 )
 
 
@@ -55,7 +51,7 @@ def _cross_case(batch: int, token: int, patch: int, width: int) -> tuple:
     return torch.randn(batch, token, width), torch.randn(batch, patch, width), norm, _Look(width)
 
 
-exercise(fusion.cross_attend,
+exercise(fusion.cross_attend, gradient=("tokens", "context"),
     cases=lambda: [_cross_case(2, 5, 3, 4), _cross_case(3, 4, 6, 7)],
     slips=[
         ("tokens + attend", "attend",
@@ -67,19 +63,15 @@ exercise(fusion.cross_attend,
          "the normalised copy is added instead of the stream: tokens themselves go on."),
         ("tokens + attend(norm(tokens), context)", "norm(tokens + attend(tokens, context))",
          "this is post-norm, as in BERT: it normalises the sum. Normalise what attention reads."),
-        ("), context", "), norm(context)",
-         "the image went through the norm of the words; "
+        ("), context", "), norm(context)", "the image went through the norm of the words; "
          "its features have their own scale, leave them as they are."),
         ("), context", "), norm(tokens)",
          "the words look at themselves; keys and values come from the context."),
         ("attend(norm(tokens), context)", "attend(norm(context), tokens).mean(dim=1, keepdim=True)",
          "the image asks and the words answer: queries come from the tokens, keys from the context."),
     ],
-    hints=[
-        "It has the form of every step of the residual stream: tokens + something(norm(tokens)).",
-        "`attend` takes two arguments: who asks, and who is looked at.",
-    ],
-    gradient=("tokens", "context"),
+    hints=["It has the form of every step of the residual stream: tokens + something(norm(tokens)).",
+           "`attend` takes two arguments: who asks, and who is looked at."],
 )
 
 
@@ -88,7 +80,7 @@ def _gated_cases() -> list[tuple]:
     return [(*case, torch.tensor(gate)) for case, gate in zip(cases, (0.8, -1.3, 0.0), strict=True)]
 
 
-exercise(fusion.gated_cross_attend,
+exercise(fusion.gated_cross_attend, gradient=("tokens", "context", "gate"),
     cases=_gated_cases,
     slips=[
         (".tanh()", "", "the tanh is missing: it keeps the gate between −1 and 1."),
@@ -105,11 +97,8 @@ exercise(fusion.gated_cross_attend,
         ("tokens + gate", "gate",
          "the residual stream is missing: a closed gate must leave the tokens as they were."),
     ],
-    hints=[
-        "It is cross_attend with one number in front of what was seen.",
-        "`gate.tanh()` multiplies `attend(...)`, and nothing else.",
-    ],
-    gradient=("tokens", "context", "gate"),
+    hints=["It is cross_attend with one number in front of what was seen.",
+           "`gate.tanh()` multiplies `attend(...)`, and nothing else."],
 )
 
 
@@ -122,7 +111,7 @@ def _inject_case(counts: list[int], token: int, patch: int, width: int) -> tuple
     return torch.randn(len(counts), token, width), features, places
 
 
-exercise(fusion.inject,
+exercise(fusion.inject, gradient=("embeddings", "features"),
     cases=lambda: [_inject_case([2, 0, 2], 11, 3, 5), _inject_case([1, 2], 9, 4, 5)],
     slips=[
         ("embeddings.masked", "embeddings + torch.zeros_like(embeddings).masked",
@@ -143,11 +132,9 @@ exercise(fusion.inject,
          "every placeholder got the same vector, the mean; each has its own patch."),
         ("features.to", "(0 * features).to", "the placeholders are empty: the features never arrive."),
     ],
-    hints=[
-        "A boolean mask picks places in reading order: text by text, token by token.",
-        "`embeddings.masked_scatter(places[..., None], features)`; or clone, and assign to result[places].",
-    ],
-    gradient=("embeddings", "features"),
+    hints=["A boolean mask picks places in reading order: text by text, token by token.",
+           "`embeddings.masked_scatter(places[..., None], features)`; "
+           "or clone, and assign to result[places]."],
 )
 
 
@@ -155,13 +142,12 @@ def _prefixes(*rows: str) -> Tensor:
     return torch.tensor([[letter == "p" for letter in row] for row in rows])
 
 
-exercise(language.prefix_mask,
+exercise(language.prefix_mask, picture=lambda output: output[0],
     cases=lambda: [(_prefixes("ppp..", "pp...", "....."),), (_prefixes(".pppp..", "ppppp.."),)],
     slips=[
         ("prefix[:, :, None] & ", "False & ",
          "this is the causal mask alone; inside the prefix everything sees everything."),
-        ("prefix[:, :, None] & ", "",
-         "every token sees the whole prefix, even one that stands before it; "
+        ("prefix[:, :, None] & ", "", "every token sees the whole prefix, even one that stands before it; "
          "only tokens of the prefix look ahead."),
         (" & prefix[:, None, :]", "",
          "the prefix sees the answer too: it may look ahead only inside itself."),
@@ -172,12 +158,9 @@ exercise(language.prefix_mask,
         ("causal | ", "causal | causal.roll(-1, dims=0) | ",
          "outside the prefix every token sees the next one, which is the answer it is asked for."),
     ],
-    hints=[
-        "Two rules, and one of them is enough: the key came before, or both are in the prefix.",
-        "`prefix[:, :, None] & prefix[:, None, :]` is True where both are in it; "
-        "`|` joins it with causal_mask.",
-    ],
-    picture=lambda output: output[0],
+    hints=["Two rules, and one of them is enough: the key came before, or both are in the prefix.",
+           "`prefix[:, :, None] & prefix[:, None, :]` is True where both are in it; "
+           "`|` joins it with causal_mask."],
 )
 
 quiz(1, "You make the gates of Flamingo's layers sigmoid(g) and start at g = 0, "

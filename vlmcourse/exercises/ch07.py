@@ -9,21 +9,19 @@ from vlmcourse.training import stages
 
 exercise, quiz = chapter("07_projection_and_alignment")
 
-exercise(projector.pixel_shuffle,
+exercise(projector.pixel_shuffle, gradient=("features",), picture=lambda output: output[0],
     cases=lambda: [
         (torch.randn(2, 24, 5), 2, (4, 6)),
         (torch.randn(3, 54, 4), 3, (9, 6)),
         (torch.randn(2, 16, 3), 2, None),
     ],
     slips=[
-        (".transpose(2, 3)", "",
-         "each token holds patches that stand in one row; a square also needs the row below: "
-         "split the rows first."),
+        (".transpose(2, 3)", "", "each token holds patches that stand in one row; "
+         "a square also needs the row below: split the rows first."),
         ("transpose(2, 3)", "permute(0, 1, 3, 4, 2, 5)",
          "inside a square you go down first; its upper row comes first, left to right."),
-        ("transpose(2, 3)", "permute(0, 1, 3, 5, 2, 4)",
-         "the numbers of the patches are interleaved, as in F.pixel_unshuffle; "
-         "each patch keeps its own together."),
+        ("transpose(2, 3)", "permute(0, 1, 3, 5, 2, 4)", "the numbers of the patches are interleaved, "
+         "as in F.pixel_unshuffle; each patch keeps its own together."),
         ("transpose(2, 3)", "permute(0, 3, 1, 2, 4, 5)",
          "the squares come out column by column; go row by row."),
         ("transpose(2, 3)", "permute(0, 2, 4, 1, 3, 5)",
@@ -36,14 +34,10 @@ exercise(projector.pixel_shuffle,
         ("width * factor**2)", "width * factor**2)[..., :width]",
          "only the upper left patch of each square is kept; no number may be lost."),
     ],
-    hints=[
-        "Give rows and columns an axis each, and split both into (squares, inside the square).",
-        "After `reshape(image, rows // f, f, columns // f, f, width)`, "
-        "which two axes must change places before the rest can be merged?",
-        "`.transpose(2, 3)`, then reshape to (image, patch // f**2, width * f**2).",
-    ],
-    gradient=("features",),
-    picture=lambda output: output[0],
+    hints=["Give rows and columns an axis each, and split both into (squares, inside the square).",
+           "After `reshape(image, rows // f, f, columns // f, f, width)`, "
+           "which two axes must change places before the rest can be merged?",
+           "`.transpose(2, 3)`, then reshape to (image, patch // f**2, width * f**2)."],
 )
 
 
@@ -55,9 +49,9 @@ def _project_case(*shape: int, hidden: int, out: int) -> tuple:
     return 2 * torch.randn(shape), *layers
 
 
-exercise(projector.project,
-    cases=lambda: [_project_case(2, 5, 4, hidden=6, out=3), _project_case(3, 4, 5, hidden=8, out=7)],
+exercise(projector.project, gradient=("features",),
     axes={"features": "image patch width", "return": "image patch out"},
+    cases=lambda: [_project_case(2, 5, 4, hidden=6, out=3), _project_case(3, 4, 5, hidden=8, out=7)],
     slips=[
         ("F.gelu(expand(features))", "expand(features)",
          "nothing stands between the two layers, so together they are one linear layer; put a GELU there."),
@@ -67,9 +61,8 @@ exercise(projector.project,
         ("F.gelu(expand(features))", "expand(features) * torch.sigmoid(1.702 * expand(features))",
          "this is quick GELU, which CLIP uses; the projector uses the exact one."),
         ("gelu", "silu", "this is SiLU, from LLaMA's MLP; the projector uses GELU."),
-        ("contract(F.gelu(", "F.gelu(contract(",
-         "the GELU stands at the end; then no number of an image token could be far below 0. "
-         "It belongs in between."),
+        ("contract(F.gelu(", "F.gelu(contract(", "the GELU stands at the end; "
+         "then no number of an image token could be far below 0. It belongs in between."),
         ("contract(F.gelu(expand(features)))", "F.gelu(contract(F.gelu(expand(features))))",
          "a second GELU stands at the end; "
          "the language model's vectors may be negative, so nothing bends there."),
@@ -78,11 +71,8 @@ exercise(projector.project,
          "there is no norm in LLaVA's projector."),
         ("return contract", "return ", "the second layer is missing."),
     ],
-    hints=[
-        "Three steps: a linear layer, a curve, a linear layer.",
-        "`F.gelu` is exact unless told otherwise; `expand` comes first.",
-    ],
-    gradient=("features",),
+    hints=["Three steps: a linear layer, a curve, a linear layer.",
+           "`F.gelu` is exact unless told otherwise; `expand` comes first."],
 )
 
 
@@ -103,12 +93,11 @@ def _other_prompt(case: tuple) -> tuple:
     return logits, torch.where(before, (ids + 1) % logits.shape[-1], ids), given, mask
 
 
-exercise(stages.alignment_loss,
+exercise(stages.alignment_loss, gradient=("logits",),
     cases=lambda: [_loss_case([3, 5], [7, 6], 4), _loss_case([2, 4, 1], [6, 9, 3], 7)],
     slips=[
-        ("logits[:, :-1]", "logits[:, 1:]",
-         "each token is scored with the scores at its own place, which has read it already; "
-         "use those one place before."),
+        ("logits[:, :-1]", "logits[:, 1:]", "each token is scored with the scores at its own place, "
+         "which has read it already; use those one place before."),
         (("logits[:, :-1]", "logits[:, 1:]"), ("ids[:, 1:]", "ids[:, :-1]"), (")[:, 1:]", ")[:, :-1]"),
          "the shift goes the wrong way: the scores must come from before the token, not from behind it."),
         (" & (place >= given[:, None])", "",
@@ -119,8 +108,7 @@ exercise(stages.alignment_loss,
          "the caption's first token is missing; the model would never learn how to begin."),
         ("place >= given", "place + 1 >= given",
          "one token too many: the last one of the prompt is given, too."),
-        (")[:, 1:]", ")[:, :-1]",
-         "the mask was not shifted with the tokens: "
+        (")[:, 1:]", ")[:, :-1]", "the mask was not shifted with the tokens: "
          "it must say which token is predicted, not where the model stands."),
         ("mask & ", "mask & F.pad(mask[:, 1:], (0, 1)) & ",
          "the caption's last token, its end, is missing; the model would never learn to stop."),
@@ -137,13 +125,11 @@ exercise(stages.alignment_loss,
         ("logits[:, :-1]", "logits.softmax(dim=-1)[:, :-1]",
          "cross_entropy takes the softmax itself; give it the scores, not probabilities."),
     ],
-    hints=[
-        "First mark the caption's tokens: from `given` on, and not padding. "
-        "Then ask: which scores predict them?",
-        "`logits[:, :-1]` predict `ids[:, 1:]`; the marks must be cut like the ids.",
-        "`F.cross_entropy(logits[:, :-1][caption], ids[:, 1:][caption])` with caption (batch, token − 1).",
-    ],
-    gradient=("logits",),
+    hints=["First mark the caption's tokens: from `given` on, and not padding. Then ask: "
+           "which scores predict them?",
+           "`logits[:, :-1]` predict `ids[:, 1:]`; the marks must be cut like the ids.",
+           "`F.cross_entropy(logits[:, :-1][caption], ids[:, 1:][caption])` with caption (batch, "
+           "token − 1)."],
     unaffected=[
         Unaffected(
             "the loss depends on which tokens image and prompt are; they are read, not predicted.",
@@ -168,8 +154,7 @@ exercise(stages.trained_names,
     slips=[
         ("if name.starts", 'if "projector" in name or name.starts',
          'a name in which "projector" stands somewhere may belong to another part; the beginning decides.'),
-        ('("projector.",) if stage == 1 else ', "",
-         "the language model learns in stage 1 already; "
+        ('("projector.",) if stage == 1 else ', "", "the language model learns in stage 1 already; "
          "it must stay as it is until the projector speaks its language."),
         ("stage == 1", "True",
          "stage 2 trains the projector alone; there the language model learns as well."),
@@ -185,10 +170,8 @@ exercise(stages.trained_names,
         ("in names", "in sorted(names)", "the names come back sorted; keep the order in which they came."),
         (("return [", "return tuple("), ("]", ")"), "return a list of names, not a tuple."),
     ],
-    hints=[
-        "Which part does a name belong to? Look at its first word only.",
-        "`name.startswith(parts)` takes a tuple of beginnings: one for stage 1, two for stage 2.",
-    ],
+    hints=["Which part does a name belong to? Look at its first word only.",
+           "`name.startswith(parts)` takes a tuple of beginnings: one for stage 1, two for stage 2."],
 )
 
 exercise(projector.spectrum,
@@ -210,9 +193,8 @@ exercise(projector.spectrum,
          "this is the participation ratio; the effective rank is e to the entropy of the shares."),
         ("torch.special.entr(shares).sum().exp()", "(values > 1e-5).sum().to(values.dtype)",
          "this counts the values that are not 0, the plain rank; a tiny value must count a little only."),
-        ("torch.special.entr(shares)", "(-shares * shares.log())",
-         "a singular value of 0 gives 0 · log 0, which is NaN; "
-         "torch.special.entr knows that it counts as 0."),
+        ("torch.special.entr(shares)", "(-shares * shares.log())", "a singular value of 0 gives 0 · log 0, "
+         "which is NaN; torch.special.entr knows that it counts as 0."),
         ("return values", "return values.flip(0)",
          "the values stand smallest first; the largest comes first."),
         ("return values", "return values.square()",
@@ -221,11 +203,10 @@ exercise(projector.spectrum,
         ("return values", "return weight.norm(dim=1)",
          "these are the lengths of the rows; singular values come from torch.linalg.svdvals."),
     ],
-    hints=[
-        "Divide the singular values by their sum: now they are shares, like probabilities. "
-        "How even are they?",
-        "`torch.linalg.svdvals(weight)` gives the values; `torch.special.entr(shares).sum().exp()` the rank.",
-    ],
+    hints=["Divide the singular values by their sum: now they are shares, like probabilities. "
+           "How even are they?",
+           "`torch.linalg.svdvals(weight)` gives the values; "
+           "`torch.special.entr(shares).sum().exp()` the rank."],
 )
 
 quiz(1, "In stage 1 the language model is frozen. How can the projector in front of it learn?", [
@@ -250,8 +231,7 @@ quiz(3, "A colleague's VLM gives fluent answers that do not change with the pict
         "The loss in training was fine. What do you check first?", [
     ("Whether the projector's weights were loaded, with strict=True.", True,
      "strict=False skips a key that does not match, and leaves the projector as it was drawn."),
-    ("Whether the language model is large enough.", False,
-     "Its size does not make it deaf to its input."),
+    ("Whether the language model is large enough.", False, "Its size does not make it deaf to its input."),
     ("Whether the answers are sampled at a high temperature.", False,
      "That makes answers vary, even for one picture."),
 ])

@@ -23,13 +23,11 @@ exercise(chat.render_chat,
     ],
     slips=[
         ('"<end>"', '""', "no `<end>` closes the answers, so the model never learns to stop."),
-        (' * (role == "assistant")', "",
-         "every turn is closed by `<end>`; "
+        (' * (role == "assistant")', "", "every turn is closed by `<end>`; "
          "only answers are, since only the model has to know when it is done."),
         (('"<end>"', '""'), ("return text", 'return text + "<end>" * (not prompt)'),
          "`<end>` stands once, behind the whole conversation; each answer needs its own."),
-        (' + "<assistant>" * prompt', "",
-         "`prompt` is not used: "
+        (' + "<assistant>" * prompt', "", "`prompt` is not used: "
          "with prompt=True the text ends in `<assistant>`, so that the answer comes next."),
         (" * prompt", "", "`<assistant>` stands behind every text; it belongs there only with prompt=True."),
         ('"<assistant>"', '"<assistant><end>"',
@@ -61,27 +59,20 @@ def _token_rows(start: int, end: int, other: int) -> Tensor:
     return torch.tensor(rows)
 
 
-exercise(chat.label_mask,
-    cases=lambda: [
-        (_token_rows(8, 9, 7), 8, 9),
-        (_token_rows(21, 5, 8)[:2, :12], 21, 5),
-    ],
+exercise(chat.label_mask, picture=lambda output: output,
+    cases=lambda: [(_token_rows(8, 9, 7), 8, 9), (_token_rows(21, 5, 8)[:2, :12], 21, 5)],
     slips=[
-        ("F.pad((opened - closed)[:, :-1], (1, 0))", "opened - closed",
-         "the mask is one place too early: "
+        ("F.pad((opened - closed)[:, :-1], (1, 0))", "opened - closed", "the mask is one place too early: "
          "the start is learned, which is given, and the end is not, so the model never stops."),
-        ("[:, :-1], (1, 0)", "[:, :-2], (2, 0)",
-         "the mask is one place too late: "
+        ("[:, :-1], (1, 0)", "[:, :-2], (2, 0)", "the mask is one place too late: "
          "the first word of every answer is never learned, and what follows the end is."),
         (("return ", "return (ids != end) & ("), ("> 0", "> 0)"),
          "the end is left out: it has to be predicted, or the model never learns to stop."),
         (("return ", "return (ids == start) | ("), ("> 0", "> 0)"),
          "the start is learned too; it is given, the model never has to write it."),
-        ("opened - closed", "opened",
-         "everything behind the first start is learned, later questions too; "
+        ("opened - closed", "opened", "everything behind the first start is learned, later questions too; "
          "an answer goes to its end only."),
-        ("return ", "return ids != 0\n    return ",
-         "all tokens but padding are learned: "
+        ("return ", "return ids != 0\n    return ", "all tokens but padding are learned: "
          "the model is trained on the prompt, questions and images included."),
         ("> 0", "<= 0", "the mask is inverted: True belongs to the answers."),
         (("return ", "return (opened == opened[:, -1:]) & ("), ("> 0", "> 0)"),
@@ -93,13 +84,10 @@ exercise(chat.label_mask,
         (("return ", "return ("), ("> 0", "> 0).long()"),
          "the places are right, but the mask must hold True and False: compare, or use dtype=torch.bool."),
     ],
-    hints=[
-        "Read a row from left to right: when does an answer begin, when is it over? "
-        "What has to be known of the tokens before?",
-        "`(ids == start).cumsum(1)` counts the answers opened so far, the same with `end` those closed. "
-        "More opened than closed *before* a token: shift by one.",
-    ],
-    picture=lambda output: output,
+    hints=["Read a row from left to right: when does an answer begin, when is it over? "
+           "What has to be known of the tokens before?",
+           "`(ids == start).cumsum(1)` counts the answers opened so far, the same with `end` those closed. "
+           "More opened than closed *before* a token: shift by one."],
 )
 
 exercise(chat.collate,
@@ -108,9 +96,8 @@ exercise(chat.collate,
         ([[3, 9], [8, 7, 6, 5], [2, 4, 4]], 9, True),
     ],
     slips=[
-        ("return ids, mask", "return ids, ids != pad",
-         "the mask asks which ids differ from `pad`; a real token may have that number too. "
-         "Count the row's length."),
+        ("return ids, mask", "return ids, ids != pad", "the mask asks which ids differ from `pad`; "
+         "a real token may have that number too. Count the row's length."),
         ("if left", "if False",
          "`left` is not used: with left=True the padding stands in front, and all rows end together."),
         ("if left", "if not left", "the sides are swapped: with left=True the padding stands on the left."),
@@ -125,12 +112,10 @@ exercise(chat.collate,
          "the mask must hold True and False: dtype=torch.bool."),
         ("return ids, mask", "return mask, ids", "ids and mask are swapped: return (ids, mask)."),
     ],
-    hints=[
-        "How wide must the tensor be so that nothing is lost? Begin with one that is padding everywhere.",
-        "`ids = torch.full((len(rows), longest), pad)`, then for each row `ids[n, "
-        ":len(row)] = torch.tensor(row)`, or `ids[n, longest - len(row):]` with left=True. "
-        "The mask gets True at the same places.",
-    ],
+    hints=["How wide must the tensor be so that nothing is lost? Begin with one that is padding everywhere.",
+           "`ids = torch.full((len(rows), longest), pad)`, "
+           "then for each row `ids[n, :len(row)] = torch.tensor(row)`, "
+           "or `ids[n, longest - len(row):]` with left=True. The mask gets True at the same places."],
 )
 
 
@@ -176,12 +161,11 @@ exercise(generation.write_greedily,
          "the model does not read what it wrote: the next input is the embedding of the new token."),
         ("dim=1", "dim=0", "rows are steps: stack the tokens along dim=1."),
     ],
-    hints=[
-        "The prompt is read once. What does the model read at the second step, and who remembers the rest?",
-        "In the loop: `model.head(model.hidden(embeddings=unread, mask=mask, caches=caches)[:, "
-        "-1]).argmax(-1)`, `masked_fill(ended, pad)`, then `unread = model.embed(token[:, "
-        "None])` and `mask = F.pad(mask, (0, 1), value=True)`.",
-    ],
+    hints=["The prompt is read once. "
+           "What does the model read at the second step, and who remembers the rest?",
+           "In the loop: `model.head(model.hidden(embeddings=unread, mask=mask, "
+           "caches=caches)[:, -1]).argmax(-1)`, `masked_fill(ended, pad)`, "
+           "then `unread = model.embed(token[:, None])` and `mask = F.pad(mask, (0, 1), value=True)`."],
 )
 
 

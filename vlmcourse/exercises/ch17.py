@@ -57,11 +57,9 @@ exercise(keys.fuse,
          "in sorted(parts.items(), key=lambda part: min(map(list(state).index, names[part[0]])))",
          "the entries stand in their order; go through `names`, so that they stand in ours."),
     ],
-    hints=[
-        "First compare two sets: all names on the right of the map, and the keys of `state`.",
-        "`{ours: "
-        "torch.cat([state[key] for key in theirs]) for ours, theirs in names.items()}` behind the check.",
-    ],
+    hints=["First compare two sets: all names on the right of the map, and the keys of `state`.",
+           "`{ours: torch.cat([state[key] for key in theirs]) for ours, theirs in names.items()}` behind the "
+           "check."],
 )
 
 
@@ -69,37 +67,32 @@ def _layer_case(tokens: Tensor, layer: nn.Linear, rank: int, scale: float) -> tu
     return tokens, layer, torch.randn(rank, layer.in_features), torch.randn(layer.out_features, rank), scale
 
 
-exercise(lora.lora_forward,
+exercise(lora.lora_forward, gradient=("tokens", "down", "up"),
+    axes={"tokens": "batch token width", "return": "batch token out"},
     cases=lambda: [
         _layer_case(torch.randn(2, 4, 5), nn.Linear(5, 7), 3, 2.5),
         _layer_case(torch.randn(3, 5, 6), nn.Linear(6, 4, bias=False), 2, 0.5),
     ],
-    axes={"tokens": "batch token width", "return": "batch token out"},
     slips=[
         ("scale * ", "", "the scale is missing: it keeps the size of the change when the rank changes."),
         (("frozen(tokens) + scale * ", "scale * (frozen(tokens) + "), (", up)", ", up))"),
          "the frozen layer is scaled too; the scale belongs to the detour alone."),
         ("frozen(tokens) + ", "", "the frozen layer is missing: LoRA adds to it and does not replace it."),
         ("+ scale", "+ scale / len(down)", "divided by the rank once more; `scale` is alpha / rank already."),
-        ("F.linear(tokens, down)", "F.relu(F.linear(tokens, down))",
-         "a nonlinearity stands in the detour; "
+        ("F.linear(tokens, down)", "F.relu(F.linear(tokens, down))", "a nonlinearity stands in the detour; "
          "that is an adapter, and it could not be merged into the weight."),
         ("+ scale", "- scale", "the detour is subtracted; add it."),
         ("frozen(tokens)", "F.linear(tokens, frozen.weight)",
          "the frozen layer's bias is lost; call the layer itself."),
     ],
-    hints=[
-        "Two ways lead from the tokens to the output; add what comes out of both.",
-        "`F.linear(tokens, down)` is (…, rank); `F.linear(…, up)` leads on to (…, out).",
-    ],
-    gradient=("tokens", "down", "up"),
+    hints=["Two ways lead from the tokens to the output; add what comes out of both.",
+           "`F.linear(tokens, down)` is (…, rank); `F.linear(…, up)` leads on to (…, out)."],
 )
 
 exercise(lora.lora_numbers,
     cases=lambda: [([(960, 576), (576, 576)], 8), ([(7, 5), (5, 7), (3, 11)], 2), ([(12, 5)], 3)],
     slips=[
-        ("(out + width)", "out * width",
-         "rank · out · width is more than the layer itself has; "
+        ("(out + width)", "out * width", "rank · out · width is more than the layer itself has; "
          "the two matrices are (rank, width) and (out, rank)."),
         ("rank * (out + width)", "out * width", "these are the numbers of the frozen layers."),
         ("(out + width)", "width", "only `down` is counted; `up` learns too."),
@@ -109,10 +102,8 @@ exercise(lora.lora_numbers,
         ("in layers", "in layers[:1]", "only the first layer is counted."),
         ("return sum(", "return list(", "this is a list, one number per layer; add them up."),
     ],
-    hints=[
-        "Draw the two matrices of one layer. How many numbers has each?",
-        "rank · width for `down`, out · rank for `up`; the sum over all layers.",
-    ],
+    hints=["Draw the two matrices of one layer. How many numbers has each?",
+           "rank · width for `down`, out · rank for `up`; the sum over all layers."],
 )
 
 
@@ -137,7 +128,7 @@ def _answer_case(batch: int, token: int, width: int, vocabulary: int) -> tuple:
     return hidden, labels, _Head(width, vocabulary, int((labels != -100).sum()))
 
 
-exercise(answers.answer_loss,
+exercise(answers.answer_loss, gradient=("hidden",),
     cases=lambda: [_answer_case(3, 8, 5, 11), _answer_case(2, 9, 7, 6)],
     slips=[
         ("following(labels)", "labels",
@@ -160,11 +151,8 @@ exercise(answers.answer_loss,
          "the last position predicts the first token of the row; nothing follows it."),
         ("!= IGNORED", "> 0", "token 0 is a token too: leave out −100, not everything below 1."),
     ],
-    hints=[
-        "Line up two slices: vectors without the last position, labels without the first.",
-        "`wanted = labels[:, 1:] != -100`; `hidden[:, :-1][wanted]` are the vectors for the head.",
-    ],
-    gradient=("hidden",),
+    hints=["Line up two slices: vectors without the last position, labels without the first.",
+           "`wanted = labels[:, 1:] != -100`; `hidden[:, :-1][wanted]` are the vectors for the head."],
 )
 
 
@@ -187,10 +175,8 @@ exercise(lora.lora_merge,
         ("return weight + scale * up @ down", "weight += scale * up @ down\n    return weight",
          "the given weight is changed in place; return a new one, the frozen layer stays as it is."),
     ],
-    hints=[
-        "W x + s · B (A x) = (W + s · B A) x. Which of the two matrices is A?",
-        "`up @ down` has the shape of the weight.",
-    ],
+    hints=["W x + s · B (A x) = (W + s · B A) x. Which of the two matrices is A?",
+           "`up @ down` has the shape of the weight."],
 )
 
 
@@ -203,9 +189,8 @@ def _unfuse_case(width: int, query: int, group: int) -> tuple:
 exercise(keys.unfuse,
     cases=lambda: [_unfuse_case(5, 6, 3), _unfuse_case(7, 12, 3)],
     slips=[
-        ("split([rows[key] for key in keys])", "chunk(len(keys))",
-         "cut into equal thirds; with grouped queries the query has more rows than key and value: "
-         "use `rows`."),
+        ("split([rows[key] for key in keys])", "chunk(len(keys))", "cut into equal thirds; "
+         "with grouped queries the query has more rows than key and value: use `rows`."),
         ("in keys])", "in keys[::-1]])[::-1]",
          "the cuts are right for the order value, key, query; ours is query, key, value."),
         (("state[ours].split([rows[key]", "[state[ours][: rows[key]]"), ("in keys])", "in keys]"),
@@ -215,10 +200,8 @@ exercise(keys.unfuse,
         (("state[ours]", "[part.flip(0) for part in state[ours]"), ("in keys])", "in keys])]"),
          "the rows of each part stand upside down."),
     ],
-    hints=[
-        "For each of our names: how long are the parts, and what are they called?",
-        "`state[ours].split([rows[key] for key in theirs])` gives the parts; zip them with `theirs`.",
-    ],
+    hints=["For each of our names: how long are the parts, and what are they called?",
+           "`state[ours].split([rows[key] for key in theirs])` gives the parts; zip them with `theirs`."],
 )
 
 quiz(1, "You load a published model with `strict=False`, and the loss stays near 7.5. "
