@@ -7,7 +7,6 @@ import functools
 import importlib
 import inspect
 import json
-import pkgutil
 import types
 import typing
 from collections.abc import Callable
@@ -137,7 +136,7 @@ class QuizQuestion:
 def chapter(name: str) -> tuple[Callable[..., Exercise], Callable[..., QuizQuestion]]:
     """A chapter's ``exercise(slot, cases=, slips=, hints=, ...)`` and ``quiz(number, question, choices)``.
 
-    A slip of ``slips`` is (old text, new text, sentence), as edits.py says, or a ``Slip``.
+    A slip is (old text, new text, sentence), see edits.py, or a ``Slip``.
     """
 
     def exercise(slot: Slot, slips: list[Slip | tuple], **parts: Any) -> Exercise:
@@ -157,9 +156,8 @@ def all_quizzes() -> dict[str, QuizQuestion]:
 
 def all_exercises() -> dict[str, Exercise]:
     """Every exercise of the course by slot name, in the order of the chapters."""
-    package = importlib.import_module("vlmcourse.exercises")
-    for module in sorted(m.name for m in pkgutil.iter_modules(package.__path__) if m.name.startswith("ch")):
-        importlib.import_module(f"vlmcourse.exercises.{module}")
+    for file in sorted(Path(__file__).parent.glob("ch*.py")):
+        importlib.import_module(f"vlmcourse.exercises.{file.stem}")
     return EXERCISES
 
 

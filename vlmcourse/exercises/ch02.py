@@ -96,12 +96,12 @@ exercise(vit.interpolate_positions, gradient=("positions",),
          "align_corners=True pins the corner patches to the corners; "
          "use align_corners=False, as the libraries do."),
     ],
-    hints=[
-        "Positions are a small picture with `width` channels. Take the class token off, resize, put it back.",
-        "F.interpolate wants (1, width, rows, columns): reshape, then permute(0, 3, 1, 2). "
-        'Use mode="bicubic", align_corners=False.',
-        "Back again: `resized.flatten(2)[0].T` is (new patch, width); torch.cat with positions[:1] in front.",
-    ],
+    hints=["Positions are a small picture with `width` channels. "
+           "Take the class token off, resize, put it back.",
+           "F.interpolate wants (1, width, rows, columns): reshape, then permute(0, 3, 1, 2). "
+           'Use mode="bicubic", align_corners=False.',
+           "Back again: `resized.flatten(2)[0].T` is (new patch, width); "
+           "torch.cat with positions[:1] in front."],
 )
 
 exercise(attention.split_heads, gradient=("tokens",),

@@ -89,14 +89,11 @@ exercise(cnn.residual_block, gradient=("images",),
            "body(images) plus shortcut(images), then .relu(). One line."],
 )
 
-
-def _excite_case(batch: int, channel: int, fewer: int, height: int, width: int) -> tuple:
-    features = 2 * torch.randn(batch, channel, height, width) + torch.randn(channel, 1, 1)
-    return features, nn.Linear(channel, fewer), nn.Linear(fewer, channel)
-
-
 exercise(efficientnet.squeeze_excite, gradient=("features",),
-    cases=lambda: [_excite_case(2, 6, 3, 5, 4), _excite_case(3, 8, 2, 4, 7)],
+    cases=lambda: [
+        (2 * torch.randn(2, 6, 5, 4) + torch.randn(6, 1, 1), nn.Linear(6, 3), nn.Linear(3, 6)),
+        (2 * torch.randn(3, 8, 4, 7) + torch.randn(8, 1, 1), nn.Linear(8, 2), nn.Linear(2, 8)),
+    ],
     slips=[
         (".sigmoid()", "",
          "the sigmoid is missing, so a channel can be turned up without limit, or upside down."),

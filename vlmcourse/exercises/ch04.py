@@ -83,15 +83,11 @@ exercise(clip.normalise, gradient=("features",),
            "`features.norm(dim=-1, keepdim=True)` has a last axis of size 1, so the division broadcasts."],
 )
 
-
-def _long_and_short() -> list[tuple]:
-    """Prompts whose vectors have quite different lengths."""
-    shapes = [(4, 3, 6), (2, 5, 7)]
-    return [(torch.randn(shape) * torch.rand(*shape[:2], 1).mul(3).add(0.3),) for shape in shapes]
-
-
 exercise(clip.zero_shot_classifier, gradient=("prompts",),
-    cases=_long_and_short,
+    cases=lambda: [  # prompts whose vectors have quite different lengths
+        (torch.randn(4, 3, 6) * torch.rand(4, 3, 1).mul(3).add(0.3),),
+        (torch.randn(2, 5, 7) * torch.rand(2, 5, 1).mul(3).add(0.3),),
+    ],
     slips=[
         ("normalise(normalise(prompts).mean(dim=1))", "normalise(prompts).mean(dim=1)",
          "the mean of unit vectors is shorter than 1, and shorter for classes whose prompts disagree: "
@@ -203,14 +199,11 @@ exercise(clip.siglip_loss, gradient=("image", "text", "scale", "bias"),
            "`-F.logsigmoid(sign * logits).sum() / batch`; give torch.eye the device of the logits."],
 )
 
-
-def _tables() -> list[tuple]:
-    """Queries with none, one and several right candidates."""
-    return [(torch.randn(29, 9), torch.rand(29, 9) < 0.2, 3), (torch.randn(8, 5), torch.rand(8, 5) < 0.3, 2)]
-
-
 exercise(retrieval.recall_at_k,
-    cases=_tables,
+    cases=lambda: [  # queries with none, one and several right candidates
+        (torch.randn(29, 9), torch.rand(29, 9) < 0.2, 3),
+        (torch.randn(8, 5), torch.rand(8, 5) < 0.3, 2),
+    ],
     slips=[
         ("right.gather(1, best)", "(best == torch.arange(len(best))[:, None])",
          "only candidate i counts as right for query i. Two pictures with the same caption are both right: "

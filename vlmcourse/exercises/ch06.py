@@ -9,12 +9,11 @@ from vlmcourse.models import fusion, language
 exercise, quiz = chapter("06_fusion")
 
 
-def _late_case(batch: int, token: int, width: int, out: int) -> tuple:
-    return torch.randn(batch, width), torch.randn(batch, token, width), nn.Linear(3 * width, out)
-
-
 exercise(fusion.late_fusion, gradient=("image", "text"),
-    cases=lambda: [_late_case(2, 5, 4, 3), _late_case(3, 4, 7, 6)],
+    cases=lambda: [
+        (torch.randn(2, 4), torch.randn(2, 5, 4), nn.Linear(12, 3)),
+        (torch.randn(3, 7), torch.randn(3, 4, 7), nn.Linear(21, 6)),
+    ],
     slips=[
         ("[text, image", "[image, text", "image and text changed places: the order is text, image, product."),
         ("text * image", "text + image",
@@ -74,14 +73,12 @@ exercise(fusion.cross_attend, gradient=("tokens", "context"),
            "`attend` takes two arguments: who asks, and who is looked at."],
 )
 
-
-def _gated_cases() -> list[tuple]:
-    cases = _cross_case(2, 5, 3, 4), _cross_case(3, 4, 6, 7), _cross_case(2, 3, 5, 6)
-    return [(*case, torch.tensor(gate)) for case, gate in zip(cases, (0.8, -1.3, 0.0), strict=True)]
-
-
 exercise(fusion.gated_cross_attend, gradient=("tokens", "context", "gate"),
-    cases=_gated_cases,
+    cases=lambda: [
+        (*_cross_case(2, 5, 3, 4), torch.tensor(0.8)),
+        (*_cross_case(3, 4, 6, 7), torch.tensor(-1.3)),
+        (*_cross_case(2, 3, 5, 6), torch.tensor(0.0)),
+    ],
     slips=[
         (".tanh()", "", "the tanh is missing: it keeps the gate between −1 and 1."),
         (".tanh()", ".sigmoid()", "a sigmoid is half open at 0; the gate must begin closed: tanh(0) = 0."),

@@ -125,17 +125,14 @@ exercise(stages.alignment_loss, gradient=("logits",),
         ("logits[:, :-1]", "logits.softmax(dim=-1)[:, :-1]",
          "cross_entropy takes the softmax itself; give it the scores, not probabilities."),
     ],
-    hints=["First mark the caption's tokens: from `given` on, and not padding. Then ask: "
-           "which scores predict them?",
+    hints=["First mark the caption's tokens: from `given` on, and not padding. "
+           "Then ask: which scores predict them?",
            "`logits[:, :-1]` predict `ids[:, 1:]`; the marks must be cut like the ids.",
-           "`F.cross_entropy(logits[:, :-1][caption], ids[:, 1:][caption])` with caption (batch, "
-           "token − 1)."],
-    unaffected=[
-        Unaffected(
-            "the loss depends on which tokens image and prompt are; they are read, not predicted.",
-            _other_prompt,
-        ),
-    ],
+           "`F.cross_entropy(logits[:, :-1][caption], ids[:, 1:][caption])` "
+           "with caption (batch, token − 1)."],
+    unaffected=[Unaffected(
+        "the loss depends on which tokens image and prompt are; they are read, not predicted.",
+        _other_prompt)],
 )
 
 NAMES = [

@@ -41,11 +41,9 @@ exercise(chat.render_chat,
         ("in turns", 'in turns if role != "system"',
          "the system's turn is lost; every role is written the same way."),
     ],
-    hints=[
-        "Every turn becomes its role in angle brackets and its text. Which turns get one more token?",
-        '`"".join(f"<{role}>{said}" + "<end>" * (role == "assistant") for role, said in turns)`, '
-        "and with `prompt` one more `<assistant>`.",
-    ],
+    hints=["Every turn becomes its role in angle brackets and its text. Which turns get one more token?",
+           '`"".join(f"<{role}>{said}" + "<end>" * (role == "assistant") for role, said in turns)`, '
+           "and with `prompt` one more `<assistant>`."],
 )
 
 
@@ -217,12 +215,12 @@ exercise(optimizers.rate_groups,
         ("in rates.items()", "in reversed(rates.items())",
          "the groups are right but in another order: parts as in `rates`, matrices before vectors."),
     ],
-    hints=[
-        "Go through the parts, and for each through the parameters. "
-        "Which two questions decide the group of one that learns?",
-        'For each part: `own = [p for name, p in named if name.split(".")[0] == part and p.requires_grad]`. '
-        "Those with `p.ndim >= 2` are the first group, with weight decay; the others the second, with 0.0.",
-    ],
+    hints=["Go through the parts, and for each through the parameters. "
+           "Which two questions decide the group of one that learns?",
+           "For each part: "
+           '`own = [p for name, p in named if name.split(".")[0] == part and p.requires_grad]`. '
+           "Those with `p.ndim >= 2` are the first group, with weight decay; "
+           "the others the second, with 0.0."],
 )
 
 quiz(1, "After instruction tuning your model answers rightly and then goes on writing for ever. "

@@ -62,16 +62,11 @@ exercise(keys.fuse,
            "check."],
 )
 
-
-def _layer_case(tokens: Tensor, layer: nn.Linear, rank: int, scale: float) -> tuple:
-    return tokens, layer, torch.randn(rank, layer.in_features), torch.randn(layer.out_features, rank), scale
-
-
 exercise(lora.lora_forward, gradient=("tokens", "down", "up"),
     axes={"tokens": "batch token width", "return": "batch token out"},
     cases=lambda: [
-        _layer_case(torch.randn(2, 4, 5), nn.Linear(5, 7), 3, 2.5),
-        _layer_case(torch.randn(3, 5, 6), nn.Linear(6, 4, bias=False), 2, 0.5),
+        (torch.randn(2, 4, 5), nn.Linear(5, 7), torch.randn(3, 5), torch.randn(7, 3), 2.5),
+        (torch.randn(3, 5, 6), nn.Linear(6, 4, bias=False), torch.randn(2, 6), torch.randn(4, 2), 0.5),
     ],
     slips=[
         ("scale * ", "", "the scale is missing: it keeps the size of the change when the rank changes."),
@@ -155,13 +150,11 @@ exercise(answers.answer_loss, gradient=("hidden",),
            "`wanted = labels[:, 1:] != -100`; `hidden[:, :-1][wanted]` are the vectors for the head."],
 )
 
-
-def _merge_case(width: int, out: int, rank: int, scale: float) -> tuple:
-    return torch.randn(out, width), torch.randn(rank, width), torch.randn(out, rank), scale
-
-
 exercise(lora.lora_merge,
-    cases=lambda: [_merge_case(5, 7, 3, 2.5), _merge_case(6, 4, 2, 0.5)],
+    cases=lambda: [
+        (torch.randn(7, 5), torch.randn(3, 5), torch.randn(7, 3), 2.5),
+        (torch.randn(4, 6), torch.randn(2, 6), torch.randn(4, 2), 0.5),
+    ],
     slips=[
         ("scale * ", "",
          "the scale is missing, so the merged layer says something else than the two together."),
