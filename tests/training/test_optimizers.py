@@ -139,7 +139,7 @@ def test_a_resumed_run_equals_an_unbroken_one(small, tmp_path):
 
 def test_the_state_of_another_model_is_refused(small):
     state = MuonAdamW(small).state_dict()
-    with pytest.raises(ValueError, match="has 2 groups of parameters; this optimizer has 1"):
+    with pytest.raises(ValueError, match="different number of parameter groups"):
         MuonAdamW(nn.Embedding(3, 4)).load_state_dict(state)
 
 

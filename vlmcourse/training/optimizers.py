@@ -1,13 +1,8 @@
-"""Optimizers for models of several parts: who learns, how fast, and with what.
-
-    rate_groups     one learning rate per part of a model; frozen parts are left out (notebook 08)
-    Muon            steps that move every direction of a matrix alike; orthogonal makes them
-    MuonAdamW       Muon for the matrices, AdamW for everything else, as one optimizer for the training loop
-    warmup_linear   a schedule
+"""Optimizers for models of several parts: who learns, how fast, and with what (rate_groups: notebook 08).
 
 A momentum step changes a matrix mostly along a few directions. Muon makes all directions of the step equally
-long, and small transformers learn rarer things much sooner. A quick trial gave 67 % against 63 %; see the
-card of nano-vlm.
+long, and small transformers learn rarer things much sooner: 67 % against 63 % in a quick trial, see the card
+of nano-vlm. MuonAdamW takes it for the matrices and AdamW for everything else.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +17,7 @@ from vlmcourse.slots import slot
 
 # Tables and outputs: AdamW trains them, though they have two axes
 APART = ("embedding", "embed_token", "positions", "class_token", "head")
+ROUNDS = 5  # of the iteration that makes a matrix orthogonal
 
 
 @slot
@@ -40,8 +36,7 @@ def rate_groups(
         of its vectors. A group without parameters is left out.
 
     Raises:
-        ValueError: if a parameter that learns belongs to no part: it would stay as it is, and nobody would
-            notice.
+        ValueError: if a parameter that learns belongs to no part: it would stay as it is, unnoticed.
 
     Source: a rate of its own for the projector is mm_projector_lr in LLaVA's training code, and vectors are
         spared from weight decay there too.
@@ -63,31 +58,38 @@ def rate_groups(
     return [group for group in groups.values() if group["params"]]
 
 
-def orthogonal(matrices: Float[Tensor, "... row column"], rounds: int = 5) -> Float[Tensor, "... row column"]:
+def learning(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that require gradients, by name; ValueError if there are none."""
+    learned = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if not learned:
+        raise ValueError(f"no parameter of {type(model).__name__} requires a gradient; is everything frozen?")
+    return learned
+
+
+def orthogonal(matrices: Float[Tensor, "... row column"]) -> Float[Tensor, "... row column"]:
     """About the nearest matrices all of whose singular values are equal; they end between 0.7 and 1.2.
 
-    In fp32: torch.optim.Muon computes it in bf16, which takes 16 times as long on a CPU that has no bf16
-    units. A matrix at least twice as long as wide is not touched in the rounds. Each round multiplies it by a
-    polynomial of its Gram matrix, which is smaller; so the polynomials are multiplied, and the matrix by
-    their product at the end.
+    In fp32: torch.optim.Muon computes it in bf16, which takes 16 times as long on a CPU without bf16 units.
+    Each of the five rounds multiplies a matrix by a polynomial of its Gram matrix. That is smaller than a
+    matrix at least twice as long as wide; so there the polynomials are multiplied, and the matrix by their
+    product at the end.
 
-    Source: the Newton-Schulz iteration and its numbers, Jordan 2024,
-        https://kellerjordan.github.io/posts/muon/.
+    Source: the Newton-Schulz iteration and its numbers, Jordan 2024, kellerjordan.github.io/posts/muon.
     """
     flat = matrices.reshape(-1, *matrices.shape[-2:]).float()
     wide = flat if flat.shape[1] <= flat.shape[2] else flat.mT
     wide = wide / wide.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     if wide.shape[2] < 2 * wide.shape[1]:
-        for _ in range(rounds):
+        for _ in range(ROUNDS):
             gram = wide @ wide.mT
             wide = torch.baddbmm(wide, _polynomial(gram), wide, beta=3.4445)
     else:
         gram, product = wide @ wide.mT, None
-        for number in range(rounds):
+        for number in range(ROUNDS):
             factor = _polynomial(gram)
             factor.diagonal(dim1=1, dim2=2).add_(3.4445)
             product = factor if product is None else factor @ product
-            if number < rounds - 1:
+            if number < ROUNDS - 1:
                 # All of them are polynomials of one matrix, so their order is free
                 gram = factor @ (gram @ factor)
         wide = product @ wide
@@ -105,10 +107,8 @@ class Muon(Optimizer):
         lr: a step has singular values of about lr · √(rows / columns), or lr if that is more.
     """
 
-    def __init__(
-        self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95
-    ):
-        super().__init__(matrices, dict(lr=lr, weight_decay=weight_decay, momentum=momentum))
+    def __init__(self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float):
+        super().__init__(matrices, dict(lr=lr, weight_decay=weight_decay, momentum=0.95))
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> None:
@@ -122,9 +122,9 @@ class Muon(Optimizer):
 
     def _move(self, matrices: list[nn.Parameter], group: dict[str, Any]) -> None:
         """One step of matrices that have the same shape."""
-        grads = [matrix.grad for matrix in matrices]
+        grads = [each.grad for each in matrices]
         momenta = [
-            self.state[matrix].setdefault("momentum_buffer", torch.zeros_like(matrix)) for matrix in matrices
+            self.state[each].setdefault("momentum_buffer", torch.zeros_like(each)) for each in matrices
         ]
         torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, momenta, group["momentum"])  # Nesterov's momentum
@@ -139,8 +139,7 @@ class MuonAdamW(Optimizer):
 
     Args:
         model: its parameters that require gradients are trained; matrices inside blocks by Muon.
-        lr: learning rate of Muon; every step has a spectral norm of about lr · √(rows / columns) if that is
-            above lr.
+        lr: learning rate of Muon, see there.
         other_lr: learning rate of AdamW, for vectors, embeddings and the head.
         weight_decay: of the matrices.
         factors: for parts of the model, by the first word of their names, what both rates are multiplied
@@ -149,7 +148,7 @@ class MuonAdamW(Optimizer):
     Raises:
         ValueError: if no parameter requires a gradient, or the model has no part of a name in ``factors``.
 
-    Source: Jordan 2024, https://kellerjordan.github.io/posts/muon/; Liu et al. 2025, arXiv:2502.16982.
+    Source: Jordan 2024, see orthogonal; Liu et al. 2025, arXiv:2502.16982.
     """
 
     def __init__(
@@ -160,61 +159,30 @@ class MuonAdamW(Optimizer):
         weight_decay: float = 0.01,
         factors: Mapping[str, float] | None = None,
     ):
-        learned = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-        if not learned:
-            raise ValueError(
-                f"no parameter of {type(model).__name__} requires a gradient; is everything frozen?"
-            )
-        parts = {name.split(".")[0] for name, _ in model.named_parameters()}
-        if unknown := set(factors or {}) - parts:
-            raise ValueError(
-                f"{type(model).__name__} has no part {', '.join(sorted(unknown))}; "
-                f"its parts are {', '.join(sorted(parts))}"
-            )
+        learned, factors = learning(model), factors or {}
+        known = {name.split(".")[0] for name, _ in model.named_parameters()}
+        if unknown := ", ".join(sorted(set(factors) - known)):
+            here = ", ".join(sorted(known))
+            raise ValueError(f"{type(model).__name__} has no part {unknown}; its parts are {here}")
         groups: dict[float, tuple[list, list]] = {}  # factor: matrices, others
         for name, weight in learned.items():
-            matrices, others = groups.setdefault((factors or {}).get(name.split(".")[0], 1.0), ([], []))
+            matrices, others = groups.setdefault(factors.get(name.split(".")[0], 1.0), ([], []))
             inside_blocks = weight.ndim == 2 and not any(part in name for part in APART)
             (matrices if inside_blocks else others).append(weight)
-        self.parts: list[Optimizer] = []
         super().__init__(list(learned.values()), {})
+        self.parts: list[Optimizer] = []
         for factor, (matrices, others) in sorted(groups.items(), reverse=True):
             if matrices:
                 self.parts.append(Muon(matrices, lr * factor, weight_decay))
             if others:
                 self.parts.append(AdamW(others, lr=other_lr * factor, betas=(0.9, 0.95), weight_decay=0.0))
-        self._gather()
-
-    def _gather(self) -> None:
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     def step(self, closure: Callable | None = None) -> None:
-        for part in self.parts:
+        for part, group in zip(self.parts, self.param_groups, strict=True):
+            # Groups and state are kept here, as of one optimizer; a loaded state brings new ones
+            part.param_groups, part.state = [group], self.state
             part.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """As of one optimizer: the parameters are numbered through, those of Muon first."""
-        state, groups, first = {}, [], 0
-        for part in self.parts:
-            own = part.state_dict()
-            state |= {first + number: values for number, values in own["state"].items()}
-            (group,) = own["param_groups"]
-            groups.append(group | {"params": [first + number for number in group["params"]]})
-            first += len(group["params"])
-        return {"state": state, "param_groups": groups}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        state, groups, first = state_dict["state"], list(state_dict["param_groups"]), 0
-        if len(groups) != len(self.parts):
-            raise ValueError(
-                f"the state has {len(groups)} groups of parameters; this optimizer has {len(self.parts)}"
-            )
-        for part, group in zip(self.parts, groups, strict=True):
-            count = len(group["params"])
-            own = {number: state[first + number] for number in range(count) if first + number in state}
-            part.load_state_dict({"state": own, "param_groups": [group | {"params": list(range(count))}]})
-            first += count
-        self._gather()
 
 
 def warmup_linear(steps: int, warmup: int = 50, flat: float = 0.4) -> Callable[[int], float]:
