@@ -1,9 +1,9 @@
-"""What the Scene Playground asks of a speaker (speak.py): an answer, its rivals, its attention; and a
-caption."""
+"""What the Scene Playground asks of a speaker (speak.py): an answer, its rivals, its attention; a caption."""
 
 import contextlib
 import math
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,22 +20,14 @@ LONGEST = 64  # tokens of an answer
 LEAST = math.log(1e-3)  # an answer a thousand times less likely than the best is not worth a step
 
 
-def answers_for(
-    speaker: Any,
-) -> tuple[Callable[[np.ndarray, str], dict[str, Any]], Callable[[np.ndarray], str]]:
-    """(answer, caption) for the Scene Playground: both take an image, uint8 (64, 64, 3); see
-    look_and_answer."""
-
-    def caption(image: np.ndarray) -> str:
-        return look_and_answer(speaker, image, FULL, choices=1)["answer"]
-
-    return lambda image, question: look_and_answer(speaker, image, question), caption
+def answers_for(speaker: Any) -> tuple[Callable[..., dict[str, Any]], Callable[[np.ndarray], str]]:
+    """(answer, caption) for the Scene Playground: of an image and a question, and of an image."""
+    return partial(look_and_answer, speaker), lambda image: look_and_answer(speaker, image, FULL, 1)["answer"]
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for a small model: two gain nothing, and wait long for each other where a browser shares
-    the cores."""
+    """One thread for a small model: two gain nothing, and wait for each other where a browser is busy too."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -47,8 +39,7 @@ def one_thread() -> Iterator[None]:
 @one_thread()
 @torch.inference_mode()
 def look_and_answer(speaker: Any, image: np.ndarray, instruction: str, choices: int = 5) -> dict[str, Any]:
-    """The likeliest answers to an instruction about an image, and where the model looked before it began to
-    answer.
+    """The likeliest answers to an instruction about an image, and where the model looked before it answered.
 
     Args:
         speaker: a model with its words, see speak.Speaker.
@@ -83,12 +74,10 @@ def _grid(weights: Tensor) -> Tensor:
 def beam(
     reader: LanguageModel, scores: Tensor, caches: list[Cache], width: int, end: int = END
 ) -> list[tuple[list[int], float]]:
-    """The likeliest texts behind a prompt, each with the logarithm of its probability, its end included;
-    best first.
+    """The likeliest texts behind a prompt, best first, each with its log-probability, the end included.
 
     At each step the ``width`` likeliest beginnings are kept. A beginning only becomes less likely as it
-    grows, so one that is less likely than ``width`` finished texts, or far less than the best of all, is
-    given up.
+    grows: one less likely than ``width`` finished texts, or far less than the best of all, is given up.
 
     Args:
         scores: logarithms of the first token's probabilities, (1, vocabulary).
@@ -98,8 +87,7 @@ def beam(
     for _ in range(LONGEST):
         best = (sums + scores).flatten().topk(width)
         parents, tokens = best.indices // scores.shape[1], best.indices % scores.shape[1]
-        grown = [(total, parent, token) for total, parent, token
-                 in zip(best.values.tolist(), parents.tolist(), tokens.tolist(), strict=True)]  # fmt: skip
+        grown = list(zip(best.values.tolist(), parents.tolist(), tokens.tolist(), strict=True))
         ended += [(begun[parent], total) for total, parent, token in grown if token == end]
         least = LEAST + max(total for total, *_ in grown + [(total,) for _, total in ended])
         ended = sorted((text for text in ended if text[1] > least), key=lambda text: -text[1])[:width]

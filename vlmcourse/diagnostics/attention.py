@@ -12,8 +12,8 @@ from vlmcourse.slots import slot
 def rollout(weights: Float[Tensor, "layer head query key"]) -> Float[Tensor, "query key"]:
     """Follow attention through all layers: how much of each input token ends up in each output token.
 
-    Per layer: average the heads, mix in the residual stream as half an identity matrix, so rows still sum to
-    1. Then multiply the layers, the first one rightmost.
+    Per layer: average the heads, mix in the residual stream as half an identity matrix, so rows still sum
+    to 1. Then multiply the layers, the first one rightmost.
 
     Source: Abnar and Zuidema 2020, arXiv:2005.00928, section 3.
     """

@@ -1,17 +1,12 @@
-"""Blind and swapped controls: does a model look at all?  (First used in notebook 01.)
-
-    answer_prior     the most frequent answer to each kind of question
-    Blind            answers by that habit; what every model that claims to see must beat
-    twin_accuracy    over pairs with the same question and different answers: single answers, and whole pairs
-    twin_score       the same from texts
+"""Blind and swapped controls: does a model look at all? (First used in notebook 01.)
 
 Source: a blind baseline by question type and pairs of similar pictures, Goyal et al. 2017 (VQA v2),
     arXiv:1612.00837.
 """
 
 from collections.abc import Sequence
-from itertools import chain
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -25,12 +20,12 @@ def answer_prior(
 ) -> Int[Tensor, "kind"]:
     """The most frequent answer to each kind of question, and nothing about any picture.
 
+    Where two answers are equally frequent, the smaller number wins.
+
     Args:
         asked: number of the kind of each question, 0 to kinds - 1.
         answers: number of each answer, from 0.
         kinds: how many kinds there are; one that was never asked gets the most frequent answer of all.
-
-    Where two answers are equally frequent, the smaller number wins.
     """
     counts = torch.zeros(kinds, int(answers.max()) + 1, dtype=torch.long, device=answers.device)
     counts.index_put_((asked, answers), torch.ones_like(answers), accumulate=True)
@@ -45,9 +40,8 @@ def twin_accuracy(
     """How a model does on twins: two pictures, one question, two different answers.
 
     Returns:
-        accuracy: share of right answers.  Without looking both guesses are equal, so at most one of two is
-            right: ½.
-        pairs: share of pairs with both answers right.  Without looking it is 0.
+        accuracy: share of right answers. Without looking both guesses are equal, so at most ½ are right.
+        pairs: share of pairs with both answers right. Without looking it is 0.
 
     Source: Goyal et al. 2017, arXiv:1612.00837, section 3.
     """
@@ -57,6 +51,8 @@ def twin_accuracy(
 
 class Blind:
     """Answers every question by habit: what was most often right for questions that read the same.
+
+    Every model that claims to see must beat it.
 
     Args:
         asked: what is known of each training question: its text, or only its kind.
@@ -69,18 +65,15 @@ class Blind:
     def __init__(self, asked: Sequence[str], answers: Sequence[str]):
         if not 0 < len(asked) == len(answers):
             raise ValueError(f"expected an answer for each question, got {len(asked)} and {len(answers)}")
-        self.kinds = {text: number for number, text in enumerate(sorted(set(asked)))}
-        self.names = sorted(set(answers))
-        numbers = {answer: number for number, answer in enumerate(self.names)}
-        kinds = torch.tensor([self.kinds[text] for text in asked])
+        kinds, kind = np.unique(asked, return_inverse=True)
+        self.names, right = np.unique(answers, return_inverse=True)
+        self.kinds = {text: number for number, text in enumerate(kinds.tolist())}
         # One kind more, which is never asked: its answer is for questions that are new
-        self.prior = answer_prior(
-            kinds, torch.tensor([numbers[answer] for answer in answers]), len(self.kinds) + 1
-        )
+        self.prior = answer_prior(torch.tensor(kind), torch.tensor(right), len(kinds) + 1).numpy()
 
     def __call__(self, asked: Sequence[str]) -> list[str]:
         """An answer to each question; to one that was never asked, the most frequent answer of all."""
-        return [self.names[self.prior[self.kinds.get(text, -1)]] for text in asked]
+        return self.names[self.prior[[self.kinds.get(text, -1) for text in asked]]].tolist()
 
 
 def twin_score(
@@ -93,12 +86,7 @@ def twin_score(
     """
     four = [guesses, twin_guesses, answers, twin_answers]
     if len(set(map(len, four))) != 1:
-        raise ValueError(
-            f"guesses and answers of twins must be equally many, got {[len(texts) for texts in four]}"
-        )
-    numbers: dict[str, int] = {}
-    for text in chain(*four):
-        numbers.setdefault(text, len(numbers))
-    table = torch.tensor([numbers[text] for text in chain(*four)]).reshape(4, -1)
-    accuracy, pairs = twin_accuracy(table[:2].T, table[2:].T)
+        raise ValueError(f"guesses and answers of twins must be equally many, got {[*map(len, four)]}")
+    numbers = np.unique(four, return_inverse=True)[1].reshape(4, -1)
+    accuracy, pairs = twin_accuracy(torch.tensor(numbers[:2].T), torch.tensor(numbers[2:].T))
     return accuracy.item(), pairs.item()

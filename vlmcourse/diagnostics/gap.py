@@ -1,9 +1,4 @@
-"""The gap between images and texts: how far apart two clouds of features lie (notebooks 01 and 04).
-
-feature_statistics   where one cloud of features lies: lengths, middle, spread, and how narrow a cone it fills
-report               those numbers for several clouds, one line each
-modality_gap         from the middle of the texts to the middle of the images in CLIP's shared space
-"""
+"""The gap between images and texts: how far apart two clouds of features lie (notebooks 01 and 04)."""
 
 from collections.abc import Mapping
 
@@ -25,9 +20,8 @@ def feature_statistics(
         norm: mean length of the features.
         mean: of each of the width numbers, over the features.
         std: likewise the standard deviation (dividing by the number of features minus one).
-        cone: mean cosine between two different features, −1 to 1; near 1 all point the same way.  The sum of
-            all cosines is the squared length of the sum of unit vectors, so no feature × feature matrix is
-            needed.
+        cone: mean cosine between two different features, −1 to 1; near 1 all point the same way. The sum of
+            all cosines is the squared length of the sum of unit vectors; no feature × feature matrix is made.
 
     Source: cosine cones of embeddings, Ethayarajh 2019, arXiv:1909.00512; of images and texts, Liang et al.
         2022, arXiv:2203.02053.

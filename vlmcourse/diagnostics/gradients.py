@@ -1,8 +1,4 @@
-"""Where does learning arrive?  Gradients of every part of a model, frozen parts included (notebook 07).
-
-    gradient_report   one row per part: how large its weights and gradients are, and what flows through it
-    llava_parts       the parts of a LLaVA, in the order in which data flows through them
-    Row               what is reported of one part
+"""Where does learning arrive? Gradients of every part of a model, frozen parts included (notebook 07).
 
 A frozen part has no gradient of its own, but it may pass one on: the gradient with respect to its output,
 from which the parts before it learn.
@@ -17,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from vlmcourse.models.llava import Llava
+
+Loss = Callable[[nn.Module], Float[Tensor, ""]]
 
 
 class Row(NamedTuple):
@@ -34,29 +32,19 @@ class Row(NamedTuple):
 def llava_parts(model: Llava) -> dict[str, str]:
     """Names of the parts of a LLaVA for gradient_report, in the order of the data flow."""
     blocks = {f"block {n}": f"language.blocks.{n}" for n in range(len(model.language.blocks))}
-    return {
-        "words": "language.embedding",
-        "eye": "vision",
-        "projector": "projector",
-        **blocks,
-        "head": "language.head",
-    }
+    before = {"words": "language.embedding", "eye": "vision", "projector": "projector"}
+    return before | blocks | {"head": "language.head"}
 
 
-def gradient_report(
-    model: nn.Module,
-    loss: Callable[[nn.Module], Float[Tensor, ""]],
-    groups: Mapping[str, str | Sequence[str]],
-) -> list[Row]:
-    """One row for each part, in the given order.  No ``.grad`` is touched, and no weight.
+def gradient_report(model: nn.Module, loss: Loss, groups: Mapping[str, str | Sequence[str]]) -> list[Row]:
+    """One row for each part, in the given order. No ``.grad`` is touched, and no weight.
+
+    A part's output is taken to be that of the module inside it that ran last. To the output of a part that
+    did not run, or that has nothing trained in it and before it, no gradient comes.
 
     Args:
-        loss: runs the model once and returns what would be trained on, such as ``lambda m: answer_loss(m,
-            *batch)``.
+        loss: runs the model once and returns what would be trained on.
         groups: for each part the name of its module as in ``model.named_modules()``, or several names.
-
-    A part's output is taken to be that of the module inside it that ran last.  To the output of a part that
-    did not run, or that has nothing trained in it and before it, no gradient comes.
 
     Raises:
         ValueError: if a name is none of the model's modules, or nothing that the loss depends on is trained.
@@ -66,9 +54,7 @@ def gradient_report(
         parts[name] = _modules(model, name, [paths] if isinstance(paths, str) else paths)
     outputs, value = _run(model, loss, set().union(*parts.values()))
     if not value.requires_grad:
-        raise ValueError(
-            "the loss depends on no parameter that is trained; unfreeze a part with requires_grad_(True)"
-        )
+        raise ValueError("the loss depends on no parameter that is trained; unfreeze one: requires_grad_()")
     owned, trained, reached = _owned(parts), {}, {}
     for name, modules in parts.items():
         trained[name] = [parameter for parameter in owned[name] if parameter.requires_grad]
@@ -85,9 +71,7 @@ def gradient_report(
     return rows
 
 
-def _run(
-    model: nn.Module, loss: Callable[[nn.Module], Float[Tensor, ""]], modules: set[nn.Module]
-) -> tuple[dict[nn.Module, list[Tensor]], Float[Tensor, ""]]:
+def _run(model: nn.Module, loss: Loss, modules: set[nn.Module]) -> tuple[dict[nn.Module, list], Tensor]:
     """The loss, and the outputs of these modules on the way to it, in the order in which they last ran."""
     outputs: dict[nn.Module, list[Tensor]] = {}
 
@@ -123,10 +107,8 @@ def _modules(model: nn.Module, name: str, paths: Sequence[str]) -> set[nn.Module
     known = dict(model.named_modules())
     if missing := [path for path in paths if path not in known]:
         children = ", ".join(child for child, _ in model.named_children())
-        raise ValueError(
-            f"part {name!r}: {missing[0]!r} is no module of this {type(model).__name__}; "
-            f"its own are {children}"
-        )
+        kind = type(model).__name__
+        raise ValueError(f"part {name!r}: {missing[0]!r} is no module of this {kind}; its own are {children}")
     return {module for path in paths for module in known[path].modules()}
 
 

@@ -1,7 +1,4 @@
-"""Linear probes: what can be read from vectors with a ruler (notebook 08).
-
-linear_share    how much of what makes vectors differ goes with known quantities
-"""
+"""Linear probes: what can be read from vectors with a ruler (notebook 08)."""
 
 import torch
 from jaxtyping import Float

@@ -1,9 +1,4 @@
-"""Reach: how far one output of a vision model can see, and how far it does see (notebook 03).
-
-receptive_field      of a stack of convolutions: the side of the square of pixels that can matter
-effective_field      the pixels that do matter, measured with gradients
-attention_distance   of a ViT: how far each head looks on average
-"""
+"""Reach: how far one output of a vision model can see, and how far it does see (notebook 03)."""
 
 import torch
 from jaxtyping import Float, Int
