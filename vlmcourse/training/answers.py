@@ -1,11 +1,8 @@
-"""Learning answers with a large language model on a small machine: compute only what is learned (notebook
-17).
-
-    answer_loss   scores of the vocabulary at the places of answers, and nowhere else (training/losses.py)
-    read          rows of image and questions behind one common opening, which is read once for all of them
+"""Learning answers with a large language model on a small machine: only what is learned (notebook 17).
 
 SmolLM2's vocabulary has 49,152 tokens: a score for every one of them at every position would cost a quarter
-of all the time. And each conversation begins with the same 24 tokens, the system prompt.
+of all the time, so answer_loss asks only at the places of answers. And each conversation begins with the same
+24 tokens, the system prompt, so read reads them once for all.
 """
 
 from jaxtyping import Float, Int

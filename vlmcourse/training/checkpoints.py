@@ -1,15 +1,12 @@
 """Checkpoints: stop a training run at any moment, even with kill -9, and carry on as if nothing had happened.
 
-    save_checkpoint     a folder step-00000200 with tensors, state and a manifest of SHA-256 hashes
-    newest_checkpoint   the last folder that is whole; damaged ones are named and passed over
-    load_checkpoint     its tensors and state
-    save_weights        one small fp16 file with a card, to be shipped;  load_weights brings it back
-    load_strict         put weights into a model, or say exactly which do not fit (refuse_misfits)
+    save_checkpoint, newest_checkpoint, load_checkpoint    all that a run needs to go on, in a folder per step
+    save_weights, load_weights                             one small fp16 file with a card, to be shipped
 
 Accelerate's save_state writes its files one by one into their final place, and the position in the data is
-not among them.  A run that dies while writing leaves half a checkpoint that looks like a whole one.  Here
+not among them. A run that dies while writing leaves half a checkpoint that looks like a whole one. Here
 everything goes to the folder `.writing`, is forced to the disk, hashed, and renamed: a rename happens or
-does not.  Tensors are stored as safetensors and the rest as JSON, so loading never runs code (no pickle).
+does not. Tensors are stored as safetensors and the rest as JSON, so loading never runs code (no pickle).
 """
 
 import hashlib
@@ -37,9 +34,6 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be written, is damaged, or belongs to another model."""
 
 
-# ---- folders -------------------------------------------------------------------------------------------
-
-
 def open_folder(folder: str | Path) -> Path:
     """Make sure that checkpoints can be written to `folder`, and clear what a killed run left half-done."""
     folder = Path(folder)
@@ -50,9 +44,8 @@ def open_folder(folder: str | Path) -> Path:
         (folder / WRITING).mkdir()
         (folder / WRITING).rmdir()
     except OSError as error:
-        raise CheckpointError(
-            f"no checkpoint can be written to {folder} ({error}); choose another folder"
-        ) from error
+        refused = f"no checkpoint can be written to {folder} ({error}); choose another folder"
+        raise CheckpointError(refused) from error
     return folder
 
 
@@ -82,7 +75,8 @@ def save_checkpoint(
             for stem, named in tensors.items():
                 _write_tensors(writing / f"{stem}.safetensors", named)
             _write_json(writing / "state.json", state)
-            _write_json(writing / "manifest.json", {"files": _manifest(writing)})
+            manifest = {file.name: _fingerprint(file) for file in sorted(writing.iterdir())}
+            _write_json(writing / "manifest.json", {"files": manifest})
             _sync(writing)
             if final.exists():  # a damaged one, from before the run was resumed
                 _remove(final)
@@ -93,7 +87,11 @@ def save_checkpoint(
             f"could not write {final} ({error}); {free:,.0f} MB are free. Earlier checkpoints are untouched: "
             "make room or choose another folder, then resume"
         ) from error
-    _prune(folder, final, keep)
+    paths = list_checkpoints(folder)
+    kept = [path for path in paths if path <= final][-keep:]
+    for path in paths:  # later ones too, which are damaged: a run only goes back behind those
+        if path not in kept:
+            _remove(path)
     return final
 
 
@@ -105,15 +103,13 @@ def newest_checkpoint(folder: str | Path) -> Path:
     """
     reasons = []
     for path in reversed(list_checkpoints(folder)):
-        damage = find_damage(path)
-        if damage is None:
-            if reasons:
-                warnings.warn("; ".join(reasons) + f". Carrying on from {path.name}.", stacklevel=2)
-            return path
-        reasons.append(f"checkpoint refused: {path}/{damage}")
-    raise CheckpointError(
-        "; ".join(reasons) or f"{folder} holds no checkpoint (a folder named step-00000200, say)"
-    )
+        if damage := find_damage(path):
+            reasons.append(f"checkpoint refused: {path}/{damage}")
+            continue
+        if reasons:
+            warnings.warn("; ".join(reasons) + f". Carrying on from {path.name}.", stacklevel=2)
+        return path
+    raise CheckpointError("; ".join(reasons) or f"{folder} holds no checkpoint (step-00000200, say)")
 
 
 def find_damage(path: Path) -> str | None:
@@ -140,16 +136,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
     return tensors, json.loads((path / "state.json").read_text())
 
 
-# ---- weights -------------------------------------------------------------------------------------------
-
-
 def refuse_misfits(
     sentence: str, needed: Collection[str], given: Collection[str], others: Sequence[str] = ()
 ) -> None:
-    """Compare the names that a model needs with those that are given; nothing happens if all is well.
+    """Compare the names that a model needs with those that are given.
 
     Args:
-        sentence: what is wrong then, naming the file, without its full stop.
+        sentence: what is wrong if they differ, naming the file, without its full stop.
         others: further misfits, a line each.
 
     Raises:
@@ -175,8 +168,7 @@ def load_strict(model: nn.Module, weights: Tensors, source: str | Path) -> None:
         for name in own
         if name in weights and own[name].shape != weights[name].shape
     ]
-    sentence = f"{source} was written by another model than {type(model).__name__}"
-    refuse_misfits(sentence, own, weights, shapes)
+    refuse_misfits(f"{source} was written by another model than {type(model).__name__}", own, weights, shapes)
     model.load_state_dict(weights)
 
 
@@ -209,9 +201,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
             raise CheckpointError(f"{file} does not exist")
     card = json.loads(path.with_suffix(".json").read_text())
     if _hash(path) != card["sha256"]:
-        raise CheckpointError(
-            f"{path} is not the file its card describes (its SHA-256 differs); fetch it again"
-        )
+        raise CheckpointError(f"{path} is not the file its card describes (SHA-256 differs); fetch it again")
     load_strict(model, _read_tensors(path), path)
     return card
 
@@ -219,13 +209,8 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
 def _half(name: str, tensor: Tensor) -> Tensor:
     half = tensor.half() if tensor.is_floating_point() else tensor
     if not half.isfinite().all():
-        raise CheckpointError(
-            f"{name} reaches {tensor.abs().max().item():g}, which fp16 cannot hold (at most 65,504)"
-        )
+        raise CheckpointError(f"{name} reaches {tensor.abs().max():g}, but fp16 holds at most 65,504")
     return half
-
-
-# ---- files ---------------------------------------------------------------------------------------------
 
 
 def _write_tensors(path: Path, tensors: Tensors) -> None:
@@ -248,11 +233,8 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors | {name: tensors[other] for name, other in tied.items()}
 
 
-def _manifest(folder: Path) -> dict[str, dict[str, Any]]:
-    """File name -> its size and SHA-256."""
-    return {
-        path.name: {"bytes": path.stat().st_size, "sha256": _hash(path)} for path in sorted(folder.iterdir())
-    }
+def _fingerprint(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "sha256": _hash(path)}
 
 
 def _write_json(path: Path, value: Any) -> None:
@@ -272,15 +254,6 @@ def _sync(path: Path) -> None:
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _prune(folder: Path, final: Path, keep: int) -> None:
-    """Leave the last `keep` up to `final`.  Later ones are damaged: a run only goes back behind those."""
-    paths = list_checkpoints(folder)
-    past = [path for path in paths if path.name <= final.name]
-    for path in paths:
-        if path not in past[-keep:]:
-            _remove(path)
 
 
 def _remove(path: Path) -> None:

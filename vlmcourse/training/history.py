@@ -48,14 +48,14 @@ class Log:
     """
 
     def __init__(self, history: History, watch: Any, accelerator: Accelerator, steps: int, seconds: float):
-        self.history, self.accelerator, self.steps, self.limit = history, accelerator, steps, seconds
+        self.history, self.accelerator, self.steps = history, accelerator, steps
+        self.limit = history.seconds + seconds
         watchers = watch if isinstance(watch, (list, tuple)) else [watch]
         self.watchers = [getattr(watcher, "add", watcher) for watcher in watchers if watcher is not None]
         self.every = 1 if accelerator.device.type == "cpu" else 10
         self.unread: list[tuple[int, str, Tensor | float]] = []
         self.unseen: list[tuple[int, dict[str, float]]] = []
         self.start = time.perf_counter() - history.seconds
-        self.limit += history.seconds
 
     def __enter__(self) -> "Log":
         in_view = sys.stderr.isatty() or "ipykernel" in sys.modules
@@ -72,12 +72,9 @@ class Log:
 
     def read(self) -> None:
         """Look at the noted numbers, averaged over batches and processes; raise if they are not finite."""
-        device, elapsed = self.accelerator.device, time.perf_counter() - self.start
-        values = [value for _, _, value in self.unread] + [elapsed]
-        with torch.no_grad():
-            table = torch.stack(
-                [torch.as_tensor(value, dtype=torch.float32, device=device) for value in values]
-            )
+        to_number = dict(dtype=torch.float32, device=self.accelerator.device)
+        values = [value for _, _, value in self.unread] + [time.perf_counter() - self.start]
+        table = torch.stack([torch.as_tensor(value, **to_number) for value in values])
         if self.accelerator.num_processes > 1:
             table = self.accelerator.reduce(table, "mean")
         *numbers, self.history.seconds = table.tolist()

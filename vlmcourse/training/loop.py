@@ -1,11 +1,6 @@
 """The training loop: the one loop that trains every model of the course (first used in notebook 02).
 
-    train           runs it and returns a History
-    learn           the same, and leaves the model ready to be used
-    adamw           the optimizer it uses unless told otherwise
-    warmup_cosine   the schedule it uses unless told otherwise
-
-Read `train` first: batch, loss, backward, clip, step.  Accelerate moves tensors to the device, lowers the
+Read `train` first: batch, loss, backward, clip, step. Accelerate moves tensors to the device, lowers the
 precision, accumulates gradients and averages them over processes; the same loop runs on a laptop and, with
 `accelerate launch`, on many GPUs.
 """
@@ -25,14 +20,17 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from vlmcourse.training.history import NORM, History, Log
+from vlmcourse.training.optimizers import learning
 from vlmcourse.training.precision import choose_precision
 from vlmcourse.training.resume import Run
+
+LossFn = Callable[[nn.Module, Any], Tensor | tuple[Tensor, dict]]
 
 
 def train(
     model: nn.Module,
     batches: Iterable,
-    loss_fn: Callable[[nn.Module, Any], Tensor | tuple[Tensor, dict]],
+    loss_fn: LossFn,
     *,
     steps: int,
     lr: float = 1e-3,
@@ -75,22 +73,21 @@ def train(
     model.to(accelerator.device)
     optimizer = optimizer or adamw(model, lr)
     rates = LambdaLR(optimizer, schedule or warmup_cosine(steps))
-    stream = _endless(batches, accelerator)
+    share = accelerator.process_index, accelerator.num_processes
+    stream = batches.stream(*share) if hasattr(batches, "stream") else _endless(batches)
     history = History(precision=accelerator.mixed_precision)
     run = Run(model, optimizer, rates, stream, history, accelerator)
     if checkpoint is not None:
         run.open(checkpoint, resume)
 
-    with (
-        _prepared(run, loss_fn) as (net, compute, stepper),
-        Log(history, watch, accelerator, steps, seconds) as log,
-    ):
+    log = Log(history, watch, accelerator, steps, seconds)
+    with _prepared(run, loss_fn) as (net, stepper), log:
         for step in range(history.steps + 1, steps + 1):
             for _ in range(accumulate):
                 batch = send_to_device(next(stream), accelerator.device)
                 with accelerator.accumulate(net):
                     with accelerator.autocast():
-                        loss, metrics = _loss_and_metrics(compute(batch))
+                        loss, metrics = _loss_and_metrics(net(batch))
                     accelerator.backward(loss)
                     log.add(step, loss=loss.detach(), **metrics)
                     if accelerator.sync_gradients:
@@ -109,9 +106,7 @@ def train(
     return history
 
 
-def learn(
-    model: nn.Module, batches: Iterable, loss_fn: Callable[[nn.Module, Any], Any], **train_options: Any
-) -> History:
+def learn(model: nn.Module, batches: Iterable, loss_fn: LossFn, **train_options: Any) -> History:
     """`train`; afterwards the model is on the CPU, in evaluation mode, and no parameter is frozen."""
     history = train(model, batches, loss_fn, **train_options)
     model.cpu().eval().requires_grad_(True)
@@ -123,12 +118,10 @@ def adamw(model: nn.Module, lr: float, weight_decay: float = 0.05) -> torch.opti
 
     Source: Loshchilov & Hutter 2019, arXiv:1711.05101.
     """
-    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not learned:
-        raise ValueError(f"no parameter of {type(model).__name__} requires a gradient; is everything frozen?")
+    learned = learning(model).values()
     groups = [
-        {"params": [parameter for parameter in learned if parameter.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in learned if parameter.ndim < 2], "weight_decay": 0.0},
+        {"params": [weight for weight in learned if weight.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [weight for weight in learned if weight.ndim < 2], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=True)
 
@@ -153,45 +146,37 @@ def _loss_and_metrics(answer: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
     loss, metrics = answer if isinstance(answer, tuple) and len(answer) == 2 else (answer, {})
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         got = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise TypeError(
-            f"loss_fn must return one number as a tensor, or (loss, dict of numbers); it returned {got}"
-        )
+        raise TypeError(f"loss_fn returned {got}, not one number as a tensor or (loss, dict of numbers)")
     if not loss.requires_grad:
-        raise ValueError(
-            "the loss depends on no trainable parameter: is the model frozen, or was .detach() called?"
-        )
+        raise ValueError("the loss depends on no trainable parameter: a frozen model, or a detached loss?")
     for name, value in metrics.items():
         if name in ("loss", "step", NORM) or (isinstance(value, Tensor) and value.numel() != 1):
             raise ValueError(f"metric {name!r} must be one number, and not be called loss, step or {NORM}")
-    return loss.reshape(()), {
-        name: torch.as_tensor(value).detach().reshape(()) for name, value in metrics.items()
-    }
+    numbers = {name: torch.as_tensor(value).detach().reshape(()) for name, value in metrics.items()}
+    return loss.reshape(()), numbers
 
 
 def _start_accelerator(precision: str | None, accumulate: int) -> Accelerator:
-    precision = precision or choose_precision(Accelerator().device).name
+    precision = precision or choose_precision(Accelerator().device)
     AcceleratorState._reset_state()  # else the first training in a process fixes the precision of all others
     # as a plugin, since `accelerate launch` overrides the plain argument
     accumulation = GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False)
     # Some parameters may be idle: a norm that a stage does not read, say
-    idle = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(
-        mixed_precision=precision, gradient_accumulation_plugin=accumulation, kwargs_handlers=[idle]
-    )
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
+    options = dict(gradient_accumulation_plugin=accumulation, kwargs_handlers=handlers)
+    accelerator = Accelerator(mixed_precision=precision, **options)
     if accelerator.distributed_type == "FSDP":
         raise NotImplementedError("this loop trains whole models on every GPU (DDP); launch it without FSDP")
     launched = int(os.environ.get("WORLD_SIZE", 1))
     if accelerator.num_processes != launched:
-        raise RuntimeError(
-            f"{launched} processes were launched without GPUs, unconnected; set ACCELERATE_USE_CPU=true"
-        )
+        raise RuntimeError(f"{launched} unconnected processes were launched; set ACCELERATE_USE_CPU=true")
     return accelerator
 
 
 class WithLoss(nn.Module):
     """Model and loss as one: DDP averages gradients of what runs in the forward of the module it wraps."""
 
-    def __init__(self, model: nn.Module, loss_fn: Callable[[nn.Module, Any], Any]):
+    def __init__(self, model: nn.Module, loss_fn: LossFn):
         super().__init__()
         self.model, self.loss_fn = model, loss_fn
 
@@ -200,34 +185,21 @@ class WithLoss(nn.Module):
 
 
 @contextmanager
-def _prepared(
-    run: Run, loss_fn: Callable[[nn.Module, Any], Any]
-) -> Iterator[tuple[nn.Module, Callable, Any]]:
+def _prepared(run: Run, loss_fn: LossFn) -> Iterator[tuple[nn.Module, Any]]:
     """What computes the loss, and the optimizer, for the loop; then the model is as it came, but trained."""
-    accelerator, model, optimizer, training = run.accelerator, run.model, run.optimizer, run.model.training
-    # Alone, the model needs no wrapper: preparing it would patch its `forward`, which copies badly
-    alone = accelerator.num_processes == 1
-    net = model if alone else accelerator.prepare_model(WithLoss(model, loss_fn))
-    model.train()
+    net, training = WithLoss(run.model, loss_fn), run.model.training
+    if run.accelerator.num_processes > 1:
+        net = run.accelerator.prepare_model(net)
+    run.model.train()
     try:
-        yield (
-            net,
-            (lambda batch: loss_fn(model, batch)) if alone else net,
-            accelerator.prepare_optimizer(optimizer),
-        )
+        yield net, run.accelerator.prepare_optimizer(run.optimizer)
     finally:
-        model.train(training)
-        for group in optimizer.param_groups:
+        run.model.train(training)
+        for group in run.optimizer.param_groups:
             group["lr"] = group["initial_lr"]
 
 
-def _endless(batches: Iterable, accelerator: Accelerator) -> Iterator:
-    if hasattr(batches, "stream"):
-        return batches.stream(accelerator.process_index, accelerator.num_processes)
-    return _again_and_again(batches)
-
-
-def _again_and_again(batches: Iterable) -> Iterator:
+def _endless(batches: Iterable) -> Iterator:
     while True:
         batch = None
         for batch in batches:

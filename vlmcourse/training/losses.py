@@ -82,6 +82,5 @@ def balanced_loss(
     surprise = F.cross_entropy(head(hidden[wanted]).float(), answers[wanted], reduction="none")
     number = packs.clamp(min=0)
     counts = torch.zeros_like(number).scatter_add_(1, number, wanted.long())  # learned tokens of each text
-    lengths = counts.gather(1, number)[wanted]
-    weights = lengths.float().rsqrt()
+    weights = counts.gather(1, number)[wanted].float().rsqrt()
     return (weights * surprise).sum() / weights.sum()

@@ -122,10 +122,8 @@ class Muon(Optimizer):
 
     def _move(self, matrices: list[nn.Parameter], group: dict[str, Any]) -> None:
         """One step of matrices that have the same shape."""
-        grads = [each.grad for each in matrices]
-        momenta = [
-            self.state[each].setdefault("momentum_buffer", torch.zeros_like(each)) for each in matrices
-        ]
+        grads = [p.grad for p in matrices]
+        momenta = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in matrices]
         torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, momenta, group["momentum"])  # Nesterov's momentum
         steps = orthogonal(torch.stack(ahead)).unbind()

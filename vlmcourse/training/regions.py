@@ -1,16 +1,9 @@
 """Region pretraining: a vision encoder (eye) that knows what every patch shows (notebooks 07 and 08).
 
-    new_eye         an untrained ViT for 64-pixel images, with fixed 2-D positions
-    region_targets  what every patch of scenes shows: shape, colour, size, whether anything, and where its
-        object is
-    train_eye       learn to say it
-    measure_eye     how often it is said rightly, on scenes never seen
-
 This is the first stage of nano-vlm. A contrastive CLIP learns what is in an image, hardly where: one vector
 per image has to match one caption. Here every patch is matched with words, as in RegionCLIP, and with the
-middle of
-the box it lies in, as in FCOS. With scenes both are known. What stages like this one brought stands in the
-card of nano-vlm.
+middle of the box it lies in, as in FCOS. With scenes both are known. What stages like this one brought stands
+in the card of nano-vlm.
 
 Source: Zhong et al. 2021 (RegionCLIP), arXiv:2112.09106, section 3.2; Tian et al. 2019 (FCOS),
     arXiv:1904.01355, section 3.1; fixed 2-D positions: Beyer et al. 2022, arXiv:2205.01580.
@@ -30,10 +23,9 @@ from vlmcourse.data.pixels import in_grey, normalise
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
-from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.training.precision import precision_of
 from vlmcourse.world import scenes
-from vlmcourse.world.render import render, to_tensor
+from vlmcourse.world.render import render
 
 EYE = ViTConfig(64, 8, width=96, depth=4, heads=4, patch_bias=False, norm_before_blocks=True)
 SPLIT = (len(scenes.SHAPES), len(scenes.COLOURS), len(scenes.SIZES), 1, 2)  # scores of a patch
@@ -94,8 +86,7 @@ class RegionReader(nn.Module):
         self.head = nn.Linear(eye.config.width, sum(SPLIT))
 
     def forward(self, images: Float[Tensor, "image channel height side"]) -> tuple[Tensor, ...]:
-        """Scores for shape, colour and size, whether anything is there, and the middle; each (image, patch,
-        ...)."""
+        """Scores for shape, colour, size, whether anything is there, and the middle; (image, patch, ...)."""
         patches = self.eye.patches(images)
         return self.head(F.layer_norm(patches, patches.shape[-1:])).float().split(SPLIT, dim=-1)
 
@@ -105,24 +96,16 @@ def region_loss(model: RegionReader, images: Tensor, regions: Regions) -> Tensor
     *words, there, middle = model(images)
     loss = F.binary_cross_entropy_with_logits(there[..., 0], regions.there)
     for scores, right in zip(words, regions.words.unbind(-1), strict=True):
-        surprise = F.cross_entropy(
-            scores.flatten(0, 1), right.flatten(), ignore_index=NOTHING, reduction="sum"
-        )
-        count = (right != NOTHING).sum()
-        loss = loss + surprise / count.clamp(min=1)  # a batch in grey is asked for no colour
+        scores, right = scores.flatten(0, 1), right.flatten()
+        surprise = F.cross_entropy(scores, right, ignore_index=NOTHING, reduction="sum")
+        asked = (right != NOTHING).sum().clamp(min=1)  # a batch in grey is asked for no colour
+        loss = loss + surprise / asked
     shown = regions.there > 0
     return loss + 3 * F.smooth_l1_loss(middle[shown], regions.middle[shown], beta=0.1)
 
 
 def train_eye(
-    reader: RegionReader,
-    batch: scenes.Scenes,
-    *,
-    steps: int,
-    size: int = 32,
-    grey: float = 0.5,
-    seed: int = 0,
-    **train_options: Any,
+    reader: RegionReader, batch: scenes.Scenes, *, size: int, grey: float, seed: int = 0, **train_options: Any
 ) -> History:
     """Train an eye, and the layer that reads it, on scenes.
 
@@ -130,7 +113,7 @@ def train_eye(
         size: images per step.
         grey: share of images seen in grey, of which no colour is asked, so that shapes are learned apart from
             the colours they happened to have.
-        train_options: further arguments of training.loop.train.
+        train_options: further arguments of training.loop.train, such as steps.
     """
     images, regions = render(batch), region_targets(batch, reader.eye.config)
     pale = np.random.default_rng(seed).random(len(batch)) < grey
@@ -143,22 +126,4 @@ def train_eye(
 
     config = reader.eye.config
     precision = precision_of(size * (1 + math.prod(config.grid)), config.width)
-    options = (
-        dict(optimizer=MuonAdamW(reader), schedule=warmup_linear(steps), precision=precision) | train_options
-    )
-    return learn(reader, Batches(data, size, seed=seed), loss, steps=steps, **options)
-
-
-@torch.no_grad()
-def measure_eye(reader: RegionReader, batch: scenes.Scenes) -> dict[str, float]:
-    """Shares of right patches for shape, colour, size and objectness, and the middle's mean error in
-    pixels."""
-    regions = region_targets(batch, reader.eye.config)
-    *words, there, middle = reader(to_tensor(render(batch)))
-    shown = regions.there > 0
-    metrics = {}
-    for name, scores, right in zip(("shape", "colour", "size"), words, regions.words.unbind(-1), strict=True):
-        metrics[name] = (scores.argmax(-1) == right)[shown].float().mean().item()
-    metrics["objectness"] = ((there[..., 0] > 0) == shown).float().mean().item()
-    error = (middle - regions.middle)[shown].abs().mean().item() * reader.eye.config.patch_size
-    return metrics | {"middle, pixels off": error}
+    return learn(reader, Batches(data, size, seed=seed), loss, **(dict(precision=precision) | train_options))

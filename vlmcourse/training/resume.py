@@ -1,8 +1,7 @@
 """Resume: everything a training run must remember so that a resumed run cannot be told from an unbroken one.
 
-A run is more than its weights.  The optimizer keeps running averages, the schedule a position, the data
-stream another, and dropout draws from random generators.  Forget one and the loss curve shows a kink.  `Run`
-gathers them for `checkpoints.save_checkpoint` and puts them back.
+A run is more than its weights. The optimizer keeps running averages, the schedule a position, the data stream
+another, and dropout draws from random generators. Forget one and the loss curve shows a kink.
 """
 
 import random
@@ -18,15 +17,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from vlmcourse.training.checkpoints import (
-    CheckpointError,
-    list_checkpoints,
-    load_checkpoint,
-    load_strict,
-    newest_checkpoint,
-    open_folder,
-    save_checkpoint,
-)
+from vlmcourse.training import checkpoints
+from vlmcourse.training.checkpoints import CheckpointError
 from vlmcourse.training.history import History
 
 
@@ -46,18 +38,17 @@ class Run:
         randoms = gather_object([random_state(self.accelerator.device)])
         if self.accelerator.is_main_process:
             averages, groups = pack_optimizer(self.optimizer)
-            scaler = self.accelerator.scaler
+            schedule, scaler = self.schedule.state_dict(), self.accelerator.scaler
             state = {
                 "optimizer": groups,
-                "schedule": self.schedule.state_dict()
-                | {"lr_lambdas": [None] * len(self.optimizer.param_groups)},
+                "schedule": schedule | {"lr_lambdas": [None] * len(schedule["lr_lambdas"])},
                 "scaler": scaler and scaler.state_dict(),
                 "stream": self.stream.state_dict(),
                 "history": asdict(self.history),
                 "random": randoms,
             }
             tensors = {"model": self.model.state_dict(), "optimizer": averages}
-            save_checkpoint(folder, self.history.steps, tensors, state, keep)
+            checkpoints.save_checkpoint(folder, self.history.steps, tensors, state, keep)
         self.accelerator.wait_for_everyone()
 
     def open(self, folder: str | Path, resume: bool) -> None:
@@ -68,24 +59,22 @@ class Run:
                 is damaged or was written by another model.
         """
         if not hasattr(self.stream, "state_dict"):
-            raise CheckpointError(
-                "a list keeps no position to resume from; for checkpoints train on a Batches"
-            )
+            raise CheckpointError("a list keeps no position to resume from; checkpoints need a Batches")
         if self.accelerator.is_main_process:
-            open_folder(folder)
-        checkpoints = list_checkpoints(folder)
-        if checkpoints and not resume:
+            checkpoints.open_folder(folder)
+        steps = checkpoints.list_checkpoints(folder)
+        if steps and not resume:
             raise CheckpointError(
-                f"{folder} already holds a run up to {checkpoints[-1].name}; pass resume=True to carry on, "
+                f"{folder} already holds a run up to {steps[-1].name}; pass resume=True to carry on, "
                 "or choose another folder"
             )
-        if checkpoints:
-            self.load(newest_checkpoint(folder))
+        if steps:
+            self.load(checkpoints.newest_checkpoint(folder))
 
     def load(self, path: Path) -> None:
         """Put everything back as it was in checkpoint `path`."""
-        tensors, state = load_checkpoint(path)
-        load_strict(self.model, tensors["model"], path)
+        tensors, state = checkpoints.load_checkpoint(path)
+        checkpoints.load_strict(self.model, tensors["model"], path)
         try:
             self.optimizer.load_state_dict(unpack_optimizer(tensors["optimizer"], state["optimizer"]))
             self.stream.load_state_dict(state["stream"])
@@ -94,25 +83,21 @@ class Run:
         self.schedule.load_state_dict(state["schedule"])
         if self.accelerator.scaler and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        for name, value in state["history"].items():
-            setattr(self.history, name, value)
-        rank = self.accelerator.process_index
-        if rank < len(state["random"]):
+        vars(self.history).update(state["history"])
+        rank, known = self.accelerator.process_index, len(state["random"])
+        if rank < known:
             set_random_state(state["random"][rank], self.accelerator.device)
         else:
-            warnings.warn(
-                f"{path} knows {len(state['random'])} processes; process {rank} draws anew", stacklevel=2
-            )
+            warnings.warn(f"{path} knows {known} processes; process {rank} draws anew", stacklevel=2)
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Split an optimizer's state into tensors, named "parameter/quantity", and the rest, fit for JSON."""
-    state = optimizer.state_dict()
-    tensors, rest = {}, {}
-    for index, quantities in state["state"].items():
+    packed, tensors, rest = optimizer.state_dict(), {}, {}
+    for index, quantities in packed["state"].items():
         for name, value in quantities.items():
             (tensors if isinstance(value, Tensor) else rest)[f"{index}/{name}"] = value
-    return tensors, {"rest": rest, "groups": state["param_groups"]}
+    return tensors, {"rest": rest, "groups": packed["param_groups"]}
 
 
 def unpack_optimizer(tensors: dict[str, Tensor], packed: dict[str, Any]) -> dict[str, Any]:
@@ -127,14 +112,8 @@ def unpack_optimizer(tensors: dict[str, Tensor], packed: dict[str, Any]) -> dict
 def random_state(device: torch.device) -> dict[str, Any]:
     """State of the generators of Python, NumPy and torch (CPU and `device`), fit for JSON."""
     kind, words, *rest = np.random.get_state()
-    state = {
-        "python": random.getstate(),
-        "numpy": [kind, words.tolist(), *rest],
-        "cpu": torch.get_rng_state().tolist(),
-    }
-    if device.type != "cpu":
-        state[device.type] = torch.get_device_module(device).get_rng_state().tolist()
-    return state
+    state = {"python": random.getstate(), "numpy": [kind, words.tolist(), *rest]}
+    return state | {name: module.get_rng_state().tolist() for name, module in _generators(device).items()}
 
 
 def set_random_state(state: dict[str, Any], device: torch.device) -> None:
@@ -142,6 +121,11 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     np.random.set_state(tuple(state["numpy"]))
-    torch.set_rng_state(torch.tensor(state["cpu"], dtype=torch.uint8))
-    if device.type in state and device.type != "cpu":
-        torch.get_device_module(device).set_rng_state(torch.tensor(state[device.type], dtype=torch.uint8))
+    for name, module in _generators(device).items():
+        if name in state:
+            module.set_rng_state(torch.tensor(state[name], dtype=torch.uint8))
+
+
+def _generators(device: torch.device) -> dict[str, Any]:
+    """torch's modules that keep a random state, by the type of device."""
+    return {device.type: torch.get_device_module(device), "cpu": torch}

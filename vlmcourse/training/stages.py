@@ -1,11 +1,4 @@
-"""Stages: which parts of a vision-language model learn when, and from which words (notebooks 07 and 08).
-
-    trained_names    of all parameters, those that a stage trains
-    set_stage        freeze all others
-    align            stage 1: the projector learns; vision encoder and language model stay as they are
-
-Source: the stages are LLaVA's, Liu et al. 2023, arXiv:2304.08485, section 4.2.
-"""
+"""Stages: which parts of a vision-language model learn when, and from which words (notebooks 07 and 08)."""
 
 from collections.abc import Sequence
 from typing import Any
