@@ -1,9 +1,4 @@
-"""Assembling a LLaVA from pretrained parts: vision encoder (eye), projector and language model (notebook 17).
-
-add_image_word    tokenizer and language model learn the placeholder
-assemble_llava    an eye, a new projector and a language model become one Llava
-StoredParts       what has to be stored beside the language model
-"""
+"""A LLaVA from pretrained parts: vision encoder (eye), projector and language model (notebook 17)."""
 
 from dataclasses import replace
 from typing import Any
@@ -20,51 +15,37 @@ from vlmcourse.models.vit import ViT
 
 
 def add_image_word(language: Llama, tokenizer: Any) -> int:
-    """Teach tokenizer and model the word <image>, unless they know it; its id. Its vector is the mean of
-    all others."""
+    """Teach tokenizer and model the word <image>, unless they know it: the mean of all others. Its id."""
     tokenizer.add_tokens(IMAGE_WORD, special_tokens=True)
     word, table = tokenizer.convert_tokens_to_ids(IMAGE_WORD), language.embedding.weight.detach()
     if word == len(table):
-        language.embedding = nn.Embedding.from_pretrained(
-            torch.cat([table, table.mean(0, keepdim=True)]), freeze=False
-        )
-        language.head = nn.Linear(table.shape[1], len(table) + 1, bias=False)
+        longer = torch.cat([table, table.mean(0, keepdim=True)])
+        language.embedding = nn.Embedding.from_pretrained(longer, freeze=False)
+        language.head = nn.Linear(longer.shape[1], len(longer), bias=False)
         language.head.weight = language.embedding.weight
-        language.config = replace(language.config, vocabulary=len(table) + 1)
+        language.config = replace(language.config, vocabulary=len(longer))
     return word
 
 
-def assemble_llava(
-    eye: ViT,
-    language: Llama,
-    tokenizer: Any,
-    layer: int = -1,
-    hidden: int | None = None,
-    shuffle: int = 1,
-    spread: int = 1,
-) -> Llava:
+def assemble_llava(eye: ViT, language: Llama, tokenizer: Any, layer: int = -1, **projector: Any) -> Llava:
     """One model; its projector is new, everything else is frozen.
 
     Args:
-        eye: changed by nothing here.
         language: with tied embeddings, as SmolLM2; learns the word <image>.
-        layer: of the eye's residual streams, as in LlavaConfig.
-        hidden, shuffle, spread: of the projector, as in LlavaConfig.
+        layer, projector: as in LlavaConfig; of the projector hidden, shuffle and spread.
     """
     word = add_image_word(language, tokenizer)
     with torch.device("meta"):  # no memory and no time for numbers that are replaced at once
-        model = Llava(LlavaConfig(eye.config, language.config, word, layer, hidden, shuffle, spread))
-    model.vision, model.language = eye, language
-    width = language.config.width
-    model.projector = Projector(eye.config.width, width, hidden or width, shuffle, spread)
+        model = Llava(LlavaConfig(eye.config, language.config, word, layer, **projector))
+    model.vision, model.language, width = eye, language, language.config.width
+    model.projector = Projector(eye.config.width, width, **{"hidden": width, **projector})
     model.requires_grad_(False)
     model.projector.requires_grad_(True)
     return model.eval()
 
 
 class StoredParts(nn.Module):
-    """What has to be stored beside the language model: the eye as far as it is read, the projector, LoRA's
-    matrices."""
+    """What is stored beside the language model: the eye as far as it is read, the projector, LoRA."""
 
     def __init__(self, model: Llava):
         super().__init__()

@@ -1,8 +1,5 @@
 """Distillation: a pretrained language model keeps what it knew while it learns something new (notebook 17).
 
-    perplexity  how well it still reads plain sentences
-    Memory      texts it wrote before the training, and how far it has moved from what it thought of them
-
 Lessons about images alone pull a model away from plain English. Its own texts are enough to hold it: no other
 text is needed, and none has to be collected.
 """
@@ -48,8 +45,7 @@ class Memory:
 
     Args:
         language: as it is now: what it says now is what it shall go on saying.
-        texts, length: how many, and how many tokens each has. The first word is one of STARTS, the others are
-            drawn from what the model itself expects.
+        texts, length: how many, and how many tokens each has: one of STARTS, then what the model would write.
         size: texts per call of ``drift``.
 
     Source: the old model's answers as targets, Li & Hoiem 2016, arXiv:1606.09282, section 3; texts of its own
