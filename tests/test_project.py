@@ -60,7 +60,6 @@ PUBLISHED = "one for each published family"
 COMMAND = "a command of the command line has the name of what it calls"
 FAMILY = "one for each family of shipped models, found by its module's name"
 MEANT_TWICE = {
-    "from_folder": PUBLISHED,
     "from_transformers": PUBLISHED,
     "ask": "a command asks a model; world.questions asks about a scene",
     "doctor": COMMAND,

@@ -164,7 +164,7 @@ def test_a_folder_opens_in_transformers_and_comes_back(tmp_path):
     assert torch.equal(batch["input_ids"], ids)
     with torch.no_grad():
         torch.testing.assert_close(theirs(**batch).logits, ours, atol=1e-4, rtol=0)
-        back = llava.from_folder(tmp_path)(ids, normalise(torch.from_numpy(picture)))
+        back = llava.from_transformers(theirs)(ids, normalise(torch.from_numpy(picture)))
     torch.testing.assert_close(back, ours, atol=1e-4, rtol=0)
     assert theirs.generation_config.eos_token_id == tokenizer.eos_token_id
 

@@ -1,7 +1,6 @@
 """A pretrained part is found in one fixed order, whole and strictly loaded, or the error says what to run."""
 
 import shutil
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -64,7 +63,7 @@ def test_a_folder_of_models_comes_before_the_cache(saved, tmp_path, monkeypatch)
 
 def test_the_cache_needs_no_network(saved, tmp_path, monkeypatch):
     snapshot = cached(saved, tmp_path / "cache")
-    monkeypatch.setattr(hub, "online", lambda: pytest.fail("the network was asked"))
+    monkeypatch.setattr(hub, "unreachable", lambda: pytest.fail("the network was asked"))
     assert hub.resolve(NAME).folder == snapshot
     assert hub.resolve(NAME).open(transformers.LlamaForCausalLM).training is False
 
@@ -86,7 +85,7 @@ def test_the_hub_is_asked_when_nothing_is_here(saved, monkeypatch):
         return str(saved)
 
     monkeypatch.setattr(hub, "snapshot_download", download)
-    monkeypatch.setattr(hub, "online", lambda: True)
+    monkeypatch.setattr(hub, "unreachable", lambda: None)
     assert hub.resolve(NAME).origin.startswith("the hub")
     assert asked == [(NAME, None, True), (NAME, None, False)]
     assert hub.resolve(f"{NAME}@refs/pr/7").folder == saved
@@ -96,11 +95,13 @@ def test_the_hub_is_asked_when_nothing_is_here(saved, monkeypatch):
 
 
 def test_offline_is_respected(monkeypatch):
-    monkeypatch.setattr(hub, "_reachable", lambda address: pytest.fail("the network was asked"))
-    assert not hub.online()
+    monkeypatch.setattr(
+        hub.socket, "create_connection", lambda *_, **__: pytest.fail("the network was asked")
+    )
+    assert hub.unreachable() == "HF_HUB_OFFLINE is set"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert not hub.online()
+    assert hub.unreachable() == "HF_HUB_OFFLINE is set"
     with pytest.raises(hub.MissingModel, match="HF_HUB_OFFLINE is set"):
         hub.resolve(NAME)
 
@@ -173,35 +174,22 @@ def test_no_weight_is_left_at_random(saved, change, named):
         hub.resolve(saved).open(transformers.LlamaForCausalLM)
 
 
-def test_a_folder_with_smollm2s_format_becomes_our_llama(saved, tmp_path):
+def test_a_folder_with_smollm2s_format_becomes_our_llama(saved, monkeypatch):
     words = transformers.PreTrainedTokenizerFast(
         tokenizer_object=hub_tokenizer(), eos_token="b", pad_token="b"
     )
     words.save_pretrained(saved)
-    ours, tokenizer = hub.load_smollm2(saved)
+    monkeypatch.setattr(hub, "SMOLLM2", str(saved))
+    ours, tokenizer = hub.load_smollm2()
     with torch.no_grad():
         assert_equal(ours(texts()), llama(tie_word_embeddings=True)(texts()).logits)
     assert tokenizer.padding_side == "left" and tokenizer("a b")["input_ids"] == [0, 1]
 
 
-@pytest.mark.parametrize(
-    ("given", "asked"),
-    [({}, (hub.SMOLLM2, True)), ({"fetch": False}, (hub.SMOLLM2, False)), ({"path": "here"}, ("here", True))],
-)
-def test_smollm2_is_looked_for_unless_a_folder_is_named(given, asked, monkeypatch):
-    def resolve(*question):
-        assert question == asked
-        raise hub.MissingModel("asked")
-
-    monkeypatch.setattr(hub, "resolve", resolve)
-    with pytest.raises(hub.MissingModel, match="asked"):
-        hub.load_smollm2(**given)
-
-
 def test_smollm2_in_a_gguf_file_that_cannot_be_kept_is_opened_from_it(monkeypatch):
     theirs, opened = llama(tie_word_embeddings=True), []
-    place = hub.Found(hub.SMOLLM2, hub.Path("."), "a test", "tiny.gguf")
-    monkeypatch.setattr(hub, "resolve", lambda name, fetch: place)
+    place = hub.Found(hub.Path("."), "a test", "tiny.gguf")
+    monkeypatch.setattr(hub, "resolve", lambda name: place)
     monkeypatch.setattr(hub.Found, "unpacked", lambda self: self)
     monkeypatch.setattr(hub.Found, "_open", lambda self, kind: opened.append(kind) or theirs)
     monkeypatch.setattr(hub.Found, "_tokenizer", lambda self: "words")
@@ -245,7 +233,7 @@ def test_without_room_for_it_a_gguf_file_is_read_as_it_is(tmp_path, monkeypatch)
     (tmp_path / "file").touch()
     (tmp_path / "model.gguf").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder can be made inside a file
-    found = hub.Found("some/model", tmp_path, "a test", "model.gguf")
+    found = hub.Found(tmp_path, "a test", "model.gguf")
     assert found.unpacked() is found
 
 
@@ -260,7 +248,7 @@ def test_the_order_of_the_places(saved, tmp_path, monkeypatch):
     (package / hub.GGUF).touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(hub, "PACKAGE", "tiny_smollm2")
-    monkeypatch.setattr(hub, "online", lambda: True)
+    monkeypatch.setattr(hub, "unreachable", lambda: None)
     snapshot = cached(saved, tmp_path / "cache", name)
 
     def download(repo_id, revision, allow_patterns, local_files_only=False):
@@ -279,7 +267,7 @@ def test_the_order_of_the_places(saved, tmp_path, monkeypatch):
     (tmp_path / "models" / name / "model.safetensors").unlink()  # half a model is passed over
     assert hub.resolve(name).origin == "the Hugging Face cache"
     shutil.rmtree(snapshot)
-    assert hub.resolve(name).origin == f"the hub, {constants.ENDPOINT}"
+    assert hub.resolve(name).origin == f"the hub {constants.ENDPOINT}"
     assert hub.resolve(name, fetch=False).gguf == hub.GGUF
     (saved / "config.json").unlink()
     assert hub.resolve(name).origin.startswith("the pip package")
@@ -288,7 +276,7 @@ def test_the_order_of_the_places(saved, tmp_path, monkeypatch):
         hub.resolve(name)
     for reason in (
         r"models/HuggingFaceTB/SmolLM2-135M-Instruct lacks",
-        "the hub has no config",
+        f"the hub {constants.ENDPOINT} has no config",
         "holds no SmolLM2",
     ):
         assert reason in str(missing.value)
@@ -316,23 +304,29 @@ def test_what_the_hub_answers_is_told(monkeypatch):
         raise OSError("\n  403: gated\nmore")
 
     monkeypatch.setattr(hub, "snapshot_download", download)
-    monkeypatch.setattr(hub, "online", lambda: True)
+    monkeypatch.setattr(hub, "unreachable", lambda: None)
     with pytest.raises(hub.MissingModel, match=r"\(the hub said: 403: gated\)"):
         hub.resolve(NAME)
 
 
 def test_find_fetches_only_when_asked(monkeypatch):
     asked = []
-    monkeypatch.setattr(hub, "_fetched", lambda name, tried: asked.append(name))
+    monkeypatch.setattr(hub, "_fetched", asked.append)
     assert hub.find(NAME) is None and not asked
     assert hub.find(NAME, fetch=True) is None and asked == [NAME]
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES", "on", "0", ""])
 def test_offline_by_choice(value, monkeypatch):
+    monkeypatch.setattr(hub.socket, "create_connection", lambda address, timeout: Closed())
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setenv("HF_HUB_OFFLINE", value)
-    assert hub.offline_by_choice() == (value not in ("0", ""))
+    assert hub.unreachable() == (None if value in ("0", "") else "HF_HUB_OFFLINE is set")
+
+
+class Closed:
+    def close(self):
+        pass
 
 
 def test_the_network_is_asked_at_the_address_of_the_hub_unless_a_proxy_is_set(monkeypatch):
@@ -342,15 +336,20 @@ def test_the_network_is_asked_at_the_address_of_the_hub_unless_a_proxy_is_set(mo
         asked.append((address, timeout))
         raise OSError
 
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub.socket, "create_connection", connect)
-    monkeypatch.setattr(hub.urllib.request, "getproxies", lambda: {})
-    assert not hub._reachable.__wrapped__("https://hub.example") and asked == [(("hub.example", 443), 3)]
-    assert not hub._reachable.__wrapped__("http://hub.example:81") and asked[1][0] == ("hub.example", 81)
-    monkeypatch.setattr(hub.socket, "create_connection", lambda address, timeout: nullcontext())
-    assert hub._reachable.__wrapped__("https://hub.example")
+    monkeypatch.setattr(hub.urllib.request, "getproxies", dict)
+    for address, expected in (
+        ("https://hub.example", ("hub.example", 443)),
+        ("http://hub.example:81", ("hub.example", 81)),
+    ):
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        assert hub.unreachable() == f"no network to {address}" and asked.pop() == (expected, 3)
+    monkeypatch.setattr(hub.socket, "create_connection", lambda address, timeout: Closed())
+    assert hub.unreachable() is None
     monkeypatch.setattr(hub.socket, "create_connection", connect)
     monkeypatch.setattr(hub.urllib.request, "getproxies", lambda: {"https": "http://proxy"})
-    assert hub._reachable.__wrapped__("https://hub.example")
+    assert hub.unreachable() is None and not asked
 
 
 def test_a_folder_of_open_clip_is_whole_too(tmp_path):
@@ -378,7 +377,7 @@ class Asked:
 
 
 def test_a_model_is_opened_offline_in_fp32_without_code_and_from_safetensors(tmp_path):
-    place = hub.Found("some/model", tmp_path, "a test")
+    place = hub.Found(tmp_path, "a test")
     assert not place.open(Asked).training
     assert Asked.options == dict(folder=tmp_path, dtype=torch.float32, output_loading_info=True,
                                  local_files_only=True, trust_remote_code=False,
@@ -391,7 +390,7 @@ def test_a_model_is_opened_offline_in_fp32_without_code_and_from_safetensors(tmp
 
 @pytest.mark.parametrize("what", ["missing", "unexpected", "mismatched"])
 def test_each_misfit_is_named_but_counters_are_none(what, tmp_path, monkeypatch):
-    place = hub.Found("some/model", tmp_path, "a test")
+    place = hub.Found(tmp_path, "a test")
     monkeypatch.setattr(Asked, "found", {f"{what}_keys": {"a.position_ids"}})
     place.open(Asked)
     monkeypatch.setattr(Asked, "found", {f"{what}_keys": {"a.position_ids", "b", "position_ids.c", "a"}})
@@ -403,10 +402,7 @@ def test_each_misfit_is_named_but_counters_are_none(what, tmp_path, monkeypatch)
 
 def test_processor_and_tokenizer_are_opened_offline_and_padded_on_the_left(tmp_path, monkeypatch):
     monkeypatch.setattr(hub.transformers, "AutoTokenizer", Asked)
-    place, offline = (
-        hub.Found("some/model", tmp_path, "a test"),
-        dict(local_files_only=True, trust_remote_code=False),
-    )
+    place, offline = (hub.Found(tmp_path, "a test"), dict(local_files_only=True, trust_remote_code=False))
     place.tokenizer()
     assert Asked.options == dict(offline, folder=tmp_path, padding_side="left")
     place._replace(gguf="x.gguf")._tokenizer()
@@ -451,10 +447,10 @@ def packed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(hub.Found, "_open", _open)
     monkeypatch.setattr(hub.Found, "_tokenizer", lambda self: words)
-    return hub.Found("some/model", tmp_path, "a test", "tiny.gguf"), read
+    return hub.Found(tmp_path, "a test", "tiny.gguf"), read
 
 
-def test_a_gguf_file_is_unpacked_once_into_a_folder_of_its_own(packed, tmp_path, capsys):
+def test_a_gguf_file_is_unpacked_once_into_a_folder_of_its_own(packed, tmp_path, capsys, monkeypatch):
     place, read = packed
     kept = place.unpacked()
     folder = tmp_path / "caches" / "vlmcourse" / f"tiny-5-transformers-{transformers.__version__}"
@@ -465,7 +461,8 @@ def test_a_gguf_file_is_unpacked_once_into_a_folder_of_its_own(packed, tmp_path,
     assert (folder / "tokenizer.json").is_file()
     assert "unpacking tiny.gguf, once" in capsys.readouterr().out
     assert place.unpacked() == kept and read == ["tiny.gguf"] and not capsys.readouterr().out
-    mine = hub.language.from_folder(folder)
+    monkeypatch.undo()
+    mine = hub.language.from_transformers(kept.open(transformers.LlamaForCausalLM))
     with torch.no_grad():
         assert_equal(mine(texts()), llama(tie_word_embeddings=True)(texts()).logits)
 

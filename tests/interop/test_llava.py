@@ -140,15 +140,3 @@ def test_a_folder_writes_conversations_as_the_course_does(folder):
     text = processor.apply_chat_template(chat, add_generation_prompt=True)
     assert text == "<user><image>what?<assistant>a star<end><user>sure?<assistant>"
     assert processor.apply_chat_template(chat).endswith("<user>sure?")
-
-
-def test_a_folder_is_opened_offline_and_without_code(folder, monkeypatch):
-    given = {}
-
-    def from_pretrained(path, **options):
-        given.update(options, path=path)
-        return llava.to_transformers(Llava(CONFIGS["every field"]))
-
-    monkeypatch.setattr(transformers.LlavaForConditionalGeneration, "from_pretrained", from_pretrained)
-    llava.from_folder(folder)
-    assert given == {"path": folder, "local_files_only": True, "use_safetensors": True}

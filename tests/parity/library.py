@@ -4,6 +4,7 @@ import torch
 import transformers
 from torch import nn
 
+from vlmcourse.interop import hub
 from vlmcourse.interop.language import from_transformers
 
 VOCABULARY = 97
@@ -33,6 +34,11 @@ def gpt(**options) -> transformers.GPT2LMHeadModel:
     nn.init.normal_(theirs.transformer.ln_f.weight, std=2.0)  # else a tied model says the same word for ever,
     nn.init.normal_(theirs.transformer.wpe.weight, std=0.3)  # or two in turn
     return theirs
+
+
+def from_folder(folder, kind: type) -> nn.Module:
+    """Ours, from a folder of the library's."""
+    return from_transformers(hub.resolve(folder).open(kind))
 
 
 def texts(batch: int = 3, token: int = 20, seed: int = 2) -> torch.Tensor:

@@ -5,8 +5,16 @@ import torch
 import transformers
 from torch.nn import functional as F
 
-from tests.parity.library import VOCABULARY, assert_equal, assert_equal_gradients, padding, randomised, texts
-from vlmcourse.interop.language import from_folder, from_transformers
+from tests.parity.library import (
+    VOCABULARY,
+    assert_equal,
+    assert_equal_gradients,
+    from_folder,
+    padding,
+    randomised,
+    texts,
+)
+from vlmcourse.interop.language import from_transformers
 from vlmcourse.models.bert import mask_tokens
 from vlmcourse.training.checkpoints import CheckpointError
 
@@ -62,7 +70,7 @@ def test_a_saved_folder_loads(kind, tmp_path):
     theirs = library(kind)
     theirs.save_pretrained(tmp_path)
     with torch.no_grad():
-        assert_equal(from_folder(tmp_path)(texts(), SEGMENTS), theirs(**library_inputs(None))[0])
+        assert_equal(from_folder(tmp_path, kind)(texts(), SEGMENTS), theirs(**library_inputs(None))[0])
 
 
 def test_without_segments_all_belongs_to_the_first_text_and_the_pooler_is_optional():

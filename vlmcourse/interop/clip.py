@@ -5,8 +5,7 @@
     from_folder         either, from a folder in the format of the Hugging Face hub
 
 Every key is named here once and loaded strictly: one that is missing or matches nothing is an error that
-names it. Files are safetensors, or torch files read with weights_only, so loading never runs code or touches
-the network.
+names it.
 """
 
 import json
@@ -15,13 +14,13 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 from open_clip import CLIPTextCfg, CLIPVisionCfg
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from vlmcourse.interop.keys import COUNTERS, nested, require_family, take_weights, translate
+from vlmcourse.interop import hub
+from vlmcourse.interop.keys import nested, require_family, take_weights, translate
 from vlmcourse.interop.vit import ENCODER_WORDS, MLP_ROWS, VISION_WORDS
 from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig
 from vlmcourse.models.vit import ViTConfig
@@ -76,18 +75,9 @@ OPEN_CLIP = {
     **nested(OPEN_CLIP_LAYER, "text.blocks.#.", "transformer.resblocks.#."),
 }
 TEXT_WORDS = ENCODER_WORDS | {"vocabulary": "vocab_size", "length": "max_position_embeddings"}
-WEIGHT_FILES = {  # configuration -> weights, the safer format first
-    "open_clip_config.json": ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-    "config.json": ("model.safetensors", "pytorch_model.bin"),
-}
 OPEN_CLIP_OPTIONS = {
-    "embed_dim",
-    "vision_cfg",
-    "text_cfg",
-    "quick_gelu",
-    "init_logit_scale",
-    "init_logit_bias",
-}
+    "embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "init_logit_scale", "init_logit_bias",
+}  # fmt: skip
 OPEN_CLIP_SIZES = {  # what our towers can vary; any other field must have its default
     CLIPVisionCfg: {"layers", "width", "head_width", "mlp_ratio", "patch_size", "image_size"},
     CLIPTextCfg: {"context_length", "vocab_size", "width", "heads", "layers", "mlp_ratio", "pool_type",
@@ -95,18 +85,26 @@ OPEN_CLIP_SIZES = {  # what our towers can vary; any other field must have its d
 }  # fmt: skip
 
 
-def from_transformers(theirs: nn.Module) -> CLIP:
+def from_transformers(theirs: transformers.CLIPModel) -> CLIP:
     """Our CLIP with the weights of a transformers ``CLIPModel`` (5.0 or newer), in evaluation mode.
 
     Raises:
         ValueError: if it is another model, or uses an option that ours does not have.
         CheckpointError: if a weight is missing, or has no place in ours.
     """
-    return _from_transformers(theirs.state_dict(), theirs.config, type(theirs).__name__)
+    require_family(theirs, "clip")
+    text = theirs.config.text_config
+    # Published configurations before 2023 say 2, which is wrong: the tokenizer's EOS is the last id of the
+    # vocabulary. The library then looks for the highest id of each text, which is the first EOS.
+    eos = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
+    reader = TextConfig(eos=eos, **translate(text, TEXT_WORDS))
+    eye = vision_config(theirs.config.vision_config)
+    model = CLIP(CLIPConfig(eye, reader, theirs.config.projection_dim))
+    return take_weights(model, theirs.state_dict(), TRANSFORMERS_CLIP, f"this {type(theirs).__name__}")
 
 
 def from_open_clip(
-    state: Mapping[str, Tensor], config: dict[str, Any], source: str | Path = "this open_clip model"
+    state: Mapping[str, Tensor], config: dict[str, Any], source: str = "this open_clip model"
 ) -> CLIP:
     """Our CLIP with the weights of open_clip's CLIP, in evaluation mode.
 
@@ -142,39 +140,19 @@ def from_folder(folder: str | Path) -> CLIP:
     """Our CLIP from a folder of open_clip's or transformers' format, as they save and the hub serves it.
 
     Raises:
-        FileNotFoundError: if no configuration lies there with its weights.
+        MissingModel: if no configuration lies there with its weights as safetensors.
         ValueError, CheckpointError: as from_transformers and from_open_clip.
     """
-    folder = Path(folder)
-    pairs = [(folder / config, folder / name) for config, names in WEIGHT_FILES.items() for name in names]
-    whole = [(config, weights) for config, weights in pairs if config.is_file() and weights.is_file()]
-    if not whole:
-        wanted = "; ".join(f"{config} with {' or '.join(names)}" for config, names in WEIGHT_FILES.items())
-        raise FileNotFoundError(f"no CLIP in {folder}; it needs {wanted}")
-    config, weights = whole[0]
-    safe = weights.suffix == ".safetensors"
-    state = load_file(weights) if safe else torch.load(weights, map_location="cpu", weights_only=True)
-    if config.name == "open_clip_config.json":
-        return from_open_clip(state, json.loads(config.read_text())["model_cfg"], weights)
-    return _from_transformers(state, transformers.AutoConfig.from_pretrained(folder), weights)
+    found = hub.resolve(folder, fetch=False)
+    config, weights = found.folder / "open_clip_config.json", found.folder / "open_clip_model.safetensors"
+    if not (config.is_file() and weights.is_file()):
+        return from_transformers(found.open(transformers.CLIPModel))
+    return from_open_clip(load_file(weights), json.loads(config.read_text())["model_cfg"], str(weights))
 
 
 def vision_config(config: transformers.CLIPVisionConfig) -> ViTConfig:
     """Our configuration of CLIP's vision encoder."""
     return ViTConfig(**translate(config, VISION_WORDS), patch_bias=False, norm_before_blocks=True)
-
-
-def _from_transformers(
-    state: Mapping[str, Tensor], config: transformers.PretrainedConfig, source: str | Path
-) -> CLIP:
-    require_family(config, ["clip"], source)
-    text = config.text_config
-    # Published configurations before 2023 say 2, which is wrong: the tokenizer's EOS is the last id of the
-    # vocabulary. The library then looks for the highest id of each text, which is the first EOS.
-    eos = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
-    reader = TextConfig(eos=eos, **translate(text, TEXT_WORDS))
-    model = CLIP(CLIPConfig(vision_config(config.vision_config), reader, config.projection_dim))
-    return take_weights(model, state, TRANSFORMERS_CLIP, source, dropped=COUNTERS)
 
 
 def _refuse_options(config: dict[str, Any], vision: CLIPVisionCfg, text: CLIPTextCfg) -> None:

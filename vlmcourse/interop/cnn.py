@@ -1,24 +1,16 @@
 """Carry weights from transformers' convolutional networks into ours (notebook 03).
 
-    from_transformers   a ResNetModel or EfficientNetModel -> our ResNet or EfficientNet
-    from_folder         the same from a folder that save_pretrained wrote, or a download of one
-
 Every key is named here once and loaded strictly: a key that matches nothing, or is missing, is an error.
 """
 
 import math
-from collections.abc import Mapping
-from pathlib import Path
 
 import transformers
-from torch import Tensor, nn
 from transformers.models.efficientnet.modeling_efficientnet import round_filters
 
-from vlmcourse.interop.keys import read_folder, require, require_family, take_weights
+from vlmcourse.interop.keys import nested, require, require_family, take_weights
 from vlmcourse.models.cnn import ResNet, ResNetConfig
 from vlmcourse.models.efficientnet import EfficientNet, EfficientNetConfig, StageConfig
-
-HEADS = {"resnet": "classifier.1", "efficientnet": "classifier"}  # of a classifier; ours has none
 
 
 def _layer(ours: str, convolution: str, norm: str) -> dict[str, str]:
@@ -26,52 +18,36 @@ def _layer(ours: str, convolution: str, norm: str) -> dict[str, str]:
     return {f"{ours}.weight": f"{convolution}.weight", f"{ours}.norm.*": f"{norm}.*"}
 
 
-OURS, THEIRS = "blocks.#.", "encoder.blocks.#."
+EFFICIENTNET_BLOCK = {
+    **_layer("expand", "expansion.expand_conv", "expansion.expand_bn"),
+    **_layer("depthwise", "depthwise_conv.depthwise_conv", "depthwise_conv.depthwise_norm"),
+    "excite.reduce.*": "squeeze_excite.reduce.*, matrix",
+    "excite.expand.*": "squeeze_excite.expand.*, matrix",
+    **_layer("project", "projection.project_conv", "projection.project_bn"),
+}
 EFFICIENTNET = {
     **_layer("stem", "embeddings.convolution", "embeddings.batchnorm"),
-    **_layer(f"{OURS}expand", f"{THEIRS}expansion.expand_conv", f"{THEIRS}expansion.expand_bn"),
-    **_layer(
-        f"{OURS}depthwise", f"{THEIRS}depthwise_conv.depthwise_conv", f"{THEIRS}depthwise_conv.depthwise_norm"
-    ),
-    f"{OURS}excite.reduce.*": f"{THEIRS}squeeze_excite.reduce.*, matrix",
-    f"{OURS}excite.expand.*": f"{THEIRS}squeeze_excite.expand.*, matrix",
-    **_layer(f"{OURS}project", f"{THEIRS}projection.project_conv", f"{THEIRS}projection.project_bn"),
+    **nested(EFFICIENTNET_BLOCK, "blocks.#.", "encoder.blocks.#."),
     **_layer("top", "encoder.top_conv", "encoder.top_bn"),
 }
 
 
-def from_transformers(theirs: nn.Module) -> ResNet | EfficientNet:
+def from_transformers(theirs: transformers.PreTrainedModel) -> ResNet | EfficientNet:
     """Our network, in evaluation mode, with the weights and statistics of a transformers one (5.0 or newer).
+
+    A classifier's head is left out.
 
     Raises:
         ValueError: if the model is another one, or uses an option that ours does not have.
         CheckpointError: if a weight is missing, has no place in ours, or has another shape.
     """
-    return _convert(theirs.config, theirs.state_dict(), f"this {type(theirs).__name__}")
-
-
-def from_folder(folder: str | Path) -> ResNet | EfficientNet:
-    """As from_transformers, from a folder in the hub's format. A classifier's head is left out.
-
-    Raises:
-        FileNotFoundError: if one of the files is not there.
-        ValueError, CheckpointError: as from_transformers.
-    """
-    config, state = read_folder(folder)
-    bare = {key.removeprefix(f"{config.model_type}."): value for key, value in state.items()}
-    return _convert(config, bare, folder)
-
-
-def _convert(
-    config: transformers.PretrainedConfig, state: Mapping[str, Tensor], source: str | Path
-) -> ResNet | EfficientNet:
-    require_family(config, HEADS, source)
-    head = HEADS[config.model_type]
+    require_family(theirs, "resnet", "efficientnet")
+    bare, config = theirs.base_model, theirs.config
     if config.model_type == "resnet":
         model, rows = _resnet(config), _resnet_rows(config)
     else:
         model, rows = _efficientnet(config), EFFICIENTNET
-    return take_weights(model, state, rows, source, dropped=(f"{head}.weight", f"{head}.bias"))
+    return take_weights(model, bare.state_dict(), rows, f"this {type(theirs).__name__}")
 
 
 def _resnet(config: transformers.ResNetConfig) -> ResNet:

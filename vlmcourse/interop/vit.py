@@ -1,7 +1,4 @@
-"""Carry weights from the libraries' vision transformers into ours (notebook 02).
-
-    from_transformers   transformers' ViTModel -> our ViT
-    from_timm           timm's VisionTransformer -> our ViT
+"""Carry weights from the vision transformers of transformers and timm into ours (notebook 02).
 
 Every key is named here once and loaded strictly: a key that matches nothing, or is missing, is an error.  The
 libraries keep query, key and value apart (transformers) or joined (timm), and cut patches with a convolution;
@@ -39,13 +36,13 @@ TIMM = {
     **nested(MLP_ROWS, "blocks.#.", "blocks.#."),
 }
 LAYER_WORDS = {  # of every transformer's configuration, image or text
-    "width": "hidden_size", "depth": "num_hidden_layers", "heads": "num_attention_heads",
+    "width": "hidden_size",
+    "depth": "num_hidden_layers",
+    "heads": "num_attention_heads",
     "hidden": "intermediate_size",
-}  # fmt: skip
+}
 ENCODER_WORDS = LAYER_WORDS | {"activation": "hidden_act", "epsilon": "layer_norm_eps"}
-VISION_WORDS = ENCODER_WORDS | {
-    "image_size": "image_size", "patch_size": "patch_size", "channels": "num_channels",
-}  # fmt: skip
+VISION_WORDS = ENCODER_WORDS | dict(image_size="image_size", patch_size="patch_size", channels="num_channels")
 
 
 def from_transformers(theirs: nn.Module) -> ViT:
@@ -57,8 +54,8 @@ def from_transformers(theirs: nn.Module) -> ViT:
         CheckpointError: if a weight is missing, or has no place in ours.
     """
     model = ViT(ViTConfig(**translate(theirs.config, VISION_WORDS)))
-    dropped = ("pooler.dense.weight", "pooler.dense.bias")
-    return take_weights(model, theirs.state_dict(), TRANSFORMERS_VIT, "this ViTModel", dropped=dropped)
+    pooler = ("pooler.dense.weight", "pooler.dense.bias")
+    return take_weights(model, theirs.state_dict(), TRANSFORMERS_VIT, "this ViTModel", pooler)
 
 
 def from_timm(theirs: nn.Module) -> ViT:
@@ -78,5 +75,5 @@ def from_timm(theirs: nn.Module) -> ViT:
         width=theirs.embed_dim, depth=len(theirs.blocks), heads=first.attn.num_heads,
         hidden=first.mlp.fc1.out_features, epsilon=first.norm1.eps,
     )  # fmt: skip
-    dropped = ("head.weight", "head.bias")
-    return take_weights(ViT(config), theirs.state_dict(), TIMM, "this VisionTransformer", dropped=dropped)
+    head = ("head.weight", "head.bias")
+    return take_weights(ViT(config), theirs.state_dict(), TIMM, "this VisionTransformer", head)
