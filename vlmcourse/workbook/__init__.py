@@ -17,15 +17,5 @@ from vlmcourse.workbook.doctor import doctor
 from vlmcourse.workbook.engine import exercise, hint, solution
 from vlmcourse.workbook.lesson import begin, budget, course_map, figure, progress, quiz
 
-__all__ = [
-    "begin",
-    "budget",
-    "course_map",
-    "doctor",
-    "exercise",
-    "figure",
-    "hint",
-    "progress",
-    "quiz",
-    "solution",
-]
+__all__ = ["doctor", "exercise", "hint", "solution"]
+__all__ += ["begin", "budget", "course_map", "figure", "progress", "quiz"]

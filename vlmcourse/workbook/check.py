@@ -19,29 +19,17 @@ import inspect
 import textwrap
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vlmcourse.exercises.base import Exercise, Text, in_both
+from vlmcourse.exercises.base import Exercise, Text, Unaffected, in_both
 from vlmcourse.slots import Slot
-from vlmcourse.workbook import say
-from vlmcourse.workbook.outcomes import (
-    ABSOLUTE,
-    RELATIVE,
-    Outcome,
-    Trial,
-    constant_factor,
-    convert,
-    equal,
-    gradients,
-    run,
-    run_meta,
-    same,
-    trial_of,
-)
+from vlmcourse.workbook import outcomes
+from vlmcourse.workbook.outcomes import Outcome, Trial, equal, run, run_meta, same
+from vlmcourse.workbook.say import phrase
 
 SILENCE = Text("", "")
 
@@ -64,91 +52,82 @@ class Verdict:
     printed: str = ""
     pictures: dict[str, list] = field(default_factory=dict)
 
-    def as_json(self) -> dict:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict) -> "Verdict":
-        line = tuple(data["line"]) if data["line"] else None
-        return cls(data["status"], Text(*data["says"]), line, data["printed"], data["pictures"])
+    def __post_init__(self):
+        self.says = Text(*self.says)  # which JSON turns into a list
 
 
 def judge(exercise: Exercise, answer: Callable) -> Verdict:
     """Check ``answer`` against the reference of ``exercise``. Never raises for what the answer does."""
-    reference, trial = exercise.slot.reference, trial_of(exercise, Slot.changes)
-    names, cases, expected = trial.names, trial.cases, trial.expected
-    if problem := signature_problem(answer, reference, cases[0]):
+    trial = outcomes.trial_of(exercise, Slot.changes)
+    if problem := signature_problem(answer, trial):
         return Verdict("wrong", problem)
     got = []
-    for case in cases:
-        got.append(run(answer, names, case))
+    for case in trial.cases:
+        got.append(run(answer, trial.names, case))
         if isinstance(got[-1].error, NotImplementedError):
             return Verdict("todo")
-    if not all(same(a, b) for a, b in zip(got, expected, strict=True)):
-        return explain(exercise, answer, trial, got)
-    problem = gradient_problem(exercise, answer, names, cases) or fixed_dtype_or_device(
-        exercise, answer, names, cases
-    )
+    for place, right in enumerate(trial.expected):
+        if not same(got[place], right):
+            return explain(answer, trial, got, place)
+    problem = gradient_problem(answer, trial) or fixed_dtype_or_device(answer, trial)
     return Verdict("wrong", problem) if problem else Verdict("passed")
 
 
-def signature_problem(answer: Callable, reference: Callable, case: tuple) -> Text | None:
+def signature_problem(answer: Callable, trial: Trial) -> Text | None:
     """Whether ``answer`` can be called like the reference at all."""
     try:
-        inspect.signature(answer).bind(*case)
+        inspect.signature(answer).bind(*trial.cases[0])
     except TypeError:
-        right = ", ".join(inspect.signature(reference).parameters)
-        return say.bad_signature(f"({', '.join(inspect.signature(answer).parameters)})", f"({right})")
+        names = ", ".join(inspect.signature(answer).parameters)
+        return phrase("bad_signature", got=f"({names})", right=f"({', '.join(trial.names)})")
     except ValueError:  # a builtin without a signature: calling it will tell
         pass
     return None
 
 
-def explain(exercise: Exercise, answer: Callable, trial: Trial, got: list[Outcome]) -> Verdict:
-    """The most specific sentence about an answer that is wrong on at least one case."""
-    names, cases, expected = trial.names, trial.cases, trial.expected
-    for number, slip in enumerate(exercise.slips):
-        if all(same(trial.slip(number, place), mine) for place, mine in enumerate(got)):
-            return Verdict("wrong", in_both(slip.says), pictures=pictures(exercise, got, expected))
-    first = next(place for place, mine in enumerate(got) if not same(mine, expected[place]))
-    case, mine, right = cases[first], got[first], expected[first]
-    if mine.error is not None:
-        return Verdict("wrong", *error_sentence(mine.error, describe(exercise, names, case)))
-    axes = exercise.axes["return"]
+def explain(answer: Callable, trial: Trial, got: list[Outcome], place: int) -> Verdict:
+    """The most specific sentence about an answer whose first wrong case is at ``place``."""
+    mine, right, axes = got[place], trial.expected[place], trial.exercise.axes["return"]
+    says = trial.says_of_slip(dict(enumerate(got)))
+    if says is None and mine.error is not None:
+        return Verdict("wrong", *error_sentence(mine.error, describe(trial, place)))
     says = (
-        structure_problem(mine.value, right.value, axes, "")
-        or (mine.changed != right.changed and say.changed_input(mine.changed))
-        or trial.says_of_slip(mine, first)
-        or value_problem(mine.value, right.value, axes, exercise, answer, names, cases)
+        says
+        or structure_problem(mine.value, right.value, axes)
+        or (mine.changed != right.changed and phrase("changed_input", name=mine.changed))
+        or trial.says_of_slip({place: mine})
+        or value_problem(mine.value, right.value, axes, answer, trial)
     )
-    return Verdict("wrong", says, pictures=pictures(exercise, got, expected))
+    return Verdict("wrong", says, pictures=pictures(trial.exercise, mine, right))
 
 
-def error_sentence(error: BaseException, arguments: str) -> tuple[Text, tuple[str, int] | None]:
+def error_sentence(error: BaseException, call: str) -> tuple[Text, tuple[str, int] | None]:
     """One line about an exception, and the line of the learner's code it came from."""
     own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != run.__code__.co_filename]
     cell = [f for f in own if f.filename == own[0].filename]  # the learner's cell, not the library below it
     line = (cell[-1].filename, cell[-1].lineno) if cell else None
+    kind = kind_of(error)
     if isinstance(error, SystemExit | KeyboardInterrupt):
-        return say.stops_python(type(error).__name__), line
+        return phrase("stops_python", kind=kind), line
     if isinstance(error, RecursionError):
-        return say.recursion(), line
+        return phrase("recursion"), line
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
-        return say.out_of_memory(), line
+        return phrase("out_of_memory"), line
     first = textwrap.shorten((str(error).strip().splitlines() or [""])[0], 240, placeholder=" …")
-    return say.raises(type(error).__name__, first, line[1] if line else None, arguments), line
+    words = {"kind": kind, "error": first if first.endswith((".", "?", "!")) else f"{first}.", "call": call}
+    return phrase("raises_in_line", line=line[1], **words) if line else phrase("raises", **words), line
 
 
-def describe(exercise: Exercise, names: list[str], case: tuple) -> str:
+def describe(trial: Trial, place: int) -> str:
     """The arguments of a case in a few words: images 2×3×8×12 (batch, channel, height, width), size = 4."""
-    parts = []
-    for name, value in zip(names, case, strict=False):
+    words = []
+    for name, value in zip(trial.names, trial.cases[place], strict=False):
         if isinstance(value, Tensor):
-            axes = exercise.axes.get(name, "")
-            parts.append(f"{name} {sizes(value)}" + (f" ({axes})" if axes else ""))
+            axes = trial.exercise.axes.get(name)
+            words.append(f"{name} {sizes(value)}" + (f" ({axes})" if axes else ""))
         elif isinstance(value, int | float | str | tuple | list | None):
-            parts.append(f"{name} = {in_short(value)}")
-    return ", ".join(parts)
+            words.append(f"{name} = {in_short(value)}")
+    return ", ".join(words)
 
 
 def in_short(value: Any) -> str:
@@ -162,29 +141,24 @@ def sizes(value: Tensor) -> str:
     return "×".join(map(str, value.shape)) if value.dim() else "a single number"
 
 
-def structure_problem(got: Any, right: Any, axes: str | tuple, where: str) -> Text | None:
-    """Type, length, dtype and shape, looking into tuples, lists and dicts; ``where`` names the part."""
-    if got is None and right is not None and not where:
-        return say.returns_none(where)
-    if type(got) is not type(right):
-        return say.wrong_type(where, kind_of(got), kind_of(right))
-    if isinstance(right, tuple | list | dict):
-        if len(got) != len(right) or (isinstance(right, dict) and list(got) != list(right)):
-            return say.wrong_length(where, contents(got), contents(right))
-        keys = right if isinstance(right, dict) else range(len(right))
-        for number, key in enumerate(keys):
-            inner = axes[number] if isinstance(axes, tuple) else axes
-            problem = structure_problem(got[key], right[key], inner, f"{where}[{key!r}]")
-            if problem:
-                return problem
-    if isinstance(right, Tensor):
-        if got.shape != right.shape:
-            swapped = sorted(got.shape) == sorted(right.shape)
-            return (say.axes_swapped if swapped else say.wrong_shape)(where, sizes(got), sizes(right), axes)
-        if got.dtype != right.dtype:
-            return say.wrong_dtype(where, got.dtype, right.dtype)
-        if got.device != right.device:
-            return say.wrong_device(where, got.device, right.device)
+def structure_problem(got: Any, right: Any, axes: str | tuple) -> Text | None:
+    """Type, length, dtype and shape, looking into tuples, lists and dicts."""
+    if got is None and right is not None:
+        return phrase("returns_none")
+    for mine, theirs, names, where in outcomes.parts(got, right, axes):
+        if type(mine) is not type(theirs):
+            return phrase("wrong_type", where, got=kind_of(mine), right=kind_of(theirs))
+        if contents(mine) != contents(theirs):
+            return phrase("wrong_length", where, got=contents(mine), right=contents(theirs))
+        if not isinstance(theirs, Tensor):
+            continue
+        if mine.shape != theirs.shape:
+            name = "axes_swapped" if sorted(mine.shape) == sorted(theirs.shape) else "wrong_shape"
+            return phrase(name, where, got=sizes(mine), right=sizes(theirs), axes=names)
+        if mine.dtype != theirs.dtype:
+            return phrase("wrong_dtype", where, got=mine.dtype, right=theirs.dtype)
+        if mine.device != theirs.device:
+            return phrase("wrong_device", where, got=mine.device, right=theirs.device)
     return None
 
 
@@ -192,99 +166,76 @@ def kind_of(value: Any) -> str:
     return type(value).__name__
 
 
-def contents(value: Any) -> str:
-    return f"keys {list(value)}" if isinstance(value, dict) else f"{len(value)} items"
+def contents(value: Any) -> str | None:
+    """How much a tuple, list or dict holds, in words; None for anything else."""
+    if isinstance(value, dict):
+        return f"keys {list(value)}"
+    return f"{len(value)} items" if isinstance(value, tuple | list) else None
 
 
-def value_problem(
-    got: Any,
-    right: Any,
-    axes: Any,
-    exercise: Exercise,
-    answer: Callable,
-    names: list[str],
-    cases: list[tuple],
-) -> Text:
+def value_problem(got: Any, right: Any, axes: str | tuple, answer: Callable, trial: Trial) -> Text:
     """Same structure, other values: NaN, a factor, a broken promise, else the first difference."""
-    where, got, right, axes = differing_leaf(got, right, axes, "")
+    got, right, axes, where = outcomes.difference(got, right, axes)
     if not isinstance(right, Tensor):
-        return say.wrong_value(where, repr(got)[:80], repr(right)[:80])
+        return phrase("wrong_value", where, got=repr(got)[:80], right=repr(right)[:80])
     if right.is_floating_point():
         bad = ~got.isfinite()
         if bad.any() and right.isfinite().all():
-            return say.not_finite(where, int(bad.sum()), bad.numel())
-        if factor := constant_factor(got, right):
-            return say.factor(where, f"{factor:.4g}")
-    for promise in exercise.unaffected:
-        if breaks(promise, answer, names, cases):
+            return phrase("not_finite", where, count=bad.sum(), all=bad.numel())
+        if factor := outcomes.constant_factor(got, right):
+            return phrase("factor", where, factor=factor)
+    for promise in trial.exercise.unaffected:
+        if breaks(promise, answer, trial):
             return in_both(promise.says)
     if not right.dim():
-        return say.wrong_value(where, f"{got:.5g}", f"{right:.5g}")
-    tensors_equal = (
-        torch.isclose(got, right, RELATIVE, ABSOLUTE) if right.is_floating_point() else got == right
-    )
-    index = (~tensors_equal).nonzero()[0].tolist()
+        return phrase("wrong_value", where, got=f"{got:.5g}", right=f"{right:.5g}")
+    wrong = ~outcomes.close(got, right)
+    index = tuple(wrong.nonzero()[0].tolist())
     place = ", ".join(f"{axis} {i}" for axis, i in zip(str(axes).split(), index, strict=False))
-    wrong = f"{(~tensors_equal).sum():,} of {right.numel():,}"
-    return say.first_difference(where, place, f"{got[tuple(index)]:.5g}", f"{right[tuple(index)]:.5g}", wrong)
+    words = {"place": place, "got": got[index], "right": right[index]}
+    return phrase("first_difference", where, count=wrong.sum(), all=wrong.numel(), **words)
 
 
-def differing_leaf(got: Any, right: Any, axes: Any, where: str) -> tuple[str, Any, Any, Any]:
-    """Walk down to the first leaf whose value differs."""
-    if isinstance(right, tuple | list | dict):
-        for number, key in enumerate(right if isinstance(right, dict) else range(len(right))):
-            if not equal(got[key], right[key]):
-                inner = axes[number] if isinstance(axes, tuple) else axes
-                return differing_leaf(got[key], right[key], inner, f"{where}[{key!r}]")
-    return where, got, right, axes
-
-
-def breaks(promise: Any, answer: Callable, names: list[str], cases: list[tuple]) -> bool:
-    for case in cases:
+def breaks(promise: Unaffected, answer: Callable, trial: Trial) -> bool:
+    for case in trial.cases:
         changed = promise.change(copy.deepcopy(case))
         if changed is None:
             continue
-        before, after = run(answer, names, case), run(answer, names, changed)
+        before, after = run(answer, trial.names, case), run(answer, trial.names, changed)
         if before.error or after.error or not equal(promise.keep(before.value), promise.keep(after.value)):
             return True
     return False
 
 
-def gradient_problem(
-    exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple]
-) -> Text | None:
+def gradient_problem(answer: Callable, trial: Trial) -> Text | None:
     """Whether the gradient reaches every argument it must reach, with the reference's value."""
-    for case in cases if exercise.gradient else []:
-        right, got = (gradients(f, exercise, names, case) for f in (exercise.slot.reference, answer))
-        for name in exercise.gradient:
+    for case in trial.cases if trial.exercise.gradient else []:
+        right, got = (trial.gradients(function, case) for function in (trial.reference, answer))
+        for name in trial.exercise.gradient:
             if got.get(name) is None:
-                return say.no_gradient(name)
+                return phrase("no_gradient", name=name)
             if not equal(got[name], right[name]):
-                return say.wrong_gradient(name)
+                return phrase("wrong_gradient", name=name)
     return None
 
 
-def fixed_dtype_or_device(
-    exercise: Exercise, answer: Callable, names: list[str], cases: list[tuple]
-) -> Text | None:
+def fixed_dtype_or_device(answer: Callable, trial: Trial) -> Text | None:
     """An answer must follow the dtype and device of its input: half precision and GPUs come later."""
-    reference = exercise.slot.reference
-    for case in cases:
-        doubled = convert(case, lambda t: t.double() if t.is_floating_point() else t)
-        right, got = run(reference, names, doubled), run(answer, names, doubled)
+    for case in trial.cases:
+        doubled = outcomes.convert(case, lambda t: t.double() if t.is_floating_point() else t)
+        right, got = (run(function, trial.names, doubled) for function in (trial.reference, answer))
         if right.error is None and not same(got, right):
-            return say.fixed_dtype()
-        elsewhere = convert(case, lambda t: t.to("meta"))
-        if run_meta(reference, elsewhere) is None and "device" in (run_meta(answer, elsewhere) or ""):
-            return say.fixed_device()
+            return phrase("fixed_dtype")
+        elsewhere = outcomes.convert(case, lambda t: t.to("meta"))
+        if run_meta(trial.reference, elsewhere) is None and "device" in (run_meta(answer, elsewhere) or ""):
+            return phrase("fixed_device")
     return None
 
 
-def pictures(exercise: Exercise, got: list[Outcome], expected: list[Outcome]) -> dict[str, list]:
-    """Expected and got of the first wrong case as small pictures, if the exercise can draw its outputs."""
+def pictures(exercise: Exercise, mine: Outcome, right: Outcome) -> dict[str, list]:
+    """The right output and the learner's as small pictures, if the exercise can draw its outputs."""
     if exercise.picture is None:
         return {}
-    mine, right = next((m, r) for m, r in zip(got, expected, strict=True) if not same(m, r))
     try:
         drawn = {"expected": exercise.picture(right.value), "got": exercise.picture(mine.value)}
         return {name: torch.as_tensor(array).float()[:64, :128].tolist() for name, array in drawn.items()}

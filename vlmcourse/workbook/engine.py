@@ -14,13 +14,15 @@ import linecache
 import textwrap
 import types
 from collections.abc import Callable
+from typing import Any
 
 from vlmcourse.exercises.base import Text, exercise_of, in_both
 from vlmcourse.exercises.edits import plain_source
 from vlmcourse.slots import Slot
-from vlmcourse.workbook import portfolio, say
+from vlmcourse.workbook import portfolio
 from vlmcourse.workbook.card import Card
 from vlmcourse.workbook.check import Verdict
+from vlmcourse.workbook.say import phrase
 from vlmcourse.workbook.worker import Checker
 
 checker = Checker()
@@ -33,6 +35,11 @@ def pick(text: Text | str) -> str:
     """The sentence in the language of the notebook; one from a chapter's exercises is given in English."""
     text = in_both(text) if isinstance(text, str) else text
     return text.ja if language == "ja" else text.en
+
+
+def tell(sentence: str, **words: Any) -> str:
+    """A sentence of say.py in the language of the notebook."""
+    return pick(phrase(sentence, **words))
 
 
 def exercise(slot: Slot) -> Callable[[Callable], Slot]:
@@ -68,7 +75,7 @@ def exercise(slot: Slot) -> Callable[[Callable], Slot]:
 def check(slot: Slot, answer: Callable) -> Verdict:
     """Judge ``answer`` without installing anything."""
     if not isinstance(answer, types.FunctionType):
-        return Verdict("wrong", say.not_a_function(type(answer).__name__))
+        return Verdict("wrong", phrase("not_a_function", kind=type(answer).__name__))
     return Verdict("todo") if is_stub(answer) else checker.check(slot.name, answer)
 
 
@@ -92,18 +99,18 @@ def is_stub(function: Callable) -> bool:
 def feedback(slot: Slot, verdict: Verdict) -> Card:
     """The card for a verdict, in the language of the notebook."""
     if verdict.status == "passed":
-        return Card("passed", f"{slot.name}: {pick(say.PASSED)}", printed=verdict.printed)
-    stays = pick(say.REFERENCE_STAYS if slot.active is slot.reference else say.YOURS_STAYS)
+        return Card("passed", tell("passed", slot=slot.name), printed=verdict.printed)
+    stays = tell("reference_stays" if slot.active is slot.reference else "yours_stays")
     if verdict.status == "todo":
-        return Card("todo", f"{slot.name}: {pick(say.NOT_WRITTEN)} {stays}")
+        return Card("todo", tell("not_written", slot=slot.name, stays=stays))
     lines = [pick(verdict.says)]
     if verdict.line and (code := linecache.getline(*verdict.line).strip()):
-        lines.append(pick(say.the_line(code)))
+        lines.append(tell("the_line", code=code))
     lines.append(stays)
     if _misses.get(slot.name, 0) >= 2 and not _hints_shown.get(slot.name):
-        lines.append(pick(say.hint_is_there(slot.name.split(".")[-1])))
-    pictures = {pick(say.PICTURES[name]): array for name, array in verdict.pictures.items()}
-    title = f"{slot.name}: {pick(say.NOT_RIGHT)}"
+        lines.append(tell("hint_is_there", function=slot.name.split(".")[-1]))
+    pictures = {tell(name): array for name, array in verdict.pictures.items()}
+    title = tell("not_right", slot=slot.name)
     return Card("wrong", title, lines, printed=verdict.printed, pictures=pictures)
 
 
@@ -113,7 +120,7 @@ def _keep(slot: Slot, answer: Callable, chapter: str) -> list[str]:
         portfolio.save(slot, answer, chapter)
         return []
     except (portfolio.CannotSave, OSError) as error:
-        return [pick(say.not_saved(error))]
+        return [tell("not_saved", reason=getattr(error, "says", error))]
 
 
 def hint(slot: Slot) -> None:
@@ -122,16 +129,15 @@ def hint(slot: Slot) -> None:
     number = min(_hints_shown.get(slot.name, 0) + 1, len(task.hints))
     _hints_shown[slot.name] = number
     portfolio.note(chapter=task.chapter, slot=slot.name, hint=number)
-    word = "ヒント" if language == "ja" else "hint"
-    Card("note", f"{slot.name}: {word} {number}/{len(task.hints)}", [pick(task.hints[number - 1])]).show()
+    title = tell("hint", slot=slot.name, number=number, last=len(task.hints))
+    Card("note", title, [pick(task.hints[number - 1])]).show()
 
 
 def solution(slot: Slot) -> None:
     """Show the course's own version of ``slot``."""
     task = exercise_of(slot)
     portfolio.note(chapter=task.chapter, slot=slot.name, solution=True)
-    title = "参照実装" if language == "ja" else "the course's version"
-    Card("note", f"{slot.name}: {title}", code=plain_source(slot.reference)).show()
+    Card("note", tell("solution", slot=slot.name), code=plain_source(slot.reference)).show()
 
 
 def reinstall() -> tuple[list[str], list[str]]:
@@ -151,7 +157,7 @@ def reinstall() -> tuple[list[str], list[str]]:
         slot = slots[name]
         slot.reset()
         if isinstance(answer, Exception):
-            complaints.append(pick(say.does_not_load(portfolio.file_name(name), answer)))
+            complaints.append(tell("does_not_load", file=portfolio.file_name(name), error=answer))
             continue
         verdict = checker.check(name, answer)
         if verdict.status == "passed":
@@ -159,5 +165,5 @@ def reinstall() -> tuple[list[str], list[str]]:
             slot.mine = answer
             installed.append(name)
         else:
-            complaints.append(pick(say.no_longer_passes(name, verdict.says)))
+            complaints.append(tell("no_longer_passes", slot=name, says=verdict.says))
     return installed, complaints

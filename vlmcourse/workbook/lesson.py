@@ -3,9 +3,13 @@
 import base64
 import html
 import io
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
+import torch
+
+from vlmcourse.exercises.base import all_exercises, all_quizzes
 from vlmcourse.workbook import engine, portfolio
 from vlmcourse.workbook.card import Card
 from vlmcourse.workbook.chapters import CHAPTERS
@@ -28,30 +32,23 @@ def begin(chapter: str, lang: str = "en") -> None:
         raise ValueError(f"no edition in {lang!r}; there is {' and '.join(LANGUAGES)}")
     engine.checker.start()
     engine.language = lang
-    import torch
-
     torch.manual_seed(0)
     plot_style()
     installed, complaints = engine.reinstall()
-    ja = lang == "ja"
-    lines = [f"{'計算装置' if ja else 'Runs on'}: {device_words()}"]
+    lines = [engine.tell("runs_on", device=device_words())]
     if installed:
-        lines.append(("あなたのコードを使うもの: " if ja else "Your code runs as: ") + ", ".join(installed))
-    Card("plain", f"{chapter}: {'準備ができました' if ja else 'ready'}", lines + complaints).show()
+        lines.append(engine.tell("your_code", slots=", ".join(installed)))
+    Card("plain", engine.tell("ready", chapter=chapter), lines + complaints).show()
 
 
 def device() -> str:
     """The device training runs on: "cuda", "mps" or "cpu"."""
-    import torch
-
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def device_words() -> str:
-    import torch
-
     kind = device()
     if kind == "cuda":
         return torch.cuda.get_device_name()
@@ -62,33 +59,27 @@ def plot_style() -> None:
     """One style for all figures: the course's colours, no clutter, readable at 100 %."""
     import matplotlib
 
-    matplotlib.rcParams.update(
-        {
-            "axes.prop_cycle": matplotlib.cycler(
-                color=[PALETTE[k] for k in ("text", "image", "learned", "accent")]
-            ),
-            "axes.spines.top": False,
-            "axes.spines.right": False,
-            "axes.titlesize": 10,
-            "axes.labelsize": 9,
-            "font.size": 9,
-            "figure.dpi": 110,
-            "image.cmap": "cividis",
-            "legend.frameon": False,
-            "text.color": PALETTE["ink"],
-        }
-    )
+    colours = [PALETTE[role] for role in ("text", "image", "learned", "accent")]
+    matplotlib.rc("axes", prop_cycle=matplotlib.cycler(color=colours), titlesize=10, labelsize=9)
+    matplotlib.rc("axes.spines", top=False, right=False)
+    matplotlib.rc("font", size=9)
+    matplotlib.rc("figure", dpi=110)
+    matplotlib.rc("image", cmap="cividis")
+    matplotlib.rc("legend", frameon=False)
+    matplotlib.rc("text", color=PALETTE["ink"])
 
 
+@dataclass(repr=False)
 class Described:
     """A figure with its description, for people who see it and people who hear it."""
 
-    def __init__(self, data: bytes, width: int, alt: str, kind: str = "png"):
-        self.data, self.width, self.alt, self.kind = data, width, alt, kind
+    data: bytes
+    width: int
+    alt: str
+    kind: str = "png"
 
     def _repr_html_(self) -> str:
-        data = base64.b64encode(self.data).decode()
-        source = f"data:image/{self.kind};base64,{data}"
+        source = f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode()}"
         style = "background:white;border-radius:6px;max-width:100%"
         return f'<img alt="{html.escape(self.alt)}" style="{style}" width="{self.width}" src="{source}">'
 
@@ -127,9 +118,10 @@ def course_map(lit: str = "") -> None:
         raise ValueError(f"the map has no part {lit!r}; there are vision, connector and language")
     style = f"<style>#{lit} rect{{fill:#ffe9b8;stroke:#D55E00;stroke-width:3}}</style>" if lit else ""
     svg = svg.replace("<defs>", f"{style}<defs>", 1)
-    part = f", with the {lit} part lit: this chapter" if lit else ""
-    way = "image → vision encoder → connector → language model → answer"
-    alt = f"{way}; the question enters the language model{part}"
+    alt = (
+        "image → vision encoder → connector → language model → answer; the question enters the language model"
+    )
+    alt += f", with the {lit} part lit: this chapter" if lit else ""
     display(Described(svg.encode(), 720, alt, "svg+xml"))
 
 
@@ -159,7 +151,6 @@ def quiz(name: str):
     Raises:
         LookupError: if there is no such question.
     """
-    from vlmcourse.exercises.base import all_quizzes
     from vlmcourse.widgets.quiz import Quiz
 
     if name not in all_quizzes():
@@ -167,29 +158,24 @@ def quiz(name: str):
     asked = all_quizzes()[name]
     choices = [(engine.pick(text), right, engine.pick(why)) for text, right, why in asked.choices]
     widget = Quiz(engine.pick(asked.question), choices)
-    chapter = name.split("/")[0]
-    widget.observe(
-        lambda change: portfolio.note(chapter=chapter, quiz=name, right=bool(widget.correct)), "chosen"
-    )
+
+    def note(change: dict) -> None:
+        portfolio.note(chapter=name.split("/")[0], quiz=name, right=bool(widget.correct))
+
+    widget.observe(note, "chosen")
     return widget
 
 
 def progress() -> Card:
     """How far you are: one row per chapter, from your diary."""
-    header, rows = progress_table()
-    return Card("plain", "Your course so far", table=(header, rows))
+    return Card("plain", "Your course so far", table=progress_table())
 
 
 def progress_table() -> tuple[list[str], list[list[str]]]:
     """Header and rows of the progress table, as strings."""
-    from vlmcourse.exercises.base import all_exercises, all_quizzes
-
-    passed, right = set(), set()
-    for event in portfolio.diary():
-        if event.get("status") == "passed":
-            passed.add(event.get("slot"))
-        if event.get("right"):
-            right.add(event.get("quiz"))
+    diary = portfolio.diary()
+    passed = {event.get("slot") for event in diary if event.get("status") == "passed"}
+    right = {event.get("quiz") for event in diary if event.get("right")}
     rows = []
     for chapter in CHAPTERS:
         tasks = [name for name, task in all_exercises().items() if task.chapter == chapter.name]

@@ -4,7 +4,7 @@ import copy
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,7 @@ class Outcome:
 
 def run(function: Callable, names: list[str], case: tuple) -> Outcome:
     """Call ``function`` on a copy of ``case`` and note everything it did."""
-    given = copy.deepcopy(case)
-    outcome = Outcome()
+    given, outcome = copy.deepcopy(case), Outcome()
     torch.default_generator.manual_seed(21)  # torch.manual_seed also asks GPUs, and takes longer than a case
     try:
         outcome.value = function(*given)
@@ -44,14 +43,16 @@ def same(a: Outcome, b: Outcome) -> bool:
     return a.changed == b.changed and type(a.error) is type(b.error) and equal(a.value, b.value)
 
 
+def close(a: Tensor, b: Tensor) -> Tensor:
+    """Where two tensors of the same shape are equal, up to rounding if they hold floating point numbers."""
+    return torch.isclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True) if a.is_floating_point() else a == b
+
+
 def equal(a: Any, b: Any) -> bool:
     """Equal in structure and, for floating point numbers, in value up to rounding."""
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
-            return False
-        if not a.is_floating_point():
-            return torch.equal(a, b)
-        return torch.allclose(a, b, RELATIVE, ABSOLUTE, equal_nan=True)
+        alike = a.shape == b.shape and a.dtype == b.dtype and a.device == b.device
+        return alike and bool(close(a, b).all())
     if type(a) is not type(b):
         return False
     if isinstance(a, list | tuple):
@@ -61,6 +62,27 @@ def equal(a: Any, b: Any) -> bool:
     if isinstance(a, float):
         return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE) or (math.isnan(a) and math.isnan(b))
     return a is b or bool(a == b)
+
+
+def parts(got: Any, right: Any, axes: str | tuple, where: str = "") -> Iterator[tuple[Any, Any, Any, str]]:
+    """An output beside the right one, then what it holds, if it is a tuple, list or dict: whole before part.
+
+    Yields:
+        (got, right, axes, where), where being the place in the output, such as "[1]".
+    """
+    yield got, right, axes, where
+    if isinstance(right, tuple | list | dict):
+        for number, key in enumerate(right if isinstance(right, dict) else range(len(right))):
+            inner = axes[number] if isinstance(axes, tuple) else axes
+            yield from parts(got[key], right[key], inner, f"{where}[{key!r}]")
+
+
+def difference(got: Any, right: Any, axes: str | tuple) -> tuple[Any, Any, Any, str]:
+    """The first part, with no parts of its own, whose value differs; else the whole."""
+    for part in parts(got, right, axes):
+        if not isinstance(part[1], tuple | list | dict) and not equal(part[0], part[1]):
+            return part
+    return got, right, axes, ""
 
 
 class Trial:
@@ -73,51 +95,46 @@ class Trial:
     """
 
     def __init__(self, exercise: Exercise):
-        self.slips = exercise.slips
-        self.names = list(inspect.signature(exercise.slot.reference).parameters)
+        self.exercise, self.reference = exercise, exercise.slot.reference
+        self.names = list(inspect.signature(self.reference).parameters)
         torch.default_generator.manual_seed(20)
         self.cases = exercise.cases()
-        self.expected = [run(exercise.slot.reference, self.names, case) for case in self.cases]
+        self.expected = [run(self.reference, self.names, case) for case in self.cases]
         self._outcomes: dict[tuple[int, int], Outcome] = {}
 
     def slip(self, number: int, place: int) -> Outcome:
         """What slip ``number`` does with case ``place``."""
         if (number, place) not in self._outcomes:
-            self._outcomes[number, place] = run(self.slips[number].wrong, self.names, self.cases[place])
+            wrong = self.exercise.slips[number].wrong
+            self._outcomes[number, place] = run(wrong, self.names, self.cases[place])
         return self._outcomes[number, place]
 
-    def says_of_slip(self, got: Outcome, place: int) -> Text | None:
-        """The sentence of the first slip that does the same with case ``place``."""
-        for number, slip in enumerate(self.slips):
-            if same(self.slip(number, place), got):
+    def says_of_slip(self, got: dict[int, Outcome]) -> Text | None:
+        """The sentence of the first slip that does the same with each of these cases, given by place."""
+        for number, slip in enumerate(self.exercise.slips):
+            if all(same(self.slip(number, place), mine) for place, mine in got.items()):
                 return in_both(slip.says)
         return None
+
+    def gradients(self, function: Callable, case: tuple) -> dict[str, Tensor | None]:
+        """Gradient of a fixed random projection of the outputs, by argument name."""
+        given = dict(zip(self.names, copy.deepcopy(case), strict=False))
+        tensors = {name: given.get(name) for name in self.exercise.gradient}
+        leaves = {name: x.requires_grad_() for name, x in tensors.items() if isinstance(x, Tensor)}
+        output = function(*given.values())
+        tensors = [t for t in (output if isinstance(output, tuple) else (output,)) if isinstance(t, Tensor)]
+        generator = torch.Generator().manual_seed(22)
+        total = sum((t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum() for t in tensors)
+        if not total.requires_grad:
+            return {}
+        slopes = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+        return dict(zip(leaves, slopes, strict=True))
 
 
 @functools.lru_cache(maxsize=128)
 def trial_of(exercise: Exercise, changes: int) -> Trial:
     """The trial of an exercise; a new one when a slot got another function, as references call slots."""
     return Trial(exercise)
-
-
-def gradients(
-    function: Callable, exercise: Exercise, names: list[str], case: tuple
-) -> dict[str, Tensor | None]:
-    """Gradient of a fixed random projection of the outputs, by argument name."""
-    given = dict(zip(names, copy.deepcopy(case), strict=False))
-    leaves = {
-        name: given[name].requires_grad_()
-        for name in exercise.gradient
-        if isinstance(given.get(name), Tensor)
-    }
-    output = function(*given.values())
-    tensors = [t for t in (output if isinstance(output, tuple) else (output,)) if isinstance(t, Tensor)]
-    generator = torch.Generator().manual_seed(22)
-    total = sum((t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum() for t in tensors)
-    if not total.requires_grad:
-        return {}
-    slopes = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-    return dict(zip(leaves, slopes, strict=True))
 
 
 def convert(case: tuple, change: Callable[[Tensor], Tensor]) -> tuple:
@@ -130,7 +147,7 @@ def convert(case: tuple, change: Callable[[Tensor], Tensor]) -> tuple:
             return tuple(map(converted, value))
         return change(value) if isinstance(value, Tensor) else value
 
-    return tuple(map(converted, case))
+    return converted(case)
 
 
 def run_meta(function: Callable, case: tuple) -> str | None:
@@ -144,9 +161,10 @@ def run_meta(function: Callable, case: tuple) -> str | None:
 
 def constant_factor(got: Tensor, right: Tensor) -> float | None:
     """c if got = c · right everywhere and c is not 1, else None."""
-    scale = (right.double() ** 2).sum()
+    got, right = got.double(), right.double()
+    scale = (right**2).sum()
     if scale == 0 or right.numel() < 2:
         return None
-    factor = ((got.double() * right.double()).sum() / scale).item()
-    close = torch.allclose(got.double(), factor * right.double(), RELATIVE, ABSOLUTE)
+    factor = ((got * right).sum() / scale).item()
+    close = torch.allclose(got, factor * right, RELATIVE, ABSOLUTE)
     return factor if close and abs(factor) > 1e-6 and abs(factor - 1) > RELATIVE else None

@@ -26,7 +26,7 @@ from typing import Any
 from vlmcourse.data.assets import written_beside
 from vlmcourse.exercises.base import Text
 from vlmcourse.slots import Slot
-from vlmcourse.workbook import say
+from vlmcourse.workbook.say import phrase
 
 
 class CannotSave(Exception):
@@ -74,9 +74,9 @@ def source_of(function: Callable) -> str:
         text = textwrap.dedent(inspect.getsource(function))
         node = ast.parse(text).body[0]
     except (OSError, TypeError, SyntaxError, IndexError) as error:
-        raise CannotSave(say.no_source(error)) from None
+        raise CannotSave(phrase("no_source", error=error)) from None
     if not isinstance(node, ast.FunctionDef):
-        raise CannotSave(say.no_def())
+        raise CannotSave(phrase("no_def"))
     return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno]) + "\n"
 
 
@@ -134,7 +134,7 @@ def _write_down(name: str, value: Any) -> str:
         return source_of(value)
     if isinstance(value, bool | int | float | str | type(None)):
         return f"{name} = {value!r}\n"
-    raise CannotSave(say.of_this_notebook(name, type(value).__name__))
+    raise CannotSave(phrase("of_this_notebook", name=name, kind=type(value).__name__))
 
 
 def files() -> list[Path]:

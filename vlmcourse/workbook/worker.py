@@ -2,25 +2,32 @@
 
 An endless loop, 100 GB of memory, sys.exit() or a crash in C therefore ends the checker, not the notebook.
 The process is started once, in the background, by ``begin()``; it imports torch, then judges one function
-after another.  Functions travel by cloudpickle with the globals they use; verdicts come back as JSON.  A
+after another. Functions travel by cloudpickle with the globals they use; verdicts come back as JSON. A
 check that uses more CPU time than it may is killed and the checker is started again.
-
-    Checker().check(exercise_name, function) -> Verdict
 """
 
 import atexit
 import contextlib
+import dataclasses
 import io
 import json
 import os
 import queue
 import struct
-import subprocess
 import sys
 import threading
 import time
 import types
 from collections.abc import Callable
+from subprocess import DEVNULL, PIPE, Popen
+
+import cloudpickle
+import psutil
+import torch
+
+from vlmcourse.exercises.base import all_exercises
+from vlmcourse.workbook.check import Verdict, error_sentence, judge
+from vlmcourse.workbook.say import phrase
 
 TIME_LIMIT = 10.0  # seconds of CPU time a check may use
 PATIENCE = 6  # times as many seconds may pass by the clock, since other programs run, too
@@ -33,7 +40,7 @@ class Checker:
     """The notebook's side: owns the process and talks to it. One check at a time, from any thread."""
 
     def __init__(self):
-        self.process: subprocess.Popen | None = None
+        self.process: Popen | None = None
         self.replies: queue.Queue[bytes | None] = queue.Queue()
         self.greeted = False  # whether the process has said that torch is imported
         self.lock = threading.Lock()
@@ -43,13 +50,9 @@ class Checker:
         """Start the process without waiting for it; does nothing if it is alive."""
         if self.process is not None and self.process.poll() is None:
             return
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "vlmcourse.workbook.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        )
+        command = [sys.executable, "-m", "vlmcourse.workbook.worker"]
+        environment = os.environ | {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        self.process = Popen(command, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env=environment)
         self.replies, self.greeted = queue.Queue(), False
         threading.Thread(target=_pump, args=(self.process.stdout, self.replies), daemon=True).start()
 
@@ -61,37 +64,31 @@ class Checker:
             self.process.stdin.close()
             self.process = None
 
-    def check(self, name: str, function: Callable, seconds: float = TIME_LIMIT):
+    def check(self, name: str, function: Callable, seconds: float = TIME_LIMIT) -> Verdict:
         """Judge ``function`` as an answer to the exercise ``name``: a Verdict, whatever the function does."""
-        from vlmcourse.workbook import say
-        from vlmcourse.workbook.check import Verdict
-
         try:
             request = _packed((name, function))
         except Exception as error:
-            return Verdict("wrong", say.cannot_travel(str(error).splitlines()[0]))
+            return Verdict("wrong", phrase("cannot_travel", reason=str(error).splitlines()[0]))
         with self.lock:
             try:
                 if not self._ready():
-                    return Verdict("wrong", say.no_checker())
+                    return Verdict("wrong", phrase("no_checker"))
                 _send(self.process.stdin, request)
-                answer = self._answer(seconds)
+                return Verdict(**json.loads(self._answer(seconds)))
             except queue.Empty:
-                self.stop()
-                self.start()
-                return Verdict("wrong", say.too_slow(seconds))
+                says = phrase("too_slow", seconds=seconds)
             except (EOFError, BrokenPipeError):
-                code = self.process.wait()
-                self.stop()
-                self.start()
-                return Verdict("wrong", say.crashed(code))
+                says = phrase("crashed", code=self.process.wait())
             except KeyboardInterrupt:
                 self.stop()
                 raise
-        return Verdict.from_json(json.loads(answer))
+            self.stop()
+            self.start()
+            return Verdict("wrong", says)
 
     def _ready(self) -> bool:
-        """Start the process if need be and wait until it has imported torch; False if it cannot start."""
+        """Start the process if need be and wait until it is ready; False if it cannot start."""
         self.start()
         if not self.greeted:
             try:
@@ -114,13 +111,10 @@ class Checker:
 
     def _cpu_seconds(self) -> float:
         """What the process has used so far; 0 if it is gone, which the next reply will tell."""
-        import psutil
-
         try:
-            used = psutil.Process(self.process.pid).cpu_times()
+            return sum(psutil.Process(self.process.pid).cpu_times()[:2])  # for the program, for the system
         except psutil.Error:
             return 0.0
-        return used.user + used.system
 
     def _reply(self, seconds: float) -> bytes:
         reply = self.replies.get(timeout=seconds)
@@ -139,7 +133,6 @@ def _pump(stream: io.BufferedReader, replies: queue.Queue) -> None:
 
 def _packed(request: tuple[str, Callable]) -> bytes:
     """The request. Code keeps the name of its cell, which cloudpickle from 3.1.3 on leaves out."""
-    import cloudpickle
 
     class Pickler(cloudpickle.Pickler):
         def reducer_override(self, thing):
@@ -189,8 +182,6 @@ def _limit_memory() -> None:
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
-        import psutil
-
         limit = psutil.Process().memory_info().vms + MEMORY_LIMIT
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
@@ -201,12 +192,6 @@ def serve() -> None:
     silence = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(silence, descriptor)
-    import cloudpickle
-    import torch
-
-    from vlmcourse.exercises.base import all_exercises
-    from vlmcourse.workbook.check import Verdict, error_sentence, judge
-
     torch.set_num_threads(1)
     exercises = all_exercises()
     torch.randn(8, 8).softmax(-1)  # load the libraries of the first operations before memory is limited
@@ -222,7 +207,7 @@ def serve() -> None:
                 except BaseException as error:
                     verdict = Verdict("wrong", *error_sentence(error, "unpacking it"))
             verdict.printed = printed.text()
-            _send(replies, json.dumps(verdict.as_json()).encode())
+            _send(replies, json.dumps(dataclasses.asdict(verdict)).encode())
 
 
 if __name__ == "__main__":
