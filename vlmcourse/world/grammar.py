@@ -1,39 +1,37 @@
 """The grammar of questions and captions, read back: from a text to what it says (notebooks 00 and 07).
 
-    understand     a question -> the template behind it, or None
-    true_answer    the right answer to a question about things, in the form that it asks for
-    stated         a caption -> what it says of every thing it names
-
 Templates and captions write these texts (`truth`, `captions`); here stands what they look like to a reader.
 So the truth can follow every edit of a scene and every word that a model writes.
 """
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
+from vlmcourse.world import truth
 from vlmcourse.world.scenes import COLOURS, PLACES, RELATIONS, SHAPES, SIZES
-from vlmcourse.world.truth import (
-    Attribute,
-    Count,
-    Existence,
-    Larger,
-    More,
-    Relation,
-    SameColour,
-    Template,
-    Thing,
-    Who,
-    in_a_sentence,
-    pose,
-)
+from vlmcourse.world.truth import Template, Thing, Who
 
 SENTENCE = " Answer in a sentence."  # behind a question: a word is not enough
 
 _SIZE, _COLOUR, _SHAPE, _PLACE, _RELATION = map("|".join, (SIZES, COLOURS, SHAPES, PLACES, RELATIONS))
-_WHO = rf"(?:the |an? )?((?:(?:{_SIZE}) )?(?:(?:{_COLOUR}) )?(?:{_SHAPE}|thing))(?:e?s)?"
+_THING = rf"(?:(?:{_SIZE}) )?(?:(?:{_COLOUR}) )?(?:{_SHAPE}|thing)"
+_WHO, _OTHER = (rf"(?:the |an? )?(?P<{name}>{_THING})(?:e?s)?" for name in ("who", "other"))
 _MENTION = re.compile(rf"(?:({_SIZE}) )?({_COLOUR}) ({_SHAPE})(?: at the ({_PLACE}))?")
 _WISH = re.compile(rf"[?.]?{re.escape(SENTENCE.lower().removesuffix('.'))}\.?$")
+
+# Groups have the names of the template's fields
+_QUESTIONS: dict[str, Callable[..., Template]] = {
+    rf"what (?P<name>colou?r|shape|size) is {_WHO}": truth.Attribute,
+    rf"where is {_WHO}": partial(truth.Attribute, name="position"),
+    rf"how many {_WHO} are there": truth.Count,
+    rf"is there {_WHO}": truth.Existence,
+    rf"is {_WHO} (?P<relation>{_RELATION}) {_OTHER}": truth.Relation,
+    rf"is {_WHO} larger than {_OTHER}": truth.Larger,
+    rf"do {_WHO} and {_OTHER} have the same colou?r": truth.SameColour,
+    rf"are there more {_WHO} than {_OTHER}": truth.More,
+}
 
 
 def _who(words: str) -> Who:
@@ -44,26 +42,9 @@ def _who(words: str) -> Who:
     return Who(SHAPES.index(last) if last in SHAPES else None, colour, size)
 
 
-def _attribute(name: str, who: str) -> Attribute:
-    return Attribute(_who(who), name.replace("color", "colour"))
-
-
-def _relation(first: str, relation: str, second: str) -> Relation:
-    return Relation(_who(first), _who(second), RELATIONS.index(relation))
-
-
-_QUESTIONS: dict[str, Callable[..., Template]] = {
-    rf"what (colou?r|shape|size) is {_WHO}": _attribute,
-    rf"where is {_WHO}": lambda who: Attribute(_who(who), "position"),
-    rf"how many {_WHO} are there": lambda who: Count(_who(who)),
-    rf"is there {_WHO}": lambda who: Existence(_who(who)),
-    rf"is {_WHO} ({_RELATION}) {_WHO}": _relation,
-    rf"is {_WHO} larger than {_WHO}": lambda first, second: Larger(_who(first), _who(second)),
-    rf"do {_WHO} and {_WHO} have the same colou?r": lambda first, second: SameColour(
-        _who(first), _who(second)
-    ),
-    rf"are there more {_WHO} than {_WHO}": lambda first, second: More(_who(first), _who(second)),
-}
+_FIELDS = dict(
+    who=_who, other=_who, relation=RELATIONS.index, name=lambda word: word.replace("color", "colour")
+)
 
 
 def understand(text: str) -> Template | None:
@@ -74,7 +55,7 @@ def understand(text: str) -> Template | None:
     words = _WISH.sub("", _plain(text)).rstrip("? ")
     for form, template in _QUESTIONS.items():
         if match := re.fullmatch(form, words):
-            return template(*match.groups())
+            return template(**{name: _FIELDS[name](part) for name, part in match.groupdict().items()})
     return None
 
 
@@ -88,10 +69,10 @@ def true_answer(text: str, things: Sequence[Thing]) -> str | None:
     template = understand(text)
     if template is None:
         return None
-    question = pose("", template, things)
+    question = truth.pose("", template, things)
     if question is None:
         return ""
-    return in_a_sentence(question) if _WISH.search(_plain(text)) else question.answer
+    return truth.in_a_sentence(question) if _WISH.search(_plain(text)) else question.answer
 
 
 def _plain(text: str) -> str:
@@ -109,11 +90,8 @@ class Mention(NamedTuple):
 
 def stated(caption: str) -> list[Mention]:
     """Every thing that a caption names with colour and shape, in the order of the text."""
-    mentions = []
+    kinds, mentions = (SIZES, COLOURS, SHAPES, PLACES), []
     for words in _MENTION.findall(caption):
-        indices = [
-            names.index(word) if word else -1
-            for names, word in zip((SIZES, COLOURS, SHAPES, PLACES), words, strict=True)
-        ]
+        indices = (names.index(word) if word else -1 for names, word in zip(kinds, words, strict=True))
         mentions.append(Mention(*indices))
     return mentions

@@ -15,24 +15,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vlmcourse.world import chance
-from vlmcourse.world.scenes import PLACES, RELATIONS, Scenes, palette
-from vlmcourse.world.truth import (
-    Attribute,
-    Count,
-    Existence,
-    Larger,
-    More,
-    Question,
-    Relation,
-    SameColour,
-    Template,
-    Thing,
-    Who,
-    check_pairs,
-    list_things,
-    pose,
-)
+from vlmcourse.world import chance, truth
+from vlmcourse.world.scenes import PLACES, RELATIONS, SIZES, Scenes, palette
+from vlmcourse.world.truth import Question, Template, Thing, Who, check_pairs, list_things, pose
 
 DRAWS, TRIES = 320, 8  # numbers put by for one scene; proposals for one question
 PEOPLE = 10
@@ -50,21 +35,22 @@ CONFUSED = dict(
     triangle=("star",),
     cross=("star", "square"),
     star=("cross", "triangle"),
-    small=("medium",),
-    medium=("small", "large"),
-    large=("medium",),
     yes=("no",),
     no=("yes",),
 )
-CONFUSED |= {"0": ("1",), "1": ("0", "2"), "2": ("1", "3"), "3": ("2", "4"), "4": ("3", "5")}
 CONFUSED |= {PLACES[n]: (PLACES[n ^ 1], PLACES[n ^ 2]) for n in range(4)}
+for _row in (SIZES, "012345"):  # neighbours in a row
+    CONFUSED |= {now: _row[max(0, n - 1) : n] + _row[n + 1 : n + 2] for n, now in enumerate(_row)}
 
 
 class Dice:
-    """Choices from the looked-up chance of one scene."""
+    """Choices from the looked-up chance of one scene, about its things.
 
-    def __init__(self, draws: np.ndarray):
-        self._draws = iter(draws.tolist())
+    combinations: what (shape, colour) its split may show.
+    """
+
+    def __init__(self, draws: np.ndarray, things: Sequence[Thing] = (), combinations: Sequence = ()):
+        self._draws, self.things, self.combinations = iter(draws.tolist()), things, combinations
 
     def pick(self, options: Sequence):
         return options[int(next(self._draws) * len(options))]
@@ -73,67 +59,58 @@ class Dice:
         draws = [next(self._draws) for _ in options]
         return [options[n] for n in sorted(range(len(options)), key=draws.__getitem__)]
 
+    def describe(self, thing: Thing, choices: Sequence[str]) -> Who | None:
+        """A description by one of the choices ("size shape") that fits this thing alone."""
+        for choice in self.order(choices):
+            who = Who(**{name: getattr(thing, name) for name in choice.split()})
+            if who.only(self.things):
+                return who
+        return None
 
-def _describe(thing: Thing, things: Sequence[Thing], choices: Sequence[str], dice: Dice) -> Who | None:
-    """A description by one of the choices ("size shape") that fits this thing alone."""
-    for choice in dice.order(choices):
-        who = Who(**{name: getattr(thing, name) for name in choice.split()})
-        if who.only(things):
-            return who
-    return None
+    def pair(self, *choices: str) -> list[Who] | None:
+        """Descriptions of two things."""
+        if len(self.things) < 2:
+            return None
+        whos = [self.describe(thing, choices) for thing in self.order(self.things)[:2]]
+        return whos if all(whos) else None
 
 
-def _attribute(name: str, *choices: str) -> Callable[..., Template | None]:
-    def propose(
-        things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice
-    ) -> Template | None:
-        who = _describe(dice.pick(things), things, choices, dice)
-        return who and Attribute(who, name)
+def _attribute(name: str, *choices: str) -> Callable[[Dice], Template | None]:
+    def propose(dice: Dice) -> Template | None:
+        who = dice.describe(dice.pick(dice.things), choices)
+        return who and truth.Attribute(who, name)
 
     return propose
 
 
-def _count(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Template:
-    shape, colour = dice.pick(combinations) if dice.pick(range(4)) == 0 else dice.pick(things)[:2]
-    return Count(dice.pick([Who(), Who(shape=shape), Who(colour=colour), Who(colour=colour)]))
+def _count(dice: Dice) -> Template:
+    shape, colour = dice.pick(dice.combinations) if dice.pick(range(4)) == 0 else dice.pick(dice.things)[:2]
+    return truth.Count(dice.pick([Who(), Who(shape=shape), Who(colour=colour), Who(colour=colour)]))
 
 
-def _existence(things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice) -> Template:
-    first, second = dice.pick(things), dice.pick(things)
+def _existence(dice: Dice) -> Template:
+    first, second = dice.pick(dice.things), dice.pick(dice.things)
     # The shape of one thing with the colour of another is a hard "no"
-    near, far = (first.shape, second.colour), dice.pick(combinations)
-    use_near = dice.pick(range(2)) and near in combinations
-    return Existence(Who(*(near if use_near else far)))
+    near, far = (first.shape, second.colour), dice.pick(dice.combinations)
+    use_near = dice.pick(range(2)) and near in dice.combinations
+    return truth.Existence(Who(*(near if use_near else far)))
 
 
-def _relation(
-    things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice
-) -> Template | None:
-    whos = _pair(things, ("shape", "colour", "colour shape"), dice)
-    return whos and Relation(*whos, dice.pick(range(len(RELATIONS))))
+def _relation(dice: Dice) -> Template | None:
+    whos = dice.pair("shape", "colour", "colour shape")
+    return whos and truth.Relation(*whos, dice.pick(range(len(RELATIONS))))
 
 
-def _comparison(
-    things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice
-) -> Template | None:
-    template = dice.pick((Larger, SameColour, More))
-    if template is More:
-        first, second = dice.pick(things), dice.pick(things)
-        by_shape = Who(shape=first.shape), Who(shape=second.shape)
-        by_colour = Who(colour=first.colour), Who(colour=second.colour)
-        whos = dice.pick([by_shape, by_colour])
-        return More(*whos) if whos[0] != whos[1] else None
-    allowed = ("shape", "size shape") if template is SameColour else ("shape", "colour", "colour shape")
-    whos = _pair(things, allowed, dice)
+def _comparison(dice: Dice) -> Template | None:
+    template = dice.pick((truth.Larger, truth.SameColour, truth.More))
+    if template is truth.More:
+        first, second = dice.pick(dice.things), dice.pick(dice.things)
+        name = dice.pick(("shape", "colour"))
+        whos = [Who(**{name: getattr(thing, name)}) for thing in (first, second)]
+        return truth.More(*whos) if whos[0] != whos[1] else None
+    choices = ("shape", "size shape") if template is truth.SameColour else ("shape", "colour", "colour shape")
+    whos = dice.pair(*choices)
     return whos and template(*whos)
-
-
-def _pair(things: Sequence[Thing], choices: Sequence[str], dice: Dice) -> tuple[Who, Who] | None:
-    if len(things) < 2:
-        return None
-    a, b = dice.order(things)[:2]
-    whos = _describe(a, things, choices, dice), _describe(b, things, choices, dice)
-    return whos if all(whos) else None
 
 
 KINDS = dict(
@@ -169,20 +146,18 @@ def ask(scenes: Scenes, kind: str | None = None, seed: int = 0) -> list[Question
     combinations = [(s, int(c)) for s, colours in enumerate(palette(scenes.split)) for c in colours]
     questions = []
     for scene, draw in enumerate(draws):
-        dice, things = Dice(draw), list_things(scenes, scene)
+        dice = Dice(draw, list_things(scenes, scene), combinations)
         kinds = [kind] if kind else [*dice.order(list(KINDS))[:2], "existence"]
-        questions.append(next(filter(None, (_ask(k, things, combinations, dice) for k in kinds)), None))
+        questions.append(next(filter(None, (_ask(kind, dice) for kind in kinds)), None))
     return questions
 
 
-def _ask(
-    kind: str, things: Sequence[Thing], combinations: Sequence[tuple[int, int]], dice: Dice
-) -> Question | None:
+def _ask(kind: str, dice: Dice) -> Question | None:
     """Propose until the answer is the wanted one; failing that, the first that makes sense."""
     wanted, first = dice.pick(WANTED[kind]) if kind in WANTED else None, None
     for _ in range(TRIES):
-        asked = KINDS[kind](things, combinations, dice)
-        question = asked and pose(kind, asked, things)
+        asked = KINDS[kind](dice)
+        question = asked and pose(kind, asked, dice.things)
         first = first or question
         if question and wanted in (None, question.answer):
             return question

@@ -1,18 +1,14 @@
 """What can be asked about things, and what is true (the ground under `questions` and `twins`).
 
-    Thing          one object of a scene
-    Who            a description, "the small red circle"
-    Attribute Count Existence Relation Larger SameColour More     the templates of questions
-    Question       a template put to one scene: text, answer, evidence
-    in_a_sentence  its answer as a whole sentence
-
-A template is a small record that can be put to any list of things: `truth(things)` gives the answer and its
-evidence, or None where it makes no sense ("the small circle" when there are two); `state(answer)` says it.
+Thing          one object of a scene
+Who            a description, "the small red circle"
+Template       what is asked, of any things: Attribute Count Existence Relation Larger SameColour More
+Question       a template put to one scene: text, answer, evidence
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 from vlmcourse.world.scenes import COLOURS, PLACES, RADII, RELATIONS, SHAPES, SIDE, SIZES, Scenes
 
@@ -63,11 +59,8 @@ class Who(NamedTuple):
     def many(self) -> str:
         return str(self).replace("cross", "crosse") + "s"
 
-    def fits(self, thing: Thing) -> bool:
-        return all(want in (None, has) for want, has in zip(self, thing[:3], strict=True))
-
     def among(self, things: Sequence[Thing]) -> list[Thing]:
-        return [thing for thing in things if self.fits(thing)]
+        return [t for t in things if all(want in (None, has) for want, has in zip(self, t[:3], strict=True))]
 
     def only(self, things: Sequence[Thing]) -> Thing | None:
         """The one thing meant, or None if there is none or more than one."""
@@ -82,27 +75,50 @@ def _yes(true: object) -> str:
     return "yes" if true else "no"
 
 
-def _not(answer: str) -> str:
-    return "not " if answer == "no" else ""
+@dataclass(frozen=True)
+class Template:
+    """What a question asks of any things.  {0} in its two forms is the template, {no} tells yes from no."""
 
-
-@runtime_checkable
-class Template(Protocol):
-    """What a question asks: its text, its answer and evidence for any things, an answer as a statement."""
-
-    def __str__(self) -> str: ...
-    def truth(self, things: Sequence[Thing]) -> Truth: ...
-    def state(self, answer: str) -> str: ...
-
-
-class Attribute(NamedTuple):
     who: Who
+    text, statement, yes, no = "", "", "", "not "
+
+    def __str__(self) -> str:
+        return self.text.format(self)
+
+    def truth(self, things: Sequence[Thing]) -> Truth:
+        """The answer and its evidence; None where it makes no sense: "the circle", and there are two."""
+        raise NotImplementedError
+
+    def state(self, answer: str) -> str:
+        """An answer as a statement."""
+        return self.statement.format(self, answer=answer, no=self.no if answer == "no" else self.yes)
+
+
+class Existence(Template):
+    text, statement, yes, no = "Is there a {0.who}?", "there is {no} {0.who}", "a", "no"
+
+    def truth(self, things: Sequence[Thing]) -> Truth:
+        meant = self.who.among(things)
+        return _yes(meant), meant or list(things)
+
+
+class Count(Template):
+    text = "How many {0.who.many} are there?"
+
+    def truth(self, things: Sequence[Thing]) -> Truth:
+        meant = self.who.among(things)
+        return str(len(meant)), meant or list(things)
+
+    def state(self, answer: str) -> str:
+        return f"there is 1 {self.who}" if answer == "1" else f"there are {answer} {self.who.many}"
+
+
+@dataclass(frozen=True)
+class Attribute(Template):
     name: str  # "colour", "shape", "size" or "position"
 
     def __str__(self) -> str:
-        if self.name == "position":
-            return f"Where is the {self.who}?"
-        return f"What {self.name} is the {self.who}?"
+        return f"{'Where' if self.name == 'position' else f'What {self.name}'} is the {self.who}?"
 
     def truth(self, things: Sequence[Thing]) -> Truth:
         thing = self.who.only(things)
@@ -115,102 +131,57 @@ class Attribute(NamedTuple):
         return f"the {self.who} is {link}{answer}"
 
 
-class Count(NamedTuple):
-    who: Who
-
-    def __str__(self) -> str:
-        return f"How many {self.who.many} are there?"
-
-    def truth(self, things: Sequence[Thing]) -> Truth:
-        meant = self.who.among(things)
-        return str(len(meant)), meant or list(things)
-
-    def state(self, answer: str) -> str:
-        return f"there is 1 {self.who}" if answer == "1" else f"there are {answer} {self.who.many}"
-
-
-class Existence(NamedTuple):
-    who: Who
-
-    def __str__(self) -> str:
-        return f"Is there a {self.who}?"
-
-    def truth(self, things: Sequence[Thing]) -> Truth:
-        meant = self.who.among(things)
-        return _yes(meant), meant or list(things)
-
-    def state(self, answer: str) -> str:
-        return f"there is {'a' if answer == 'yes' else 'no'} {self.who}"
-
-
-class Relation(NamedTuple):
-    who: Who
+@dataclass(frozen=True)
+class More(Template):
     other: Who
-    relation: int
-
-    def __str__(self) -> str:
-        return f"Is the {self.who} {RELATIONS[self.relation]} the {self.other}?"
-
-    def truth(self, things: Sequence[Thing]) -> Truth:
-        a, b = self.who.only(things), self.other.only(things)
-        if a is None or b is None or a == b:
-            return None
-        ahead = b.x - a.x if self.relation < 2 else b.y - a.y  # positive: a is left of, or above, b
-        if abs(ahead) < CLEAR:
-            return None
-        return _yes((ahead > 0) == (self.relation % 2 == 0)), [a, b]
-
-    def state(self, answer: str) -> str:
-        return f"the {self.who} is {_not(answer)}{RELATIONS[self.relation]} the {self.other}"
-
-
-class Larger(NamedTuple):
-    who: Who
-    other: Who
-
-    def __str__(self) -> str:
-        return f"Is the {self.who} larger than the {self.other}?"
-
-    def truth(self, things: Sequence[Thing]) -> Truth:
-        a, b = self.who.only(things), self.other.only(things)
-        if a is None or b is None or a.size == b.size:
-            return None
-        return _yes(a.size > b.size), [a, b]
-
-    def state(self, answer: str) -> str:
-        return f"the {self.who} is {_not(answer)}larger than the {self.other}"
-
-
-class SameColour(NamedTuple):
-    who: Who
-    other: Who
-
-    def __str__(self) -> str:
-        return f"Do the {self.who} and the {self.other} have the same colour?"
-
-    def truth(self, things: Sequence[Thing]) -> Truth:
-        a, b = self.who.only(things), self.other.only(things)
-        if a is None or b is None or a == b:
-            return None
-        return _yes(a.colour == b.colour), [a, b]
-
-    def state(self, answer: str) -> str:
-        return f"the {self.who} and the {self.other} {'do not ' * (answer == 'no')}have the same colour"
-
-
-class More(NamedTuple):
-    who: Who
-    other: Who
-
-    def __str__(self) -> str:
-        return f"Are there more {self.who.many} than {self.other.many}?"
+    text = "Are there more {0.who.many} than {0.other.many}?"
+    statement = "there are {no}more {0.who.many} than {0.other.many}"
 
     def truth(self, things: Sequence[Thing]) -> Truth:
         a, b = self.who.among(things), self.other.among(things)
         return (_yes(len(a) > len(b)), a + b) if a or b else None
 
-    def state(self, answer: str) -> str:
-        return f"there are {_not(answer)}more {self.who.many} than {self.other.many}"
+
+@dataclass(frozen=True)
+class Pair(Template):
+    """Yes or no about two things: `holds` says whether it is true of them, or None where that is unclear."""
+
+    other: Who
+
+    def truth(self, things: Sequence[Thing]) -> Truth:
+        a, b = self.who.only(things), self.other.only(things)
+        holds = None if a is None or b is None or a == b else self.holds(a, b)
+        return None if holds is None else (_yes(holds), [a, b])
+
+
+@dataclass(frozen=True)
+class Relation(Pair):
+    relation: int
+    text, statement = "Is the {0.who} {0.words} the {0.other}?", "the {0.who} is {no}{0.words} the {0.other}"
+
+    @property
+    def words(self) -> str:
+        return RELATIONS[self.relation]
+
+    def holds(self, a: Thing, b: Thing) -> bool | None:
+        ahead = b.x - a.x if self.relation < 2 else b.y - a.y  # positive: a is left of, or above, b
+        return None if abs(ahead) < CLEAR else (ahead > 0) == (self.relation % 2 == 0)
+
+
+class Larger(Pair):
+    text = "Is the {0.who} larger than the {0.other}?"
+    statement = "the {0.who} is {no}larger than the {0.other}"
+
+    def holds(self, a: Thing, b: Thing) -> bool | None:
+        return None if a.size == b.size else a.size > b.size
+
+
+class SameColour(Pair):
+    text = "Do the {0.who} and the {0.other} have the same colour?"
+    statement, no = "the {0.who} and the {0.other} {no}have the same colour", "do not "
+
+    def holds(self, a: Thing, b: Thing) -> bool:
+        return a.colour == b.colour
 
 
 @dataclass(frozen=True)
