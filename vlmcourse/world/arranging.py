@@ -1,10 +1,6 @@
 """Scenes arranged by hand, inside the rules of the world or outside (notebook 00, the Scene Playground).
 
-arrange        things -> Scenes, to be rendered like any other
-check_things   refuse what cannot be drawn
-outside        why a scene lies outside the world that models are trained on
-cut_sprites    every object as a small picture, cut from pictures of it alone
-paste          a picture put together from sprites, so that objects may overlap
+Sprites are every object as a small picture, cut from pictures of it alone; pasted together, they may overlap.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,20 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from vlmcourse.world.scenes import (
-    COLOURS,
-    GAP,
-    MARGIN,
-    MOST,
-    RADII,
-    SHAPES,
-    SIDE,
-    SIZES,
-    SLANT,
-    Scenes,
-    palette,
-)
-from vlmcourse.world.truth import Thing
+from vlmcourse.world.scenes import COLOURS, GAP, MARGIN, MOST, RADII, SHAPES, SIDE, SLANT, Scenes, palette
+from vlmcourse.world.truth import ATTRIBUTES, Thing
 
 TRAINED = [(shape, int(colour)) for shape, colours in enumerate(palette("train")) for colour in colours]
 """Pairs of shape and colour that occur in training."""
@@ -45,9 +29,7 @@ def arrange(like: Scenes, groups: Sequence[Sequence[Thing]]) -> Scenes:
     if len(like) == 1:
         like = like[np.zeros(len(groups), int)]
     if len(like) != len(groups):
-        raise ValueError(
-            f"{len(groups)} groups of things for {len(like)} scenes; give one scene, or one for each"
-        )
+        raise ValueError(f"{len(groups)} groups of things for {len(like)} scenes; give one, or one for each")
     table = np.full((len(groups), MOST, len(Thing._fields)), -1)
     for row, things in zip(table, groups, strict=True):
         for slot, thing in enumerate(things):
@@ -61,16 +43,14 @@ def check_things(things: Sequence[Thing]) -> None:
     if len(things) > MOST:
         raise ValueError(f"{len(things)} things; a scene has at most {MOST}")
     for number, thing in enumerate(things):
-        for name, names in zip(Thing._fields, (SHAPES, COLOURS, SIZES), strict=False):
-            if not 0 <= getattr(thing, name) < len(names):
-                raise ValueError(
-                    f"thing {number} has {name} {getattr(thing, name)}, expected 0..{len(names) - 1}"
-                )
+        for name, index in zip(Thing._fields, thing[:3], strict=False):
+            if not 0 <= index < (names := len(ATTRIBUTES[name])):
+                raise ValueError(f"thing {number} has {name} {index}, expected 0..{names - 1}")
         low, high = thing.radius + MARGIN, SIDE - 1 - thing.radius - MARGIN
         if not (low <= thing.x <= high and low <= thing.y <= high):
             raise ValueError(
-                f"thing {number} leaves the frame at ({thing.x}, {thing.y}); a {SIZES[thing.size]} one "
-                f"has its centre at {low}..{high}"
+                f"thing {number} leaves the frame at ({thing.x}, {thing.y}); a "
+                f"{ATTRIBUTES['size'][thing.size]} one has its centre at {low}..{high}"
             )
 
 

@@ -9,9 +9,6 @@ Three styles, and the whole grammar:
 Short captions have a distribution that can be written down.  With objects=(1, 4) one object has probability
 1/4. Each COLOUR SHAPE is one of 25 equally likely seen shapes and colours (shapes 1/5, then colours 1/5),
 independent of the other object; and, as long as no words are printed, the four RELATIONs are equally likely.
-
-    surprise    -log of the probability of each short caption, exactly
-    entropy     its mean over all captions: no language model can have a lower loss
 """
 
 import itertools
@@ -21,19 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vlmcourse.world import chance
-from vlmcourse.world.scenes import (
-    COLOURS,
-    MOST,
-    PLACES,
-    RELATIONS,
-    SHAPES,
-    SIZES,
-    Scenes,
-    check_shares,
-    editable,
-    palette,
-    relation,
-)
+from vlmcourse.world.scenes import COLOURS, PLACES, RELATIONS, SHAPES, SIZES, Scenes, editable, relation
 
 STYLES = ("short", "full", "shallow")
 SHALLOW = (
@@ -67,10 +52,10 @@ def captions(
     """
     if style not in STYLES:
         raise ValueError(f"unknown caption style {style!r}; choose one of {', '.join(STYLES)}")
-    check_shares(wrong=wrong, swapped=swapped, shallow=shallow)
+    chance.check_shares(wrong=wrong, swapped=swapped, shallow=shallow)
     draw = chance.uniform(chance.derive(scenes.key, "captions", seed), 12)
     colour = _recolour(scenes, style, draw[:, 0] < wrong, draw[:, 4:])
-    texts = {"short": _short, "full": _full, "shallow": _nothing}[style](scenes, colour)
+    texts = _short(scenes, colour) if style == "short" else _full(scenes, colour)
     ring = np.nonzero(draw[:, 1] < swapped)[0]
     for scene, text in zip(ring, [texts[other] for other in np.roll(ring, 1)], strict=True):
         texts[scene] = text
@@ -79,33 +64,28 @@ def captions(
     return texts
 
 
-def surprise(texts: Sequence[str], objects: tuple[int, int] = (1, MOST)) -> np.ndarray:
+def surprise(texts: Sequence[str], objects: tuple[int, int] = (1, 4)) -> np.ndarray:
     """How surprising each text is as a short caption: -log p(text) in nats, float64 (text,).
 
     Exact for scenes of any split but "novel", sampled with these `objects` and no knob turned.  A text that
     the grammar cannot produce has probability 0, so its surprise is infinite.
     """
-    things = {f"a {COLOURS[c]} {SHAPES[s]}" for s, colours in enumerate(palette("train")) for c in colours}
-    alone, together = _shares(objects)
-    known = dict.fromkeys(things, alone / len(things))
-    pair = together / (len(things) ** 2 * len(RELATIONS))
-    known |= {" ".join(words): pair for words in itertools.product(things, RELATIONS, things)}
+    known = _probabilities(objects)
     return np.array([-math.log(p) if (p := known.get(text, 0.0)) else math.inf for text in texts])
 
 
-def entropy(objects: tuple[int, int] = (1, MOST)) -> float:
-    """Mean surprise of all short captions, in nats per caption; for `objects` see `surprise`."""
-    alone, together = _shares(objects)
-    things = palette("train").size
-    sizes = (alone, things), (together, things**2 * len(RELATIONS))
-    return sum(share * math.log(many / share) for share, many in sizes if share)
+def entropy(objects: tuple[int, int] = (1, 4)) -> float:
+    """Mean surprise of short captions, in nats per caption: no language model can have a lower loss."""
+    return math.fsum(-p * math.log(p) for p in _probabilities(objects).values() if p)
 
 
-def _shares(objects: tuple[int, int]) -> tuple[float, float]:
-    """Shares of scenes with one object and with more, all counts being equally likely."""
-    fewest, most = objects
-    alone = (fewest == 1) / (most - fewest + 1)
-    return alone, 1 - alone
+def _probabilities(objects: tuple[int, int]) -> dict[str, float]:
+    """Of every short caption, all counts of objects being equally likely."""
+    things = [f"a {COLOURS[colour]} {SHAPES[shape]}" for shape, colour in np.argwhere(editable("train"))]
+    alone = (objects[0] == 1) / (objects[1] - objects[0] + 1)
+    pair = (1 - alone) / (len(things) ** 2 * len(RELATIONS))
+    known = dict.fromkeys(things, alone / len(things))
+    return known | {" ".join(words): pair for words in itertools.product(things, RELATIONS, things)}
 
 
 def exchange_words(texts: list[str]) -> list[str]:
@@ -147,10 +127,6 @@ def _full(scenes: Scenes, colour: np.ndarray) -> list[str]:
         ]
         texts.append(" and ".join(filter(None, [", ".join(things[:-1]), things[-1]])))
     return texts
-
-
-def _nothing(scenes: Scenes, colour: np.ndarray) -> list[str]:
-    return [""] * len(scenes)
 
 
 def _recolour(scenes: Scenes, style: str, wrong: np.ndarray, draw: np.ndarray) -> np.ndarray:

@@ -16,6 +16,13 @@ Keys = UInt64[np.ndarray, "*shape"] | np.uint64
 STEP = np.uint64(0x9E3779B97F4A7C15)
 
 
+def check_shares(**shares: float) -> None:
+    """Raise ValueError, with its name, for a share outside [0, 1]."""
+    for name, share in shares.items():
+        if not 0 <= share <= 1:
+            raise ValueError(f"{name} is a share between 0 and 1, got {share}")
+
+
 def mix(numbers: Keys) -> Keys:
     """Scramble uint64 numbers one to one, so that neighbours land far apart."""
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

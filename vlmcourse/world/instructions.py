@@ -2,10 +2,7 @@
 
     talks           for each scene a question of every kind and a caption
     hard_talks      more of what is learned late, and looks asked for in ways that give no look away
-    halves          a place asked for one axis at a time
-    pale_talks      the same for scenes seen in grey: nothing of colours
-    in_a_sentence   the answer to a question as a whole sentence
-    turns           an instruction about an image, with or without its answer, as a conversation
+    pale_talks      for scenes seen in grey: nothing of colours
 
 The format is part of the instruction: the same question wants a word, or, if it says so, a sentence. A model
 that reads its instructions can be captioned; one that does not answers everything alike.
@@ -31,7 +28,6 @@ def talks(batch: Scenes, seed: int = 0, sentences: float = 0.125, captioned: boo
     """For each scene one question of every kind; of any other kind in place of one that it does not allow.
 
     Args:
-        seed: another seed asks something else.
         sentences: share of questions that ask for a sentence.
         captioned: whether to ask for a caption as well, a short one half of the time.
     """
@@ -60,9 +56,6 @@ def hard_talks(batch: Scenes, seed: int = 0) -> list[Talk]:
     that a shape usually has. And "Is the star at the left or the right?" asks for one axis in one word: in
     "bottom left", the second word comes late, and until it does, nobody asks the model to keep what the eye
     knows of left and right. Where no size is unique, or no place clear, the scene has fewer questions.
-
-    Args:
-        seed: another seed asks something else.
     """
     chance, about = np.random.default_rng((seed, 1)), []
     sizes = [Who(size=size) for size in range(len(SIZES))]
@@ -89,16 +82,11 @@ def halves(place: Question) -> Talk:
     ]
 
 
-def pale_talks(batch: Scenes, seed: int = 0, tries: int = 3) -> list[Talk]:
-    """What can be asked of each scene without colours: questions of all kinds, and a caption that names none.
-
-    Args:
-        seed: another seed asks something else.
-        tries: questions of each kind to choose from; those that speak of colours are left out.
-    """
+def pale_talks(batch: Scenes, seed: int = 0) -> list[Talk]:
+    """What can be asked of each scene without colours: up to three questions of a kind, and a caption."""
     about = [{} for _ in range(len(batch))]  # by text: the same question twice is of no use
     for kind in [kind for kind in questions.KINDS if kind not in ("colour", "shape")]:
-        for attempt in range(tries):
+        for attempt in range(3):
             for row, question in zip(about, questions.ask(batch, kind, seed=seed + attempt), strict=True):
                 if question and not COLOURFUL.search(f"{question.text} {question.answer}"):
                     row[question.text] = question.answer

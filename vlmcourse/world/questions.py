@@ -1,9 +1,5 @@
 """Questions about scenes, with answers and the evidence for them (first used in notebook 00).
 
-    ask          one well-posed question per scene, of a chosen kind or of any
-    annotators   ten people's answers to each, mostly the truth, in the manner of VQA v2
-    KINDS        colour shape size position · count existence · relation · comparison
-
 A question names things only by descriptions that fit one thing alone.  Where a kind has a few possible
 answers, each is asked for equally often, and given as often as the scene allows.
 

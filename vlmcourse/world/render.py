@@ -1,11 +1,7 @@
 """Draw scenes (first used in notebook 00): every picture is pasted together from small ready-made sprites.
 
 A sprite is one object on one background shade, drawn once at eight times the resolution and averaged, which
-gives smooth edges.  There are 5 shapes × 3 sizes × 7 colours × 8 shades; a picture only copies up to four of
-them.
-
-    render       Scenes -> uint8 pictures
-    to_tensor    pictures -> what a network reads
+gives smooth edges.  Of 5 shapes × 3 sizes × 7 colours × 8 shades, a picture copies up to four.
 """
 
 from functools import cache
@@ -19,39 +15,17 @@ from vlmcourse.data.pixels import normalise
 from vlmcourse.world.scenes import COLOURS, RADII, SHAPES, SIDE, Scenes
 
 # Chosen so that any two differ in lightness or hue for every kind of colour vision (tests measure it).
-PAINT = np.array(
-    [
-        (0x26, 0x26, 0x26),
-        (0x6B, 0x24, 0x82),
-        (0xC4, 0x21, 0x1E),
-        (0x2A, 0x78, 0xD8),
-        (0x33, 0xB0, 0x6A),
-        (0xF5, 0x9A, 0xC8),
-        (0xFF, 0xE0, 0x2E),
-    ]
-)
+_HEX = ("262626", "6b2482", "c4211e", "2a78d8", "33b06a", "f59ac8", "ffe02e")
+PAINT = np.array([list(bytes.fromhex(paint)) for paint in _HEX])
 PAPER = np.linspace((0xE6, 0xE9, 0xEE), (0xFB, 0xF9, 0xF4), 8).round().astype(int)  # shades, cool to warm
 INK = (0x60, 0x60, 0x60)
 
 # 5×7 letters: one base-32 digit per row, each digit five pixels, the leftmost is 16.
-LETTERS = dict(
-    a="ehhvhhh",
-    b="uhhuhhu",
-    c="ehggghe",
-    d="uhhhhhu",
-    e="vgguggv",
-    g="ehgnhhf",
-    i="e44444e",
-    k="hikokih",
-    l="ggggggv",
-    n="hhpljhh",
-    o="ehhhhhe",
-    p="uhhuggg",
-    r="uhhukih",
-    u="hhhhhhe",
-    w="hhhllla",
-    y="hha4444",
+_FONT = (
+    "ehhvhhh uhhuhhu ehggghe uhhhhhu vgguggv ehgnhhf e44444e hikokih "
+    "ggggggv hhpljhh ehhhhhe uhhuggg uhhukih hhhhhhe hhhllla hha4444"
 )
+LETTERS = dict(zip("abcdegiklnopruwy", _FONT.split(), strict=True))
 
 
 def render(scenes: Scenes) -> UInt8[np.ndarray, "scene 64 64 3"]:

@@ -90,10 +90,8 @@ class Scenes:
 
     def boxes(self) -> Int64[np.ndarray, "scene 4 side"]:
         """left, top, right, bottom of each object in pixels, right and bottom exclusive; zeros if absent."""
-        radius = RADII[self.size]
-        corners = np.stack(
-            [self.x - radius, self.y - radius, self.x + radius + 1, self.y + radius + 1], axis=-1
-        )
+        r = RADII[self.size]
+        corners = np.stack([self.x - r, self.y - r, self.x + r + 1, self.y + r + 1], axis=-1)
         return np.where(self.present[..., None], corners, 0)
 
     def cover(self, grid: int = 8) -> Int64[np.ndarray, "scene {grid} {grid}"]:
@@ -121,7 +119,9 @@ def concatenate(batches: list[Scenes]) -> Scenes:
 
 def palette(split: str) -> Int64[np.ndarray, "shape colour"]:
     """The colours each shape may have in this split: five seen ones, or the two novel ones."""
-    return _PALETTE[:, 5:] if _known(split) == "novel" else _PALETTE[:, :5]
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+    return _PALETTE[:, 5:] if split == "novel" else _PALETTE[:, :5]
 
 
 def editable(split: str) -> Bool[np.ndarray, "shape colour"]:
@@ -135,15 +135,13 @@ def editable(split: str) -> Bool[np.ndarray, "shape colour"]:
 
 
 def relation(scenes: Scenes, first: int = 0, second: int = 1) -> Int64[np.ndarray, "scene"]:
-    """Object `first` is RELATIONS[...] object `second`; -1 where one of them is absent."""
-    answer = direction(scenes.x[:, first], scenes.y[:, first], scenes.x[:, second], scenes.y[:, second])
+    """Object `first` is RELATIONS[...] object `second`, by the axis on which they are farther apart.
+
+    -1 where one of them is absent.
+    """
+    right, down = scenes.x[:, first] - scenes.x[:, second], scenes.y[:, first] - scenes.y[:, second]
+    answer = np.where(np.abs(right) > np.abs(down), right >= 0, 2 + (down >= 0))
     return np.where(scenes.count > max(first, second), answer, -1)
-
-
-def direction(x1, y1, x2, y2):
-    """Index into RELATIONS of (x1, y1) seen from (x2, y2), along the axis on which they are farther apart."""
-    sideways = np.abs(x1 - x2) > np.abs(y1 - y2)
-    return np.where(sideways, np.where(x1 < x2, 0, 1), np.where(y1 < y2, 2, 3))
 
 
 def apart(x1, y1, r1, x2, y2, r2):
@@ -188,13 +186,12 @@ def sample(
     Raises:
         ValueError: if the split is unknown, a number is out of range, or a share is outside [0, 1].
     """
-    _check(
-        count,
-        start,
-        objects,
-        dict(language_bias=language_bias, printed_words=printed_words, duplicates=duplicates),
-    )
-    world = chance.derive(np.uint64(seed % 2**64), "scenes", _known(split))
+    if count < 0 or start < 0:
+        raise ValueError(f"count and start must not be negative, got count={count}, start={start}")
+    if len(objects) != 2 or not 1 <= objects[0] <= objects[1] <= MOST:
+        raise ValueError(f"objects must be (fewest, most) with 1 <= fewest <= most <= {MOST}, got {objects}")
+    chance.check_shares(language_bias=language_bias, printed_words=printed_words, duplicates=duplicates)
+    world = chance.derive(np.uint64(seed % 2**64), "scenes", split)
     number = np.arange(start, start + count)
     own = chance.derive(world ^ chance.mix(number.astype(np.uint64)), "scene")
     light, repeats = chance.uniform(own, 2).T
@@ -232,10 +229,9 @@ def _places(key: np.ndarray, split: str, things: dict[str, np.ndarray]) -> dict[
     waiting, attempt = np.arange(len(key)), 0
     while len(waiting):
         draw = chance.uniform(chance.derive(key[waiting], "places", attempt), 2 * MOST * TRIES)
-        x, y, fits = _stand(
-            draw.reshape(-1, 2, MOST, TRIES), split, things["size"][waiting], things["word"][waiting]
-        )
-        place[:, waiting[fits]] = x[fits], y[fits]
+        draw = draw.reshape(-1, 2, MOST, TRIES)
+        stood, fits = _stand(draw, split, things["size"][waiting], things["word"][waiting])
+        place[:, waiting[fits]] = stood[:, fits]
         waiting, attempt = waiting[~fits], attempt + 1
     order = np.argsort(chance.uniform(chance.derive(key, "order"), MOST) + (things["size"] < 0), axis=1)
     for name in ("shape", "colour", "size"):  # whoever stood down first must not be first in captions
@@ -244,41 +240,20 @@ def _places(key: np.ndarray, split: str, things: dict[str, np.ndarray]) -> dict[
 
 
 def _stand(draw: np.ndarray, split: str, size: np.ndarray, word: np.ndarray):
-    """One attempt with TRIES candidate places per object: x and y (scene, 4), and whether all found room."""
+    """One attempt with TRIES candidate places per object: (x and y, scene, 4), and whether all found room."""
     radius = RADII[size]
     first, columns, top, rows = (a[..., None] for a in ranges(radius, word[:, None] >= 0))
     xs = first + (draw[:, 0] * columns).astype(int)
     ys = top + 3 * (draw[:, 1] * (rows // 3)).astype(int)
     ys += (SPLITS[split] - xs - ys) % 3
-    x, y, fits = np.full_like(size, -1), np.full_like(size, -1), np.ones(len(size), bool)
+    place, fits, each = np.full((2, *size.shape), -1), np.ones(len(size), bool), np.arange(len(size))
+    x, y = place
     for new in range(MOST):
         room = np.ones(xs[:, new].shape, bool)
         for old in range(new):
             at = x[:, old, None], y[:, old, None], radius[:, old, None]
             room &= apart(xs[:, new], ys[:, new], radius[:, new, None], *at)
         exists, best = size[:, new] >= 0, room.argmax(1)
-        x[:, new] = np.where(exists, xs[np.arange(len(best)), new, best], -1)
-        y[:, new] = np.where(exists, ys[np.arange(len(best)), new, best], -1)
+        place[..., new] = np.where(exists, [xs[each, new, best], ys[each, new, best]], -1)
         fits &= room.any(1) | ~exists
-    return x, y, fits
-
-
-def _known(split: str) -> str:
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
-    return split
-
-
-def _check(count: int, start: int, objects: tuple[int, int], shares: dict[str, float]) -> None:
-    if count < 0 or start < 0:
-        raise ValueError(f"count and start must not be negative, got count={count}, start={start}")
-    if len(objects) != 2 or not 1 <= objects[0] <= objects[1] <= MOST:
-        raise ValueError(f"objects must be (fewest, most) with 1 <= fewest <= most <= {MOST}, got {objects}")
-    check_shares(**shares)
-
-
-def check_shares(**shares: float) -> None:
-    """Raise ValueError, with its name, for a share outside [0, 1]."""
-    for name, share in shares.items():
-        if not 0 <= share <= 1:
-            raise ValueError(f"{name} is a share between 0 and 1, got {share}")
+    return place, fits

@@ -51,8 +51,7 @@ class Who(NamedTuple):
     size: int | None = None
 
     def __str__(self) -> str:
-        words = [SIZES[self.size]] if self.size is not None else []
-        words += [COLOURS[self.colour]] if self.colour is not None else []
+        words = [names[n] for names, n in ((SIZES, self.size), (COLOURS, self.colour)) if n is not None]
         return " ".join([*words, SHAPES[self.shape] if self.shape is not None else "thing"])
 
     @property

@@ -3,11 +3,9 @@
 A model that only knows what is usually answered gets one of two twins wrong; it has to look.
 Edits are tried from small to large: look of one object; its size; its place; one object more or less; several
 of these at one object; and only then two or more objects ("Is there a star?" where there are two).  An edited
-scene
-keeps its split: objects stand on pixels of that split, and novel combinations appear in the novel split only.
+scene keeps its split: objects stand on pixels of that split, and show what `editable` allows.
 
-Two quick ways need no question: `repaint` gives one object of every scene another shape or colour, and
-`exchange_looks` lets two objects trade their looks, so that the same words describe another picture.
+Two quick ways need no question: `repaint` and `exchange_looks`.
 
 Source: balanced pairs of pictures, Goyal et al. 2017 (VQA v2), arXiv:1612.00837, section 3.
 """
@@ -22,18 +20,7 @@ import numpy as np
 
 from vlmcourse.world import chance
 from vlmcourse.world.arranging import arrange
-from vlmcourse.world.scenes import (
-    COLOURS,
-    MOST,
-    RADII,
-    SHAPES,
-    SIZES,
-    SPLITS,
-    Scenes,
-    apart,
-    editable,
-    ranges,
-)
+from vlmcourse.world.scenes import MOST, RADII, SIZES, SPLITS, Scenes, apart, editable, ranges
 from vlmcourse.world.truth import Question, Thing, check_pairs, list_things, pose
 
 Things = list[Thing]
@@ -51,12 +38,8 @@ def twins(scenes: Scenes, questions: Sequence[Question], seed: int = 0) -> tuple
     """
     check_pairs(scenes, questions)
     keys = chance.derive(scenes.key, "twins", seed)
-    edited, answers = [], []
-    for scene, question in enumerate(questions):
-        things, answer = _twin(scenes, scene, question, keys[scene : scene + 1])
-        edited.append(things)
-        answers.append(answer)
-    return arrange(scenes, edited), answers
+    pairs = [_twin(scenes, scene, asked, keys[scene : scene + 1]) for scene, asked in enumerate(questions)]
+    return arrange(scenes, [things for things, _ in pairs]), [answer for _, answer in pairs]
 
 
 def repaint(scenes: Scenes, what: str = "shape", seed: int = 0) -> Scenes:
@@ -71,13 +54,13 @@ def repaint(scenes: Scenes, what: str = "shape", seed: int = 0) -> Scenes:
     """
     if what not in ("shape", "colour"):
         raise ValueError(f"an object can be repainted in another shape or colour, not in another {what!r}")
-    draw = chance.uniform(chance.derive(scenes.key, "repaint", seed), 1 + max(len(SHAPES), len(COLOURS)))
-    row, thing = np.arange(len(scenes)), (draw[:, 0] * scenes.count).astype(int)
-    shape, colour, allowed = scenes.shape[row, thing], scenes.colour[row, thing], editable(scenes.split)
-    now, options = (shape, allowed[:, colour].T) if what == "shape" else (colour, allowed[shape])
-    options = options.copy()
-    options[row, now] = False
+    row, allowed = np.arange(len(scenes)), editable(scenes.split)
+    draw = chance.uniform(chance.derive(scenes.key, "repaint", seed), 1 + max(allowed.shape))
+    thing = (draw[:, 0] * scenes.count).astype(int)
+    shape, colour = scenes.shape[row, thing], scenes.colour[row, thing]
+    options = allowed[:, colour].T if what == "shape" else allowed[shape]  # (scene, look)
     column = getattr(scenes, what).copy()
+    options[row, column[row, thing]] = False
     column[row, thing] = np.where(options, draw[:, 1 : 1 + options.shape[1]], -1).argmax(1)
     return replace(scenes, **{what: column})
 
@@ -91,10 +74,8 @@ def exchange_looks(scenes: Scenes) -> Scenes:
         ValueError: if a scene does not hold exactly two objects.
     """
     if not (scenes.count == 2).all():
-        raise ValueError(
-            "looks can be exchanged in scenes of exactly two objects; sample with objects=(2, 2)"
-        )
-    traded = [1, 0, *range(2, scenes.shape.shape[1])]
+        raise ValueError("looks are exchanged between exactly two objects; sample with objects=(2, 2)")
+    traded = [1, 0, *range(2, MOST)]
     return replace(scenes, shape=scenes.shape[:, traded], colour=scenes.colour[:, traded])
 
 
@@ -109,19 +90,20 @@ def _twin(scenes: Scenes, scene: int, question: Question, key: np.ndarray) -> tu
 
 
 class World(NamedTuple):
-    """What may be in a scene of this split."""
+    """What may be in a scene of this split.  Its methods say what one thing may become beside the others."""
 
     split: str
     words: bool
     allowed: np.ndarray  # bool (shape, colour)
 
-    def repainted(self, thing: Thing) -> Things:
-        """The thing in another colour or another shape."""
-        colours = [thing._replace(colour=c) for c in range(len(COLOURS)) if c != thing.colour]
-        shapes = [thing._replace(shape=s) for s in range(len(SHAPES)) if s != thing.shape]
-        return [new for new in colours + shapes if self.allowed[new[:2]]]
+    def repainted(self, thing: Thing, others: Things | None = None) -> Things:
+        """The thing in another colour or another shape, whatever the others are."""
+        colours, shapes = self.allowed[thing.shape].nonzero()[0], self.allowed[:, thing.colour].nonzero()[0]
+        looks = [thing._replace(colour=colour) for colour in colours.tolist()]
+        looks += [thing._replace(shape=shape) for shape in shapes.tolist()]
+        return [new for new in looks if new != thing]
 
-    def repainted_twice(self, thing: Thing) -> Things:
+    def repainted_twice(self, thing: Thing, others: Things) -> Things:
         """The thing in another colour and shape, or in its own again."""
         return [new for once in self.repainted(thing) for new in self.repainted(once)]
 
@@ -150,11 +132,11 @@ class World(NamedTuple):
 
 def _edits(things: Things, world: World) -> Iterator[list[Things]]:
     """Edited scenes, in groups from small edits to large."""
-    yield _with_another(things, lambda thing, others: world.repainted(thing))
+    yield _with_another(things, world.repainted)
     yield _with_another(things, world.resized)
     yield _with_another(things, world.moved)
     yield _with_one_less(things) + _with_one_more(things, world)
-    yield _with_another(things, lambda thing, others: world.repainted_twice(thing))
+    yield _with_another(things, world.repainted_twice)
     yield _with_another(things, world.anywhere)
     yield [_trade_looks(things, first, second) for first, second in combinations(range(len(things)), 2)]
     yield list(chain.from_iterable(_with_another(fewer, world.anywhere) for fewer in _with_one_less(things)))
