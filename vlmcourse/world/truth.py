@@ -142,7 +142,7 @@ class More(Template):
 
 
 @dataclass(frozen=True)
-class Pair(Template):
+class Comparison(Template):
     """Yes or no about two things: `holds` says whether it is true of them, or None where that is unclear."""
 
     other: Who
@@ -154,7 +154,7 @@ class Pair(Template):
 
 
 @dataclass(frozen=True)
-class Relation(Pair):
+class Relation(Comparison):
     relation: int
     text, statement = "Is the {0.who} {0.words} the {0.other}?", "the {0.who} is {no}{0.words} the {0.other}"
 
@@ -167,7 +167,7 @@ class Relation(Pair):
         return None if abs(ahead) < CLEAR else (ahead > 0) == (self.relation % 2 == 0)
 
 
-class Larger(Pair):
+class Larger(Comparison):
     text = "Is the {0.who} larger than the {0.other}?"
     statement = "the {0.who} is {no}larger than the {0.other}"
 
@@ -175,7 +175,7 @@ class Larger(Pair):
         return None if a.size == b.size else a.size > b.size
 
 
-class SameColour(Pair):
+class SameColour(Comparison):
     text = "Do the {0.who} and the {0.other} have the same colour?"
     statement, no = "the {0.who} and the {0.other} {no}have the same colour", "do not "
 
