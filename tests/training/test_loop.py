@@ -250,7 +250,7 @@ def test_weight_decay_spares_biases_and_frozen_parameters_are_left_out(model):
 
 
 def test_the_schedule_rises_to_one_and_falls_to_zero():
-    factor = warmup_cosine(100, warmup=10)
+    factor = warmup_cosine(100)
     values = [factor(step) for step in range(101)]
     assert values[:10] == pytest.approx([k / 10 for k in range(1, 11)]) and values[10] == 1.0
     assert values[10:] == sorted(values[10:], reverse=True)

@@ -50,9 +50,7 @@ def twin_accuracy(
 
 
 class Blind:
-    """Answers every question by habit: what was most often right for questions that read the same.
-
-    Every model that claims to see must beat it.
+    """Answers by habit: what was most often right for questions that read the same. Who sees must beat it.
 
     Args:
         asked: what is known of each training question: its text, or only its kind.

@@ -49,9 +49,7 @@ def gradient_report(model: nn.Module, loss: Loss, groups: Mapping[str, str | Seq
     Raises:
         ValueError: if a name is none of the model's modules, or nothing that the loss depends on is trained.
     """
-    parts = {}
-    for name, paths in groups.items():
-        parts[name] = _modules(model, name, [paths] if isinstance(paths, str) else paths)
+    parts = {name: _modules(model, name, paths) for name, paths in groups.items()}
     outputs, value = _run(model, loss, set().union(*parts.values()))
     if not value.requires_grad:
         raise ValueError("the loss depends on no parameter that is trained; unfreeze one: requires_grad_()")
@@ -102,9 +100,9 @@ def _count(parameters: Sequence[Tensor]) -> int:
     return sum(parameter.numel() for parameter in parameters)
 
 
-def _modules(model: nn.Module, name: str, paths: Sequence[str]) -> set[nn.Module]:
+def _modules(model: nn.Module, name: str, paths: str | Sequence[str]) -> set[nn.Module]:
     """Every module inside the part called ``name``."""
-    known = dict(model.named_modules())
+    known, paths = dict(model.named_modules()), [paths] if isinstance(paths, str) else paths
     if missing := [path for path in paths if path not in known]:
         children = ", ".join(child for child, _ in model.named_children())
         kind = type(model).__name__

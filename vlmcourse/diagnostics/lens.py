@@ -42,10 +42,10 @@ def nearest_words(
             "vectors (token, width) and table (vocabulary, width) need one width; got "
             f"{tuple(vectors.shape)} and {tuple(table.shape)}; were the vectors projected?"
         )
-    if len(names) != len(table) or not 1 <= k <= len(table):
+    words = len(table)
+    if len(names) != words or not 1 <= k <= words:
         raise ValueError(
-            f"{len(names)} names for a table of {len(table)} words, k={k}; give one name per word and "
-            f"k from 1 to {len(table)}"
+            f"{len(names)} names for a table of {words} words, k={k}; give one each, and k from 1 to {words}"
         )
     scores = F.normalize(vectors.float(), dim=-1) @ F.normalize(table.float(), dim=-1).T
     best, places = scores.topk(k, dim=-1)

@@ -1,9 +1,4 @@
-"""Retrieval: find the image to a text and the text to an image (notebook 04).
-
-recall_at_k   the share of queries with a right candidate among the first k
-right_pairs   which candidates are right for which query; equal captions are all right
-retrieval     recall_at_k in both directions for several k
-"""
+"""Retrieval: find the image to a text and the text to an image (notebook 04)."""
 
 from collections.abc import Hashable, Sequence
 
@@ -21,8 +16,7 @@ def recall_at_k(
     """The share of queries that find at least one right candidate among their k most similar ones.
 
     Args:
-        right: which candidates are right for a query; more than one may be, as when two images share a
-            caption.
+        right: which candidates are right for a query; several may be, as when two images share a caption.
 
     Returns:
         0…1. One hit counts as much as several, so this is a hit rate more than a recall; the name has stuck.

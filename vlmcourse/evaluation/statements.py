@@ -1,7 +1,4 @@
-"""Is a caption about its picture?  What it states, word for word, against the scene's truth (notebook 07).
-
-true_share    of all that captions state about their scenes, the share that is true; the rest is hallucination
-"""
+"""Is a caption about its picture? What it states, word for word, against the scene's truth (notebook 07)."""
 
 import itertools
 from collections.abc import Sequence
@@ -13,7 +10,7 @@ from vlmcourse.world.scenes import Scenes
 
 
 def true_share(texts: Sequence[str], batch: Scenes) -> float:
-    """Share of true statements, over all captions together.
+    """Share of true statements, over all captions together; the rest is hallucination.
 
     A statement is one attribute of one thing, such as "red". Things are matched with the scene's objects, one
     to one, so that most statements are true; those about a thing that finds no object are false. Silence

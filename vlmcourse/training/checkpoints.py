@@ -1,8 +1,5 @@
 """Checkpoints: stop a training run at any moment, even with kill -9, and carry on as if nothing had happened.
 
-    save_checkpoint, newest_checkpoint, load_checkpoint    all that a run needs to go on, in a folder per step
-    save_weights, load_weights                             one small fp16 file with a card, to be shipped
-
 Accelerate's save_state writes its files one by one into their final place, and the position in the data is
 not among them. A run that dies while writing leaves half a checkpoint that looks like a whole one. Here
 everything goes to the folder `.writing`, is forced to the disk, hashed, and renamed: a rename happens or
@@ -119,10 +116,8 @@ def find_damage(path: Path) -> str | None:
         for name, written in files.items():
             if not (path / name).is_file():
                 return f"{name} is missing"
-            if (size := (path / name).stat().st_size) != written["bytes"]:
-                return f"{name} has {size:,} bytes, {written['bytes']:,} were written"
-            if _hash(path / name) != written["sha256"]:
-                return f"{name} was changed after it was written (its SHA-256 differs)"
+            if (now := _fingerprint(path / name)) != written:
+                return f"{name} has {now['bytes']:,} of {written['bytes']:,} bytes and another SHA-256"
         if unlisted := {file.name for file in path.glob("*.safetensors")} - set(files):
             return f"{min(unlisted)} is not in the manifest"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -182,7 +177,12 @@ def save_weights(model: nn.Module, path: str | Path, card: dict[str, Any]) -> Pa
         CheckpointError: if a weight is not finite in fp16, whose largest number is 65,504.
     """
     path = Path(path)
-    half = {name: _half(name, tensor) for name, tensor in model.state_dict().items()}
+    weights = model.state_dict()
+    half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    for name, value in half.items():
+        if not value.isfinite().all():
+            largest = weights[name].abs().max()
+            raise CheckpointError(f"{name} reaches {largest:g}, but fp16 holds at most 65,504")
     with written_beside(path) as writing:
         _write_tensors(writing, half)
     _write_json(path.with_suffix(".json"), {**card, "sha256": _hash(path)})
@@ -204,13 +204,6 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not the file its card describes (SHA-256 differs); fetch it again")
     load_strict(model, _read_tensors(path), path)
     return card
-
-
-def _half(name: str, tensor: Tensor) -> Tensor:
-    half = tensor.half() if tensor.is_floating_point() else tensor
-    if not half.isfinite().all():
-        raise CheckpointError(f"{name} reaches {tensor.abs().max():g}, but fp16 holds at most 65,504")
-    return half
 
 
 def _write_tensors(path: Path, tensors: Tensors) -> None:

@@ -56,22 +56,18 @@ class Log:
         self.unread: list[tuple[int, str, Tensor | float]] = []
         self.unseen: list[tuple[int, dict[str, float]]] = []
         self.start = time.perf_counter() - history.seconds
-
-    def __enter__(self) -> "Log":
         in_view = sys.stderr.isatty() or "ipykernel" in sys.modules
-        quiet = "CI" in os.environ or not in_view or not self.accelerator.is_main_process
-        self.bar = tqdm(total=self.steps, initial=self.history.steps, disable=quiet, unit="step")
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.bar.close()
+        quiet = "CI" in os.environ or not in_view or not accelerator.is_main_process
+        self.bar = tqdm(total=steps, initial=history.steps, disable=quiet, unit="step")
 
     def add(self, step: int, **values: Tensor | float) -> None:
         """Note numbers of one batch of `step`, without looking at them."""
         self.unread += [(step, name, value) for name, value in values.items()]
 
-    def read(self) -> None:
+    def read(self, step: int = 0) -> None:
         """Look at the noted numbers, averaged over batches and processes; raise if they are not finite."""
+        if step % self.every and step != self.steps:  # on a GPU every tenth step, and the last
+            return
         to_number = dict(dtype=torch.float32, device=self.accelerator.device)
         values = [value for _, _, value in self.unread] + [time.perf_counter() - self.start]
         table = torch.stack([torch.as_tensor(value, **to_number) for value in values])
@@ -84,11 +80,6 @@ class Log:
         self.unread.clear()
         for step, lists in points.items():
             self._keep(step, {name: sum(numbers) / len(numbers) for name, numbers in lists.items()})
-
-    def read_if_due(self, step: int) -> None:
-        """Read, but on a GPU only at every tenth step and the last."""
-        if step % self.every == 0 or step == self.steps:
-            self.read()
 
     def _keep(self, step: int, point: dict[str, float]) -> None:
         norm, history = point.pop(NORM), self.history

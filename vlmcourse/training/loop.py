@@ -49,8 +49,7 @@ def train(
     """Train `model` in place.
 
     Args:
-        batches: a `Batches`; or any iterable of batches, begun again when it ends (a list of one batch
-            is the classic test whether a model can learn at all).
+        batches: a `Batches`; or any iterable of batches, begun again when it ends, a list of one batch say.
         loss_fn: takes (model, batch) and returns the mean loss of the batch, or (loss, {name: number}).
         steps: optimizer steps, counted from the very first one, also when resuming.
         lr: peak learning rate of the default optimizer `adamw`; an `optimizer` of yours brings its own.
@@ -65,8 +64,8 @@ def train(
         resume: carry on from the newest whole checkpoint there; an empty folder starts a new run.
 
     Raises:
-        FloatingPointError: if the loss or its gradient is not finite; the weights are those before that step
-            (on a GPU, at most ten steps later).
+        FloatingPointError: if the loss or its gradient is not finite; the weights are those before that step,
+            or on a GPU at most ten steps later.
         CheckpointError: if checkpoints cannot be written, or none fits (see training/checkpoints.py).
     """
     accelerator = _start_accelerator(precision, accumulate)
@@ -81,7 +80,7 @@ def train(
         run.open(checkpoint, resume)
 
     log = Log(history, watch, accelerator, steps, seconds)
-    with _prepared(run, loss_fn) as (net, stepper), log:
+    with _prepared(run, loss_fn) as (net, stepper), log.bar:
         for step in range(history.steps + 1, steps + 1):
             for _ in range(accumulate):
                 batch = send_to_device(next(stream), accelerator.device)
@@ -92,7 +91,7 @@ def train(
                     log.add(step, loss=loss.detach(), **metrics)
                     if accelerator.sync_gradients:
                         log.add(step, **{NORM: accelerator.clip_grad_norm_(net.parameters(), clip)})
-                        log.read_if_due(step)
+                        log.read(step)
                     stepper.step()
                     stepper.zero_grad()
             if not stepper.step_was_skipped:  # fp16 skips the step if its gradient overflowed
@@ -126,9 +125,9 @@ def adamw(model: nn.Module, lr: float, weight_decay: float = 0.05) -> torch.opti
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=lr, fused=True)
 
 
-def warmup_cosine(steps: int, warmup: int | None = None) -> Callable[[int], float]:
-    """Schedule: up to 1 over `warmup` steps (default a tenth, at most 100), then to 0 in half a cosine."""
-    warmup = min(100, steps // 10) if warmup is None else warmup
+def warmup_cosine(steps: int) -> Callable[[int], float]:
+    """Schedule: up to 1 over a tenth of the steps, but at most 100, then to 0 in half a cosine."""
+    warmup = min(100, steps // 10)
 
     def factor(step: int) -> float:
         if step < warmup:
@@ -137,9 +136,6 @@ def warmup_cosine(steps: int, warmup: int | None = None) -> Callable[[int], floa
         return 0.5 * (1 + math.cos(math.pi * done))
 
     return factor
-
-
-# ---- what the loop leans on --------------------------------------------------------------------------------
 
 
 def _loss_and_metrics(answer: Any) -> tuple[Tensor, dict[str, Tensor | float]]:

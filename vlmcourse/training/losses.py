@@ -1,11 +1,7 @@
 """Losses of language: how surprised a model is by the words it is to learn (notebooks 05, 07, 08 and 17).
 
-    next_token_loss   every token of a text (models/language.py)
-    alignment_loss    the words of captions, and nothing else: stage 1 of a vision-language model
-    answer_loss       the words of answers, from scores at their places and nowhere else
-    balanced_loss     the same, but a long answer does not drown a short one: stage 2 of the nano VLM
-
-All are means over tokens, in nats. CLIP's two losses stand in models/clip.py.
+All are means over tokens, in nats. That of every token, next_token_loss, stands in models/language.py; CLIP's
+two losses stand in models/clip.py.
 """
 
 from collections.abc import Callable
@@ -15,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmcourse.models.language import IGNORED, following, next_token_loss  # noqa: F401  part of the menu
+from vlmcourse.models.language import IGNORED, following
 from vlmcourse.slots import slot
 
 
@@ -28,8 +24,7 @@ def alignment_loss(
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy, in nats, of the captions' tokens: each from the scores one place before it.
 
-    The mean runs over all caption tokens of the batch together. Image, prompt and padding are read, but not
-    learned.
+    The mean runs over all caption tokens of the batch. Image, prompt and padding are read, but not learned.
 
     Args:
         ids: what the model read, row by row: image placeholders and prompt, the caption and its end, padding.
@@ -74,8 +69,7 @@ def balanced_loss(
 
     Args:
         labels: see answer_loss.
-        packs: which text of its row each token belongs to, see data/packing.py; answers of different texts
-            are different answers.
+        packs: which text of its row, and so which answer, each token belongs to, see data/packing.py.
     """
     answers = following(labels)
     wanted = answers != IGNORED

@@ -38,8 +38,7 @@ def rate_groups(
     Raises:
         ValueError: if a parameter that learns belongs to no part: it would stay as it is, unnoticed.
 
-    Source: a rate of its own for the projector is mm_projector_lr in LLaVA's training code, and vectors are
-        spared from weight decay there too.
+    Source: LLaVA's training code (mm_projector_lr), which spares vectors from weight decay too.
     """
     groups = {}
     for part, rate in rates.items():
@@ -103,8 +102,7 @@ def _polynomial(gram: Float[Tensor, "matrix row row"]) -> Float[Tensor, "matrix 
 class Muon(Optimizer):
     """Momentum whose steps are made orthogonal: torch.optim.Muon, see orthogonal.
 
-    Args:
-        lr: a step has singular values of about lr · √(rows / columns), or lr if that is more.
+    A step has singular values of about lr · √(rows / columns), or lr if that is more.
     """
 
     def __init__(self, matrices: Iterable[nn.Parameter], lr: float, weight_decay: float):

@@ -1,9 +1,8 @@
 """Region pretraining: a vision encoder (eye) that knows what every patch shows (notebooks 07 and 08).
 
-This is the first stage of nano-vlm. A contrastive CLIP learns what is in an image, hardly where: one vector
-per image has to match one caption. Here every patch is matched with words, as in RegionCLIP, and with the
-middle of the box it lies in, as in FCOS. With scenes both are known. What stages like this one brought stands
-in the card of nano-vlm.
+This is the first stage of nano-vlm, whose card says what it brought. A contrastive CLIP learns what is in an
+image, hardly where: one vector per image has to match one caption. Here every patch is matched with words, as
+in RegionCLIP, and with the middle of the box it lies in, as in FCOS. With scenes both are known.
 
 Source: Zhong et al. 2021 (RegionCLIP), arXiv:2112.09106, section 3.2; Tian et al. 2019 (FCOS),
     arXiv:1904.01355, section 3.1; fixed 2-D positions: Beyer et al. 2022, arXiv:2205.01580.
@@ -63,18 +62,12 @@ class Regions(NamedTuple):
 def region_targets(batch: scenes.Scenes, config: ViTConfig = EYE) -> Regions:
     """See Regions; the grid must be square."""
     cover = batch.cover(config.grid[0]).reshape(len(batch), -1)
-    there, thing = cover >= 0, np.maximum(cover, 0)
-
-    def at(values: np.ndarray) -> np.ndarray:
-        return np.take_along_axis(values, thing, axis=1)
-
-    words = [np.where(there, at(values), NOTHING) for values in (batch.shape, batch.colour, batch.size)]
-    middle = np.stack([at(batch.x), at(batch.y)], axis=-1).astype(np.float32) - scenes.SIDE / 2
-    return Regions(
-        torch.from_numpy(np.stack(words, axis=-1)).long(),
-        torch.from_numpy(there).float(),
-        torch.from_numpy(middle / config.patch_size),
-    )
+    there = torch.from_numpy(cover >= 0)
+    truth = np.stack([batch.shape, batch.colour, batch.size, batch.x, batch.y], axis=-1)  # (scene, object, 5)
+    shown = torch.from_numpy(np.take_along_axis(truth, np.maximum(cover, 0)[..., None], axis=1))
+    words = shown[..., :3].long().masked_fill(~there[..., None], NOTHING)
+    middle = shown[..., 3:].float() - scenes.SIDE / 2
+    return Regions(words, there.float(), middle / config.patch_size)
 
 
 class RegionReader(nn.Module):

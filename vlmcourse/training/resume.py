@@ -34,7 +34,7 @@ class Run:
     accelerator: Accelerator
 
     def save(self, folder: str | Path, keep: int) -> None:
-        """Write a checkpoint.  Every process must call it; the first one writes."""
+        """Write a checkpoint. Every process must call it; the first one writes."""
         randoms = gather_object([random_state(self.accelerator.device)])
         if self.accelerator.is_main_process:
             averages, groups = pack_optimizer(self.optimizer)
@@ -55,8 +55,7 @@ class Run:
         """Get `folder` ready; with `resume`, go back to its newest whole checkpoint if it has one.
 
         Raises:
-            CheckpointError: without `resume`, if the folder holds another run; with it, if every checkpoint
-                is damaged or was written by another model.
+            CheckpointError: if the folder holds a run; with `resume`, if all are damaged or of another model.
         """
         if not hasattr(self.stream, "state_dict"):
             raise CheckpointError("a list keeps no position to resume from; checkpoints need a Batches")
@@ -64,10 +63,8 @@ class Run:
             checkpoints.open_folder(folder)
         steps = checkpoints.list_checkpoints(folder)
         if steps and not resume:
-            raise CheckpointError(
-                f"{folder} already holds a run up to {steps[-1].name}; pass resume=True to carry on, "
-                "or choose another folder"
-            )
+            held = f"{folder} already holds a run up to {steps[-1].name}"
+            raise CheckpointError(f"{held}; pass resume=True to carry on, or choose another folder")
         if steps:
             self.load(checkpoints.newest_checkpoint(folder))
 

@@ -33,11 +33,7 @@ def trained_names(names: Sequence[str], stage: int) -> list[str]:
 
 
 def set_stage(model: Llava, stage: int) -> None:
-    """Let the parameters of a stage learn and freeze all others.
-
-    Raises:
-        ValueError: for another stage than 1 and 2.
-    """
+    """Let the parameters of a stage learn and freeze all others; ValueError if it is neither 1 nor 2."""
     if stage not in (1, 2):
         raise ValueError(f"the stages are 1 (alignment) and 2 (instruction tuning), not {stage!r}")
     named = dict(model.named_parameters())
@@ -60,7 +56,6 @@ def align(
     *,
     steps: int,
     size: int = 32,
-    lr: float = 0.01,
     seed: int = 0,
     **train_options: Any,
 ) -> History:
@@ -70,7 +65,6 @@ def align(
         features: of the images, see Speaker.features; the eye is frozen, so they are computed once.
         texts: one caption per image.
         size: captions per step.
-        lr: of the matrices, see MuonAdamW.
         train_options: further arguments of training.loop.train.
     """
     set_stage(model, 1)
@@ -81,5 +75,5 @@ def align(
         logits = model(ids, features=model.projector(features.float()), mask=mask)
         return alignment_loss(logits, ids, given, mask)
 
-    options = dict(optimizer=MuonAdamW(model, lr), schedule=warmup_linear(steps)) | train_options
+    options = dict(optimizer=MuonAdamW(model), schedule=warmup_linear(steps)) | train_options
     return learn(model, Batches((features, captions), size, seed=seed), loss, steps=steps, **options)
