@@ -309,11 +309,10 @@ def test_what_the_hub_answers_is_told(monkeypatch):
         hub.resolve(NAME)
 
 
-def test_find_fetches_only_when_asked(monkeypatch):
+def test_find_fetches_nothing(monkeypatch):
     asked = []
     monkeypatch.setattr(hub, "_fetched", asked.append)
     assert hub.find(NAME) is None and not asked
-    assert hub.find(NAME, fetch=True) is None and asked == [NAME]
 
 
 @pytest.mark.parametrize("value", ["1", "true", "YES", "on", "0", ""])

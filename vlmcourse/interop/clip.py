@@ -1,16 +1,12 @@
 """Carry weights from published CLIPs into ours (notebook 04).
 
-    from_transformers   transformers' CLIPModel -> our CLIP
-    from_open_clip      a state dict and configuration of open_clip -> our CLIP
-    from_folder         either, from a folder in the format of the Hugging Face hub
-
-Every key is named here once and loaded strictly: one that is missing or matches nothing is an error that
-names it.
+from_transformers   transformers' CLIPModel -> our CLIP
+from_open_clip      a state dict and configuration of open_clip -> our CLIP
+from_folder         either, from a folder in the format of the Hugging Face hub
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -103,13 +99,10 @@ def from_transformers(theirs: transformers.CLIPModel) -> CLIP:
     return take_weights(model, theirs.state_dict(), TRANSFORMERS_CLIP, f"this {type(theirs).__name__}")
 
 
-def from_open_clip(
-    state: Mapping[str, Tensor], config: dict[str, Any], source: str = "this open_clip model"
-) -> CLIP:
+def from_open_clip(state: Mapping[str, Tensor], config: dict[str, Any], source: str = "this model") -> CLIP:
     """Our CLIP with the weights of open_clip's CLIP, in evaluation mode.
 
     Args:
-        state: its state dict.
         config: what open_clip calls model_cfg: embed_dim, vision_cfg, text_cfg, and quick_gelu=True for
             weights that were trained with it, as OpenAI's were; otherwise gelu.
         source: where the weights are from, for error messages.
@@ -159,9 +152,8 @@ def _refuse_options(config: dict[str, Any], vision: CLIPVisionCfg, text: CLIPTex
     """Raise if the model was made with an option that changes its numbers and that ours does not have."""
     strange = [key for key, value in config.items() if key not in OPEN_CLIP_OPTIONS and value]
     for part in (vision, text):
-        usual = type(part)()
-        fixed = {field.name for field in fields(part)} - OPEN_CLIP_SIZES[type(part)]
-        strange += sorted(name for name in fixed if getattr(part, name) != getattr(usual, name))
+        usual, fixed = vars(type(part)()), vars(part).keys() - OPEN_CLIP_SIZES[type(part)]
+        strange += sorted(name for name in fixed if getattr(part, name) != usual[name])
     if not isinstance(vision.layers, int):
         strange.append(f"layers={vision.layers} (a ResNet)")
     if text.pool_type not in ("argmax", "eos"):

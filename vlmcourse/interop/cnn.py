@@ -1,7 +1,4 @@
-"""Carry weights from transformers' convolutional networks into ours (notebook 03).
-
-Every key is named here once and loaded strictly: a key that matches nothing, or is missing, is an error.
-"""
+"""Carry weights from transformers' convolutional networks into ours (notebook 03)."""
 
 import math
 
@@ -18,6 +15,10 @@ def _layer(ours: str, convolution: str, norm: str) -> dict[str, str]:
     return {f"{ours}.weight": f"{convolution}.weight", f"{ours}.norm.*": f"{norm}.*"}
 
 
+RESNET_BLOCK = {
+    **_layer("shortcut", "shortcut.convolution", "shortcut.normalization"),
+    **_layer("body.#", "layer.#.convolution", "layer.#.normalization"),
+}
 EFFICIENTNET_BLOCK = {
     **_layer("expand", "expansion.expand_conv", "expansion.expand_bn"),
     **_layer("depthwise", "depthwise_conv.depthwise_conv", "depthwise_conv.depthwise_norm"),
@@ -44,47 +45,37 @@ def from_transformers(theirs: transformers.PreTrainedModel) -> ResNet | Efficien
     require_family(theirs, "resnet", "efficientnet")
     bare, config = theirs.base_model, theirs.config
     if config.model_type == "resnet":
-        model, rows = _resnet(config), _resnet_rows(config)
+        model, rows = ResNet(_resnet_config(config)), _resnet_rows(config)
     else:
-        model, rows = _efficientnet(config), EFFICIENTNET
+        model, rows = EfficientNet(_efficientnet_config(config)), EFFICIENTNET
     return take_weights(model, bare.state_dict(), rows, f"this {type(theirs).__name__}")
 
 
-def _resnet(config: transformers.ResNetConfig) -> ResNet:
+def _resnet_config(config: transformers.ResNetConfig) -> ResNetConfig:
     require(config, hidden_act="relu", downsample_in_first_stage=False, downsample_in_bottleneck=False)
-    return ResNet(
-        ResNetConfig(
-            widths=tuple(config.hidden_sizes), depths=tuple(config.depths), stem=config.embedding_size,
-            channels=config.num_channels, bottleneck=config.layer_type == "bottleneck",
-        )
+    return ResNetConfig(
+        widths=tuple(config.hidden_sizes), depths=tuple(config.depths), stem=config.embedding_size,
+        channels=config.num_channels, bottleneck=config.layer_type == "bottleneck",
     )  # fmt: skip
 
 
 def _resnet_rows(config: transformers.ResNetConfig) -> dict[str, str]:
     """Their blocks are counted anew in every stage, ours from the first to the last."""
-    layers = {"stem": "embedder.embedder"}
+    rows = _layer("stem", "embedder.embedder.convolution", "embedder.embedder.normalization")
     places = [(stage, number) for stage, depth in enumerate(config.depths) for number in range(depth)]
     for block, (stage, number) in enumerate(places):
-        theirs = f"encoder.stages.{stage}.layers.{number}"
-        layers[f"blocks.{block}.shortcut"] = f"{theirs}.shortcut"
-        layers |= {f"blocks.{block}.body.{layer}": f"{theirs}.layer.{layer}" for layer in range(3)}
-    rows = {}
-    for ours, theirs in layers.items():
-        rows |= _layer(ours, f"{theirs}.convolution", f"{theirs}.normalization")
+        rows |= nested(RESNET_BLOCK, f"blocks.{block}.", f"encoder.stages.{stage}.layers.{number}.")
     return rows
 
 
-def _efficientnet(config: transformers.EfficientNetConfig) -> EfficientNet:
+def _efficientnet_config(config: transformers.EfficientNetConfig) -> EfficientNetConfig:
     require(config, pooling_type="mean", hidden_act="silu" if config.hidden_act == "silu" else "swish")
     widths = [round_filters(config, width) for width in config.out_channels]
     depths = [math.ceil(config.depth_coefficient * repeats) for repeats in config.num_block_repeats]
     columns = (config.expand_ratios, config.kernel_sizes, config.strides, widths, depths)
-    return EfficientNet(
-        EfficientNetConfig(
-            stages=tuple(StageConfig(*row) for row in zip(*columns, strict=True)),
-            stem=round_filters(config, 32), top=round_filters(config, 1280), channels=config.num_channels,
-            squeeze=config.squeeze_expansion_ratio, drop=config.drop_connect_rate,
-            even_padding=tuple(config.depthwise_padding), epsilon=config.batch_norm_eps,
-            momentum=config.batch_norm_momentum,
-        )
+    return EfficientNetConfig(
+        stages=tuple(StageConfig(*row) for row in zip(*columns, strict=True)),
+        stem=round_filters(config, 32), top=round_filters(config, 1280), channels=config.num_channels,
+        squeeze=config.squeeze_expansion_ratio, drop=config.drop_connect_rate, epsilon=config.batch_norm_eps,
+        even_padding=tuple(config.depthwise_padding), momentum=config.batch_norm_momentum,
     )  # fmt: skip

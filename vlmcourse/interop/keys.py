@@ -12,8 +12,7 @@ Each published family is written down once, as rows ``ours: theirs``:
     "project_image.weight": "visual.proj, transposed"      theirs has another form, see FORMS
     "head.weight": "wte.weight = lm_head.weight"           theirs are one tensor; a file may hold any of them
 
-A row may be there for a parameter that only some models have: what a model needs is read off the model. A new
-family needs its rows and its configuration's words.
+A row may be there for a parameter that only some models have: what a model needs is read off the model.
 """
 
 import re
@@ -40,8 +39,7 @@ def fuse(state: dict[str, Tensor], names: Names) -> dict[str, Tensor]:
     outputs, so q, k and v in one product give q, k and v side by side.
 
     Raises:
-        KeyError: if a name of theirs is missing, or a weight of theirs belongs to no name; nothing is passed
-            over.
+        KeyError: if a name of theirs is missing, or a weight of theirs belongs to no name.
     """
     wanted = {key for keys in names.values() for key in keys}
     if wanted != state.keys():
@@ -98,9 +96,7 @@ def spell(rows: Rows, names: Iterable[str]) -> tuple[Names, dict[str, Form], dic
         KeyError: if no row, or more than one, is for a name.
     """
     patterns = {_pattern(ours): theirs for ours, theirs in rows.items()}
-    spelled: Names = {}
-    forms: dict[str, Form] = {}
-    copies: dict[str, list[str]] = {}
+    spelled, forms, copies = {}, {}, {}
     for name in names:
         fits = [(match, theirs) for ours, theirs in patterns.items() if (match := re.fullmatch(ours, name))]
         if len(fits) != 1:

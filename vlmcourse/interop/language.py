@@ -1,13 +1,10 @@
 """Carry weights from transformers' language models into ours: LLaMA, GPT-2, BERT and T5 (notebook 05).
 
-Every key is named here once and loaded strictly: a key that matches nothing, or is missing, is an error.
 transformers keeps query, key and value apart; ours are one matrix.
 """
 
-from collections.abc import Callable, Mapping
-
 import transformers
-from torch import Tensor, nn
+from torch import nn
 
 from vlmcourse.interop.keys import Names, nested, require, spell, take_weights, translate
 from vlmcourse.interop.vit import ENCODER_WORDS, LAYER_WORDS
@@ -15,9 +12,6 @@ from vlmcourse.models.bert import Bert, BertConfig, BertForMaskedLM
 from vlmcourse.models.gpt import GPT, GPTConfig
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.t5 import T5, T5Config
-
-State = Mapping[str, Tensor]
-Prepared = tuple[nn.Module, dict[str, str]]  # our model with random weights, and the rows of its key map
 
 
 def from_transformers(theirs: nn.Module) -> nn.Module:
@@ -27,13 +21,26 @@ def from_transformers(theirs: nn.Module) -> nn.Module:
         ValueError: if the model is another one, or uses an option that ours does not have.
         CheckpointError: if a weight is missing, has no place in ours, or has another shape.
     """
-    kind, state = type(theirs).__name__, theirs.state_dict()
-    if kind not in CONVERTERS:
-        raise ValueError(f"the course knows {', '.join(CONVERTERS)}, not {kind}")
-    model, rows = CONVERTERS[kind](theirs.config, state)
+    kind, config, state = type(theirs).__name__, theirs.config, theirs.state_dict()
+    match kind:
+        case "LlamaForCausalLM":
+            model, rows = Llama(llama_config(config)), llama_rows(config.tie_word_embeddings)
+        case "GPT2LMHeadModel":
+            model, rows = GPT(_gpt_config(config)), GPT2
+        case "BertModel":
+            model, rows = Bert(_bert_config(config), pooler="pooler.dense.weight" in state), BERT
+        case "BertForMaskedLM":
+            require(config, tie_word_embeddings=True)
+            model, rows = BertForMaskedLM(_bert_config(config)), MASKED
+        case "T5ForConditionalGeneration":
+            model = T5(_t5_config(config))
+            rows = _t5_rows(model.config.tied, model.config.gated)
+        case _:
+            raise ValueError(f"the course knows {', '.join(KNOWN)}, not {kind}")
     return take_weights(model, state, rows, f"this {kind}")
 
 
+KNOWN = "LlamaForCausalLM", "GPT2LMHeadModel", "BertModel", "BertForMaskedLM", "T5ForConditionalGeneration"
 LLAMA = {  # all but the head
     "embedding.weight": "embed_tokens.weight",
     "norm.scale": "norm.weight",
@@ -68,17 +75,9 @@ def llama_names(depth: int) -> Names:
 
 
 def llama_rows(tied: bool, ours: str = "", theirs: str = "model.") -> dict[str, str]:
-    """The rows of a LLaMA with its head, which stand below these prefixes.
-
-    The head itself, if it is not the embedding matrix, has no prefix in transformers.
-    """
+    """The rows of a LLaMA below these prefixes; its head, if apart, has none in transformers."""
     head = f"{theirs}embed_tokens.weight = lm_head.weight" if tied else "lm_head.weight"
     return nested(LLAMA, ours, theirs) | {f"{ours}head.weight": head}
-
-
-def _llama(config: transformers.LlamaConfig, state: State) -> Prepared:
-    ours = llama_config(config)
-    return Llama(ours), llama_rows(ours.tied)
 
 
 GPT2 = {
@@ -99,10 +98,10 @@ GPT2_WORDS = {
 }  # fmt: skip
 
 
-def _gpt(config: transformers.GPT2Config, state: State) -> Prepared:
+def _gpt_config(config: transformers.GPT2Config) -> GPTConfig:
     require(config, activation_function="gelu_new", scale_attn_weights=True, add_cross_attention=False,
             scale_attn_by_inverse_layer_idx=False, tie_word_embeddings=True)  # fmt: skip
-    return GPT(GPTConfig(**translate(config, GPT2_WORDS))), GPT2
+    return GPTConfig(**translate(config, GPT2_WORDS))
 
 
 BERT = {
@@ -134,15 +133,6 @@ def _bert_config(config: transformers.BertConfig) -> BertConfig:
     return BertConfig(**translate(config, BERT_WORDS))
 
 
-def _bert(config: transformers.BertConfig, state: State) -> Prepared:
-    return Bert(_bert_config(config), pooler="pooler.dense.weight" in state), BERT
-
-
-def _masked(config: transformers.BertConfig, state: State) -> Prepared:
-    require(config, tie_word_embeddings=True)
-    return BertForMaskedLM(_bert_config(config)), MASKED
-
-
 # their sublayers are numbered: 0 attention, then in the decoder 1 cross-attention, then the MLP
 T5_ATTENTION = {
     "norm_before_attention.scale": "0.layer_norm.weight",
@@ -172,26 +162,20 @@ T5_WORDS = {
 }  # fmt: skip
 
 
-def _t5(config: transformers.T5Config, state: State) -> Prepared:
+def _t5_config(config: transformers.T5Config) -> T5Config:
     gated = config.feed_forward_proj == "gated-gelu"
     activation = "gated-gelu" if gated else "relu"
     require(config, feed_forward_proj=activation, decoder_start_token_id=config.pad_token_id)
-    model = T5(T5Config(**translate(config, T5_WORDS), gated=gated))
+    return T5Config(**translate(config, T5_WORDS), gated=gated)
+
+
+def _t5_rows(tied: bool, gated: bool) -> dict[str, str]:
     rows = {
         "embedding.weight": "shared.weight = encoder.embed_tokens.weight = decoder.embed_tokens.weight",
-        "head.weight": "shared.weight = lm_head.weight" if model.config.tied else "lm_head.weight",
+        "head.weight": "shared.weight = lm_head.weight" if tied else "lm_head.weight",
     }
     mlp = T5_MLP | {"mlp.expand.weight": f"DenseReluDense.{'wi_1' if gated else 'wi'}.weight"}
     for stack, layers, last in (("encoder", T5_ATTENTION, 1), ("decoder", T5_ATTENTION | T5_CROSS, 2)):
         rows |= nested(layers | nested(mlp, "", f"{last}."), f"{stack}.#.", f"{stack}.block.#.layer.")
         rows |= nested(T5_STACK, stack, stack)
-    return model, rows
-
-
-CONVERTERS: dict[str, Callable[[transformers.PretrainedConfig, State], Prepared]] = {
-    "LlamaForCausalLM": _llama,
-    "GPT2LMHeadModel": _gpt,
-    "BertModel": _bert,
-    "BertForMaskedLM": _masked,
-    "T5ForConditionalGeneration": _t5,
-}
+    return rows

@@ -4,8 +4,8 @@
     to_transformers     our Llava -> a LlavaForConditionalGeneration with equal scores
     save_folder         our Llava -> a folder for from_pretrained and AutoProcessor, weights as safetensors
 
-Every key is named here once and loaded strictly.  transformers' LLaVA reads images with CLIP's encoder, so
-only a ViT of CLIP's form (no patch bias, one more norm in front) can be handed over.
+transformers' LLaVA reads images with CLIP's encoder, so only a ViT of CLIP's form (no patch bias, one more
+norm in front) can be handed over.
 """
 
 from pathlib import Path
@@ -56,21 +56,18 @@ def to_transformers(model: Llava) -> transformers.LlavaForConditionalGeneration:
     return give_weights(model, theirs, _rows(model))
 
 
-def save_folder(
-    model: Llava, folder: str | Path, tokenizer: Any = None, template: str = CHAT_TEMPLATE
-) -> None:
+def save_folder(model: Llava, folder: str | Path, words: Any = None, template: str = CHAT_TEMPLATE) -> None:
     """Write what ``LlavaForConditionalGeneration.from_pretrained`` and ``AutoProcessor`` open.
 
     Args:
-        tokenizer: ours, or transformers' of a pretrained language model, which must know the word <image>.
+        words: a tokenizer; one that is not ours must know the word <image>.
         template: of conversations, as transformers writes them.
     """
-    words = tokenizer or load_tokenizer()
+    words = words or load_tokenizer()
     if isinstance(words, Tokenizer):
         words = transformers.PreTrainedTokenizerFast(
             tokenizer_object=words.encoder, bos_token=SPECIAL[BOS], eos_token=SPECIAL[END],
-            pad_token=SPECIAL[PAD], padding_side="left",
-            extra_special_tokens={"image_token": SPECIAL[IMAGE]},
+            pad_token=SPECIAL[PAD], padding_side="left", extra_special_tokens={"image_token": SPECIAL[IMAGE]},
         )  # fmt: skip
     theirs = to_transformers(model)
     special = {f"{name}_token_id": getattr(words, f"{name}_token_id") for name in ("bos", "eos", "pad")}
@@ -100,8 +97,8 @@ def _rows(model: Llava) -> dict[str, str]:
 
 
 def _our_config(config: transformers.PretrainedConfig) -> LlavaConfig:
-    parts = [getattr(config, part, None) for part in ("vision_config", "text_config")]
-    families = [config.model_type, *(getattr(part, "model_type", None) for part in parts)]
+    vision, language = (getattr(config, part, None) for part in ("vision_config", "text_config"))
+    families = [getattr(part, "model_type", None) for part in (config, vision, language)]
     if families != ["llava", "clip_vision_model", "llama"]:
         raise ValueError(f"ours is a LLaVA with CLIP's encoder and a LLaMA; this is a {config.model_type}")
     require(config, projector_hidden_act="gelu", multimodal_projector_bias=True,
@@ -110,12 +107,11 @@ def _our_config(config: transformers.PretrainedConfig) -> LlavaConfig:
     if not isinstance(layer, int) or layer >= 0:
         counted = "ours reads one layer, counted from the end"
         raise ValueError(f"{counted}; this LLaVA has vision_feature_layer = {layer}")
-    vision, language = parts
     return LlavaConfig(vision_config(vision), llama_config(language), config.image_token_id, layer)
 
 
-def _refuse_parts(config: LlavaConfig) -> None:
-    """Raise a ValueError if ours has what transformers' LLaVA lacks."""
+def _their_config(config: LlavaConfig) -> transformers.LlavaConfig:
+    """Theirs for ours; ValueError if ours has what transformers' LLaVA lacks."""
     vision, language = config.vision, config.language
     lacking = {
         "pixel shuffle": config.shuffle != 1,
@@ -129,22 +125,16 @@ def _refuse_parts(config: LlavaConfig) -> None:
     if any(lacking.values()):
         named = " and ".join(name for name, has in lacking.items() if has)
         raise ValueError(f"transformers' LLaVA has no place for {named}")
-
-
-def _their_config(config: LlavaConfig) -> transformers.LlavaConfig:
-    _refuse_parts(config)
-    vision, language = config.vision, config.language
     eye = {theirs: getattr(vision, ours) for ours, theirs in VISION_WORDS.items()}
     eye |= {"image_size": vision.image_shape[0], "intermediate_size": vision.hidden or 4 * vision.width}
     words = {theirs: getattr(language, ours) for ours, theirs in LLAMA_WORDS.items()}
-    words |= {"intermediate_size": language.hidden or 8 * language.width // 3,
-              "max_position_embeddings": CONTEXT}  # fmt: skip
-    rope = {"rope_theta": language.base, "rope_type": "default"}
-    special = {"bos_token_id": BOS, "eos_token_id": END, "pad_token_id": PAD}
+    words |= {"intermediate_size": language.hidden or 8 * language.width // 3}
+    words |= {"rope_parameters": {"rope_theta": language.base, "rope_type": "default"}}
+    words |= {"bos_token_id": BOS, "eos_token_id": END, "pad_token_id": PAD}
     rows, columns = vision.grid
     return transformers.LlavaConfig(
         vision_config=transformers.CLIPVisionConfig(**eye),
-        text_config=transformers.LlamaConfig(**words, **special, rope_parameters=rope),
+        text_config=transformers.LlamaConfig(**words, max_position_embeddings=CONTEXT),
         image_token_index=config.image_token, image_seq_length=rows * columns,
         vision_feature_layer=config.layer, tie_word_embeddings=language.tied,
     )  # fmt: skip

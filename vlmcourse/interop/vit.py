@@ -1,8 +1,7 @@
 """Carry weights from the vision transformers of transformers and timm into ours (notebook 02).
 
-Every key is named here once and loaded strictly: a key that matches nothing, or is missing, is an error.  The
-libraries keep query, key and value apart (transformers) or joined (timm), and cut patches with a convolution;
-ours is one matrix product each.
+The libraries keep query, key and value apart (transformers) or joined (timm), and cut patches with a
+convolution; ours is one matrix product each.
 """
 
 from torch import nn
@@ -36,11 +35,9 @@ TIMM = {
     **nested(MLP_ROWS, "blocks.#.", "blocks.#."),
 }
 LAYER_WORDS = {  # of every transformer's configuration, image or text
-    "width": "hidden_size",
-    "depth": "num_hidden_layers",
-    "heads": "num_attention_heads",
+    "width": "hidden_size", "depth": "num_hidden_layers", "heads": "num_attention_heads",
     "hidden": "intermediate_size",
-}
+}  # fmt: skip
 ENCODER_WORDS = LAYER_WORDS | {"activation": "hidden_act", "epsilon": "layer_norm_eps"}
 VISION_WORDS = ENCODER_WORDS | dict(image_size="image_size", patch_size="patch_size", channels="num_channels")
 
