@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -83,6 +84,36 @@ def test_no_browser_is_opened_where_there_is_no_screen(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     assert not cli.can_open_a_browser()
+
+
+def test_a_browser_is_opened_where_there_is_a_screen_and_one_is_installed(monkeypatch):
+    def absent():
+        raise cli.webbrowser.Error("could not locate a runnable browser")
+
+    monkeypatch.setattr(cli.webbrowser, "get", object)
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert cli.can_open_a_browser()
+    monkeypatch.delenv("WAYLAND_DISPLAY")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert cli.can_open_a_browser()
+    monkeypatch.setattr(cli.webbrowser, "get", absent)
+    assert not cli.can_open_a_browser()
+
+
+def test_only_root_is_allowed_what_jupyter_forbids_it(monkeypatch):
+    for user, allowed in ((1000, False), (0, True)):
+        monkeypatch.setattr(os, "geteuid", lambda user=user: user, raising=False)
+        assert ("--allow-root" in cli.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, True)) is allowed
+    monkeypatch.delattr(os, "geteuid")  # Windows has none
+    assert "--allow-root" not in cli.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, True)
+
+
+def test_the_first_notebook_exists_and_is_what_lab_opens():
+    assert (ROOT / cli.FIRST_NOTEBOOK).is_file()
+    command = cli.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, False)
+    assert f"--LabApp.default_url=/lab/tree/{cli.FIRST_NOTEBOOK}" in command and "--no-browser" in command
 
 
 # ---- doctor -------------------------------------------------------------------------------------------
@@ -211,6 +242,48 @@ def test_a_fresh_process_answers_within_ten_seconds():
 def test_mistakes_end_with_one_line(arguments, says):
     result = run.invoke(cli.app, arguments)
     assert result.exit_code == 1 and says in result.output and "Traceback" not in result.output
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Recipes take no time: what each stage was trained with, and the cards that were written."""
+    from vlmcourse.families import making
+
+    options, cards = {}, []
+
+    def run_quickly(plan, options_of):
+        for stage, seconds in zip(plan.stages, (1.7, 2.6), strict=False):
+            options[stage.name] = options_of(stage, None)
+            yield SimpleNamespace(stage=stage, history=SimpleNamespace(seconds=seconds))
+
+    monkeypatch.setattr(making, "run", run_quickly)
+    monkeypatch.setattr(making, "store", lambda made, path, card: cards.append((path, card)) or path)
+    return options, cards
+
+
+def test_train_resumes_every_stage_in_a_folder_of_its_own_and_its_card_adds_up_the_seconds(tmp_path, trained):
+    options, cards = trained
+    done = run.invoke(cli.app, ["train", "nano-vlm", "--runs", str(tmp_path), "--until", "words"])
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "nano-vlm"
+    assert options == {name: dict(checkpoint=folder / name, resume=True) for name in ("eye", "words")}
+    ((path, card),) = cards
+    assert path == tmp_path / "nano-vlm.safetensors"
+    assert card["seconds"] == 4 and card["recipe"]["name"] == "nano-vlm"
+
+
+def test_a_recipe_of_one_stage_needs_no_folder_for_it(tmp_path, trained):
+    options, cards = trained
+    command = ["train", "nano-vlm", "--runs", str(tmp_path), "--until", "eye"]
+    assert run.invoke(cli.app, command).exit_code == 0
+    assert options == {"eye": dict(checkpoint=tmp_path / "nano-vlm", resume=True)}
+    assert len(cards) == 1
+
+
+def test_of_several_processes_only_the_first_writes(tmp_path, trained, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert run.invoke(cli.app, ["train", "nano-vlm", "--runs", str(tmp_path)]).exit_code == 0
+    assert trained[1] == []
 
 
 @pytest.mark.slow
