@@ -118,7 +118,7 @@ def ask(
     blind: Annotated[bool, typer.Option("--blind", help="Ask about a grey picture instead.")] = False,
 ) -> None:
     """Ask a vision-language model about a picture."""
-    from vlmcourse.data.pictures import load_picture
+    from vlmcourse.data.photos import load_picture
     from vlmcourse.diagnostics.alternatives import look_and_answer
     from vlmcourse.families.making import load_speaker
     from vlmcourse.speak import blinded

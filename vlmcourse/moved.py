@@ -13,6 +13,7 @@ MOVED = {
     "data.captions": "world.captions",
     "data.chance": "world.chance",
     "data.packs": "data.packing",
+    "data.pictures": "data.photos",
     "data.questions": "world.questions",
     "data.reading": "world.grammar",
     "data.render": "world.render",

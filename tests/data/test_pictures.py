@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from vlmcourse.data.pictures import PictureError, load_picture
+from vlmcourse.data.photos import PictureError, load_picture
 from vlmcourse.world import render, scenes
 
 
@@ -56,7 +56,7 @@ def test_bad_files_are_named(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(PictureError, match="damaged or cut off"):
         load_picture(tmp_path / "cut.jpg")
-    Image.new("L", (12_000, 12_000)).save(tmp_path / "bomb.png")
+    Image.new("1", (14_000, 14_000)).save(tmp_path / "bomb.png")
     with pytest.raises(PictureError, match="unpacks to too many pixels; scale it down first"):
         load_picture(tmp_path / "bomb.png")
     Image.new("1", (8_000, 8_000)).save(tmp_path / "large.png")

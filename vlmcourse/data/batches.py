@@ -1,8 +1,5 @@
 """Batches: cut tensors into shuffled mini-batches, in an order that can be replayed (notebook 02).
 
-    Batches     the recipe: which data, how many at a time, which shuffle; never changes
-    Stream      one walk through it, without end; knows its position, so a resumed run sees the same data
-
 The order depends on (seed, epoch) alone: not on the global random state, the machine or the number of
 processes.  A batch is picked with one index per tensor, never item by item.
 """
@@ -23,8 +20,7 @@ class Batches:
         source: a tensor or array of shape (length, ...), or a dict or tuple of them, nested as you like;
             batches have the same structure.  Tensors already on the GPU stay there.  Or a function that makes
             a batch from item numbers, int64 of shape (size,), each in [0, length).
-        size: items per optimizer step, over all processes together.  The rest of an epoch that does not
-            fill a batch is left out.
+        size: items per optimizer step, over all processes.  What does not fill a batch is left out.
         seed: chooses the shuffle.
         length: how many different items a function can make; for tensors it is their first axis.
 
@@ -38,13 +34,10 @@ class Batches:
     def __init__(self, source: Any, size: int, seed: int = 0, length: int | None = None):
         if callable(source):
             if length is None:
-                raise ValueError(
-                    "a function as source needs length=, the number of different items it can make"
-                )
+                raise ValueError("a function as source needs length=, how many different items it can make")
             self.pick: Callable[[Tensor], Any] = source
         else:
-            columns = _map(_column, source)
-            length = _common_length(columns)
+            columns, length = _columns(source)
             self.pick = lambda numbers: _map(lambda column: column[numbers.to(column.device)], columns)
         if not 1 <= size <= length:
             raise ValueError(f"batch size {size} does not fit {length} items; choose 1 to {length}")
@@ -91,10 +84,8 @@ class Stream:
 
     def state_dict(self) -> dict[str, int]:
         """The position, and what must be equal for it to mean the same."""
-        batches = self.batches
-        return dict(
-            epoch=self.epoch, step=self.step, size=batches.size, seed=batches.seed, length=batches.length
-        )
+        b = self.batches
+        return dict(epoch=self.epoch, step=self.step, size=b.size, seed=b.seed, length=b.length)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go to a saved position.  Raises ValueError if it was saved for other data, batch size or seed."""
@@ -112,17 +103,18 @@ def _map(function: Callable, tree: Any) -> Any:
     return function(tree)
 
 
-def _column(values: Any) -> Tensor:
-    if not isinstance(values, (Tensor, np.ndarray)):
-        raise TypeError(
-            f"batches are cut from tensors or arrays, not from a {type(values).__name__}; stack it first"
-        )
-    return torch.as_tensor(values)
+def _columns(source: Any) -> tuple[Any, int]:
+    """The source as tensors, and their common length."""
+    lengths = []
 
+    def column(values: Any) -> Tensor:
+        if not isinstance(values, (Tensor, np.ndarray)):
+            kind = type(values).__name__
+            raise TypeError(f"batches are cut from tensors or arrays, not from a {kind}; stack it first")
+        lengths.append(len(values))
+        return torch.as_tensor(values)
 
-def _common_length(columns: Any) -> int:
-    lengths: list[int] = []
-    _map(lambda column: lengths.append(len(column)), columns)
+    columns = _map(column, source)
     if len(set(lengths)) != 1:
         raise ValueError(f"all tensors need the same first axis, their lengths are {lengths}")
-    return lengths[0]
+    return columns, lengths[0]

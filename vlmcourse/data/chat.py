@@ -1,11 +1,5 @@
 """Conversations: what an instruction-tuned model reads, and what of it is learned (notebook 08).
 
-    render_chat   turns of a conversation -> one text with roles
-    label_mask    which tokens the model is asked to predict: those of the answers, nothing else
-    collate       token lists of many conversations -> one padded tensor and its mask
-    Chats         conversations encoded for a model: ids, mask, labels
-    encode        conversations -> Chats
-
 A turn is a pair (role, text); roles are "system", "user" and "assistant".  "<image>" in a text stands for an
 image. The form of a conversation, without spaces or line ends between the parts:
 
@@ -23,7 +17,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmcourse.data.text import ASSISTANT, END, IMAGE, PAD, Tokenizer, load_tokenizer
+from vlmcourse.data.text import ASSISTANT, END, IMAGE, IMAGE_WORD, PAD, load_tokenizer
 from vlmcourse.models.language import IGNORED
 from vlmcourse.slots import slot
 
@@ -81,38 +75,25 @@ class Chats(NamedTuple):
 
 
 def encode(
-    chats: Sequence[Turns],
-    image_tokens: int = 1,
-    *,
-    prompt: bool = False,
-    length: int | None = None,
-    tokenizer: Tokenizer | None = None,
+    chats: Sequence[Turns], image_tokens: int = 1, *, prompt: bool = False, length: int | None = None
 ) -> Chats:
     """Conversations as a model reads them; every <image> becomes as many placeholders as an image has tokens.
 
     Args:
         image_tokens: per image, see Llava.tokens_per_image.
-        prompt: end with "<assistant>" and pad on the left, to write answers; otherwise pad on the right, to
-            train.
+        prompt: end with "<assistant>" and pad on the left, to write; otherwise pad on the right, to train.
         length: the longest text that is allowed.
 
     Raises:
         ValueError: if a role is unknown, or a text longer than ``length``: nothing is ever cut off, least of
             all an image.
     """
-    for number, turns in enumerate(chats):
-        for role, _ in turns:
-            if role not in ROLES:
-                raise ValueError(
-                    f"conversation {number} has a turn of {role!r}; roles are {', '.join(ROLES)}"
-                )
-    texts = [render_chat(turns, prompt) for turns in chats]
-    rows = []
-    for encoding in (tokenizer or load_tokenizer()).encoder.encode_batch(texts):
-        row = []
-        for number in encoding.ids:
-            row += [IMAGE] * image_tokens if number == IMAGE else [number]
-        rows.append(row)
+    for n, turns in enumerate(chats):
+        unknown = [role for role, _ in turns if role not in ROLES]
+        if unknown:
+            raise ValueError(f"conversation {n} has a turn of {unknown[0]!r}; roles are {', '.join(ROLES)}")
+    texts = [render_chat(turns, prompt).replace(IMAGE_WORD, IMAGE_WORD * image_tokens) for turns in chats]
+    rows = [encoding.ids for encoding in load_tokenizer().encoder.encode_batch(texts)]
     longest = max(range(len(rows)), key=lambda n: len(rows[n]))
     if length is not None and len(rows[longest]) > length:
         images = rows[longest].count(IMAGE)

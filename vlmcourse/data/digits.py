@@ -9,8 +9,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-_SPLITS = ("train", "test")
-
 
 def digits(split: str) -> tuple[Float[Tensor, "image 1 8 8"], Int[Tensor, "image"]]:
     """Images and labels of one split.
@@ -24,8 +22,8 @@ def digits(split: str) -> tuple[Float[Tensor, "image 1 8 8"], Int[Tensor, "image
     Raises:
         ValueError: if the split is neither "train" nor "test".
     """
-    if split not in _SPLITS:
-        raise ValueError(f"unknown split {split!r}; the digits have {' and '.join(_SPLITS)}")
+    if split not in ("train", "test"):
+        raise ValueError(f"unknown split {split!r}; the digits have train and test")
     from sklearn.datasets import load_digits
 
     data = load_digits()
@@ -33,6 +31,6 @@ def digits(split: str) -> tuple[Float[Tensor, "image 1 8 8"], Int[Tensor, "image
     for digit in range(10):
         rows = np.nonzero(data.target == digit)[0]
         test[rows[len(rows) - len(rows) // 5 :]] = True
-    chosen = test if split == "test" else ~test
+    chosen = test == (split == "test")
     images = torch.from_numpy(data.images[chosen]).float()[:, None] / 16
     return images, torch.from_numpy(data.target[chosen]).long()

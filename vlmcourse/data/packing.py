@@ -1,11 +1,8 @@
 """Sequence packing: many questions about one image in one row, so that the image is read once (notebook 08).
 
-    pack     token ids of questions and answers -> one row per image: the image, then one text after another
-    Packs    the rows: ids, labels, and which token belongs to which text
-
 A picture costs 64 tokens here, a question about it a dozen. Eight questions with eight copies of the picture
-would be 600 tokens; packed they are 160, and the answers are the same: a question sees the picture and
-itself, and believes it stands right behind the picture (models/look.py, packed).
+would be 600 tokens; packed they are 160, and the answers are the same: a question sees the picture and no
+other question, and believes it stands right behind the picture (models/look.py, packed).
 
     pack      0        0      0          1     1       1     1       2     2      2     2    -1
     token  <user> <image> <image>   what colour … red <end>      how many … 2  <end> padding
@@ -47,8 +44,7 @@ def pack(texts: Sequence[Sequence[tuple[TokenIds, TokenIds]]], image: Sequence[i
 
     Args:
         texts: for each image its questions, each with its answer.
-        image: what every row begins with: the image's placeholders, and the tokens before them if there are
-            any.
+        image: what every row begins with: the image's placeholders, and any tokens before them.
         pad: what fills up shorter rows, behind.
 
     Raises:

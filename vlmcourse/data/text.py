@@ -1,16 +1,10 @@
 """Text: from sentences to the numbers a language model reads, and back (first used in notebook 04).
 
-    load_tokenizer      the course's tokenizer, 1,024 tokens, shipped as assets/checkpoints/tokenizer.json
-    Tokenizer           encode, decode, tokens, save
-    train_tokenizer     how it was made
-
 Byte-level byte-pair encoding on lower-case text.  Words of scenes are one token each; a rarer word is
-several, down to single bytes, so no text is unknown.  A word has the same token at the start of a text and
-inside it.
+several, down to single bytes, so no text is unknown.  A word at the start of a text has the token that it has
+inside.  The file has the hub's format: transformers' `PreTrainedTokenizerFast(tokenizer_file=...)` opens it.
 
-The file has the hub's format: transformers' `PreTrainedTokenizerFast(tokenizer_file=...)` opens it too.
-Source: Sennrich et al. 2016, arXiv:1508.07909, section 3.2; on bytes: Radford et al. 2019 (GPT-2), section
-    2.2.
+Source: Sennrich et al. 2016, arXiv:1508.07909, section 3.2; on bytes: Radford et al. 2019 (GPT-2), 2.2.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,18 +21,8 @@ from vlmcourse.data.assets import shipped
 VOCABULARY = 1024
 # Their numbers are their places here, and never change.  The end is not 2: CLIPModel takes an end token of 2
 # for an old mistake and then looks for the largest number instead.
-SPECIAL = (
-    "<pad>",
-    "<unk>",
-    "<bos>",
-    "<eos>",
-    "<image>",
-    "<mask>",
-    "<system>",
-    "<user>",
-    "<assistant>",
-    "<end>",
-)
+_NAMES = ("pad", "unk", "bos", "eos", "image", "mask", "system", "user", "assistant", "end")
+SPECIAL = tuple(f"<{name}>" for name in _NAMES)
 IMAGE_WORD = "<image>"
 PAD, UNK, BOS, EOS, IMAGE, MASK, SYSTEM, USER, ASSISTANT, END = range(len(SPECIAL))
 
@@ -46,18 +30,15 @@ PAD, UNK, BOS, EOS, IMAGE, MASK, SYSTEM, USER, ASSISTANT, END = range(len(SPECIA
 class Tokenizer:
     """Text to token numbers and back.  `len(tokenizer)` is the size of its vocabulary.
 
-    Special tokens have fixed numbers, constants of this module: PAD 0, UNK 1 (never produced), BOS 2, EOS 3,
-    IMAGE 4, MASK 5, and SYSTEM, USER, ASSISTANT, END 6 to 9 for conversations.  Written in a text as
-    "<image>", they become one token.
+    Special tokens have fixed numbers, constants of this module: PAD, UNK (never produced), BOS, EOS, IMAGE,
+    MASK, and SYSTEM, USER, ASSISTANT, END for conversations.  "<image>" in a text becomes one token.
     """
 
     def __init__(self, encoder: Encoder):
         for number, token in enumerate(SPECIAL):
             if encoder.token_to_id(token) != number:
-                raise ValueError(
-                    f"not a tokenizer of this course: {token} has number {encoder.token_to_id(token)} "
-                    f"and should have {number}"
-                )
+                found = f"{token} has number {encoder.token_to_id(token)} and should have {number}"
+                raise ValueError(f"not a tokenizer of this course: {found}")
         self.encoder = encoder
 
     def __len__(self) -> int:
@@ -72,13 +53,11 @@ class Tokenizer:
         """Token numbers with EOS at the end of each text, filled up with PAD on the right.
 
         Args:
-            texts: a list of texts.
             length: tokens per row; None takes what the longest text needs.
             bos: whether each row starts with BOS, as a language model that writes from nothing needs it.
 
         Returns:
-            ids: int64.
-            mask: True for tokens of the text, BOS and EOS, False for padding.
+            ids, int64; and the mask, True for tokens of the text, BOS and EOS, False for padding.
 
         Raises:
             TypeError: if `texts` is one text and not a list.
@@ -95,9 +74,8 @@ class Tokenizer:
                 f"text {n}, {texts[n]!r}, has {len(rows[n])} tokens with its end token, but length is "
                 f"{length}; allow at least {needed}, which the longest text needs"
             )
-        ids = torch.full((len(rows), length), PAD)
-        for row, numbers in zip(ids, rows, strict=True):
-            row[: len(numbers)] = torch.tensor(numbers)
+        ids = torch.tensor([row + [PAD] * (length - len(row)) for row in rows], dtype=torch.int64)
+        ids = ids.reshape(len(rows), length)  # no texts have no columns of their own
         return ids, ids != PAD
 
     def decode(self, ids: Int[Tensor, "batch token"] | Sequence[Sequence[int]]) -> list[str]:
@@ -113,8 +91,7 @@ class Tokenizer:
 
         Spaces before words are dropped; half a letter outside ASCII shows as "�".
         """
-        special = set(range(len(SPECIAL)))
-        return [SPECIAL[n] if n in special else self.encoder.decode([n]) for n in map(int, ids)]
+        return [SPECIAL[n] if n < len(SPECIAL) else self.encoder.decode([n]) for n in map(int, ids)]
 
     def save(self, path: str | Path) -> None:
         """Write one tokenizer.json."""
@@ -144,10 +121,8 @@ def train_tokenizer(texts: Iterable[str], size: int = VOCABULARY) -> Tokenizer:
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     if size < len(SPECIAL) + len(alphabet):
-        raise ValueError(
-            f"size {size} is too small: {len(SPECIAL)} special tokens and {len(alphabet)} bytes are "
-            "always in a vocabulary"
-        )
+        always = f"{len(SPECIAL)} special tokens and {len(alphabet)} bytes"
+        raise ValueError(f"size {size} is too small: {always} are always in a vocabulary")
     encoder = Encoder(models.BPE(unk_token=SPECIAL[UNK]))
     encoder.normalizer = normalizers.Lowercase()
     # With a space before it, "red" is the same token everywhere
