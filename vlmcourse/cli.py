@@ -88,20 +88,20 @@ def can_open_a_browser() -> bool:
 @app.command()
 def doctor() -> None:
     """Versions, device, memory, and the exact command that mends what is missing."""
-    from vlmcourse.workbook.doctor import examine, table
+    from vlmcourse import workbook
 
-    findings = examine()
-    show(*table(findings))
-    if any(finding.state == "missing" for finding in findings):
+    card = workbook.doctor()
+    show(*card.table)
+    if card.kind == "wrong":
         raise typer.Exit(1)
 
 
 @app.command()
 def progress() -> None:
     """How far you are: one row per chapter."""
-    from vlmcourse.workbook.lesson import progress_table
+    from vlmcourse import workbook
 
-    show(*progress_table())
+    show(*workbook.progress().table)
 
 
 @app.command()

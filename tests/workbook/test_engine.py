@@ -111,7 +111,7 @@ def test_the_solution_is_the_references_source_without_decorator(capsys):
 
 def test_a_passed_function_is_saved_with_all_it_uses_and_comes_back(capsys):
     attempt(GOOD, capsys)
-    text = portfolio.file_of(SLOT).read_text()
+    text = portfolio.file_of(SLOT.name).read_text()
     assert "def side_by_side" in text
     assert "TWO = 2" in text
     SLOT.reset()
@@ -126,7 +126,7 @@ def test_a_passed_function_is_saved_with_all_it_uses_and_comes_back(capsys):
 
 def test_a_saved_file_that_no_longer_passes_is_named_and_not_installed(capsys):
     attempt(GOOD, capsys)
-    file = portfolio.file_of(SLOT)
+    file = portfolio.file_of(SLOT.name)
     file.write_text(file.read_text().replace("h * p)", "h * p) * 2"))
     begin("02_vit")
     said = capsys.readouterr().out
@@ -136,7 +136,7 @@ def test_a_saved_file_that_no_longer_passes_is_named_and_not_installed(capsys):
 
 
 def test_a_saved_file_with_a_syntax_error_is_named(capsys):
-    portfolio.file_of(SLOT).write_text("def merge_heads(:\n")
+    portfolio.file_of(SLOT.name).write_text("def merge_heads(:\n")
     begin("02_vit")
     said = capsys.readouterr().out
     assert "my_vlm/attention_merge_heads.py does not load" in said
@@ -155,7 +155,7 @@ def test_a_notebook_variable_named_like_a_method_is_not_saved_along(capsys):
     source = "def merge_heads(parts):\n    return torch.cat(list(parts.unbind(1)), dim=-1)\n"
     exercise(SLOT)(cell(source, cat=torch.zeros(3)))
     assert "could not be saved" not in capsys.readouterr().out
-    assert "import torch" in portfolio.file_of(SLOT).read_text()
+    assert "import torch" in portfolio.file_of(SLOT.name).read_text()
 
 
 def test_an_unwritable_workspace_is_a_warning_not_a_crash(capsys, monkeypatch, tmp_path):
@@ -276,7 +276,7 @@ def test_a_slot_of_a_module_with_an_underscore_is_saved_and_found_again(join_ima
 
 def test_every_saved_function_has_a_file_of_its_own():
     names = list(all_exercises())
-    assert len({portfolio.file_name(name) for name in names}) == len(names)
+    assert len({portfolio.file_of(name) for name in names}) == len(names)
 
 
 def test_a_file_of_the_former_version_is_found_and_others_are_left_alone(capsys):
@@ -293,9 +293,9 @@ def test_what_cannot_be_saved_or_loaded_is_said_in_japanese_too(capsys):
     assert (
         "合格" in said and "保存できませんでした：このノートブックの `settings`（dict）を使っています" in said
     )
-    portfolio.file_of(SLOT).write_text("def merge_heads(:\n")
+    portfolio.file_of(SLOT.name).write_text("def merge_heads(:\n")
     assert "を読み込めません" in engine.reinstall()[1][0]
-    portfolio.file_of(SLOT).write_text(WRONG)
+    portfolio.file_of(SLOT.name).write_text(WRONG)
     assert "合格しなくなりました" in engine.reinstall()[1][0]
 
 

@@ -10,36 +10,27 @@ from dataclasses import dataclass, field
 
 SYMBOLS = {"passed": "✅", "wrong": "❌", "todo": "⬜", "note": "💡", "plain": "▪️"}
 SIGNS = {"passed": "✓", "wrong": "✗", "todo": "○", "note": "i", "plain": "·"}
-STATE_COLOURS = {
-    "passed": "#2E8B6F",
-    "wrong": "#D55E00",
-    "todo": "#7A869A",
-    "note": "#0072B2",
-    "plain": "#7A869A",
-}
+IDLE = "#7A869A"
+STATE_COLOURS = {"passed": "#2E8B6F", "wrong": "#D55E00", "todo": IDLE, "note": "#0072B2", "plain": IDLE}
+
+FONT = "line-height:1.5;color:var(--jp-content-font-color1,inherit);font-size:14px;max-width:820px"
+PRE = ("margin:6px 0 0;padding:8px;overflow-x:auto;border-radius:4px;font-size:13px;line-height:1.4;"
+       "color:inherit;background:rgba(127,127,127,.12)")  # fmt: skip
+CELL = "text-align:left;padding:2px 14px 2px 0;border-bottom:1px solid rgba(127,127,127,.25)"
+FOR_SCREEN_READERS = "position:absolute;width:1px;height:1px;overflow:hidden;clip:rect(0 0 0 0)"
 
 
 @dataclass
 class Card:
-    """One message.
+    """One message: its title and what stands below it, in this order."""
 
-    Attributes:
-        kind: "passed", "wrong", "todo", "note" or "plain"; decides colour and symbol.
-        title: one line, what it is about.
-        lines: sentences below it.
-        code: source code to show, if any.
-        printed: what the learner's code printed, if anything.
-        pictures: title -> nested list (height, width) or (height, width, 3), drawn side by side.
-        table: (header, rows) of strings, if any.
-    """
-
-    kind: str
+    kind: str  # "passed", "wrong", "todo", "note" or "plain"; decides colour and symbol
     title: str
     lines: list[str] = field(default_factory=list)
     code: str = ""
-    printed: str = ""
-    pictures: dict[str, list] = field(default_factory=dict)
-    table: tuple[list[str], list[list[str]]] | None = None
+    printed: str = ""  # by the learner's code
+    pictures: dict[str, list] = field(default_factory=dict)  # title -> (height, width) or (…, …, 3)
+    table: tuple[list[str], list[list[str]]] | None = None  # header and rows
 
     def __repr__(self) -> str:
         parts = [f"{SYMBOLS[self.kind]} {self.title}", *(f"   {line}" for line in self.lines)]
@@ -52,53 +43,33 @@ class Card:
         return "\n".join(parts)
 
     def _repr_html_(self) -> str:
-        colour = STATE_COLOURS[self.kind]
-        body = [f'<div style="font-weight:600">{_badge(self.kind)} '
-                f'<span style="{HIDDEN}">{self.kind}: </span>{_rich(self.title)}</div>']  # fmt: skip
-        body += [f'<div style="margin-top:2px">{_rich(line)}</div>' for line in self.lines]
+        kind = f'{_badge(self.kind)} <span style="{FOR_SCREEN_READERS}">{self.kind}: </span>'
+        body = f'<div style="font-weight:600">{kind}{_rich(self.title)}</div>'
+        body += "".join(f'<div style="margin-top:2px">{_rich(line)}</div>' for line in self.lines)
         if self.pictures:
-            body.append('<div style="display:flex;gap:16px;margin-top:8px">')
-            body += [_figure(title, array) for title, array in self.pictures.items()]
-            body.append("</div>")
+            figures = "".join(_figure(title, array) for title, array in self.pictures.items())
+            body += f'<div style="display:flex;gap:16px;margin-top:8px">{figures}</div>'
         if self.table:
-            body.append(_html_table(*self.table))
+            body += _html_table(*self.table)
         if self.code:
-            body.append(f'<pre style="{PRE}">{html.escape(self.code)}</pre>')
+            body += _pre(self.code)
         if self.printed:
-            body.append(f'<div style="margin-top:6px">Your code printed:</div><pre style="{PRE}">'
-                        f"{html.escape(self.printed)}</pre>")  # fmt: skip
-        style = (
-            f"border-left:4px solid {colour};background:{colour}14;padding:8px 12px;border-radius:4px;{FONT}"
-        )
-        return f'<div role="status" style="{style}">{"".join(body)}</div>'
+            body += '<div style="margin-top:6px">Your code printed:</div>' + _pre(self.printed)
+        colour = STATE_COLOURS[self.kind]
+        edge = f"border-left:4px solid {colour};background:{colour}14;padding:8px 12px;border-radius:4px"
+        return f'<div role="status" style="{edge};{FONT}">{body}</div>'
 
     def show(self) -> None:
         """Display the card in a notebook, or print its text."""
-        from IPython import get_ipython
+        from IPython.display import display
 
-        if get_ipython() is None:
-            print(self)
-        else:
-            from IPython.display import display
-
-            display(self)
-
-
-FONT = "line-height:1.5;color:var(--jp-content-font-color1,inherit);font-size:14px;max-width:820px"
-PRE = ("margin:6px 0 0;padding:8px;overflow-x:auto;border-radius:4px;font-size:13px;line-height:1.4;"
-       "color:inherit;background:rgba(127,127,127,.12)")  # fmt: skip
-CELL = "text-align:left;padding:2px 14px 2px 0;border-bottom:1px solid rgba(127,127,127,.25)"
-HIDDEN = (
-    "position:absolute;width:1px;height:1px;overflow:hidden;clip:rect(0 0 0 0)"  # for screen readers only
-)
+        display(self)
 
 
 def _badge(kind: str) -> str:
     """The state as a coloured disc with a plain sign: colour emoji are missing on many machines."""
-    style = (
-        "display:inline-block;width:1.35em;text-align:center;border-radius:3px;"
-        f"background:{STATE_COLOURS[kind]};color:#fff;font-weight:700;font-size:85%"
-    )
+    style = "display:inline-block;width:1.35em;text-align:center;border-radius:3px;"
+    style += f"background:{STATE_COLOURS[kind]};color:#fff;font-weight:700;font-size:85%"
     return f'<span aria-hidden="true" style="{style}">{SIGNS[kind]}</span>'
 
 
@@ -111,18 +82,24 @@ def _rich(text: str) -> str:
     return text
 
 
+def _pre(text: str) -> str:
+    return f'<pre style="{PRE}">{html.escape(text)}</pre>'
+
+
 def _html_table(header: list[str], rows: list[list[str]]) -> str:
     head = "".join(f'<th scope="col" style="{CELL}">{_rich(cell)}</th>' for cell in header)
-    cells = ["".join(f'<td style="{CELL}">{_rich(cell)}</td>' for cell in row) for row in rows]
-    body = "".join(f"<tr>{row}</tr>" for row in cells)
+    body = ""
+    for row in rows:
+        cells = "".join(f'<td style="{CELL}">{_rich(cell)}</td>' for cell in row)
+        body += f"<tr>{cells}</tr>"
     style = "border-collapse:collapse;margin-top:6px;font-size:13px"
     return f'<table style="{style}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
 def _plain_table(header: list[str], rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in [header, *rows]]  # fmt: skip
+    table = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
 
 
 def _figure(title: str, array: list) -> str:

@@ -36,21 +36,13 @@ SILENCE = Text("", "")
 
 @dataclass
 class Verdict:
-    """The outcome of a check; crosses the process border as JSON.
+    """The outcome of a check; crosses the process border as JSON."""
 
-    Attributes:
-        status: "passed", "wrong" or "todo".
-        says: the sentence, in both languages; empty when passed.
-        line: (file, line number) in the learner's code, if an exception came from there.
-        printed: what the learner's code printed, shortened.
-        pictures: {"expected": nested lists, "got": nested lists} if the outputs can be shown.
-    """
-
-    status: str
-    says: Text = SILENCE
-    line: tuple[str, int] | None = None
-    printed: str = ""
-    pictures: dict[str, list] = field(default_factory=dict)
+    status: str  # "passed", "wrong" or "todo"
+    says: Text = SILENCE  # nothing when passed
+    line: tuple[str, int] | None = None  # (file, number) in the learner's code that an exception came from
+    printed: str = ""  # by the learner's code, shortened
+    pictures: dict[str, list] = field(default_factory=dict)  # "expected" and "got", if outputs can be shown
 
     def __post_init__(self):
         self.says = Text(*self.says)  # which JSON turns into a list
@@ -114,8 +106,9 @@ def error_sentence(error: BaseException, call: str) -> tuple[Text, tuple[str, in
     if isinstance(error, MemoryError) or "allocate memory" in str(error):
         return phrase("out_of_memory"), line
     first = textwrap.shorten((str(error).strip().splitlines() or [""])[0], 240, placeholder=" …")
-    words = {"kind": kind, "error": first if first.endswith((".", "?", "!")) else f"{first}.", "call": call}
-    return phrase("raises_in_line", line=line[1], **words) if line else phrase("raises", **words), line
+    first = first if first.endswith((".", "?", "!")) else f"{first}."
+    at = phrase("in_line", line=line[1]) if line else SILENCE
+    return phrase("raises", kind=kind, at=at, error=first, call=call), line
 
 
 def describe(trial: Trial, place: int) -> str:

@@ -1,10 +1,7 @@
 """What this machine has, what it lacks, and the exact command that mends it.
 
-    examine()    a list of findings
-    doctor()     the same as a card for a notebook; the command ``vlmcourse doctor`` prints it in a terminal
-
 A finding is "ok", "note" (something works less well or is needed for one purpose only) or "missing" (the
-course does not work).  Nothing here changes the machine or touches the network.
+course does not work). Nothing here changes the machine or touches the network.
 """
 
 import importlib
@@ -14,25 +11,19 @@ import shutil
 from importlib import metadata
 from typing import NamedTuple
 
+import psutil
+import torch
+from packaging.requirements import Requirement
+from packaging.version import Version
+
 from vlmcourse.workbook.card import SYMBOLS, Card
 from vlmcourse.workbook.portfolio import workspace
 
 GIB = 1024**3
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge")
-JAPANESE_FONTS = [
-    "CJK JP",
-    "CJK",
-    "IPA",
-    "Hiragino",
-    "Yu Gothic",
-    "Meiryo",
-    "MS Gothic",
-    "Takao",
-    "VL Gothic",
-]
+CJK_FONTS = ["CJK JP", "CJK", "IPA", "Hiragino", "Yu Gothic", "Meiryo", "MS Gothic", "Takao", "VL Gothic"]
 STATES = {"ok": SYMBOLS["passed"], "note": SYMBOLS["note"], "missing": SYMBOLS["wrong"]}
 NOT_IMPORTABLE = (ImportError, RuntimeError, OSError, AttributeError)
-NOT_NEEDED_ON_COLAB = {"jupyterlab"}
 
 
 class Finding(NamedTuple):
@@ -47,16 +38,11 @@ class Finding(NamedTuple):
 def doctor() -> Card:
     """The report as a card."""
     findings = examine()
-    missing = sum(finding.state == "missing" for finding in findings)
-    title = f"{missing} thing(s) to mend before you start"
-    title = title if missing else "This machine is ready for the course"
-    return Card("wrong" if missing else "passed", title, table=table(findings))
-
-
-def table(findings: list[Finding]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, as strings."""
-    rows = [[STATES[finding.state], *finding[:2], finding.mend] for finding in findings]
-    return ["", "what", "found", "what to do"], rows
+    rows = [[STATES[finding.state], finding.what, finding.result, finding.mend] for finding in findings]
+    table = ["", "what", "found", "what to do"], rows
+    if missing := sum(finding.state == "missing" for finding in findings):
+        return Card("wrong", f"{missing} thing(s) to mend before you start", table=table)
+    return Card("passed", "This machine is ready for the course", table=table)
 
 
 def examine() -> list[Finding]:
@@ -88,10 +74,8 @@ def python() -> Finding:
 
 def packages() -> list[Finding]:
     """The course's requirements in pyproject.toml: one finding if all are there, else one for each."""
-    from packaging.requirements import Requirement
-
     wanted = [Requirement(text) for text in metadata.requires("vlmcourse") or [] if "extra ==" not in text]
-    wanted = [r for r in wanted if not (on_colab() and r.name in NOT_NEEDED_ON_COLAB)]
+    wanted = [r for r in wanted if not (on_colab() and r.name == "jupyterlab")]
     problems = []
     for requirement in wanted:
         present = version(requirement.name)
@@ -109,9 +93,8 @@ def vision() -> Finding:
     try:
         importlib.import_module("torchvision")
     except NOT_IMPORTABLE as error:
-        mend = "python -m pip install --upgrade --force-reinstall torch torchvision"
-        if on_colab():
-            mend = "Runtime > Disconnect and delete runtime; then install nothing that brings its own torch"
+        colab = "Runtime > Disconnect and delete runtime; then install nothing that brings its own torch"
+        mend = colab if on_colab() else "python -m pip install --upgrade --force-reinstall torch torchvision"
         clash = f"{pair} do not fit together: {first_line(error)}"
         return Finding("torch and torchvision", clash, "missing", mend)
     return Finding("torch and torchvision", pair)
@@ -119,8 +102,6 @@ def vision() -> Finding:
 
 def adapters() -> Finding:
     """peft 0.19 and later refuses to work beside torchao older than 0.16, which Colab brings."""
-    from packaging.version import Version
-
     peft, torchao = version("peft"), version("torchao")
     if peft and torchao and Version(peft) >= Version("0.19") and Version(torchao) < Version("0.16"):
         clash = f"peft {peft} cannot be used beside torchao {torchao}"
@@ -143,18 +124,14 @@ def pretrained() -> Finding:
 
 def hardware() -> Finding:
     """What training runs on."""
-    try:
-        import torch
-    except (ImportError, OSError) as error:
-        return Finding("device", first_line(error), "missing", install("torch"))
     cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
         # not is_bf16_supported(): on a T4 it is true through emulation, which is slow
         precision = "bf16" if gpu.major >= 8 else "fp16 (bf16 would only be emulated)"
         count = f", {torch.cuda.device_count()} of them" if torch.cuda.device_count() > 1 else ""
-        size = f"{gpu.total_memory / GIB:.0f} GiB"
-        return Finding("device", f"{gpu.name}{count}, {size}, {precision}; CPU: {cores}")
+        memory = f"{gpu.total_memory / GIB:.0f} GiB"
+        return Finding("device", f"{gpu.name}{count}, {memory}, {precision}; CPU: {cores}")
     if torch.backends.mps.is_available():
         return Finding("device", f"Apple GPU; CPU: {cores}")
     if shutil.which("nvidia-smi"):
@@ -164,8 +141,6 @@ def hardware() -> Finding:
 
 
 def ram() -> Finding:
-    import psutil
-
     total, free = (value / GIB for value in psutil.virtual_memory()[:2])
     sizes = f"{total:.0f} GiB, {free:.0f} free"
     if free < 3:
@@ -195,12 +170,12 @@ def fonts() -> Finding:
     from matplotlib import font_manager
 
     names = {font.name for font in font_manager.fontManager.ttflist}
-    if japanese := [name for part in JAPANESE_FONTS for name in sorted(names) if part in name]:
+    if japanese := [name for part in CJK_FONTS for name in sorted(names) if part in name]:
         return Finding("fonts", f"{len(names)}, Japanese among them ({japanese[0]})")
     apt = shutil.which("apt-get")
     mend = "sudo apt-get install fonts-noto-cjk" if apt else "install the font Noto Sans CJK JP"
-    mend += "  (Japanese edition only)"
-    return Finding("fonts", f"{len(names)}, none for Japanese figures", "note", mend)
+    found = f"{len(names)}, none for Japanese figures"
+    return Finding("fonts", found, "note", f"{mend}  (Japanese edition only)")
 
 
 def browser() -> Finding:

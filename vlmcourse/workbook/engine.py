@@ -1,22 +1,18 @@
 """What stands above a learner's function: check it, explain what is wrong, install it when it is right.
 
-    @exercise(vit.patchify)      checks the function below when the cell runs
-    def patchify(images, p): ...
-
-    hint(patchify)               the next hint, from vague to concrete
-    solution(patchify)           the reference's source
-
-After the cell, ``patchify`` is the slot: it runs the learner's code if that passed, else the reference.
+After the cell with ``@exercise(vit.patchify)``, ``patchify`` is the slot: it runs the learner's code if that
+passed, else the reference.
 """
 
 import ast
 import linecache
 import textwrap
 import types
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from vlmcourse.exercises.base import Text, exercise_of, in_both
+from vlmcourse.exercises.base import Text, all_exercises, exercise_of, in_both
 from vlmcourse.exercises.edits import plain_source
 from vlmcourse.slots import Slot
 from vlmcourse.workbook import portfolio
@@ -27,8 +23,8 @@ from vlmcourse.workbook.worker import Checker
 
 checker = Checker()
 language = "en"  # set by begin()
-_hints_shown: dict[str, int] = {}
-_misses: dict[str, int] = {}
+_hints_shown: Counter[str] = Counter()
+_misses: Counter[str] = Counter()
 
 
 def pick(text: Text | str) -> str:
@@ -61,10 +57,13 @@ def exercise(slot: Slot) -> Callable[[Callable], Slot]:
             slot.install(answer)
         elif verdict.status == "wrong":
             slot.reset()
-            _misses[slot.name] = _misses.get(slot.name, 0) + 1
+            _misses[slot.name] += 1
         card = feedback(slot, verdict)
         if verdict.status == "passed":
-            card.lines += _keep(slot, answer, task.chapter)
+            try:
+                portfolio.save(slot, answer, task.chapter)
+            except (portfolio.CannotSave, OSError) as error:
+                card.lines.append(tell("not_saved", reason=getattr(error, "says", error)))
         portfolio.note(chapter=task.chapter, slot=slot.name, status=verdict.status)
         card.show()
         return slot
@@ -85,15 +84,12 @@ def is_stub(function: Callable) -> bool:
         body = ast.parse(textwrap.dedent(portfolio.source_of(function))).body[0].body
     except portfolio.CannotSave:
         return False
-
-    def idle(node: ast.stmt) -> bool:
-        if isinstance(node, ast.Raise):
-            return node.exc is not None and "NotImplementedError" in ast.dump(node.exc)
-        return isinstance(node, ast.Pass) or (
-            isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        )
-
-    return all(map(idle, body))
+    for node in body:
+        gives_up = isinstance(node, ast.Raise) and node.exc and "NotImplementedError" in ast.dump(node.exc)
+        constant = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        if not (gives_up or constant or isinstance(node, ast.Pass)):
+            return False
+    return True
 
 
 def feedback(slot: Slot, verdict: Verdict) -> Card:
@@ -107,27 +103,17 @@ def feedback(slot: Slot, verdict: Verdict) -> Card:
     if verdict.line and (code := linecache.getline(*verdict.line).strip()):
         lines.append(tell("the_line", code=code))
     lines.append(stays)
-    if _misses.get(slot.name, 0) >= 2 and not _hints_shown.get(slot.name):
+    if _misses[slot.name] >= 2 and not _hints_shown[slot.name]:
         lines.append(tell("hint_is_there", function=slot.name.split(".")[-1]))
     pictures = {tell(name): array for name, array in verdict.pictures.items()}
     title = tell("not_right", slot=slot.name)
     return Card("wrong", title, lines, printed=verdict.printed, pictures=pictures)
 
 
-def _keep(slot: Slot, answer: Callable, chapter: str) -> list[str]:
-    """Save a passed answer; if that fails, say why."""
-    try:
-        portfolio.save(slot, answer, chapter)
-        return []
-    except (portfolio.CannotSave, OSError) as error:
-        return [tell("not_saved", reason=getattr(error, "says", error))]
-
-
 def hint(slot: Slot) -> None:
     """Show the next hint for ``slot``; after the last, the last one again."""
     task = exercise_of(slot)
-    number = min(_hints_shown.get(slot.name, 0) + 1, len(task.hints))
-    _hints_shown[slot.name] = number
+    number = _hints_shown[slot.name] = min(_hints_shown[slot.name] + 1, len(task.hints))
     portfolio.note(chapter=task.chapter, slot=slot.name, hint=number)
     title = tell("hint", slot=slot.name, number=number, last=len(task.hints))
     Card("note", title, [pick(task.hints[number - 1])]).show()
@@ -147,22 +133,21 @@ def reinstall() -> tuple[list[str], list[str]]:
         (installed, complaints): names of slots that run the learner's code, and one sentence per file that
         does not.
     """
-    if not portfolio.files():  # then the exercises are not needed, whose import takes seconds
+    if not any(
+        portfolio.workspace().glob("my_vlm/*.py")
+    ):  # then the exercises are not needed, whose import takes seconds
         return [], []
-    from vlmcourse.exercises.base import all_exercises
-
     slots = {task.slot.name: task.slot for task in all_exercises().values()}
     installed, complaints = [], []
     for name, answer in portfolio.saved(slots).items():
-        slot = slots[name]
-        slot.reset()
+        slots[name].reset()
         if isinstance(answer, Exception):
-            complaints.append(tell("does_not_load", file=portfolio.file_name(name), error=answer))
+            complaints.append(tell("does_not_load", file=portfolio.file_of(name).name, error=answer))
             continue
         verdict = checker.check(name, answer)
         if verdict.status == "passed":
-            slot.install(answer)
-            slot.mine = answer
+            slots[name].install(answer)
+            slots[name].mine = answer
             installed.append(name)
         else:
             complaints.append(tell("no_longer_passes", slot=name, says=verdict.says))

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import torch
 
 from vlmcourse.exercises.base import all_exercises, all_quizzes
+from vlmcourse.widgets import stills
 from vlmcourse.workbook import engine, portfolio
 from vlmcourse.workbook.card import Card
 from vlmcourse.workbook.chapters import CHAPTERS
 
-PALETTE = {"image": "#E69F00", "text": "#0072B2", "learned": "#5B8C7B", "accent": "#D55E00", "ink": "#1f2933"}
 LANGUAGES = ("en", "ja")
 FIGURES = Path(__file__).resolve().parents[2] / "assets" / "figures"
 
@@ -59,14 +59,14 @@ def plot_style() -> None:
     """One style for all figures: the course's colours, no clutter, readable at 100 %."""
     import matplotlib
 
-    colours = [PALETTE[role] for role in ("text", "image", "learned", "accent")]
-    matplotlib.rc("axes", prop_cycle=matplotlib.cycler(color=colours), titlesize=10, labelsize=9)
+    colours = matplotlib.cycler(color=[stills.TEXT, stills.IMAGE, stills.GOOD, stills.ACCENT])
+    matplotlib.rc("axes", prop_cycle=colours, titlesize=10, labelsize=9)
     matplotlib.rc("axes.spines", top=False, right=False)
     matplotlib.rc("font", size=9)
     matplotlib.rc("figure", dpi=110)
     matplotlib.rc("image", cmap="cividis")
     matplotlib.rc("legend", frameon=False)
-    matplotlib.rc("text", color=PALETTE["ink"])
+    matplotlib.rc("text", color=stills.INK)
 
 
 @dataclass(repr=False)
@@ -88,10 +88,9 @@ class Described:
 
 
 def figure(fig, alt: str) -> None:
-    """Show a matplotlib figure with its description.
+    """Show a matplotlib figure, and close it, so that the notebook does not show it twice.
 
     Args:
-        fig: closed afterwards, so that the notebook does not show it twice.
         alt: what the figure shows, in a sentence, for screen readers and text output.
     """
     import matplotlib.pyplot as plt
@@ -106,11 +105,7 @@ def figure(fig, alt: str) -> None:
 
 
 def course_map(lit: str = "") -> None:
-    """Show the picture of a vision-language model, with one part lit.
-
-    Args:
-        lit: "vision", "connector" or "language"; empty lights none.
-    """
+    """Show the picture of a vision-language model, with "vision", "connector", "language" or no part lit."""
     from IPython.display import display
 
     svg = (FIGURES / "vlm.svg").read_text(encoding="utf-8")
@@ -118,10 +113,9 @@ def course_map(lit: str = "") -> None:
         raise ValueError(f"the map has no part {lit!r}; there are vision, connector and language")
     style = f"<style>#{lit} rect{{fill:#ffe9b8;stroke:#D55E00;stroke-width:3}}</style>" if lit else ""
     svg = svg.replace("<defs>", f"{style}<defs>", 1)
-    alt = (
-        "image → vision encoder → connector → language model → answer; the question enters the language model"
-    )
-    alt += f", with the {lit} part lit: this chapter" if lit else ""
+    way = "image → vision encoder → connector → language model → answer"
+    part = f", with the {lit} part lit: this chapter" if lit else ""
+    alt = f"{way}; the question enters the language model{part}"
     display(Described(svg.encode(), 720, alt, "svg+xml"))
 
 
@@ -143,10 +137,7 @@ def budget(cpu: dict, gpu: dict) -> SimpleNamespace:
 
 
 def quiz(name: str):
-    """Show a multiple-choice question with an explanation for each choice; usable by keyboard.
-
-    Args:
-        name: chapter and number, such as "02_vit/1".
+    """Show a multiple-choice question by its name, such as "02_vit/1"; each choice has an explanation.
 
     Raises:
         LookupError: if there is no such question.
@@ -168,11 +159,6 @@ def quiz(name: str):
 
 def progress() -> Card:
     """How far you are: one row per chapter, from your diary."""
-    return Card("plain", "Your course so far", table=progress_table())
-
-
-def progress_table() -> tuple[list[str], list[list[str]]]:
-    """Header and rows of the progress table, as strings."""
     diary = portfolio.diary()
     passed = {event.get("slot") for event in diary if event.get("status") == "passed"}
     right = {event.get("quiz") for event in diary if event.get("right")}
@@ -185,4 +171,5 @@ def progress_table() -> tuple[list[str], list[list[str]]]:
         bar = "█" * done + "░" * (len(tasks) - done)
         state = f"{bar} {done}/{len(tasks)}" if chapter.ready else "to come"
         rows.append([chapter.name, state, f"{answered}/{len(asked)}" if chapter.ready else ""])
-    return ["chapter", "exercises passed", "quiz answers right"], rows
+    table = ["chapter", "exercises passed", "quiz answers right"], rows
+    return Card("plain", "Your course so far", table=table)

@@ -65,11 +65,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 def parts(got: Any, right: Any, axes: str | tuple, where: str = "") -> Iterator[tuple[Any, Any, Any, str]]:
-    """An output beside the right one, then what it holds, if it is a tuple, list or dict: whole before part.
-
-    Yields:
-        (got, right, axes, where), where being the place in the output, such as "[1]".
-    """
+    """An output beside the right one, its axes and place, such as "[1]"; then the same of all it holds."""
     yield got, right, axes, where
     if isinstance(right, tuple | list | dict):
         for number, key in enumerate(right if isinstance(right, dict) else range(len(right))):
@@ -79,26 +75,18 @@ def parts(got: Any, right: Any, axes: str | tuple, where: str = "") -> Iterator[
 
 def difference(got: Any, right: Any, axes: str | tuple) -> tuple[Any, Any, Any, str]:
     """The first part, with no parts of its own, whose value differs; else the whole."""
-    for part in parts(got, right, axes):
-        if not isinstance(part[1], tuple | list | dict) and not equal(part[0], part[1]):
-            return part
-    return got, right, axes, ""
+    leaves = (part for part in parts(got, right, axes) if not isinstance(part[1], tuple | list | dict))
+    return next((leaf for leaf in leaves if not equal(*leaf[:2])), (got, right, axes, ""))
 
 
 class Trial:
-    """What the reference and the slips of an exercise do on its cases; a slip runs when first asked for.
-
-    Attributes:
-        names: of the arguments.
-        cases: the exercise's argument tuples, the same every time.
-        expected: what the reference does with each.
-    """
+    """What the reference and the slips of an exercise do on its cases; a slip runs when first asked for."""
 
     def __init__(self, exercise: Exercise):
         self.exercise, self.reference = exercise, exercise.slot.reference
-        self.names = list(inspect.signature(self.reference).parameters)
+        self.names = list(inspect.signature(self.reference).parameters)  # of the arguments
         torch.default_generator.manual_seed(20)
-        self.cases = exercise.cases()
+        self.cases = exercise.cases()  # argument tuples, the same every time
         self.expected = [run(self.reference, self.names, case) for case in self.cases]
         self._outcomes: dict[tuple[int, int], Outcome] = {}
 

@@ -1,15 +1,10 @@
 """The learner's portfolio, ``my_vlm/`` in the workspace: every function that passed, and a diary.
 
-    workspace()          the folder the learner works in
-    save(slot, answer)   write a passed function to my_vlm/, with the imports and helpers it uses
-    saved(names)         the functions saved so far, loaded but not yet trusted
-    note(**event)        append to the diary; many notebooks may write at once
-    diary()              all events, oldest first
-
 The saved files are ordinary Python: at the end they are the learner's own vision-language model.
 """
 
 import ast
+import contextlib
 import dis
 import inspect
 import json
@@ -55,13 +50,9 @@ def folder() -> Path:
     return path
 
 
-def file_name(name: str) -> str:
-    """The file of a slot: multi_image.join_images is saved as multi_image_join_images.py."""
-    return f"{name.replace('.', '_')}.py"
-
-
-def file_of(slot: Slot) -> Path:
-    return folder() / file_name(slot.name)
+def file_of(name: str) -> Path:
+    """The file of the slot ``name``: multi_image.join_images is saved as multi_image_join_images.py."""
+    return folder() / f"{name.replace('.', '_')}.py"
 
 
 def source_of(function: Callable) -> str:
@@ -80,7 +71,7 @@ def source_of(function: Callable) -> str:
     return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno]) + "\n"
 
 
-def save(slot: Slot, answer: Callable, chapter: str) -> Path:
+def save(slot: Slot, answer: Callable, chapter: str) -> None:
     """Write a passed answer with everything it uses; the file replaces an older one in one step.
 
     Raises:
@@ -92,10 +83,8 @@ def save(slot: Slot, answer: Callable, chapter: str) -> Path:
     imports = sorted(text for text in pieces.values() if text.startswith(("import ", "from ")))
     others = [text for text in pieces.values() if not text.startswith(("import ", "from "))]
     header = f'"""Your {slot.name}, passed in chapter {chapter}."""\n'
-    target = file_of(slot)
-    with written_beside(target) as draft:
+    with written_beside(file_of(slot.name)) as draft:
         draft.write_text("\n".join([header, *imports, "", *others, source_of(answer)]), encoding="utf-8")
-    return target
 
 
 def _collect(function: Callable, pieces: dict[str, str]) -> None:
@@ -114,9 +103,8 @@ def _collect(function: Callable, pieces: dict[str, str]) -> None:
 
 def _names(code: types.CodeType) -> list[str]:
     """Names looked up among the globals, in inner functions too; not attributes such as torch.cat's `cat`."""
-    names = [
-        step.argval for step in dis.get_instructions(code) if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")
-    ]
+    steps = dis.get_instructions(code)
+    names = [step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names += _names(constant)
@@ -137,11 +125,6 @@ def _write_down(name: str, value: Any) -> str:
     raise CannotSave(phrase("of_this_notebook", name=name, kind=type(value).__name__))
 
 
-def files() -> list[Path]:
-    """The saved functions' files."""
-    return sorted((workspace() / "my_vlm").glob("*.py"))
-
-
 def saved(names: Iterable[str]) -> dict[str, Callable | Exception]:
     """Those of the slots `names` that are saved; a file that does not load gives its exception instead.
 
@@ -149,7 +132,7 @@ def saved(names: Iterable[str]) -> dict[str, Callable | Exception]:
     """
     answers: dict[str, Callable | Exception] = {}
     for name in sorted(names):
-        path = workspace() / "my_vlm" / file_name(name)
+        path = file_of(name)
         if not path.is_file():
             continue
         space = {"__name__": f"my_vlm.{path.stem}", "__file__": str(path)}
@@ -180,8 +163,6 @@ def diary() -> list[dict]:
     path = workspace() / "my_vlm" / "diary.jsonl"
     events = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
+        with contextlib.suppress(json.JSONDecodeError):
             events.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
     return [event for event in events if isinstance(event, dict)]

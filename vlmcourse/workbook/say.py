@@ -88,11 +88,8 @@ PHRASES = {
         "this is a {kind}; write a function with `def`.",
         "{kind} です。`def` で関数を書いてください。",
     ),
-    "raises": ("{kind}: {error} The call was: {call}.", "{kind}：{error} 呼び出し：{call}。"),
-    "raises_in_line": (
-        "{kind} in line {line}: {error} The call was: {call}.",
-        "{line} 行目で {kind}：{error} 呼び出し：{call}。",
-    ),
+    "in_line": (" in line {line}", "{line} 行目で "),
+    "raises": ("{kind}{at}: {error} The call was: {call}.", "{at}{kind}：{error} 呼び出し：{call}。"),
     "returns_none": (
         "{output} is None: is the `return` missing?",
         "{output}が None です。`return` を忘れていませんか。",

@@ -161,20 +161,18 @@ def _receive(stream: io.BufferedReader) -> bytes:
     return stream.read(struct.unpack(">Q", header)[0])
 
 
-class _Printed(io.TextIOBase):
+class _Printed(io.StringIO):
     """Keeps the first PRINT_LIMIT characters and counts the rest."""
 
-    def __init__(self):
-        self.kept, self.total = "", 0
+    more = 0
 
     def write(self, text: str) -> int:
-        self.kept += text[: PRINT_LIMIT - len(self.kept)]
-        self.total += len(text)
+        kept = super().write(text[: PRINT_LIMIT - self.tell()])
+        self.more += len(text) - kept
         return len(text)
 
     def text(self) -> str:
-        more = self.total - len(self.kept)
-        return self.kept + (f"… and {more:,} more characters" if more else "")
+        return self.getvalue() + (f"… and {self.more:,} more characters" if self.more else "")
 
 
 def _limit_memory() -> None:
