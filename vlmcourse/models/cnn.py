@@ -1,13 +1,10 @@
 """Convolutional networks, part one: convolution, and the residual network built from it (notebook 03).
 
-    conv2d           slide small filters over the image; a matrix product on overlapping windows
-    residual_block   layers that learn what to add to their input, not what to replace it with
-    ConvNorm         convolution, batch norm, activation: the brick of every CNN here
-    ResNet           stem, then stages of residual blocks; each later stage halves the map and has more
-    channels
+    ConvNorm   conv2d, batch norm, activation: the brick of every CNN here
+    ResNet     stem, then stages of residual blocks; each later stage halves the map and has more channels
 
-Shapes use one vocabulary throughout: batch, channel, height, width (of images and maps), row and column (in a
-filter). EfficientNet, which makes the same idea cheaper, is in efficientnet.py.  Nothing here loads weights.
+EfficientNet, which makes the same idea cheaper, is in efficientnet.py. In shapes, row and column are places
+in a filter, h and w of a map.
 """
 
 from collections.abc import Callable
@@ -21,6 +18,9 @@ from torch.nn import functional as F
 from vlmcourse.slots import slot
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "none": nn.Identity}
+
+Maps = Float[Tensor, "batch channel height width"]
+NewMaps = Float[Tensor, "batch filter h w"]
 
 
 @slot
@@ -53,12 +53,10 @@ def conv2d(
     """
     (batch, channel, height, _), (filters, part, row, column) = images.shape, weight.shape
     if channel != groups * part or filters % groups:
-        raise ValueError(
-            f"{channel} channels and {filters} filters do not go into {groups} groups of {part} channels"
-        )
-    windows = F.unfold(
-        images, (row, column), padding=padding, stride=stride
-    )  # (batch, channel·row·column, place)
+        raise ValueError(f"{channel} channels and {filters} filters do not go into {groups} groups "
+                         f"of {part} channels")  # fmt: skip
+    # (batch, channel·row·column, place)
+    windows = F.unfold(images, (row, column), padding=padding, stride=stride)
     windows = windows.reshape(batch, groups, part * row * column, -1)
     matches = weight.reshape(groups, filters // groups, -1) @ windows
     return matches.reshape(batch, filters, (height + 2 * padding - row) // stride + 1, -1)
@@ -85,11 +83,9 @@ class ConvNorm(nn.Module):
     Args:
         channels: (in, out).
         kernel: side of the filters in pixels, odd; half of it is padded, so stride 1 keeps the size.
-        stride: pixels from one window to the next.
-        groups: see conv2d.
+        stride, groups: see conv2d.
         activation: "relu", "silu" or "none".
-        epsilon: of the batch norm.
-        momentum: share of the newest batch in the running statistics.
+        epsilon, momentum: of the batch norm; momentum is the newest batch's share in running statistics.
         late: pad one row and column less at the top and left, as TensorFlow does for even sizes at stride 2.
     """
 
@@ -113,9 +109,7 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(channels[1], eps=epsilon, momentum=momentum)
         self.activate = LAYERS[activation]()
 
-    def forward(
-        self, images: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch filter h w"]:
+    def forward(self, images: Maps) -> NewMaps:
         padding = self.kernel // 2
         if self.late:
             images, padding = F.pad(images, 2 * (padding - 1, padding)), 0
@@ -123,8 +117,7 @@ class ConvNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, or a bottleneck of three (1×1 down to a quarter, 3×3, 1×1 up again), and a
-    shortcut.
+    """Two 3×3 convolutions, or a bottleneck (1×1 down to a quarter, 3×3, 1×1 up again), and a shortcut.
 
     Source: He et al. 2015, arXiv:1512.03385, figure 5. The stride sits in the 3×3 convolution, as in
         torchvision and transformers; the paper put it in the first 1×1.
@@ -143,9 +136,7 @@ class ResidualBlock(nn.Module):
         same = before == after and stride == 1
         self.shortcut = nn.Identity() if same else ConvNorm(channels, 1, stride, activation="none")
 
-    def forward(
-        self, images: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch filter h w"]:
+    def forward(self, images: Maps) -> NewMaps:
         return residual_block(images, self.body, self.shortcut)
 
 
@@ -168,11 +159,11 @@ class ResNetConfig:
     def __post_init__(self):
         if len(self.widths) != len(self.depths):
             raise ValueError(
-                f"{len(self.widths)} widths, but {len(self.depths)} depths; every stage needs one of each"
+                f"{len(self.widths)} widths, but {len(self.depths)} depths; each stage needs both"
             )
         if self.bottleneck and any(width % 4 for width in self.widths):
             raise ValueError(
-                f"a bottleneck works at a quarter of its width, so {self.widths} must be multiples of 4"
+                f"a bottleneck needs a quarter of its width: {self.widths} must be multiples of 4"
             )
 
 
@@ -196,18 +187,15 @@ class ResNet(nn.Module):
                 width = after
         self.blocks = nn.Sequential(*blocks)
 
-    def forward(
-        self, images: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch top row column"]:
+    def forward(self, images: Maps) -> NewMaps:
         """One vector per place of the last map."""
         return self.blocks(self.pool(self.stem(images)))
 
-    def pooled(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch top"]:
+    def pooled(self, images: Maps) -> Float[Tensor, "batch filter"]:
         """One vector per image: the mean over all places."""
         return self(images).mean((2, 3))
 
     def windows(self) -> list[tuple[int, int]]:
-        """(kernel, stride) of every layer on the way through the bodies, in order: what the receptive field
-        needs."""
+        """(kernel, stride) of every layer through the bodies, in order: what the receptive field needs."""
         stem, pool = (self.stem.kernel, self.stem.stride), (self.pool.kernel_size, self.pool.stride)
         return [stem, pool, *((layer.kernel, layer.stride) for block in self.blocks for layer in block.body)]

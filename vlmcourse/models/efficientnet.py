@@ -1,12 +1,7 @@
-"""Convolutional networks, part two: EfficientNet, which spends its multiplications where they help
-(notebook 03).
+"""Convolutional networks, part two: EfficientNet spends its multiplications where they help (notebook 03).
 
-    squeeze_excite   look at the whole map, then turn each channel up or down
-    mbconv           expand, one filter per channel, squeeze and excite, project: a cheap residual block
-    EfficientNet     stem, stages of MBConv blocks, one last 1×1 convolution
-
-Shapes use one vocabulary throughout: batch, channel, height, width (of images and maps).  Nothing here loads
-    weights.
+MBConv         expand, one filter per channel, squeeze and excite, project: a cheap residual block
+EfficientNet   stem, stages of MBConv blocks, one last 1×1 convolution
 """
 
 from collections.abc import Callable
@@ -16,7 +11,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from vlmcourse.models.cnn import ConvNorm
+from vlmcourse.models.cnn import ConvNorm, Maps, NewMaps
 from vlmcourse.slots import slot
 
 
@@ -53,8 +48,7 @@ def mbconv(
 
     No activation after the projection or the sum: the narrow map stays linear.
 
-    Source: Sandler et al. 2018, arXiv:1801.04381, section 3; with squeeze and excite Tan et al. 2018,
-        arXiv:1807.11626.
+    Source: Sandler et al. 2018, arXiv:1801.04381, section 3; with excite Tan et al. 2018, arXiv:1807.11626.
     """
     changed = project(excite(depthwise(expand(features))))
     return features + changed if skip else changed
@@ -67,9 +61,7 @@ class SqueezeExcite(nn.Module):
         super().__init__()
         self.reduce, self.expand = nn.Linear(channels, fewer), nn.Linear(fewer, channels)
 
-    def forward(
-        self, features: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch channel h w"]:
+    def forward(self, features: Maps) -> Maps:
         return squeeze_excite(features, self.reduce, self.expand)
 
 
@@ -85,8 +77,7 @@ class StageConfig(NamedTuple):
 
 @dataclass(frozen=True)
 class EfficientNetConfig:
-    """What an EfficientNet looks like; the default is EfficientNet-B0 (Tan and Le 2019, arXiv:1905.11946,
-    table 1)."""
+    """What an EfficientNet looks like; the default is B0 (Tan and Le 2019, arXiv:1905.11946, table 1)."""
 
     stages: tuple[StageConfig, ...] = (
         StageConfig(1, 3, 1, 16, 1), StageConfig(6, 3, 2, 24, 2), StageConfig(6, 5, 2, 40, 2),
@@ -98,9 +89,7 @@ class EfficientNetConfig:
     channels: int = 3
     squeeze: float = 0.25  # squeeze and excite works with this share of the block's input channels
     drop: float = 0.2  # dropout before the last block's sum; grows evenly from 0
-    even_padding: tuple[
-        int, ...
-    ] = ()  # strided blocks that read maps of odd size, and so pad all sides alike
+    even_padding: tuple[int, ...] = ()  # strided blocks that read maps of odd size, so pad all sides alike
     epsilon: float = 1e-3
     momentum: float = 0.1
 
@@ -110,11 +99,9 @@ class MBConv(nn.Module):
 
     Args:
         channels: (in, out).
-        stage: kernel and expansion.
-        stride: of the depthwise convolution; with stride 1 and equal channels the input is added.
+        stride, late: of the depthwise convolution, see ConvNorm.
         drop: share of the branch's numbers set to 0 in training.
-        late: see ConvNorm.
-        config: of the whole net.
+        skip: whether the input is added.
     """
 
     def __init__(self, channels: tuple[int, int], stage: StageConfig, stride: int, drop: float, late: bool,
@@ -130,13 +117,11 @@ class MBConv(nn.Module):
         self.project = ConvNorm((middle, after), 1, activation="none", **norm)
         self.skip, self.drop = skip, nn.Dropout(drop if skip else 0.0)
 
-    def forward(
-        self, features: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch filter h w"]:
-        return mbconv(features, self.expand, self.depthwise, self.excite, self._project, self.skip)
+    def forward(self, features: Maps) -> NewMaps:
+        def project(wide: Tensor) -> Tensor:
+            return self.drop(self.project(wide))
 
-    def _project(self, features: Tensor) -> Tensor:
-        return self.drop(self.project(features))
+        return mbconv(features, self.expand, self.depthwise, self.excite, project, self.skip)
 
 
 class EfficientNet(nn.Module):
@@ -163,12 +148,6 @@ class EfficientNet(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.top = ConvNorm((width, config.top), 1, **norm)
 
-    def forward(
-        self, images: Float[Tensor, "batch channel height width"]
-    ) -> Float[Tensor, "batch top row column"]:
+    def forward(self, images: Maps) -> NewMaps:
         """One vector per place of the last map."""
         return self.top(self.blocks(self.stem(images)))
-
-    def pooled(self, images: Float[Tensor, "batch channel height width"]) -> Float[Tensor, "batch top"]:
-        """One vector per image: the mean over all places."""
-        return self(images).mean((2, 3))
