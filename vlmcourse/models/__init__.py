@@ -1,2 +1,1 @@
-"""Models: each file builds one part of a vision-language model by hand, from slots and plain torch
-modules."""
+"""Models: each file builds one part of a vision-language model, from slots and plain torch modules."""

@@ -1,15 +1,8 @@
-"""LoRA: change a frozen linear layer by learning two thin matrices beside it (notebook 17; in full in
-notebook 15).
+"""LoRA: change a frozen linear layer by learning two thin matrices beside it (notebook 17; fully in 15).
 
-    lora_forward   the frozen layer's answer plus a detour through ``rank`` numbers
-    lora_merge     the same change written into the weight, so that it costs nothing any more
-    lora_numbers   how many numbers it learns
-    LoraLinear     the module: a frozen nn.Linear and its two matrices
-    add_lora       put one around every linear layer of some blocks
-    merge_lora     put ordinary linear layers back, changed for good
-    lora_state     the learned matrices alone, which is all that has to be stored
-
-Shapes use one vocabulary throughout: width (in), out, rank.
+    add_lora     put a LoraLinear around every linear layer of some blocks
+    merge_lora   put ordinary linear layers back, changed for good
+    lora_state   the learned matrices alone, which is all that has to be stored
 
 Source: Hu et al. 2021, arXiv:2106.09685, section 4.1. Equal to peft's LoRA when its matrices are copied over;
 see tests/parity.
@@ -35,9 +28,6 @@ def lora_forward(
 ) -> Float[Tensor, "... out"]:
     """frozen(tokens) + scale · up (down tokens): two thin products, never the full out × width matrix.
 
-    Args:
-        frozen: a linear layer, with or without bias.
-
     Source: Hu et al. 2021, arXiv:2106.09685, equation 3.
     """
     return frozen(tokens) + scale * F.linear(F.linear(tokens, down), up)
@@ -50,8 +40,7 @@ def lora_merge(
     up: Float[Tensor, "out rank"],
     scale: float,
 ) -> Float[Tensor, "out width"]:
-    """The weight of one ordinary layer that does what frozen layer and detour did together; ``weight``
-    stays as it is.
+    """The weight of one ordinary layer that does what both did together; ``weight`` stays as it is.
 
     Source: Hu et al. 2021, arXiv:2106.09685, section 4.1, "no additional inference latency".
     """
@@ -71,7 +60,7 @@ class LoraLinear(nn.Module):
     """A frozen linear layer and what is learned beside it.
 
     Args:
-        frozen: the layer; its parameters stop learning.
+        frozen: its parameters stop learning.
         rank: width of the detour.
         alpha: the detour is scaled by alpha / rank, so that another rank needs no other learning rate.
 

@@ -1,19 +1,12 @@
-"""Joining without a bridge: image features in front of words, and what a language model makes of them
-(notebook 01).
-
-    join        image features and embedded words, one behind the other, and the mask of both
-    Answerer    a language model that answers a question with one token, with or without an image in front
-
-Shapes use one vocabulary: batch, patch (image features), token (words), width, vocabulary.
-"""
+"""Joining without a bridge: image features in front of words, read by a language model (notebook 01)."""
 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vlmcourse.models.language import LanguageModel
+from vlmcourse.models.language import Ids, LanguageModel
 from vlmcourse.slots import slot
 
 
@@ -42,9 +35,7 @@ class Answerer(nn.Module):
     """A language model that answers with one token, read where the question ends.
 
     Args:
-        language: any LanguageModel.
-        bridge: what image features pass through before the language model reads them; by default nothing at
-            all.
+        bridge: what image features pass through before the language model reads them; by default nothing.
     """
 
     def __init__(self, language: LanguageModel, bridge: Callable[[Tensor], Tensor] | None = None):
@@ -54,7 +45,7 @@ class Answerer(nn.Module):
 
     def forward(
         self,
-        ids: Int[Tensor, "batch token"],
+        ids: Ids,
         mask: Bool[Tensor, "batch token"],
         image: Float[Tensor, "batch patch pixel"] | None = None,
     ) -> Float[Tensor, "batch vocabulary"]:
@@ -62,8 +53,7 @@ class Answerer(nn.Module):
 
         Args:
             ids, mask: questions, padded on the right, as `Tokenizer.encode` gives them.
-            image: features that the bridge turns into the width of the language model; None asks without a
-                picture.
+            image: features that the bridge gives the language model's width; None asks without a picture.
 
         Raises:
             ValueError: if the features are not as wide as the language model.
@@ -72,10 +62,8 @@ class Answerer(nn.Module):
         if image is not None:
             features, width = self.bridge(image), sequence.shape[-1]
             if features.shape[-1] != width:
-                raise ValueError(
-                    f"image features are {features.shape[-1]} wide and words {width}; a bridge between "
-                    "them, such as nn.Linear, must change the width"
-                )
+                raise ValueError(f"image features are {features.shape[-1]} wide and words {width}; a bridge "
+                                 "between them, such as nn.Linear, must change the width")  # fmt: skip
             sequence, mask = join(features, sequence, mask)
         vectors = self.language.hidden(sequence, mask=mask)
         last = mask.sum(dim=1) - 1  # padding stands on the right, so this is the end of the question

@@ -1,11 +1,9 @@
 """Projectors: from the image encoder's vectors to vectors a language model can read (notebook 07).
 
-    pixel_shuffle    fewer, wider tokens: every square of neighbours becomes one
-    project          linear, GELU, linear: LLaVA-1.5's connector
-    Projector        the module: shuffle if asked, then one linear layer or two, then spread if asked
-    spectrum         what a matrix does to its input: its singular values, and how many of them count
+    Projector   pixel_shuffle if asked, then one linear layer or two, then spread if asked
+    spectrum    what a matrix does to its input: its singular values, and how many of them count
 
-Shapes use one vocabulary throughout: image, patch, width (of the encoder), out (width of the language model).
+In shapes, width is the encoder's, out the language model's.
 """
 
 import math
@@ -26,8 +24,7 @@ def pixel_shuffle(
     """Put every factor × factor square of neighbouring patches side by side into one token.
 
     fewer = patch / factor², row by row; wider = width · factor², the square's upper row first, left to right.
-    No number
-    is lost: the language model reads fewer tokens, and the projector more numbers of each.
+    No number is lost: the language model reads fewer tokens, and the projector more numbers of each.
 
     Args:
         grid: rows and columns of patches; a square grid when not given.
@@ -41,9 +38,8 @@ def pixel_shuffle(
     image, patch, width = features.shape
     rows, columns = grid or (math.isqrt(patch),) * 2
     if rows * columns != patch:
-        raise ValueError(
-            f"{patch} patches do not fill a grid of {rows} × {columns}; is the class token still there?"
-        )
+        raise ValueError(f"{patch} patches do not fill a grid of {rows} × {columns}; "
+                         "is the class token still there?")  # fmt: skip
     if rows % factor or columns % factor:
         raise ValueError(f"squares of {factor} × {factor} do not tile a grid of {rows} × {columns} patches")
     squares = features.reshape(image, rows // factor, factor, columns // factor, factor, width)
@@ -58,10 +54,6 @@ def project(
 ) -> Float[Tensor, "... out"]:
     """contract(gelu(expand(features))): two linear layers with the exact GELU between them.
 
-    Args:
-        expand: linear layer from width to hidden.
-        contract: linear layer from hidden to out.
-
     Source: Liu et al. 2023 (LLaVA-1.5), arXiv:2310.03744, section 3.2.
     """
     return contract(F.gelu(expand(features)))
@@ -71,10 +63,7 @@ class Projector(nn.Module):
     """Image features in, image tokens out.
 
     Args:
-        width: of the features.
-        out: width of the language model.
-        hidden: width between the two layers, LLaVA's is ``out``; None makes it one linear layer, as in the
-            first LLaVA.
+        hidden: width between the two layers, LLaVA's is ``out``; None is one linear layer, the first LLaVA's.
         shuffle: factor of pixel_shuffle; 1 leaves every patch a token.
         spread: how many image tokens each vector becomes; ClipCap made ten of CLIP's single one.
 
@@ -92,14 +81,10 @@ class Projector(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, features: Float[Tensor, "image patch width"], size: float = 1.0) -> None:
-        """Scale the first matrix for inputs, the last for outputs: a root mean square of 1 inside, ``size``
-        outside.
+        """Scale both matrices for these inputs: a root mean square of 1 inside, ``size`` outside.
 
         An encoder's residual stream can be ten times as large as a word's vector; the language model would
-        see nothing else. Call it once, before training.
-
-        Args:
-            features: of some images.
+        see nothing else. Call it once, before training, with the features of some images.
         """
         self.expand.weight /= features.float().square().mean().sqrt()
         last = self.contract or self.expand
