@@ -1,23 +1,17 @@
 """Attention: the one operation that every transformer of this course is built from (notebooks 02 and 05).
 
-    split_heads          one wide vector per token -> several narrow ones, one per head
-    scaled_dot_product   every query mixes the values, weighted by how well their keys match
-    merge_heads          back to one wide vector per token
-    share_heads          several query heads read the same key and value head (grouped-query attention)
-    extend_cache         keys and values of earlier tokens, kept while a text is generated
-    Attention            the module: projections around those; ViT, CLIP, BERT, GPT, LLaMA and T5 all use it
-    pre_norm_block       attention and MLP, each added to the residual stream
-    run_blocks           one block after another
-    record_attention     look at the weights of a model while it runs; costs nothing when not in use
+    Attention          split_heads, scaled_dot_product and merge_heads between projections; all models use it
+    Block              attention and MLP, each added to the residual stream: pre_norm_block
+    run_blocks         one block after another
+    record_attention   look at the weights of a model while it runs; costs nothing when not in use
 
-Shapes use one vocabulary throughout: batch, token, width, head, query, key, part; part is the width of one
-    head.
+In shapes, part is the width of one head, and group counts key and value heads.
 """
 
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +22,8 @@ from torch.nn import functional as F
 
 from vlmcourse.slots import slot
 
+Tokens = Float[Tensor, "batch token width"]
+Mask = Bool[Tensor, "... #query key"]  # True where a query may look at a key
 Rotation = Callable[[Tensor], Tensor]  # turns queries and keys according to their positions
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -86,9 +82,8 @@ def scaled_dot_product(
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, equation 1.
     """
-    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(
-        -2, -1
-    )  # scaling the smaller matrix is cheaper
+    # scaling the smaller matrix is cheaper
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
     if bias is not None:
         scores = scores + bias
     if mask is not None:
@@ -105,8 +100,7 @@ def pre_norm_block(
     norm_before_mlp: Callable[[Tensor], Tensor],
     mlp: Callable[[Tensor], Tensor],
 ) -> Float[Tensor, "batch token width"]:
-    """One transformer block: attention, then MLP; each reads a normalised copy and adds to the residual
-    stream.
+    """Attention, then MLP; each reads a normalised copy and adds to the residual stream.
 
     Source: Dosovitskiy et al. 2020, arXiv:2010.11929, equations 2 and 3; the order norm-first after
         Xiong et al. 2020, arXiv:2002.04745.
@@ -138,11 +132,7 @@ def extend_cache(
     key: Float[Tensor, "batch group token part"],
     value: Float[Tensor, "batch group token part"],
 ) -> tuple[Float[Tensor, "batch group key part"], Float[Tensor, "batch group key part"]]:
-    """Put the new tokens' keys and values behind those of the past; key = past + token.
-
-    Args:
-        old: (keys, values) of all earlier tokens, or None at the first call.
-    """
+    """Put the new tokens' keys and values behind those of the past, None at the first; key = past + token."""
     if old is None:
         return key, value
     return torch.cat([old[0], key], dim=2), torch.cat([old[1], value], dim=2)
@@ -150,10 +140,9 @@ def extend_cache(
 
 @dataclass
 class Cache:
-    """What one Attention module keeps while a text is generated: (keys, values), each (batch, group, token,
-    part)."""
+    """What one Attention module keeps while a text is generated."""
 
-    past: tuple[Tensor, Tensor] | None = None
+    past: tuple[Tensor, Tensor] | None = None  # keys and values, each (batch, group, token, part)
 
     @property
     def length(self) -> Any:  # a number; while a replay is recorded, a tensor
@@ -164,7 +153,6 @@ class Attention(nn.Module):
     """Multi-head attention: project to query, key and value, attend in every head, project back.
 
     Args:
-        width: width of the tokens.
         heads: number of query heads.
         groups: number of key and value heads, which the query heads share; as many as heads when not given.
         part: width of one head; width / heads when not given.
@@ -205,19 +193,18 @@ class Attention(nn.Module):
 
     def forward(
         self,
-        tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... #query key"] | None = None,
+        tokens: Tokens,
+        mask: Mask | None = None,
         context: Float[Tensor, "batch read context"] | None = None,
         *,
         bias: Float[Tensor, "... #token key"] | None = None,
         rotate: Rotation | None = None,
         cache: Cache | None = None,
-    ) -> Float[Tensor, "batch token width"]:
+    ) -> Tokens:
         """Let ``tokens`` look at ``context``, or at themselves if there is none.
 
         Args:
-            mask: True where a token may look at a key, see scaled_dot_product.
-            bias: added to the scores, see scaled_dot_product.
+            mask, bias: see scaled_dot_product.
             rotate: turns queries and keys according to their positions (RoPE).
             cache: keys and values of earlier calls, which the tokens see too; extended by this call. A
                 cross-attention computes those of its context once.
@@ -282,19 +269,44 @@ class Attention(nn.Module):
         return split_heads(query, heads), *split_heads(pair, 2 * groups).chunk(2, dim=1)
 
 
-class Block(nn.Module):
-    """A pre-norm transformer block; see pre_norm_block.
+class PreNormBlock(nn.Module):
+    """See pre_norm_block. A subclass makes the two norms, ``attention``, and ``mlp``."""
+
+    def forward(
+        self,
+        tokens: Tokens,
+        mask: Mask | None = None,
+        *,
+        rotate: Rotation | None = None,
+        cache: Cache | None = None,
+    ) -> Tokens:
+        """One step of the residual stream; the other arguments go to the attention."""
+        attend = functools.partial(self.attention, mask=mask, rotate=rotate, cache=cache)
+        return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
+
+    def one_token(
+        self, token: Float[Tensor, "batch 1 width"], tokens: Tokens, mask: Mask | None = None
+    ) -> Float[Tensor, "batch 1 width"]:
+        """``forward(tokens)`` at one ``token`` of each row: it looks at all that the mask allows."""
+        context = self.norm_before_attention(tokens)
+        attend = functools.partial(self.attention, mask=mask, context=context)
+        return pre_norm_block(token, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
+
+
+class Block(PreNormBlock):
+    """The block of ViT, CLIP and GPT: layer norm, and an MLP of two linear layers.
 
     Args:
-        width: width of the tokens.
-        heads: number of attention heads.
-        hidden: width inside the MLP, usually 4 · width.
+        hidden: width inside the MLP; None is 4 · width.
         activation: "gelu" (ViT), "quick_gelu" (OpenAI's CLIP) or "gelu_new" (GPT-2).
         epsilon: of the layer norms; 1e-12 in transformers' ViT, 1e-6 in timm, 1e-5 in CLIP and GPT-2.
     """
 
-    def __init__(self, width: int, heads: int, hidden: int, activation: str = "gelu", epsilon: float = 1e-6):
+    def __init__(
+        self, width: int, heads: int, hidden: int | None, activation: str = "gelu", epsilon: float = 1e-6
+    ):
         super().__init__()
+        hidden = hidden or 4 * width
         if activation not in ACTIVATIONS:
             raise ValueError(f"no activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}")
         self.norm_before_attention = nn.LayerNorm(width, eps=epsilon)
@@ -304,50 +316,27 @@ class Block(nn.Module):
         self.contract = nn.Linear(hidden, width)
         self.activation = activation
 
-    def mlp(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+    def mlp(self, tokens: Tokens) -> Tokens:
         return self.contract(ACTIVATIONS[self.activation](self.expand(tokens)))
-
-    def forward(
-        self,
-        tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... #query key"] | None = None,
-        *,
-        rotate: Rotation | None = None,
-        cache: Cache | None = None,
-    ) -> Float[Tensor, "batch token width"]:
-        """One step of the residual stream; the other arguments go to the attention."""
-        attend = functools.partial(self.attention, mask=mask, rotate=rotate, cache=cache)
-        return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
-
-    def one_token(
-        self,
-        token: Float[Tensor, "batch 1 width"],
-        tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "batch 1 1 token"] | None = None,
-    ) -> Float[Tensor, "batch 1 width"]:
-        """``forward(tokens)`` at one ``token`` of each row: it looks at all that the mask allows, the
-        others rest."""
-        context = self.norm_before_attention(tokens)
-
-        def attend(first: Tensor) -> Tensor:
-            return self.attention(first, mask, context)
-
-        return pre_norm_block(token, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
 
 
 def run_blocks(
-    blocks: Iterable[Callable[[Tensor], Tensor]],
-    tokens: Float[Tensor, "batch token width"],
+    blocks: nn.ModuleList,
+    tokens: Tokens,
+    caches: list | None = None,
     after: Callable[[int, Tensor], Tensor] | None = None,
-) -> Float[Tensor, "batch token width"]:
+    **options: Any,
+) -> Tokens:
     """The residual stream behind the last of the blocks: each reads what the one before it wrote.
 
     Args:
-        blocks: with all that they need beside the tokens, such as a mask, bound to them (functools.partial).
+        caches: one for each block, its ``cache``.
         after: called behind every block with its number and its tokens; what it returns goes on to the next.
+        options: what every block needs beside the tokens, such as a mask.
     """
     for number, block in enumerate(blocks):
-        tokens = block(tokens)
+        own = {"cache": caches[number]} if caches else {}
+        tokens = block(tokens, **own, **options)
         tokens = after(number, tokens) if after else tokens
     return tokens
 
@@ -366,8 +355,7 @@ def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
     """Collect the attention weights of every layer that runs inside the ``with``.
 
     Yields:
-        a list that fills with one (batch, head, query, key) tensor per Attention module and call, first layer
-        first.
+        a list that fills with one (batch, head, query, key) tensor per module and call, first layer first.
 
     Raises:
         ValueError: if the model holds no Attention module, or is being recorded already.
@@ -376,9 +364,7 @@ def record_attention(model: nn.Module) -> Iterator[list[Tensor]]:
     if not layers:
         raise ValueError(f"{type(model).__name__} holds no Attention module, so there is nothing to record")
     if any(layer.record is not None for layer in layers):
-        raise ValueError(
-            "this model's attention is being recorded already; leave the other record_attention first"
-        )
+        raise ValueError("this attention is being recorded already; leave the other record_attention first")
     record: list[Tensor] = []
     for layer in layers:
         layer.record = record

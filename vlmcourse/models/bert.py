@@ -1,24 +1,18 @@
 """BERT: a language model that reads in both directions and fills gaps (notebook 05).
 
-    mask_tokens       hide some tokens and ask for them
-    Bert              ids -> one vector per token, each informed by the whole text
-    BertForMaskedLM   a Bert and scores for what is hidden
-
 Its blocks normalise after each addition, not before attention and MLP as GPT's do; what flows from block to
 block is therefore normalised, and there is no last norm.
-
-Shapes use one vocabulary throughout: batch, token, width, vocabulary.
 """
 
-import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vlmcourse.models.attention import ACTIVATIONS, Attention, initialise, run_blocks
-from vlmcourse.models.language import IGNORED
+from vlmcourse.models.attention import ACTIVATIONS, Attention, Mask, Tokens, initialise, run_blocks
+from vlmcourse.models.language import IGNORED, Ids
 from vlmcourse.models.look import bidirectional
 from vlmcourse.slots import slot
 
@@ -32,15 +26,13 @@ def mask_tokens(
     mask_id: int,
     special: Bool[Tensor, "batch token"],
 ) -> tuple[Int[Tensor, "batch token"], Int[Tensor, "batch token"]]:
-    """Ask for 15 % of the tokens: of these, 80 % are hidden, 10 % replaced by a random token and 10 % left
-    as they are.
+    """Ask for 15 % of the tokens: of these, hide 80 %, replace 10 % by a random token and leave 10 % alone.
 
     Args:
         chosen: uniform in [0, 1); a token is asked for if its number is below 0.15 and it is not special.
         dice: uniform in [0, 1); of the tokens asked for, those below 0.8 are hidden, those from 0.8 to below
             0.9 replaced.
-        random_ids: what to replace a token by.
-        mask_id: the id that hides a token.
+
         special: True where a token belongs to the form and not to the text ([CLS], [SEP], padding).
 
     Returns:
@@ -85,9 +77,7 @@ class PostNormBlock(nn.Module):
         self.norm_after_mlp = nn.LayerNorm(width, eps=config.epsilon)
         self.activation = ACTIVATIONS[config.activation]
 
-    def forward(
-        self, tokens: Float[Tensor, "batch token width"], mask: Bool[Tensor, "... #token key"] | None = None
-    ) -> Float[Tensor, "batch token width"]:
+    def forward(self, tokens: Tokens, mask: Mask | None = None) -> Tokens:
         tokens = self.norm_after_attention(tokens + self.attention(tokens, mask))
         return self.norm_after_mlp(tokens + self.contract(self.activation(self.expand(tokens))))
 
@@ -96,7 +86,6 @@ class Bert(nn.Module):
     """Bidirectional encoder with learned positions and segments.
 
     Args:
-        config: its sizes.
         pooler: whether it has the layer that ``pooled`` needs; BertForMaskedLM does without.
 
     Source: Devlin et al. 2018, arXiv:1810.04805, section 3. Equal to transformers' BertModel when its weights
@@ -115,12 +104,9 @@ class Bert(nn.Module):
         initialise(self)
 
     def forward(
-        self,
-        ids: Int[Tensor, "batch token"],
-        segments: Int[Tensor, "batch token"] | None = None,
-        mask: Bool[Tensor, "batch token"] | None = None,
-    ) -> Float[Tensor, "batch token width"]:
-        """One vector per token.
+        self, ids: Ids, segments: Ids | None = None, mask: Bool[Tensor, "batch token"] | None = None
+    ) -> Tokens:
+        """One vector per token, each informed by the whole text.
 
         Args:
             segments: which text each token belongs to; all to text 0 when not given.
@@ -129,17 +115,14 @@ class Bert(nn.Module):
         Raises:
             ValueError: if the text is longer than the model's positions.
         """
-        count = ids.shape[1]
-        if count > self.config.positions:
-            raise ValueError(
-                f"a text of {count} tokens is too long for this BERT: {self.config.positions} at most"
-            )
+        count, longest = ids.shape[1], self.config.positions
+        if count > longest:
+            raise ValueError(f"a text of {count} tokens is too long for this BERT: {longest} at most")
         segments = torch.zeros_like(ids) if segments is None else segments
         tokens = self.norm(self.embedding(ids) + self.segments(segments) + self.positions.weight[:count])
-        look = bidirectional(count, mask, ids.device)
-        return run_blocks([functools.partial(block, mask=look.mask) for block in self.blocks], tokens)
+        return run_blocks(self.blocks, tokens, mask=bidirectional(count, mask, ids.device).mask)
 
-    def pooled(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch width"]:
+    def pooled(self, tokens: Tokens) -> Float[Tensor, "batch width"]:
         """One vector per text, from its first token; what BERT's next-sentence task reads."""
         return self.pooler(tokens[:, 0]).tanh()
 
@@ -163,12 +146,7 @@ class BertForMaskedLM(nn.Module):
         initialise(self)
         self.head.weight = self.bert.embedding.weight
 
-    def forward(
-        self,
-        ids: Int[Tensor, "batch token"],
-        segments: Int[Tensor, "batch token"] | None = None,
-        mask: Bool[Tensor, "batch token"] | None = None,
-    ) -> Float[Tensor, "batch token vocabulary"]:
+    def forward(self, *args: Any, **options: Any) -> Float[Tensor, "batch token vocabulary"]:
         """Scores of every token of the vocabulary, at each position; arguments as in Bert.forward."""
-        tokens = self.bert(ids, segments, mask)
+        tokens = self.bert(*args, **options)
         return self.head(self.norm(self.activation(self.transform(tokens))))

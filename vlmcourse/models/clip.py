@@ -1,31 +1,26 @@
-"""CLIP: one tower reads images, one reads texts, and what belongs together ends up close together (notebook
-04).
+"""CLIP: one tower reads images, one reads texts; what belongs together ends up close together (notebook 04).
 
-    pool_at_eos            one vector per text: the one at its end-of-sequence token
-    normalise              shrink or stretch every vector to length 1
+    CLIP                   ViT and TextTower, a projection for each into a shared space, and the learned scale
     info_nce               CLIP's loss: find your partner among the whole batch, in both directions
     siglip_loss            SigLIP's loss: for every pair alone, do these two belong together?
     zero_shot_classifier   names of classes in, a classifier out; no labelled image needed
-    TextTower              tokens -> embedding -> causal blocks -> one vector per token
-    CLIP                   ViT and TextTower, a projection for each into a shared space, and the learned scale
 
-Shapes use one vocabulary throughout: batch, token, width, class, prompt.  Texts are token ids that end in
-EOS; whatever stands behind the EOS is padding.  It changes nothing, because a causal block never looks ahead.
-Nothing here loads weights; interop/clip.py does.
+Texts are token ids that end in EOS; whatever stands behind the EOS is padding. It changes nothing, because a
+causal block never looks ahead. Nothing here loads weights; interop/clip.py does.
 """
 
-import functools
 import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Block, run_blocks
+from vlmcourse.models.attention import Block, Mask, Tokens, run_blocks
+from vlmcourse.models.language import Ids
 from vlmcourse.models.look import causal
-from vlmcourse.models.vit import ViT, ViTConfig
+from vlmcourse.models.vit import Pixels, ViT, ViTConfig
 from vlmcourse.slots import slot
 
 LARGEST_SCALE = math.log(100)  # Radford et al. 2021, section 2.5: a larger one made training unstable
@@ -38,8 +33,7 @@ def pool_at_eos(
     """The vector at the first end-of-sequence token of each text: the first one that has read all of it.
 
     Args:
-        ids: of the tokens; every row holds at least one ``eos``. Several may follow, when texts are padded
-            with it.
+        ids: every row holds at least one ``eos``. Several may follow, when texts are padded with it.
 
     Source: Radford et al. 2021, arXiv:2103.00020, section 2.4.
     """
@@ -66,8 +60,7 @@ def info_nce(
         image, text: normalised features, row i of both from one pair; this function does not normalise again.
         scale: what cosines are multiplied with, one over the temperature.
 
-    Source: Radford et al. 2021, arXiv:2103.00020, figure 3; the name after van den Oord et al. 2018,
-        arXiv:1807.03748.
+    Source: Radford et al. 2021, arXiv:2103.00020, figure 3; name: van den Oord et al. 2018, arXiv:1807.03748.
     """
     logits = scale * image @ text.T
     partner = torch.arange(len(logits), device=logits.device)
@@ -91,9 +84,8 @@ def siglip_loss(
     Source: Zhai et al. 2023, arXiv:2303.15343, section 3.2 and algorithm 1.
     """
     logits = scale * image @ text.T + bias
-    sign = (
-        2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1
-    )  # +1 for partners, −1 for others
+    # +1 for partners, −1 for others
+    sign = 2 * torch.eye(len(logits), device=logits.device, dtype=logits.dtype) - 1
     return -F.logsigmoid(sign * logits).sum() / len(logits)
 
 
@@ -115,8 +107,7 @@ def zero_shot_classifier(prompts: Float[Tensor, "class prompt width"]) -> Float[
 @dataclass(frozen=True)
 class TextConfig:
     """What a text tower looks like; that of the smallest published CLIP is
-    ``TextConfig(vocabulary=49408, eos=49407, length=77, width=512, depth=12, heads=8,
-    activation="quick_gelu")``.
+    ``TextConfig(49408, eos=49407, length=77, width=512, depth=12, heads=8, activation="quick_gelu")``.
     """
 
     vocabulary: int
@@ -153,14 +144,11 @@ class TextTower(nn.Module):
         self.embed_token = nn.Embedding(config.vocabulary, config.width)
         self.positions = nn.Parameter(0.01 * torch.randn(config.length, config.width))
         nn.init.normal_(self.embed_token.weight, std=0.02)
-        hidden = config.hidden or 4 * config.width
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, hidden, config.activation, config.epsilon)
-            for _ in range(config.depth)
-        )
+        sizes = config.width, config.heads, config.hidden, config.activation, config.epsilon
+        self.blocks = nn.ModuleList(Block(*sizes) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
 
-    def forward(self, ids: Int[Tensor, "batch token"]) -> Float[Tensor, "batch token width"]:
+    def forward(self, ids: Ids) -> Tokens:
         """One vector per token, each having read only itself and the tokens before it.
 
         Raises:
@@ -169,21 +157,15 @@ class TextTower(nn.Module):
         tokens, mask = self.read(ids)
         return self.norm(self.blocks[-1](tokens, mask))
 
-    def read(
-        self, ids: Int[Tensor, "batch token"]
-    ) -> tuple[Float[Tensor, "batch token width"], Bool[Tensor, "token key"] | None]:
+    def read(self, ids: Ids) -> tuple[Tokens, Mask | None]:
         """What the last block reads, and its mask."""
-        token = ids.shape[1]
-        if token > self.config.length:
-            raise ValueError(
-                f"{token} tokens are more than this tower's {self.config.length}; shorten texts, EOS last"
-            )
-        tokens = self.embed_token(ids) + self.positions[:token]
-        mask = causal(token, device=ids.device).mask
-        blocks = [functools.partial(block, mask=mask) for block in self.blocks[:-1]]
-        return run_blocks(blocks, tokens), mask
+        count, longest = ids.shape[1], self.config.length
+        if count > longest:
+            raise ValueError(f"{count} tokens are more than this tower's {longest}; shorten texts, EOS last")
+        mask = causal(count, device=ids.device).mask
+        return run_blocks(self.blocks[:-1], self.embed_token(ids) + self.positions[:count], mask=mask), mask
 
-    def text_vector(self, ids: Int[Tensor, "batch token"]) -> Float[Tensor, "batch width"]:
+    def text_vector(self, ids: Ids) -> Float[Tensor, "batch width"]:
         """The vector at each text's EOS, without the last block's work on tokens that nobody will read.
 
         Raises:
@@ -199,7 +181,7 @@ class TextTower(nn.Module):
         read = (ends.cumsum(1) - ends == 0)[:, None, None]  # no EOS before this token
         return self.norm(last.one_token(pool_at_eos(tokens, ids, eos)[:, None], tokens, read))[:, 0]
 
-    def without_common_padding(self, ids: Int[Tensor, "batch token"]) -> Int[Tensor, "batch shorter"]:
+    def without_common_padding(self, ids: Ids) -> Int[Tensor, "batch shorter"]:
         """The texts up to the EOS of the longest: the rest is read by nobody, so it need not be computed."""
         ends = ids == self.config.eos
         lacking = (~ends.any(dim=1)).nonzero().flatten().tolist()
@@ -227,38 +209,29 @@ class CLIP(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(config.scale)))
         self.logit_bias = None if config.bias is None else nn.Parameter(torch.tensor(float(config.bias)))
 
-    def encode_image(
-        self, images: Float[Tensor, "batch channel rows columns"]
-    ) -> Float[Tensor, "batch width"]:
+    def encode_image(self, images: Pixels) -> Float[Tensor, "batch width"]:
         """Images as vectors of the shared space, not yet normalised."""
         return self.project_image(self.vision.class_vector(images))
 
-    def encode_text(self, ids: Int[Tensor, "batch token"]) -> Float[Tensor, "batch width"]:
+    def encode_text(self, ids: Ids) -> Float[Tensor, "batch width"]:
         """Texts as vectors of the shared space, not yet normalised."""
         return self.project_text(self.text.text_vector(ids))
 
     def scale(self) -> Float[Tensor, ""]:
         """What cosines are multiplied with: learned as its logarithm, at most 100 while training."""
         if self.training:
-            with (
-                torch.no_grad()
-            ):  # a clamp inside the graph would have no gradient above the limit and be stuck there
+            with torch.no_grad():  # inside the graph, a clamp has no gradient above the limit: stuck there
                 self.logit_scale.clamp_(max=LARGEST_SCALE)
         return self.logit_scale.exp()
 
     def forward(
         self, images: Float[Tensor, "image channel rows columns"], ids: Int[Tensor, "text token"]
-    ) -> tuple[
-        Float[Tensor, "image width"], Float[Tensor, "text width"], Float[Tensor, ""], *tuple[Tensor, ...]
-    ]:
-        """What the losses take: normalised features of images and texts, the scale, and the bias if there
-        is one."""
+    ) -> tuple[Float[Tensor, "image width"], Float[Tensor, "text width"], *tuple[Tensor, ...]]:
+        """What the losses take: normalised features of images and texts, scale, and bias if there is one."""
         bias = () if self.logit_bias is None else (self.logit_bias,)
         return normalise(self.encode_image(images)), normalise(self.encode_text(ids)), self.scale(), *bias
 
-    def loss(
-        self, images: Float[Tensor, "batch channel rows columns"], ids: Int[Tensor, "batch token"]
-    ) -> Tensor:
+    def loss(self, images: Pixels, ids: Ids) -> Float[Tensor, ""]:
         """info_nce of a batch of pairs, or siglip_loss if the model has a bias.
 
         With several processes, where the model stands in a wrapper, write ``info_nce(*model(images, ids))``.

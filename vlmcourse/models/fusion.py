@@ -1,31 +1,27 @@
 """Fusion: where and how image features meet the words (notebook 06).
 
-    late_fusion          read both apart, and compare two finished vectors
-    cross_attend         words look at the image between two blocks of the language model
-    gated_cross_attend   the same through a gate that begins closed, so that the language model begins as it
-    was
-    inject               image features stand among the words, where the text has placeholders
-    check_places         as many placeholders as features, or an error that says what is wrong
-    FAMILIES             five models behind one interface: image features and words in, scores out
-    sized                one of them with a given number of parameters
-
-Shapes use one vocabulary throughout: batch, token (of the text), patch (of the image), width.
+inject     image features stand among the words, where the text has placeholders
+FAMILIES   five models behind one interface: image features and words in, scores out
+sized      one of them with a given number of parameters
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Attention, Cache
-from vlmcourse.models.language import Llama, LlamaConfig, RMSNorm
+from vlmcourse.models.attention import Attention, Cache, Tokens
+from vlmcourse.models.language import Inputs, Llama, LlamaConfig, Real, RMSNorm
 from vlmcourse.models.look import Look, causal, prefixed
 from vlmcourse.models.projector import Projector
 from vlmcourse.models.vlm import VLM
 from vlmcourse.slots import slot
+
+Patches = Float[Tensor, "batch patch width"]  # projected features of an image for each text
+Places = Bool[Tensor, "batch token"]
 
 
 @slot
@@ -40,8 +36,7 @@ def late_fusion(
         image: one vector for the whole picture.
         mix: layers from 3 · width to out.
 
-    Source: the product of both vectors as in the first VQA models, Antol et al. 2015, arXiv:1505.00468,
-        section 4.
+    Source: the product as in the first VQA models, Antol et al. 2015, arXiv:1505.00468, section 4.
     """
     image = image[:, None].expand_as(text)
     return mix(torch.cat([text, image, text * image], dim=-1))
@@ -86,8 +81,7 @@ def inject(
     features: Float[Tensor, "image patch width"],
     places: Bool[Tensor, "batch token"],
 ) -> Float[Tensor, "batch token width"]:
-    """Replace the embeddings at ``places`` by image features: first image first, patch by patch, text by
-    text.
+    """Replace the embeddings at ``places`` by image features: image by image, patch by patch, text by text.
 
     Args:
         places: True at placeholders, as many as there are features.
@@ -97,9 +91,8 @@ def inject(
     return embeddings.masked_scatter(places[..., None], features.to(embeddings.dtype))
 
 
-def check_places(places: Bool[Tensor, "batch token"], images: int, tokens: int) -> None:
-    """Raise ValueError unless every text has room for whole images, and all together for exactly these
-    images."""
+def check_places(places: Places, images: int, tokens: int) -> None:
+    """Raise ValueError unless every text has room for whole images, and all together for so many."""
     for text, count in enumerate(places.sum(dim=1).tolist()):
         if count % tokens:
             raise ValueError(f"text {text} has {count} image placeholders, but an image has {tokens} tokens; "
@@ -135,56 +128,33 @@ class Fusion(VLM):
         """How many places in the language model's context an image takes up."""
         return 0
 
-    def image_tokens(
-        self, images: Float[Tensor, "batch patch features"]
-    ) -> Float[Tensor, "batch patch width"]:
+    def image_tokens(self, images: Float[Tensor, "batch patch features"]) -> Patches:
         return self.projector(images)
-
-    def meet(
-        self,
-        ids: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"],
-        features: Float[Tensor, "batch patch width"],
-        mask: Bool[Tensor, "batch key"] | None,
-        prompt: Bool[Tensor, "batch token"] | None,
-        caches: list[Cache] | None,
-    ) -> Float[Tensor, "batch token width"]:
-        """Where image and words meet; arguments as in hidden."""
-        raise NotImplementedError
 
     def hidden(
         self,
-        ids: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"],
+        ids: Inputs,
         images: Float[Tensor, "batch patch features"] | None = None,
-        features: Float[Tensor, "batch patch width"] | None = None,
+        features: Patches | None = None,
         *,
-        mask: Bool[Tensor, "batch key"] | None = None,
-        prompt: Bool[Tensor, "batch token"] | None = None,
+        mask: Real = None,
+        prompt: Places | None = None,
         caches: list[Cache] | None = None,
-    ) -> Float[Tensor, "batch token width"]:
+    ) -> Tokens:
         """See VLM.hidden.
 
         Args:
-            mask: True for real tokens, False for padding; of all texts so far, when earlier tokens are
-            cached.
             prompt: True for words that are given and need not be predicted, such as a question.
-                PrefixInjection reads them in both directions; to the other families they are words like all
-                others.
+                PrefixInjection reads them in both directions; to other families they are words like all.
         """
         features = self.image_tokens(images) if features is None else features
         return self.meet(ids, features, mask, prompt, caches)
 
-    def forward(
-        self,
-        ids: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"],
-        images: Float[Tensor, "batch patch features"] | None = None,
-        features: Float[Tensor, "batch patch width"] | None = None,
-        *,
-        mask: Bool[Tensor, "batch key"] | None = None,
-        prompt: Bool[Tensor, "batch token"] | None = None,
-        caches: list[Cache] | None = None,
-    ) -> Float[Tensor, "batch token vocabulary"]:
-        """Scores for the next token at every position of the texts; arguments as in hidden."""
-        return self.head(self.hidden(ids, images, features, mask=mask, prompt=prompt, caches=caches))
+    def meet(
+        self, ids: Inputs, features: Patches, mask: Real, prompt: Places | None, caches: list[Cache] | None
+    ) -> Tokens:
+        """Where image and words meet; arguments as in hidden."""
+        raise NotImplementedError
 
 
 class LateFusion(Fusion):
@@ -209,9 +179,7 @@ class CrossLayer(nn.Module):
         self.attention = Attention(config.width, config.heads, bias=False, context_width=config.width)
         self.gate = nn.Parameter(torch.zeros(())) if gated else None
 
-    def forward(
-        self, tokens: Float[Tensor, "batch token width"], context: Float[Tensor, "batch patch width"]
-    ) -> Float[Tensor, "batch token width"]:
+    def forward(self, tokens: Tokens, context: Patches) -> Tokens:
         parts = (tokens, context, self.norm, lambda queries, keys: self.attention(queries, context=keys))
         return cross_attend(*parts) if self.gate is None else gated_cross_attend(*parts, self.gate)
 
@@ -223,9 +191,8 @@ class CrossAttention(Fusion):
 
     def __init__(self, config: FusionConfig):
         super().__init__(config)
-        self.cross = nn.ModuleList(
-            CrossLayer(config.language, self.gated) for _ in range(config.language.depth)
-        )
+        language = config.language
+        self.cross = nn.ModuleList(CrossLayer(language, self.gated) for _ in range(language.depth))
 
     def meet(self, ids, features, mask, prompt, caches):
         def look_at_image(block: int, tokens: Tensor) -> Tensor:
@@ -258,12 +225,7 @@ class Injection(Fusion):
         look = self.look(places, real, prompt)
         return self.language.hidden(inject(sequence, features, places), look, caches)[:, count:]
 
-    def look(
-        self,
-        places: Bool[Tensor, "batch key"],
-        real: Bool[Tensor, "batch key"] | None,
-        prompt: Bool[Tensor, "batch token"] | None,
-    ) -> Look:
+    def look(self, places: Bool[Tensor, "batch key"], real: Real, prompt: Places | None) -> Look:
         """Who sees whom: image tokens are tokens like all others."""
         return causal(places.shape[1], real=real, device=places.device)
 
@@ -271,12 +233,7 @@ class Injection(Fusion):
 class PrefixInjection(Injection):
     """The same, but image tokens and prompt all see each other; PaliGemma's way."""
 
-    def look(
-        self,
-        places: Bool[Tensor, "batch key"],
-        real: Bool[Tensor, "batch key"] | None,
-        prompt: Bool[Tensor, "batch token"] | None,
-    ) -> Look:
+    def look(self, places: Bool[Tensor, "batch key"], real: Real, prompt: Places | None) -> Look:
         """Who sees whom: image tokens and prompt are a prefix, see models/look.py."""
         if prompt is not None:
             places = places | F.pad(prompt, (places.shape[1] - prompt.shape[1], 0))
@@ -306,7 +263,6 @@ def sized(family: type[Fusion], config: FusionConfig, parameters: int) -> Fusion
 
     narrow = sum(parameter.numel() for parameter in build(1).parameters())
     if narrow > parameters:
-        raise ValueError(
-            f"{family.__name__} has {narrow} parameters with the narrowest MLPs, more than {parameters}"
-        )
+        raise ValueError(f"{family.__name__} has {narrow} parameters with the narrowest MLPs, "
+                         f"more than {parameters}")  # fmt: skip
     return build(1 + (parameters - narrow) // (3 * config.language.width * config.language.depth))

@@ -1,8 +1,7 @@
 """Writing text, one token at a time (notebooks 05 and 08).
 
-    top_p            from scores to probabilities: sharper or flatter, and without the improbable tail
-    write_greedily   answer prompts made of vectors, such as words with an image, with the likeliest tokens
     generate         read a prompt, choose a token, read that, and so on
+    write_greedily   answer prompts made of vectors, such as words with an image, with the likeliest tokens
 
 With a cache, each step reads one token; without, it reads the whole text again. Both write the same.
 """
@@ -17,10 +16,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlmcourse.models.attention import Cache
-from vlmcourse.models.language import LanguageModel, next_scores
+from vlmcourse.models.language import Ids, LanguageModel, Real, next_scores
 from vlmcourse.models.replay import Replay
 from vlmcourse.models.vlm import VLM, Reading
 from vlmcourse.slots import slot
+
+Scores = Float[Tensor, "batch vocabulary"]
 
 
 @slot
@@ -33,8 +34,7 @@ def top_p(
     the line is still in. The others get 0, and what is left is scaled to sum to 1 again.
 
     Args:
-        temperature: the logits are divided by it; below 1 sharper, above 1 flatter, 0 puts all on the best
-            token.
+        temperature: divides the logits; below 1 sharper, above 1 flatter, 0 puts all on the best token.
         top_p: in (0, 1]; 1 keeps all tokens.
 
     Source: Holtzman et al. 2019, arXiv:1904.09751, section 3.1.
@@ -89,7 +89,7 @@ def write_greedily(
 @torch.inference_mode()
 def generate(
     model: LanguageModel | VLM,
-    ids: Int[Tensor, "batch token"],
+    ids: Ids,
     *,
     mask: Bool[Tensor, "batch token"] | None = None,
     images: Tensor | None = None,
@@ -124,7 +124,7 @@ def generate(
     _check(mask, temperature, top_p)
     if replay is not None and (images is not None or not cached or replay.model is not model):
         raise ValueError(
-            "a replay is of one language model with its cache; give it with that model, and no images"
+            "a replay is of one language model; give it with that model, its cache and no images"
         )
     reader, prompt = model.begin(ids, images)
     if images is not None and cached and temperature == 0 and steps > 0:
@@ -133,28 +133,24 @@ def generate(
         return torch.cat([ids, written], dim=1)
     generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
     read = _reading_on(reader, cached, replay)
+    choose = functools.partial(_choose, temperature=temperature, nucleus=top_p, generator=generator)
     mask = None if mask is None or mask.all() else mask
-    written = write(
-        read, prompt, mask, steps, lambda scores: _choose(scores, temperature, top_p, generator), eos, pad
-    )
-    return torch.cat([ids, *written], dim=1)
+    return torch.cat([ids, *write(read, prompt, mask, steps, choose, eos, pad)], dim=1)
 
 
 def write(
-    read: Callable[[Tensor, Bool[Tensor, "batch key"] | None], Float[Tensor, "batch vocabulary"]],
+    read: Callable[[Tensor, Real], Scores],
     prompt: Tensor,
     mask: Bool[Tensor, "batch token"] | None,
     steps: int,
-    choose: Callable[[Float[Tensor, "batch vocabulary"]], Int[Tensor, "batch 1"]],
+    choose: Callable[[Scores], Int[Tensor, "batch 1"]],
     eos: int | None,
     pad: int,
 ) -> list[Int[Tensor, "batch 1"]]:
-    """The loop behind all writing: read what is new, choose a token, read that; gives the tokens of each
-    step.
+    """The loop behind all writing: read what is new, choose a token, read that; gives the tokens chosen.
 
     Args:
-        read: scores for what follows, from what was not read yet: first ``prompt``, then a token for each
-        text.
+        read: scores for what follows, from what is new: first ``prompt``, then a token for each text.
         choose: the tokens, from these scores.
         eos, pad: see generate.
     """
@@ -175,9 +171,8 @@ def write(
 def _reading_on(reader: Any, cached: bool, replay: Replay | None) -> Callable:
     """``read`` for write: each step reads one token, or without a cache the whole text again."""
     if cached:
-        return functools.partial(
-            replay or functools.partial(next_scores, reader), caches=[Cache() for _ in reader.blocks]
-        )
+        read_one = replay or functools.partial(next_scores, reader)
+        return functools.partial(read_one, caches=[Cache() for _ in reader.blocks])
     text = []
 
     def read_again(unread: Tensor, mask: Tensor | None) -> Tensor:
@@ -188,22 +183,15 @@ def _reading_on(reader: Any, cached: bool, replay: Replay | None) -> Callable:
 
 
 def _choose(
-    logits: Float[Tensor, "batch vocabulary"],
-    temperature: float,
-    nucleus: float,
-    generator: torch.Generator | None,
+    logits: Scores, temperature: float, nucleus: float, generator: torch.Generator | None
 ) -> Int[Tensor, "batch 1"]:
     if temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)
     return torch.multinomial(top_p(logits.float(), temperature, nucleus), 1, generator=generator)
 
 
-def _check(mask: Tensor | None, temperature: float, nucleus: float) -> None:
-    if temperature < 0 or not 0 < nucleus <= 1:
-        raise ValueError(
-            f"temperature must be at least 0 and top_p in (0, 1], not {temperature} and {nucleus}"
-        )
+def _check(mask: Tensor | None, temperature: float, p: float) -> None:
+    if temperature < 0 or not 0 < p <= 1:
+        raise ValueError(f"temperature must be at least 0 and top_p in (0, 1], not {temperature} and {p}")
     if mask is not None and not mask[:, -1].all():
-        raise ValueError(
-            "a prompt is padded on the right, so its next token would follow padding; pad on the left"
-        )
+        raise ValueError("a prompt is padded on the right: its next token would follow padding; pad left")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from vlmcourse.models.attention import Block
-from vlmcourse.models.language import LanguageModel, initialise
+from vlmcourse.models.attention import Block, Tokens, initialise
+from vlmcourse.models.language import LanguageModel
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,17 @@ class GPT(LanguageModel):
     def __init__(self, config: GPTConfig):
         super().__init__()
         self.config = config
-        width, hidden = config.width, config.hidden or 4 * config.width
+        width, sizes = config.width, (config.width, config.heads, config.hidden)
         self.embedding = nn.Embedding(config.vocabulary, width)
         self.positions = nn.Embedding(config.positions, width)
-        self.blocks = nn.ModuleList(
-            Block(width, config.heads, hidden, "gelu_new", config.epsilon) for _ in range(config.depth)
-        )
+        self.blocks = nn.ModuleList(Block(*sizes, "gelu_new", config.epsilon) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width, eps=config.epsilon)
         self.head = nn.Linear(width, config.vocabulary, bias=False)
         initialise(self)
         self.head.weight = self.embedding.weight
 
-    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, None]:
-        if (last := int(positions.max())) >= self.config.positions:
-            raise ValueError(
-                f"a text of {last + 1} tokens is too long for this GPT: {self.config.positions} at most"
-            )
+    def place(self, tokens: Tokens, positions: Int[Tensor, "#batch token"]) -> tuple[Tokens, None]:
+        count, longest = int(positions.max()) + 1, self.config.positions
+        if count > longest:
+            raise ValueError(f"a text of {count} tokens is too long for this GPT: {longest} at most")
         return tokens + self.positions(positions), None

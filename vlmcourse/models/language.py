@@ -1,19 +1,12 @@
-"""Language models that write: what they share, and LLaMA, small enough to read (notebook 05); GPT is in
-models/gpt.py.
+"""Language models that write: what they share, and LLaMA, small enough to read (notebook 05).
 
-    rms_norm          bring every token's vector to the same length; LLaMA's and T5's norm
-    rope              turn queries and keys by an angle that grows with the position
-    swiglu            an MLP in which one half opens and closes the other
-    Llama             ids, or vectors in their place -> scores for the next token, at every position
+    LanguageModel     ids, or vectors in their place -> scores for the next token, at every position
+    Llama             one of them, made of rms_norm, rope and swiglu; GPT is in models/gpt.py
     next_token_loss   how surprised the model is by the token that really follows
 
-Llama and GPT share one attention (models/attention.py) and one interface, LanguageModel. Image vectors may
-replace ids, and a Look (models/look.py) says who may see whom.
-
-Shapes use one vocabulary throughout: batch, token, width, head, part, query, key; half is part / 2.
+In shapes, part is the width of one head, and half is part / 2.
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -23,19 +16,30 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Attention, Cache, Rotation, initialise, pre_norm_block, run_blocks
+from vlmcourse.models.attention import (
+    Attention,
+    Cache,
+    PreNormBlock,
+    Rotation,
+    Tokens,
+    initialise,
+    run_blocks,
+)
 from vlmcourse.models.look import Look, causal, causal_mask, prefix_mask  # noqa: F401  slots of this name
 from vlmcourse.slots import slot
 
 IGNORED = -100  # a label that counts for nothing; the number is cross_entropy's
+
+Ids = Int[Tensor, "batch token"]
+Inputs = Ids | Tokens  # ids, or vectors in their place, for instance embed(ids) with image features between
+Real = Bool[Tensor, "batch key"] | None  # False for padding; None if there is none; key = cached + new tokens
 
 
 @slot
 def rms_norm(
     tokens: Float[Tensor, "... width"], scale: Float[Tensor, "width"], epsilon: float
 ) -> Float[Tensor, "... width"]:
-    """Divide every vector by the root of the mean of its squares, then multiply by a learned scale per
-    number.
+    """Divide every vector by the root of the mean of its squares, then multiply by a learned scale.
 
     Computed in fp32 whatever the input, because squares of half-precision numbers overflow; returned in the
     input's dtype. No mean is subtracted and no bias is added, unlike layer norm.
@@ -50,9 +54,7 @@ def rms_norm(
     return (scale * (wide * lengths)).to(tokens.dtype)
 
 
-def rope_angles(
-    positions: Int[Tensor, "batch token"], part: int, base: float
-) -> Float[Tensor, "batch token half"]:
+def rope_angles(positions: Ids, part: int, base: float) -> Float[Tensor, "batch token half"]:
     """By how much rope turns each pair of numbers, in radians: position · base^(-2i / part) for pair i.
 
     Pair 0 turns by one radian per token, later pairs ever more slowly.
@@ -101,14 +103,14 @@ def swiglu(
     return down(F.silu(gate(tokens)) * up(tokens))
 
 
-def following(labels: Int[Tensor, "batch token"]) -> Int[Tensor, "batch token"]:
+def following(labels: Ids) -> Ids:
     """What each position has to predict: the label one place further on, and nothing at the last place."""
     return F.pad(labels[:, 1:], (0, 1), value=IGNORED)
 
 
 def next_token_loss(
     logits: Float[Tensor, "batch token vocabulary"],
-    labels: Int[Tensor, "batch token"],
+    labels: Ids,
     mask: Bool[Tensor, "batch token"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy, in nats, between the scores at each position and the token that follows it.
@@ -148,16 +150,14 @@ class LanguageModel(nn.Module):
     norm: nn.Module
     head: nn.Linear
 
-    def place(self, tokens: Tensor, positions: Int[Tensor, "... token"]) -> tuple[Tensor, Rotation | None]:
+    def place(self, tokens: Tokens, positions: Int[Tensor, "... token"]) -> tuple[Tokens, Rotation | None]:
         """The tokens as the first block reads them, and how attention turns queries and keys, if it does."""
         raise NotImplementedError
 
-    def embed(self, ids: Int[Tensor, "batch token"]) -> Float[Tensor, "batch token width"]:
+    def embed(self, ids: Ids) -> Tokens:
         return self.embedding(ids)
 
-    def begin(
-        self, ids: Int[Tensor, "batch token"], images: Tensor | None = None
-    ) -> tuple["LanguageModel", Tensor]:
+    def begin(self, ids: Ids, images: Tensor | None = None) -> tuple["LanguageModel", Tokens]:
         """What writing starts from: see VLM.begin."""
         if images is not None:
             raise ValueError(f"{type(self).__name__} is a language model; it reads no images")
@@ -165,29 +165,26 @@ class LanguageModel(nn.Module):
 
     def hidden(
         self,
-        ids: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"] | None = None,
+        ids: Inputs | None = None,
         look: Look | None = None,
         caches: list[Cache] | None = None,
         after: Callable[[int, Tensor], Tensor] | None = None,
         *,
-        embeddings: Float[Tensor, "batch token width"] | None = None,
-        mask: Bool[Tensor, "batch key"] | None = None,
-    ) -> Float[Tensor, "batch token width"]:
+        embeddings: Tokens | None = None,
+        mask: Real = None,
+    ) -> Tokens:
         """One normalised vector per token, from which the head reads the next one.
 
         Args:
-            ids: or vectors in place of ids, for instance embed(ids) with image features between them.
             look: who may see whom and where each token stands, see models/look.py; causal when not given.
             caches: one Cache per block, empty at first; the tokens given are those that are not in it yet.
-            after: called behind every block with its number and its tokens; what it returns goes on to the
-                next. This is where words may look at an image (models/fusion.py).
+            after: see run_blocks. This is where words may look at an image (models/fusion.py).
             embeddings: vectors by this name, in place of ids.
-            mask: True for real tokens, False for padding; short for ``look=causal(..., real=mask)``;
-                key = cached + new tokens.
+            mask: True for real tokens; short for ``look=causal(..., real=mask)``.
 
         Raises:
-            ValueError: if not exactly one of ids and embeddings is given, or mask and look; or if mask or
-                look are of other tokens.
+            ValueError: if both or neither of ids and embeddings are given, or both mask and look; or if mask
+                or look are of other tokens.
         """
         if (ids is None) == (embeddings is None):
             raise ValueError("a language model reads either ids or embeddings; give exactly one of the two")
@@ -199,41 +196,23 @@ class LanguageModel(nn.Module):
         look = look or causal(count, past, mask, tokens.device)
         look.check(count, past)
         tokens, rotate = self.place(tokens, look.positions)
-        blocks = [
-            functools.partial(block, mask=look.mask, rotate=rotate, cache=cache)
-            for block, cache in zip(self.blocks, caches or [None] * len(self.blocks), strict=True)
-        ]
-        return self.norm(run_blocks(blocks, tokens, after))
+        return self.norm(run_blocks(self.blocks, tokens, caches, after, mask=look.mask, rotate=rotate))
 
-    def forward(
-        self,
-        ids: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"] | None = None,
-        look: Look | None = None,
-        caches: list[Cache] | None = None,
-        after: Callable[[int, Tensor], Tensor] | None = None,
-        *,
-        embeddings: Float[Tensor, "batch token width"] | None = None,
-        mask: Bool[Tensor, "batch key"] | None = None,
-    ) -> Float[Tensor, "batch token vocabulary"]:
-        """Scores (logits) of every token of the vocabulary to come next, at each position; arguments as in
-        hidden."""
-        return self.head(self.hidden(ids, look, caches, after, embeddings=embeddings, mask=mask))
+    def forward(self, *args: Any, **options: Any) -> Float[Tensor, "batch token vocabulary"]:
+        """Scores (logits) of every token to come next, at each position; arguments as in hidden."""
+        return self.head(self.hidden(*args, **options))
 
 
 def next_scores(
-    model: Any,  # a language model, or what reads on like one, see VLM.begin
-    unread: Int[Tensor, "batch token"] | Float[Tensor, "batch token width"],
-    mask: Bool[Tensor, "batch key"] | None = None,
-    caches: list[Cache] | None = None,
+    model: Any, unread: Inputs, mask: Real = None, caches: list[Cache] | None = None
 ) -> Float[Tensor, "batch vocabulary"]:
-    """Scores of what follows the last token, and of nothing before it."""
+    """Scores of what follows the last token; ``model`` reads like a LanguageModel, see VLM.begin."""
     return model.head(model.hidden(unread, mask=mask, caches=caches)[:, -1])
 
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """What a LLaMA looks like; SmolLM2-135M is ``LlamaConfig(49152, 576, 30, 9, 3, 1536, 1e5,
-    tied=True)``."""
+    """What a LLaMA looks like; SmolLM2-135M: ``LlamaConfig(49152, 576, 30, 9, 3, 1536, 1e5, tied=True)``."""
 
     vocabulary: int
     width: int = 128
@@ -246,9 +225,8 @@ class LlamaConfig:
     tied: bool = False  # whether the head is the embedding matrix
 
 
-class LlamaBlock(nn.Module):
-    """Attention, then SwiGLU; each reads an RMS-normalised copy and adds to the residual stream. No
-    biases."""
+class LlamaBlock(PreNormBlock):
+    """Attention, then SwiGLU; RMSNorm before each. No biases."""
 
     def __init__(self, config: LlamaConfig):
         super().__init__()
@@ -260,20 +238,8 @@ class LlamaBlock(nn.Module):
         self.up = nn.Linear(width, hidden, bias=False)
         self.down = nn.Linear(hidden, width, bias=False)
 
-    def mlp(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+    def mlp(self, tokens: Tokens) -> Tokens:
         return swiglu(tokens, self.gate, self.up, self.down)
-
-    def forward(
-        self,
-        tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... #query key"] | None = None,
-        *,
-        rotate: Rotation | None = None,
-        cache: Cache | None = None,
-    ) -> Float[Tensor, "batch token width"]:
-        """One step of the residual stream; the other arguments go to the attention."""
-        attend = functools.partial(self.attention, mask=mask, rotate=rotate, cache=cache)
-        return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
 
 
 class Llama(LanguageModel):
@@ -295,13 +261,12 @@ class Llama(LanguageModel):
         if config.tied:
             self.head.weight = self.embedding.weight
 
-    def place(self, tokens: Tensor, positions: Int[Tensor, "batch token"]) -> tuple[Tensor, Rotation]:
+    def place(self, tokens: Tokens, positions: Int[Tensor, "#batch token"]) -> tuple[Tokens, Rotation]:
         angles = rope_angles(positions, self.config.width // self.config.heads, self.config.base)
         if rope.active is not rope.reference:
             return tokens, lambda parts: rope(parts, angles)
         # the same with sines and cosines of all blocks computed once; each (batch, 1, token, part)
         cosine, sine = angles.cos()[:, None], angles.sin()[:, None]
         cosine, sine = torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
-        return tokens, lambda parts: (parts * cosine + parts.roll(sine.shape[-1] // 2, -1) * sine).to(
-            parts.dtype
-        )
+        half = sine.shape[-1] // 2
+        return tokens, lambda parts: (parts * cosine + parts.roll(half, -1) * sine).to(parts.dtype)

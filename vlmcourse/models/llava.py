@@ -1,25 +1,22 @@
-"""LLaVA: an image encoder, a projector and a language model; image tokens stand among the words (notebooks
-07 and 08).
+"""LLaVA: an image encoder, a projector and a language model (notebooks 07 and 08).
 
-    LlavaConfig   what one looks like
-    Llava         the whole model; it writes with models.generation.generate
-
-Shapes use one vocabulary throughout: batch and token of texts, image and patch of pictures, width of
-the language model.
+Image tokens stand among the words. Shapes as in models/vlm.py; it writes with models.generation.generate.
 """
 
 from dataclasses import dataclass
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from vlmcourse.models.attention import Cache
+from vlmcourse.models.attention import Cache, Tokens
 from vlmcourse.models.fusion import check_places, inject
-from vlmcourse.models.language import Llama, LlamaConfig
+from vlmcourse.models.language import Ids, Llama, LlamaConfig, Real
 from vlmcourse.models.look import Look
 from vlmcourse.models.projector import Projector
 from vlmcourse.models.vit import ViT, ViTConfig
-from vlmcourse.models.vlm import VLM
+from vlmcourse.models.vlm import VLM, ImageTokens
+
+Pictures = Float[Tensor, "image channel rows columns"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +30,7 @@ class LlavaConfig:
     language: LlamaConfig
     image_token: int  # id of the placeholder; one stands for each image token
     layer: int = -2  # of the encoder's residual streams, of which the last is -1
-    hidden: int | None = (
-        None  # inside the projector; the language model's width when not given, 0 for one layer only
-    )
+    hidden: int | None = None  # inside the projector: None is the language model's width, 0 one layer only
     shuffle: int = 1
     spread: int = 1
 
@@ -61,25 +56,15 @@ class Llava(VLM):
         rows, columns = self.config.vision.grid
         return self.projector.tokens(rows * columns)
 
-    def image_features(
-        self, images: Float[Tensor, "image channel rows columns"]
-    ) -> Float[Tensor, "image patch features"]:
+    def image_features(self, images: Pictures) -> Float[Tensor, "image patch features"]:
         """What the encoder says of every patch; the class token stays behind."""
         return self.vision.patches(images, self.config.layer)
 
-    def image_tokens(
-        self, images: Float[Tensor, "image channel rows columns"]
-    ) -> Float[Tensor, "image patch width"]:
-        """Vectors for the language model."""
+    def image_tokens(self, images: Pictures) -> ImageTokens:
         size = self.config.vision.patch_size
         return self.projector(self.image_features(images), (images.shape[2] // size, images.shape[3] // size))
 
-    def embed(
-        self,
-        ids: Int[Tensor, "batch token"],
-        images: Float[Tensor, "image channel rows columns"] | None = None,
-        features: Float[Tensor, "image patch width"] | None = None,
-    ) -> Float[Tensor, "batch token width"]:
+    def embed(self, ids: Ids, images: Pictures | None = None, features: ImageTokens | None = None) -> Tokens:
         """Texts with their images, as the language model reads them.
 
         Args:
@@ -93,33 +78,27 @@ class Llava(VLM):
         if images is not None:
             features = self.image_tokens(images)
         if features is None:
-            if places.any():
-                raise ValueError(
-                    f"the texts have {int(places.sum())} image placeholders, but no images were given"
-                )
+            if count := int(places.sum()):
+                raise ValueError(f"the texts have {count} image placeholders, but no images were given")
             return self.language.embed(ids)
         check_places(places, len(features), features.shape[1])
         return inject(self.language.embed(ids), features, places)
 
-    def begin(
-        self,
-        ids: Int[Tensor, "batch token"],
-        images: Float[Tensor, "image channel rows columns"] | None = None,
-    ) -> tuple[Llama, Float[Tensor, "batch token width"]]:
+    def begin(self, ids: Ids, images: Pictures | None = None) -> tuple[Llama, Tokens]:
         """See VLM.begin: once the images stand among the words, the language model goes on alone."""
         return self.language, self.embed(ids, images)
 
     def hidden(
         self,
-        ids: Int[Tensor, "batch token"],
-        images: Float[Tensor, "image channel rows columns"] | None = None,
-        features: Float[Tensor, "image patch width"] | None = None,
+        ids: Ids,
+        images: Pictures | None = None,
+        features: ImageTokens | None = None,
         look: Look | None = None,
         *,
-        mask: Bool[Tensor, "batch key"] | None = None,
+        mask: Real = None,
         caches: list[Cache] | None = None,
-    ) -> Float[Tensor, "batch token width"]:
+    ) -> Tokens:
         """See VLM.hidden and embed. With caches, images are given once, at the first call."""
-        if caches and caches[0].length:  # then a placeholder is a word that the model wrote itself
-            return self.language.hidden(ids, look, caches, mask=mask)
-        return self.language.hidden(self.embed(ids, images, features), look, caches, mask=mask)
+        if not (caches and caches[0].length):  # later on, a placeholder is a word that the model wrote itself
+            ids = self.embed(ids, images, features)
+        return self.language.hidden(ids, look, caches, mask=mask)

@@ -1,17 +1,12 @@
 """Look: who may see whom, and where each token stands (notebooks 05, 06 and 08).
 
-    causal_mask     a token may look at itself and at what came before
-    prefix_mask     the same, but the tokens of a prefix all see each other
     causal          a text, or its last tokens when the others are in a cache
-    prefixed        a text with a prefix
+    prefixed        a text with a prefix, whose tokens all see each other
     packed          several texts behind one beginning, in one row (sequence packing)
     bidirectional   every token sees all others
 
-Each of the last four makes a Look, which a language model reads beside its tokens. Another way of looking is
-another such function, and changes no model.
-
-Shapes use one vocabulary throughout: batch, token (those that look), key (those looked at). When earlier
-tokens are cached, the tokens are the last of the keys.
+Each makes a Look, which a language model reads beside its tokens. Another way of looking is another such
+function, and changes no model. In shapes, tokens look at keys; when some are cached, the tokens are the last.
 """
 
 from dataclasses import dataclass
@@ -34,15 +29,12 @@ class Look:
     positions: Int[Tensor, "... token"]
 
     def check(self, count: Any, past: Any) -> None:  # numbers; tensors while a replay is recorded
-        """Raise ValueError unless this is a look of ``count`` tokens with ``past`` cached ones before
-        them."""
+        """Raise ValueError unless this is a look of ``count`` tokens behind ``past`` cached ones."""
         looking = self.positions.shape[-1]
         keys = looking + past if self.mask is None else self.mask.shape[-1]
         if (looking, keys) != (count, past + count):
-            raise ValueError(
-                f"the look is of {looking} tokens among {keys}; "
-                f"there are {past} cached tokens and {count} new"
-            )
+            raise ValueError(f"the look is of {looking} tokens among {keys}; "
+                             f"there are {past} cached tokens and {count} new")  # fmt: skip
 
 
 @slot(name="language.causal_mask")
@@ -61,8 +53,7 @@ def causal_mask(queries: int, keys: int) -> Bool[Tensor, "query key"]:
 
 @slot(name="language.prefix_mask")
 def prefix_mask(prefix: Bool[Tensor, "batch token"]) -> Bool[Tensor, "batch token key"]:
-    """True where a token may look at a key: at itself, at everything before it, and inside the prefix at
-    all of it.
+    """True where a token may look at a key: at itself, all before it, and inside the prefix at all of it.
 
     Args:
         prefix: True for the tokens of the prefix, such as an image and the question about it.
@@ -90,15 +81,12 @@ def causal(
     Raises:
         ValueError: if ``real`` does not cover all keys.
     """
-    if real is None:
-        mask = causal_mask(count, past + count).to(device) if count > 1 else None  # one token sees all others
-        return Look(mask, torch.arange(past, past + count, device=device)[None])
-    if real.shape[1] != past + count:
-        raise ValueError(
-            f"the mask covers {real.shape[1]} tokens; it must cover the {past} cached and {count} new"
-        )
-    allowed = None if count == 1 else causal_mask(count, past + count).to(real.device)
-    return Look(_among(real, allowed, past), _places(real)[:, past:])
+    keys, device = past + count, device if real is None else real.device
+    if real is not None and real.shape[1] != keys:
+        raise ValueError(f"the mask covers {real.shape[1]} tokens; "
+                         f"it must cover the {past} cached and {count} new")  # fmt: skip
+    allowed = causal_mask(count, keys).to(device) if count > 1 else None  # one token sees all others
+    return _look(allowed, torch.arange(keys, device=device), past, real)
 
 
 def prefixed(
@@ -109,15 +97,12 @@ def prefixed(
     Args:
         prefix: True for its tokens, cached ones included.
     """
-    allowed = prefix_mask(prefix)[:, None, past:]
-    if real is None:
-        return Look(allowed, torch.arange(past, prefix.shape[1], device=prefix.device)[None])
-    return Look(_among(real, allowed, past), _places(real)[:, past:])
+    places = torch.arange(prefix.shape[1], device=prefix.device)
+    return _look(prefix_mask(prefix)[:, None, past:], places, past, real)
 
 
 def packed(packs: Int[Tensor, "batch token"], past: int = 0) -> Look:
-    """Several texts with one beginning in a row: a text sees the beginning and itself, and stands right
-    behind it.
+    """Several texts in a row with one beginning: a text sees it and itself, and stands right behind it.
 
     Args:
         packs: 0 for the beginning, 1, 2, ... for the texts, -1 for padding behind them; see data/packing.py.
@@ -142,18 +127,15 @@ def bidirectional(
     return Look(mask, torch.arange(count, device=device)[None])
 
 
-def _places(real: Bool[Tensor, "batch key"]) -> Int[Tensor, "batch key"]:
-    """Where tokens stand if padding takes up no place."""
-    return (real.cumsum(dim=1) - 1).clamp(min=0)
-
-
-def _among(
-    real: Bool[Tensor, "batch key"], allowed: Bool[Tensor, "... token key"] | None, past: int
-) -> Bool[Tensor, "batch 1 token key"]:
+def _look(
+    allowed: Bool[Tensor, "... token key"] | None,
+    places: Int[Tensor, "key"],
+    past: int,
+    real: Bool[Tensor, "batch key"] | None,
+) -> Look:
     """Of what is allowed, what is real; and each token itself, for padding too must look at something."""
-    if allowed is None:  # the last token alone
-        mask = real[:, None, None].clone()
-        mask[..., -1] = True
-        return mask
-    itself = torch.eye(real.shape[1], dtype=torch.bool, device=real.device)[past:]
-    return allowed & (real[:, None, None] | itself)
+    if real is None:
+        return Look(allowed, places[None, past:])
+    seen = real[:, None, None] | (places[past:, None] == places)  # (batch, 1, token, key)
+    positions = (real.cumsum(dim=1) - 1).clamp(min=0)[:, past:]  # padding takes up no place
+    return Look(seen if allowed is None else allowed & seen, positions)

@@ -1,20 +1,18 @@
 """Replay: reading one more token, recorded once and played back without Python (notebook 05).
 
 A small model spends most of a step between its operations: Python calls modules, looks up names, checks
-    arguments. All
-steps of a text do the same operations in the same order, so they can be recorded and played back: same
-arithmetic, same weights, no Python. Large models gain little, since their matrices take far longer than
-Python does.
+arguments. All steps of a text do the same operations in the same order, so they can be recorded and played
+back: same arithmetic, same weights, no Python. Large models gain little: their matrices take far longer.
 """
 
 import warnings
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from vlmcourse.models.attention import Attention, Cache
-from vlmcourse.models.language import LanguageModel, next_scores
+from vlmcourse.models.attention import Attention, Cache, Tokens
+from vlmcourse.models.language import LanguageModel, Real, next_scores
 from vlmcourse.models.look import Look, causal
 from vlmcourse.slots import Slot
 
@@ -58,20 +56,15 @@ class Replay:
         self.changes = Slot.changes
 
     def __call__(
-        self,
-        ids: Int[Tensor, "batch 1"] | Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "batch key"] | None,
-        caches: list[Cache],
+        self, ids: Int[Tensor, "batch 1"] | Tokens, mask: Real, caches: list[Cache]
     ) -> Float[Tensor, "batch vocabulary"]:
-        """Scores for the next token; the caches are extended.
+        """Scores for the next token; the caches are extended. While they are empty, the model itself reads.
 
         Args:
             mask: True for real tokens, cached and new; None if there is no padding.
-            caches: of the model; while they are empty, the model itself reads.
 
         Raises:
-            RuntimeError: if the recording and the model disagree: some function decides by the length of the
-                text.
+            RuntimeError: if the recording and the model disagree: some function decides by a text's length.
         """
         length = caches[0].length
         recorded = any(layer.record is not None for layer in self.layers)
@@ -95,21 +88,17 @@ class Replay:
         return ids, look.positions, *(() if mask is None else (look.mask,)), *past
 
     def _record(self, ids: Tensor, mask: Tensor | None, past: list[Tensor]) -> "torch.jit.ScriptModule":
-        length = past[0].shape[2]
-        other = (
-            2 * length if 2 * length < (self.longest or torch.inf) else length // 2
-        )  # no longer text may fit
-        more = (
-            None if mask is None else torch.cat([mask[:, :-1].repeat(1, 2)[:, :other], mask[:, -1:]], dim=1)
-        )
+        length, more = past[0].shape[2], None
+        # no longer text may fit
+        other = 2 * length if 2 * length < (self.longest or torch.inf) else length // 2
+        if mask is not None:
+            more = torch.cat([mask[:, :-1].repeat(1, 2)[:, :other], mask[:, -1:]], dim=1)
         changed = self._given(ids, more, [part.repeat(1, 1, 2, 1)[:, :, :other] for part in past], other)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # of sizes that become constants: that is what is checked below
             recorded = torch.jit.trace(self.whole, self._given(ids, mask, past, length), check_trace=False)
             wanted, played = self.whole(*changed)[0], recorded(*changed)[0]
         if wanted.shape != played.shape or not torch.allclose(wanted, played, rtol=1e-3, atol=1e-4):
-            raise RuntimeError(
-                "a recording of this model gives other scores than the model: one of its functions "
-                "decides by the length of the text; generate without replay"
-            )
+            raise RuntimeError("a recording of this model gives other scores than the model: a function "
+                               "decides by the length of the text; generate without replay")  # fmt: skip
         return recorded

@@ -1,12 +1,7 @@
 """T5: one stack reads a text, another writes the answer and looks across at what was read (notebook 05).
 
-    relative_buckets   distances between tokens, sorted into a few bins: near ones exactly, far ones roughly
-    T5                 ids to read, ids written so far -> scores for the next token
-
 Positions enter nowhere but in attention, as a learned number per head and bin that is added to the scores.
 Scores are not divided by √part; the initial weights are smaller instead.
-
-Shapes use one vocabulary throughout: batch, token, width, head, query, key.
 """
 
 import functools
@@ -18,13 +13,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import ACTIVATIONS, Attention, Cache, pre_norm_block, run_blocks
+from vlmcourse.models.attention import ACTIVATIONS, Attention, Cache, Mask, Tokens, pre_norm_block, run_blocks
 from vlmcourse.models.generation import write
-from vlmcourse.models.language import IGNORED, RMSNorm
+from vlmcourse.models.language import IGNORED, Ids, Real, RMSNorm
 from vlmcourse.models.look import bidirectional, causal
 from vlmcourse.slots import slot
 
-Caches = list[tuple[Cache, Cache]]  # per decoder block: of its self-attention and of its cross-attention
+CachePair = tuple[Cache, Cache]  # of a decoder block's self-attention and of its cross-attention
+Context = Float[Tensor, "batch key width"]  # what the encoder read
 
 
 @slot
@@ -38,7 +34,6 @@ def relative_buckets(
 
     Args:
         distance: key position - query position.
-        buckets: how many bins there are.
         both_ways: True: the first half of the bins is for keys at or before the query, the second for keys
             after it. False: all bins are for keys at or before the query, and later ones count as distance 0.
 
@@ -52,9 +47,8 @@ def relative_buckets(
     else:
         distance = (-distance).clamp(min=0)
     exact = buckets // 2
-    octaves = (distance.clamp(min=exact) / exact).log() / math.log(
-        farthest / exact
-    )  # 0 at exact, 1 at farthest
+    # 0 at exact, 1 at farthest
+    octaves = (distance.clamp(min=exact) / exact).log() / math.log(farthest / exact)
     rough = exact + (octaves * (buckets - exact)).long()
     return first + torch.where(distance < exact, distance, rough.clamp(max=buckets - 1))
 
@@ -84,13 +78,13 @@ class RelativeBias(nn.Module):
     def __init__(self, config: T5Config, both_ways: bool):
         super().__init__()
         self.table = nn.Embedding(config.buckets, config.heads)
-        self.bins = {"buckets": config.buckets, "farthest": config.farthest, "both_ways": both_ways}
+        self.bins = config.buckets, config.farthest, both_ways
 
     def forward(self, queries: int, keys: int) -> Float[Tensor, "1 head query key"]:
         """The queries are the last ones of the keys, as in causal_mask."""
         position = torch.arange(keys, device=self.table.weight.device)
         distance = position - position[keys - queries :, None]
-        return self.table(relative_buckets(distance, *self.bins.values())).permute(2, 0, 1)[None]
+        return self.table(relative_buckets(distance, *self.bins)).permute(2, 0, 1)[None]
 
 
 class MLP(nn.Module):
@@ -102,7 +96,7 @@ class MLP(nn.Module):
         self.gate = nn.Linear(config.width, config.hidden, bias=False) if config.gated else None
         self.contract = nn.Linear(config.hidden, config.width, bias=False)
 
-    def forward(self, tokens: Float[Tensor, "batch token width"]) -> Float[Tensor, "batch token width"]:
+    def forward(self, tokens: Tokens) -> Tokens:
         if self.gate is None:
             return self.contract(F.relu(self.expand(tokens)))
         return self.contract(ACTIVATIONS["gelu_new"](self.gate(tokens)) * self.expand(tokens))
@@ -113,43 +107,40 @@ class T5Block(nn.Module):
 
     def __init__(self, config: T5Config, crosses: bool):
         super().__init__()
-        attention = functools.partial(
-            Attention, config.width, config.heads, part=config.part, bias=False, scaled=False
-        )  # fmt: skip
+        options = {"part": config.part, "bias": False, "scaled": False}
         self.norm_before_attention = RMSNorm(config.width, config.epsilon)
-        self.attention = attention()
+        self.attention = Attention(config.width, config.heads, **options)
         if crosses:
             self.norm_before_cross = RMSNorm(config.width, config.epsilon)
-            self.cross = attention(context_width=config.width)
+            self.cross = Attention(config.width, config.heads, context_width=config.width, **options)
         self.norm_before_mlp = RMSNorm(config.width, config.epsilon)
         self.mlp = MLP(config)
 
     def forward(
         self,
-        tokens: Float[Tensor, "batch token width"],
-        mask: Bool[Tensor, "... #query key"] | None = None,
+        tokens: Tokens,
+        mask: Mask | None = None,
         *,
         bias: Float[Tensor, "... #token key"],
-        cache: Cache | None = None,
+        cache: CachePair | None = None,
         context: Float[Tensor, "batch read width"] | None = None,
         context_mask: Bool[Tensor, "... read"] | None = None,
-        context_cache: Cache | None = None,
-    ) -> Float[Tensor, "batch token width"]:
-        """One step of the residual stream; a decoder's block looks at the ``context`` after looking at
-        itself."""
-        attend = functools.partial(self.attention, mask=mask, bias=bias, cache=cache)
+    ) -> Tokens:
+        """One step of the residual stream; a decoder's block looks at itself, then at the ``context``."""
+        own, across = cache or (None, None)
+        attend = functools.partial(self.attention, mask=mask, bias=bias, cache=own)
         if context is None:
             return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
         tokens = tokens + attend(self.norm_before_attention(tokens))
-        attend = functools.partial(self.cross, mask=context_mask, context=context, cache=context_cache)
+        attend = functools.partial(self.cross, mask=context_mask, context=context, cache=across)
         return pre_norm_block(tokens, self.norm_before_cross, attend, self.norm_before_mlp, self.mlp)
 
 
 class T5(nn.Module):
-    """Encoder and decoder; equal to transformers' T5ForConditionalGeneration when its weights are copied
-    over.
+    """Encoder and decoder: a text to read, and ids written so far -> scores for the next token.
 
-    Source: Raffel et al. 2019, arXiv:1910.10683, section 2.1.
+    Source: Raffel et al. 2019, arXiv:1910.10683, section 2.1. Equal to transformers'
+    T5ForConditionalGeneration when its weights are copied over; see tests/parity.
     """
 
     def __init__(self, config: T5Config):
@@ -168,8 +159,7 @@ class T5(nn.Module):
 
     @torch.no_grad()
     def initialise(self) -> None:
-        """Each layer's outputs start at unit size; queries are √part smaller, for the scores are not
-        divided by it."""
+        """Outputs of layers start at unit size; queries √part smaller, for scores are not divided by it."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
@@ -179,21 +169,14 @@ class T5(nn.Module):
         for bias in (self.encoder_bias, self.decoder_bias):
             nn.init.normal_(bias.table.weight, std=self.config.width**-0.5)
 
-    def encode(
-        self, ids: Int[Tensor, "batch token"], mask: Bool[Tensor, "batch token"] | None = None
-    ) -> Float[Tensor, "batch token width"]:
+    def encode(self, ids: Int[Tensor, "batch key"], mask: Real = None) -> Context:
         """What the encoder makes of a text; mask is True for real tokens, False for padding."""
-        tokens, count = self.embedding(ids), ids.shape[1]
-        look, bias = bidirectional(count, mask, ids.device), self.encoder_bias(count, count)
-        blocks = [functools.partial(block, mask=look.mask, bias=bias) for block in self.encoder]
-        return self.encoder_norm(run_blocks(blocks, tokens))
+        count = ids.shape[1]
+        options = {"mask": bidirectional(count, mask).mask, "bias": self.encoder_bias(count, count)}
+        return self.encoder_norm(run_blocks(self.encoder, self.embedding(ids), **options))
 
     def decode(
-        self,
-        written: Int[Tensor, "batch token"],
-        context: Float[Tensor, "batch key width"],
-        mask: Bool[Tensor, "batch key"] | None = None,
-        caches: Caches | None = None,
+        self, written: Ids, context: Context, mask: Real = None, caches: list[CachePair] | None = None
     ) -> Float[Tensor, "batch token vocabulary"]:
         """Scores for the next token, at each position of what is written.
 
@@ -203,62 +186,39 @@ class T5(nn.Module):
             mask: of the context; True for real tokens.
             caches: one pair per decoder block, empty at first.
         """
-        tokens, count = self.embedding(written), written.shape[1]
-        past = caches[0][0].length if caches else 0
-        own = causal(count, past, device=written.device)
-        across = bidirectional(context.shape[1], mask)
-        bias = self.decoder_bias(count, past + count)
-        blocks = [
-            functools.partial(
-                block,
-                mask=own.mask,
-                bias=bias,
-                cache=cache,
-                context=context,
-                context_mask=across.mask,
-                context_cache=kept,
-            )
-            for block, (cache, kept) in zip(
-                self.decoder, caches or [(None, None)] * len(self.decoder), strict=True
-            )
-        ]
-        tokens = self.decoder_norm(run_blocks(blocks, tokens))
-        if self.config.tied:
-            tokens = (
-                tokens * self.config.width**-0.5
-            )  # the embeddings are of unit size, a head's rows are not
+        count, past = written.shape[1], caches[0][0].length if caches else 0
+        own, across = causal(count, past, device=written.device), bidirectional(context.shape[1], mask)
+        options = {"mask": own.mask, "bias": self.decoder_bias(count, past + count)}
+        options |= {"context": context, "context_mask": across.mask}
+        tokens = self.decoder_norm(run_blocks(self.decoder, self.embedding(written), caches, **options))
+        if self.config.tied:  # the embeddings are of unit size, a head's rows are not
+            tokens = tokens * self.config.width**-0.5
         return self.head(tokens)
 
     def forward(
-        self,
-        ids: Int[Tensor, "batch key"],
-        labels: Int[Tensor, "batch token"],
-        mask: Bool[Tensor, "batch key"] | None = None,
+        self, ids: Int[Tensor, "batch key"], labels: Ids, mask: Real = None
     ) -> Float[Tensor, "batch token vocabulary"]:
         """Scores of every label, given the text read and the labels before it.
 
         Args:
-            labels: the answer; -100 behind its end. The loss is F.cross_entropy of logits and labels, without
-                a shift.
+            labels: the answer; -100 behind its end. The loss is their F.cross_entropy, without a shift.
             mask: True for real tokens of ids, False for padding.
         """
         begun = F.pad(labels[:, :-1], (1, 0), value=self.config.start)
-        return self.decode(
-            begun.masked_fill(begun == IGNORED, self.config.start), self.encode(ids, mask), mask
-        )
+        begun = begun.masked_fill(begun == IGNORED, self.config.start)
+        return self.decode(begun, self.encode(ids, mask), mask)
 
     @torch.inference_mode()
     def generate(
         self,
         ids: Int[Tensor, "batch key"],
         *,
-        mask: Bool[Tensor, "batch key"] | None = None,
+        mask: Real = None,
         steps: int,
         eos: int | None = 1,
         cached: bool = True,
     ) -> Int[Tensor, "batch written"]:
-        """Write the best next token, up to ``steps`` times; the start token comes first, and again behind
-        an eos."""
+        """Up to ``steps`` times the best next token, behind a start token, which also follows an eos."""
         context = self.encode(ids, mask)
         caches = [(Cache(), Cache()) for _ in self.decoder] if cached else None
         start, text = ids.new_full((len(ids), 1), self.config.start), []
@@ -267,7 +227,8 @@ class T5(nn.Module):
             text.append(unread)
             return self.decode(unread if cached else torch.cat(text, dim=1), context, mask, caches)[:, -1]
 
-        written = write(
-            read, start, None, steps, lambda scores: scores.argmax(-1, keepdim=True), eos, self.config.start
-        )
+        def best(scores: Tensor) -> Tensor:
+            return scores.argmax(dim=-1, keepdim=True)
+
+        written = write(read, start, None, steps, best, eos, self.config.start)
         return torch.cat([start, *written], dim=1)

@@ -1,13 +1,9 @@
 """Vision Transformer: an image becomes a short sequence of tokens, and a transformer reads it (notebook 02).
 
-    patchify                  cut the image into squares, one row of numbers per square
-    add_class_and_positions   put a class token in front, tell every token where it stands
-    interpolate_positions     use positions learned on one grid for images of another size
-    ViT                       patches -> embedding -> blocks -> one vector per token
-    Classifier                a ViT and one linear layer on its class token
+    ViT          patchify -> embedding -> add_class_and_positions -> blocks -> one vector per token
+    Classifier   a ViT and one linear layer on its class token
 
-Shapes use one vocabulary throughout: batch, channel, height, width (of images), patch, grid, width (of
-tokens). Nothing here loads weights or touches the network.
+In shapes, width is that of an image beside height, elsewhere that of a token.
 """
 
 from dataclasses import dataclass
@@ -17,8 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Block, run_blocks
+from vlmcourse.models.attention import Block, Tokens, run_blocks
 from vlmcourse.slots import slot
+
+Pixels = Float[Tensor, "batch channel rows columns"]
 
 
 @slot
@@ -29,8 +27,7 @@ def patchify(
 
     Returns:
         patch = height/size · width/size rows, the top row of squares first, left to right;
-        pixel = size · size · channel numbers per patch, in the order (row in patch, column in patch,
-        channel).
+        pixel = size · size · channel numbers, in the order (row in patch, column in patch, channel).
 
     Raises:
         ValueError: if size does not divide height and width.
@@ -39,9 +36,7 @@ def patchify(
     """
     batch, channel, height, width = images.shape
     if height % size or width % size:
-        raise ValueError(
-            f"{height}×{width} pixels cannot be cut into {size}×{size} patches without a remainder"
-        )
+        raise ValueError(f"{height}×{width} pixels cannot be cut into {size}×{size} patches evenly")
     rows, columns = height // size, width // size
     squares = images.reshape(batch, channel, rows, size, columns, size)
     return squares.permute(0, 2, 4, 3, 5, 1).reshape(batch, rows * columns, size * size * channel)
@@ -141,40 +136,32 @@ class ViT(nn.Module):
         super().__init__()
         self.config = config
         rows, columns = config.grid
-        self.embed_patch = nn.Linear(
-            config.patch_size**2 * config.channels, config.width, bias=config.patch_bias
-        )
+        pixels = config.patch_size**2 * config.channels
+        self.embed_patch = nn.Linear(pixels, config.width, bias=config.patch_bias)
         self.class_token = nn.Parameter(0.02 * torch.randn(config.width))
         self.positions = nn.Parameter(0.02 * torch.randn(1 + rows * columns, config.width))
         early = config.norm_before_blocks
         self.norm_before_blocks = nn.LayerNorm(config.width, eps=config.epsilon) if early else nn.Identity()
-        hidden = config.hidden or 4 * config.width
-        self.blocks = nn.ModuleList(
-            Block(config.width, config.heads, hidden, config.activation, config.epsilon)
-            for _ in range(config.depth)
-        )
+        sizes = config.width, config.heads, config.hidden, config.activation, config.epsilon
+        self.blocks = nn.ModuleList(Block(*sizes) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
 
-    def embed(
-        self, images: Float[Tensor, "batch channel rows columns"]
-    ) -> Float[Tensor, "batch token width"]:
+    def embed(self, images: Pixels) -> Tokens:
         """Images to the tokens the first block reads. Images of another size get interpolated positions."""
         size, (channels, height, width) = self.config.patch_size, images.shape[1:]
         if channels != self.config.channels:
             raise ValueError(f"this ViT reads {self.config.channels} channels, the images have {channels}")
-        grid = (height // size, width // size)
-        positions = self.positions
+        grid, positions = (height // size, width // size), self.positions
         if grid != self.config.grid:
             positions = interpolate_positions(positions, self.config.grid, grid)
         patches = self.embed_patch(patchify(images, size))
         return self.norm_before_blocks(add_class_and_positions(patches, self.class_token, positions))
 
     @torch.no_grad()
-    def calibrate(self, images: Float[Tensor, "batch channel rows columns"]) -> None:
+    def calibrate(self, images: Pixels) -> None:
         """Rescale a new patch embedding so that its outputs on these images have mean 0 and deviation 1.
 
-        Light backgrounds otherwise give every patch one large common vector, beside which shapes hardly
-        count.
+        Light backgrounds otherwise give every patch one large common vector; beside it shapes hardly count.
 
         Source: data-dependent initialisation, Krähenbühl et al. 2015, arXiv:1511.06856, section 3.1.
         """
@@ -183,30 +170,18 @@ class ViT(nn.Module):
         self.embed_patch.weight /= deviation[:, None]
         self.embed_patch.bias.copy_((self.embed_patch.bias - mean) / deviation)
 
-    def read(
-        self, images: Float[Tensor, "batch channel rows columns"], blocks: int | None = None
-    ) -> Float[Tensor, "batch token width"]:
-        """The residual stream behind the first ``blocks`` blocks, all when not given; before the last
-        norm."""
+    def read(self, images: Pixels, blocks: int | None = None) -> Tokens:
+        """The residual stream behind the first ``blocks`` blocks, by default all; before the last norm."""
         return run_blocks(self.blocks[:blocks], self.embed(images))
 
-    def layers(
-        self, images: Float[Tensor, "batch channel rows columns"]
-    ) -> list[Float[Tensor, "batch token width"]]:
-        """The residual stream after the embedding and after each block: depth + 1 tensors, before the last
-        norm."""
+    def layers(self, images: Pixels) -> list[Tokens]:
+        """The residual stream after the embedding and after each block: depth + 1, before the last norm."""
         stream = [self.embed(images)]
-
-        def keep(number: int, tokens: Tensor) -> Tensor:
-            stream.append(tokens)
-            return tokens
-
-        run_blocks(self.blocks, stream[0], keep)
+        for block in self.blocks:
+            stream.append(block(stream[-1]))
         return stream
 
-    def patches(
-        self, images: Float[Tensor, "batch channel rows columns"], layer: int = -1
-    ) -> Float[Tensor, "batch patch width"]:
+    def patches(self, images: Pixels, layer: int = -1) -> Float[Tensor, "batch patch width"]:
         """One residual stream without its class token: what a vision-language model reads.
 
         Args:
@@ -214,16 +189,11 @@ class ViT(nn.Module):
         """
         return self.read(images, range(1 + len(self.blocks))[layer])[:, 1:]
 
-    def forward(
-        self, images: Float[Tensor, "batch channel rows columns"]
-    ) -> Float[Tensor, "batch token width"]:
-        """One vector per token; token 0 is the class token (1×D), the others are the patches (N×D), row by
-        row."""
+    def forward(self, images: Pixels) -> Tokens:
+        """One vector per token; token 0 is the class token (1×D), the rest are patches (N×D), row by row."""
         return self.norm(self.read(images))
 
-    def class_vector(
-        self, images: Float[Tensor, "batch channel rows columns"]
-    ) -> Float[Tensor, "batch width"]:
+    def class_vector(self, images: Pixels) -> Float[Tensor, "batch width"]:
         """``forward(images)[:, 0]``, without the last block's work on patches that nobody will read."""
         last = self.blocks[-1]
         if last.attention.record is not None:  # whoever records attention wants to see every query
@@ -233,17 +203,12 @@ class ViT(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A ViT and one linear layer that reads its class token.
-
-    Args:
-        config: of the ViT.
-        classes: number of classes.
-    """
+    """A ViT and one linear layer that reads its class token."""
 
     def __init__(self, config: ViTConfig, classes: int):
         super().__init__()
         self.vit = ViT(config)
         self.head = nn.Linear(config.width, classes)
 
-    def forward(self, images: Float[Tensor, "batch channel rows columns"]) -> Float[Tensor, "batch classes"]:
+    def forward(self, images: Pixels) -> Float[Tensor, "batch classes"]:
         return self.head(self.vit.class_vector(images))
