@@ -41,7 +41,7 @@ SIMILARITY = "similarity = SimilarityMatrix(cosines, images[:8], texts)\nsimilar
 SEARCH = """search = TextToImageSearch(score, images, labels, suggestions=["about 20", "<i>picture</i> 5"],
                            attribution="made of <b>noise</b>")
 search"""
-TEXT = 'reader = TextAttention(tokens, attention, prompt=3, view={"layer": 0, "head": 1, "query": 4})\nreader'
+TEXT = 'reader = TextAttention(tokens, attention, view={"layer": 0, "head": 1, "query": 4})\nreader'
 CLOUDS = "clouds = FeatureClouds(features, moved, labels[:30], images[:30])\nclouds"
 world: dict = {}
 exec(WORLD, world)
@@ -144,8 +144,8 @@ def test_a_cell_tells_its_picture_text_and_numbers(page):
 def test_python_knows_the_temperature_and_can_set_it(page, lab):
     slide(page, "Temperature", 50)
     page.wait_for_timeout(400)
-    assert float(lab.ask(page, "similarity.temperature")) == pytest.approx(10**-1.5)
-    lab.ask(page, "setattr(similarity, 'temperature', 0.5)")
+    assert float(lab.ask(page, "similarity.view['temperature']")) == pytest.approx(10**-1.5)
+    lab.ask(page, "setattr(similarity, 'view', similarity.view | {'temperature': 0.5})")
     page.wait_for_selector(f".vlm-similarity .vlm-number:text-is('{loss_at(world['cosines'], 0.5):.3f}')")
 
 
@@ -177,11 +177,14 @@ def test_typing_finds_pictures_and_asks_only_when_it_rests(page, lab):
 
 def test_a_suggestion_is_searched_and_the_right_answer_marked(page):
     page.get_by_role("button", name="<i>picture</i> 5").click()
-    page.wait_for_selector(".vlm-asked")
+    page.wait_for_selector(".vlm-tile.vlm-right")
     assert found(page)[0] == "1. <i>picture</i> 5: -0.000, as asked" or found(page)[0].endswith(
         "0.000, as asked"
     )
-    assert page.locator(".vlm-asked").count() == 1 and "✓" in page.locator(".vlm-asked").inner_text()
+    assert (
+        page.locator(".vlm-tile.vlm-right").count() == 1
+        and "✓" in page.locator(".vlm-tile.vlm-right").inner_text()
+    )
     assert text_of(page, ".vlm-search .vlm-words").endswith("the picture of that name stands at rank 1")
 
 
@@ -295,11 +298,10 @@ PLAYED = """root => new Promise(done => {
 })"""
 
 
-def test_play_writes_token_by_token_from_the_end_of_the_prompt(page):
+def test_play_writes_token_by_token(page):
     page.locator(".vlm-chip").last.click()
     shown = page.locator(".vlm-text-attention").evaluate(PLAYED)
-    assert shown == [[f"token {query}", 6 - query] for query in range(2, 7)]
-    assert page.locator(".vlm-written").count() == 4
+    assert shown == [[f"token {query}", 6 - query] for query in range(7)]
     slide(page, "Query", 1)
     assert page.locator(".vlm-masked").count() == 5
 

@@ -27,11 +27,9 @@ def near(moment, cell):
 words = [[near(moment, cell) for cell in range(8)] for moment in range(3)]
 scores = -np.sort(-random.uniform(-0.2, 0.9, (3, 8, 3)))
 names = ["<u>eye</u>", "projector", "block 0", "head"]
-def report(step):
-    learned = (200, 200, 0.5 / 10 ** step, 10, 0.02)
-    rows = [(1000, 0, 0, 70, 0), learned, (300, 0, 0, 20, 3), (50, 10, 0, 2, 0.4)]
-    return [dict(name=name, parameters=p, trained=t, gradient=g, weight=w, ratio=g / w, through=h)
-            for name, (p, t, g, w, h) in zip(names, rows)]
+numbers = [(1000, 0, 0, 70, 0), (200, 200, 0.05, 10, 0.02), (300, 0, 0, 20, 3), (50, 10, 0, 2, 0.4)]
+report = [dict(name=name, parameters=p, trained=t, gradient=g, weight=w, ratio=g / w, through=h)
+          for name, (p, t, g, w, h) in zip(names, numbers)]
 """
 LABELS = """inspector = LabelInspector([tokens, short[0]], [ids, short[1]], {"right": [right, short[2]],
     "off by one": [wrong, short[2]]}, context=15, names=["<s>two</s> questions", "one"])
@@ -39,7 +37,7 @@ inspector"""
 LENS = (
     'lens = TokenLens(image, words, scores, grid=(2, 4), moments=["before", "<b>between</b>", "after"])\nlens'
 )
-FLOW = "flow = GradientFlow([report(step) for step in range(3)], steps=[0, 10, 100])\nflow"
+FLOW = "flow = GradientFlow(report)\nflow"
 world: dict = {}
 exec(WORLD, world)
 
@@ -279,8 +277,7 @@ def test_one_picture_alone_and_the_overlay(page):
 # ---- gradient flow
 
 
-def parts(page, step):
-    slide(page, "Training", step)
+def parts(page):
     page.mouse.move(0, 0)
     return page.locator(".vlm-column")
 
@@ -298,20 +295,19 @@ def level(page, column, selector):
 
 def test_bars_and_lines_stand_on_one_logarithmic_scale(page):
     pick(page, "Bars", "gradient")
-    for step, gradient in enumerate([0.5, 0.05, 0.005]):
-        columns = parts(page, step)
-        bars = [level(page, columns.nth(i), ".vlm-height") for i in range(4)]
-        lines = [level(page, columns.nth(i), ".vlm-reach") for i in range(4)]
-        assert [bar is None for bar in bars] == [True, False, True, True]
-        assert bars[1] == pytest.approx((np.log10(gradient) + 3) / 4, abs=0.01)  # from 0.001 to 10
-        assert lines[0] is None
-        assert lines[1:] == pytest.approx([(np.log10(value) + 3) / 4 for value in (0.02, 3, 0.4)], abs=0.01)
-    assert page.locator(".vlm-ticks").inner_text().split() == ["0.001", "0.01", "0.1", "1", "10"]
+    columns = parts(page)
+    bars = [level(page, columns.nth(i), ".vlm-height") for i in range(4)]
+    lines = [level(page, columns.nth(i), ".vlm-reach") for i in range(4)]
+    assert [bar is None for bar in bars] == [True, False, True, True]
+    assert bars[1] == pytest.approx((np.log10(0.05) + 2) / 3, abs=0.01)  # from 0.01 to 10
+    assert lines[0] is None
+    assert lines[1:] == pytest.approx([(np.log10(value) + 2) / 3 for value in (0.02, 3, 0.4)], abs=0.01)
+    assert page.locator(".vlm-ticks").inner_text().split() == ["0.01", "0.1", "1", "10"]
 
 
 def test_frozen_parts_are_hatched_and_those_that_pass_on_say_so(page):
     pick(page, "Bars", "gradient")
-    columns = parts(page, 2)
+    columns = parts(page)
     looks = [columns.nth(i).evaluate("e => getComputedStyle(e).backgroundImage") for i in range(4)]
     assert ["repeating-linear-gradient" in look for look in looks] == [True, False, True, False]
     for i, words in enumerate(
@@ -328,7 +324,7 @@ def test_frozen_parts_are_hatched_and_those_that_pass_on_say_so(page):
 
 
 def test_parts_are_walked_by_keyboard_and_tell_their_numbers(page):
-    columns = parts(page, 1)
+    columns = parts(page)
     columns.first.click()
     page.mouse.move(0, 0)
     for key, place in [
@@ -352,7 +348,7 @@ def test_parts_are_walked_by_keyboard_and_tell_their_numbers(page):
 
 
 def test_other_measures_have_bars_for_frozen_parts_too(page):
-    columns = parts(page, 2)
+    columns = parts(page)
     pick(page, "Bars", "weight")
     heights = [level(page, columns.nth(i), ".vlm-height") for i in range(4)]
     assert heights == pytest.approx([np.log10(value) / 2 for value in (70, 10, 20, 2)], abs=0.01)
@@ -360,20 +356,15 @@ def test_other_measures_have_bars_for_frozen_parts_too(page):
     pick(page, "Bars", "gradient")
 
 
-def test_play_walks_through_the_steps(page):
-    parts(page, 2)
-    page.locator(".vlm-flow").get_by_role("button", name="Play").click()
-    for step in (0, 10, 100):
-        page.wait_for_selector(f".vlm-flow output:text-is('step {step}')", timeout=3_000)
-    page.wait_for_selector(".vlm-flow button:text-is('Play')")
-
-
-def test_python_knows_the_step_and_can_set_it(page, lab):
-    parts(page, 1)
+def test_python_knows_the_part_and_can_set_it(page, lab):
+    parts(page).nth(3).click()
+    page.mouse.move(0, 0)
     page.wait_for_timeout(300)
-    assert eval(lab.ask(page, "flow.view"))["step"] == 1
-    lab.ask(page, "setattr(flow, 'view', {'step': 0, 'part': 2, 'measure': 'ratio'})")
-    page.wait_for_selector(".vlm-flow output:text-is('step 0')")
+    assert eval(lab.ask(page, "flow.view")) == {"part": 3, "measure": "gradient"}
+    lab.ask(page, "setattr(flow, 'view', {'part': 2, 'measure': 'ratio'})")
+    page.wait_for_selector(
+        ".vlm-flow .vlm-side .vlm-words:text-is('block 0: frozen, passes the gradient on')"
+    )
     assert page.locator(".vlm-flow select").input_value() == "ratio"
     pick(page, "Bars", "gradient")
 
@@ -397,7 +388,7 @@ def test_every_label_stays_text(page):
     [
         ("labels", ["Conversation", "Labels", "token 0, <user>"]),
         ("lens", ["Left", "Right", "Image, left", "Image, right", "Overlay"]),
-        ("flow", ["Bars", "Play", "Training", ""]),
+        ("flow", ["Bars", ""]),
     ],
 )
 def test_every_control_is_reached_by_tab_and_has_a_name(page, widget, names):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.widgets import picture_of
 from vlmcourse.widgets.attention import AttentionExplorer
 from vlmcourse.widgets.base import PRELOAD
 
@@ -88,27 +89,27 @@ def test_the_picture_follows_the_view():
     explorer.view = {"image": 1, "step": 0, "layer": 0, "head": 2, "query": 4}
     still = explorer.static_figure()
     assert still.alt.startswith("Attention of layer 0, head 2, query patch at row 1, column 1, dog")
-    assert still.data.startswith(b"\x89PNG") and still.data != explorer.static_figure(query=1).data
+    assert still.data.startswith(b"\x89PNG") and still.data != picture_of(explorer, query=1).data
 
 
 def test_the_picture_shows_the_weights_of_the_patches_and_frames_the_query():
     weights = attention(1, 2, 3, 7, 7)
     explorer = AttentionExplorer(pictures(1), weights, grid=(2, 3))
-    plain, over, bar = explorer.static_figure(layer=1, head=2, query=5).figure.axes
+    plain, over, bar = picture_of(explorer, layer=1, head=2, query=5).figure.axes
     assert np.array_equal(plain.images[0].get_array(), explorer._images[0])
     assert np.allclose(over.images[1].get_array(), weights[0, 1, 2, 5, 1:].reshape(2, 3))
     assert bar.get_ylabel() == "attention weight"
     for axes in (plain, over):  # token 5 is patch 4: row 1, column 1 of 16×16 pixels
         assert axes.patches[0].get_bbox().bounds == pytest.approx((16 / 3, 8, 16 / 3, 8))
-    assert not explorer.static_figure(query=0).figure.axes[0].patches  # the class token has no place
-    mean = explorer.static_figure(layer=0, head="mean", query=6).figure.axes[1].images[1].get_array()
+    assert not picture_of(explorer, query=0).figure.axes[0].patches  # the class token has no place
+    mean = picture_of(explorer, layer=0, head="mean", query=6).figure.axes[1].images[1].get_array()
     assert np.allclose(mean, weights[0, 0, :, 6, 1:].mean(axis=0).reshape(2, 3))
 
 
 def test_the_picture_of_the_rollout_shows_the_rollout():
     rollout = attention(1, 5, 5)
     explorer = AttentionExplorer(pictures(1), attention(1, 2, 3, 5, 5), grid=(2, 2), rollout=rollout)
-    still = explorer.static_figure(layer="rollout", query=3)
+    still = picture_of(explorer, layer="rollout", query=3)
     assert still.alt.startswith("Attention of rollout, query patch at row 1, column 0, image 0")
     assert np.allclose(still.figure.axes[1].images[1].get_array(), rollout[0, 3, 1:].reshape(2, 2))
 

@@ -3,6 +3,7 @@ from collections import namedtuple
 
 import pytest
 
+from tests.widgets import picture_of
 from vlmcourse.widgets.gradients import FIELDS, GradientFlow, powers
 
 Row = namedtuple("Row", FIELDS)
@@ -12,12 +13,10 @@ ROWS = [
     Row("block", 300, 0, 0, 20.0, 0, 3.0),
     Row("head", 0, 0, 0, 0, 0, 0.4),
 ]
-LATER = [*ROWS[:1], ROWS[1]._replace(gradient=0.001, ratio=0.0001), *ROWS[2:]]
 
 
-def test_one_scale_covers_bars_and_lines_of_all_steps():
-    flow = GradientFlow([ROWS, LATER], steps=[0, 50])
-    assert flow.ranges == {"gradient": [-4, 1], "weight": [0, 2], "ratio": [-5, -1]}
+def test_one_scale_covers_bars_and_lines():
+    assert GradientFlow(ROWS).ranges == {"gradient": [-2, 1], "weight": [0, 2], "ratio": [-2, -1]}
 
 
 @pytest.mark.parametrize(
@@ -28,34 +27,31 @@ def test_ends_are_whole_powers_with_room_at_both_sides(values, ends):
 
 
 def test_the_picture_follows_the_view_and_tells_what_is_frozen():
-    flow = GradientFlow([ROWS, LATER], steps=[0, 50])
-    first = flow.static_figure(step=0)
+    flow = GradientFlow(ROWS)
+    first = flow.static_figure()
     assert first.alt == (
-        "Gradient norm, step 0: eye frozen, no gradient comes here; projector 0.5; "
+        "Gradient norm: eye frozen, no gradient comes here; projector 0.5; "
         "block frozen, passes on 3; head without parameters, passes on 0.4"
     )
-    assert "projector 0.001" in flow.static_figure().alt
-    flow.view = {**flow.view, "measure": "weight"}
-    assert flow.static_figure().alt == "Weight norm, step 50: eye 70; projector 10; block 20; head 0"
-    assert flow.static_figure().data != first.data
+    second = picture_of(flow, measure="weight")
+    assert second.alt == "Weight norm: eye 70; projector 10; block 20; head 0" and second.data != first.data
 
 
 def test_the_picture_shows_every_norm_on_the_scale_of_its_measure():
-    axes = GradientFlow([ROWS, LATER], steps=[0, 50]).static_figure(step=0).figure.axes[0]
-    assert axes.get_yscale() == "log" and axes.get_ylim() == pytest.approx((1e-4, 10))
+    axes = GradientFlow(ROWS).static_figure().figure.axes[0]
+    assert axes.get_yscale() == "log" and axes.get_ylim() == pytest.approx((0.01, 10))
     hatched = {round(bar.get_x() + bar.get_width() / 2) for bar in axes.patches if bar.get_hatch()}
     bars = {round(bar.get_x() + bar.get_width() / 2): bar for bar in axes.patches if not bar.get_hatch()}
     assert hatched == {0, 2, 3} and set(bars) == {1}  # frozen parts, and the one that is trained
     assert bars[1].get_y() + bars[1].get_height() == pytest.approx(0.5)
     reach = [line.get_ydata()[0] for line in axes.lines if len(line.get_xdata()) == 2]
     assert reach[1:] == [0.02, 3.0, 0.4] and math.isnan(reach[0])
-    weights = GradientFlow([ROWS], steps=["x"]).static_figure(measure="weight").figure.axes[0]
+    weights = picture_of(GradientFlow(ROWS), measure="weight").figure.axes[0]
     assert not weights.lines and sum(not bar.get_hatch() for bar in weights.patches) == 3
 
 
-def test_mappings_and_a_single_report_are_taken():
-    flow = GradientFlow([row._asdict() for row in ROWS])
-    assert flow.steps == [""] and flow.static_figure().alt.startswith("Gradient norm: eye frozen")
+def test_mappings_are_taken():
+    assert GradientFlow([row._asdict() for row in ROWS]).parts == [row._asdict() for row in ROWS]
 
 
 def test_many_parts_and_names_of_any_kind_make_a_picture():
@@ -79,18 +75,10 @@ def test_it_shows_what_the_report_says():
     ("rows", "more", "message"),
     [
         ([("eye", 1)], {}, r"a row has the fields name, parameters.* got \('eye', 1\)"),
-        ([ROWS, LATER], {}, "pass steps="),
-        ([ROWS], {"steps": [0, 1]}, "1 reports for 2 steps"),
-        (
-            [ROWS, LATER[1:]],
-            {"steps": [0, 1]},
-            r"step 1 has parts \['projector', 'block', 'head'\], the first has",
-        ),
         ([], {}, "0 parts; 1 to 40"),
         ([ROWS[1]._replace(gradient=float("nan"))], {}, "part 'projector' has gradient=nan, expected a norm"),
         ([ROWS[1]._replace(weight=-1)], {}, "weight=-1"),
         (ROWS, {"view": {"measure": "loss"}}, "measure='loss', expected one of gradient, weight, ratio"),
-        (ROWS, {"view": {"step": 1}}, r"step=1, expected 0..0"),
         (ROWS, {"view": {"part": "eye"}}, r"part='eye', expected 0..3"),
         ([ROWS[1]] * 41, {}, "41 parts; 1 to 40"),
         (ROWS, {"view": {"part": 4}}, r"part=4, expected 0..3"),

@@ -3,6 +3,7 @@ from itertools import groupby
 import numpy as np
 import pytest
 
+from tests.widgets import picture_of
 from vlmcourse.widgets.labels import NOT_LEARNED, TURNS, LabelInspector, read_chats, roles_of
 
 TOKENS = ["<user>", "<image>", "<image>", "<image>", "what", "?", "<assistant>", "red", "<end>", "<pad>"]
@@ -86,7 +87,7 @@ def test_the_picture_follows_the_view_and_tells_the_shares():
         "Labels of conversation 1: 2 tokens of a context of 7, 0 image (0%)"
     )
     assert two.static_figure().data != first.data
-    compared = inspector(labels={"right": LABELS, "all": IDS}).static_figure(labels=1)
+    compared = picture_of(inspector(labels={"right": LABELS, "all": IDS}), labels=1)
     assert compared.alt.endswith("0 image (0%) and 9 learned (100%); labels: all")
 
 

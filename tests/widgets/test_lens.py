@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.widgets import picture_of
 from vlmcourse.widgets.base import PRELOAD
 from vlmcourse.widgets.lens import TokenLens
 
@@ -54,7 +55,7 @@ def test_the_picture_follows_the_view():
 
 def test_the_picture_shows_best_scores_words_and_the_list_of_the_cell():
     widget = lens(moments=["before", "between", "after"])
-    left, right, *lists, bar = widget.static_figure(cell=5).figure.axes
+    left, right, *lists, bar = picture_of(widget, cell=5).figure.axes
     for axes, moment in ((left, 0), (right, 2)):
         shown = axes.images[1]
         assert np.allclose(shown.get_array(), SCORES[moment, :, 0].reshape(2, 3))

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.widgets import picture_of
 from vlmcourse.widgets.similarity import MODES, SimilarityMatrix, hits, log_probabilities, loss_at, square
 
 RANDOM = np.random.default_rng(0)
@@ -44,8 +45,7 @@ def test_the_picture_tells_loss_and_recall_of_the_present_temperature():
     first = widget.static_figure()
     assert f"temperature 0.1: loss {loss_at(COSINES, 0.1):.3f} (ln 5 = 1.609)" in first.alt
     wrong = ~hits(COSINES, 1)
-    widget.temperature, widget.mode = 1.0, "row"
-    second = widget.static_figure()
+    second = picture_of(widget, temperature=1.0, mode="row")
     assert f"loss {loss_at(COSINES, 1.0):.3f}" in second.alt and second.data != first.data
     assert f"{wrong.sum()} pairs marked as not ranked first" in second.alt
 
@@ -59,8 +59,7 @@ def test_the_picture_shows_cosines_or_one_softmax_and_marks_the_mistakes():
         "column": (np.exp(log_probabilities(cosines, 0.1, 0)), [2]),
     }
     for mode, (values, missed) in expected.items():
-        widget.mode = mode
-        axes, bar = widget.static_figure().figure.axes
+        axes, bar = picture_of(widget, mode=mode).figure.axes
         assert np.allclose(axes.images[0].get_array(), values) and bar.get_ylabel() == MODES[mode]
         assert axes.lines[0].get_xdata().tolist() == axes.lines[0].get_ydata().tolist() == missed
 

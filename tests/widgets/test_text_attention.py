@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from tests.widgets import picture_of
 from vlmcourse.widgets.base import PRELOAD
 from vlmcourse.widgets.stills import tint
 from vlmcourse.widgets.text_attention import TextAttention
@@ -36,7 +37,7 @@ def test_the_picture_follows_the_view():
     row = WEIGHTS[0, 1, 2]
     best = f"token {row.argmax()} “{TOKENS[row.argmax()]}” most, with weight {row.max():.3f}"
     assert widget.static_figure().alt == f"Attention of layer 0, head 1: token 2 “sat” reads {best}"
-    assert widget.static_figure(query=0).alt.endswith("reads token 0 “the” most, with weight 1.000")
+    assert picture_of(widget, query=0).alt.endswith("reads token 0 “the” most, with weight 1.000")
     before = widget.static_figure().data
     widget.view = {**widget.view, "head": "mean"}
     assert widget.static_figure().data != before
@@ -44,7 +45,7 @@ def test_the_picture_follows_the_view():
 
 def test_the_picture_shows_the_row_the_matrix_and_what_is_masked():
     widget = TextAttention(TOKENS, WEIGHTS)
-    bars, matrix = widget.static_figure(layer=1, head=2, query=3).figure.axes
+    bars, matrix = picture_of(widget, layer=1, head=2, query=3).figure.axes
     weights = WEIGHTS[1, 2]
     assert np.allclose([bar.get_width() for bar in bars.patches], weights[3])
     colours = [bar.get_facecolor()[:3] for bar in bars.patches]
@@ -58,16 +59,14 @@ def test_the_picture_shows_the_row_the_matrix_and_what_is_masked():
 def test_a_weight_in_the_future_is_not_masked_and_an_encoder_masks_nothing():
     leaking = WEIGHTS.copy()
     leaking[0, 0, 1, :4] = [0.5, 0.2, 0, 0.3]
-    _, matrix = TextAttention(TOKENS, leaking).static_figure(layer=0, head=0).figure.axes
+    _, matrix = picture_of(TextAttention(TOKENS, leaking), layer=0, head=0).figure.axes
     assert matrix.images[0].get_array().mask[1].tolist() == [False, False, True, False, True]
     _, whole = TextAttention(TOKENS, WEIGHTS, causal=False).static_figure().figure.axes
     assert not np.ma.is_masked(whole.images[0].get_array())
 
 
-def test_it_opens_on_the_last_token_and_knows_what_was_given():
-    widget = TextAttention(TOKENS, WEIGHTS)
-    assert widget.view == {"layer": 1, "head": "mean", "query": 4} and widget.shape["prompt"] == 5
-    assert TextAttention(TOKENS, WEIGHTS, prompt=2).shape["prompt"] == 2
+def test_it_opens_on_the_last_token():
+    assert TextAttention(TOKENS, WEIGHTS).view == {"layer": 1, "head": "mean", "query": 4}
 
 
 def test_tokens_of_any_kind_make_a_picture():
@@ -92,8 +91,6 @@ def test_tensors_of_any_float_type_are_taken():
         ({"tokens": TOKENS[1:]}, "query = key = 4"),
         ({"attention": WEIGHTS * 3}, "sum to 1 over its keys"),
         ({"attention": np.log(WEIGHTS + 1e-9)}, "after the softmax, not scores"),
-        ({"prompt": 6}, "prompt=6, expected 1..5"),
-        ({"prompt": 0}, "prompt=0, expected 1..5"),
         ({"view": {"query": 5}}, r"query=5, expected 0..4$"),
         ({"attention": causal(29, 5, 5)}, "5 tokens and 29×5 maps; at most 64 tokens and 144 maps"),
         ({"view": {"layer": 2}}, r"layer=2, expected 0..1"),

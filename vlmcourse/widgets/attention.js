@@ -1,15 +1,13 @@
-function render({ model, el }) {
-  const shape = model.get("shape");
-  const { rows, columns, cls, layers, heads, rollout, labels, steps, sizes } = shape;
+function build(model) {
+  const { rows, columns, cls, layers, heads, rollout, labels, steps, sizes } = model.get("shape");
   const table = bytes(model.get("colours"));
   const grid = [rows, columns];
   const cells = rows * columns;
   const maps = layers * (heads + 1) + (rollout ? 1 : 0);
   const store = new Store(model, draw);
   const { view, go, heard } = viewer(model, draw);
-  let [shown, hovered, strength] = [null, null, 0.6];
+  let [shown, hovered] = [null, null];
 
-  // ---- the data
   // All maps of the query, or null while the kernel is asked for them.
   function slab({ step, image, query }) {
     const size = maps * (8 + cells);
@@ -23,45 +21,32 @@ function render({ model, el }) {
     return { largest: numbers.getFloat32(0, true), cls: numbers.getFloat32(4, true), codes: data.subarray(start, start + cells) };
   }
 
-  // ---- the controls
   const overview = headGrid({ layers, heads, extra: rollout ? "rollout" : null, height: rows, width: columns, go });
   const image = choice(labels.map((label, i) => [i, label]), () => go({ image: +image.value }));
-  const overlay = h("input", { type: "range", min: 0, max: 100, step: 5, value: 60, oninput: () => { strength = overlay.value / 100; draw(); } });
-  const training = trainingPlayback(steps, view, go, () => slab(view) !== null); // null: the kernel has not answered yet
-  const save = button("Save PNG", exportPicture);
+  const strength = overlaySlider(60, draw);
+  const stepName = (step) => (/^[\d,.]+$/.test(steps[step]) ? `step ${steps[step]}` : steps[step]);
+  const training = playback({ axis: "step", label: "Training", last: steps.length - 1, frame: 600, name: stepName,
+    ready: () => slab(view) !== null }, view, go); // null: the kernel has not answered yet
 
-  // ---- the picture
-  const canvas = h("canvas", { role: "img" });
-  const [marker, pointer] = [h("div", { className: "vlm-query" }), h("div", { className: "vlm-pointer", hidden: true })];
-  const picture = h("div", { className: "vlm-picture", tabIndex: 0, role: "application",
-    "aria-label": "Picture: arrow keys move the query patch, C asks from the class token", onkeydown: keys,
-    onpointermove: (event) => hover(patchAt(event)), onpointerleave: () => hover(null),
-    onclick: (event) => go({ query: cls + patchAt(event) }) }, canvas, pointer, marker);
-  const token = h("button", { type: "button", className: "vlm-token", "aria-label": "Class token as query", onclick: () => go({ query: 0 }),
-    onpointerenter: () => hover("cls"), onpointerleave: () => hover(null) }, "CLS");
-  const scale = colourScale(table);
-  const words = h("div", { className: "vlm-words", role: "status" });
-  const reading = h("div", { className: "vlm-reading" });
+  const marker = div("vlm-box");
+  const { area, canvas, point } = cellPicture({ grid, label: "Picture: arrow keys move the query patch, C asks from the class token",
+    at: () => placeOf(Math.max(view.query - cls, 0), grid), hover, choose: (place) => go({ query: cls + cellOf(place, grid) }), keys }, marker);
+  const token = button("CLS", () => go({ query: 0 }), { className: "vlm-token", "aria-label": "Class token as query", ...pointed(hover, "cls") });
+  const [scale, words, reading] = [colourScale(table), says("vlm-words"), div("vlm-reading")];
 
-  // ---- moving about
   function keys(event) {
-    const place = arrowed(event, placeOf(Math.max(view.query - cls, 0), grid), grid);
-    if (place) go({ query: cls + cellOf(place, grid) });
-    else if (cls && event.key.toLowerCase() === "c") {
-      event.preventDefault();
-      go({ query: 0 });
-    }
+    if (!cls || event.key.toLowerCase() !== "c") return;
+    event.preventDefault();
+    go({ query: 0 });
   }
 
-  const patchAt = (event) => cellOf(cellAt(event, canvas, grid), grid);
-
-  function hover(place) {
+  function hover(place) { // [row, column], "cls" or null
     hovered = place;
     read();
   }
 
-  // ---- drawing
   const nameOf = (query) => (query < cls ? "class token" : placeName(placeOf(query - cls, grid)));
+  const largest = (map) => `${number(map.largest)} at ${nameOf(cls + map.codes.indexOf(255))}`;
   const mapName = () => view.layer === "rollout" ? "Rollout" : `Layer ${view.layer}, ${headName(view.head)}`;
 
   function draw() {
@@ -72,13 +57,13 @@ function render({ model, el }) {
     layCell(marker, placeOf(view.query - cls, grid), grid);
     overview.mark(view);
     const [data, pixels] = [slab(view), store.get(`image/${view.image}`)];
-    picture.setAttribute("aria-busy", !data || !pixels);
+    area.setAttribute("aria-busy", !data || !pixels);
     if (!data || !pixels) {
-      words.textContent = "Asking the kernel for this view; if nothing comes, it is busy or gone.";
+      words.textContent = WAITING;
       return;
     }
     const map = mapOf(data, overview.which(view));
-    paint(canvas, overlaid(pixels, map.codes, table, strength, sizes[view.image], grid), ...sizes[view.image]);
+    paint(canvas, overlaid(pixels, map.codes, table, strength.value / 100, sizes[view.image], grid), ...sizes[view.image]);
     fit(canvas, ...sizes[view.image], 416);
     const place = `${view.step}/${view.image}/${view.query}`;
     if (!shown || shown.place !== place) overview.draw((index) => coloured(mapOf(data, index).codes, table));
@@ -87,25 +72,23 @@ function render({ model, el }) {
     Object.assign(token.style, tinted(code, table));
     scale.high.textContent = number(map.largest);
     words.textContent = `${mapName()}. Query: ${nameOf(view.query)}.`;
-    canvas.setAttribute("aria-label", `${labels[view.image]}. ${words.textContent} Largest patch weight ${number(map.largest)} at ${nameOf(cls + map.codes.indexOf(255))}.`);
+    canvas.setAttribute("aria-label", `${labels[view.image]}. ${words.textContent} Largest patch weight ${largest(map)}.`);
     read();
   }
 
   // The number under the pointer, in words and as a tick on the scale.
   function read() {
-    pointer.hidden = true;
+    const place = hovered === "cls" ? null : hovered;
+    point(shown && place);
     scale.point(null);
-    if (!shown || hovered === null) {
-      reading.textContent = shown ? `Largest ${number(shown.map.largest)} at ${nameOf(cls + shown.map.codes.indexOf(255))} · point to read others` : "";
+    if (!shown || !hovered) {
+      reading.textContent = shown ? `Largest ${largest(shown.map)} · point to read others` : "";
       return;
     }
     const { map } = shown;
-    const weight = hovered === "cls" ? map.cls : (map.codes[hovered] * map.largest) / 255;
-    const place = hovered === "cls" ? "class token" : placeName(placeOf(hovered, grid));
-    reading.textContent = `${place[0].toUpperCase()}${place.slice(1)}: `
-      + `${number(weight)}, ${(weight * (cells + cls)).toFixed(1)} × an even share`;
-    if (hovered !== "cls") layCell(pointer, placeOf(hovered, grid), grid);
-    pointer.hidden = hovered === "cls";
+    const weight = place ? (map.codes[cellOf(place, grid)] * map.largest) / 255 : map.cls;
+    const share = `${number(weight)}, ${(weight * (cells + cls)).toFixed(1)} × an even share`;
+    reading.textContent = `${place ? `Row ${place[0]}, column ${place[1]}` : "Class token"}: ${share}`;
     scale.point(map.largest ? weight / map.largest : 0);
   }
 
@@ -131,17 +114,12 @@ function render({ model, el }) {
     h("a", { href: sheet.toDataURL("image/png"), download: `attention_${mapName()}_query_${view.query}.png`.replace(/[ ,]+/g, "_").toLowerCase() }).click();
   }
 
-  el.append(frame("attention", "Attention explorer",
-    h("div", {}, picture, scale.element, words, reading),
-    h("div", { className: "vlm-side" },
-      h("div", { className: "vlm-bar" }, ...(labels.length > 1 ? [labelled("Image", image)] : []), ...overview.controls,
-        ...(cls ? [labelled("Query", token)] : [])),
-      h("div", { className: "vlm-scroll" }, overview.element),
-      ...(steps.length > 1 ? [h("div", { className: "vlm-bar" }, ...training.controls)] : []),
-      h("div", { className: "vlm-bar" }, labelled("Overlay", overlay), save))));
-  draw();
-  const end = subscribe(model, { "msg:custom": store.receive, ...heard });
-  return () => { training.stop(); end(); };
+  const root = frame("attention", "Attention explorer",
+    h("div", {}, area, scale.element, words, reading),
+    div("vlm-side",
+      div("vlm-bar", ...when(labels.length > 1, labelled("Image", image)), ...overview.controls, ...when(cls, labelled("Query", token))),
+      div("vlm-scroll", overview.element),
+      ...when(steps.length > 1, div("vlm-bar", ...training.controls)),
+      div("vlm-bar", labelled("Overlay", strength), button("Save PNG", exportPicture))));
+  return { root, draw, heard: { "msg:custom": store.receive, ...heard }, stop: training.stop };
 }
-
-export default { render };

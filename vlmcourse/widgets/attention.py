@@ -1,7 +1,7 @@
 """Attention Explorer: click a patch and see where every head looks from there.
 
-It takes pictures and attention weights as arrays and knows no model.  Indices count from 0, as in the arrays:
-token 0 is the class token if there is one, the patches follow row by row.
+It takes pictures and attention weights as arrays and knows no model.  Token 0 is the class token if there is
+one, the patches follow row by row.
 
 How weights become colours: each map is scaled to its own largest *patch* weight, which the scale under the
 picture states.  So the brightest patch is always yellow, and maps of different heads compare in pattern, not
@@ -11,7 +11,6 @@ within 1/510 of that maximum.
 """
 
 import numpy as np
-import traitlets
 
 from vlmcourse.widgets.base import as_array, as_images, check_view, one_name_each, script, shrink
 from vlmcourse.widgets.maps import MapWidget, check_rows, quantise
@@ -28,23 +27,16 @@ class AttentionExplorer(MapWidget):
         attention: weights after the softmax, (step, image, layer, head, query, key).  `image` is there if
             images has that axis; `step` is there if `steps` is given.
         grid: (rows, columns) of patches.
-        cls: whether token 0 is a class token; then query = key = 1 + rows · columns, otherwise rows ·
-            columns.
-        rollout: weights through all layers, (step, image, query, key), with the same leading axes; one more
-            map.
+        cls: whether token 0 is a class token; query = key = rows · columns, and 1 more with it.
+        rollout: one more map, weights through all layers: (step, image, query, key), leading axes likewise.
         steps: names of the training steps to play back, such as [0, 50, 100]; opens at the last.
         labels: one name per image.
         view: where to open, any of image, step, layer, head, query; layer may be "rollout" and head "mean".
-
-    Raises:
-        ValueError: naming the axis that does not fit, the numbers, and what to do.
 
     Source: rollout is Abnar & Zuidema 2020, arXiv:2005.00928; the caller computes it.
     """
 
     _esm = script("maps.js", "attention.js")
-    shape = traitlets.Dict().tag(sync=True)
-    view = traitlets.Dict(help="what is shown now: image, step, layer, head, query").tag(sync=True)
 
     def __init__(
         self, images, attention, *, grid, cls=True, rollout=None, steps=None, labels=None, view=None
@@ -67,22 +59,22 @@ class AttentionExplorer(MapWidget):
         shape["sizes"] = [image.shape[:2] for image in self._images]
         super().__init__(view=start, shape=shape)
         self._place(start)
-        self._preload()
+        self.preload(self._in_order())
 
     def _checked(self, name: str, values, lead: dict[str, int], axes: tuple[str, ...]) -> np.ndarray:
         """Weights as float32 (step, image, ..., query, key), the two leading axes added where absent."""
         values, (rows, columns) = as_array(values), self._grid
         tokens = rows * columns + self._cls
-        expected = {**lead, **dict.fromkeys(axes), "query": tokens, "key": tokens}
+        expected = lead | dict.fromkeys(axes) | {"query": tokens, "key": tokens}
         if values.ndim != len(expected):
             raise ValueError(
                 f"{name} must be ({', '.join(expected)}), got shape {values.shape}; "
                 "it has an image axis if images is a batch, a step axis if steps= is given"
             )
         for (axis, size), got in zip(expected.items(), values.shape, strict=True):
-            if size is not None and got != size:
-                counted = f": {rows}×{columns} patches{' + class token' * self._cls}"
-                why = counted if axis in ("query", "key") else ""
+            if size not in (None, got):
+                patches = f": {rows}×{columns} patches{' + class token' * self._cls}"
+                why = patches if axis in ("query", "key") else ""
                 raise ValueError(
                     f"{name} has {got} along its {axis} axis, expected {size}{why}; "
                     "check grid=, cls= and the order of the axes"
@@ -96,12 +88,11 @@ class AttentionExplorer(MapWidget):
         steps, images, layers, heads, tokens, _ = self._attention.shape
         layer, head = view["layer"], view["head"]
         if layer == "rollout" and self._rollout is None:
-            raise ValueError(
-                f"view has layer='rollout', expected 0..{layers - 1}, or rollout if rollout= is given"
-            )
+            last = layers - 1
+            raise ValueError(f"view has layer='rollout', expected 0..{last}, or rollout if rollout= is given")
         sizes = {"image": images, "step": steps, "query": tokens, "layer": layers, "head": heads}
         words = {"head": "mean"} if self._rollout is None else {"head": "mean", "layer": "rollout"}
-        check_view(view, sizes, words)
+        check_view(view, sizes, **words)
         if layer == "rollout":
             return layers * (heads + 1)
         return layer * (heads + 1) + (heads if head == "mean" else head)
@@ -130,23 +121,20 @@ class AttentionExplorer(MapWidget):
         head = np.stack([largest, cls], axis=-1).astype("<f4").reshape(len(weights), -1)
         return np.concatenate([head.view(np.uint8), codes.reshape(len(weights), -1)], axis=1).tobytes()
 
-    def _preload(self) -> None:
-        """Send the opening view first, then its playback, then the other images."""
+    def _in_order(self) -> list[str]:
+        """The blobs: the opening view first, then its playback, then the other images."""
         image, step, query = (self.view[name] for name in ("image", "step", "query"))
-        blocks = [(s, i) for i in range(len(self._images)) for s in range(len(self._steps))]
-        blocks.sort(key=lambda block: (block[1] != image, block[0] != step))
-        pictures = [f"image/{i}" for i in range(len(self._images)) if i != image]
-        first = [f"image/{image}", f"rows/{step}/{image}/{query}", f"rows/{step}/{image}"]
-        self.preload([*first, *pictures, *[f"rows/{s}/{i}" for s, i in blocks[1:]]])
+        steps = sorted(range(len(self._steps)), key=lambda other: other != step)
+        images = sorted(range(len(self._images)), key=lambda other: other != image)
+        pictures, rows = [f"image/{i}" for i in images], [f"rows/{s}/{i}" for i in images for s in steps]
+        return [pictures[0], f"{rows[0]}/{query}", rows[0], *pictures[1:], *rows[1:]]
 
-    def static_figure(self, **view) -> Still:
-        """The current view as a picture; `view` overrides any of image, step, layer, head, query."""
-        view = {**self.view, **view}
-        which, image, query = self._place(view), view["image"], view["query"]
-        weights = self.maps(view["step"], image, slice(query, query + 1))[0, which]
-        pixels = self._images[image]
-        patches = weights[self._cls :].reshape(self._grid)
-        alt = f"Attention of {self._words(**view)}; largest patch weight {patches.max():.3f}"
+    def static_figure(self) -> Still:
+        """The current view as a picture."""
+        view, query = self.view, self.view["query"]
+        weights = self.maps(view["step"], view["image"], slice(query, query + 1))[0, self._place(view)]
+        pixels, patches = self._images[view["image"]], weights[self._cls :].reshape(self._grid)
+        words = self._words(**view)
         drawing = new_figure(3.1)
         plain, overlaid = drawing.subplots(1, 2)
         plain.imshow(pixels, extent=(0, pixels.shape[1], pixels.shape[0], 0), interpolation="nearest")
@@ -155,8 +143,8 @@ class AttentionExplorer(MapWidget):
         if query >= self._cls:
             for axes in (plain, overlaid):
                 outline(axes, query - self._cls, self._grid, pixels)
-        drawing.suptitle(alt.split(";")[0], fontsize=9)
-        return Still(drawing, alt)
+        drawing.suptitle(f"Attention of {words}", fontsize=9)
+        return Still(drawing, f"Attention of {words}; largest patch weight {patches.max():.3f}")
 
     def _words(self, image, step, layer, head, query) -> str:
         heads = "mean of heads" if head == "mean" else f"head {head}"
@@ -167,9 +155,7 @@ class AttentionExplorer(MapWidget):
         return f"{source}, query {place}, {self.shape['labels'][image]}{at}"
 
     def __repr__(self) -> str:
-        layers, heads = self._attention.shape[2:4]
+        (layers, heads), (rows, columns) = self._attention.shape[2:4], self._grid
         steps = f", {len(self._steps)} steps" if len(self._steps) > 1 else ""
-        return (
-            f"AttentionExplorer({len(self._images)} images, {self._grid[0]}×{self._grid[1]} patches, "
-            f"{layers} layers, {heads} heads{steps})"
-        )
+        sizes = f"{len(self._images)} images, {rows}×{columns} patches, {layers} layers, {heads} heads{steps}"
+        return f"AttentionExplorer({sizes})"

@@ -1,4 +1,19 @@
-// The shared half of every widget; base.py puts it before the widget's own file, so it imports and exports nothing.
+// The shared half of every widget; base.py puts it before the widget's own file, so it imports nothing.
+
+// What anywidget calls for every view. The widget's own file has `build`, which makes the elements below `root`; `draw` shows
+// the present state in them, `heard` says what to do on which event of the model, `stop` ends what else runs.
+function render({ model, el }) {
+  const { root, draw, heard = {}, stop = () => {} } = build(model);
+  el.append(root);
+  draw();
+  for (const [event, handler] of Object.entries(heard)) model.on(event, handler);
+  return () => {
+    stop();
+    for (const [event, handler] of Object.entries(heard)) model.off(event, handler);
+  };
+}
+
+export default { render };
 
 // The course's colours as in base.py; GREY reads on light and dark.
 const [IMAGE, TEXT, ACCENT, INK, GREY] = ["#E69F00", "#0072B2", "#D55E00", "#1f2933", "#7b8794"];
@@ -20,12 +35,35 @@ const frame = (name, label, ...children) =>
   h("div", { className: `vlm vlm-${name}`, role: "group", "aria-label": label,
     onkeydown: (event) => { if (!event.ctrlKey && !event.metaKey) event.stopPropagation(); } }, ...children);
 
-const button = (text, onclick, more = {}) => h("button", { type: "button", className: "vlm-button", onclick, ...more }, text);
+const div = (className, ...children) => h("div", { className }, ...children);
+const when = (shown, ...elements) => (shown ? elements : []);
+const says = (className = "") => h("div", { className, role: "status" }); // read aloud when its text changes
+const button = (content, onclick, more = {}) => h("button", { type: "button", className: "vlm-button", onclick, ...more }, content);
 const labelled = (text, control) => h("label", { className: "vlm-label" }, h("span", {}, text), control);
-const choice = (values, onchange) =>
-  h("select", { onchange }, ...values.map(([value, text]) => h("option", { value }, text)));
+const slider = (max, oninput, more = {}) => h("input", { type: "range", min: 0, max, oninput, ...more });
+const choice = (values, onchange) => h("select", { onchange }, ...values.map(([value, text]) => h("option", { value }, text)));
+const pointed = (hover, place) => ({ onpointerenter: () => hover(place), onpointerleave: () => hover(null) });
 
-const options = (names) => names.map((name) => [name, String(name)]);
+// What signs mean: a letter, or a sample of a look, and its words.
+const legend = (...entries) => div("vlm-legend", ...entries.map(([sign, words]) => h("span", {}, sign, ` ${words}`)));
+const sign = (letter, colour = ACCENT) => h("i", { style: `color: ${colour}` }, letter);
+const sample = (look) => h("span", { className: `vlm-sample ${look}` });
+
+// A bar that is filled to a share, 0 to 1.
+function meter() {
+  const filled = div("vlm-filled");
+  return { element: div("vlm-meter", filled), fill: (share) => { filled.style.width = `${100 * share}%`; } };
+}
+
+// Fills a table with rows of a name and its values.
+const tabulate = (table, rows) =>
+  table.replaceChildren(...rows.flatMap(([name, ...values]) => [h("span", {}, name), ...values.map((value) => h("b", {}, value))]));
+
+// Of some items, one is chosen; it is the one that Tab leads to.
+const press = (items, chosen) => items.forEach((item, i) => {
+  item.setAttribute("aria-pressed", i === chosen);
+  item.tabIndex = i === chosen ? 0 : -1;
+});
 
 // A token as one can see it: spaces and line ends as signs.
 const visible = (token) => (token.trim() ? token : token.replaceAll(" ", "␣").replaceAll("\n", "⏎") || "∅");
@@ -34,12 +72,6 @@ const visible = (token) => (token.trim() ? token : token.replaceAll(" ", "␣").
 const bytes = (data) => (data.buffer ? new Uint8Array(data.buffer, data.byteOffset, data.byteLength) : new Uint8Array(data));
 
 const floats = (data) => new Float32Array(bytes(data).slice().buffer); // a copy, since floats start at a multiple of four
-
-// Subscribes to the model and returns what ends the subscriptions, as anywidget wants it from render.
-function subscribe(model, handlers) {
-  for (const [event, handler] of Object.entries(handlers)) model.on(event, handler);
-  return () => Object.entries(handlers).forEach(([event, handler]) => model.off(event, handler));
-}
 
 // Whether the kernel could be told; when it is gone, sending throws and the widget lives on with what it has.
 function told(send) {
@@ -57,37 +89,32 @@ const remember = (model, name, value) => {
   return told(() => model.save_changes());
 };
 
-// Tells the kernel a trait once it has rested for 100 ms, so that moving about is not slowed down.
-function keeper(model, name) {
-  let saving = null;
-  return (value) => {
-    clearTimeout(saving);
-    saving = setTimeout(() => remember(model, name, value), 100);
-  };
-}
+const WAITING = "Asking the kernel; if nothing comes, it is busy or gone.";
 
-// What is shown now. `go` changes a part of it, draws and tells the kernel; `heard` takes what Python has set.
+// What is shown now. `go` changes a part of it, draws, and tells the kernel once it has rested for 100 ms, so that moving about
+// is not slowed down; `heard` takes what Python has set.
 function viewer(model, draw) {
   const view = { ...model.get("view") };
-  const keep = keeper(model, "view");
+  let saving = null;
   const go = (change, show = draw) => {
     Object.assign(view, change);
     show();
-    keep({ ...view });
+    clearTimeout(saving);
+    saving = setTimeout(() => remember(model, "view", { ...view }), 100);
   };
   const heard = { "change:view": () => { Object.assign(view, model.get("view")); draw(); } };
   return { view, go, heard };
 }
 
-// Play, a slider and the name of the place: moves view[axis] from `first` to `last`; a frame waits until `ready`.
-function playback({ axis, label, first = 0, last, frame, name, ready = () => true }, view, go) {
+// Play, a slider and the name of the place: moves view[axis] from 0 to `last`; a frame waits until `ready`.
+function playback({ axis, label, last, frame, name, ready = () => true }, view, go) {
   let timer = null;
-  const time = h("input", { type: "range", min: 0, max: last, oninput: () => { go({ [axis]: +time.value }); stop(); } });
+  const time = slider(last, () => { go({ [axis]: +time.value }); stop(); });
   const output = h("output");
   const play = button("Play", () => (timer ? stop() : start()));
 
   function start() {
-    if (view[axis] === last) go({ [axis]: first });
+    if (view[axis] === last) go({ [axis]: 0 });
     timer = setInterval(() => {
       if (!ready()) return;
       go({ [axis]: Math.min(view[axis] + 1, last) });
@@ -110,11 +137,26 @@ function playback({ axis, label, first = 0, last, frame, name, ready = () => tru
   return { show, stop, controls: [play, labelled(label, time), output] };
 }
 
-// The playback of training steps; nothing to control if there is only one.
-function trainingPlayback(steps, view, go, ready) {
-  const name = (step) => (/^[\d,.]+$/.test(steps[step]) ? `step ${steps[step]}` : steps[step]);
-  const training = playback({ axis: "step", label: "Training", last: steps.length - 1, frame: 600, name, ready }, view, go);
-  return { ...training, controls: steps.length > 1 ? training.controls : [] };
+// A box to type in, and buttons that type for you. `ask` gets the text once typing rests, at Enter, and from a button.
+function asking({ placeholder, label, ask, typed = () => {} }) {
+  const REST_MS = 120;
+  let typing = null;
+  const input = h("input", { type: "search", className: "vlm-search-box", placeholder, "aria-label": label, spellcheck: false,
+    oninput: () => { clearTimeout(typing); typing = setTimeout(now, REST_MS); typed(); },
+    onkeydown: (event) => { if (event.key === "Enter") now(); } });
+  const suggestion = (text) => button(text, () => { input.value = text; now(); }, { className: "vlm-suggestion" });
+
+  function stop() {
+    clearTimeout(typing);
+    typing = null;
+  }
+
+  function now() {
+    stop();
+    ask(input.value);
+  }
+
+  return { input, suggestion, stop, typing: () => typing !== null };
 }
 
 // Blobs by name: those sent with the widget, and the last few fetched from the kernel.
@@ -149,6 +191,15 @@ class Store {
     else if (!data && !this.asked.has(name) && told(() => this.model.send({ want: name }))) this.asked.add(name);
     return data;
   }
+}
+
+// The pen of a canvas that is this large on the screen, as sharp as the screen.
+function sharpPen(canvas, width, height) {
+  const ratio = window.devicePixelRatio || 1;
+  Object.assign(canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
+  const pen = canvas.getContext("2d");
+  pen.scale(ratio, ratio);
+  return pen;
 }
 
 // RGB bytes (height, width, 3) onto a canvas.

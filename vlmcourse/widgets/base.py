@@ -1,13 +1,7 @@
 """The small base every widget of the course stands on.
 
-A widget is one Python class and one JavaScript file; both get their common half from here:
-
-    Widget        an anywidget whose large arrays travel as named blobs of bytes
-    as_images     the one check of picture arrays
-    one_name_each the one check of labels
-    check_view    the one check of where to open
-
-What widgets with a map of colours share besides stands in maps.py, how a picture is drawn in stills.py.
+A widget is one Python class and one JavaScript file; both get their common half from here.  What widgets with
+a map of colours share besides stands in maps.py, how a picture is drawn in stills.py.
 
 Showing a widget writes two outputs: the live view, and a picture (`static_figure()`) of the same thing.
 Where the live view runs, style rules hide the picture; where no kernel answers (a web page, an untrusted or
@@ -32,8 +26,6 @@ THUMBNAIL = 64
 PRELOAD = 1_900_000
 """Bytes of blobs sent with a widget: below 2 MB with script and labels.  The rest is fetched if looked at."""
 
-NO_WORDS: Mapping = {}
-WIDGET_MIME = "application/vnd.jupyter.widget-view+json"
 SOURCE = files(__package__)
 
 
@@ -88,13 +80,12 @@ def one_name_each(names, thing: str, count: int, called: str = "name") -> list[s
     return [str(name) for name in names]
 
 
-def check_view(view: Mapping, sizes: Mapping[str, int], words: Mapping = NO_WORDS) -> None:
-    """ValueError unless a view names a place that is there.
+def check_view(view: Mapping, sizes: Mapping[str, int], **words) -> None:
+    """ValueError unless a view such as {"layer": 1, "head": "mean"} names a place that is there.
 
     Args:
-        view: what is shown, such as {"layer": 1, "head": "mean"}.
         sizes: how many there are of what; the view counts them from 0.
-        words: what may stand in place of a number, such as {"head": "mean"}.
+        words: what may stand in place of a number, such as head="mean".
     """
     for name, size in sizes.items():
         value = view[name]
@@ -122,22 +113,23 @@ def shrink(image: np.ndarray, side: int) -> np.ndarray:
     """The picture (height, width, 3), averaged down so that no side exceeds `side` pixels."""
     from PIL import Image
 
-    longest = max(image.shape[:2])
-    if longest <= side:
-        return image
-    height, width = (max(1, round(n * side / longest)) for n in image.shape[:2])
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BOX))
+    small = Image.fromarray(image)
+    small.thumbnail((side, side), Image.Resampling.BOX, reducing_gap=None)
+    return np.asarray(small)
 
 
 class Widget(anywidget.AnyWidget):
     """An anywidget with blobs, a fixed text form and a picture beside its live view.
 
     A blob is an array as bytes under a name such as "image/3".  `blobs` holds those sent at once; the browser
-    asks for any other by name and `blob(name)` answers.
+    asks for any other by name and `blob(name)` answers.  What a widget cannot show, it refuses with a
+    ValueError when it is made, which names what does not fit, the numbers, and what to do.
     """
 
     _css = (SOURCE / "widgets.css").read_text("utf-8")
     blobs = traitlets.Dict().tag(sync=True)
+    shape = traitlets.Dict(help="sizes and names of what is shown").tag(sync=True)
+    view = traitlets.Dict(help="what is shown now, where one can choose").tag(sync=True)
 
     def __init__(self, **traits):
         super().__init__(**traits)
@@ -148,9 +140,14 @@ class Widget(anywidget.AnyWidget):
         if not under_ci():
             super().open()
 
+    def offer(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep arrays as blobs under their names, and send them with the widget while they fit."""
+        self._arrays = arrays
+        self.preload(list(arrays))
+
     def blob(self, name: str) -> bytes:
         """The bytes called `name`; KeyError if there are none."""
-        raise KeyError(name)
+        return self._arrays[name].tobytes()
 
     def preload(self, names: list[str]) -> None:
         """Send the blobs `names` with the widget, in this order, while they fit in PRELOAD."""

@@ -1,38 +1,35 @@
 const [WIDTH, HEIGHT, EDGE, NEAR] = [520, 420, 28, 14];
 const CLOUDS = { image: IMAGE, text: TEXT };
 
-function render({ model, el }) {
+function build(model) {
   const { labels, paired, gap, variance, stops, furthest, thumbnail } = model.get("shape");
   const store = new Store(model, draw);
-  const [images, texts, recall] = ["images", "texts", "recall"].map((name) => floats(store.peek(name)));
-  const still = { image: images, text: texts };
-  const names = { image: labels[0], text: labels[1] };
+  const [image, text, recall] = ["images", "texts", "recall"].map((name) => floats(store.peek(name)));
+  const [still, names] = [{ image, text }, { image: labels[0], text: labels[1] }];
   const { view, go, heard } = viewer(model, draw);
   let hovered = null;
 
   // ---- the plane: one scale for both axes, wide enough for every place the texts can be moved to
   const mean = (points) => [0, 1].map((axis) => points.reduce((sum, value, i) => (i % 2 === axis ? sum + value : sum), 0) / (points.length / 2));
-  const [middle, other] = [mean(images), mean(texts)];
+  const [middle, other] = [mean(image), mean(text)];
   const between = [other[0] - middle[0], other[1] - middle[1]];
   const at = ({ cloud, point }, closed = view.closed) => [0, 1].map((axis) => still[cloud][2 * point + axis] - (cloud === "text" ? closed * between[axis] : 0));
-  const every = (cloud) => names[cloud].map((_, point) => ({ cloud, point }));
-  const reach = [...every("image"), ...every("text")].flatMap((place) => [at(place, 0), at(place, furthest)]);
+  const all = ["image", "text"].flatMap((cloud) => names[cloud].map((_, point) => ({ cloud, point })));
+  const reach = all.flatMap((place) => [at(place, 0), at(place, furthest)]);
   const ends = [0, 1].map((axis) => reach.reduce(([low, high], p) => [Math.min(low, p[axis]), Math.max(high, p[axis])], [Infinity, -Infinity]));
   const zoom = Math.min(...[WIDTH, HEIGHT].map((side, axis) => (side - 2 * EDGE) / (ends[axis][1] - ends[axis][0] || 1)));
   const screen = ([x, y]) => [WIDTH / 2 + zoom * (x - (ends[0][0] + ends[0][1]) / 2), HEIGHT / 2 - zoom * (y - (ends[1][0] + ends[1][1]) / 2)];
 
-  // ---- the controls
-  const slider = h("input", { type: "range", min: 0, max: stops - 1, oninput: () => go({ closed: (furthest * slider.value) / (stops - 1) }) });
+  const closing = slider(stops - 1, () => go({ closed: (furthest * closing.value) / (stops - 1) }));
   const closed = h("output");
   const lines = h("input", { type: "checkbox", onchange: () => go({ lines: lines.checked }) });
   const [length, ranks] = [h("b", { className: "vlm-number" }), h("div")];
   const canvas = h("canvas", { role: "img", className: "vlm-plane" });
   const area = h("div", { className: "vlm-picture", tabIndex: 0, role: "application", "aria-label": "Feature clouds: left and right walk along a cloud, up and down change between images and texts",
-    onkeydown: keys, onpointermove: (event) => { hovered = nearest(event); draw(); }, onpointerleave: () => { hovered = null; draw(); },
-    onclick: (event) => { const place = nearest(event); if (place) go(place); } }, canvas);
+    onkeydown: keys, onpointermove: (event) => hover(nearest(event)), onpointerleave: () => hover(null), onclick: (event) => go(nearest(event)) }, canvas);
   const small = h("canvas", { role: "img" });
   if (thumbnail) fit(small, ...thumbnail, 96);
-  const [label, words] = [h("p", { className: "vlm-caption" }), h("div", { role: "status" })];
+  const [label, words] = [h("p", { className: "vlm-caption" }), says()];
 
   function keys(event) {
     const step = ARROWS[event.key];
@@ -44,15 +41,19 @@ function render({ model, el }) {
     go({ cloud, point: clamp(point, 0, names[cloud].length - 1) });
   }
 
+  function hover(place) {
+    hovered = place;
+    draw();
+  }
+
   function nearest({ clientX, clientY }) {
     const box = canvas.getBoundingClientRect();
     const [x, y] = [((clientX - box.left) / box.width) * WIDTH, ((clientY - box.top) / box.height) * HEIGHT];
     const far = (place) => { const [px, py] = screen(at(place)); return Math.hypot(px - x, py - y); };
-    const best = [...every("image"), ...every("text")].reduce((a, b) => (far(b) < far(a) ? b : a));
+    const best = all.reduce((a, b) => (far(b) < far(a) ? b : a));
     return far(best) <= NEAR ? best : null;
   }
 
-  // ---- drawing
   // A circle for an image, a triangle for a text.
   function shape(pen, cloud, [x, y], radius) {
     pen.beginPath();
@@ -70,16 +71,13 @@ function render({ model, el }) {
   }
 
   function drawPlane(chosen) {
-    const ratio = window.devicePixelRatio || 1;
-    Object.assign(canvas, { width: WIDTH * ratio, height: HEIGHT * ratio });
-    const pen = canvas.getContext("2d");
-    pen.scale(ratio, ratio);
+    const pen = sharpPen(canvas, WIDTH, HEIGHT);
     const pair = (point) => ["image", "text"].map((cloud) => screen(at({ cloud, point })));
     pen.globalAlpha = 0.45;
-    if (paired && view.lines) for (const { point } of every("image")) line(pen, ...pair(point), { strokeStyle: GREY, lineWidth: 0.8 });
-    const radius = names.image.length + names.text.length > 400 ? 3 : 4.5;
+    if (paired && view.lines) names.image.forEach((_, point) => line(pen, ...pair(point), { strokeStyle: GREY, lineWidth: 0.8 }));
+    const radius = all.length > 400 ? 3 : 4.5;
     pen.globalAlpha = 0.9;
-    for (const place of [...every("image"), ...every("text")]) {
+    for (const place of all) {
       shape(pen, place.cloud, screen(at(place)), radius);
       pen.fillStyle = CLOUDS[place.cloud];
       pen.fill();
@@ -107,8 +105,8 @@ function render({ model, el }) {
   function draw() {
     const stop = clamp(Math.round((view.closed / furthest) * (stops - 1)), 0, stops - 1);
     const left = Math.abs(1 - view.closed) * gap;
-    [slider.value, lines.checked] = [stop, view.lines];
-    closed.textContent = slider.ariaValueText = `${(100 * view.closed).toFixed(0)} % closed`;
+    [closing.value, lines.checked] = [stop, view.lines];
+    closed.textContent = closing.ariaValueText = `${(100 * view.closed).toFixed(0)} % closed`;
     length.textContent = left.toFixed(3);
     const percent = (i, column) => `${(100 * recall[2 * i + column]).toFixed(0)} %`;
     ranks.replaceChildren(...(paired ? ["image → text", "text → image"] : []).map((name, column) =>
@@ -127,17 +125,12 @@ function render({ model, el }) {
     if (pixels) paint(small, pixels, ...thumbnail);
   }
 
-  el.append(frame("clouds", "Feature clouds",
-    h("div", {}, area),
-    h("div", { className: "vlm-side" },
-      h("div", { className: "vlm-legend" }, ...[["image", "●", "image features"], ["text", "▲", "text features"]].map(([cloud, mark, name]) =>
-        h("span", {}, h("i", { className: `vlm-of-${cloud}` }, mark), ` ${name}`)), h("span", {}, "large: the means, and the gap between them")),
-      h("div", { className: "vlm-bar" }, labelled("Close the gap", slider), closed),
-      h("div", { className: "vlm-bar" }, "Length of the gap", length),
-      ...(paired ? [ranks, labelled("Lines between pairs", lines)] : []),
-      h("div", { className: "vlm-card" }, small, h("div", {}, label, words)))));
-  draw();
-  return subscribe(model, { "msg:custom": store.receive, ...heard });
+  const root = frame("clouds", "Feature clouds", h("div", {}, area),
+    div("vlm-side",
+      legend([sign("●", IMAGE), "image features"], [sign("▲", TEXT), "text features"], ["", "large: the means, and the gap between them"]),
+      div("vlm-bar", labelled("Close the gap", closing), closed),
+      div("vlm-bar", "Length of the gap", length),
+      ...when(paired, ranks, labelled("Lines between pairs", lines)),
+      div("vlm-card", small, h("div", {}, label, words))));
+  return { root, draw, heard: { "msg:custom": store.receive, ...heard } };
 }
-
-export default { render };

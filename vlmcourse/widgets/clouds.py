@@ -8,7 +8,6 @@ clouds together (PCA); the numbers told about the gap are measured in the full w
 """
 
 import numpy as np
-import traitlets
 
 from vlmcourse.widgets.base import THUMBNAIL, Widget, as_array, as_images, one_name_each, script, shrink
 from vlmcourse.widgets.similarity import hits
@@ -22,9 +21,7 @@ STOPS = np.linspace(0, 1.5, 31)
 def plane(images: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """PCA of both clouds together, by the singular values of the centred features.
 
-    Returns:
-        the images in the plane (image, 2), the texts (text, 2), and the share of the variance along each axis
-        (2,).
+    Returns the images (image, 2), the texts (text, 2), and the share of the variance along each axis (2,).
     """
     features = np.concatenate([images, texts])
     features = features - features.mean(axis=0)
@@ -55,45 +52,34 @@ def recall_while_closing(images: np.ndarray, texts: np.ndarray) -> np.ndarray:
 class FeatureClouds(Widget):
     """Image features as orange circles, text features as blue triangles; a slider closes the gap.
 
-    Point at a mark, or walk with the arrow keys (left and right along a cloud, up and down between the two),
-    to see its label and picture.
-
     Args:
-        image_features: (image, width), array or tensor; features of length 1 if cosines are what the model
-            uses.
+        image_features: (image, width), array or tensor; of length 1 if cosines are what the model uses.
         text_features: (text, width), the same width.
         labels: one text per pair; with paired=False (texts for the images, texts for the texts).
         thumbnails: uint8 (image, height, width, 3), one per image.
         paired: whether row i of both belongs together; then lines join the pairs and R@1 is told.
-        view: where to open, any of closed (0 to 1.5), lines (True or False), cloud ("image" or "text"),
-            point.
-
-    Raises:
-        ValueError: naming what does not fit, the numbers, and what to do.
+        view: where to open, any of closed (0 to 1.5), lines (whether), cloud ("image" or "text"), point.
     """
 
     _esm = script("clouds.js")
-    shape = traitlets.Dict().tag(sync=True)
-    view = traitlets.Dict(help="closed: share of the gap; lines; the chosen cloud and point").tag(sync=True)
 
     def __init__(self, image_features, text_features, labels=None, thumbnails=None, paired=True, view=None):
         images, texts = checked(image_features, text_features, paired)
         names = labels_of_both(labels, len(images), len(texts), paired)
-        pictures = [] if thumbnails is None else as_images(thumbnails)
-        self._thumbnails = [shrink(picture, THUMBNAIL) for picture in pictures]
-        if len(self._thumbnails) not in (0, len(images)):
-            raise ValueError(
-                f"{len(self._thumbnails)} thumbnails for {len(images)} images; pass one per image"
-            )
+        pictures = [] if thumbnails is None else [shrink(it, THUMBNAIL) for it in as_images(thumbnails)]
+        if len(pictures) not in (0, len(images)):
+            raise ValueError(f"{len(pictures)} thumbnails for {len(images)} images; pass one per image")
         self._points = plane(images, texts)
         self._recall = recall_while_closing(images, texts) if paired else np.zeros((0, 2))
         self.gap = float(np.linalg.norm(texts.mean(axis=0) - images.mean(axis=0)))
         """Distance between the two means, in the full width."""
         shape = {"labels": names, "paired": paired, "gap": self.gap, "variance": self._points[2].tolist()}
         shape |= {"stops": len(STOPS), "furthest": float(STOPS[-1])}
-        shape["thumbnail"] = self._thumbnails[0].shape[:2] if self._thumbnails else None
+        shape["thumbnail"] = pictures[0].shape[:2] if pictures else None
         super().__init__(view=self._opening(paired, view or {}), shape=shape)
-        self.preload(["images", "texts", "recall", *(f"thumbnail/{i}" for i in range(len(self._thumbnails)))])
+        floats = {"images": self._points[0], "texts": self._points[1], "recall": self._recall}
+        arrays = {name: values.astype("<f4") for name, values in floats.items()}
+        self.offer(arrays | {f"thumbnail/{i}": picture for i, picture in enumerate(pictures)})
 
     def _opening(self, paired: bool, view: dict) -> dict:
         """The view to open on; ValueError if there is no such place."""
@@ -105,13 +91,6 @@ class FeatureClouds(Widget):
         if (view["point"] or 0) not in range(counts[view["cloud"]]):
             raise ValueError(f"no {view['cloud']} point {view['point']}; there are {counts[view['cloud']]}")
         return view
-
-    def blob(self, name: str) -> bytes:
-        """images, texts: float32 (point, 2).  recall: float32 (stop, 2).  thumbnail/I: uint8 pixels."""
-        if name.startswith("thumbnail/"):
-            return self._thumbnails[int(name.removeprefix("thumbnail/"))].tobytes()
-        floats = {"images": self._points[0], "texts": self._points[1], "recall": self._recall}
-        return floats[name].astype("<f4").tobytes()
 
     def static_figure(self) -> Still:
         """The two clouds with the gap as far closed as now, as a picture."""
@@ -133,12 +112,10 @@ class FeatureClouds(Widget):
         drawing.legend(loc="outside lower center", ncols=3, frameon=False)
         words = f"gap {abs(1 - closed) * self.gap:.3f}"
         if self.shape["paired"]:
-            words += ", R@1 image→text {:.0%}, text→image {:.0%}".format(*self._recall[self._stop()])
+            stop = np.abs(STOPS - closed).argmin()
+            words += ", R@1 image→text {:.0%}, text→image {:.0%}".format(*self._recall[stop])
         drawing.suptitle(words, fontsize=10)
         return Still(drawing, f"Image and text features in one plane: {words}")
-
-    def _stop(self) -> int:
-        return int(np.abs(STOPS - self.view["closed"]).argmin())
 
     def __repr__(self) -> str:
         images, texts = map(len, self._points[:2])
@@ -153,14 +130,11 @@ def checked(image_features, text_features, paired: bool) -> tuple[np.ndarray, np
             f"features must be (image, width) and (text, width) with one width of at least 2; "
             f"got {images.shape} and {texts.shape}"
         )
-    if paired and len(images) != len(texts):
-        raise ValueError(
-            f"{len(images)} image and {len(texts)} text features cannot be pairs; pass paired=False"
-        )
-    if min(len(images), len(texts)) < 2 or max(len(images), len(texts)) > MOST_POINTS:
-        raise ValueError(
-            f"{len(images)} images and {len(texts)} texts; 2 to {MOST_POINTS} of each can be drawn"
-        )
+    i, t = len(images), len(texts)
+    if paired and i != t:
+        raise ValueError(f"{i} image and {t} text features cannot be pairs; pass paired=False")
+    if min(i, t) < 2 or max(i, t) > MOST_POINTS:
+        raise ValueError(f"{i} images and {t} texts; 2 to {MOST_POINTS} of each can be drawn")
     if not (np.isfinite(images).all() and np.isfinite(texts).all()):
         raise ValueError("features hold NaN or infinity; was a vector of zeros normalised?")
     return images, texts

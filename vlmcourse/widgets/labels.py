@@ -9,7 +9,7 @@ It takes tokens, ids and labels as arrays and knows no model.  Tokens count from
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -48,12 +48,8 @@ def read_chats(chats, tokenizer=None) -> dict:
     from vlmcourse.data.text import IMAGE, load_tokenizer
 
     name = (tokenizer or load_tokenizer()).tokens
-    return {
-        "tokens": [name(row) for row in chats.ids.tolist()],
-        "ids": chats.ids,
-        "labels": chats.labels,
-        "image": chats.ids == IMAGE,
-    }
+    tokens = [name(row) for row in chats.ids.tolist()]
+    return {"tokens": tokens, "ids": chats.ids, "labels": chats.labels, "image": chats.ids == IMAGE}
 
 
 def counted(image, padding, learned, context: int | None) -> dict[str, int]:
@@ -89,14 +85,12 @@ class LabelInspector(Widget):
     """Which tokens does the model read, and which of them does it learn?
 
     Tokens stand in turns, one row per role.  A learned token is filled, one that is only read is hatched, and
-    the placeholders of an image are one orange run that unfolds on a click or with Enter.  Point at a token,
-    or walk with the arrow keys, to see its id and what its position has to predict.
+    the placeholders of an image are one orange run that unfolds on a click or with Enter.
 
         LabelInspector(**read_chats(encode(chats, image_tokens=16)), context=128)
 
     Args:
-        tokens: the tokens of one conversation as text, or one such list per conversation; at most 20,000 in
-            all.
+        tokens: the tokens of one conversation as text, or one such list per conversation; 20,000 at most.
         ids: their numbers, (token,) or (conversation, token).
         labels: likewise, each the id where the token is learned and -100 elsewhere.  Two sets to compare have
             names: {"right": labels, "off by one": other}; tokens that differ are marked.
@@ -104,16 +98,12 @@ class LabelInspector(Widget):
         context: how many tokens the model can read; the budget shows what is free or too much.
         names: one name per conversation.
         view: where to open, any of conversation, token, labels (0 or 1, of the two sets).
-
-    Raises:
-        ValueError: naming what does not fit, the numbers, and what to do.
     """
 
     _esm = script("labels.js")
     chats = traitlets.List(help="what is known of each conversation, see _chat").tag(sync=True)
     sets = traitlets.List(help="names of the one or two sets of labels").tag(sync=True)
     context = traitlets.Int(None, allow_none=True).tag(sync=True)
-    view = traitlets.Dict(help="what is shown now: conversation, token, labels").tag(sync=True)
 
     def __init__(self, tokens, ids, labels, image=None, *, context=None, names=None, view=None):
         single = len(tokens) > 0 and isinstance(tokens[0], str)
@@ -125,16 +115,13 @@ class LabelInspector(Widget):
             )
         sets = dict(labels) if isinstance(labels, Mapping) else {"labels": labels}
         if not 1 <= len(sets) <= 2:
-            raise ValueError(
-                f"labels must be one set or two to compare, got {len(sets)}: {', '.join(map(str, sets))}"
-            )
-        self._ids = fitted("ids", ids, rows, single)
-        called = {name: f"labels {name!r}" if len(sets) > 1 else "labels" for name in sets}
-        self._labels = [fitted(called[name], values, rows, single) for name, values in sets.items()]
-        if image is None:
-            self._image = [np.array(row) == "<image>" for row in rows]
-        else:
-            self._image = [row.astype(bool) for row in fitted("image", image, rows, single)]
+            given = ", ".join(map(str, sets))
+            raise ValueError(f"labels must be one set or two to compare, got {len(sets)}: {given}")
+        ids = fitted("ids", ids, rows, single)
+        called = [f"labels {name!r}" if len(sets) > 1 else "labels" for name in sets]
+        self._labels = [fitted(name, sets[key], rows, single) for name, key in zip(called, sets, strict=True)]
+        image = [np.array(row) == "<image>" for row in rows] if image is None else image
+        images = [row.astype(bool) for row in fitted("image", image, rows, single)]
         names = one_name_each(names, "conversation", len(rows))
         if context is not None and context < 1:
             raise ValueError(f"context={context}, expected at least 1: how many tokens the model can read")
@@ -142,10 +129,12 @@ class LabelInspector(Widget):
         check_view(start, {"conversation": len(rows), "labels": len(sets)})
         check_view(start, {"token": len(rows[start["conversation"]])})
         super().__init__(sets=[str(name) for name in sets], context=context, view=start)
-        known = zip(rows, self._ids, self._image, zip(*self._labels, strict=True), names, strict=True)
+        known = zip(rows, ids, images, zip(*self._labels, strict=True), names, strict=True)
         self.chats = [self._chat(*conversation) for conversation in known]
-        ids = [f"ids/{i}" for i in range(len(rows))]
-        self.preload(ids + [f"labels/{s}/{i}" for i in range(len(rows)) for s in range(len(sets))])
+        numbers = {f"ids/{i}": row.astype("<i4") for i, row in enumerate(ids)}
+        for s, labels in enumerate(self._labels):
+            numbers |= {f"labels/{s}/{i}": row.astype("<i4") for i, row in enumerate(labels)}
+        self.offer(numbers)
 
     def _chat(self, tokens: list[str], ids, image, labels: tuple, name: str) -> dict:
         """What the browser gets to know of one conversation, besides ids and labels."""
@@ -157,22 +146,12 @@ class LabelInspector(Widget):
         differs = (kinds[:, 1:] != kinds[:, :-1]).any(axis=0)
         ends = ~(image | padding)[1:] | differs
         edges = [0, *(np.flatnonzero(ends) + 1).tolist(), len(tokens)]
-        chat = {
-            "tokens": tokens,
-            "roles": roles,
-            "name": name,
-            "runs": [list(run) for run in pairwise(edges)],
-        }
+        runs = [list(run) for run in pairwise(edges)]
+        chat = {"tokens": tokens, "roles": roles, "name": name, "runs": runs}
         chat |= {"image": image.astype(int).tolist(), "special": special.astype(int).tolist()}
         chat["totals"] = [counted(image, padding, row != NOT_LEARNED, self.context) for row in labels]
         chat["problems"] = [doubtful(ids, row, image, padding, special) for row in labels]
         return chat
-
-    def blob(self, name: str) -> bytes:
-        """ids/I: the numbers of conversation I.  labels/S/I: its labels in set S.  Both int32 (token,)."""
-        kind, *place = name.split("/")
-        row = self._ids[int(place[0])] if kind == "ids" else self._labels[int(place[0])][int(place[1])]
-        return row.astype("<i4").tobytes()
 
     def totals(self, conversation: int = 0, labels: int = 0) -> dict[str, int]:
         """What `counted` says of a conversation and a set of labels."""
@@ -182,30 +161,26 @@ class LabelInspector(Widget):
         """What `doubtful` says of a conversation and a set of labels."""
         return self.chats[conversation]["problems"][labels]
 
-    def static_figure(self, **view) -> Still:
-        """The current conversation as a picture; `view` overrides any of conversation, token, labels."""
+    def static_figure(self) -> Still:
+        """The current conversation as a picture."""
         from matplotlib.patches import Patch
 
-        view = {**self.view, **view}
-        place, which = view["conversation"], view["labels"]
-        totals, lines = self.totals(place, which), flow(self._drawn(place, which))[:MOST_LINES]
-        drawing = new_figure(1.35 + 0.3 * len(lines))
-        grid = {"height_ratios": [0.3 * len(lines) + 0.1, 0.35]} if len(lines) else {}
-        text, budget = drawing.subplots(2, 1, gridspec_kw=grid)
-        text.set(xlim=(0, LINE), ylim=(len(lines), 0))
+        place, which = self.view["conversation"], self.view["labels"]
+        drawing, totals = new_figure(1), self.totals(place, which)
+        text, budget = drawing.subplots(2, 1)
+        lines = draw_runs(text, self._runs(place, which))
+        text.set(xlim=(0, LINE), ylim=(lines, 0))
         text.axis("off")
-        for number, line in enumerate(lines):
-            for left, width, run in line:
-                draw_run(text, left, number, width, run)
+        text.get_gridspec().set_height_ratios([0.3 * lines + 0.1, 0.35])
+        drawing.set_figheight(1.35 + 0.3 * lines)
         self._draw_budget(budget, totals)
         known = [Patch(fc=IMAGE, label="image"), Patch(fc="white", ec=TEXT, hatch="////", label="only read")]
         known.append(Patch(fc=GOOD, label="learned"))
         drawing.legend(handles=known, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         of = f" of a context of {self.context}" if self.context else ""
-        share = " and ".join(
-            f"{totals[part]} {part} ({totals[part] / totals['tokens']:.0%})" for part in ("image", "learned")
-        )
-        alt = f"{self.chats[place]['name']}: {totals['tokens']} tokens{of}, {share}"
+        count, image, learned = (totals[part] for part in ("tokens", "image", "learned"))
+        share = f"{image} image ({image / count:.0%}) and {learned} learned ({learned / count:.0%})"
+        alt = f"{self.chats[place]['name']}: {count} tokens{of}, {share}"
         alt += f"; {totals['over']} too many" * bool(totals["over"])
         alt += f"; labels: {self.sets[which]}" * (len(self.sets) > 1)
         drawing.suptitle(alt, fontsize=9, parse_math=False)
@@ -224,18 +199,19 @@ class LabelInspector(Widget):
         open_corner(axes)
         axes.spines["left"].set_visible(False)
 
-    def _drawn(self, place: int, which: int) -> list[dict]:
-        """The runs of one conversation with all that is drawn of them."""
-        chat, runs = self.chats[place], []
-        learned = [labels[place] != NOT_LEARNED for labels in self._labels]
+    def _runs(self, place: int, which: int) -> Iterator[dict]:
+        """What is drawn of each run of one conversation."""
+        chat, labels = self.chats[place], [of_all[place] for of_all in self._labels]
         for start, stop in chat["runs"]:
             text = visible(chat["tokens"][start])
             text = text if len(text) <= 30 else text[:29] + "…"
-            run = {"text": f"{text} ×{stop - start}" if stop - start > 1 else text}
-            run |= {"role": chat["roles"][start], "image": bool(chat["image"][start])}
-            run |= {"learned": learned[which][start], "differs": learned[0][start] != learned[-1][start]}
-            runs.append(run)
-        return runs
+            run = {
+                "text": f"{text} ×{stop - start}" if stop - start > 1 else text,
+                "role": chat["roles"][start],
+            }
+            learned = [bool(row[start] != NOT_LEARNED) for row in labels]
+            fill = IMAGE if chat["image"][start] else GOOD if learned[which] else None
+            yield run | {"fill": fill, "differs": learned[0] != learned[-1]}
 
     def __repr__(self) -> str:
         totals = [chat["totals"][0] for chat in self.chats]
@@ -243,23 +219,22 @@ class LabelInspector(Widget):
         return f"LabelInspector({len(self.chats)} conversations, {tokens} tokens, {learned} learned)"
 
 
-# ---- drawing the picture
-
 LINE, MOST_LINES = 84, 60  # letters of a line, lines of the picture
 
 
-def flow(runs: list[dict]) -> list[list[tuple[float, float, dict]]]:
-    """Lines of (left, width, run); a turn begins a line."""
-    lines, left, role = [], 0.0, None
+def draw_runs(axes, runs: Iterator[dict]) -> int:
+    """Draw runs line by line, a turn on a new line; returns how many lines there are, at most MOST_LINES."""
+    lines, left, role = 0, LINE, None
     for run in runs:
         width = len(run["text"]) + 1.6
         if run["role"] != role or left + width > LINE:
-            lines.append([])
-            left = 11.0
-            if run["role"] != role:
-                lines[-1].append((0, 10, {"text": run["role"] or "–", "head": True}))
+            if lines == MOST_LINES:
+                break
+            lines, left = lines + 1, 11.0
+        if run["role"] != role:
             role = run["role"]
-        lines[-1].append((left, width, run))
+            axes.text(0, lines - 0.5, role or "–", fontsize=8, va="center", fontweight="bold", color=INK)
+        draw_run(axes, left, lines - 1, width, run)
         left += width + 0.5
     return lines
 
@@ -268,14 +243,8 @@ def draw_run(axes, left: float, line: int, width: float, run: dict) -> None:
     """One token, or one run of them."""
     from matplotlib.patches import Rectangle
 
-    if "head" in run:
-        axes.text(left, line + 0.5, run["text"], fontsize=8, va="center", fontweight="bold", color=INK)
-        return
-    corner, box = (left, line + 0.1), None
-    if run["image"] or run["learned"]:
-        fill = IMAGE if run["image"] else GOOD
-        look = {"fc": fill, "ec": fill}
-    else:
+    corner, box, look = (left, line + 0.1), None, {"fc": run["fill"], "ec": run["fill"]}
+    if run["fill"] is None:  # only read
         look = {"fc": "white", "ec": MASKED if run["role"] == "padding" else TEXT, "hatch": "////"}
         box = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85}
     axes.add_patch(Rectangle(corner, width, 0.8, lw=0.8, alpha=0.9, **look))

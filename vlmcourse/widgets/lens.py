@@ -1,8 +1,7 @@
 """Token Lens: the words that stand nearest to every image token, laid over the image.
 
 It takes words and scores as arrays and knows no model; diagnostics/lens.py computes them.  Cells count row by
-row from 0, as image tokens do.  All moments share one scale of colours, so that they compare; the scale
-states its ends.
+row, as image tokens do.  All moments share one scale of colours, so that they compare.
 """
 
 import math
@@ -21,8 +20,7 @@ MOST_WORDS = 50_000
 class TokenLens(MapWidget):
     """What would each image token be called?  The k nearest words of every cell, at one or two moments.
 
-    A moment is a stage of training or a layer of the language model.  Click a cell, or walk with the arrow
-    keys, to see its list.
+    A moment is a stage of training or a layer of the language model.
 
         near = [nearest_words(tokens, table, names) for tokens in (before, after)]
         TokenLens(image, [n.words for n in near], [n.scores for n in near], moments=["before", "after"])
@@ -35,60 +33,42 @@ class TokenLens(MapWidget):
         moments: one name per moment; opens with the first and the last side by side.
         measure: what the scores are, such as "cosine" or "probability".
         view: where to open, any of cell, left, right: indices; right may be None for one picture alone.
-
-    Raises:
-        ValueError: naming what does not fit, the numbers, and what to do.
     """
 
     _esm = script("maps.js", "lens.js")
-    shape = traitlets.Dict().tag(sync=True)
     words = traitlets.List(help="(moment, cell, k), one after another").tag(sync=True)
-    view = traitlets.Dict(help="what is shown now: cell, left, right").tag(sync=True)
 
     def __init__(self, image, words, scores, *, grid=None, moments=None, measure="cosine", view=None):
         pictures = as_images(image)
         if len(pictures) != 1:
-            raise ValueError(
-                f"image must be one picture (height, width, 3), got {len(pictures)}; pass image[0]"
-            )
+            many = len(pictures)
+            raise ValueError(f"image must be one picture (height, width, 3), got {many}; pass image[0]")
         self._image = shrink(pictures[0], SIDE_UNDER_WORDS)
-        words, scores = in_order(words, scores)
-        count, cells, k = scores.shape
-        side = math.isqrt(cells)
-        rows, columns = (side, side) if grid is None else map(int, grid)
+        self._words, self._scores = in_order(words, scores)
+        count, cells, k = self._scores.shape
+        rows, columns = [math.isqrt(cells)] * 2 if grid is None else map(int, grid)
         if rows * columns != cells:
             raise ValueError(
                 f"{cells} cells do not fill a grid of {rows} × {columns}; pass grid=(rows, columns)"
             )
-        if scores.size > MOST_WORDS:
+        if self._scores.size > MOST_WORDS:
             raise ValueError(
                 f"{count} moments · {cells} cells · {k} words; at most {MOST_WORDS:,} are shown, so pass "
                 "fewer moments or words"
             )
-        moments = one_name_each(moments, "moment", count)
-        self._scores = scores
-        best = scores[..., 0]
-        start = {
-            "cell": rows // 2 * columns + columns // 2,
-            "left": 0,
-            "right": count - 1 if count > 1 else None,
-        }
-        start |= view or {}
+        middle = rows // 2 * columns + columns // 2
+        start = {"cell": middle, "left": 0, "right": count - 1 if count > 1 else None, **(view or {})}
+        check_view(start, {"cell": cells, "left": count, "right": count}, right=None)
+        best = self._scores[..., 0]
         shape = {"size": list(self._image.shape[:2]), "rows": rows, "columns": columns, "k": k}
-        shape |= {"moments": moments, "measure": measure}
+        shape |= {"moments": one_name_each(moments, "moment", count), "measure": measure}
         shape |= {"low": min(0.0, float(best.min())), "high": max(float(best.max()), 1e-9)}
-        super().__init__(words=list(words.ravel()), view=start, shape=shape)
-        self._words = words
-        check_view(start, {"cell": cells, "left": count, "right": count}, {"right": None})
-        self.preload(["image", "scores"])
+        super().__init__(words=list(self._words.ravel()), view=start, shape=shape)
+        self.offer({"image": self._image, "scores": self._scores.astype("<f4")})
 
-    def blob(self, name: str) -> bytes:
-        """image: uint8 (height, width, 3).  scores: float32 (moment, cell, k)."""
-        return {"image": self._image, "scores": self._scores.astype("<f4")}[name].tobytes()
-
-    def static_figure(self, **view) -> Still:
-        """The moments shown now with the list of the chosen cell; `view` overrides cell, left, right."""
-        view = {**self.view, **view}
+    def static_figure(self) -> Still:
+        """The moments shown now with the list of the chosen cell."""
+        view = self.view
         shown = [moment for moment in (view["left"], view["right"]) if moment is not None]
         if len(shown) == 1:
             drawing = new_figure(3.4)
@@ -101,12 +81,11 @@ class TokenLens(MapWidget):
             self._draw_list(axes[1, place], moment, view["cell"])
         scale_bar(drawn, axes[0], f"{self.shape['measure']} of the nearest word")
         row, column = divmod(view["cell"], self.shape["columns"])
-        best = " and ".join(
-            f"“{self._words[m][view['cell'], 0]}” {self._scores[m, view['cell'], 0]:.3f} "
-            f"({self.shape['moments'][m]})"
-            for m in shown
-        )
-        alt = f"Nearest words of the image token at row {row}, column {column}: {best}"
+        words, scores = self._words[:, view["cell"], 0], self._scores[:, view["cell"], 0]
+        best = [
+            f"“{words[moment]}” {scores[moment]:.3f} ({self.shape['moments'][moment]})" for moment in shown
+        ]
+        alt = f"Nearest words of the image token at row {row}, column {column}: {' and '.join(best)}"
         drawing.suptitle(alt, fontsize=8, parse_math=False)
         return Still(drawing, alt)
 
@@ -152,8 +131,6 @@ def in_order(words, scores) -> tuple[np.ndarray, np.ndarray]:
             "with as many words for every cell"
         )
     if not np.isfinite(scores).all() or (np.diff(scores) > 1e-6).any():
-        raise ValueError(
-            "scores must be finite and best first along their last axis, as nearest_words gives them"
-        )
+        raise ValueError("scores must be finite and best first along their last axis, as of nearest_words")
     words = np.vectorize(lambda word: visible(str(word)), otypes=[object])(words)
     return (words, scores) if scores.ndim == 3 else (words[None], scores[None])

@@ -35,37 +35,44 @@ function overlaid(pixels, codes, table, strength, [height, width], [rows, column
 // The colours between the numbers they stand for; `point` sets a tick at a fraction of the way, or hides it with null.
 function colourScale(table) {
   const bar = h("canvas", { className: "vlm-bar-colours", role: "img", "aria-label": "colour scale" });
-  const tick = h("div", { className: "vlm-tick", hidden: true });
-  const [low, high] = [h("span", {}, "0"), h("span")];
+  const [low, tick, high] = [h("span", {}, "0"), h("div", { className: "vlm-tick", hidden: true }), h("span")];
   paint(bar, table, 1, 256);
   const point = (fraction) => {
     tick.hidden = fraction === null;
     tick.style.left = `${100 * clamp(fraction ?? 0, 0, 1)}%`;
   };
-  return { bar, low, high, point, element: h("div", { className: "vlm-scale" }, low, h("div", { className: "vlm-bar-frame" }, bar, tick), high) };
+  return { bar, low, high, point, element: div("vlm-scale", low, div("vlm-bar-frame", bar, tick), high) };
 }
 
-// A square of cells with heads for its rows and columns; `hover` gets [row, column] or null, `choose` gets [row, column].
-// `at()` is the cell that arrow keys start from.
-function cellMap({ size, side, label, rows, columns, at, hover, choose }) {
-  const cell = clamp(Math.floor(side / size), 5, 64);
+// The slider for how much of its picture a map covers.
+const overlaySlider = (percent, draw) => slider(100, draw, { step: 5, value: percent });
+
+// A picture that is a grid of cells, with `over` on top. `hover` gets the cell [row, column] under the pointer, or null; `choose`
+// gets the one that is clicked, or where an arrow key leads from the cell `at()`; `point` frames one. Other keys go to `keys`.
+function cellPicture({ grid, label, at, hover, choose, keys = () => {} }, ...over) {
   const canvas = h("canvas", { role: "img" });
   const pointer = h("div", { className: "vlm-pointer", hidden: true });
-  const grid = [size, size];
+  const walk = (event) => {
+    const place = arrowed(event, at(), grid);
+    if (!place) return keys(event);
+    hover(null);
+    choose(place);
+  };
+  const area = h("div", { className: "vlm-picture", tabIndex: 0, role: "application", "aria-label": label, onkeydown: walk,
+    onpointermove: (event) => hover(cellAt(event, canvas, grid)), onpointerleave: () => hover(null),
+    onclick: (event) => choose(cellAt(event, canvas, grid)) }, canvas, pointer, ...over);
   const point = (place) => {
     pointer.hidden = !place;
     if (place) layCell(pointer, place, grid);
-    hover(place);
   };
-  const keys = (event) => {
-    const place = arrowed(event, at(), grid);
-    if (!place) return;
-    point(null);
-    choose(place);
-  };
-  const area = h("div", { className: "vlm-picture", tabIndex: 0, role: "application", "aria-label": label, onkeydown: keys,
-    onpointermove: (event) => point(cellAt(event, canvas, grid)), onpointerleave: () => point(null), onclick: (event) => choose(cellAt(event, canvas, grid)) }, canvas, pointer);
-  const element = h("div", { className: "vlm-cells" }, h("div", { className: "vlm-columns" }, ...columns), h("div", { className: "vlm-rows" }, ...rows), area);
+  return { area, canvas, point };
+}
+
+// A square of cells with heads for its rows and columns.
+function cellMap({ size, side, rows, columns, hover, ...more }) {
+  const cell = clamp(Math.floor(side / size), 5, 64);
+  const { area, canvas, point } = cellPicture({ grid: [size, size], hover: (place) => { point(place); hover(place); }, ...more });
+  const element = div("vlm-cells", div("vlm-columns", ...columns), div("vlm-rows", ...rows), area);
   element.style.setProperty("--cell", `${cell}px`);
   fit(canvas, size, size, cell * size);
   canvas.style.imageRendering = "pixelated";
@@ -80,11 +87,12 @@ function headGrid({ layers, heads, extra, height, width, go }) {
     const canvas = h("canvas");
     fit(canvas, height, width, side);
     canvas.style.imageRendering = Math.max(height, width) > side ? "auto" : "pixelated";
-    return { canvas, place, button: h("button", { type: "button", className: "vlm-thumb", title: name, "aria-label": name, onclick: () => go(place) }, canvas) };
+    return { canvas, place, button: button(canvas, () => go(place), { className: "vlm-thumb", title: name, "aria-label": name }) };
   };
   const pick = (name) => (event) => go({ [name]: /^\d+$/.test(event.target.value) ? +event.target.value : event.target.value });
-  const layer = choice(options([...count(layers), ...(extra ? [extra] : [])]), pick("layer"));
-  const head = choice(options([...count(heads), "mean"]), pick("head"));
+  const named = (names) => names.map((name) => [name, String(name)]);
+  const layer = choice(named([...count(layers), ...(extra ? [extra] : [])]), pick("layer"));
+  const head = choice(named([...count(heads), "mean"]), pick("head"));
   const thumbs = count(layers).flatMap((row) => [...count(heads), "mean"].map((column) => thumb({ layer: row, head: column }, `layer ${row}, ${headName(column)}`)));
   if (extra) thumbs.push(thumb({ layer: extra }, extra));
   const which = (place) => (place.layer === extra ? thumbs.length - 1 : place.layer * (heads + 1) + (place.head === "mean" ? heads : place.head));
@@ -109,10 +117,7 @@ function headGrid({ layers, heads, extra, height, width, go }) {
     mark(place) {
       now = which(place);
       [layer.value, head.value, head.disabled] = [place.layer, place.head, extra !== null && place.layer === extra];
-      thumbs.forEach(({ button }, index) => {
-        button.setAttribute("aria-pressed", index === now);
-        button.tabIndex = index === now ? 0 : -1;
-      });
+      press(thumbs.map((it) => it.button), now);
     },
     draw: (colours) => thumbs.forEach(({ canvas }, index) => paint(canvas, colours(index), height, width)) };
 }

@@ -1,10 +1,4 @@
-"""What the widgets that show weights as colours share; the Python half of maps.js.
-
-quantise      weights as one byte each, and the largest of every row
-check_rows    refuses what is no distribution
-MapWidget     a widget that brings the colour table along
-overlay       a grey picture under the colours of a map, in a still figure
-"""
+"""What the widgets that show weights as colours share; the Python half of maps.js."""
 
 import numpy as np
 import traitlets
@@ -41,4 +35,8 @@ def check_rows(name: str, rows: np.ndarray) -> None:
 class MapWidget(Widget):
     """A widget that shows weights as colours; the browser gets the colour table with it."""
 
-    colours = traitlets.Bytes(cividis().tobytes()).tag(sync=True)
+    colours = traitlets.Bytes().tag(sync=True)
+
+    @traitlets.default("colours")
+    def _table(self) -> bytes:
+        return cividis().tobytes()

@@ -1,16 +1,12 @@
 """Scene Playground: change a scene by hand and watch a model's answer, caption and attention change with it.
 
-The widget knows no model: it calls the functions it was given, in the kernel, with the picture as the course
-draws it.
-
-Who does what: the browser keeps the scene, draws it at once from ready-made sprites (cut from pictures of the
-same renderer) and sends the newest state, one request at a time: what changes while the kernel answers goes
-with the next request, so nothing ever queues.  The kernel renders, asks the model, and sends pixels and
-answer back together.
+The widget knows no model: it calls the functions it was given, in the kernel.  Who does what: the browser
+keeps the scene, draws it at once from ready-made sprites (cut from pictures of the same renderer) and sends
+the newest state, one request at a time: what changes while the kernel answers goes with the next request, so
+nothing ever queues.  The kernel renders, asks the model, and sends pixels and answer back together.
 """
 
 import time
-from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -25,7 +21,7 @@ from vlmcourse.world.grammar import true_answer
 from vlmcourse.world.scenes import COLOURS, GAP, MARGIN, MOST, RADII, SHAPES, SIDE, SIZES, SLANT, Scenes
 from vlmcourse.world.truth import Thing, list_things
 
-GIVEN = ("scene", "swapped", "grey")  # what the model gets
+WORDS = {"scene": "", "swapped": ": another scene", "grey": ": grey"}  # what the model gets
 MID_GREY = 128
 BARS = 5  # of the likeliest answers
 SUGGESTED = ("colour", "position", "count", "existence", "relation", "comparison")
@@ -35,8 +31,7 @@ class ScenePlayground(MapWidget):
     """A canvas with a scene, and what a model says about it.
 
     `playground.change(question="Is there a star?", given="grey")` does from Python what the controls do;
-    `playground.state` holds what is set, `playground.answer` what came of it: "answer", "choices", "caption",
-    "truth", "right", "outside" (why the scene leaves the training world), "milliseconds", "error".
+    `playground.state` holds what is set, `playground.answer` what came of it.
 
     Args:
         answer: takes a picture, uint8 (64, 64, 3), and a question; returns {"answer": str, "choices": [(text,
@@ -54,21 +49,13 @@ class ScenePlayground(MapWidget):
 
     _esm = script("maps.js", "playground.js")
     state = traitlets.Dict(help="what is set: number, things, question, given").tag(sync=True)
-    answer = traitlets.Dict(help="what came of it").tag(sync=True)
+    answer = traitlets.Dict(help="answer, choices, caption, truth, right, outside, error, ...").tag(sync=True)
     pixels = traitlets.Bytes(help="the scene, uint8 (64, 64, 3)").tag(sync=True)
     model_input = traitlets.Bytes(help="what the model was given").tag(sync=True)
     attention = traitlets.Bytes(help="one byte for each cell of the grid").tag(sync=True)
     world = traitlets.Dict(help="names, rules and scenes").tag(sync=True)
 
-    def __init__(
-        self,
-        answer: Callable,
-        caption: Callable,
-        scenes: Scenes,
-        *,
-        question: str | None = None,
-        render: Callable[[Scenes], np.ndarray] | None = None,
-    ):
+    def __init__(self, answer, caption, scenes: Scenes, *, question: str | None = None, render=None):
         if not len(scenes):
             raise ValueError("there are no scenes to play with; pass some, such as scenes.sample('test', 12)")
         if render is None:
@@ -89,15 +76,13 @@ class ScenePlayground(MapWidget):
         rules = {"side": SIDE, "margin": MARGIN, "gap": GAP, "slant": SLANT, "most": MOST, "trained": TRAINED}
         names = {"names": [SHAPES, COLOURS, SIZES], "radii": RADII.tolist()}
         super().__init__(world={**rules, **names, "best": BARS, "scenes": listed})
-        state = {"turn": 0, "by": "python", "number": 0, "things": listed[0]["things"]}
-        state |= {"question": question, "given": "scene"}
+        state = {"turn": 0, "by": "python", "number": 0, "question": question, "given": "scene"}
+        state["things"] = listed[0]["things"]
         self._show(state)
         self.state = state
         papers = [f"paper/{number}" for number in range(len(scenes))]
         lights = [f"sprites/{light}" for light in dict.fromkeys(scenes.light.tolist())]
         self.preload([papers[0], lights[0], *papers[1:], *lights[1:]])
-
-    # ---- from Python
 
     def change(self, **what) -> None:
         """Set any of number (of the scene), things, question and given ("scene", "swapped" or "grey").
@@ -105,23 +90,19 @@ class ScenePlayground(MapWidget):
         Raises:
             ValueError: naming the rule that is broken.
         """
-        unknown = set(what) - {"number", "things", "question", "given"}
+        unknown = ", ".join(sorted(set(what) - {"number", "things", "question", "given"}))
         if unknown:
-            raise ValueError(
-                f"there is no {', '.join(sorted(unknown))}; set number, things, question or given"
-            )
+            raise ValueError(f"there is no {unknown}; set number, things, question or given")
         state = {**self.state, **what, "turn": self.state["turn"] + 1, "by": "python"}
         if not 0 <= state["number"] < len(self._scenes):
             raise ValueError(f"number is {state['number']}, expected 0..{len(self._scenes) - 1}")
-        if state["given"] not in GIVEN:
-            raise ValueError(f"given is {state['given']!r}, expected one of {', '.join(GIVEN)}")
+        if state["given"] not in WORDS:
+            raise ValueError(f"given is {state['given']!r}, expected one of {', '.join(WORDS)}")
         if "number" in what and "things" not in what:
             state["things"] = self.world["scenes"][state["number"]]["things"]
         state["things"] = [Thing(*map(int, thing)) for thing in state["things"]]
         check_things(state["things"])
         self.state = state
-
-    # ---- answering
 
     @traitlets.observe("state")
     def _react(self, change):
@@ -144,35 +125,20 @@ class ScenePlayground(MapWidget):
         if self._captioned[0] != picture.tobytes():
             self._captioned = picture.tobytes(), str(self._tell(picture))
         took = time.perf_counter() - start
-        weights = said["attention"]
+        text, weights, truth = said["answer"], said["attention"], true_answer(state["question"], things)
         codes, largest = quantise(weights.ravel()) if weights.size else (weights.astype(np.uint8), 0.0)
-        truth = true_answer(state["question"], things)
-        choices = [
-            {"text": text, "p": p, "right": bool(truth) and same_words(text, truth)}
-            for text, p in said["choices"]
-        ]
+
+        def right(text: str) -> bool:
+            return bool(truth) and same_words(text, truth)
+
+        answer = {name: state[name] for name in ("by", "turn", "question")} | {"error": ""}
+        answer |= {"answer": text, "right": right(text), "truth": truth, "caption": self._captioned[1]}
+        answer["choices"] = [{"text": text, "p": p, "right": right(text)} for text, p in said["choices"]]
+        answer |= {"grid": weights.shape, "largest": float(largest), "share": float(weights.sum())}
+        answer |= {"outside": outside(things), "milliseconds": round(1000 * took)}
         with self.hold_sync():  # pictures and numbers change together
-            self.pixels, self.model_input, self.attention = (
-                image.tobytes(),
-                picture.tobytes(),
-                codes.tobytes(),
-            )
-            self.answer = {
-                "by": state["by"],
-                "turn": state["turn"],
-                "error": "",
-                "question": state["question"],
-                "answer": said["answer"],
-                "caption": self._captioned[1],
-                "truth": truth,
-                "right": bool(truth) and same_words(said["answer"], truth),
-                "choices": choices,
-                "grid": weights.shape,
-                "largest": float(largest),
-                "share": float(weights.sum()),
-                "outside": outside(things),
-                "milliseconds": round(1000 * took),
-            }
+            self.pixels, self.model_input = image.tobytes(), picture.tobytes()
+            self.attention, self.answer = codes.tobytes(), answer
 
     def _draw(self, scenes: Scenes) -> np.ndarray:
         images = as_images(self._render(scenes))
@@ -218,57 +184,57 @@ class ScenePlayground(MapWidget):
             return b"".join(sheet.tobytes() for sheet in self._sheets[int(number)])
         return self._picture(int(number), []).tobytes()
 
-    # ---- still
-
     def static_figure(self) -> Still:
         """The scene, what the model was given with the attention of its answer, and the likeliest answers."""
         import textwrap
 
-        said = self.answer
+        said, given = self.answer, WORDS[self.state["given"]]
         drawing = new_figure(2.9)
-        scene, given, bars = drawing.subplots(1, 3, width_ratios=(1, 1.15, 1.1))
-        frame = {"extent": (0, SIDE, SIDE, 0), "interpolation": "nearest"}
-        pixels, picture = (
-            np.frombuffer(b, np.uint8).reshape(SIDE, SIDE, 3) for b in (self.pixels, self.model_input)
-        )
+        scene, looked, bars = drawing.subplots(1, 3, width_ratios=(1, 1.15, 1.1))
+        self._draw_pictures(scene, looked)
+        looked.set_title(f"what the model gets{given}", fontsize=8)
+        draw_choices(bars, said["choices"][::-1])
+        truth, caption = said["truth"], said["caption"]
+        verdict = "" if not truth else " ✓" if said["right"] else f" ✗ ({truth})"
+        colour = "black" if said["right"] or not truth else ACCENT
+        title = f"{said['question']}  {said['answer']}{verdict}"
+        drawing.suptitle(title, fontsize=10, parse_math=False, color=colour)
+        drawing.supxlabel("\n".join(textwrap.wrap(caption, 110)), fontsize=7.5, parse_math=False)
+        alt = f"A scene; what the model gets{given}; asked “{said['question']}” it says “{said['answer']}”"
+        return Still(drawing, alt + f", the truth is {truth}" * bool(truth) + f"; its caption: {caption}")
+
+    def _draw_pictures(self, scene, looked) -> None:
+        shape, frame = (SIDE, SIDE, 3), {"extent": (0, SIDE, SIDE, 0), "interpolation": "nearest"}
+        pixels, picture = (np.frombuffer(b, np.uint8).reshape(shape) for b in (self.pixels, self.model_input))
         scene.imshow(pixels, **frame)
         scene.set_title("the scene", fontsize=8)
-        given.set_title(f"what the model gets{WORDS[self.state['given']]}", fontsize=8)
         if self.attention:
-            weights = np.frombuffer(self.attention, np.uint8).reshape(said["grid"]) * (said["largest"] / 255)
-            bar = scale_bar(overlay(given, picture, weights, alpha=0.6), given)
+            weights = np.frombuffer(self.attention, np.uint8).reshape(self.answer["grid"])
+            shown = overlay(looked, picture, weights * (self.answer["largest"] / 255), alpha=0.6)
+            bar = scale_bar(shown, looked)
             bar.set_label("attention of the answer", fontsize=7)
             bar.ax.tick_params(labelsize=6)
         else:
-            given.imshow(picture, **frame)
-        for axes in (scene, given):
+            looked.imshow(picture, **frame)
+        for axes in (scene, looked):
             axes.axis("off")
-        rows = said["choices"][::-1]
-        bars.barh(range(len(rows)), [row["p"] for row in rows], color=TEXT)
-        names = [textwrap.shorten(row["text"], 22, placeholder="…") + " ✓" * row["right"] for row in rows]
-        bars.set_yticks(range(len(rows)), names, fontsize=7, parse_math=False)
-        for place, row in enumerate(rows):
-            bars.text(row["p"] + 0.02, place, percent(row["p"]), va="center", fontsize=7)
-        bars.set(xlim=(0, 1.25), xticks=[])
-        open_corner(bars)
-        bars.spines["bottom"].set_visible(False)
-        verdict = "" if not said["truth"] else " ✓" if said["right"] else f" ✗ ({said['truth']})"
-        colour = "black" if said["right"] or not said["truth"] else ACCENT
-        title = f"{said['question']}  {said['answer']}{verdict}"
-        drawing.suptitle(title, fontsize=10, parse_math=False, color=colour)
-        drawing.supxlabel("\n".join(textwrap.wrap(said["caption"], 110)), fontsize=7.5, parse_math=False)
-        truth = f", the truth is {said['truth']}" if said["truth"] else ""
-        return Still(
-            drawing,
-            f"A scene; what the model gets{WORDS[self.state['given']]}; asked “{said['question']}” "
-            f"it says “{said['answer']}”{truth}; its caption: {said['caption']}",
-        )
 
     def __repr__(self) -> str:
         return f"ScenePlayground({len(self._scenes)} scenes)"
 
 
-WORDS = {"scene": "", "swapped": ": another scene", "grey": ": grey"}
+def draw_choices(bars, rows: list[dict]) -> None:
+    """Bars of the likeliest answers, from the lowest to the highest."""
+    import textwrap
+
+    bars.barh(range(len(rows)), [row["p"] for row in rows], color=TEXT)
+    names = [textwrap.shorten(row["text"], 22, placeholder="…") + " ✓" * row["right"] for row in rows]
+    bars.set_yticks(range(len(rows)), names, fontsize=7, parse_math=False)
+    for place, row in enumerate(rows):
+        bars.text(row["p"] + 0.02, place, percent(row["p"]), va="center", fontsize=7)
+    bars.set(xlim=(0, 1.25), xticks=[])
+    open_corner(bars)
+    bars.spines["bottom"].set_visible(False)
 
 
 def percent(p: float) -> str:

@@ -1,21 +1,20 @@
 const EDGE = { left: 46, right: 10, top: 8, bottom: 34 };
 
-// About `count` round numbers inside [low, high].
-function ticks(low, high, count) {
-  const rough = (high - low) / count || 1;
+// About `some` round numbers inside [low, high].
+function ticks(low, high, some) {
+  const rough = (high - low) / some || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
   const first = Math.ceil(low / step - 1e-9);
-  return Array.from({ length: Math.floor(high / step + 1e-9) - first + 1 }, (_, i) => +((first + i) * step).toPrecision(12));
+  return count(Math.floor(high / step + 1e-9) - first + 1).map((i) => +((first + i) * step).toPrecision(12));
 }
 
 const short = (value) => (Number.isFinite(value) ? String(+value.toPrecision(4)) : "–");
 
-function render({ model, el }) {
+function build(model) {
   const { colours, dashes } = model.get("pens");
   const names = model.get("panels").flat();
-  let points = [];
-  let pending = false;
+  let [points, pending] = [[], false];
 
   const panels = model.get("panels").map((series) => {
     const canvas = h("canvas", { role: "img" });
@@ -31,18 +30,14 @@ function render({ model, el }) {
     const panel = { series, canvas, legend, at: series.map((name) => 1 + names.indexOf(name)), hover: null };
     canvas.addEventListener("pointermove", (event) => { panel.hover = event.offsetX; draw(panel); });
     canvas.addEventListener("pointerleave", () => { panel.hover = null; draw(panel); });
-    panel.element = h("div", { className: "vlm-panel" }, h("div", { className: "vlm-keys" }, ...legend.map(({ item }) => item)), canvas);
+    panel.element = div("vlm-panel", div("vlm-keys", ...legend.map(({ item }) => item)), canvas);
     return panel;
   });
 
-  function read() {
-    const table = floats(model.get("points") ?? new ArrayBuffer(0));
-    points = Array.from({ length: table.length / (names.length + 1) }, (_, i) => table.subarray(i * (names.length + 1), (i + 1) * (names.length + 1)));
-  }
-
   // At most one drawing per frame; the canvas is redrawn whole in one go, so nothing flickers.
   function refresh() {
-    read();
+    const [table, width] = [floats(model.get("points") ?? new ArrayBuffer(0)), names.length + 1];
+    points = count(table.length / width).map((i) => table.subarray(i * width, (i + 1) * width));
     if (pending) return;
     pending = true;
     requestAnimationFrame(() => { pending = false; panels.forEach(draw); });
@@ -50,11 +45,9 @@ function render({ model, el }) {
 
   function draw(panel) {
     const { canvas, at, legend } = panel;
-    const [width, height, ratio] = [canvas.clientWidth, canvas.clientHeight, window.devicePixelRatio || 1];
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
     if (!width) return;
-    Object.assign(canvas, { width: Math.round(width * ratio), height: Math.round(height * ratio) });
-    const pen = canvas.getContext("2d");
-    pen.scale(ratio, ratio);
+    const pen = sharpPen(canvas, width, height);
     const values = points.flatMap((point) => at.map((i) => point[i])).filter(Number.isFinite);
     const range = (list) => list.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
     let [low, high] = values.length ? range(values) : [0, 1];
@@ -98,13 +91,8 @@ function render({ model, el }) {
     canvas.setAttribute("aria-label", `${model.get("title")}: ${told.join(", ")}`);
   }
 
-  el.append(frame("plot", model.get("title"), h("div", { className: "vlm-title" }, model.get("title")),
-    h("div", { className: "vlm-panels" }, ...panels.map(({ element }) => element))));
-  refresh();
+  const root = frame("plot", model.get("title"), div("vlm-title", model.get("title")), div("vlm-panels", ...panels.map(({ element }) => element)));
   const resized = new ResizeObserver(refresh);
-  resized.observe(el);
-  const end = subscribe(model, { "change:points": refresh });
-  return () => { resized.disconnect(); end(); };
+  resized.observe(root);
+  return { root, draw: refresh, heard: { "change:points": refresh }, stop: () => resized.disconnect() };
 }
-
-export default { render };

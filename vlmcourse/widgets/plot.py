@@ -36,9 +36,7 @@ class LivePlot(Widget):
     title = traitlets.Unicode().tag(sync=True)
     panels = traitlets.List().tag(sync=True)
     pens = traitlets.Dict(PENS).tag(sync=True)
-    points = traitlets.Bytes(help="float32 (point, 1 + series): step, then values, NaN where absent").tag(
-        sync=True
-    )
+    points = traitlets.Bytes(help="float32 (point, 1 + series): step, then values or NaN").tag(sync=True)
 
     def __init__(self, title: str, series=("loss",)):
         panels = [[entry] if isinstance(entry, str) else list(entry) for entry in series]
@@ -60,9 +58,7 @@ class LivePlot(Widget):
     def add(self, step: int, **values: float) -> None:
         """Append one step; a series may be left out.  KeyError for a name the plot was not made with."""
         if unknown := set(values) - set(self._names):
-            raise KeyError(
-                f"{sorted(unknown)} not among series {self._names}; name them in LivePlot(series=...)"
-            )
+            raise KeyError(f"{sorted(unknown)} not in {self._names}; name them in LivePlot(series=...)")
         self._rows.append([float(step), *(float(values.get(name, math.nan)) for name in self._names)])
         if not under_ci() and time.monotonic() - self._sent >= SECONDS:
             self._send_points()

@@ -5,17 +5,17 @@ function coded(text) {
   return text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
 }
 
-function render({ model, el }) {
+function build(model) {
   const choices = model.get("choices");
   const name = `vlm-quiz-${Date.now()}-${quizzes++}`;
   const rows = choices.map(([text, right, explanation], i) => {
-    const radio = h("input", { type: "radio", name, value: i, onchange: () => { button.disabled = false; } });
+    const radio = h("input", { type: "radio", name, value: i, onchange: () => { checking.disabled = false; } });
     const mark = h("span", { className: "vlm-mark", "aria-hidden": "true" });
     const why = h("p", { className: "vlm-why", hidden: true }, ...coded(explanation));
-    return { radio, mark, why, right, row: h("div", { className: "vlm-choice" }, h("label", {}, radio, h("span", {}, ...coded(text)), mark), why) };
+    return { radio, mark, why, right, row: div("vlm-choice", h("label", {}, radio, h("span", {}, ...coded(text)), mark), why) };
   });
   const verdict = h("span", { className: "vlm-verdict", role: "status" });
-  const button = h("button", { type: "button", className: "vlm-button", disabled: true, onclick: check }, "Check");
+  const checking = button("Check", check, { disabled: true });
 
   function check() {
     const chosen = rows.findIndex(({ radio }) => radio.checked);
@@ -36,16 +36,16 @@ function render({ model, el }) {
     verdict.textContent = right ? "Right." : "Not this one; read why, then try again.";
   }
 
-  el.append(frame("quiz", "Quiz",
-    h("fieldset", { onkeydown: (event) => { if (event.key === "Enter" && event.target.type === "radio") check(); } },
-      h("legend", {}, ...coded(model.get("question"))), ...rows.map(({ row }) => row)),
-    h("div", { className: "vlm-bar" }, button, verdict)));
-
-  const chosen = model.get("chosen");
-  if (chosen !== null && chosen !== undefined) {
+  function draw() {
+    const chosen = model.get("chosen");
+    if (chosen === null || chosen === undefined) return;
     rows[chosen].radio.checked = true;
     show(chosen);
   }
-}
 
-export default { render };
+  const root = frame("quiz", "Quiz",
+    h("fieldset", { onkeydown: (event) => { if (event.key === "Enter" && event.target.type === "radio") check(); } },
+      h("legend", {}, ...coded(model.get("question"))), ...rows.map(({ row }) => row)),
+    div("vlm-bar", checking, verdict));
+  return { root, draw };
+}

@@ -34,10 +34,10 @@ class Quiz(Widget):
                 raise ValueError(
                     f"choice {number} must be (text, True or False, explanation), got {choice!r}"
                 )
-        right = sum(choice[1] for choice in choices)
-        if len(choices) < 2 or right < 1:
+        right, count = sum(choice[1] for choice in choices), len(choices)
+        if count < 2 or right < 1:
             raise ValueError(
-                f"a quiz needs at least two choices, one of them right; got {len(choices)}, {right} right"
+                f"a quiz needs at least two choices, one of them right; got {count}, {right} right"
             )
         super().__init__(question=question, choices=[list(choice) for choice in choices])
 
@@ -46,6 +46,5 @@ class Quiz(Widget):
         self.correct = None if change["new"] is None else self.choices[change["new"]][1]
 
     def __repr__(self) -> str:
-        letters = "abcdefghijklmnopqrstuvwxyz"
-        lines = [f"  {letters[i]}) {text}" for i, (text, _, _) in enumerate(self.choices)]
+        lines = [f"  {chr(ord('a') + i)}) {text}" for i, (text, _, _) in enumerate(self.choices)]
         return "\n".join([self.question, *lines])

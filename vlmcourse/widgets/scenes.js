@@ -1,25 +1,23 @@
-function render({ model, el }) {
+function build(model) {
   const scenes = model.get("scenes");
   const [height, width, size] = model.get("size");
   const store = new Store(model, draw);
   const pages = Math.ceil(scenes.length / size);
   let chosen = model.get("chosen");
 
-  const thumbs = Array.from({ length: size }, (_, place) => {
+  const thumbs = count(size).map((place) => {
     const canvas = h("canvas");
     fit(canvas, height, width, 76);
-    const button = h("button", { type: "button", className: "vlm-thumb", onclick: () => choose(page() * size + place) }, canvas);
-    return { button, canvas };
+    return { canvas, thumb: button(canvas, () => choose(page() * size + place), { className: "vlm-thumb" }) };
   });
   const where = h("span", { className: "vlm-where", role: "status" });
-  const turn = (by) => h("button", { type: "button", className: "vlm-button", "aria-label": by < 0 ? "Previous page" : "Next page",
-    onclick: () => choose(clamp(page() + by, 0, pages - 1) * size) }, by < 0 ? "‹" : "›");
-  const [previous, next] = [turn(-1), turn(1)];
+  const turn = (by, arrow, name) => button(arrow, () => choose(clamp(page() + by, 0, pages - 1) * size), { "aria-label": name });
+  const [previous, next] = [turn(-1, "‹", "Previous page"), turn(1, "›", "Next page")];
   const large = h("canvas", { role: "img" });
   fit(large, height, width, 304);
-  const picture = h("div", { className: "vlm-picture" }, large);
+  const picture = div("vlm-picture", large);
   const caption = h("p", { className: "vlm-caption" });
-  const questions = h("div", { className: "vlm-questions", role: "list", "aria-label": "Questions" });
+  const questions = h("div", { role: "list", "aria-label": "Questions" });
   const page = () => Math.floor(chosen / size);
 
   function choose(scene) {
@@ -34,13 +32,13 @@ function render({ model, el }) {
     if (!by) return;
     event.preventDefault();
     choose(chosen + by);
-    thumbs[chosen % size].button.focus();
+    thumbs[chosen % size].thumb.focus();
   }
 
   const point = (boxes) => {
     picture.querySelectorAll(".vlm-box").forEach((box) => box.remove());
     for (const [left, top, right, bottom] of boxes) {
-      const box = h("div", { className: "vlm-box" });
+      const box = div("vlm-box");
       lay(box, left / width, top / height, (right - left) / width, (bottom - top) / height);
       picture.append(box);
     }
@@ -56,13 +54,12 @@ function render({ model, el }) {
     const first = page() * size;
     const pixels = store.get(`page/${page()}`);
     const one = height * width * 3;
-    thumbs.forEach(({ button, canvas }, place) => {
+    press(thumbs.map(({ thumb }) => thumb), chosen - first);
+    thumbs.forEach(({ thumb, canvas }, place) => {
       const scene = first + place;
-      button.hidden = scene >= scenes.length;
-      if (button.hidden) return;
-      button.setAttribute("aria-label", `Scene ${scene}: ${scenes[scene].caption}`);
-      button.setAttribute("aria-pressed", scene === chosen);
-      button.tabIndex = scene === chosen ? 0 : -1;
+      thumb.hidden = scene >= scenes.length;
+      if (thumb.hidden) return;
+      thumb.setAttribute("aria-label", `Scene ${scene}: ${scenes[scene].caption}`);
       if (pixels) paint(canvas, pixels.subarray(place * one, (place + 1) * one), height, width);
     });
     if (pixels) paint(large, pixels.subarray((chosen - first) * one, (chosen - first + 1) * one), height, width);
@@ -75,13 +72,9 @@ function render({ model, el }) {
     point([]);
   }
 
-  el.append(frame("scenes", "Scene browser",
+  const root = frame("scenes", "Scene browser",
     h("div", {}, h("div", { className: "vlm-thumbs", role: "group", "aria-label": "Scenes; arrow keys move", onkeydown: keys },
-      ...thumbs.map(({ button }) => button)),
-    h("div", { className: "vlm-bar" }, previous, where, next)),
-    picture, h("div", { className: "vlm-side" }, caption, questions)));
-  draw();
-  return subscribe(model, { "msg:custom": store.receive, "change:chosen": () => { chosen = model.get("chosen"); draw(); } });
+      ...thumbs.map(({ thumb }) => thumb)), div("vlm-bar", previous, where, next)),
+    picture, div("vlm-side", caption, questions));
+  return { root, draw, heard: { "msg:custom": store.receive, "change:chosen": () => { chosen = model.get("chosen"); draw(); } } };
 }
-
-export default { render };

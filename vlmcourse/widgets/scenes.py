@@ -16,8 +16,8 @@ class SceneBrowser(Widget):
     Args:
         images: uint8, (scene, height, width, 3).
         captions: one text per scene.
-        records: per scene a list of {"question": str, "answer": str, "boxes": [(left, top, right, bottom),
-            ...]}, boxes in pixels with right and bottom exclusive; None for no questions.
+        records: per scene a list of {"question": str, "answer": str, "boxes": [(left, top, right, bottom)]},
+            boxes in pixels with right and bottom exclusive; None for no questions.
 
     Raises:
         ValueError: if the numbers of images, captions and records differ, or a box leaves its picture.
@@ -49,12 +49,8 @@ class SceneBrowser(Widget):
             for caption, questions in zip(captions, records, strict=True)
         ]
         super().__init__(size=[height, width, PAGE], scenes=scenes)
-        self.preload([f"page/{p}" for p in range(-(-len(self._images) // PAGE))])
-
-    def blob(self, name: str) -> bytes:
-        """page/P: the pixels of the scenes on page P."""
-        page = int(name.removeprefix("page/"))
-        return self._images[page * PAGE : (page + 1) * PAGE].tobytes()
+        firsts = range(0, len(self._images), PAGE)
+        self.offer({f"page/{page}": self._images[first : first + PAGE] for page, first in enumerate(firsts)})
 
     def static_figure(self) -> Still:
         """The page of the chosen scene as a picture, each with its caption."""

@@ -1,38 +1,25 @@
-const REST_MS = 120; // typing that rests this long is a query
 const COLUMNS = 6;
 
-function render({ model, el }) {
-  const { suggestions, attribution, count, size: [height, width] } = model.get("texts");
-  let [typing, shown] = [null, 0];
-
-  // ---- the question
-  const input = h("input", { type: "search", className: "vlm-search-box", placeholder: "describe a picture", "aria-label": "Search pictures by text", spellcheck: false, value: model.get("query"),
-    oninput: () => { clearTimeout(typing); typing = setTimeout(ask, REST_MS); draw(); },
-    onkeydown: (event) => { if (event.key === "Enter") ask(); } });
-  const chips = suggestions.map((text) => h("button", { type: "button", className: "vlm-suggestion", onclick: () => { input.value = text; ask(); } }, text));
-  const status = h("div", { className: "vlm-words", role: "status" });
-  const problem = h("div", { className: "vlm-warning", role: "alert", hidden: true });
-  const reading = h("div", { className: "vlm-reading" });
+function build(model) {
+  const { suggestions, attribution, count: pictures, size: [height, width] } = model.get("texts");
 
   // The kernel is asked once more only when it has answered; ipywidgets keeps the newest of what was typed meanwhile.
-  function ask() {
-    clearTimeout(typing);
-    typing = null;
-    if (!remember(model, "query", input.value)) shown = -1;
-    draw();
-  }
+  const ask = (query) => { remember(model, "query", query); draw(); };
+  const box = asking({ placeholder: "describe a picture", label: "Search pictures by text", ask, typed: draw });
+  box.input.value = model.get("query");
+  const chips = suggestions.map(box.suggestion);
+  const [status, reading] = [says("vlm-words"), div("vlm-reading")];
+  const problem = h("div", { className: "vlm-warning", role: "alert", hidden: true });
 
-  // ---- the answers
-  const tiles = Array.from({ length: 2 * COLUMNS }, (_, place) => {
-    const [canvas, bar, score, mark] = [h("canvas"), h("div", { className: "vlm-filled" }), h("span"), h("b", { className: "vlm-mark" })];
+  const tiles = count(2 * COLUMNS).map((place) => {
+    const [canvas, bar, score, mark] = [h("canvas"), meter(), h("span"), h("b", { className: "vlm-mark" })];
     fit(canvas, height, width, 104);
-    const tile = h("div", { className: "vlm-tile", role: "listitem", onpointerenter: () => read(place), onpointerleave: () => read(null), onfocus: () => { focus(place); read(place); }, onblur: () => read(null) },
-      canvas, h("div", { className: "vlm-meter" }, bar), h("div", { className: "vlm-score" }, score, mark));
+    const tile = h("div", { className: "vlm-tile", role: "listitem", ...pointed(read, place), onfocus: () => { focus(place); read(place); }, onblur: () => read(null) },
+      canvas, bar.element, div("vlm-score", score, mark));
     return { tile, canvas, bar, score, mark };
   });
   const grid = h("div", { className: "vlm-tiles", role: "list", "aria-label": "Pictures, best first; arrow keys move", onkeydown: keys }, ...tiles.map(({ tile }) => tile));
   const focus = (chosen) => tiles.forEach(({ tile }, place) => { tile.tabIndex = place === chosen ? 0 : -1; });
-
   const focused = () => tiles.findIndex(({ tile }) => tile === document.activeElement);
 
   function keys(event) {
@@ -53,33 +40,29 @@ function render({ model, el }) {
   function draw() {
     const { query, results, rank, low, high, error } = model.get("answer");
     const pixels = bytes(model.get("pixels"));
-    const waiting = input.value !== query;
+    const waiting = box.input.value !== query;
     grid.setAttribute("aria-busy", waiting);
     problem.hidden = !error || waiting;
     problem.textContent = `⚠ ${error}`;
-    status.textContent = waiting ? (typing ? "…" : "Asking the kernel; if nothing comes, it is busy or gone.") : told(query, results.length, rank);
+    status.textContent = waiting ? (box.typing() ? "…" : WAITING) : told(query, results.length, rank);
     tiles.forEach(({ tile, canvas, bar, score, mark }, place) => {
       const result = results[place];
       tile.hidden = !result;
       if (!result) return;
       paint(canvas, pixels.subarray(place * height * width * 3, (place + 1) * height * width * 3), height, width);
-      bar.style.width = `${(100 * (result.score - low)) / (high - low || 1)}%`;
+      bar.fill((result.score - low) / (high - low || 1));
       [score.textContent, mark.textContent] = [result.score.toFixed(3), result.right ? "✓" : ""];
-      tile.classList.toggle("vlm-asked", result.right);
+      tile.classList.toggle("vlm-right", result.right);
       tile.setAttribute("aria-label", say(result, place));
     });
     chips.forEach((chip) => chip.setAttribute("aria-pressed", chip.textContent === query));
     read(null);
   }
 
-  const told = (query, found, rank) => !query.trim() ? `${count.toLocaleString("en")} pictures; type what you look for`
-    : `Best ${found} of ${count.toLocaleString("en")}${rank ? ` · the picture of that name stands at rank ${rank}` : ""}`;
+  const told = (query, found, rank) => !query.trim() ? `${pictures.toLocaleString("en")} pictures; type what you look for`
+    : `Best ${found} of ${pictures.toLocaleString("en")}${rank ? ` · the picture of that name stands at rank ${rank}` : ""}`;
 
   focus(0);
-  el.append(frame("search", "Text-to-image search",
-    h("div", { className: "vlm-bar" }, input, ...chips), status, problem, grid, reading));
-  draw();
-  return subscribe(model, { "change:answer": draw, "change:query": () => { if (!typing) input.value = model.get("query"); draw(); } });
+  const root = frame("search", "Text-to-image search", div("vlm-bar", box.input, ...chips), status, problem, grid, reading);
+  return { root, draw, heard: { "change:answer": draw, "change:query": () => { if (!box.typing()) box.input.value = model.get("query"); draw(); } }, stop: box.stop };
 }
-
-export default { render };

@@ -19,19 +19,15 @@ class TextToImageSearch(Widget):
 
     The query goes to the kernel once typing rests for 120 ms.  If some labels equal the query, their pictures
     are marked as right and the rank of the first is told.  If `score` raises later on, its message is shown
-    in one line and the last pictures stay.  `search.query = "a red circle"` searches from Python;
-    `search.answer` holds what is
-    shown: "query", "results" (each with "index", "score", "label", "right"), "rank", "low", "high", "error".
+    in one line and the last pictures stay.  `search.query = "a red circle"` searches from Python.
 
     Args:
-        score: takes the query (str) and returns one number per picture, (image,), larger is better; array or
-            tensor.
+        score: takes the query (str) and returns a number per picture, (image,), array or tensor; larger fits.
         images: the gallery, uint8 (image, height, width, 3).
         labels: one text per picture.
         suggestions: example queries, shown as buttons.
         query: the first query; the first suggestion if not given.
-        attribution: where the pictures come from, such as "OpenMoji, CC BY-SA 4.0"; plain text under the
-            results.
+        attribution: where the pictures come from, such as "OpenMoji, CC BY-SA 4.0"; stands under the results.
 
     Raises:
         ValueError: if the numbers of images, labels and scores differ.
@@ -40,13 +36,11 @@ class TextToImageSearch(Widget):
 
     _esm = script("search.js")
     query = traitlets.Unicode(help="what is searched for").tag(sync=True)
-    answer = traitlets.Dict().tag(sync=True)
+    answer = traitlets.Dict(help="query, results, rank, low, high, error").tag(sync=True)
     pixels = traitlets.Bytes(help="uint8 (result, height, width, 3)").tag(sync=True)
     texts = traitlets.Dict(help="suggestions, attribution, number and size of pictures").tag(sync=True)
 
-    def __init__(
-        self, score, images, labels, *, suggestions=(), query: str | None = None, attribution: str = ""
-    ):
+    def __init__(self, score, images, labels, *, suggestions=(), query: str | None = None, attribution=""):
         self._score, self._images = score, as_images(images)
         self._labels = one_name_each(labels, "image", len(self._images), called="label")
         suggestions = [str(text) for text in suggestions]
@@ -74,11 +68,10 @@ class TextToImageSearch(Widget):
         if not query.strip():
             return {"results": [], "rank": None, "low": 0.0, "high": 0.0}
         scores = as_array(self._score(query))
-        if scores.shape != (len(self._images),) or not np.isfinite(scores).all():
-            fault = f"shape {scores.shape}" if scores.shape != (len(self._images),) else "NaN or infinity"
-            raise ValueError(
-                f"score returned {fault}; expected {len(self._images)} finite numbers, one per picture"
-            )
+        count = len(self._images)
+        if scores.shape != (count,) or not np.isfinite(scores).all():
+            fault = f"shape {scores.shape}" if scores.shape != (count,) else "NaN or infinity"
+            raise ValueError(f"score returned {fault}; expected {count} finite numbers, one per picture")
         order = np.argsort(-scores, kind="stable")
         right = [same_words(self._labels[i], query) for i in order]
         results = [

@@ -1,8 +1,7 @@
 """Similarity Matrix: every image against every text, and what the temperature makes of it.
 
-It takes cosines as an array and knows no model.  Row i is image i, column i is text i, and pair i lies on the
-diagonal. The browser holds the cosines and does the arithmetic itself; the functions here say the same in
-NumPy.
+It takes cosines as an array and knows no model.  Row i is image i, column i is text i.  The browser does the
+arithmetic itself; the functions here say the same in NumPy.
 
     logits = cosine / temperature
     image→text    softmax over a row: which text belongs to this image?
@@ -17,7 +16,7 @@ import traitlets
 
 from vlmcourse.widgets.base import THUMBNAIL, as_array, as_images, script, shrink
 from vlmcourse.widgets.maps import MapWidget
-from vlmcourse.widgets.stills import ACCENT, Still, colour_map, new_figure
+from vlmcourse.widgets.stills import ACCENT, Still, new_figure
 
 MOST_PAIRS = 64
 MODES = {
@@ -49,29 +48,23 @@ def hits(similarity: np.ndarray, axis: int) -> np.ndarray:
 class SimilarityMatrix(MapWidget):
     """Cosines of n images and n texts as a heat map, with a temperature, the loss and the mistakes.
 
-    Point at a cell, or walk there with the arrow keys, to see the picture, the text and the numbers.  A cross
-    marks a pair that is not ranked first, a ring marks the rival that beats it.
+    A cross marks a pair that is not ranked first, a ring marks the rival that beats it.
 
     Args:
         similarity: cosines in -1..1, (image, text) with equally many of both, 2 to 64; array or tensor.
         images: uint8, (image, height, width, 3); shown small.
         texts: one per image; text i belongs to image i.
         temperature: where the slider opens, 0.01 to 1; logits are similarity / temperature.
-        mode: what the colours show at first: "cosine", "row" (softmax image→text), "column" (softmax
-            text→image).
 
-    Raises:
-        ValueError: naming what does not fit, the numbers, and what to do.
+    `view` holds what is shown: temperature, cell (image, text), and as mode what the colours mean: "cosine",
+    or the softmax over a "row" or a "column".
     """
 
     _esm = script("maps.js", "similarity.js")
     texts = traitlets.List().tag(sync=True)
     size = traitlets.List(help="height and width of a thumbnail").tag(sync=True)
-    temperature = traitlets.Float(0.07, min=0.01, max=1.0).tag(sync=True)
-    mode = traitlets.Enum(list(MODES), "cosine").tag(sync=True)
-    cell = traitlets.List([0, 0], help="the chosen (image, text)").tag(sync=True)
 
-    def __init__(self, similarity, images, texts, temperature: float = 0.07, mode: str = "cosine"):
+    def __init__(self, similarity, images, texts, temperature: float = 0.07):
         self.similarity = as_array(similarity).astype(np.float32)
         self._images = np.stack([shrink(image, THUMBNAIL) for image in as_images(images)])
         count = len(texts)
@@ -91,38 +84,32 @@ class SimilarityMatrix(MapWidget):
             )
         if not 0.01 <= temperature <= 1:
             raise ValueError(f"temperature must be 0.01 to 1, got {temperature}; it is 1 / exp(logit_scale)")
-        texts, size = [str(text) for text in texts], list(self._images.shape[1:3])
-        super().__init__(texts=texts, size=size, temperature=float(temperature), mode=mode)
-        self.preload(["similarity", "images"])
-
-    def blob(self, name: str) -> bytes:
-        """similarity: float32 (image, text).  images: the thumbnails, uint8 (image, height, width, 3)."""
-        return {"similarity": self.similarity.astype("<f4"), "images": self._images}[name].tobytes()
+        view = {"temperature": float(temperature), "mode": "cosine", "cell": [0, 0]}
+        size = list(self._images.shape[1:3])
+        super().__init__(texts=[str(text) for text in texts], size=size, view=view)
+        self.offer({"similarity": self.similarity.astype("<f4"), "images": self._images})
 
     def static_figure(self) -> Still:
         """The matrix at the present temperature and mode as a picture."""
+        temperature, mode = self.view["temperature"], self.view["mode"]
         count, wrong = len(self.texts), [~hits(self.similarity, axis) for axis in (1, 0)]
         values, limits, missed = self.similarity, {}, wrong[0] | wrong[1]
-        if self.mode != "cosine":
-            axis = 1 if self.mode == "row" else 0
-            values = np.exp(log_probabilities(self.similarity, self.temperature, axis))
-            limits, missed = {"vmin": 0, "vmax": 1}, wrong[0 if self.mode == "row" else 1]
+        if mode != "cosine":
+            values = np.exp(log_probabilities(self.similarity, temperature, axis=1 if mode == "row" else 0))
+            limits, missed = {"vmin": 0, "vmax": 1}, wrong[0 if mode == "row" else 1]
         drawing = new_figure(4.2)
         axes = drawing.subplots()
-        shown = axes.imshow(values, cmap=colour_map(), interpolation="nearest", **limits)
+        shown = axes.imshow(values, cmap="cividis", interpolation="nearest", **limits)
         marked = np.flatnonzero(missed)
         axes.plot(marked, marked, "x", color=ACCENT, markersize=max(3, 90 / count), markeredgewidth=2)
         strip = np.concatenate([square(image) for image in self._images])
         axes.imshow(strip, extent=(-1.6, -0.6, count - 0.5, -0.5))
         axes.set(xlabel="text", ylabel="image", xlim=(-1.7, count - 0.5), ylim=(count - 0.5, -0.5))
-        drawing.colorbar(shown, ax=axes, label=MODES[self.mode])
-        recalls = [100 * (1 - misses.mean()) for misses in wrong]
-        loss = loss_at(self.similarity, self.temperature)
-        title = (
-            f"{count} pairs at temperature {self.temperature:.3g}: loss {loss:.3f} "
-            f"(ln {count} = {np.log(count):.3f}), "
-            f"R@1 image→text {recalls[0]:.0f} %, text→image {recalls[1]:.0f} %"
-        )
+        drawing.colorbar(shown, ax=axes, label=MODES[mode])
+        loss = loss_at(self.similarity, temperature)
+        title = f"{count} pairs at temperature {temperature:.3g}: loss {loss:.3f} "
+        row, column = (100 * (1 - misses.mean()) for misses in wrong)
+        title += f"(ln {count} = {np.log(count):.3f}), R@1 image→text {row:.0f} %, text→image {column:.0f} %"
         drawing.suptitle(title, fontsize=9)
         return Still(drawing, f"Similarity matrix of {title}; {len(marked)} pairs marked as not ranked first")
 
@@ -132,9 +119,5 @@ class SimilarityMatrix(MapWidget):
 
 def square(image: np.ndarray) -> np.ndarray:
     """The picture (height, width, 3) in the middle of a white square."""
-    height, width = image.shape[:2]
-    side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
-    return np.pad(
-        image, [(top, side - height - top), (left, side - width - left), (0, 0)], constant_values=255
-    )
+    spare = [max(image.shape[:2]) - length for length in image.shape[:2]]
+    return np.pad(image, [*((n // 2, n - n // 2) for n in spare), (0, 0)], constant_values=255)

@@ -1,9 +1,4 @@
-"""Still figures: what a widget leaves behind where no kernel answers, drawn with matplotlib.
-
-Still         a picture as an output of its own, drawn in a `new_figure`
-cividis       the colour table of every map
-overlay       a grey picture under the colours of a map
-"""
+"""Still figures: what a widget leaves behind where no kernel answers, drawn with matplotlib."""
 
 import base64
 import io
@@ -17,22 +12,11 @@ IMAGE, TEXT, ACCENT, MASKED, INK, GOOD = "#E69F00", "#0072B2", "#D55E00", "#9aa5
 def cividis() -> np.ndarray:
     """Colour table (256, 3), uint8: dark blue to yellow, evenly lighter for every kind of colour vision.
 
-    Nine support points of cividis (Nuñez, Anderton, Renslow 2018, PLoS ONE 13(7)), linear in between.
+    Source: Nuñez, Anderton, Renslow 2018, PLoS ONE 13(7), as matplotlib has it.
     """
-    points = np.array([
-        (0, 34, 78), (26, 56, 111), (67, 78, 108), (97, 101, 111), (125, 124, 120),
-        (154, 147, 118), (187, 173, 109), (221, 200, 88), (254, 232, 56),
-    ])  # fmt: skip
-    support = np.linspace(0, 255, len(points))
-    channels = [np.interp(np.arange(256), support, channel) for channel in points.T]
-    return np.stack(channels, axis=1).round().astype(np.uint8)
+    from matplotlib import colormaps
 
-
-def colour_map():
-    """The colour table for matplotlib."""
-    from matplotlib.colors import ListedColormap
-
-    return ListedColormap(cividis() / 255)
+    return (colormaps["cividis"](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 def tint(fractions: np.ndarray) -> np.ndarray:
@@ -74,9 +58,7 @@ class Still:
         return data, {"image/png": metadata}
 
 
-def overlay(
-    axes, image: np.ndarray, values: np.ndarray, alpha: float, low: float = 0.0, high: float | None = None
-):
+def overlay(axes, image: np.ndarray, values: np.ndarray, alpha: float, low=0.0, high: float | None = None):
     """Draw `values` (row, column) as colours over the picture (height, width, 3), which turns grey.
 
     Grey lets no colour of the picture pass for a colour of the map.  The scale ends at the largest value if
@@ -89,7 +71,7 @@ def overlay(
     grey = np.asarray(Image.fromarray(image).convert("L"))
     axes.imshow(grey, cmap="gray", vmin=0, vmax=255, **frame)
     axes.axis("off")
-    return axes.imshow(values, alpha=alpha, vmin=low, vmax=high, cmap=colour_map(), **frame)
+    return axes.imshow(values, alpha=alpha, vmin=low, vmax=high, cmap="cividis", **frame)
 
 
 def scale_bar(drawn, axes, label: str = ""):

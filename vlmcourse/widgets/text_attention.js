@@ -1,6 +1,6 @@
-function render({ model, el }) {
+function build(model) {
   const tokens = model.get("tokens");
-  const { layers, heads, causal, prompt } = model.get("shape");
+  const { layers, heads, causal } = model.get("shape");
   const size = tokens.length;
   const table = bytes(model.get("colours"));
   const codes = bytes(model.get("blobs").codes);
@@ -11,25 +11,21 @@ function render({ model, el }) {
   // ---- the data: one row is what one query reads, as codes of its own largest weight
   const rowOf = (query, map = overview.which(view)) => ({ top: largest[map * size + query], codes: codes.subarray((map * size + query) * size, (map * size + query + 1) * size) });
   const weight = (query, key) => { const row = rowOf(query); return (row.codes[key] * row.top) / 255; };
+  const matrixOf = (map) => coloured(Uint8Array.from(count(size).flatMap((query) => [...rowOf(query, map).codes])), table);
   const masked = (query, key) => causal && key > query && weight(query, key) === 0;
 
-  // ---- the controls
   const overview = headGrid({ layers, heads, extra: null, height: size, width: size, go });
-  const writing = playback({ axis: "query", label: "Query", first: prompt < size ? prompt - 1 : 0, last: size - 1, frame: 500,
-    name: (query) => `token ${query}` }, view, go);
+  const writing = playback({ axis: "query", label: "Query", last: size - 1, frame: 500, name: (query) => `token ${query}` }, view, go);
   const ask = (query) => { writing.stop(); go({ query }); };
 
-  // ---- the text
   const chips = tokens.map((token, i) => {
-    const bar = h("span", { className: "vlm-rise" });
-    const chip = h("button", { type: "button", className: `vlm-chip${i >= prompt ? " vlm-written" : ""}`, onclick: () => ask(i),
-      onpointerenter: () => hover([view.query, i]), onpointerleave: () => hover(null) }, h("span", { className: "vlm-room" }, bar), h("span", { className: "vlm-word" }, visible(token)));
-    return { chip, bar, word: chip.lastChild };
+    const [bar, word] = [h("span", { className: "vlm-rise" }), h("span", { className: "vlm-word" }, visible(token))];
+    const chip = h("button", { type: "button", className: "vlm-chip", onclick: () => ask(i), onpointerenter: () => hover([view.query, i]),
+      onpointerleave: () => hover(null) }, h("span", { className: "vlm-room" }, bar), word);
+    return { chip, bar, word };
   });
   const text = h("div", { className: "vlm-text", role: "group", "aria-label": "Tokens; arrow keys choose the query", onkeydown: keys }, ...chips.map(({ chip }) => chip));
-  const scale = colourScale(table);
-  const words = h("div", { className: "vlm-words", role: "status" });
-  const reading = h("div", { className: "vlm-reading" });
+  const [scale, words, reading] = [colourScale(table), says("vlm-words"), div("vlm-reading")];
   const warning = h("div", { className: "vlm-warning", role: "status", hidden: true });
 
   // ---- the whole matrix, and every head at a glance
@@ -37,10 +33,9 @@ function render({ model, el }) {
   const map = cellMap({ size, side: 320, label: "Attention matrix, queries down, keys across: arrow keys up and down choose the query",
     rows: names(), columns: names(), at: () => [view.query, 0], hover: (place) => hover(place), choose: ([query]) => ask(query) });
   if (map.cell < 10) map.element.classList.add("vlm-nameless");
-  const chosen = h("div", { className: "vlm-chosen" });
+  const chosen = div("vlm-chosen");
   map.area.append(chosen);
 
-  // ---- moving about
   function keys(event) {
     const query = walked(event, view.query, size);
     if (query === null) return;
@@ -53,18 +48,16 @@ function render({ model, el }) {
     read();
   }
 
-  // ---- drawing
   function draw() {
     const { query } = view;
     const row = rowOf(query);
     writing.show();
+    press(chips.map(({ chip }) => chip), query);
     chips.forEach(({ chip, bar, word }, key) => {
       const [code, hidden] = [row.codes[key], masked(query, key)];
       const look = hidden ? { background: "", color: "" } : tinted(code, table);
       chip.classList.toggle("vlm-masked", hidden);
-      chip.setAttribute("aria-pressed", key === query);
       chip.setAttribute("aria-label", `token ${key}, ${tokens[key]}: ${hidden ? "masked" : number(weight(query, key))}`);
-      chip.tabIndex = key === query ? 0 : -1;
       Object.assign(bar.style, { height: hidden ? "0" : `${(100 * code) / 255}%`, background: look.background });
       Object.assign(word.style, look);
     });
@@ -78,8 +71,7 @@ function render({ model, el }) {
   // Masked cells stay clear, so that the hatching behind the canvas shows; a weight in the future keeps its colour.
   function drawMatrix() {
     const { query } = view;
-    const cells = count(size).flatMap((q) => [...rowOf(q).codes]);
-    paint(map.canvas, coloured(Uint8Array.from(cells), table), size, size);
+    paint(map.canvas, matrixOf(overview.which(view)), size, size);
     const pen = map.canvas.getContext("2d");
     let leaks = 0;
     for (const q of count(size)) {
@@ -107,16 +99,9 @@ function render({ model, el }) {
     scale.point(hovered && query === view.query ? value / rowOf(query).top : null);
   }
 
-  overview.draw((index) => coloured(Uint8Array.from(count(size).flatMap((q) => [...rowOf(q, index).codes])), table));
-  el.append(frame("text-attention", "Attention of a text",
-    h("div", { className: "vlm-side" },
-      h("div", { className: "vlm-bar" }, ...overview.controls),
-      text, scale.element, words, reading, warning,
-      h("div", { className: "vlm-bar" }, ...writing.controls)),
-    h("div", { className: "vlm-side" }, map.element, h("div", { className: "vlm-scroll" }, overview.element))));
-  draw();
-  const end = subscribe(model, heard);
-  return () => { writing.stop(); end(); };
+  overview.draw(matrixOf);
+  const root = frame("text-attention", "Attention of a text",
+    div("vlm-side", div("vlm-bar", ...overview.controls), text, scale.element, words, reading, warning, div("vlm-bar", ...writing.controls)),
+    div("vlm-side", map.element, div("vlm-scroll", overview.element)));
+  return { root, draw, heard, stop: writing.stop };
 }
-
-export default { render };

@@ -1,8 +1,7 @@
 """Attention Explorer for texts: click a token and see which tokens it reads.
 
-It takes the tokens of one text and attention weights as an array and knows no model.  Layers, heads and
-tokens count from 0.  In a decoder, choosing a token is also choosing a moment of generation: it was the
-newest one, and those after it were not yet written, so they are hatched.
+It takes the tokens of one text and attention weights as an array and knows no model.  In a decoder, choosing
+a token is also choosing a moment of generation: those after it were not yet written, so they are hatched.
 
 Every row of weights (one query, one head) is scaled to its own largest weight, which the scale states.
 Weights travel as one byte each, so a number shown is right to within 1/510 of that largest one.
@@ -13,7 +12,7 @@ import traitlets
 
 from vlmcourse.widgets.base import as_array, check_view, script
 from vlmcourse.widgets.maps import MapWidget, check_rows, quantise
-from vlmcourse.widgets.stills import ACCENT, MASKED, TEXT, Still, colour_map, new_figure, tint
+from vlmcourse.widgets.stills import ACCENT, MASKED, TEXT, Still, new_figure, tint
 
 MOST_IN_TEXT = 64
 MOST_MAPS = 12 * 12
@@ -22,32 +21,21 @@ MOST_MAPS = 12 * 12
 class TextAttention(MapWidget):
     """Which tokens does each token read?  For every layer and head, as shaded words and as the whole matrix.
 
-    Play walks through the text as a decoder wrote it.  A weight that lies in the future of a decoder's token
-    is not
+    Play walks through the text as a decoder wrote it.  A weight in the future of a decoder's token is not
     hidden: it keeps its colour, and a warning tells of it.
 
     Args:
         tokens: the tokens as text, at most 64.
         attention: weights after the softmax, (layer, head, query, key) with query = key = token; array or
             tensor; at most 144 layers · heads.
-        causal: True for a decoder (a token reads itself and those before it), False for an encoder such as
-            BERT.
-        prompt: how many tokens were given at the start; those after it, which the model wrote, are
-            underlined.  None if nothing was generated.
+        causal: True for a decoder (a token reads itself and those before it), False for an encoder like BERT.
         view: where to open, any of layer, head (a number or "mean"), query.
-
-    Raises:
-        ValueError: naming the axis that does not fit, the numbers, and what to do.
     """
 
     _esm = script("maps.js", "text_attention.js")
     tokens = traitlets.List().tag(sync=True)
-    shape = traitlets.Dict().tag(sync=True)
-    view = traitlets.Dict(help="what is shown now: layer, head, query").tag(sync=True)
 
-    def __init__(
-        self, tokens, attention, *, causal: bool = True, prompt: int | None = None, view: dict | None = None
-    ):
+    def __init__(self, tokens, attention, *, causal: bool = True, view: dict | None = None):
         tokens, attention = [str(token) for token in tokens], as_array(attention).astype(np.float32)
         count = len(tokens)
         if attention.ndim != 4 or attention.shape[2:] != (count, count):
@@ -61,34 +49,24 @@ class TextAttention(MapWidget):
                 f"{count} tokens and {layers}×{heads} maps; at most {MOST_IN_TEXT} tokens and {MOST_MAPS} "
                 "maps can be told apart, so pass a part of the text or of the layers"
             )
-        if prompt is not None and not 1 <= prompt <= count:
-            raise ValueError(
-                f"prompt={prompt}, expected 1..{count}: how many of the {count} tokens were given"
-            )
         check_rows("attention", attention)
         self._maps = np.concatenate([attention, attention.mean(axis=1, keepdims=True)], axis=1)
         start = {"layer": layers - 1, "head": "mean", "query": count - 1, **(view or {})}
         shape = {"layers": layers, "heads": heads, "causal": causal}
-        shape["prompt"] = count if prompt is None else prompt
         super().__init__(tokens=tokens, view=start, shape=shape)
-        self._matrix(start)
-        self.preload(["largest", "codes"])
+        self._matrix()
+        codes, largest = quantise(self._maps)  # of every head, the last is the mean
+        self.offer({"largest": largest.astype("<f4"), "codes": codes})
 
-    def _matrix(self, view: dict) -> np.ndarray:
-        """Weights (query, key) of the head a view names; ValueError if there is no such place."""
+    def _matrix(self) -> np.ndarray:
+        """Weights (query, key) of the head shown now; ValueError if there is no such place."""
         sizes = {"layer": self.shape["layers"], "head": self.shape["heads"], "query": len(self.tokens)}
-        check_view(view, sizes, {"head": "mean"})
-        return self._maps[view["layer"], -1 if view["head"] == "mean" else view["head"]]
+        check_view(self.view, sizes, head="mean")
+        return self._maps[self.view["layer"], -1 if self.view["head"] == "mean" else self.view["head"]]
 
-    def blob(self, name: str) -> bytes:
-        """codes: uint8 (layer, head, query, key), the last head is the mean.  largest: float32, no key."""
-        codes, largest = quantise(self._maps)
-        return {"codes": codes, "largest": largest.astype("<f4")}[name].tobytes()
-
-    def static_figure(self, **view) -> Still:
-        """The current row and its whole matrix as a picture; `view` overrides any of layer, head, query."""
-        view = {**self.view, **view}
-        matrix, query, count = self._matrix(view), view["query"], len(self.tokens)
+    def static_figure(self) -> Still:
+        """The current row and its whole matrix as a picture."""
+        view, query, matrix, count = self.view, self.view["query"], self._matrix(), len(self.tokens)
         row = matrix[query]
         drawing = new_figure(max(3.4, 0.16 * count))
         bars, axes = drawing.subplots(1, 2)
@@ -101,7 +79,7 @@ class TextAttention(MapWidget):
             edges = np.arange(count + 1) - 0.5
             axes.fill_between(edges, -0.5, edges, step="post", fc="none", ec=MASKED, hatch="////", lw=0)
             matrix = np.ma.masked_where(np.triu(matrix == 0, 1), matrix)
-        axes.imshow(matrix / matrix.max(axis=1, keepdims=True), cmap=colour_map(), zorder=2)
+        axes.imshow(matrix / matrix.max(axis=1, keepdims=True), cmap="cividis", zorder=2)
         axes.axhspan(query - 0.5, query + 0.5, fill=False, edgecolor=ACCENT, linewidth=1.5, zorder=3)
         axes.set(xlabel="key", ylabel="query")
         heads = "mean of heads" if view["head"] == "mean" else f"head {view['head']}"
