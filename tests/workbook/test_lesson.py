@@ -38,6 +38,16 @@ def test_the_course_map_lights_one_part(capsys):
         course_map("eyes")
 
 
+def test_plots_have_the_courses_colours_and_no_clutter():
+    with plt.rc_context():
+        lesson.plot_style()
+        style = plt.rcParams
+        assert style["axes.prop_cycle"].by_key()["color"] == ["#0072B2", "#E69F00", "#5B8C7B", "#D55E00"]
+        assert not (style["axes.spines.top"] or style["axes.spines.right"] or style["legend.frameon"])
+        assert (style["font.size"], style["axes.titlesize"], style["axes.labelsize"]) == (9, 10, 9)
+        assert (style["figure.dpi"], style["image.cmap"], style["text.color"]) == (110, "cividis", "#1f2933")
+
+
 def test_an_unknown_quiz_names_what_there_is():
     with pytest.raises(LookupError, match=r"no quiz question '02/9'; there are 00_start_here/1"):
         quiz("02/9")

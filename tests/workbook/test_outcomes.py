@@ -2,7 +2,7 @@
 
 import torch
 
-from vlmcourse.workbook.outcomes import convert, run_meta
+from vlmcourse.workbook.outcomes import convert, run, run_meta, same
 
 
 def test_the_error_on_another_device_is_told_and_none_without_one():
@@ -11,6 +11,15 @@ def test_the_error_on_another_device_is_told_and_none_without_one():
 
     assert run_meta(fixed, (torch.zeros(2),)) == "expected all tensors on one device"
     assert run_meta(torch.relu, (torch.zeros(2),)) is None
+
+
+def test_two_functions_that_draw_random_numbers_draw_the_same():
+    def noisy(x):
+        return x + torch.randn(x.shape)
+
+    first, second = (run(noisy, ["x"], (torch.ones(2, 3),)) for _ in range(2))
+    assert same(first, second)
+    assert not same(first, run(lambda x: x + torch.rand(x.shape), ["x"], (torch.ones(2, 3),)))
 
 
 def test_tensors_in_tuples_and_modules_are_changed_in_a_copy():

@@ -1,6 +1,18 @@
-"""What a learner's function prints is kept, up to a limit."""
+"""What goes to the checker and comes back: a function knows its cell, and prints are kept, up to a limit."""
 
-from vlmcourse.workbook.worker import _Printed
+import cloudpickle
+
+from tests.workbook.learner import cell
+from vlmcourse.workbook.worker import _code_of_cell, _packed, _Printed
+
+
+def test_a_function_that_was_sent_knows_the_cell_it_comes_from():
+    answer = cell("def double(x):\n    return 2 * x\n")
+    name, arrived = cloudpickle.loads(_packed(("vit.double", answer)))
+    assert (name, arrived(3)) == ("vit.double", 6)
+    assert arrived.__code__.co_filename == answer.__code__.co_filename
+    nameless = answer.__code__.replace(co_filename="")  # as cloudpickle from 3.1.3 on makes it
+    assert _code_of_cell("<cell 7>", lambda *parts: nameless, ()).co_filename == "<cell 7>"
 
 
 def test_the_first_thousand_characters_are_shown_and_the_rest_counted():

@@ -1,0 +1,28 @@
+"""The checker's sentences say the same in both languages."""
+
+import string
+
+import pytest
+
+from vlmcourse.exercises.base import Text
+from vlmcourse.workbook.say import PHRASES, phrase
+
+
+def fields(template):
+    return sorted(name + form for _, name, form, _ in string.Formatter().parse(template) if name)
+
+
+@pytest.mark.parametrize("name", PHRASES)
+def test_both_languages_put_in_the_same_words_in_the_same_form(name):
+    english, japanese = PHRASES[name]
+    assert fields(english) == fields(japanese)
+
+
+def test_a_part_of_the_output_and_a_text_are_put_in_in_each_language():
+    assert phrase("returns_none").en.startswith("the output is None")
+    assert phrase("returns_none", "[1]") == (
+        "output[1] is None: is the `return` missing?",
+        "出力[1]が None です。`return` を忘れていませんか。",
+    )
+    says = phrase("no_longer_passes", slot="a.b", says=Text("{no}.", "いいえ。"))
+    assert "{no}." in says.en and "いいえ。" in says.ja
