@@ -1,5 +1,4 @@
-"""All recipes by their names, as they stand in this folder; each comes behind those whose results it
-needs."""
+"""All recipes by their names, as they stand in this folder; each behind those whose results it needs."""
 
 import pkgutil
 from graphlib import TopologicalSorter

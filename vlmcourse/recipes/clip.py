@@ -4,6 +4,8 @@ clip-scenes sees each scene beside its shape twin; clip-order goes on from it, w
 of words tells apart; clip-openmoji sees drawings with their names.
 """
 
+from typing import Any
+
 from vlmcourse.recipes.recipe import Recipe, Stage
 
 # side of a patch in pixels, width of both towers and of the space they share; small objects anywhere need
@@ -11,24 +13,20 @@ from vlmcourse.recipes.recipe import Recipe, Stage
 SCENES = dict(patch=8, width=96)
 DRAWINGS = dict(patch=16, width=128)
 
+
+def _contrast(ships: str, steps: int, lr: float, weight_decay: float = 0.05, **data: Any) -> tuple[Stage]:
+    """The one stage of a CLIP: 128 images a step, each with its text."""
+    return (Stage("contrast", steps, 128, dict(adamw=lr), data, weight_decay=weight_decay, ships=ships),)
+
+
 CLIP_SCENES = Recipe(
     name="clip-scenes",
     family="clips",
     model=SCENES,
     start=dict(positions=0.3),  # deviation of new position vectors; patches have 1
     needs=("tokenizer",),
-    stages=(
-        Stage(
-            "contrast",
-            steps=2000,
-            size=128,
-            rates=dict(adamw=3e-3),
-            # pairs of a scene and its twin; a share of them in grey, told without colours
-            data=dict(kind="twins", pairs=20_000, seed=0, grey=0.5, shift=0),
-            weight_decay=0.05,
-            ships="clip-scenes",
-        ),
-    ),
+    # pairs of a scene and its twin; a share of them in grey, told without colours
+    stages=_contrast("clip-scenes", 2000, 3e-3, kind="twins", pairs=20_000, seed=0, grey=0.5, shift=0),
 )
 
 CLIP_ORDER = Recipe(
@@ -37,17 +35,7 @@ CLIP_ORDER = Recipe(
     model=SCENES,
     start=dict(weights="clip-scenes"),
     needs=("tokenizer", "clip-scenes"),
-    stages=(
-        Stage(
-            "contrast",
-            steps=3000,
-            size=128,
-            rates=dict(adamw=1e-3),
-            data=dict(kind="order", pairs=12_000, seed=1, shift=0),
-            weight_decay=0.05,
-            ships="clip-order",
-        ),
-    ),
+    stages=_contrast("clip-order", 3000, 1e-3, kind="order", pairs=12_000, seed=1, shift=0),
 )
 
 CLIP_OPENMOJI = Recipe(
@@ -56,17 +44,6 @@ CLIP_OPENMOJI = Recipe(
     model=DRAWINGS,
     start=dict(positions=0.5),
     needs=("tokenizer",),
-    stages=(
-        Stage(
-            "contrast",
-            steps=600,
-            size=128,
-            rates=dict(adamw=2e-3),
-            data=dict(
-                kind="drawings", split="train", shift=2
-            ),  # moved by up to so many pixels, anew in every step
-            weight_decay=0.1,
-            ships="clip-openmoji",
-        ),
-    ),
+    # moved by up to `shift` pixels, anew in every step
+    stages=_contrast("clip-openmoji", 600, 2e-3, 0.1, kind="drawings", split="train", shift=2),
 )

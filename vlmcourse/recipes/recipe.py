@@ -1,9 +1,5 @@
 """What a recipe is: everything that decides how a shipped model comes about, as data.
 
-    Stage     one training: how many steps, of what size, at which rates, from which data
-    Recipe    a model, and its stages one after the other
-    Made      what a stage left
-
 To try something else, make a variant: ``recipe.vary("vlm", steps=300)``, or ``dataclasses.replace``.
 """
 
@@ -40,8 +36,7 @@ class Recipe:
     family: str  # the module that carries it out, see families/making.py
     model: Any  # its configuration
     stages: tuple[Stage, ...]
-    # the scale of new weights, or whose weights it goes on from
-    start: Mapping[str, Any] = field(default_factory=dict)
+    start: Mapping[str, Any] = field(default_factory=dict)  # scale of new weights, or whose it goes on from
     needs: tuple[str, ...] = ()  # checkpoints that must be there before
     seed: int = 0
 
@@ -51,11 +46,10 @@ class Recipe:
         Raises:
             ValueError: if there is none; names those that there are.
         """
-        for stage in self.stages:
-            if stage.name == name:
-                return stage
-        there = ", ".join(stage.name for stage in self.stages)
-        raise ValueError(f"{self.name} has the stages {there}, not {name!r}")
+        there = {stage.name: stage for stage in self.stages}
+        if name not in there:
+            raise ValueError(f"{self.name} has the stages {', '.join(there)}, not {name!r}")
+        return there[name]
 
     def vary(self, name: str, **changes: Any) -> "Recipe":
         """The same recipe with another stage of this name."""
@@ -64,13 +58,11 @@ class Recipe:
 
     def until(self, name: str) -> "Recipe":
         """The same recipe, ending with the stage of this name."""
-        last = self.stages.index(self.stage(name))
-        return replace(self, stages=self.stages[: last + 1])
+        return replace(self, stages=self.stages[: self.stages.index(self.stage(name)) + 1])
 
     def short(self, steps: int) -> "Recipe":
         """The same recipe with so many steps in every stage that takes steps, for a trial."""
-        stages = [replace(stage, steps=min(stage.steps, 1) * steps) for stage in self.stages]
-        return replace(self, stages=tuple(stages))
+        return replace(self, stages=tuple(replace(s, steps=min(s.steps, 1) * steps) for s in self.stages))
 
     def card(self) -> dict[str, Any]:
         """The recipe as it stands on a card: plain data, as JSON keeps them."""
@@ -83,5 +75,4 @@ class Made(NamedTuple):
     stage: Stage
     stored: nn.Module | Any  # whose weights are stored; a tokenizer stores itself
     history: History | None  # None where nothing was trained in steps
-    # the metrics of its card, with the weights that ``stored`` has by then
-    measure: Callable[[], dict[str, float]]
+    measure: Callable[[], dict[str, float]]  # metrics of its card, with the weights ``stored`` has by then

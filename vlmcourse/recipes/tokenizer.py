@@ -7,18 +7,11 @@ same, byte for byte.
 from vlmcourse.data.text import VOCABULARY
 from vlmcourse.recipes.recipe import Recipe, Stage
 
+_DATA = dict(scenes=4_000, splits=("train", "novel"), drawings="train")
+
 TOKENIZER = Recipe(
     name="tokenizer",
     family="tokenizing",
     model=dict(size=VOCABULARY),
-    stages=(
-        Stage(
-            "merges",
-            steps=0,
-            size=0,
-            rates={},
-            data=dict(scenes=4_000, splits=("train", "novel"), drawings="train"),
-            ships="tokenizer",
-        ),
-    ),
+    stages=(Stage("merges", steps=0, size=0, rates={}, data=_DATA, ships="tokenizer"),),
 )
