@@ -20,11 +20,13 @@ import torch
 import transformers
 
 from vlmcourse.data.chat import encode
+from vlmcourse.evaluation import answers
 from vlmcourse.families import nano
 from vlmcourse.interop.llava import from_transformers, to_transformers
 from vlmcourse.models.llava import Llava
 from vlmcourse.recipes.nano_vlm import NANO_VLM
-from vlmcourse.world import questions, scenes
+from vlmcourse.speak import Speaker
+from vlmcourse.world import scenes
 from vlmcourse.world.instructions import talks, turns
 from vlmcourse.world.render import render, to_tensor
 
@@ -34,9 +36,8 @@ ENOUGH = 10**6  # steps; the clock ends the training
 
 def accuracy(model: Llava) -> float:
     """Mean over the kinds of questions, about ASKED new scenes each."""
-    return float(
-        np.mean([nano.accuracy(model, scenes.sample("test", ASKED), kind) for kind in questions.KINDS])
-    )
+    shares = answers.accuracy(Speaker(model), scenes.sample("test", ASKED))
+    return float(np.mean(list(shares.values())))
 
 
 def ours(share: float) -> tuple[Llava, float]:
@@ -101,7 +102,7 @@ def library(seconds: float, count: int) -> tuple[Llava, int]:
 def main(share: float) -> None:
     mine, seconds = ours(share)
     other, steps = library(seconds, max(500, round(share * NANO_VLM.stage("vlm").data["scenes"])))
-    ours_is, theirs_is, prior = accuracy(mine), accuracy(other), nano.prior_accuracy()
+    ours_is, theirs_is, prior = accuracy(mine), accuracy(other), answers.prior_accuracy()
     print(
         f"nano VLM after {seconds:.0f} s each: ours {ours_is:.1%}, "
         f"transformers' LLaVA with Trainer {theirs_is:.1%} "

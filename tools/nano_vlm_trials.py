@@ -18,10 +18,12 @@ import torch
 from torch.nn import functional as F
 
 from vlmcourse.diagnostics.probe import linear_share
+from vlmcourse.evaluation.answers import asked_of
 from vlmcourse.families import clips, nano
 from vlmcourse.models.llava import Llava
 from vlmcourse.recipes.nano_vlm import NANO_VLM
 from vlmcourse.recipes.recipe import Recipe
+from vlmcourse.speak import Speaker
 from vlmcourse.training.regions import region_targets
 from vlmcourse.world import scenes
 from vlmcourse.world.render import render
@@ -68,8 +70,8 @@ TRIALS: dict[str, tuple[str, Callable[[], Llava], Recipe]] = {
 
 def by_axis(model: Llava, count: int = 400) -> dict[str, float]:
     """Relations answered right, and by axis the share of the image tokens that goes with places."""
-    batch, asked = nano.asked_of(scenes.sample("test", count), "relation")
-    answers = nano.answer(model, render(batch), [question.text for question in asked])
+    batch, asked = asked_of(scenes.sample("test", count), "relation")
+    answers = Speaker(model).answer(render(batch), [question.text for question in asked])
     sideways = np.array([question.asked.relation < RELATIONS.index("above") for question in asked])
     right = np.array([answer == question.answer for answer, question in zip(answers, asked, strict=True)])
     regions, tokens = region_targets(batch), model.projector(nano.features(model, render(batch)).float())

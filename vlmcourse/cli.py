@@ -1,5 +1,4 @@
-"""The command line: ``vlmcourse lab``, ``doctor``, ``progress``; ``ask``, ``train`` and ``export`` for
-models.
+"""The command line: ``vlmcourse lab``, ``doctor``, ``progress``; ``ask``, ``train``, ``export`` for models.
 
 Every command imports what it needs when it runs, so that ``vlmcourse --help`` answers at once.
 """
@@ -16,32 +15,29 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a vision-language model yourself.")
 
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
+Model = Annotated[str, Option(help="A shipped model, or a .safetensors file of yours.")]
 
 
 @app.command()
 def lab(
-    notebook: Annotated[str, typer.Argument(help="Which notebook to open first.")] = FIRST_NOTEBOOK,
-    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+    notebook: Annotated[str, Argument(help="Which notebook to open first.")] = FIRST_NOTEBOOK,
+    browser: Annotated[bool, Option(help="Open a browser window.")] = True,
 ) -> None:
     """Open the notebooks in JupyterLab, reachable from this computer only."""
     root = Path(__file__).resolve().parents[1]
     if not (root / notebook).is_file():
-        typer.echo(
-            f"There is no {root / notebook}. Is this a clone of the course, "
-            "installed with `pip install -e .`, "
-            "and has `make book` built the notebooks?",
-            err=True,
-        )
+        clone = "Is this a clone of the course, installed with `pip install -e .`, and has `make book`"
+        typer.echo(f"There is no {root / notebook}. {clone} built the notebooks?", err=True)
         raise typer.Exit(1)
     port, token = free_port(), secrets.token_urlsafe(24)
     opens = browser and can_open_a_browser()
-    typer.echo(
-        "JupyterLab starts. Ctrl-C here stops it." + ("" if opens else " Open this address in a browser:")
-    )
+    address = "" if opens else " Open this address in a browser:"
+    typer.echo(f"JupyterLab starts. Ctrl-C here stops it.{address}")
     typer.echo(f"  http://127.0.0.1:{port}/lab/tree/{notebook}?token={token}")
     environment = {**os.environ, "JUPYTER_TOKEN": token}  # not an argument: other users can read those
     server = subprocess.Popen(server_command(root, notebook, port, opens), env=environment)
@@ -107,15 +103,11 @@ def progress() -> None:
 @app.command()
 def ask(
     image: Annotated[
-        Path, typer.Argument(help="A picture, PNG or JPEG; a scene of 64×64 pixels is read as it is.")
+        Path, Argument(help="A picture, PNG or JPEG; a scene of 64×64 pixels is read as it is.")
     ],
-    question: Annotated[
-        str, typer.Argument(help='Such as "What colour is the circle?" or "Describe the image."')
-    ],
-    model: Annotated[
-        str, typer.Option(help="A shipped model, or a .safetensors file of yours.")
-    ] = "nano-vlm",
-    blind: Annotated[bool, typer.Option("--blind", help="Ask about a grey picture instead.")] = False,
+    question: Annotated[str, Argument(help='Such as "What colour is the circle?" or "Describe the image."')],
+    model: Model = "nano-vlm",
+    blind: Annotated[bool, Option("--blind", help="Ask about a grey picture instead.")] = False,
 ) -> None:
     """Ask a vision-language model about a picture."""
     from vlmcourse.data.photos import load_picture
@@ -134,16 +126,13 @@ def ask(
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Such as nano-vlm; a wrong name lists all.")],
-    runs: Annotated[Path, typer.Option(help="Where checkpoints and the result go.")] = Path("runs"),
-    until: Annotated[
-        str, typer.Option(help="Last stage, if not all: for nano-vlm eye, words or aligned.")
-    ] = "",
-    steps: Annotated[int, typer.Option(help="Steps of each stage; 0 takes those of the recipe.")] = 0,
+    recipe: Annotated[str, Argument(help="Such as nano-vlm; a wrong name lists all.")],
+    runs: Annotated[Path, Option(help="Where checkpoints and the result go.")] = Path("runs"),
+    until: Annotated[str, Option(help="Last stage, if not all: for nano-vlm eye, words or aligned.")] = "",
+    steps: Annotated[int, Option(help="Steps of each stage; 0 takes those of the recipe.")] = 0,
 ) -> None:
-    """Train a recipe of the course; a run that was broken off goes on. `accelerate launch -m vlmcourse
-    train ...` uses
-    several GPUs."""
+    """Train a recipe of the course; a run that was broken off goes on. `accelerate launch -m vlmcourse train
+    ...` uses several GPUs."""
     from vlmcourse.families.making import can_be_asked, run, store
     from vlmcourse.recipes.book import find_recipe
 
@@ -169,12 +158,7 @@ def train(
 
 
 @app.command()
-def export(
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
-    model: Annotated[
-        str, typer.Option(help="A shipped model, or a .safetensors file of yours.")
-    ] = "nano-vlm",
-) -> None:
+def export(folder: Annotated[Path, Argument(help="A new folder.")], model: Model = "nano-vlm") -> None:
     """Write a folder that transformers opens: LlavaForConditionalGeneration and AutoProcessor."""
     from vlmcourse.families.making import load_speaker
     from vlmcourse.interop.llava import CHAT_TEMPLATE, save_folder
@@ -186,9 +170,8 @@ def export(
         vlm = load_speaker(model)[0]
         merge_lora(vlm.model)
         save_folder(vlm.model, folder, vlm.words.tokenizer, vlm.words.template or CHAT_TEMPLATE)
-    typer.echo(
-        f"{folder}: LlavaForConditionalGeneration.from_pretrained and AutoProcessor.from_pretrained open it"
-    )
+    classes = "LlavaForConditionalGeneration.from_pretrained and AutoProcessor.from_pretrained"
+    typer.echo(f"{folder}: {classes} open it")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ Parameters live in modules, never in slots, so a checkpoint loads whoever wrote 
 """
 
 import functools
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -39,9 +40,8 @@ class Slot:
         self.mine: Callable | None = None
         known = REGISTRY.get(self.name)
         if known is not None and known.__module__ != function.__module__:
-            raise ValueError(
-                f"two slots are called {self.name}: in {known.__module__} and {function.__module__}"
-            )
+            places = f"{known.__module__} and {function.__module__}"
+            raise ValueError(f"two slots are called {self.name}: in {places}")
         REGISTRY[self.name] = self
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -50,9 +50,8 @@ class Slot:
     def install(self, function: Callable) -> None:
         """Let every call of this slot run ``function``."""
         if not callable(function):
-            raise TypeError(
-                f"{self.name} can only be replaced by a function, not by {type(function).__name__}"
-            )
+            given = type(function).__name__
+            raise TypeError(f"{self.name} can only be replaced by a function, not by {given}")
         self.active = function
         Slot.changes += 1
 
@@ -87,6 +86,4 @@ def slot(function: Callable | None = None, *, name: str | None = None) -> Any:
 
 def slot_named(module: str, name: str) -> Slot:
     """The slot ``name`` of ``module`` (a full module path), imported if need be."""
-    import importlib
-
     return getattr(importlib.import_module(module), name)

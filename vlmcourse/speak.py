@@ -1,15 +1,12 @@
 """Speaking about images: one interface for every vision-language model (notebooks 00, 08 and 17).
 
-    Words               how conversations are written for one language model: tokenizer, template, special
-                        tokens
-    course_words        those of the course's tokenizer and chat template
-    pretrained_words    those of a tokenizer of transformers, such as SmolLM2's
     Speaker             a model and its words: features, encode, answer, grade, tune
+    course_words        the words of the course's tokenizer and chat template
+    pretrained_words    those of a tokenizer of transformers, such as SmolLM2's
 
 Evaluation, diagnostics, playground, command line and export speak to a model through a Speaker. It takes any
 model of models/vlm.py that also says how many placeholders an image has, ``tokens_per_image``, what its
-vision
-encoder says, ``image_features(images)``, and what that is to the language model, ``projector(features)``.
+vision encoder says, ``image_features(images)``, and what the language reads of it, ``projector(features)``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -34,16 +31,16 @@ from vlmcourse.models.vlm import VLM
 from vlmcourse.training.answers import read
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
-from vlmcourse.training.losses import answer_loss
 from vlmcourse.training.precision import precision_of
 from vlmcourse.world.render import to_tensor
 
-ANSWER_TOKENS = 64  # at most
 GREY = 235  # of a picture that shows nothing; a scene's paper is about as light
 
 Images = UInt8[np.ndarray, "image rows columns 3"]
+Pictures = UInt8[np.ndarray, "*image rows columns 3"]  # one, or many
 Features = Float[Tensor, "image patch features"]
 Talks = Sequence[Sequence[tuple]]  # for each image what is asked and answered: (instruction, answer, ...)
+Loss = Callable[[Tensor, Packs, nn.Module], Any]  # of what ``Speaker.hidden`` gives, the rows and the head
 
 
 @dataclass(frozen=True)
@@ -56,17 +53,14 @@ class Words:
     image: int  # id of the placeholder <image>
     end: int  # id of what ends an answer
     pad: int  # id of what fills up rows
-    opening_apart: (
-        bool  # whether what precedes the image is read once for all rows, see training.answers.read
-    )
+    opening_apart: bool  # what precedes the image is read once for all rows, see training.answers.read
     learned: Callable[[Tensor], Tensor] | None = None  # ids -> tokens to be predicted; else the answers
     # what interop.llava.save_folder writes for transformers, if they are not the course's
     tokenizer: Any = None
     template: str | None = None
 
     def frame(self) -> tuple[str, str, str]:
-        """What the template writes before an image, between a question and its answer, and behind the
-        answer."""
+        """What the template writes before an image, between question and answer, and behind the answer."""
         text = self.render([("user", f"{IMAGE_WORD}QUESTION"), ("assistant", "ANSWER")])
         opening, _, rest = text.partition(f"{IMAGE_WORD}QUESTION")
         middle, _, ending = rest.partition("ANSWER")
@@ -79,8 +73,7 @@ class Words:
     def prompts(
         self, instructions: Sequence[str], image_tokens: int
     ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
-        """Ids and mask of instructions that wait for their answers, each about an image, padded on the
-        left."""
+        """Ids and mask of instructions that wait for answers, each about an image, padded on the left."""
         opening, middle, _ = self.frame()
         before = opening + IMAGE_WORD * image_tokens
         return collate(self.number([before + text + middle for text in instructions]), self.pad, left=True)
@@ -96,10 +89,8 @@ class Words:
         ids = self.number(texts) if texts else []
         answers = [answer[: answer.index(self.end) + 1] for answer in ids[1::2]]
         pairs = iter(zip(ids[::2], answers, strict=True))
-        opening = [] if self.opening_apart else self.opening().tolist()
-        rows = pack(
-            [list(islice(pairs, len(row))) for row in talks], opening + [self.image] * image_tokens, self.pad
-        )
+        image = ([] if self.opening_apart else self.opening().tolist()) + [self.image] * image_tokens
+        rows = pack([list(islice(pairs, len(row))) for row in talks], image, self.pad)
         if self.learned is None:
             return rows
         return rows._replace(labels=torch.where(self.learned(rows.ids), rows.ids, IGNORED))
@@ -117,14 +108,11 @@ def course_words(tokenizer: Tokenizer | None = None) -> Words:
     def number(texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in tokenizer.encoder.encode_batch(texts)]
 
-    return Words(
-        number, tokenizer.decode, render_chat, IMAGE, END, PAD, opening_apart=False, learned=label_mask
-    )
+    return Words(number, tokenizer.decode, render_chat, IMAGE, END, PAD, False, learned=label_mask)
 
 
 def pretrained_words(tokenizer: Any, template: str | None = None) -> Words:
-    """The words of a tokenizer of transformers that knows <image>; its template may open with a system
-    prompt."""
+    """Those of a tokenizer of transformers that knows <image>; its template may open with a system prompt."""
 
     def number(texts: list[str]) -> list[list[int]]:
         return tokenizer(texts, add_special_tokens=False)["input_ids"]
@@ -141,7 +129,7 @@ def pretrained_words(tokenizer: Any, template: str | None = None) -> Words:
     return Words(number, spell, render, image, end, pad, True, tokenizer=tokenizer, template=template)
 
 
-def blinded(images: UInt8[np.ndarray, "*image rows columns 3"]) -> UInt8[np.ndarray, "*image rows columns 3"]:
+def blinded(images: Pictures) -> Pictures:
     """Empty pictures in place of the images, for the blind control: what is answered then was not seen."""
     return np.full_like(images, GREY)
 
@@ -167,17 +155,11 @@ class Speaker:
         return self.words.encode(talks, self.model.tokens_per_image)
 
     def answer(
-        self,
-        images: UInt8[np.ndarray, "*image rows columns 3"],
-        instructions: str | Sequence[str],
-        steps: int = ANSWER_TOKENS,
-        batch: int = 200,
+        self, images: Pictures, instructions: str | Sequence[str], steps: int = 64, batch: int = 200
     ) -> str | list[str]:
-        """What the model says, always with the likeliest word: to one instruction about one image, or to
-        many.
+        """What the model says, always with the likeliest word: about one image, or one for each instruction.
 
         Args:
-            images: one, or one for each instruction.
             steps: tokens of an answer at most.
 
         Raises:
@@ -208,8 +190,7 @@ class Speaker:
     def scores(
         self, features: Features, rows: Packs, batch: int = 100
     ) -> Iterator[tuple[Float[Tensor, "place vocabulary"], Int[Tensor, "place"], Int[Tensor, "place"]]]:
-        """Part by part: scores where answers are predicted, the right tokens, and the number of their
-        conversation."""
+        """Part by part: scores where answers are predicted, right tokens, numbers of their conversations."""
         counts = rows.packs.amax(dim=1)
         first = counts.cumsum(0) - counts  # conversations in the rows before
         for start in range(0, len(features), batch):
@@ -224,10 +205,8 @@ class Speaker:
     def grade(self, features: Features, rows: Packs, batch: int = 100) -> Bool[Tensor, "conversation"]:
         """Of each conversation, row by row, whether the model would write its answer word for word, greedily.
 
-        Nothing is written. The likeliest token is taken at each step; so an answer is written exactly if
-        each of
-        its tokens, given those before it, is the likeliest one, and one pass over right answers shows them
-        all.
+        Nothing is written. The likeliest token is taken at each step; so an answer is written exactly if each
+        of its tokens, given those before it, is the likeliest one, and one pass over right answers shows all.
         """
         exact = torch.ones(int(rows.packs.amax(dim=1).sum()), dtype=torch.bool)
         for scores, right, number in self.scores(features, rows, batch):
@@ -235,36 +214,21 @@ class Speaker:
         return exact
 
     def tune(
-        self,
-        features: Features,
-        rows: Packs,
-        *,
-        steps: int,
-        size: int,
-        loss: Callable[[Tensor, Packs, nn.Module], Any] | None = None,
-        seed: int = 0,
-        **train_options: Any,
+        self, features: Features, rows: Packs, *, steps: int, size: int, loss: Loss, seed: int, **options: Any
     ) -> History:
         """Let what is not frozen learn to answer.
 
         Args:
             features, rows: of the same images, see features and encode.
             size: images per step.
-            loss: takes what ``hidden`` gives, the rows and the head; answer_loss when not given.
-            train_options: further arguments of training.loop.train, such as the optimizer.
+            options: further arguments of training.loop.train, such as the optimizer.
         """
 
         def loss_of(model: nn.Module, batch: tuple[Tensor, tuple]) -> Any:
             some = Packs(*batch[1]).cut()
-            hidden = self.hidden(batch[0].float(), some)
-            return (
-                answer_loss(hidden, some.labels, model.head)
-                if loss is None
-                else loss(hidden, some, model.head)
-            )
+            return loss(self.hidden(batch[0].float(), some), some, model.head)
 
         tokens = size * int((rows.packs >= 0).sum(dim=1).float().mean())
-        options = dict(precision=precision_of(tokens, self.model.language.config.width)) | train_options
-        return learn(
-            self.model, Batches((features, tuple(rows)), size, seed=seed), loss_of, steps=steps, **options
-        )
+        options = dict(precision=precision_of(tokens, self.model.language.config.width)) | options
+        batches = Batches((features, tuple(rows)), size, seed=seed)
+        return learn(self.model, batches, loss_of, steps=steps, **options)

@@ -39,13 +39,13 @@ course_map()
 # Then use the two switches that this course will teach you to distrust every model with. **Swap** gives the model another scene than the one you see. **Blind** gives it an empty sheet. **Predict** before you flip: will it still answer?
 
 # %% id="playground"
-from vlmcourse.families import nano
+from vlmcourse.families.making import load_speaker
 from vlmcourse.diagnostics.alternatives import answers_for
-from vlmcourse.speak import Speaker
+from vlmcourse.speak import blinded
 from vlmcourse.widgets.playground import ScenePlayground
 
-vlm, card = nano.load_vlm()
-answer, caption = answers_for(Speaker(vlm))
+vlm, card = load_speaker("nano-vlm")
+answer, caption = answers_for(vlm)
 ScenePlayground(answer, caption, scenes.sample("test", 12, start=130))
 
 # %% [markdown] id="meet-blind" lang="en"
@@ -55,9 +55,9 @@ ScenePlayground(answer, caption, scenes.sample("test", 12, start=130))
 exam = scenes.sample("test", 400)
 asked = questions.ask(exam)
 texts, right = [question.text for question in asked], [question.answer for question in asked]
-seeing = sum(a == b for a, b in zip(nano.answer(vlm, render.render(exam), texts), right)) / 400
-empty = nano.blinded(render.render(exam))
-guessing = sum(a == b for a, b in zip(nano.answer(vlm, empty, texts), right)) / 400
+seeing = sum(a == b for a, b in zip(vlm.answer(render.render(exam), texts), right)) / 400
+empty = blinded(render.render(exam))
+guessing = sum(a == b for a, b in zip(vlm.answer(empty, texts), right)) / 400
 print(f"right with the picture: {seeing:.1%}   with an empty sheet: {guessing:.1%}")
 assert seeing > 0.85 and guessing < 0.5
 

@@ -38,6 +38,7 @@ course_map("connector")
 
 # %% id="load"
 from vlmcourse.families import nano
+from vlmcourse.speak import Speaker
 from vlmcourse.world import captions, render, scenes
 
 vlm, card = nano.load_vlm("nano-words")
@@ -218,7 +219,7 @@ def with_projector(hidden=128, shuffle=2, seed=0):
     return model.eval()
 
 def say(model, batch):
-    return nano.answer(model, render.render(batch), ["Describe the image."] * len(batch))
+    return Speaker(model).answer(render.render(batch), ["Describe the image."] * len(batch))
 
 untrained = with_projector()
 before = say(untrained, new_scenes)

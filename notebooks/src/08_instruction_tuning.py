@@ -35,11 +35,14 @@ course_map("language")
 # **Question.** Here is the aligned model: trained eye, trained language model, and a projector that learned to connect them on captions. Ask it for a colour. **Predict:** what will it say?
 
 # %% id="obey"
+from vlmcourse.speak import Speaker
+
 aligned, _ = nano.load_vlm("nano-aligned")
+speaker = Speaker(aligned)                                             # the model and its words: what can be asked
 held_out = scenes.sample("validation", 300)
 pictures = render.render(held_out)
 asked = questions.ask(held_out)
-said = nano.answer(aligned, pictures[:60], [q.text for q in asked[:60]])
+said = speaker.answer(pictures[:60], [q.text for q in asked[:60]])
 obeyed = np.mean([a == q.answer for a, q in zip(said, asked)])
 print(*[f"{q.text:50} {a[:60]}" for q, a in zip(asked[:5], said)], f"right: {obeyed:.0%}", sep="\n")
 assert obeyed < 0.1
@@ -169,8 +172,8 @@ def collate(rows, pad, left=False):
 
 # %% id="packs"
 rows = instructions.talks(held_out[:20])
-packed = nano.encode_talks(aligned, rows)
-single = nano.encode_talks(aligned, [[one] for row in rows for one in row])
+packed = speaker.encode(rows)
+single = speaker.encode([[one] for row in rows for one in row])
 few = nano.features(aligned, pictures[:20]).float()
 with torch.no_grad():
     together = nano.instruction_loss(aligned, few, packed)
@@ -270,7 +273,7 @@ assert len(groups) == 4 and sum(len(group["params"]) for group in groups) == lea
 sizes = budget(cpu=dict(steps=120, batch=8, images=960), gpu=dict(steps=120, batch=8, images=960))
 seen_scenes = scenes.sample("train", sizes.images)
 taught = instructions.talks(seen_scenes)
-lessons = nano.encode_talks(aligned, taught)
+lessons = speaker.encode(taught)
 seen = nano.features(aligned, render.render(seen_scenes))
 share = (lessons.labels >= 0).sum() / (lessons.packs >= 0).sum()
 print(f"{len(taught):,} pictures with {sum(map(len, taught)):,} instructions; {share:.0%} of the tokens are learned")
@@ -299,7 +302,7 @@ print(f"loss at the end: {np.mean(history.losses[-10:]):.2f} seeing, {np.mean(bl
 assert np.mean(history.losses[-10:]) < 0.85 * np.mean(blind_history.losses[-10:])
 
 # %% [markdown] id="exam-intro" lang="en"
-# An exam on pictures never seen. Greedy writing takes the likeliest token at every place. So one pass over question *and* answer tells whether the model would write it, word for word: `nano.answered_right` does that, for packs like yours.
+# An exam on pictures never seen. Greedy writing takes the likeliest token at every place. So one pass over question *and* answer tells whether the model would write it, word for word: `Speaker.grade` does that, for packs like yours.
 
 # %% id="exam"
 eye = nano.features(aligned, pictures)
@@ -310,7 +313,7 @@ def sheet(rows):
     for n, text, answer, kind in rows:
         about.setdefault(n, []).append((text, answer, kind))
     talk = [[row[:2] for row in of_one] for of_one in about.values()]
-    return eye[list(about)], nano.encode_talks(aligned, talk), np.array([row[2] for of_one in about.values() for row in of_one])
+    return eye[list(about)], speaker.encode(talk), np.array([row[2] for of_one in about.values() for row in of_one])
 
 asked_of = {kind: [(n, q.text, q.answer) for n, q in enumerate(questions.ask(held_out, kind)) if q][:100]
             for kind in questions.KINDS}
@@ -318,7 +321,7 @@ asked_of = {kind: [(n, q.text, q.answer) for n, q in enumerate(questions.ask(hel
 def grades(model, look=lambda seen: seen, kinds=questions.KINDS):
     """Share of right answers for each kind of question, and their mean."""
     of_eye, talk, kind_of = sheet([(*row, kind) for kind in kinds for row in asked_of[kind]])
-    right = nano.answered_right(model, look(of_eye), talk).numpy()
+    right = Speaker(model).grade(look(of_eye), talk).numpy()
     shares = {kind: right[kind_of == kind].mean() for kind in kinds}
     return shares | {"all": np.mean(list(shares.values()))}
 
@@ -369,7 +372,7 @@ wishes += [(n, instructions.SHORT, "caption") for n in range(20)]
 
 def obedience(model):
     """Share of answers in the form that was asked for, by form."""
-    said = nano.answer(model, pictures[[n for n, _, _ in wishes]], [text for _, text, _ in wishes])
+    said = Speaker(model).answer(pictures[[n for n, _, _ in wishes]], [text for _, text, _ in wishes])
     kept = {form: [] for form in FORMS}
     for answer, (_, _, form) in zip(said, wishes):
         kept[form].append(form_of(answer) == form)
@@ -408,7 +411,7 @@ import copy
 from vlmcourse.training import stages
 
 FOUR = tuple(questions.KINDS)[:4]                                         # colour, shape, size, position
-brief, some = nano.encode_talks(aligned, [row[:4] for row in taught[:320]]), seen[:320]   # less, for the experiments
+brief, some = speaker.encode([row[:4] for row in taught[:320]]), seen[:320]   # less, for the experiments
 start, _ = nano.load_vlm("nano-words")
 first = stages.align(start, some, captions.captions(seen_scenes[:320], "full"), steps=40, size=4)
 runs = {"joint": tuned("nano-words", brief, some, 60, size=4), "staged": tuned(copy.deepcopy(start), brief, some, 40, size=4),
@@ -441,7 +444,7 @@ def masked(change):
     """The brief lessons with another label mask."""
     right = label_mask.active
     label_mask.install(lambda ids, start=ASSISTANT, end=END: change(ids, right(ids, start, end)))
-    packs = nano.encode_talks(aligned, [row[:4] for row in taught[:320]])
+    packs = speaker.encode([row[:4] for row in taught[:320]])
     label_mask.install(right)
     return packs
 
@@ -575,7 +578,7 @@ POLLS = sheet([(*row, f"{row[2]} to {absent}") for absent in ("any", "near") for
 def poll(model):
     """Share of "yes" to what is there, and of "no" to what is not: anything, or nearly what is there."""
     of_eye, talk, kind_of = POLLS
-    right = nano.answered_right(model, of_eye, talk).numpy()
+    right = Speaker(model).grade(of_eye, talk).numpy()
     return {"yes to what is there": right[kind_of == "yes to any"].mean(),
             "no to anything else": right[kind_of == "no to any"].mean(),
             "no to near things": right[kind_of == "no to near"].mean()}
@@ -591,7 +594,7 @@ def short_course(model, answers, steps=24):
     talk = [[(text, answer) for _, text, answer in polls(seen_scenes[n : n + 1], "any", n) if answer in answers]
             for n in range(192)]
     rates = {"projector": 2e-3, "language": 2e-3}
-    return tuned(copy.deepcopy(model), nano.encode_talks(model, talk), seen[:192], steps=steps, rates=rates)[0]
+    return tuned(copy.deepcopy(model), speaker.encode(talk), seen[:192], steps=steps, rates=rates)[0]
 
 ill = short_course(vlm, ("yes",))
 cured = short_course(ill, ("yes", "no"))

@@ -154,12 +154,14 @@ assert model.tokens_per_image == 64 and ours.embedding.num_embeddings == 49_153
 # - **sentence:** left to itself, does the model write exactly the right sentence?
 
 # %% id="measure-before"
+from vlmcourse.evaluation.answers import grade_sentences
+
 new = scenes.sample("test", 16, objects=(1, 2))
 new_seen = speaker.features(render(new))
 questions = [row[:-1] for row in real.scene_questions(new, seed=1, kinds=("colour", "shape"))]     # without the captions
 
 def grades(seen):
-    graded = real.grade(model, tokenizer, seen, questions)
+    graded = grade_sentences(speaker, seen, questions)
     return graded.named.nanmean().item(), graded.exact.mean().item()
 
 table = {"new projector": grades(new_seen)}
@@ -282,7 +284,7 @@ rows = speaker.encode(questions[:1])
 shown = [tokenizer.decode([token]) if token != model.config.image_token else "▣" for token in rows.ids[0].tolist()]
 print("".join(shown[60:]))
 share = (rows.labels != -100).float().mean().item()
-print(f"{rows.ids.shape[1]} tokens, {share:.0%} of them are learned; {len(real.opening(tokenizer))} stand in front of all rows")
+print(f"{rows.ids.shape[1]} tokens, {share:.0%} of them are learned; {len(speaker.words.opening())} stand in front of all rows")
 assert share < 0.4
 
 # %% [markdown] id="train-intro" lang="en"
@@ -388,7 +390,7 @@ def unfuse(state, names, rows):
 import tempfile
 from vlmcourse.interop import llava
 
-ids = torch.cat([real.opening(tokenizer)[None], torch.full((1, 64), model.config.image_token), rows.ids[:1, 64:80]], dim=1)
+ids = torch.cat([speaker.words.opening()[None], torch.full((1, 64), model.config.image_token), rows.ids[:1, 64:80]], dim=1)
 with torch.no_grad():
     before_merge = model(ids, features=model.projector(new_seen[:1]))
 lora.merge_lora(model)

@@ -8,6 +8,7 @@ import pytest
 from vlmcourse.data.assets import shipped
 from vlmcourse.evaluation.statements import stated, true_share
 from vlmcourse.families import nano
+from vlmcourse.speak import Speaker
 from vlmcourse.world import captions, questions, scenes
 from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import render
@@ -41,7 +42,7 @@ def test_it_answers_twenty_questions_and_hardly_any_about_other_pictures(final):
     images, texts = render(batch[np.array(rows)]), [question.text for question in asked]
     right = [question.answer for question in asked]
     answers, elsewhere = (
-        nano.answer(final[0], pictures, texts) for pictures in (images, np.roll(images, 1, 0))
+        Speaker(final[0]).answer(pictures, texts) for pictures in (images, np.roll(images, 1, 0))
     )
     assert sum(map(str.__eq__, answers, right)) >= 18 > 10 >= sum(map(str.__eq__, elsewhere, right))
 
@@ -51,7 +52,7 @@ def test_an_aligned_model_describes_what_it_sees_and_one_that_only_knows_words_d
     shares = {}
     for name in ("nano-aligned", "nano-words"):
         model, _ = nano.load_vlm(name)
-        texts = nano.answer(model, render(batch), [FULL] * 20)
+        texts = Speaker(model).answer(render(batch), [FULL] * 20)
         shares[name] = true_share(texts, batch) if any(map(stated, texts)) else 0.0
     assert abs(shares["nano-aligned"] - 0.54) < 0.12 and shares["nano-aligned"] > shares["nano-words"] + 0.1
 

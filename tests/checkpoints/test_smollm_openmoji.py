@@ -7,9 +7,9 @@ import pytest
 
 from vlmcourse.data import openmoji
 from vlmcourse.data.assets import shipped
+from vlmcourse.evaluation.answers import grade_sentences
 from vlmcourse.families import drawings, real
 from vlmcourse.interop import distillation
-from vlmcourse.speak import Speaker
 
 COUNT = 100  # of the 400 drawings on the card
 
@@ -22,7 +22,7 @@ def model(load_real):
 @pytest.mark.slow
 def test_the_card_is_measured_again(model):
     vlm, tokenizer, card = model
-    found = drawings.measure(vlm, tokenizer, COUNT)
+    found = drawings.measure(real.speaker(vlm, tokenizer), COUNT)
     told = {name: card["metrics"][name] for name in found if "frequent" not in name}
     assert {name: found[name] for name in told} == pytest.approx(
         told, abs=0.12
@@ -47,9 +47,9 @@ def test_it_looks_and_still_reads(model):
 
 def test_it_tells_women_from_men_in_twenty_drawings_never_seen(model):
     vlm, tokenizer, _ = model
-    some = openmoji.load("heldout")[np.arange(0, 400, 20)]
+    some, speaker = openmoji.load("heldout")[np.arange(0, 400, 20)], real.speaker(vlm, tokenizer)
     rows = [[asked for asked in row if asked.kind == "gender"] for row in drawings.drawing_questions(some)]
-    right = real.grade(vlm, tokenizer, Speaker(vlm).features(some.images), rows).exact
+    right = grade_sentences(speaker, speaker.features(some.images), rows).exact
     assert len(right) == 20 and right.mean() >= 0.85
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from vlmcourse.data.assets import shipped
+from vlmcourse.evaluation.answers import grade_sentences
 from vlmcourse.families import real
 from vlmcourse.interop import distillation
-from vlmcourse.speak import Speaker
 from vlmcourse.world import scenes
 from vlmcourse.world.render import render
 
@@ -21,7 +21,7 @@ def model(load_real):
 @pytest.mark.slow
 def test_the_card_is_measured_again(model):
     vlm, tokenizer, card = model
-    found = real.measure(vlm, tokenizer)
+    found = real.measure(real.speaker(vlm, tokenizer))
     found["perplexity of plain sentences"] = distillation.perplexity(vlm.language, tokenizer)
     told = {name: card["metrics"][name] for name in found}
     assert found == pytest.approx(told, abs=0.03, rel=0.02)
@@ -41,10 +41,11 @@ def test_it_looks_and_still_reads(model):
 def test_it_names_the_colours_of_twenty_scenes_and_not_those_of_others(model):
     vlm, tokenizer, _ = model
     batch = scenes.sample("test", 20, start=700, objects=(1, 1))
-    images, about = Speaker(vlm).features(render(batch)), real.scene_questions(batch, kinds=("colour",))
+    speaker = real.speaker(vlm, tokenizer)
+    images, about = speaker.features(render(batch)), real.scene_questions(batch, kinds=("colour",))
     rows = [row[:1] for row in about]  # without the captions
     named, elsewhere = (
-        real.grade(vlm, tokenizer, given, rows).named.mean() for given in (images, images.roll(1, 0))
+        grade_sentences(speaker, given, rows).named.mean() for given in (images, images.roll(1, 0))
     )
     assert named >= 0.8 and elsewhere <= 0.5
 

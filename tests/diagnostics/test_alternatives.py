@@ -62,7 +62,7 @@ def model():
 def test_one_choice_is_greedy_decoding(model):
     for image in IMAGES:
         said = look_and_answer(Speaker(model), image, FULL, choices=1)
-        assert said["answer"] == nano.answer(model, image[None], [FULL])[0]
+        assert said["answer"] == Speaker(model).answer(image, FULL)
 
 
 def test_attention_is_on_the_image_and_depends_on_it(model):
@@ -79,10 +79,10 @@ def test_the_nano_vlm_says_what_greedy_decoding_says():
     images, asked = render.render(batch), [question.text for question in questions.ask(batch)]
     answer, caption = answers_for(Speaker(model))
     said = [answer(image, text) for image, text in zip(images, asked, strict=True)]
-    greedy = nano.answer(model, images, asked)
+    greedy = Speaker(model).answer(images, asked)
     assert np.mean([one["answer"] == other for one, other in zip(said, greedy, strict=True)]) >= 0.95
     assert all(0.5 < sum(p for _, p in one["choices"]) <= 1.001 for one in said)
-    assert caption(images[0]) == nano.answer(model, images[:1], [FULL])[0]
+    assert caption(images[0]) == Speaker(model).answer(images[0], FULL)
 
 
 def test_weights_that_form_no_square_are_one_row():

@@ -76,9 +76,9 @@ def test_a_seed_decides_how_the_reader_of_patches_starts(small):
 
 def test_captions_are_measured_against_their_own_scenes(small, monkeypatch):
     truth = captions.captions(scenes.sample("test", 300), "full")
-    monkeypatch.setattr(nano, "answer", lambda model, images, texts: truth[: len(texts)])
+    monkeypatch.setattr(Speaker, "answer", lambda speaker, images, texts: truth[: len(texts)])
     assert nano._measure_captions(small) == {"captions, true statements": 1.0}
-    monkeypatch.setattr(nano, "answer", lambda model, images, texts: truth[::-1])
+    monkeypatch.setattr(Speaker, "answer", lambda speaker, images, texts: truth[::-1])
     assert nano._measure_captions(small)["captions, true statements"] < 0.9
 
 
@@ -86,25 +86,25 @@ def test_exact_counts_what_greedy_decoding_writes():
     model, _ = nano.load_vlm()
     batch = scenes.sample("validation", 12)
     rows = talks(batch, sentences=0, captioned=False)
-    given = nano.features(model, render(batch)).float(), nano.encode_talks(model, rows)
-    graded = nano.answered_right(model, *given, batch=5)
+    speaker = Speaker(model)
+    given = nano.features(model, render(batch)).float(), speaker.encode(rows)
+    graded = speaker.grade(*given, batch=5)
     images = np.repeat(render(batch), len(rows[0]), axis=0)
-    said = nano.answer(model, images, [text for row in rows for text, _ in row])
+    said = speaker.answer(images, [text for row in rows for text, _ in row])
     right = [a == b for a, b in zip(said, (answer for row in rows for _, answer in row), strict=True)]
-    assert torch.equal(graded, nano.answered_right(model, *given))  # whatever the batch
+    assert torch.equal(graded, speaker.grade(*given))  # whatever the batch
     assert graded.float().mean().item() == pytest.approx(
         np.mean(right), abs=0.02
     )  # features are kept in bf16
     assert (graded.numpy() == right).mean() > 0.98
 
 
-def test_an_answer_needs_one_image():
+def test_an_older_notebook_still_asks_and_grades(small):
     with pytest.raises(ValueError, match="2 images and 1 instructions"):
-        nano.answer(nano.new_vlm(SMALL), np.zeros((2, 64, 64, 3), np.uint8), ["Is there a star?"])
-
-
-def test_the_prior_is_the_score_of_habit():
-    assert 0.25 < nano.prior_accuracy(200) < 0.5
+        nano.answer(small, np.zeros((2, 64, 64, 3), np.uint8), ["Is there a star?"])
+    batch = scenes.sample("test", 3)
+    given = nano.features(small, render(batch)), nano.encode_talks(small, talks(batch))
+    assert torch.equal(nano.answered_right(small, *given), Speaker(small).grade(*given))
 
 
 def test_an_unknown_stage_and_an_unknown_model_are_named(small):
@@ -112,11 +112,6 @@ def test_an_unknown_stage_and_an_unknown_model_are_named(small):
         nano.make("ears", small)
     with pytest.raises(FileNotFoundError, match="nano-vlm"):
         nano.load_vlm("nano-ears")
-
-
-def test_scenes_that_allow_no_question_are_left_out():
-    batch, asked = nano.asked_of(scenes.sample("test", 40), "relation")
-    assert len(batch) == len(asked) < 40 and all(question.kind == "relation" for question in asked)
 
 
 # ---- what the recipe says is what is done -------------------------------------------------------------
@@ -186,7 +181,7 @@ def test_instruction_tuning_weights_long_answers_down(small, trained):
 def test_who_sees_grey_is_asked_nothing_of_colours(small, monkeypatch):
     given = {}
     monkeypatch.setattr(nano, "features", lambda model, images: given.update(images=images))
-    monkeypatch.setattr(nano, "encode_talks", lambda model, about: given.update(about=about))
+    monkeypatch.setattr(Speaker, "encode", lambda speaker, about: given.update(about=about))
     batch = scenes.sample("train", 80)
     nano.lessons(small, batch)
     grey = (given["images"] == given["images"][..., :1]).all(axis=(1, 2, 3))
@@ -218,30 +213,16 @@ def test_a_new_model_tells_words_apart():
 def test_the_card_is_measured_on_scenes_never_seen(small, monkeypatch):
     asked, drawn = [], scenes.sample
     monkeypatch.setattr(scenes, "sample", lambda split, *a, **k: asked.append(split) or drawn(split, *a, **k))
-    monkeypatch.setattr(
-        nano, "accuracy", lambda model, batch, kind, blind=False: 0.25 if blind else len(kind) / 20
-    )
-    monkeypatch.setattr(nano, "answer", lambda model, images, texts: ["a red circle"] * len(texts))
+    shares = {kind: len(kind) / 20 for kind in questions.KINDS}
+    blind = dict.fromkeys(shares, 0.25)
+    monkeypatch.setattr(nano, "accuracy", lambda speaker, batch, look=None: blind if look else shares)
+    monkeypatch.setattr(Speaker, "answer", lambda speaker, images, texts: ["a red circle"] * len(texts))
     monkeypatch.setattr(nano, "prior_accuracy", lambda count: 0.5)
     metrics = nano.measure(small, 12)
-    assert "train" not in asked and asked.count("novel") == len(questions.KINDS)
-    assert metrics["answers"] == pytest.approx(
-        np.mean([len(kind) / 20 for kind in questions.KINDS]), abs=1e-4
-    )
+    assert "train" not in asked and asked.count("novel") == 1
+    assert metrics["answers"] == pytest.approx(np.mean(list(shares.values())), abs=1e-4)
     assert metrics["answers: colour"] == 0.3 and metrics["answers without the image"] == 0.25
     assert metrics["twins, both right"] == 0 and 0 < metrics["captions, true statements"] < 1
-
-
-def test_accuracy_asks_about_the_picture_or_an_empty_one(small, monkeypatch):
-    shown = []
-    monkeypatch.setattr(
-        nano, "answer", lambda model, images, texts: shown.append(images) or ["red"] * len(texts)
-    )
-    batch = scenes.sample("test", 20)
-    some, asked = nano.asked_of(batch, "colour")
-    share = np.mean([question.answer == "red" for question in asked])
-    assert nano.accuracy(small, batch, "colour") == nano.accuracy(small, batch, "colour", blind=True) == share
-    assert (shown[0] == render(some)).all() and (shown[1] == 235).all()
 
 
 def test_the_recipe_runs_stage_by_stage(small, monkeypatch):

@@ -1,14 +1,8 @@
 """A small LLaMA that writes captions of scenes, see recipes/captions.py (notebooks 05 and later).
 
-    run                carry out the recipe
-    load_captioner     the shipped one and its card
-    measure            perplexity on held-out scenes, beside the captions' own
-    full_surprise      -log p(caption) of full captions; that of short ones stands in world/captions.py
-
 No model can come below the captions' own surprise, -log p(caption), on average. For a short caption that is
 exact (`captions.surprise`). For a full one everything is exact but the places of the objects, which keep
-their
-distance to each other: their shares are counted over 300,000 other scenes. Half of the captions are short, so
+their distance: their shares are counted over 300,000 other scenes. Half of the captions are short, so
 guessing the style costs log 2 more.
 """
 
@@ -36,11 +30,7 @@ COUNTED, VALIDATION_SCENES = 300_000, 2_000
 
 
 def run(recipe: Recipe, options: Callable[[Stage, Llama], dict[str, Any]]) -> Iterator[Made]:
-    """Carry out the recipe.
-
-    Args:
-        options: further arguments of training.loop.train for a stage and the model, such as checkpoint.
-    """
+    """Carry out the recipe; for `options` see making.run."""
     (stage,) = recipe.stages
     batch = scenes.sample("train", stage.data["scenes"])
     texts = [text for style in stage.data["captions"] for text in captions.captions(batch, style)]
@@ -98,8 +88,7 @@ def full_surprise(batch: scenes.Scenes, counted: scenes.Scenes) -> Float[np.ndar
 
 
 def measure(model: Llama, counted: scenes.Scenes) -> dict[str, float]:
-    """Perplexity per token on held-out scenes, by style, and the one that the captions' own surprise
-    gives."""
+    """Perplexity per token on held-out scenes, by style, and what the captions' own surprise gives."""
     batch = scenes.sample("validation", VALIDATION_SCENES)
     surprises = {"short": captions.surprise(captions.captions(batch)), "full": full_surprise(batch, counted)}
     metrics = {}

@@ -1,15 +1,9 @@
-"""Small CLIPs for 64-pixel images: data, training, use and measurement of recipes/clip.py (notebooks 04 and
-17).
+"""Small CLIPs for 64-pixel images: data, training and measurement of recipes/clip.py (notebooks 04 and 17).
 
-new_clip          an untrained nano CLIP for 64-pixel images and the course's tokenizer
-scene_pairs       images and captions of scenes, each beside its shape twin, so that a batch asks for shapes
-order_pairs       scenes of two objects, each beside the scene that the same words describe in another order
-emoji_pairs       images and captions of OpenMoji
-train_clip        the contrastive training of all of them
-run               carry out a recipe
-load_clip         a shipped CLIP, with the card that says how it was made
-measure_scenes    zero-shot accuracy, retrieval and word order on scenes never seen
-measure_emoji     retrieval among held-out combinations
+new_clip, load_clip     an untrained one; a shipped one and its card
+train_clip              contrastive training on what scene_pairs, order_pairs and emoji_pairs make
+measure_scenes          zero-shot accuracy, retrieval and word order on scenes never seen
+measure_emoji           retrieval among held-out combinations
 """
 
 import itertools
@@ -94,15 +88,10 @@ def _colourless(text: str) -> str:
 
 
 def order_pairs(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Scenes of two different objects and their short captions, two by two: as scene_pairs, without grey
-    ones.
+    """Scenes of two different objects and their short captions, two by two: as scene_pairs, without grey.
 
     The second scene of a pair is the first with the looks of its objects exchanged. Both captions have the
-    same words,
-    so only their order tells the pair apart: hard negatives for images and for texts.
-
-    Args:
-        count: pairs.
+    same words, so only their order tells the pair apart: hard negatives for images and for texts.
 
     Source: exchanged captions as hard negatives, Yuksekgonul et al. 2023, arXiv:2210.01936, section 4.
     """
@@ -126,28 +115,16 @@ def emoji_pairs(split: str) -> tuple[Tensor, Tensor]:
 
 
 def train_clip(
-    model: CLIP,
-    pairs: tuple[Tensor, Tensor],
-    *,
-    steps: int,
-    lr: float,
-    muon: float | None = None,
-    batch: int = 128,
-    weight_decay: float = 0.05,
-    shift: int = 0,
-    seed: int = 0,
-    precision: str | None = None,
-    **train_options: Any,
-) -> History:
+    model: CLIP, pairs: tuple[Tensor, Tensor], *, steps: int, lr: float, muon: float | None = None,
+    batch: int = 128, weight_decay: float = 0.05, shift: int = 0, seed: int = 0, **train_options: Any,
+) -> History:  # fmt: skip
     """Train on pairs as scene_pairs, order_pairs and emoji_pairs make them.
 
     Args:
         lr: of AdamW.
-        muon: rate of Muon for the matrices inside blocks, see MuonAdamW; when not given, AdamW trains them
-            too.
+        muon: of Muon for the matrices inside blocks, see MuonAdamW; if not given, AdamW trains them too.
         batch: images per step.
         shift: move the images of a batch by up to so many pixels, the same way for all.
-        precision: as training.loop.train takes it; see precision_of.
         train_options: further arguments of training.loop.train.
     """
     chance = np.random.default_rng(seed)
@@ -162,17 +139,13 @@ def train_clip(
     model.train()
     optimizer = adamw(model, lr, weight_decay) if muon is None else MuonAdamW(model, muon, lr, weight_decay)
     vision = model.config.vision
-    precision = precision or precision_of(batch * (1 + math.prod(vision.grid)), vision.width)
+    precision = precision_of(batch * (1 + math.prod(vision.grid)), vision.width)
     options = dict(optimizer=optimizer, precision=precision) | train_options
     return learn(model, Batches(pairs, batch // pairs[0].shape[1], seed=seed), loss, steps=steps, **options)
 
 
 def run(recipe: Recipe, options: Callable[[Stage, CLIP], dict[str, Any]]) -> Iterator[Made]:
-    """Carry out a recipe of recipes/clip.py.
-
-    Args:
-        options: further arguments of training.loop.train for a stage and the model, such as checkpoint.
-    """
+    """Carry out a recipe of recipes/clip.py; for `options` see making.run."""
     (stage,) = recipe.stages
     pairs = pairs_of(stage)
     torch.manual_seed(recipe.seed)
@@ -180,18 +153,9 @@ def run(recipe: Recipe, options: Callable[[Stage, CLIP], dict[str, Any]]) -> Ite
         model = load_clip(recipe.start["weights"])[0]
     else:
         model = new_clip(images=pixels.normalise(pairs[0][:512, 0]), **recipe.model, **recipe.start)
-    history = train_clip(
-        model,
-        pairs,
-        steps=stage.steps,
-        batch=stage.size,
-        lr=stage.rates["adamw"],
-        muon=stage.rates.get("muon"),
-        weight_decay=stage.weight_decay,
-        shift=stage.data["shift"],
-        seed=recipe.seed,
-        **options(stage, model),
-    )
+    given = dict(steps=stage.steps, batch=stage.size, lr=stage.rates["adamw"], seed=recipe.seed)
+    given |= dict(weight_decay=stage.weight_decay, shift=stage.data["shift"])
+    history = train_clip(model, pairs, **given, **options(stage, model))
     measure = measure_emoji if stage.data["kind"] == "drawings" else measure_scenes
     yield Made(stage, model, history, lambda: measure(model))
 
@@ -231,25 +195,20 @@ def image_features(model: CLIP, images: np.ndarray) -> Tensor:
 
 
 def scene_prompts(what: str) -> list[list[str]]:
-    """Captions that name a colour ("colour") or a shape ("shape"), for every class: (class, prompt) texts."""
+    """Captions that name a "colour", a "shape" or "both", for every class: (class, prompt) texts."""
     by_shape = [[f"a {colour} {shape}" for colour in scenes.COLOURS] for shape in scenes.SHAPES]
-    return by_shape if what == "shape" else list(map(list, zip(*by_shape, strict=True)))
+    by_colour = list(map(list, zip(*by_shape, strict=True)))
+    return dict(shape=by_shape, colour=by_colour, both=[[text] for text in itertools.chain(*by_shape)])[what]
 
 
 def zero_shot(model: CLIP, split: str, what: str, count: int = 1000) -> float:
-    """Accuracy of naming the colour or shape of the one object in never-seen scenes of a split."""
+    """Accuracy of naming colour, shape or both of the one object in never-seen scenes of a split."""
     batch = scenes.sample(split, count, objects=(1, 1))
     prompts = torch.stack([text_features(model, texts) for texts in scene_prompts(what)])
     guess = (image_features(model, render(batch)) @ zero_shot_classifier(prompts).T).argmax(1).numpy()
-    return float((guess == getattr(batch, what)[:, 0]).mean())
-
-
-def zero_shot_both(model: CLIP, split: str, count: int = 1000) -> float:
-    """Accuracy of naming colour and shape together, among all 35 combinations."""
-    batch = scenes.sample(split, count, objects=(1, 1))
-    texts = list(itertools.chain(*scene_prompts("shape")))
-    guess = (image_features(model, render(batch)) @ text_features(model, texts).T).argmax(1).numpy()
-    return float((guess == batch.shape[:, 0] * len(scenes.COLOURS) + batch.colour[:, 0]).mean())
+    shape, colour = batch.shape[:, 0], batch.colour[:, 0]
+    right = dict(shape=shape, colour=colour, both=shape * len(scenes.COLOURS) + colour)[what]
+    return float((guess == right).mean())
 
 
 def unique_scenes(count: int = 500, split: str = "test") -> tuple[scenes.Scenes, list[str]]:
@@ -261,14 +220,12 @@ def unique_scenes(count: int = 500, split: str = "test") -> tuple[scenes.Scenes,
 
 
 def word_order(model: CLIP, count: int = 1000) -> float:
-    """How often the true caption of two objects beats the same words with the objects exchanged; chance is
-    0.5."""
+    """How often the true caption of two objects beats the one with the objects exchanged; chance is 0.5."""
     two = scenes.sample("test", count, objects=(2, 2))
     two = two[differing(two)]
     texts, features = captions.captions(two, "short"), image_features(model, render(two))
-    true, false = (
-        (features * text_features(model, t)).sum(1) for t in (texts, captions.exchange_words(texts))
-    )
+    both = texts, captions.exchange_words(texts)
+    true, false = ((features * text_features(model, each)).sum(1) for each in both)
     return float((true > false).float().mean())
 
 
@@ -276,9 +233,8 @@ def measure_scenes(model: CLIP) -> dict[str, float]:
     """The metrics of the card of clip-scenes."""
     metrics = {}
     for split, where in (("test", ""), ("novel", ", new combinations")):
-        for what in ("colour", "shape"):
+        for what in ("colour", "shape", "both"):
             metrics[f"zero-shot {what}{where}"] = zero_shot(model, split, what)
-        metrics[f"zero-shot both{where}"] = zero_shot_both(model, split)
     batch, texts = unique_scenes()
     candidates = image_features(model, render(batch)), text_features(model, texts)
     metrics |= retrieval(*candidates, right_pairs(texts, texts))

@@ -1,10 +1,8 @@
-"""SmolLM2 looks at OpenMoji: the shipped CLIP, a projector, LoRA; questions about drawings (notebook 17,
-section 12).
+"""SmolLM2 looks at OpenMoji: the shipped CLIP, a projector, LoRA; questions about drawings (notebook 17, 12).
 
     drawing_questions   and their answers as sentences, only those that make sense
     caption_words       stage 1: what the image tokens of each drawing should say
     fit                 stage 1 in closed form: no gradient steps, and no language model runs
-    measure             whole sentences exactly right, on combinations never seen, also with another drawing
 
 The functions of real.py do the rest. The whole drawing becomes one vector (pixel shuffle with factor 4,
 chapter 07), and this one TOKENS image tokens: gender and skin tone have no place in the picture, so tokens
@@ -23,10 +21,10 @@ from torch import Tensor
 
 from vlmcourse.data import openmoji
 from vlmcourse.data.openmoji import Emoji, Parts
-from vlmcourse.families.real import Asked, assembled, grade, word_vectors
+from vlmcourse.evaluation.answers import Asked, grade_sentences
+from vlmcourse.families.real import Lessons, assembled, word_vectors
 from vlmcourse.families.real import load_named as load_named  # the same for this family
 from vlmcourse.models.language import Llama
-from vlmcourse.models.llava import Llava
 from vlmcourse.models.projector import Projector, pixel_shuffle
 from vlmcourse.recipes.recipe import Made, Recipe
 from vlmcourse.recipes.smollm import TOKENS
@@ -42,12 +40,8 @@ _LOOKS = re.compile(r"\b(\w{2,}ing|with|in|hair|beard|bald|deaf|old|older|pregna
 _PLURALS = ("women", "men", "people")
 
 
-# ---- questions and answers ---------------------------------------------------------------------------------
-
-
 def drawing_questions(drawings: Emoji) -> list[list[Asked]]:
-    """For each drawing what it shows, fully; where it makes sense also role, gender and skin tone one by
-    one."""
+    """For each drawing what it shows, fully; where it makes sense also role, gender and skin tone."""
     rows = []
     for caption, part in zip(drawings.captions, drawings.parts, strict=True):
         who, _, tone = caption.partition(": ")
@@ -66,9 +60,8 @@ def drawing_questions(drawings: Emoji) -> list[list[Asked]]:
 
 
 def sentence(who: str, tones: str = "") -> str:
-    """A caption as a sentence: ("woman astronaut", "medium skin tone") is "This is a woman astronaut with
-    medium skin
-    tone."; "women holding hands" begins with "These are"."""
+    """A caption as a sentence: of ("woman astronaut", "medium skin tone") "This is a woman astronaut with
+    medium skin tone."; of "women holding hands" it begins with "These are"."""
     words = re.sub(r"^(\w+) bald$", r"bald \1", who)
     words = re.sub(r"^(woman|man|person) (\w+ hair)$", r"\1 with \2", words)
     words = re.sub(r"^(woman|man|person) (beard)$", r"\1 with a \2", words)
@@ -80,22 +73,16 @@ def sentence(who: str, tones: str = "") -> str:
 
 
 def neutral(who: str) -> str:
-    """What somebody is or does, without gender: "woman astronaut" is "astronaut", "man swimming" "person
-    swimming"."""
-    stays = _LOOKS.search(who)
-    if stays:
+    """What somebody is or does: "woman astronaut" is "astronaut", "man swimming" is "person swimming"."""
+    if _LOOKS.search(who):
         return " ".join(_PEOPLE.get(word, word) for word in who.split())
     return " ".join(word for word in who.split() if word not in _PEOPLE) or "person"
-
-
-# ---- drawings meet words -----------------------------------------------------------------------------------
 
 
 def caption_words(
     language: Llama, tokenizer: Any, parts: Sequence[Parts]
 ) -> Float[Tensor, "drawing token width"]:
-    """What the image tokens of each drawing should say, see TOKENS; the mean of all words where that is
-    nothing.
+    """What the image tokens of each drawing should say, see TOKENS; the mean of all words for nothing.
 
     A token of several words says them at once: what makes each word special, its vector less the mean of all
     words, is added to that mean. The words "skin tone" are left out where they stand in every caption.
@@ -120,8 +107,7 @@ def fit(
     ridge: float = 3e-4,
     bend: float = 3.0,
 ) -> None:
-    """Stage 1 without a single gradient step: the projector becomes the best linear map from drawings to
-    words.
+    """Stage 1 without a gradient step: the projector becomes the best linear map from drawings to words.
 
     Least squares, cut to as many directions as the projector has hidden numbers. Each of them enters GELU
     with variance 1 around ``bend``, where GELU is nearly straight.
@@ -133,20 +119,16 @@ def fit(
         ridge: penalty on large weights, as a share of the inputs' variance.
 
     Raises:
-        ValueError: if the projector makes several vectors of a drawing, or not the tokens that ``targets``
-            has.
+        ValueError: if the projector makes several vectors of a drawing, or other tokens than ``targets`` has.
 
-    Source: reduced-rank regression, Izenman 1975, "Reduced-rank regression for the multivariate linear
-        model".
+    Source: Izenman 1975, "Reduced-rank regression for the multivariate linear model".
     """
-    if (count := projector.tokens(features.shape[1]) // projector.spread) != 1:
-        raise ValueError(
-            f"the projector makes {count} vectors of a drawing; fit needs 1, so shuffle the whole grid"
-        )
-    if targets.shape[1] != projector.spread:
-        raise ValueError(
-            f"{targets.shape[1]} tokens to be said, but the projector spreads to {projector.spread}"
-        )
+    spread = projector.spread
+    if (count := projector.tokens(features.shape[1]) // spread) != 1:
+        remedy = "fit needs 1, so shuffle the whole grid"
+        raise ValueError(f"the projector makes {count} vectors of a drawing; {remedy}")
+    if targets.shape[1] != spread:
+        raise ValueError(f"{targets.shape[1]} tokens to be said, but the projector spreads to {spread}")
     targets = targets.flatten(1)
     inputs, share = pixel_shuffle(features, projector.shuffle)[:, 0], (weights / weights.mean())[:, None]
     mean, middle = (share * inputs).mean(0), (share * targets).mean(0)
@@ -157,11 +139,11 @@ def fit(
     kept = torch.linalg.svd(torch.linalg.cholesky(products).T @ matrix, full_matrices=False).Vh
     kept = kept[: projector.expand.out_features].T
     down = (matrix @ kept) / size[:, None]
-    spread = ((inputs - mean) @ down).std(0)
-    projector.expand.weight.copy_((down / spread).T)
-    projector.expand.bias.copy_(bend - mean @ down / spread)
-    projector.contract.weight.copy_(kept * spread)
-    projector.contract.bias.copy_(middle - bend * (kept * spread).sum(1))
+    scale = ((inputs - mean) @ down).std(0)
+    projector.expand.weight.copy_((down / scale).T)
+    projector.expand.bias.copy_(bend - mean @ down / scale)
+    projector.contract.weight.copy_(kept * scale)
+    projector.contract.bias.copy_(middle - bend * (kept * scale).sum(1))
 
 
 def counts(parts: Sequence[Parts], people: float) -> Float[Tensor, "drawing"]:
@@ -169,32 +151,25 @@ def counts(parts: Sequence[Parts], people: float) -> Float[Tensor, "drawing"]:
     return torch.tensor([people if part.gender or part.tone else 1.0 for part in parts])
 
 
-# ---- the recipe --------------------------------------------------------------------------------------------
-
-
 def run(recipe: Recipe, options: Callable) -> Iterator[Made]:
     """Carry out recipes/smollm.py for drawings, see real.assembled."""
     return assembled(recipe, options, drawing_lessons, measure)
 
 
-def drawing_lessons(recipe: Recipe, model: Llava, tokenizer: Any) -> tuple[Tensor, list[list[Asked]]]:
+def drawing_lessons(recipe: Recipe, speaker: Speaker) -> Lessons:
     """Stage 1, the projector becomes the best map from drawings to words; and what stage 2 learns from."""
     words, answers = recipe.stages
-    train = openmoji.load("train")
-    images = Speaker(model).features(train.images)
-    targets = caption_words(model.language, tokenizer, train.parts)
+    train, model = openmoji.load("train"), speaker.model
+    images = speaker.features(train.images)
+    targets = caption_words(model.language, speaker.words.tokenizer, train.parts)
     fit(model.projector, images, targets, counts(train.parts, words.data["people"]))
     weights = counts(train.parts, answers.data["people"])
     chosen = torch.multinomial(weights, answers.steps * answers.size).tolist()
     return images[chosen], drawing_questions(train[np.array(chosen)])
 
 
-# ---- measurement -------------------------------------------------------------------------------------------
-
-
-def measure(model: Llava, tokenizer: Any, count: int = openmoji.HELDOUT) -> dict[str, float]:
-    """Whole sentences exactly right, all and by kind: with the right drawing, another one, a moved one, by
-    habit alone.
+def measure(speaker: Speaker, count: int = openmoji.HELDOUT) -> dict[str, float]:
+    """Whole sentences right, all and by kind: with the right drawing, another, a moved one, by habit alone.
 
     Args:
         count: of the combinations never seen, spread evenly over all of them.
@@ -203,12 +178,12 @@ def measure(model: Llava, tokenizer: Any, count: int = openmoji.HELDOUT) -> dict
     lower. Habit is the share of each kind's most frequent answer.
     """
     drawings = openmoji.load("heldout")[np.linspace(0, openmoji.HELDOUT, count, endpoint=False).astype(int)]
-    about, vision = drawing_questions(drawings), Speaker(model).features
-    right_images, moved = vision(drawings.images), vision(np.roll(drawings.images, 1, axis=1))
+    about, right_images = drawing_questions(drawings), speaker.features(drawings.images)
+    moved = speaker.features(np.roll(drawings.images, 1, axis=1))
     other = right_images.roll(count // 2, 0)
     metrics = {}
     for case, given in (("", right_images), (", another image", other), (", a pixel lower", moved)):
-        graded = grade(model, tokenizer, given, about, batch=20)
+        graded = grade_sentences(speaker, given, about, batch=20)
         metrics[f"sentences{case}"] = graded.exact.mean().item()
         metrics |= {kind + case: share for kind, share in graded.shares(DRAWING_KINDS).items()}
     for kind in DRAWING_KINDS:

@@ -1,9 +1,5 @@
 """Carrying out recipes, and asking what came of them: the same for every family.
 
-    run             carry out a recipe, stage by stage
-    store           write what a stage left, with its card
-    load_speaker    a vision-language model by its name or file, ready to be asked
-
 A family is a module of this folder that a recipe names. It has ``run(recipe, options)``; if its models can
 be asked, also ``load_named(name)``, which gives a Speaker and the card.
 """
@@ -28,8 +24,7 @@ def run(recipe: Recipe, options: Callable[[Stage, nn.Module], dict[str, Any]]) -
     """Carry out a recipe and give what each of its trained stages left.
 
     Args:
-        options: further arguments of training.loop.train for a stage and the model, such as checkpoint and
-            resume.
+        options: further arguments of training.loop.train for a stage and the model, such as checkpoint.
     """
     return _family(recipe.family).run(recipe, options)
 

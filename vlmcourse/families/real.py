@@ -1,12 +1,8 @@
 """A real language model that sees: a vision encoder (eye) and a projector before SmolLM2 (notebook 17).
 
-    load_real       the shipped one: SmolLM2 from where interop/hub.py finds it, projector and LoRA from the
-                    course
-    meet_words      stage 1 at its cheapest: the projector learns which words a patch shows; no language
-                    model runs
-    scene_questions questions about scenes, and their answers as sentences
-    tune            stages 1 and 2: learn to answer; the projector alone, or LoRA alone
-    grade           two grades of every question, without writing an answer
+    load_real       the shipped one: SmolLM2 from where interop/hub.py finds it, the rest from the course
+    meet_words      stage 1 at its cheapest: the projector learns which words a patch shows
+    tune            stage 2: LoRA learns to answer
     measure         accuracy by kind of question, with the right images and with others
 
 How the parts are put together stands in interop/assembling.py, how SmolLM2 keeps what it knew in
@@ -19,15 +15,16 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.packing import Packs
+from vlmcourse.evaluation.answers import Asked, Graded, grade_sentences
 from vlmcourse.families.clips import load_clip
 from vlmcourse.families.nano import load_vlm
 from vlmcourse.interop import hub
@@ -40,7 +37,7 @@ from vlmcourse.models.projector import pixel_shuffle, project
 from vlmcourse.models.vit import ViT
 from vlmcourse.recipes.recipe import Made, Recipe, Stage
 from vlmcourse.recipes.smollm import SMOLLM_SCENES
-from vlmcourse.speak import Features, Speaker, pretrained_words
+from vlmcourse.speak import Features, Speaker, Talks, pretrained_words
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
@@ -51,8 +48,7 @@ from vlmcourse.world.instructions import SHORT, in_a_sentence
 from vlmcourse.world.render import render
 
 FIRST, RANK, ALPHA = (SMOLLM_SCENES.model[key] for key in ("lora_from_block", "rank", "alpha"))
-RATES = {"projector": 1e-3, "lora": SMOLLM_SCENES.stage("answers").rates["adamw"]}
-PLAIN = ("perplexity of plain sentences, before", "perplexity of plain sentences")
+ANSWERS = SMOLLM_SCENES.stage("answers")
 SCENE_KINDS = ("colour", "shape", "size", "position", "count", "existence")
 TEMPLATE = (  # SmolLM2's own, for messages that hold images
     "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
@@ -64,14 +60,6 @@ TEMPLATE = (  # SmolLM2's own, for messages that hold images
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-class Asked(NamedTuple):
-    """A question about an image, its answer as a sentence, and its kind."""
-
-    question: str
-    answer: str
-    kind: str
 
 
 # ---- the model ---------------------------------------------------------------------------------------------
@@ -89,8 +77,7 @@ def load_real(
 
     Args:
         name: "smollm-scenes", "smollm-openmoji" (drawings.py), or a file that ``vlmcourse train`` wrote.
-        smollm: language model and tokenizer, where they are in memory already; the model gets the eye and
-            LoRA.
+        smollm: language model and tokenizer that are in memory already; the model gets the eye and LoRA.
 
     Raises:
         FileNotFoundError: if the course ships no such model.
@@ -127,77 +114,65 @@ def speaker(model: Llava, tokenizer: Any) -> Speaker:
     return Speaker(model, pretrained_words(tokenizer, TEMPLATE))
 
 
-def opening(tokenizer: Any) -> Int[Tensor, "token"]:
-    """The tokens in front of the image, the same in every conversation: system prompt and the user's role."""
-    return pretrained_words(tokenizer).opening()
-
-
 # ---- the recipe --------------------------------------------------------------------------------------------
+
+Lessons = tuple[Features, list[list[Asked]]]  # of images, and what is asked about each
 
 
 def run(recipe: Recipe, options: Callable[[Stage, Llava], dict[str, Any]]) -> Iterator[Made]:
-    """Carry out recipes/smollm.py for scenes."""
+    """Carry out recipes/smollm.py for scenes; for `options` see making.run."""
     return assembled(recipe, options, scene_lessons, measure)
 
 
 def assembled(
     recipe: Recipe,
     options: Callable[[Stage, Llava], dict[str, Any]],
-    first_stage: Callable[[Recipe, Llava, Any], tuple[Features, list[list[Asked]]]],
-    measure: Callable[[Llava, Any], dict[str, float]],
+    first_stage: Callable[[Recipe, Speaker], Lessons],
+    measure: Callable[[Speaker], dict[str, float]],
 ) -> Iterator[Made]:
     """Carry out a recipe: put the parts together, let images meet words, and let LoRA learn to answer.
 
     Args:
-        options: further arguments of training.loop.train for a stage and the model, such as checkpoint.
-        first_stage: lets images meet words, and gives the features and questions that LoRA learns from.
+        first_stage: lets images meet words, and gives what LoRA learns from.
         measure: the metrics of the card beside the perplexity of plain sentences.
     """
-    stage = recipe.stage("answers")
+    stage, seed = recipe.stage("answers"), recipe.seed
     language, tokenizer = hub.load_smollm2()
     before = perplexity(language, tokenizer)
-    memory = Memory(language, tokenizer, stage.data["own_texts"], seed=recipe.seed)
-    model, _ = assemble(recipe.model, (language, tokenizer), recipe.seed)
-    lessons = first_stage(recipe, model, tokenizer)
-    history = tune(
-        model,
-        tokenizer,
-        *lessons,
-        steps=stage.steps,
-        size=stage.size,
-        lr=stage.rates["adamw"],
-        memory=memory,
-        seed=recipe.seed,
-        **options(stage, model),
-    )
+    memory = Memory(language, tokenizer, stage.data["own_texts"], seed=seed)
+    model, _ = assemble(recipe.model, (language, tokenizer), seed)
+    lessons = first_stage(recipe, speaker(model, tokenizer))
+    options = dict(memory=memory, seed=seed) | options(stage, model)
+    history = tune(model, tokenizer, *lessons, stage=stage, **options)
     parts = StoredParts(model)
 
     def metrics() -> dict[str, float]:
         parts.put_into(model)  # as they are stored
-        plain = dict(zip(PLAIN, (before, perplexity(model.language, tokenizer)), strict=True))
-        return {name: round(value, 2) for name, value in plain.items()} | measure(model, tokenizer)
+        plain, after = "perplexity of plain sentences", perplexity(model.language, tokenizer)
+        plainly = {f"{plain}, before": round(before, 2), plain: round(after, 2)}
+        return plainly | measure(speaker(model, tokenizer))
 
     yield Made(stage, parts, history, metrics)
 
 
-def scene_lessons(recipe: Recipe, model: Llava, tokenizer: Any) -> tuple[Features, list[list[Asked]]]:
+def scene_lessons(recipe: Recipe, speaker: Speaker) -> Lessons:
     """Stage 1, the projector learns what patches of scenes show; and what stage 2 learns from."""
     words, answers = recipe.stages
+    model, tokenizer = speaker.model, speaker.words.tokenizer
     sample = partial(scenes.sample, "train", seed=recipe.seed)
     batch = sample(words.data["scenes"], objects=words.data["objects"])
     targets = patch_words(model.language, tokenizer, region_targets(batch, model.vision.config).words)
     options = dict(steps=words.steps, size=words.size, lr=words.rates["adamw"], seed=recipe.seed)
-    meet_words(model, Speaker(model).features(render(batch)), targets, **options)
+    meet_words(model, speaker.features(render(batch)), targets, **options)
     new = sample(answers.steps * answers.size, len(batch), objects=answers.data["objects"])
-    return Speaker(model).features(render(new)), scene_questions(new, seed=recipe.seed)
+    return speaker.features(render(new)), scene_questions(new, seed=recipe.seed)
 
 
 # ---- patches meet words -----------------------------------------------------------------------------
 
 
 def word_vectors(language: Llama, tokenizer: Any, words: Sequence[str]) -> Float[Tensor, "word width"]:
-    """The language model's own vectors of words as they stand inside a sentence; of several tokens, their
-    mean."""
+    """The language model's own vectors of words inside a sentence; of several tokens, their mean."""
     table = language.embedding.weight.detach()
     ids = [tokenizer(f" {word}", add_special_tokens=False)["input_ids"] for word in words]
     return torch.stack([table[tokens].mean(0) for tokens in ids])
@@ -206,8 +181,7 @@ def word_vectors(language: Llama, tokenizer: Any, words: Sequence[str]) -> Float
 def patch_words(
     language: Llama, tokenizer: Any, words: Int[Tensor, "scene patch 3"]
 ) -> Float[Tensor, "scene patch width"]:
-    """What each patch should say: its words for shape, colour and size at once; the mean of all words for
-    nothing.
+    """What each patch should say: shape, colour and size at once; the mean of all words where nothing is.
 
     All words of a language model have a large part in common, their mean. So what makes each of the three
     words special is added to the mean, which then counts once.
@@ -223,17 +197,10 @@ def patch_words(
 
 
 def meet_words(
-    model: Llava,
-    features: Features,
-    targets: Float[Tensor, "image token out"],
-    *,
-    steps: int,
-    size: int = 512,
-    lr: float = 3e-3,
-    seed: int = 0,
-) -> History:
-    """Teach the projector what patches should say; a quarter of each batch shows nothing, where there are
-    such patches.
+    model: Llava, features: Features, targets: Float[Tensor, "image token out"], *,
+    steps: int, size: int = 512, lr: float = 3e-3, seed: int = 0,
+) -> History:  # fmt: skip
+    """Teach the projector what patches should say; a quarter of each batch shows nothing, if there are such.
 
     The language model does not run: its table of words is all that is needed. So this stage takes seconds.
 
@@ -252,10 +219,8 @@ def meet_words(
 
     def pick(_: Tensor) -> tuple[Tensor, Tensor]:
         kinds = [(shows, size - blank), (nothing, blank)]
-        chosen = [
-            kind[torch.randint(len(kind), (count,), generator=chance)] for kind, count in kinds if count
-        ]
-        return inputs[torch.cat(chosen)], targets[torch.cat(chosen)]
+        drawn = [kind[torch.randint(len(kind), (n,), generator=chance)] for kind, n in kinds if n]
+        return inputs[torch.cat(drawn)], targets[torch.cat(drawn)]
 
     scale = targets[shows[:1000]].square().mean()
 
@@ -274,52 +239,32 @@ def scene_questions(
     """For each scene one question of every kind it allows, and a request for a short caption."""
     asked, rows = [questions.ask(batch, kind, seed=seed) for kind in kinds], []
     for caption, *of_kinds in zip(captions.captions(batch, "short"), *asked, strict=True):
-        row = [
-            Asked(question.text, in_a_sentence(question), question.kind) for question in of_kinds if question
-        ]
+        row = [Asked(each.text, in_a_sentence(each), each.kind) for each in of_kinds if each]
         rows.append([*row, Asked(SHORT, f"{caption.capitalize()}.", "caption")])
     return rows
 
 
 def tune(
-    model: Llava,
-    tokenizer: Any,
-    features: Features,
-    about: Sequence[Sequence[Asked]],
-    *,
-    steps: int,
-    part: str = "lora",
-    size: int = 4,
-    lr: float | None = None,
-    seed: int = 0,
-    memory: Memory | None = None,
-    **train_options: Any,
-) -> History:
-    """Learn to answer; eye and language model stay as they are.
+    model: Llava, tokenizer: Any, features: Features, about: Talks, *,
+    stage: Stage = ANSWERS, memory: Memory | None = None, **options: Any,
+) -> History:  # fmt: skip
+    """Stage 2: LoRA, which is added if the model has none, learns to answer; all else stays as it is.
 
-    LLaVA's second stage trains the projector on. Here it rests while LoRA learns: then the gradient stops at
-    the lowest block that has LoRA, which saves a quarter of the time.
+    LLaVA's second stage trains the projector on. Here it rests: then the gradient stops at the lowest block
+    that has LoRA, which saves a quarter of the time.
 
     Args:
         features: of the images, see Speaker.features.
         about: for each image its questions and answers; see scene_questions.
-        part: "projector" (stage 1, alignment) or "lora" (stage 2), which is added if the model has none.
-        size: images per step.
-        lr: learning rate; that of RATES when not given.
-        memory: texts to which the model shall go on saying what it said before; their drift is added to the
-            loss.
-        train_options: further arguments of training.loop.train.
-
-    Raises:
-        ValueError: for another part.
+        stage: whose rate, steps and size are used, unless the options say otherwise.
+        memory: texts to which the model shall go on saying what it said before; their drift joins the loss.
+        options: steps; size, images per step; seed; further arguments of training.loop.train.
     """
-    if part not in RATES:
-        raise ValueError(f"the parts that can be tuned are {' and '.join(RATES)}, not {part!r}")
-    if part == "lora" and not lora_state(model.language):
+    if not lora_state(model.language):
         add_lora(model.language.blocks[FIRST:], RANK, ALPHA)
     learning = {f"language.{name}" for name in lora_state(model.language)}
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in learning if part == "lora" else name.startswith("projector."))
+        parameter.requires_grad_(name in learning)
 
     def loss(hidden: Tensor, rows: Packs, head: nn.Module) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         surprise = answer_loss(hidden, rows.labels, head)
@@ -329,70 +274,33 @@ def tune(
         return surprise + drift, dict(drift=drift.detach())
 
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(learned, lr or RATES[part], betas=(0.9, 0.95), weight_decay=0.0)
-    options = dict(optimizer=optimizer, loss=loss, seed=seed) | train_options
+    optimizer = torch.optim.AdamW(learned, stage.rates["adamw"], betas=(0.9, 0.95), weight_decay=0.0)
+    given = dict(steps=stage.steps, size=stage.size, seed=0, optimizer=optimizer, loss=loss)
     words = speaker(model, tokenizer)
-    history = words.tune(features, words.encode(about), steps=steps, size=size, **options)
+    history = words.tune(features, words.encode(about), **given | options)
     model.requires_grad_(False)
     return history
 
 
-# ---- measurement -------------------------------------------------------------------------------------------
-
-
-class Graded(NamedTuple):
-    """Two grades of every question."""
-
-    kinds: list[str]
-    exact: Float[Tensor, "question"]  # whether the model, left to itself, writes exactly the right sentence
-    named: Float[
-        Tensor, "question"
-    ]  # whether at its open word the right one beats the kind's others; else NaN
-
-    def shares(self, kinds: Sequence[str]) -> dict[str, float]:
-        """Share of exact answers, by kind."""
-        return {kind: self.exact[self.of(kind)].mean().item() for kind in kinds}
-
-    def of(self, *kinds: str) -> Bool[Tensor, "question"]:
-        """Which questions are of these kinds."""
-        return torch.tensor([kind in kinds for kind in self.kinds])
-
-
-def grade(
-    model: Llava, tokenizer: Any, features: Features, about: Sequence[Sequence[Asked]], batch: int = 12
-) -> Graded:
-    """Grade answers without writing them, see Speaker.grade; one pass gives both grades."""
-    words, kinds = speaker(model, tokenizer), [asked.kind for row in about for asked in row]
-    choices = {}
-    for kind, names in (("colour", scenes.COLOURS), ("shape", scenes.SHAPES), ("size", scenes.SIZES)):
-        ids = tokenizer([f" {name}" for name in names], add_special_tokens=False)["input_ids"]
-        choices[kind] = sorted({tokens[0] for tokens in ids})  # of a word of several tokens the first decides
-    exact, named = torch.ones(len(kinds)), torch.full((len(kinds),), torch.nan)
-    for scores, right, number in words.scores(features, words.encode(about), batch):
-        exact[number[scores.argmax(dim=-1) != right]] = 0
-        for place, (token, question) in enumerate(zip(right.tolist(), number.tolist(), strict=True)):
-            options = choices.get(kinds[question], [])
-            if token in options:  # the last open word of an answer counts
-                named[question] = float(options[int(scores[place, options].argmax())] == token)
-    return Graded(kinds, exact, named)
-
-
-def measure(
-    model: Llava,
-    tokenizer: Any,
-    split: str = "test",
-    count: int = 60,
-    objects: tuple[int, int] = (1, 2),
-    start: int = 0,
-) -> dict[str, float]:
-    """Accuracy on scenes never seen: whole sentences, colours and shapes named; both also with another
-    image."""
-    batch = scenes.sample(split, count, start, objects=objects)
-    right_images, about = Speaker(model).features(render(batch)), scene_questions(batch, seed=1)
+def measure(speaker: Speaker, split: str = "test", count: int = 60) -> dict[str, float]:
+    """Accuracy on scenes never seen: whole sentences, colours and shapes named; also with another image."""
+    batch = scenes.sample(split, count, objects=(1, 2))
+    right_images, about = speaker.features(render(batch)), scene_questions(batch, seed=1)
     metrics = {}
     for case, given in ((", another image", right_images.roll(1, 0)), ("", right_images)):
-        graded = grade(model, tokenizer, given, about)
+        graded = grade_sentences(speaker, given, about)
         metrics[f"sentences{case}"] = graded.exact.mean().item()
         metrics[f"named{case}"] = graded.named[graded.of("colour", "shape")].nanmean().item()
     metrics |= graded.shares((*SCENE_KINDS, "caption"))
     return {name: round(value, 4) for name, value in metrics.items()}
+
+
+# ---- for older copies of notebook 17 -----------------------------------------------------------------------
+
+
+def opening(tokenizer: Any) -> Int[Tensor, "token"]:
+    return pretrained_words(tokenizer).opening()
+
+
+def grade(model: Llava, tokenizer: Any, *given: Any) -> Graded:
+    return grade_sentences(speaker(model, tokenizer), *given)

@@ -1,0 +1,60 @@
+"""Answers about scenes are graded kind by kind, with the picture, without it, and beside habit."""
+
+import numpy as np
+import pytest
+import torch
+
+from vlmcourse.evaluation import answers
+from vlmcourse.world import questions, scenes, twins
+from vlmcourse.world.render import render
+
+
+class Reader:
+    """A speaker that is right about what it has seen drawn, and notes what it was shown."""
+
+    def __init__(self, right=lambda image, asked: True):
+        self.right, self.shown = right, []
+
+    def encode(self, talks):
+        return talks
+
+    def features(self, images):
+        self.shown.append(images)
+        return images
+
+    def grade(self, features, rows):
+        return torch.tensor([self.right(image, row[0]) for image, row in zip(features, rows, strict=True)])
+
+
+def test_scenes_that_allow_no_question_are_left_out():
+    batch, asked = answers.asked_of(scenes.sample("test", 40), "relation")
+    assert len(batch) == len(asked) < 40 and all(question.kind == "relation" for question in asked)
+
+
+def test_accuracy_asks_about_the_picture_or_what_is_shown_instead():
+    reader = Reader(lambda image, asked: asked[1] == "red")
+    batch = scenes.sample("test", 20)
+    shares = answers.accuracy(reader, batch)
+    some, asked = answers.asked_of(batch, "colour")
+    assert list(shares) == list(questions.KINDS) and len(reader.shown) == len(shares)
+    assert shares["colour"] == pytest.approx(np.mean([question.answer == "red" for question in asked]))
+    assert (reader.shown[list(shares).index("colour")] == render(some)).all()
+    empty = Reader()
+    assert set(answers.accuracy(empty, batch, lambda some: render(some) * 0).values()) == {1.0}
+    assert not any(images.any() for images in empty.shown)
+
+
+def test_both_answers_to_twins_must_be_right():
+    assert answers.twins_right(Reader(), 10) == 1.0
+    first = {}
+    for kind in questions.KINDS:
+        batch, asked = answers.asked_of(scenes.sample("test", 10, start=5000), kind)
+        first[kind] = {image.tobytes() for image in render(batch)}
+        assert len(twins.twins(batch, asked)[1]) == len(asked)
+    known = set().union(*first.values())
+    assert answers.twins_right(Reader(lambda image, asked: image.tobytes() in known), 10) == 0.0
+    assert answers.twins_right(Reader(lambda image, asked: image.tobytes() not in known), 10) == 0.0
+
+
+def test_the_prior_is_the_score_of_habit():
+    assert 0.25 < answers.prior_accuracy(200) < 0.5

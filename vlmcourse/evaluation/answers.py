@@ -1,0 +1,104 @@
+"""Is what a model says about images right, and did it look?  (Notebooks 08 and 17.)
+
+Answers are graded without being written, see Speaker.grade; a speaker is a model with its words (speak.py).
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from vlmcourse.world import questions, scenes, twins
+from vlmcourse.world.render import render
+
+
+def asked_of(batch: scenes.Scenes, kind: str) -> tuple[scenes.Scenes, list[questions.Question]]:
+    """The scenes that allow a question of this kind, and the question to each."""
+    asked = questions.ask(batch, kind)
+    rows = [n for n, question in enumerate(asked) if question]
+    return batch[np.array(rows, int)], [asked[n] for n in rows]
+
+
+def grade_questions(
+    speaker: Any, batch: scenes.Scenes, asked: Sequence[questions.Question], look: Callable = render
+) -> Bool[Tensor, "question"]:
+    """Whether the right answer would be written, to one question about each scene.
+
+    Args:
+        look: scenes -> the images that are shown of them.
+    """
+    rows = speaker.encode([[(question.text, question.answer)] for question in asked])
+    return speaker.grade(speaker.features(look(batch)), rows)
+
+
+def accuracy(speaker: Any, batch: scenes.Scenes, look: Callable = render) -> dict[str, float]:
+    """Share of right answers to one question of each kind about each scene; see grade_questions."""
+    graded = {kind: grade_questions(speaker, *asked_of(batch, kind), look) for kind in questions.KINDS}
+    return {kind: right.float().mean().item() for kind, right in graded.items()}
+
+
+def twins_right(speaker: Any, count: int = 75) -> float:
+    """Share of twin pairs, of all kinds of questions, with both answers right."""
+    shares = []
+    for kind in questions.KINDS:
+        batch, asked = asked_of(scenes.sample("test", count, start=5000), kind)
+        right = grade_questions(speaker, batch, asked)
+        right &= grade_questions(speaker, *twins.twins(batch, asked))
+        shares.append(right.float().mean())
+    return float(np.mean(shares))
+
+
+def prior_accuracy(count: int = 300) -> float:
+    """Share of right answers by habit: to every kind the answer given most often in training scenes."""
+    shares = []
+    for kind in questions.KINDS:
+        known, asked = (asked_of(scenes.sample(*s), kind)[1] for s in (("train", 2000), ("test", count)))
+        habit = Counter(question.answer for question in known).most_common(1)[0][0]
+        shares.append(np.mean([question.answer == habit for question in asked]))
+    return float(np.mean(shares))
+
+
+class Asked(NamedTuple):
+    """A question about an image, its answer as a sentence, and its kind."""
+
+    question: str
+    answer: str
+    kind: str
+
+
+class Graded(NamedTuple):
+    """Two grades of every question."""
+
+    kinds: list[str]
+    exact: Float[Tensor, "question"]  # whether the model, left to itself, writes exactly the right sentence
+    named: Float[Tensor, "question"]  # whether the right word beats the others of its kind; NaN without one
+
+    def shares(self, kinds: Sequence[str]) -> dict[str, float]:
+        """Share of exact answers, by kind."""
+        return {kind: self.exact[self.of(kind)].mean().item() for kind in kinds}
+
+    def of(self, *kinds: str) -> Bool[Tensor, "question"]:
+        """Which questions are of these kinds."""
+        return torch.tensor([kind in kinds for kind in self.kinds])
+
+
+def grade_sentences(
+    speaker: Any, features: Tensor, about: Sequence[Sequence[Asked]], batch: int = 12
+) -> Graded:
+    """Grade answers that are sentences; one pass gives both grades."""
+    kinds, choices = [asked.kind for row in about for asked in row], {}
+    for kind, names in (("colour", scenes.COLOURS), ("shape", scenes.SHAPES), ("size", scenes.SIZES)):
+        # of a word of several tokens the first decides
+        choices[kind] = sorted({tokens[0] for tokens in speaker.words.number([f" {name}" for name in names])})
+    exact, named = torch.ones(len(kinds)), torch.full((len(kinds),), torch.nan)
+    for scores, right, number in speaker.scores(features, speaker.encode(about), batch):
+        exact[number[scores.argmax(dim=-1) != right]] = 0
+        for place, (token, question) in enumerate(zip(right.tolist(), number.tolist(), strict=True)):
+            options = choices.get(kinds[question], [])
+            if token in options:  # the last open word of an answer counts
+                named[question] = float(options[int(scores[place, options].argmax())] == token)
+    return Graded(kinds, exact, named)
