@@ -13,7 +13,6 @@ Parameters live in modules, never in slots, so a checkpoint loads whoever wrote 
 """
 
 import functools
-import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -64,15 +63,9 @@ class Slot:
         whose = "the course's reference" if self.active is self.reference else "your code"
         return f"<slot {self.name}: runs {whose}>"
 
-    # A slot is one thing per process: copies and pickles of models keep pointing at it.
-    def __copy__(self) -> "Slot":
-        return self
-
-    def __deepcopy__(self, memo: dict) -> "Slot":
-        return self
-
-    def __reduce__(self) -> tuple:
-        return slot_named, (self.__module__, self.__name__)
+    def __reduce__(self) -> str:
+        """A slot is one thing per process: copies and pickles of models keep pointing at it, by its name."""
+        return self.__name__
 
 
 def slot(function: Callable | None = None, *, name: str | None = None) -> Any:
@@ -82,8 +75,3 @@ def slot(function: Callable | None = None, *, name: str | None = None) -> Any:
         name: of a slot that has moved to another module: its former one, under which learners have saved it.
     """
     return functools.partial(Slot, name=name) if function is None else Slot(function)
-
-
-def slot_named(module: str, name: str) -> Slot:
-    """The slot ``name`` of ``module`` (a full module path), imported if need be."""
-    return getattr(importlib.import_module(module), name)

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.chat import Turns, collate, label_mask, render_chat
 from vlmcourse.data.packing import Packs, pack
-from vlmcourse.data.text import END, IMAGE, IMAGE_WORD, PAD, Tokenizer, load_tokenizer
+from vlmcourse.data.text import END, IMAGE, IMAGE_WORD, PAD, load_tokenizer
 from vlmcourse.models.generation import generate
 from vlmcourse.models.language import IGNORED, following
 from vlmcourse.models.look import packed
@@ -101,9 +101,9 @@ class Words:
         return self.spell([row[: row.index(self.end)] if self.end in row else row for row in rows])
 
 
-def course_words(tokenizer: Tokenizer | None = None) -> Words:
+def course_words() -> Words:
     """The course's words: what is learned says ``label_mask``, and how turns are written ``render_chat``."""
-    tokenizer = tokenizer or load_tokenizer()
+    tokenizer = load_tokenizer()
 
     def number(texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in tokenizer.encoder.encode_batch(texts)]

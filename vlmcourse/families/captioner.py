@@ -8,7 +8,7 @@ guessing the style costs log 2 more.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from vlmcourse.data.batches import Batches
 from vlmcourse.data.text import load_tokenizer
 from vlmcourse.models.language import Llama, next_token_loss
 from vlmcourse.recipes.captions import LM_CAPTIONS
-from vlmcourse.recipes.recipe import Made, Recipe, Stage
+from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.loop import adamw, learn
 from vlmcourse.world import captions, scenes
@@ -29,8 +29,8 @@ from vlmcourse.world import captions, scenes
 COUNTED, VALIDATION_SCENES = 300_000, 2_000
 
 
-def run(recipe: Recipe, options: Callable[[Stage, Llama], dict[str, Any]]) -> Iterator[Made]:
-    """Carry out the recipe; for `options` see making.run."""
+def run(recipe: Recipe, options: Options) -> Iterator[Made]:
+    """Carry out the recipe."""
     (stage,) = recipe.stages
     batch = scenes.sample("train", stage.data["scenes"])
     texts = [text for style in stage.data["captions"] for text in captions.captions(batch, style)]

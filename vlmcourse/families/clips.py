@@ -8,8 +8,7 @@ measure_emoji           retrieval among held-out combinations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,12 +18,12 @@ from torch import Tensor, nn
 from vlmcourse.data import openmoji, pixels
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
-from vlmcourse.data.text import EOS, Tokenizer, load_tokenizer
+from vlmcourse.data.text import EOS, load_tokenizer
 from vlmcourse.evaluation.retrieval import retrieval, right_pairs
 from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig, normalise, zero_shot_classifier
 from vlmcourse.models.vit import ViTConfig
 from vlmcourse.recipes.book import find_recipe
-from vlmcourse.recipes.recipe import Made, Recipe, Stage
+from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import adamw, learn
@@ -55,24 +54,21 @@ def new_clip(patch: int, width: int, images: Tensor, positions: float = 0.3) -> 
     return model
 
 
-def scene_pairs(count: int, twin: bool = True, grey: float = 0.5, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Scenes of one or two objects two by two: uint8 (pair, 2, 64, 64, 3) and ids (pair, 2, TEXT_LENGTH).
+def scene_pairs(count: int, grey: float = 0.5, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Scenes, each beside its shape twin: uint8 (pair, 2, 64, 64, 3) and ids (pair, 2, TEXT_LENGTH).
 
-    Half of the captions are short, half are full, the same style for both of a pair. What is seen in grey is
-    told without colours, so that a shape is learned apart from the colours it happens to have.
+    They have one or two objects. Half of the captions are short, half are full, the same style for both of a
+    pair. What is seen in grey is told without colours, so that a shape is learned apart from its usual ones.
 
     Args:
         count: pairs.
-        twin: the second scene is the first with one shape changed; otherwise any other scene.
         grey: share of pairs in grey.
     """
     first = scenes.sample("train", count, objects=(1, 2), seed=seed)
-    others = partial(scenes.sample, "train", count, count, objects=(1, 2), seed=seed)
-    second = twins.repaint(first, "shape") if twin else others()
     chance = np.random.default_rng(seed)
     short, pale = chance.random(count) < 0.5, chance.random(count) < grey
     images, ids = [], []
-    for batch in (first, second):
+    for batch in (first, twins.repaint(first, "shape")):
         styles = captions.captions(batch, "short"), captions.captions(batch, "full")
         texts = np.where(short, *styles).astype(object)
         texts[pale] = [_colourless(text) for text in texts[pale]]
@@ -144,8 +140,8 @@ def train_clip(
     return learn(model, Batches(pairs, batch // pairs[0].shape[1], seed=seed), loss, steps=steps, **options)
 
 
-def run(recipe: Recipe, options: Callable[[Stage, CLIP], dict[str, Any]]) -> Iterator[Made]:
-    """Carry out a recipe of recipes/clip.py; for `options` see making.run."""
+def run(recipe: Recipe, options: Options) -> Iterator[Made]:
+    """Carry out a recipe of recipes/clip.py."""
     (stage,) = recipe.stages
     pairs = pairs_of(stage)
     torch.manual_seed(recipe.seed)
@@ -182,9 +178,9 @@ def load_clip(name: str) -> tuple[CLIP, dict[str, Any]]:
 
 
 @torch.no_grad()
-def text_features(model: CLIP, texts: list[str], tokenizer: Tokenizer | None = None) -> Tensor:
+def text_features(model: CLIP, texts: list[str]) -> Tensor:
     """Normalised features of texts, (text, width)."""
-    return normalise(model.encode_text((tokenizer or load_tokenizer()).encode(texts, TEXT_LENGTH)[0]))
+    return normalise(model.encode_text(load_tokenizer().encode(texts, TEXT_LENGTH)[0]))
 
 
 @torch.no_grad()
@@ -211,9 +207,9 @@ def zero_shot(model: CLIP, split: str, what: str, count: int = 1000) -> float:
     return float((guess == right).mean())
 
 
-def unique_scenes(count: int = 500, split: str = "test") -> tuple[scenes.Scenes, list[str]]:
+def unique_scenes(count: int = 500) -> tuple[scenes.Scenes, list[str]]:
     """Scenes of one or two objects whose full captions are all different."""
-    batch = scenes.sample(split, 3 * count, objects=(1, 2))
+    batch = scenes.sample("test", 3 * count, objects=(1, 2))
     texts = captions.captions(batch, "full")
     rows = np.array([n for n, text in enumerate(texts) if texts.index(text) == n][:count])
     return batch[rows], [texts[n] for n in rows]

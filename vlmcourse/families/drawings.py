@@ -11,7 +11,7 @@ stand for words, not for patches. Show openmoji.ATTRIBUTION wherever a drawing i
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from vlmcourse.families.real import Lessons, assembled, word_vectors
 from vlmcourse.families.real import load_named as load_named  # the same for this family
 from vlmcourse.models.language import Llama
 from vlmcourse.models.projector import Projector, pixel_shuffle
-from vlmcourse.recipes.recipe import Made, Recipe
+from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.recipes.smollm import TOKENS
 from vlmcourse.speak import Speaker
 
@@ -104,8 +104,6 @@ def fit(
     features: Float[Tensor, "drawing patch features"],
     targets: Float[Tensor, "drawing token out"],
     weights: Float[Tensor, "drawing"],
-    ridge: float = 3e-4,
-    bend: float = 3.0,
 ) -> None:
     """Stage 1 without a gradient step: the projector becomes the best linear map from drawings to words.
 
@@ -116,13 +114,13 @@ def fit(
         projector: with two layers, and a shuffle that makes one vector of each drawing.
         targets: see caption_words.
         weights: how much each drawing counts.
-        ridge: penalty on large weights, as a share of the inputs' variance.
 
     Raises:
         ValueError: if the projector makes several vectors of a drawing, or other tokens than ``targets`` has.
 
     Source: Izenman 1975, "Reduced-rank regression for the multivariate linear model".
     """
+    ridge, bend = 3e-4, 3.0  # penalty on large weights, as a share of the inputs' variance; see above
     spread = projector.spread
     if (count := projector.tokens(features.shape[1]) // spread) != 1:
         remedy = "fit needs 1, so shuffle the whole grid"
@@ -151,7 +149,7 @@ def counts(parts: Sequence[Parts], people: float) -> Float[Tensor, "drawing"]:
     return torch.tensor([people if part.gender or part.tone else 1.0 for part in parts])
 
 
-def run(recipe: Recipe, options: Callable) -> Iterator[Made]:
+def run(recipe: Recipe, options: Options) -> Iterator[Made]:
     """Carry out recipes/smollm.py for drawings, see real.assembled."""
     return assembled(recipe, options, drawing_lessons, measure)
 

@@ -5,7 +5,7 @@ be asked, also ``load_named(name)``, which gives a Speaker and the card.
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -15,17 +15,13 @@ from torch import nn
 
 from vlmcourse.data.assets import shipped
 from vlmcourse.recipes.book import find_recipe
-from vlmcourse.recipes.recipe import Made, Recipe, Stage
+from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.speak import Speaker
 from vlmcourse.training.checkpoints import save_weights
 
 
-def run(recipe: Recipe, options: Callable[[Stage, nn.Module], dict[str, Any]]) -> Iterator[Made]:
-    """Carry out a recipe and give what each of its trained stages left.
-
-    Args:
-        options: further arguments of training.loop.train for a stage and the model, such as checkpoint.
-    """
+def run(recipe: Recipe, options: Options) -> Iterator[Made]:
+    """Carry out a recipe and give what each of its trained stages left."""
     return _family(recipe.family).run(recipe, options)
 
 

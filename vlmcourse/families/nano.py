@@ -30,7 +30,7 @@ from vlmcourse.families.captioner import loss_of
 from vlmcourse.models.language import next_token_loss
 from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.recipes.nano_vlm import NANO_VLM
-from vlmcourse.recipes.recipe import Made, Recipe, Stage
+from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
 from vlmcourse.speak import Features, Images, Speaker, blinded
 from vlmcourse.training import losses
 from vlmcourse.training.checkpoints import load_weights
@@ -79,8 +79,8 @@ def load_named(name: str) -> tuple[Speaker, dict[str, Any]]:
     return Speaker(model), card
 
 
-def run(recipe: Recipe, options: Callable[[Stage, Llava], dict[str, Any]]) -> Iterator[Made]:
-    """Carry out the recipe, or a variant of it; for `options` see making.run."""
+def run(recipe: Recipe, options: Options) -> Iterator[Made]:
+    """Carry out the recipe, or a variant of it."""
     model = new_vlm(recipe.model, recipe.seed)
     measures = dict(words=_measure_words, aligned=_measure_captions, vlm=measure)
     for stage in recipe.stages:
@@ -88,17 +88,12 @@ def run(recipe: Recipe, options: Callable[[Stage, Llava], dict[str, Any]]) -> It
         yield Made(stage, model, history, partial(measures.get(stage.name, lambda _: {}), model))
 
 
-def make(stage: Stage | str, model: Llava, seed: int = NANO_VLM.seed, **train_options: Any) -> History:
-    """Run one stage on the model as the stages before it left it.
+def make(stage: Stage, model: Llava, seed: int = NANO_VLM.seed, **train_options: Any) -> History:
+    """Run a stage of the recipe, or a variant of it, on the model as the stages before it left it.
 
     Args:
-        stage: of the recipe, by its name, or a variant of it.
         train_options: further arguments of training.loop.train, such as checkpoint and resume.
-
-    Raises:
-        ValueError: for an unknown stage.
     """
-    stage = NANO_VLM.stage(stage) if isinstance(stage, str) else stage
     batch = scenes.sample("train", stage.data["scenes"], seed=seed)
     options = dict(steps=stage.steps, size=stage.size, seed=seed) | train_options
     if stage.name == "eye":

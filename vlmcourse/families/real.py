@@ -35,7 +35,7 @@ from vlmcourse.models.llava import Llava
 from vlmcourse.models.lora import add_lora, lora_state
 from vlmcourse.models.projector import pixel_shuffle, project
 from vlmcourse.models.vit import ViT
-from vlmcourse.recipes.recipe import Made, Recipe, Stage
+from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
 from vlmcourse.recipes.smollm import SMOLLM_SCENES
 from vlmcourse.speak import Features, Speaker, Talks, pretrained_words
 from vlmcourse.training.checkpoints import load_weights
@@ -49,20 +49,17 @@ from vlmcourse.world.render import render
 
 FIRST, RANK, ALPHA = (SMOLLM_SCENES.model[key] for key in ("lora_from_block", "rank", "alpha"))
 ANSWERS = SMOLLM_SCENES.stage("answers")
+Smollm = tuple[Llama, Any]  # language model and tokenizer
 SCENE_KINDS = ("colour", "shape", "size", "position", "count", "existence")
 TEMPLATE = (  # SmolLM2's own, for messages that hold images
-    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
-    "{{ '<|im_start|>system\n"
-    "You are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
+    "{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}{{ '<|im_start|>"
+    "system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n' }}{% endif %}"
     "{{ '<|im_start|>' + message['role'] + '\n' }}{% if message['content'] is string %}"
-    "{{ message['content'] }}"
-    "{% else %}{% for part in message['content'] %}{% if part['type'] == 'image' %}{{ '<image>' }}"
-    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{{ message['content'] }}{% else %}{% for part in message['content'] %}{% if part['type'] == 'image' %}"
+    "{{ '<image>' }}{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-
-
-# ---- the model ---------------------------------------------------------------------------------------------
 
 
 def load_eye(name: str) -> tuple[ViT, int]:
@@ -70,14 +67,12 @@ def load_eye(name: str) -> tuple[ViT, int]:
     return (load_clip(name)[0].vision, -2) if name.startswith("clip-") else (load_vlm(name)[0].vision, -1)
 
 
-def load_real(
-    name: str = "smollm-scenes", smollm: tuple[Llama, Any] | None = None
-) -> tuple[Llava, Any, dict[str, Any]]:
+def load_real(name: str = "smollm-scenes", smollm: Smollm | None = None) -> tuple[Llava, Any, dict[str, Any]]:
     """A shipped model in evaluation mode, its tokenizer and its card.
 
     Args:
         name: "smollm-scenes", "smollm-openmoji" (drawings.py), or a file that ``vlmcourse train`` wrote.
-        smollm: language model and tokenizer that are in memory already; the model gets the eye and LoRA.
+        smollm: if it is in memory already; the model gets the eye and LoRA.
 
     Raises:
         FileNotFoundError: if the course ships no such model.
@@ -93,9 +88,7 @@ def load_real(
     return model.eval().requires_grad_(False), tokenizer, card
 
 
-def assemble(
-    model: dict[str, Any], smollm: tuple[Llama, Any] | None = None, seed: int = 0
-) -> tuple[Llava, Any]:
+def assemble(model: dict[str, Any], smollm: Smollm | None = None, seed: int = 0) -> tuple[Llava, Any]:
     """Eye, new projector and language model of a recipe as one Llava, and its tokenizer."""
     eye, _ = load_eye(model["eye"])
     language, tokenizer = smollm or hub.load_smollm2()
@@ -119,16 +112,16 @@ def speaker(model: Llava, tokenizer: Any) -> Speaker:
 Lessons = tuple[Features, list[list[Asked]]]  # of images, and what is asked about each
 
 
-def run(recipe: Recipe, options: Callable[[Stage, Llava], dict[str, Any]]) -> Iterator[Made]:
-    """Carry out recipes/smollm.py for scenes; for `options` see making.run."""
+def run(recipe: Recipe, options: Options) -> Iterator[Made]:
+    """Carry out recipes/smollm.py for scenes."""
     return assembled(recipe, options, scene_lessons, measure)
 
 
 def assembled(
     recipe: Recipe,
-    options: Callable[[Stage, Llava], dict[str, Any]],
+    options: Options,
     first_stage: Callable[[Recipe, Speaker], Lessons],
-    measure: Callable[[Speaker], dict[str, float]],
+    measure: Callable[[Speaker], dict],
 ) -> Iterator[Made]:
     """Carry out a recipe: put the parts together, let images meet words, and let LoRA learn to answer.
 

@@ -1,13 +1,13 @@
 """How the course's tokenizer comes about, see recipes/tokenizer.py."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from vlmcourse.data import openmoji, text
-from vlmcourse.recipes.recipe import Made, Recipe, Stage
+from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
 from vlmcourse.world import captions, questions, scenes
 
 
-def run(recipe: Recipe, options: Callable) -> Iterator[Made]:
+def run(recipe: Recipe, options: Options) -> Iterator[Made]:
     """Carry out the recipe; it takes no steps, so ``options`` are not asked."""
     (stage,) = recipe.stages
     tokenizer = text.train_tokenizer(corpus(stage), recipe.model["size"])

@@ -69,6 +69,10 @@ class Recipe:
         return json.loads(json.dumps(asdict(self)))
 
 
+# for a stage and the model: further arguments of training.loop.train, such as checkpoint
+Options = Callable[[Stage, Any], dict[str, Any]]
+
+
 class Made(NamedTuple):
     """What a stage left."""
 
