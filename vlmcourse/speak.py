@@ -40,7 +40,7 @@ Images = UInt8[np.ndarray, "image rows columns 3"]
 Pictures = UInt8[np.ndarray, "*image rows columns 3"]  # one, or many
 Features = Float[Tensor, "image patch features"]
 Talks = Sequence[Sequence[tuple]]  # for each image what is asked and answered: (instruction, answer, ...)
-Loss = Callable[[Tensor, Packs, nn.Module], Any]  # of what ``Speaker.hidden`` gives, the rows and the head
+RowLoss = Callable[[Tensor, Packs, nn.Module], Any]  # of what ``Speaker.hidden`` gives, the rows and the head
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class Speaker:
         return exact
 
     def tune(
-        self, features: Features, rows: Packs, *, steps: int, size: int, loss: Loss, seed: int, **options: Any
+        self, features: Features, rows: Packs, steps: int, size: int, loss: RowLoss, seed: int, **options: Any
     ) -> History:
         """Let what is not frozen learn to answer.
 
