@@ -37,7 +37,7 @@ from vlmcourse.world.render import to_tensor
 GREY = 235  # of a picture that shows nothing; a scene's paper is about as light
 
 Images = UInt8[np.ndarray, "image rows columns 3"]
-Pictures = UInt8[np.ndarray, "*image rows columns 3"]  # one, or many
+OneOrMany = UInt8[np.ndarray, "*image rows columns 3"]  # images
 Features = Float[Tensor, "image patch features"]
 Talks = Sequence[Sequence[tuple]]  # for each image what is asked and answered: (instruction, answer, ...)
 RowLoss = Callable[[Tensor, Packs, nn.Module], Any]  # of what ``Speaker.hidden`` gives, the rows and the head
@@ -129,7 +129,7 @@ def pretrained_words(tokenizer: Any, template: str | None = None) -> Words:
     return Words(number, spell, render, image, end, pad, True, tokenizer=tokenizer, template=template)
 
 
-def blinded(images: Pictures) -> Pictures:
+def blinded(images: OneOrMany) -> OneOrMany:
     """Empty pictures in place of the images, for the blind control: what is answered then was not seen."""
     return np.full_like(images, GREY)
 
@@ -155,7 +155,7 @@ class Speaker:
         return self.words.encode(talks, self.model.tokens_per_image)
 
     def answer(
-        self, images: Pictures, instructions: str | Sequence[str], steps: int = 64, batch: int = 200
+        self, images: OneOrMany, instructions: str | Sequence[str], steps: int = 64, batch: int = 200
     ) -> str | list[str]:
         """What the model says, always with the likeliest word: about one image, or one for each instruction.
 
