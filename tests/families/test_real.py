@@ -16,6 +16,7 @@ from vlmcourse.families import real
 from vlmcourse.interop import assembling, distillation, llava
 from vlmcourse.models import lora
 from vlmcourse.models.language import Llama, LlamaConfig
+from vlmcourse.models.llava import Llava
 from vlmcourse.models.lora import merge_lora
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.training.answers import answer_loss
@@ -67,6 +68,17 @@ def test_assembling_keeps_the_language_model_as_it_was():
     assert assembling.add_image_word(model.language, tokenizer) == model.config.image_token  # once is enough
     assert {name.split(".")[0] for name, p in model.named_parameters() if p.requires_grad} == {"projector"}
     assert not any(parameter.is_meta for parameter in model.parameters())
+
+
+def test_the_projector_is_the_one_that_the_configuration_says():
+    tokenizer = words()
+    language = Llama(LlamaConfig(len(tokenizer), width=48, depth=1, tied=True))
+    for options in ({}, dict(hidden=20, shuffle=4, spread=3)):
+        model = real.assemble_llava(ViT(EYE), language, tokenizer, -2, **options)
+        same = Llava(model.config)
+        assert model.config.layer == -2 and model.tokens_per_image == same.tokens_per_image
+        shapes = [[(name, p.shape) for name, p in one.projector.named_parameters()] for one in (model, same)]
+        assert shapes[0] == shapes[1]
 
 
 def test_patches_meet_words_without_the_language_model():

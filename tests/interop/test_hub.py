@@ -358,6 +358,25 @@ def test_a_folder_of_open_clip_is_whole_too(tmp_path):
     assert hub.lacking(tmp_path) is None
 
 
+def test_one_whole_format_is_enough(tmp_path):
+    """laion's folders have both; a download may have brought the weights of one."""
+    for config in ("config.json", "open_clip_config.json"):
+        (tmp_path / config).touch()
+    assert hub.lacking(tmp_path) == "lacks model.safetensors"
+    for weights in ("model.safetensors", "open_clip_model.safetensors"):
+        (tmp_path / weights).touch()
+        assert hub.lacking(tmp_path) is None
+        (tmp_path / weights).unlink()
+
+
+def test_an_empty_folder_of_the_package_s_name_is_no_package(tmp_path, monkeypatch):
+    (tmp_path / "tiny_smollm2").mkdir()  # which Python takes for a namespace
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(hub, "PACKAGE", "tiny_smollm2")
+    with pytest.raises(hub.MissingModel, match=r"HF_HUB_OFFLINE is set\)"):
+        hub.resolve(hub.SMOLLM2)
+
+
 # ---- opening -----------------------------------------------------------------------------------------------
 
 
