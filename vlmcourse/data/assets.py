@@ -44,13 +44,10 @@ def shipped(name: str) -> Path:
 
 @contextmanager
 def written_beside(path: Path, draft: Path | None = None) -> Iterator[Path]:
-    """Where to write a file or a folder that is to be `path`: beside it, and renamed at the end.
+    """Where to write a file or a folder that is to be `path`: beside it (`draft`), and renamed at the end.
 
     A rename happens or does not, so nobody ever reads half of it. If the block fails, the draft is removed
     and `path` is as it was.
-
-    Args:
-        draft: the place to write to, in the same folder; a new name when not given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = draft or path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.writing")

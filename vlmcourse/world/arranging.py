@@ -20,11 +20,8 @@ Sprites = list[np.ndarray]  # for each size uint8 (shape, colour, side, side, 3)
 def arrange(like: Scenes, groups: Sequence[Sequence[Thing]]) -> Scenes:
     """For each group of things a scene; its paper, printed word and chance are those of ``like``.
 
-    Args:
-        like: one scene for all groups, or one for each.
-
     Raises:
-        ValueError: if it is neither.
+        ValueError: if ``like`` is neither one scene for all groups nor one for each.
     """
     if len(like) == 1:
         like = like[np.zeros(len(groups), int)]
@@ -88,12 +85,9 @@ def cut_sprites(draw: Callable[[Scenes], np.ndarray], like: Scenes) -> Sprites:
 
 
 def paste(paper: np.ndarray, sprites: Sprites, things: Sequence[Thing]) -> np.ndarray:
-    """A picture of the things, uint8 (64, 64, 3): equal to the renderer's where none overlap.
+    """The things on `paper`, uint8 (64, 64, 3), whose top left pixel is background.
 
-    Where they do, a larger one lies on top. (The renderer never meets that, so it copies whole boxes.)
-
-    Args:
-        paper: a picture without objects; its top left pixel is background.
+    Equal to the renderer's picture where none overlap (it copies whole boxes); else a larger one lies on top.
     """
     image = paper.copy()
     for thing in sorted(things, key=lambda thing: thing.size):

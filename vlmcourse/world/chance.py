@@ -3,8 +3,7 @@
 Scene 7 of a seed must be the same scene whether it is drawn alone or among a million, in this process or in
 another.  A generator with a state cannot promise that; a hash of (seed, split, number) can.
 
-Source: the mixing function is SplitMix64, Steele et al. 2014, "Fast splittable pseudorandom number
-    generators".
+Source: SplitMix64 mixes, Steele et al. 2014, "Fast splittable pseudorandom number generators".
 """
 
 import zlib

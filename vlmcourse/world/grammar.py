@@ -42,9 +42,7 @@ def _who(words: str) -> Who:
     return Who(SHAPES.index(last) if last in SHAPES else None, colour, size)
 
 
-_FIELDS = dict(
-    who=_who, other=_who, relation=RELATIONS.index, name=lambda word: word.replace("color", "colour")
-)
+_READ = dict(who=_who, other=_who, relation=RELATIONS.index, name=lambda it: it.replace("color", "colour"))
 
 
 def understand(text: str) -> Template | None:
@@ -55,16 +53,14 @@ def understand(text: str) -> Template | None:
     words = _WISH.sub("", _plain(text)).rstrip("? ")
     for form, template in _QUESTIONS.items():
         if match := re.fullmatch(form, words):
-            return template(**{name: _FIELDS[name](part) for name, part in match.groupdict().items()})
+            return template(**{name: _READ[name](part) for name, part in match.groupdict().items()})
     return None
 
 
 def true_answer(text: str, things: Sequence[Thing]) -> str | None:
     """The right answer about these things: a word, or the sentence that was asked for.
 
-    Returns:
-        None if the text is no question of the course; "" if it has no answer there, such as "What colour is
-        the circle?" without a circle or with two.
+    None if the text is no question of the course; "" if it has no answer there ("the circle" of two).
     """
     template = understand(text)
     if template is None:

@@ -39,10 +39,9 @@ def talks(batch: Scenes, seed: int = 0, sentences: float = 0.125, captioned: boo
         row = []
         for question in asked:
             question = question or spare[number]
-            if chance.random() < sentences:
-                row.append((question.text + SENTENCE, in_a_sentence(question)))
-            else:
-                row.append((question.text, question.answer))
+            wordy = chance.random() < sentences
+            answer = in_a_sentence(question) if wordy else question.answer
+            row.append((question.text + SENTENCE * wordy, answer))
         if captioned:
             row.append((FULL, full[number]) if chance.random() < 0.5 else (SHORT, short[number]))
         about.append(row)

@@ -18,32 +18,18 @@ from vlmcourse.world.truth import Question, Template, Thing, Who, check_pairs, l
 DRAWS, TRIES = 320, 8  # numbers put by for one scene; proposals for one question
 PEOPLE = 10
 DISSENTERS = (0, 0, 0, 0, 1, 1, 2, 2, 3, 4)  # how many of the ten are mistaken; each number equally likely
-CONFUSED = dict(
-    black=("purple", "blue"),
-    purple=("blue", "black", "pink"),
-    red=("pink", "purple"),
-    blue=("purple",),
-    green=("blue", "yellow"),
-    pink=("red", "purple"),
-    yellow=("green",),
-    circle=("star",),
-    square=("triangle", "cross"),
-    triangle=("star",),
-    cross=("star", "square"),
-    star=("cross", "triangle"),
-    yes=("no",),
-    no=("yes",),
-)
+_LIKE = dict(black="purple blue", purple="blue black pink", red="pink purple", blue="purple")
+_LIKE |= dict(green="blue yellow", pink="red purple", yellow="green")
+_LIKE |= dict(circle="star", square="triangle cross", triangle="star", cross="star square")
+_LIKE |= dict(star="cross triangle", yes="no", no="yes")
+CONFUSED = {name: others.split() for name, others in _LIKE.items()}
 CONFUSED |= {PLACES[n]: (PLACES[n ^ 1], PLACES[n ^ 2]) for n in range(4)}
 for _row in (SIZES, "012345"):  # neighbours in a row
     CONFUSED |= {now: _row[max(0, n - 1) : n] + _row[n + 1 : n + 2] for n, now in enumerate(_row)}
 
 
 class Dice:
-    """Choices from the looked-up chance of one scene, about its things.
-
-    combinations: what (shape, colour) its split may show.
-    """
+    """Choices from the looked-up chance of one scene, about its things and what (shape, colour) may be."""
 
     def __init__(self, draws: np.ndarray, things: Sequence[Thing] = (), combinations: Sequence = ()):
         self._draws, self.things, self.combinations = iter(draws.tolist()), things, combinations

@@ -51,8 +51,7 @@ def to_tensor(images: np.ndarray) -> Float[Tensor, "image 3 height width"]:
     """uint8 pictures (image, height, width, 3) as float32 in [-1, 1], by the slot `pixels.normalise`.
 
     Raises:
-        ValueError: if the array has another dtype or shape; one picture alone needs a batch axis,
-            `image[None]`.
+        ValueError: for another dtype or shape; one picture alone needs a batch axis, `image[None]`.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:

@@ -5,10 +5,8 @@ hides another.  A batch of scenes is one struct of arrays, so tens of thousands 
 
     from vlmcourse.world import captions, questions, render, scenes, twins
 
-    train = scenes.sample("train", 10_000)                      # the same 10,000 on every machine
-    one = scenes.sample("test", 500, objects=(1, 1))            # one object each; (2, 2) for relations
+    train = scenes.sample("train", 10_000, objects=(1, 2))      # the same 10,000 on every machine
     images = render.render(train)                               # uint8 (scene, 64, 64, 3)
-    pixels = render.to_tensor(images)                           # float32 (scene, 3, 64, 64) in [-1, 1]
     train.shape[:, 0], train.colour[:, 0], train.place[:, 0]    # indices into SHAPES, COLOURS, PLACES
     scenes.relation(train, 0, 1)                                # index into RELATIONS: object 0 is ... 1
     train.boxes(), train.cover(grid=8)                          # pixel boxes; which object covers which patch
@@ -18,9 +16,7 @@ hides another.  A batch of scenes is one struct of arrays, so tens of thousands 
 
 Splits never meet.  Each object of a train scene stands on a pixel with (x + y) mod 3 = 0, of a validation
 scene on 1, of a test scene on 2; so no object of a test picture ever stood there in a train picture, whatever
-the seed. The fourth split, "novel", stands on test pixels and uses only colour-shape combinations that no
-other split has.
-
+the seed. The fourth split, "novel", stands on test pixels and has the colours of shapes that no other has.
 Knobs of `sample` spoil the data on purpose: language_bias, printed_words, duplicates.  `captions` has more.
 """
 
@@ -125,20 +121,14 @@ def palette(split: str) -> Int64[np.ndarray, "shape colour"]:
 
 
 def editable(split: str) -> Bool[np.ndarray, "shape colour"]:
-    """What an edited scene of this split may show: never a novel combination, except in the novel split.
-
-    There, two colours per shape would leave too little to edit.
-    """
+    """What an edited scene may show: `palette`; in the novel split, where that is too little, everything."""
     allowed = np.full((len(SHAPES), len(COLOURS)), split == "novel")
     np.put_along_axis(allowed, palette(split), True, axis=1)
     return allowed
 
 
 def relation(scenes: Scenes, first: int = 0, second: int = 1) -> Int64[np.ndarray, "scene"]:
-    """Object `first` is RELATIONS[...] object `second`, by the axis on which they are farther apart.
-
-    -1 where one of them is absent.
-    """
+    """Object `first` is RELATIONS[...] object `second`, along their longer axis; -1 where one is absent."""
     right, down = scenes.x[:, first] - scenes.x[:, second], scenes.y[:, first] - scenes.y[:, second]
     answer = np.where(np.abs(right) > np.abs(down), right >= 0, 2 + (down >= 0))
     return np.where(scenes.count > max(first, second), answer, -1)

@@ -4,7 +4,6 @@ A model that only knows what is usually answered gets one of two twins wrong; it
 Edits are tried from small to large: look of one object; its size; its place; one object more or less; several
 of these at one object; and only then two or more objects ("Is there a star?" where there are two).  An edited
 scene keeps its split: objects stand on pixels of that split, and show what `editable` allows.
-
 Two quick ways need no question: `repaint` and `exchange_looks`.
 
 Source: balanced pairs of pictures, Goyal et al. 2017 (VQA v2), arXiv:1612.00837, section 3.
