@@ -69,14 +69,13 @@ def test_scores_loss_and_gradients(theirs, side, dtype):
 
 
 @pytest.mark.parametrize("side", ["none", "right"])
-@pytest.mark.parametrize("cached", [True, False])
-def test_greedy_text(theirs, side, cached):
+def test_greedy_text(theirs, side):
     mine, real = from_transformers(theirs), padding(side)
     free = mine.generate(texts(), mask=real, steps=25, eos=None)
     for eos in (VOCABULARY - 1, int(free[1, 3])):
         theirs.generation_config.eos_token_id = eos
         settings = {"max_new_tokens": 25, "do_sample": False, "eos_token_id": eos, "pad_token_id": 0}
-        text = mine.generate(texts(), mask=real, steps=25, eos=eos, cached=cached)
+        text = mine.generate(texts(), mask=real, steps=25, eos=eos)
         assert torch.equal(text, theirs.generate(texts(), **mask(real), **settings))
 
 

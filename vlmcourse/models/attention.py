@@ -20,13 +20,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlmcourse.models.look import Mask
 from vlmcourse.slots import slot
 
+Layer = Callable[[Tensor], Tensor]
 Tokens = Float[Tensor, "batch token width"]
-Mask = Bool[Tensor, "... #query key"]  # True where a query may look at a key
-Rotation = Callable[[Tensor], Tensor]  # turns queries and keys according to their positions
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+ACTIVATIONS: dict[str, Layer] = {
     "gelu": F.gelu,
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),  # OpenAI's CLIP; differs from gelu by up to 0.02
     "gelu_new": lambda x: F.gelu(x, approximate="tanh"),  # GPT-2
@@ -36,9 +36,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 @slot
-def split_heads(
-    tokens: Float[Tensor, "batch token width"], heads: int
-) -> Float[Tensor, "batch head token part"]:
+def split_heads(tokens: Tokens, heads: int) -> Float[Tensor, "batch head token part"]:
     """Cut every token's vector into ``heads`` consecutive parts and bring the head axis forward.
 
     Raises:
@@ -53,7 +51,7 @@ def split_heads(
 
 
 @slot
-def merge_heads(parts: Float[Tensor, "batch head token part"]) -> Float[Tensor, "batch token width"]:
+def merge_heads(parts: Float[Tensor, "batch head token part"]) -> Tokens:
     """Undo split_heads: put the parts of each token side by side again, head 0 first.
 
     Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.2.
@@ -94,12 +92,8 @@ def scaled_dot_product(
 
 @slot
 def pre_norm_block(
-    tokens: Float[Tensor, "batch token width"],
-    norm_before_attention: Callable[[Tensor], Tensor],
-    attend: Callable[[Tensor], Tensor],
-    norm_before_mlp: Callable[[Tensor], Tensor],
-    mlp: Callable[[Tensor], Tensor],
-) -> Float[Tensor, "batch token width"]:
+    tokens: Tokens, norm_before_attention: Layer, attend: Layer, norm_before_mlp: Layer, mlp: Layer
+) -> Tokens:
     """Attention, then MLP; each reads a normalised copy and adds to the residual stream.
 
     Source: Dosovitskiy et al. 2020, arXiv:2010.11929, equations 2 and 3; the order norm-first after
@@ -132,7 +126,7 @@ def extend_cache(
     key: Float[Tensor, "batch group token part"],
     value: Float[Tensor, "batch group token part"],
 ) -> tuple[Float[Tensor, "batch group key part"], Float[Tensor, "batch group key part"]]:
-    """Put the new tokens' keys and values behind those of the past, None at the first; key = past + token."""
+    """Put keys and values of the new tokens behind the ``old`` ones, if there are any; key = past + token."""
     if old is None:
         return key, value
     return torch.cat([old[0], key], dim=2), torch.cat([old[1], value], dim=2)
@@ -153,7 +147,6 @@ class Attention(nn.Module):
     """Multi-head attention: project to query, key and value, attend in every head, project back.
 
     Args:
-        heads: number of query heads.
         groups: number of key and value heads, which the query heads share; as many as heads when not given.
         part: width of one head; width / heads when not given.
         bias: whether the projections have biases.
@@ -198,7 +191,7 @@ class Attention(nn.Module):
         context: Float[Tensor, "batch read context"] | None = None,
         *,
         bias: Float[Tensor, "... #token key"] | None = None,
-        rotate: Rotation | None = None,
+        rotate: Layer | None = None,
         cache: Cache | None = None,
     ) -> Tokens:
         """Let ``tokens`` look at ``context``, or at themselves if there is none.
@@ -216,7 +209,9 @@ class Attention(nn.Module):
             if not (self.crosses and cache.past):
                 cache.past = extend_cache(cache.past, key, value)
             key, value = cache.past
-        fused = bias is None and self.fused
+        # torch's own kernel stands in if no slot has been replaced
+        fused = all(slot.active is slot.reference for slot in (scaled_dot_product, share_heads))
+        fused = fused and bias is None
         if not fused or self.record is not None:
             mixed, weights = self.attend(query, key, value, mask, bias)
         if fused:  # while somebody records too, so that looking at a model does not change what it says
@@ -225,11 +220,6 @@ class Attention(nn.Module):
         if self.record is not None:
             self.record.append(weights.detach())
         return self.project_out(merge_heads(mixed))
-
-    @property
-    def fused(self) -> bool:
-        """Whether torch's own kernel may stand in: if no slot has been replaced."""
-        return all(slot.active is slot.reference for slot in (scaled_dot_product, share_heads))
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None
@@ -247,7 +237,7 @@ class Attention(nn.Module):
         return mixed, weights
 
     def project(
-        self, tokens: Tensor, context: Tensor | None, rotate: Rotation | None, cache: Cache | None
+        self, tokens: Tensor, context: Tensor | None, rotate: Layer | None, cache: Cache | None
     ) -> tuple[Tensor, ...]:
         """Queries (batch, head, token, part), keys and values (batch, group, key, part)."""
         heads, groups = self.heads, self.groups
@@ -272,16 +262,9 @@ class Attention(nn.Module):
 class PreNormBlock(nn.Module):
     """See pre_norm_block. A subclass makes the two norms, ``attention``, and ``mlp``."""
 
-    def forward(
-        self,
-        tokens: Tokens,
-        mask: Mask | None = None,
-        *,
-        rotate: Rotation | None = None,
-        cache: Cache | None = None,
-    ) -> Tokens:
-        """One step of the residual stream; the other arguments go to the attention."""
-        attend = functools.partial(self.attention, mask=mask, rotate=rotate, cache=cache)
+    def forward(self, tokens: Tokens, mask: Mask | None = None, **options: Any) -> Tokens:
+        """One step of the residual stream; options, such as rotate and cache, go to the attention."""
+        attend = functools.partial(self.attention, mask=mask, **options)
         return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
 
     def one_token(

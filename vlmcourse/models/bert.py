@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vlmcourse.models.attention import ACTIVATIONS, Attention, Mask, Tokens, initialise, run_blocks
-from vlmcourse.models.language import IGNORED, Ids
-from vlmcourse.models.look import bidirectional
+from vlmcourse.models.attention import ACTIVATIONS, Attention, Tokens, initialise, run_blocks
+from vlmcourse.models.language import IGNORED, Ids, Marks
+from vlmcourse.models.look import Mask, bidirectional
 from vlmcourse.slots import slot
 
 
@@ -32,7 +32,6 @@ def mask_tokens(
         chosen: uniform in [0, 1); a token is asked for if its number is below 0.15 and it is not special.
         dice: uniform in [0, 1); of the tokens asked for, those below 0.8 are hidden, those from 0.8 to below
             0.9 replaced.
-
         special: True where a token belongs to the form and not to the text ([CLS], [SEP], padding).
 
     Returns:
@@ -88,8 +87,7 @@ class Bert(nn.Module):
     Args:
         pooler: whether it has the layer that ``pooled`` needs; BertForMaskedLM does without.
 
-    Source: Devlin et al. 2018, arXiv:1810.04805, section 3. Equal to transformers' BertModel when its weights
-    are copied over; see tests/parity.
+    Source: Devlin et al. 2018, arXiv:1810.04805, section 3. Equal to transformers', see tests/parity.
     """
 
     def __init__(self, config: BertConfig, pooler: bool = True):
@@ -103,9 +101,7 @@ class Bert(nn.Module):
         self.pooler = nn.Linear(config.width, config.width) if pooler else None
         initialise(self)
 
-    def forward(
-        self, ids: Ids, segments: Ids | None = None, mask: Bool[Tensor, "batch token"] | None = None
-    ) -> Tokens:
+    def forward(self, ids: Ids, segments: Ids | None = None, mask: Marks | None = None) -> Tokens:
         """One vector per token, each informed by the whole text.
 
         Args:

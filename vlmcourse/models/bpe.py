@@ -39,9 +39,8 @@ def train_bpe(words: Mapping[str, int], merges: int) -> list[Pair]:
         merges: how many pairs to find; fewer come back if the words are used up.
 
     Returns:
-        the pairs in the order in which they were found. Of equally frequent pairs the one whose tokens came
-        into being first is taken, characters in alphabetical order before merged ones, as in the tokenizers
-        library.
+        the pairs as they were found. Of equally frequent pairs the one whose tokens came into being first is
+        taken, characters in alphabetical order before merged ones, as in the tokenizers library.
 
     Source: Sennrich et al. 2015, arXiv:1508.07909, algorithm 1.
     """

@@ -17,9 +17,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Block, Mask, Tokens, run_blocks
+from vlmcourse.models.attention import Block, Tokens, run_blocks
 from vlmcourse.models.language import Ids
-from vlmcourse.models.look import causal
+from vlmcourse.models.look import Mask, causal
 from vlmcourse.models.vit import Pixels, ViT, ViTConfig
 from vlmcourse.slots import slot
 
@@ -107,8 +107,7 @@ def zero_shot_classifier(prompts: Float[Tensor, "class prompt width"]) -> Float[
 @dataclass(frozen=True)
 class TextConfig:
     """What a text tower looks like; that of the smallest published CLIP is
-    ``TextConfig(49408, eos=49407, length=77, width=512, depth=12, heads=8, activation="quick_gelu")``.
-    """
+    ``TextConfig(49408, eos=49407, length=77, width=512, depth=12, heads=8, activation="quick_gelu")``."""
 
     vocabulary: int
     eos: int  # id of the end-of-sequence token
@@ -194,8 +193,7 @@ class TextTower(nn.Module):
 class CLIP(nn.Module):
     """Two towers that meet in a shared space.
 
-    Source: Radford et al. 2021, arXiv:2103.00020. Equal to transformers' CLIPModel and open_clip's CLIP when
-    their weights are copied over; see tests/parity.
+    Source: Radford et al. 2021, arXiv:2103.00020. Equal to transformers' and open_clip's, see tests/parity.
     """
 
     def __init__(self, config: CLIPConfig):

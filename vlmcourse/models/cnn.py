@@ -3,8 +3,7 @@
     ConvNorm   conv2d, batch norm, activation: the brick of every CNN here
     ResNet     stem, then stages of residual blocks; each later stage halves the map and has more channels
 
-EfficientNet, which makes the same idea cheaper, is in efficientnet.py. In shapes, row and column are places
-in a filter, h and w of a map.
+EfficientNet, which makes the same idea cheaper, is in efficientnet.py.
 """
 
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlmcourse.models.attention import Layer
 from vlmcourse.slots import slot
 
 LAYERS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "none": nn.Identity}
@@ -64,9 +64,7 @@ def conv2d(
 
 @slot
 def residual_block(
-    images: Float[Tensor, "batch channel height width"],
-    body: Callable[[Tensor], Tensor],
-    shortcut: Callable[[Tensor], Tensor],
+    images: Float[Tensor, "batch channel height width"], body: Layer, shortcut: Layer
 ) -> Float[Tensor, "batch newchannel newheight newwidth"]:
     """Add what ``body`` makes of the images to what ``shortcut`` lets through, then a ReLU.
 
@@ -170,8 +168,7 @@ class ResNetConfig:
 class ResNet(nn.Module):
     """Residual network without its classifier.
 
-    Source: He et al. 2015, arXiv:1512.03385, table 1. Equal to transformers' ResNetModel when its weights are
-    copied over; see tests/parity.
+    Source: He et al. 2015, arXiv:1512.03385, table 1. Equal to transformers' ResNetModel, see tests/parity.
     """
 
     def __init__(self, config: ResNetConfig):

@@ -1,25 +1,19 @@
-"""Convolutional networks, part two: EfficientNet spends its multiplications where they help (notebook 03).
+"""Convolutional networks, part two: EfficientNet spends its multiplications where they help (notebook 03)."""
 
-MBConv         expand, one filter per channel, squeeze and excite, project: a cheap residual block
-EfficientNet   stem, stages of MBConv blocks, one last 1×1 convolution
-"""
-
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from vlmcourse.models.attention import Layer
 from vlmcourse.models.cnn import ConvNorm, Maps, NewMaps
 from vlmcourse.slots import slot
 
 
 @slot
 def squeeze_excite(
-    features: Float[Tensor, "batch channel height width"],
-    reduce: Callable[[Tensor], Tensor],
-    expand: Callable[[Tensor], Tensor],
+    features: Float[Tensor, "batch channel height width"], reduce: Layer, expand: Layer
 ) -> Float[Tensor, "batch channel height width"]:
     """Multiply every channel by a number between 0 and 1 that depends on the whole map.
 
@@ -38,10 +32,10 @@ def squeeze_excite(
 @slot
 def mbconv(
     features: Float[Tensor, "batch channel height width"],
-    expand: Callable[[Tensor], Tensor],
-    depthwise: Callable[[Tensor], Tensor],
-    excite: Callable[[Tensor], Tensor],
-    project: Callable[[Tensor], Tensor],
+    expand: Layer,
+    depthwise: Layer,
+    excite: Layer,
+    project: Layer,
     skip: bool,
 ) -> Float[Tensor, "batch newchannel newheight newwidth"]:
     """Widen, filter each channel alone, weigh the channels, narrow again; add the input if ``skip``.
@@ -127,8 +121,7 @@ class MBConv(nn.Module):
 class EfficientNet(nn.Module):
     """EfficientNet without its classifier.
 
-    Source: Tan and Le 2019, arXiv:1905.11946, table 1. Equal to transformers' EfficientNetModel when its
-    weights are copied over; see tests/parity.
+    Source: Tan and Le 2019, arXiv:1905.11946, table 1. Equal to transformers' class, see tests/parity.
     """
 
     def __init__(self, config: EfficientNetConfig):

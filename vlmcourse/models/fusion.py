@@ -1,8 +1,7 @@
 """Fusion: where and how image features meet the words (notebook 06).
 
-inject     image features stand among the words, where the text has placeholders
-FAMILIES   five models behind one interface: image features and words in, scores out
-sized      one of them with a given number of parameters
+FAMILIES are five models behind one interface: image features and words in, scores out. ``sized`` makes one
+of them with a given number of parameters, so that they can be compared.
 """
 
 from collections.abc import Callable
@@ -13,28 +12,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Attention, Cache, Tokens
-from vlmcourse.models.language import Inputs, Llama, LlamaConfig, Real, RMSNorm
+from vlmcourse.models.attention import Attention, Cache, Layer, Tokens
+from vlmcourse.models.language import Inputs, Llama, LlamaConfig, Marks, Real, RMSNorm
 from vlmcourse.models.look import Look, causal, prefixed
 from vlmcourse.models.projector import Projector
 from vlmcourse.models.vlm import VLM
 from vlmcourse.slots import slot
 
 Patches = Float[Tensor, "batch patch width"]  # projected features of an image for each text
-Places = Bool[Tensor, "batch token"]
+Attend = Callable[[Tensor, Tensor], Tensor]  # queries from the first, keys and values from the second
 
 
 @slot
 def late_fusion(
-    image: Float[Tensor, "batch width"],
-    text: Float[Tensor, "batch token width"],
-    mix: Callable[[Tensor], Tensor],
+    image: Float[Tensor, "batch width"], text: Float[Tensor, "batch token width"], mix: Layer
 ) -> Float[Tensor, "batch token out"]:
     """mix of [text, image, text · image], side by side for every token; · multiplies number by number.
 
-    Args:
-        image: one vector for the whole picture.
-        mix: layers from 3 · width to out.
+    There is one vector for the whole picture, and mix leads from 3 · width to out.
 
     Source: the product as in the first VQA models, Antol et al. 2015, arXiv:1505.00468, section 4.
     """
@@ -43,31 +38,18 @@ def late_fusion(
 
 
 @slot
-def cross_attend(
-    tokens: Float[Tensor, "batch token width"],
-    context: Float[Tensor, "batch patch width"],
-    norm: Callable[[Tensor], Tensor],
-    attend: Callable[[Tensor, Tensor], Tensor],
-) -> Float[Tensor, "batch token width"]:
+def cross_attend(tokens: Tokens, context: Patches, norm: Layer, attend: Attend) -> Tokens:
     """One more step of the residual stream: tokens + attend(norm(tokens), context).
 
-    Args:
-        attend: queries from its first argument, keys and values from its second.
-
-    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3; on images as in BLIP, Li et al. 2022,
-        arXiv:2201.12086, section 3.1.
+    Source: Vaswani et al. 2017, arXiv:1706.03762, section 3.2.3; on images Li et al. 2022, arXiv:2201.12086.
     """
     return tokens + attend(norm(tokens), context)
 
 
 @slot
 def gated_cross_attend(
-    tokens: Float[Tensor, "batch token width"],
-    context: Float[Tensor, "batch patch width"],
-    norm: Callable[[Tensor], Tensor],
-    attend: Callable[[Tensor, Tensor], Tensor],
-    gate: Float[Tensor, ""],
-) -> Float[Tensor, "batch token width"]:
+    tokens: Tokens, context: Patches, norm: Layer, attend: Attend, gate: Float[Tensor, ""]
+) -> Tokens:
     """tokens + tanh(gate) · attend(norm(tokens), context); a gate of 0 changes nothing.
 
     Source: Alayrac et al. 2022 (Flamingo), arXiv:2204.14198, section 2.2 and figure 4.
@@ -91,7 +73,7 @@ def inject(
     return embeddings.masked_scatter(places[..., None], features.to(embeddings.dtype))
 
 
-def check_places(places: Places, images: int, tokens: int) -> None:
+def check_places(places: Marks, images: int, tokens: int) -> None:
     """Raise ValueError unless every text has room for whole images, and all together for so many."""
     for text, count in enumerate(places.sum(dim=1).tolist()):
         if count % tokens:
@@ -138,7 +120,7 @@ class Fusion(VLM):
         features: Patches | None = None,
         *,
         mask: Real = None,
-        prompt: Places | None = None,
+        prompt: Marks | None = None,
         caches: list[Cache] | None = None,
     ) -> Tokens:
         """See VLM.hidden.
@@ -151,7 +133,7 @@ class Fusion(VLM):
         return self.meet(ids, features, mask, prompt, caches)
 
     def meet(
-        self, ids: Inputs, features: Patches, mask: Real, prompt: Places | None, caches: list[Cache] | None
+        self, ids: Inputs, features: Patches, mask: Real, prompt: Marks | None, caches: list[Cache] | None
     ) -> Tokens:
         """Where image and words meet; arguments as in hidden."""
         raise NotImplementedError
@@ -220,12 +202,11 @@ class Injection(Fusion):
         if caches and caches[0].length:  # the image is in them
             return self.language.hidden(words, mask=real, caches=caches)
         sequence = F.pad(words, (0, 0, count, 0))  # room for the image: (batch, count + token, width)
-        places = torch.arange(sequence.shape[1], device=words.device) < count
-        places = places.expand(sequence.shape[:2])
+        places = F.pad(torch.zeros_like(words[..., 0], dtype=torch.bool), (count, 0), value=True)
         look = self.look(places, real, prompt)
         return self.language.hidden(inject(sequence, features, places), look, caches)[:, count:]
 
-    def look(self, places: Bool[Tensor, "batch key"], real: Real, prompt: Places | None) -> Look:
+    def look(self, places: Bool[Tensor, "batch key"], real: Real, prompt: Marks | None) -> Look:
         """Who sees whom: image tokens are tokens like all others."""
         return causal(places.shape[1], real=real, device=places.device)
 
@@ -233,7 +214,7 @@ class Injection(Fusion):
 class PrefixInjection(Injection):
     """The same, but image tokens and prompt all see each other; PaliGemma's way."""
 
-    def look(self, places: Bool[Tensor, "batch key"], real: Real, prompt: Places | None) -> Look:
+    def look(self, places: Bool[Tensor, "batch key"], real: Real, prompt: Marks | None) -> Look:
         """Who sees whom: image tokens and prompt are a prefix, see models/look.py."""
         if prompt is not None:
             places = places | F.pad(prompt, (places.shape[1] - prompt.shape[1], 0))

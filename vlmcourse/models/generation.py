@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlmcourse.models.attention import Cache
-from vlmcourse.models.language import Ids, LanguageModel, Real, next_scores
+from vlmcourse.models.language import Ids, LanguageModel, Marks, Real, next_scores
 from vlmcourse.models.replay import Replay
 from vlmcourse.models.vlm import VLM, Reading
 from vlmcourse.slots import slot
@@ -91,7 +91,7 @@ def generate(
     model: LanguageModel | VLM,
     ids: Ids,
     *,
-    mask: Bool[Tensor, "batch token"] | None = None,
+    mask: Marks | None = None,
     images: Tensor | None = None,
     steps: int,
     temperature: float = 0.0,
@@ -121,11 +121,12 @@ def generate(
         ValueError: if the temperature is below 0, top_p not in (0, 1], a prompt is padded on the right, or a
             replay comes with images, without the cache, or is another model's.
     """
-    _check(mask, temperature, top_p)
+    if temperature < 0 or not 0 < top_p <= 1:
+        raise ValueError(f"temperature must be at least 0 and top_p in (0, 1], not {temperature} and {top_p}")
+    if mask is not None and not mask[:, -1].all():
+        raise ValueError("a prompt is padded on the right: its next token would follow padding; pad left")
     if replay is not None and (images is not None or not cached or replay.model is not model):
-        raise ValueError(
-            "a replay is of one language model; give it with that model, its cache and no images"
-        )
+        raise ValueError("a replay is of one language model; give it with that model, cached, no images")
     reader, prompt = model.begin(ids, images)
     if images is not None and cached and temperature == 0 and steps > 0:
         real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
@@ -141,7 +142,7 @@ def generate(
 def write(
     read: Callable[[Tensor, Real], Scores],
     prompt: Tensor,
-    mask: Bool[Tensor, "batch token"] | None,
+    mask: Marks | None,
     steps: int,
     choose: Callable[[Scores], Int[Tensor, "batch 1"]],
     eos: int | None,
@@ -188,10 +189,3 @@ def _choose(
     if temperature == 0:
         return logits.argmax(dim=-1, keepdim=True)
     return torch.multinomial(top_p(logits.float(), temperature, nucleus), 1, generator=generator)
-
-
-def _check(mask: Tensor | None, temperature: float, p: float) -> None:
-    if temperature < 0 or not 0 < p <= 1:
-        raise ValueError(f"temperature must be at least 0 and top_p in (0, 1], not {temperature} and {p}")
-    if mask is not None and not mask[:, -1].all():
-        raise ValueError("a prompt is padded on the right: its next token would follow padding; pad left")

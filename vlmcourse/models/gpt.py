@@ -26,7 +26,7 @@ class GPT(LanguageModel):
     """Decoder-only transformer with learned positions, layer norm and a head that is the embedding matrix.
 
     Source: Radford et al. 2019, "Language models are unsupervised multitask learners", section 2.3. Equal to
-    transformers' GPT2LMHeadModel when its weights are copied over; see tests/parity.
+    transformers' GPT2LMHeadModel, see tests/parity.
     """
 
     def __init__(self, config: GPTConfig):

@@ -16,21 +16,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import (
-    Attention,
-    Cache,
-    PreNormBlock,
-    Rotation,
-    Tokens,
-    initialise,
-    run_blocks,
-)
+from vlmcourse.models.attention import Attention, Cache, Layer, PreNormBlock, Tokens, initialise, run_blocks
 from vlmcourse.models.look import Look, causal, causal_mask, prefix_mask  # noqa: F401  slots of this name
 from vlmcourse.slots import slot
 
 IGNORED = -100  # a label that counts for nothing; the number is cross_entropy's
 
 Ids = Int[Tensor, "batch token"]
+Marks = Bool[Tensor, "batch token"]  # a yes or no for each token
 Inputs = Ids | Tokens  # ids, or vectors in their place, for instance embed(ids) with image features between
 Real = Bool[Tensor, "batch key"] | None  # False for padding; None if there is none; key = cached + new tokens
 
@@ -42,10 +35,7 @@ def rms_norm(
     """Divide every vector by the root of the mean of its squares, then multiply by a learned scale.
 
     Computed in fp32 whatever the input, because squares of half-precision numbers overflow; returned in the
-    input's dtype. No mean is subtracted and no bias is added, unlike layer norm.
-
-    Args:
-        epsilon: added to the mean of the squares, inside the root.
+    input's dtype. No mean is subtracted and no bias is added, unlike layer norm; epsilon stands in the root.
 
     Source: Zhang and Sennrich 2019, arXiv:1910.07467, equation 4.
     """
@@ -72,10 +62,8 @@ def rope(
     """Turn each pair of numbers of a query or key, like the hand of a clock, by the angle of its token.
 
     Pair i consists of numbers i and i + part/2: (a, b) becomes (a cos - b sin, a sin + b cos). The product of
-    a turned query and a turned key then depends only on how far apart the two tokens stand.
-
-    Args:
-        angles: in radians, the same for every head; batch may be 1.
+    a turned query and a turned key then depends only on how far apart the two tokens stand. Angles are in
+    radians, the same for every head; their batch may be 1.
 
     Source: Su et al. 2021, arXiv:2104.09864, section 3.2; the pairing of halves as in transformers' LLaMA.
     """
@@ -87,16 +75,9 @@ def rope(
 
 @slot
 def swiglu(
-    tokens: Float[Tensor, "... width"],
-    gate: Callable[[Tensor], Tensor],
-    up: Callable[[Tensor], Tensor],
-    down: Callable[[Tensor], Tensor],
+    tokens: Float[Tensor, "... width"], gate: Layer, up: Layer, down: Layer
 ) -> Float[Tensor, "... width"]:
-    """A gated MLP: down(silu(gate(tokens)) · up(tokens)), where silu(x) = x · sigmoid(x).
-
-    Args:
-        gate, up: linear layers from width to hidden.
-        down: linear layer from hidden back to width.
+    """A gated MLP of three linear layers: down(silu(gate(tokens)) · up(tokens)), silu(x) = x · sigmoid(x).
 
     Source: Shazeer 2020, arXiv:2002.05202, equation 6.
     """
@@ -109,9 +90,7 @@ def following(labels: Ids) -> Ids:
 
 
 def next_token_loss(
-    logits: Float[Tensor, "batch token vocabulary"],
-    labels: Ids,
-    mask: Bool[Tensor, "batch token"] | None = None,
+    logits: Float[Tensor, "batch token vocabulary"], labels: Ids, mask: Marks | None = None
 ) -> Float[Tensor, ""]:
     """Mean cross-entropy, in nats, between the scores at each position and the token that follows it.
 
@@ -141,8 +120,7 @@ class RMSNorm(nn.Module):
 class LanguageModel(nn.Module):
     """What GPT and Llama share: tokens in, blocks one after another, scores for the next token out.
 
-    A subclass makes ``embedding``, ``blocks``, ``norm`` and ``head``, and says in ``place`` how tokens learn
-    where they stand.
+    A subclass makes the four parts below, and says in ``place`` how tokens learn where they stand.
     """
 
     embedding: nn.Embedding
@@ -150,7 +128,7 @@ class LanguageModel(nn.Module):
     norm: nn.Module
     head: nn.Linear
 
-    def place(self, tokens: Tokens, positions: Int[Tensor, "... token"]) -> tuple[Tokens, Rotation | None]:
+    def place(self, tokens: Tokens, positions: Int[Tensor, "... token"]) -> tuple[Tokens, Layer | None]:
         """The tokens as the first block reads them, and how attention turns queries and keys, if it does."""
         raise NotImplementedError
 
@@ -184,7 +162,7 @@ class LanguageModel(nn.Module):
 
         Raises:
             ValueError: if both or neither of ids and embeddings are given, or both mask and look; or if mask
-                or look are of other tokens.
+                or look do not fit the tokens.
         """
         if (ids is None) == (embeddings is None):
             raise ValueError("a language model reads either ids or embeddings; give exactly one of the two")
@@ -246,8 +224,7 @@ class Llama(LanguageModel):
     """Decoder-only transformer with RMSNorm, RoPE, SwiGLU and grouped-query attention.
 
     Source: Touvron et al. 2023, arXiv:2302.13971, section 2.2; grouped queries since Llama 2,
-    arXiv:2307.09288. Equal to transformers' LlamaForCausalLM when its weights are copied over; see
-    tests/parity.
+    arXiv:2307.09288. Equal to transformers' LlamaForCausalLM, see tests/parity.
     """
 
     def __init__(self, config: LlamaConfig):
@@ -261,7 +238,7 @@ class Llama(LanguageModel):
         if config.tied:
             self.head.weight = self.embedding.weight
 
-    def place(self, tokens: Tokens, positions: Int[Tensor, "#batch token"]) -> tuple[Tokens, Rotation]:
+    def place(self, tokens: Tokens, positions: Int[Tensor, "#batch token"]) -> tuple[Tokens, Layer]:
         angles = rope_angles(positions, self.config.width // self.config.heads, self.config.base)
         if rope.active is not rope.reference:
             return tokens, lambda parts: rope(parts, angles)

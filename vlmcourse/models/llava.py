@@ -39,7 +39,7 @@ class Llava(VLM):
     """An image encoder's patches, projected, among the tokens of a language model.
 
     Source: Liu et al. 2023, arXiv:2304.08485, section 4.1, with the projector of arXiv:2310.03744. Equal to
-    transformers' LlavaForConditionalGeneration when its weights are copied over; see tests/parity.
+    transformers' LlavaForConditionalGeneration, see tests/parity.
     """
 
     def __init__(self, config: LlavaConfig):

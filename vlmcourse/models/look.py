@@ -19,14 +19,15 @@ from torch.nn import functional as F
 
 from vlmcourse.slots import slot
 
+Mask = Bool[Tensor, "... #query key"]  # True where a query may look at a key
+
 
 @dataclass(frozen=True)
 class Look:
     """Who may see whom, and where each token stands."""
 
-    mask: Bool[Tensor, "... #query key"] | None  # True where a token may look at a key; None: at all of them
-    # from 0; axes before (batch, token) are the model's own, as in M-RoPE
-    positions: Int[Tensor, "... token"]
+    mask: Mask | None  # None: everything sees everything
+    positions: Int[Tensor, "... token"]  # from 0; axes before (batch, token) are the model's own, see M-RoPE
 
     def check(self, count: Any, past: Any) -> None:  # numbers; tensors while a replay is recorded
         """Raise ValueError unless this is a look of ``count`` tokens behind ``past`` cached ones."""
@@ -92,11 +93,7 @@ def causal(
 def prefixed(
     prefix: Bool[Tensor, "batch key"], past: int = 0, real: Bool[Tensor, "batch key"] | None = None
 ) -> Look:
-    """As causal, but the tokens of the prefix all see each other, see prefix_mask.
-
-    Args:
-        prefix: True for its tokens, cached ones included.
-    """
+    """As causal, but the tokens of the prefix, cached ones included, all see each other; see prefix_mask."""
     places = torch.arange(prefix.shape[1], device=prefix.device)
     return _look(prefix_mask(prefix)[:, None, past:], places, past, real)
 

@@ -4,8 +4,7 @@
     merge_lora   put ordinary linear layers back, changed for good
     lora_state   the learned matrices alone, which is all that has to be stored
 
-Source: Hu et al. 2021, arXiv:2106.09685, section 4.1. Equal to peft's LoRA when its matrices are copied over;
-see tests/parity.
+Source: Hu et al. 2021, arXiv:2106.09685, section 4.1. Equal to peft's LoRA, see tests/parity.
 """
 
 from collections.abc import Iterable
@@ -40,7 +39,7 @@ def lora_merge(
     up: Float[Tensor, "out rank"],
     scale: float,
 ) -> Float[Tensor, "out width"]:
-    """The weight of one ordinary layer that does what both did together; ``weight`` stays as it is.
+    """The weight of one ordinary layer that does what frozen layer and detour did; ``weight`` stays as it is.
 
     Source: Hu et al. 2021, arXiv:2106.09685, section 4.1, "no additional inference latency".
     """
@@ -57,12 +56,7 @@ def lora_numbers(layers: list[tuple[int, int]], rank: int) -> int:
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer and what is learned beside it.
-
-    Args:
-        frozen: its parameters stop learning.
-        rank: width of the detour.
-        alpha: the detour is scaled by alpha / rank, so that another rank needs no other learning rate.
+    """A linear layer, which stops learning, and beside it a learned detour through ``rank`` numbers.
 
     ``up`` starts at zero: before the first step the layer says what it said before.
     """
@@ -72,7 +66,7 @@ class LoraLinear(nn.Module):
         self.frozen = frozen.requires_grad_(False)
         self.down = nn.Parameter(torch.randn(rank, frozen.in_features) / frozen.in_features**0.5)
         self.up = nn.Parameter(torch.zeros(frozen.out_features, rank))
-        self.scale = alpha / rank
+        self.scale = alpha / rank  # so that another rank needs no other learning rate
 
     def forward(self, tokens: Float[Tensor, "... width"]) -> Float[Tensor, "... out"]:
         return lora_forward(tokens, self.frozen, self.down, self.up, self.scale)

@@ -1,12 +1,11 @@
 """Joining without a bridge: image features in front of words, read by a language model (notebook 01)."""
 
-from collections.abc import Callable
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from vlmcourse.models.language import Ids, LanguageModel
+from vlmcourse.models.attention import Layer
+from vlmcourse.models.language import Ids, LanguageModel, Marks
 from vlmcourse.slots import slot
 
 
@@ -24,8 +23,7 @@ def join(
     Returns:
         (sequence, mask): every image feature is real, so the new mask is True for it.
 
-    Source: the order image, then text is that of Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.1,
-        which puts a learned matrix in between.
+    Source: the order of Liu et al. 2023 (LLaVA), arXiv:2304.08485, section 4.1; there a matrix comes between.
     """
     batch, patch, _ = image.shape
     return torch.cat([image, text], dim=1), torch.cat([mask.new_ones(batch, patch), mask], dim=1)
@@ -34,20 +32,16 @@ def join(
 class Answerer(nn.Module):
     """A language model that answers with one token, read where the question ends.
 
-    Args:
-        bridge: what image features pass through before the language model reads them; by default nothing.
+    Image features pass through the ``bridge`` before the language model reads them; by default it is nothing.
     """
 
-    def __init__(self, language: LanguageModel, bridge: Callable[[Tensor], Tensor] | None = None):
+    def __init__(self, language: LanguageModel, bridge: Layer | None = None):
         super().__init__()
         self.language = language
         self.bridge = nn.Identity() if bridge is None else bridge
 
     def forward(
-        self,
-        ids: Ids,
-        mask: Bool[Tensor, "batch token"],
-        image: Float[Tensor, "batch patch pixel"] | None = None,
+        self, ids: Ids, mask: Marks, image: Float[Tensor, "batch patch pixel"] | None = None
     ) -> Float[Tensor, "batch vocabulary"]:
         """Scores of every token to be the answer.
 

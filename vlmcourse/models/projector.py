@@ -7,13 +7,13 @@ In shapes, width is the encoder's, out the language model's.
 """
 
 import math
-from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlmcourse.models.attention import Layer
 from vlmcourse.slots import slot
 
 
@@ -32,7 +32,7 @@ def pixel_shuffle(
     Raises:
         ValueError: if the patches do not fill the grid, or factor does not divide its rows and columns.
 
-    Source: Shi et al. 2016, arXiv:1609.05158, backwards; as the connector of Idefics3, Laurençon et al. 2024,
+    Source: Shi et al. 2016, arXiv:1609.05158, backwards; as a connector, Laurençon et al. 2024 (Idefics3),
         arXiv:2408.12637, section 3.
     """
     image, patch, width = features.shape
@@ -47,11 +47,7 @@ def pixel_shuffle(
 
 
 @slot
-def project(
-    features: Float[Tensor, "... width"],
-    expand: Callable[[Tensor], Tensor],
-    contract: Callable[[Tensor], Tensor],
-) -> Float[Tensor, "... out"]:
+def project(features: Float[Tensor, "... width"], expand: Layer, contract: Layer) -> Float[Tensor, "... out"]:
     """contract(gelu(expand(features))): two linear layers with the exact GELU between them.
 
     Source: Liu et al. 2023 (LLaVA-1.5), arXiv:2310.03744, section 3.2.
@@ -67,10 +63,8 @@ class Projector(nn.Module):
         shuffle: factor of pixel_shuffle; 1 leaves every patch a token.
         spread: how many image tokens each vector becomes; ClipCap made ten of CLIP's single one.
 
-    Equal to transformers' LlavaMultiModalProjector with ``hidden=out``; see tests/parity.
-
-    Source: Liu et al. 2023, arXiv:2310.03744, section 3.2; spread: Mokady et al. 2021 (ClipCap),
-        arXiv:2111.09734, section 3.
+    Source: Liu et al. 2023, arXiv:2310.03744, section 3.2; spread: Mokady et al. 2021, arXiv:2111.09734,
+        section 3. Equal to transformers' LlavaMultiModalProjector with ``hidden=out``, see tests/parity.
     """
 
     def __init__(self, width: int, out: int, hidden: int | None = None, shuffle: int = 1, spread: int = 1):

@@ -16,8 +16,6 @@ from vlmcourse.models.language import LanguageModel, Real, next_scores
 from vlmcourse.models.look import Look, causal
 from vlmcourse.slots import Slot
 
-Past = tuple[Tensor, ...]  # keys and values of every block, in turn
-
 
 class OneToken(nn.Module):
     """A model as a function of tensors alone, which is what can be recorded."""
@@ -26,7 +24,7 @@ class OneToken(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, ids: Tensor, positions: Tensor, *rest: Tensor) -> Past:
+    def forward(self, ids: Tensor, positions: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
         """Scores for the next token, then the keys and values with those of this one.
 
         ``rest`` are keys and values of every block, in turn; before them, if there is padding, the mask.

@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import ACTIVATIONS, Attention, Cache, Mask, Tokens, pre_norm_block, run_blocks
+from vlmcourse.models.attention import Attention, Cache, PreNormBlock, Tokens, pre_norm_block, run_blocks
 from vlmcourse.models.generation import write
 from vlmcourse.models.language import IGNORED, Ids, Real, RMSNorm
-from vlmcourse.models.look import bidirectional, causal
+from vlmcourse.models.look import Mask, bidirectional, causal
 from vlmcourse.slots import slot
 
 CachePair = tuple[Cache, Cache]  # of a decoder block's self-attention and of its cross-attention
@@ -99,10 +99,10 @@ class MLP(nn.Module):
     def forward(self, tokens: Tokens) -> Tokens:
         if self.gate is None:
             return self.contract(F.relu(self.expand(tokens)))
-        return self.contract(ACTIVATIONS["gelu_new"](self.gate(tokens)) * self.expand(tokens))
+        return self.contract(F.gelu(self.gate(tokens), approximate="tanh") * self.expand(tokens))
 
 
-class T5Block(nn.Module):
+class T5Block(PreNormBlock):
     """Self-attention, in a decoder cross-attention, and MLP; each reads an RMS-normalised copy."""
 
     def __init__(self, config: T5Config, crosses: bool):
@@ -127,11 +127,10 @@ class T5Block(nn.Module):
         context_mask: Bool[Tensor, "... read"] | None = None,
     ) -> Tokens:
         """One step of the residual stream; a decoder's block looks at itself, then at the ``context``."""
-        own, across = cache or (None, None)
-        attend = functools.partial(self.attention, mask=mask, bias=bias, cache=own)
         if context is None:
-            return pre_norm_block(tokens, self.norm_before_attention, attend, self.norm_before_mlp, self.mlp)
-        tokens = tokens + attend(self.norm_before_attention(tokens))
+            return super().forward(tokens, mask, bias=bias)
+        own, across = cache or (None, None)
+        tokens = tokens + self.attention(self.norm_before_attention(tokens), mask, bias=bias, cache=own)
         attend = functools.partial(self.cross, mask=context_mask, context=context, cache=across)
         return pre_norm_block(tokens, self.norm_before_cross, attend, self.norm_before_mlp, self.mlp)
 
@@ -139,8 +138,7 @@ class T5Block(nn.Module):
 class T5(nn.Module):
     """Encoder and decoder: a text to read, and ids written so far -> scores for the next token.
 
-    Source: Raffel et al. 2019, arXiv:1910.10683, section 2.1. Equal to transformers'
-    T5ForConditionalGeneration when its weights are copied over; see tests/parity.
+    Source: Raffel et al. 2019, arXiv:1910.10683, section 2.1. Equal to transformers' class, see tests/parity.
     """
 
     def __init__(self, config: T5Config):
@@ -210,25 +208,15 @@ class T5(nn.Module):
 
     @torch.inference_mode()
     def generate(
-        self,
-        ids: Int[Tensor, "batch key"],
-        *,
-        mask: Real = None,
-        steps: int,
-        eos: int | None = 1,
-        cached: bool = True,
+        self, ids: Int[Tensor, "batch key"], *, mask: Real = None, steps: int, eos: int | None = 1
     ) -> Int[Tensor, "batch written"]:
         """Up to ``steps`` times the best next token, behind a start token, which also follows an eos."""
-        context = self.encode(ids, mask)
-        caches = [(Cache(), Cache()) for _ in self.decoder] if cached else None
-        start, text = ids.new_full((len(ids), 1), self.config.start), []
+        context, caches = self.encode(ids, mask), [(Cache(), Cache()) for _ in self.decoder]
+        start = ids.new_full((len(ids), 1), self.config.start)
 
         def read(unread: Tensor, _: None) -> Tensor:
-            text.append(unread)
-            return self.decode(unread if cached else torch.cat(text, dim=1), context, mask, caches)[:, -1]
+            return self.decode(unread, context, mask, caches)[:, -1]
 
-        def best(scores: Tensor) -> Tensor:
-            return scores.argmax(dim=-1, keepdim=True)
-
+        best = functools.partial(torch.argmax, dim=-1, keepdim=True)
         written = write(read, start, None, steps, best, eos, self.config.start)
         return torch.cat([start, *written], dim=1)

@@ -128,8 +128,7 @@ class ViTConfig:
 class ViT(nn.Module):
     """Vision Transformer encoder.
 
-    Source: Dosovitskiy et al. 2020, arXiv:2010.11929. Equal to transformers' ViTModel and timm's
-    VisionTransformer when their weights are copied over; see tests/parity.
+    Source: Dosovitskiy et al. 2020, arXiv:2010.11929. Equal to transformers' and timm's, see tests/parity.
     """
 
     def __init__(self, config: ViTConfig):
