@@ -9,28 +9,21 @@ import importlib.machinery
 import sys
 from types import ModuleType
 
-MOVED = {
-    "data.captions": "world.captions",
-    "data.chance": "world.chance",
+# From the old name to the new one, both below ``vlmcourse``
+_TO_WORLD = ("captions", "chance", "questions", "render", "scenes", "truth", "twins")
+MOVED = {f"data.{name}": f"world.{name}" for name in _TO_WORLD}
+MOVED |= {name: f"families.{name}" for name in ("drawings", "nano", "real")}
+MOVED |= {
     "data.packs": "data.packing",
     "data.pictures": "data.photos",
-    "data.questions": "world.questions",
     "data.reading": "world.grammar",
-    "data.render": "world.render",
-    "data.scenes": "world.scenes",
     "data.stage": "world.arranging",
     "data.talks": "world.instructions",
-    "data.truth": "world.truth",
-    "data.twins": "world.twins",
     "diagnostics.looks": "diagnostics.controls",
-    "drawings": "families.drawings",
     "interop.joining": "interop.assembling",
     "interop.keeping": "interop.distillation",
-    "nano": "families.nano",
-    "real": "families.real",
     "world.reading": "world.grammar",
 }
-"""From the old name to the new one, both below ``vlmcourse``."""
 
 
 class OldNames(importlib.abc.MetaPathFinder, importlib.abc.Loader):
