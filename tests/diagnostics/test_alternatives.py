@@ -53,6 +53,25 @@ def test_a_beam_finds_the_likeliest_texts_and_their_probabilities(seed, unchecke
     )  # further down a beam may miss one
 
 
+def test_an_answer_that_never_ends_is_cut_behind_64_tokens(unchecked):
+    chain = Chain(0)
+    chain.scores[:, END] = -1e9
+    cache = Cache((torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 2)))
+    [(text, _)] = beam(chain, chain.scores[:1], [cache], 1)
+    assert len(text) == 64
+
+
+def test_a_small_model_answers_with_one_thread(model):
+    before, seen = torch.get_num_threads(), []
+    model.head.register_forward_pre_hook(lambda *_: seen.append(torch.get_num_threads()))
+    torch.set_num_threads(2)
+    try:
+        look_and_answer(Speaker(model), IMAGES[0], QUESTION, choices=1)
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def model():
     return nano.new_vlm().eval()

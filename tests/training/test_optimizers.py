@@ -152,3 +152,8 @@ def test_the_schedule_rises_stays_and_falls():
     factor = warmup_linear(100, warmup=10, flat=0.4)
     assert factor(39) == 1 > factor(41) and factor(8) == 0.9 and factor(10) == 1
     assert factor(0) == 0.1 and factor(20) == 1 and factor(70) == pytest.approx(0.5) and factor(100) == 0
+
+
+def test_a_schedule_that_says_nothing_else_rises_over_50_steps():
+    factor = warmup_linear(1000)
+    assert (factor(24), factor(48), factor(49), factor(400)) == (0.5, 0.98, 1, 1)

@@ -53,6 +53,13 @@ def test_only_caption_tokens_are_learned():
     assert (predicting.sum(1) == mask.sum(1) - given).all() and not predicting[:, : int(given[0]) - 1].any()
 
 
+def test_stage_1_reads_32_captions_per_step(model):
+    read = []
+    model.projector.register_forward_hook(lambda module, given, out: read.append(len(out)))
+    stages.align(model, torch.randn(70, 16, 12), ["a red circle"] * 70, steps=2)
+    assert read == [32, 32]
+
+
 def test_stage_1_trains_the_projector_and_nothing_else(model):
     before, seen = copy.deepcopy(model.state_dict()), torch.randn(8, 16, 12)
     texts = ["a red circle", "a blue square"] * 4
