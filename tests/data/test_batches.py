@@ -48,6 +48,12 @@ def test_a_position_in_other_data_is_refused():
         Batches(NUMBERS[:9], 3).stream().load_state_dict(state)
 
 
+def test_a_position_with_another_seed_is_refused():
+    state = Batches(NUMBERS, 3, seed=1).stream().state_dict()
+    with pytest.raises(ValueError, match="seed 1, but seed is now 0"):
+        Batches(NUMBERS, 3).stream().load_state_dict(state)
+
+
 def test_dicts_and_tuples_of_tensors_and_arrays_stay_aligned():
     source = {"pair": (NUMBERS, NUMBERS.numpy() * 2.0), "image": NUMBERS.reshape(10, 1, 1).to(torch.uint8)}
     for batch in Batches(source, 4):

@@ -154,7 +154,10 @@ def test_parts_come_back():
     assert torch.equal(other.projector.expand.weight, model.projector.expand.weight)
     assert torch.equal(other.language.blocks[17].gate.up, model.language.blocks[17].gate.up)
     assert torch.equal(other.vision.positions, model.vision.positions)
-    assert not any("embedding" in name or "frozen" in name for name in real.StoredParts(model).state_dict())
+    stored = list(real.StoredParts(model).state_dict())
+    assert not any("embedding" in name or "frozen" in name for name in stored)
+    read = {name.split(":")[2] for name in stored if name.startswith("vision:blocks")}
+    assert read == {str(n) for n in range(model.config.vision.depth + 1 + model.config.layer)}
 
 
 def test_a_folder_opens_in_transformers_and_comes_back(tmp_path):

@@ -121,6 +121,12 @@ def test_the_loss_of_an_untrained_model_on_scenes_is_within_five_percent_of_ln_o
     assert loss.item() == pytest.approx(math.log(64), rel=0.05)
 
 
+def test_projections_begin_with_a_spread_that_keeps_the_size_of_what_they_read():
+    clip_ = CLIP(CLIPConfig(VISION, TEXT, 400))
+    for projection in (clip_.project_image, clip_.project_text):
+        assert projection.weight.std().item() == pytest.approx(projection.in_features**-0.5, rel=0.05)
+
+
 def test_the_loss_is_exactly_ln_of_the_batch_when_all_features_are_alike():
     same = unit(1, 10).expand(6, -1)
     assert info_nce(same, same, 14.0).item() == pytest.approx(math.log(6))

@@ -1,5 +1,7 @@
 """What T5 promises beside being equal to transformers' (that is in tests/parity)."""
 
+import dataclasses
+
 import pytest
 import torch
 from transformers.models.t5.modeling_t5 import T5Attention
@@ -92,3 +94,9 @@ def test_a_new_models_attention_is_not_saturated():
     with record_attention(model) as record, torch.no_grad():
         model(torch.randint(29, (2, 20)), torch.randint(29, (2, 20)))
     assert record[0].max(dim=-1).values.mean() < 0.5
+
+
+def test_the_head_is_the_embedding_matrix_unless_the_configuration_says_otherwise():
+    tied, untied = T5(SMALL), T5(dataclasses.replace(SMALL, tied=False))
+    assert tied.head.weight is tied.embedding.weight
+    assert untied.head.weight is not untied.embedding.weight

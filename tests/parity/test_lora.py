@@ -44,6 +44,12 @@ def test_outputs_and_gradients(both):
     assert all(parameter.grad is None for parameter in ours.frozen.parameters())
 
 
+def test_a_new_detour_says_nothing_and_keeps_the_size_of_what_it_reads():
+    layer = LoraLinear(nn.Linear(400, 9), rank=100, alpha=100)
+    assert (layer.up == 0).all()
+    assert (torch.randn(50, 400) @ layer.down.T).std().item() == pytest.approx(1, rel=0.1)
+
+
 def test_merged(both):
     theirs, _, ours = both
     merged, his = ours.merged(), theirs.merge_and_unload()[0]
