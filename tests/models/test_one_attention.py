@@ -125,3 +125,47 @@ def test_recorded_weights_are_those_by_which_the_output_was_mixed():
     with attention.record_attention(model) as record:
         torch.testing.assert_close(model(tokens, mask), plain)
     assert [tuple(weights.shape) for weights in record] == [(2, 4, 5, 5)] and not record[0][:, :, ~mask].any()
+
+
+def padded_readers():
+    size = dict(SIZE, heads=2)
+    reads = t5.T5(t5.T5Config(9, encoder_depth=2, decoder_depth=2, **size))
+    return {"T5": (reads, lambda mask: reads(IDS, IDS, mask)),
+            "BERT": (both := bert.Bert(bert.BertConfig(9, depth=2, **size)), lambda mask: both(IDS, mask=mask)),
+            }  # fmt: skip
+
+
+@pytest.mark.parametrize("slots", [(), (attention.scaled_dot_product,)], ids=["torch's kernel", "slot"])
+@pytest.mark.parametrize("name", ["T5", "BERT"])
+def test_a_row_of_padding_alone_leaves_every_number_and_gradient_finite(name, slots):
+    torch.manual_seed(0)
+    model, run = padded_readers()[name]
+    mask = torch.ones_like(IDS, dtype=torch.bool)
+    mask[0] = False
+    with by_the_slots(*slots), attention.record_attention(model) as record:
+        output = run(mask)
+        output.square().mean().backward()
+    assert output.isfinite().all()
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
+    assert all((weights[0] == 0).all() or name == "T5" for weights in record)  # T5's decoder sees itself
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_query_that_may_see_nothing_gets_zeros_and_moves_nothing(bias, groups, count):
+    torch.manual_seed(0)
+    model = attention.Attention(16, 4, groups=groups, bias=False)
+    tokens, context = torch.randn(2, count, 16), torch.randn(2, 5, 16, requires_grad=True)
+    mask = torch.ones(2, 1, count, 5, dtype=torch.bool)
+    mask[0, :, -1] = False
+    extra = {"bias": torch.randn(4, count, 5)} if bias else {}
+    for slots in ((), (attention.scaled_dot_product,)):
+        with by_the_slots(*slots), attention.record_attention(model) as record:
+            output = model(tokens, mask, context, **extra)
+        blind, seeing = output[0, -1], output[1]
+        assert (blind == 0).all() and (record[0][0, :, -1] == 0).all()
+        torch.testing.assert_close(record[0][1].sum(-1), torch.ones(4, count))
+        (gradient,) = torch.autograd.grad(blind.sum() + 0 * seeing.sum(), context)
+        assert (gradient == 0).all()

@@ -197,7 +197,7 @@ class Attention(nn.Module):
         """Let ``tokens`` look at ``context``, or at themselves if there is none.
 
         Args:
-            mask, bias: see scaled_dot_product.
+            mask, bias: see scaled_dot_product; a query that may see nothing gets zeros.
             rotate: turns queries and keys according to their positions (RoPE).
             cache: keys and values of earlier calls, which the tokens see too; extended by this call. A
                 cross-attention computes those of its context once.
@@ -224,14 +224,23 @@ class Attention(nn.Module):
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, bias: Tensor | None
     ) -> tuple[Float[Tensor, "batch head token part"], Float[Tensor, "batch head token key"]]:
-        """The mixed values and the weights by the course's own functions, slot by slot."""
+        """The mixed values and the weights by the course's own functions, slot by slot.
+
+        A query that may see nothing, as in a row of padding alone, gets zeros, in output and gradient: it
+        looks everywhere, so that its softmax is a number, and what it found is dropped.
+        """
         single = self.groups != self.heads and query.shape[2] == 1 and bias is None
         if single:  # one token: the heads of a group ask like so many tokens, and no key is copied for them
             query = query.reshape(len(query), self.groups, -1, self.part)
         elif self.groups != self.heads:
             key, value = share_heads(key, self.heads), share_heads(value, self.heads)
         extra = () if bias is None else (bias,)
+        blind = None if mask is None else ~mask.any(-1, keepdim=True)
+        mask = None if mask is None else mask | blind
         mixed, weights = scaled_dot_product(query, key, value, mask, *extra)
+        if blind is not None:
+            mixed = mixed.masked_fill(blind, 0)
+            weights = weights if self.record is None else weights.masked_fill(blind, 0)
         if single:
             mixed, weights = (parts.reshape(len(parts), self.heads, 1, -1) for parts in (mixed, weights))
         return mixed, weights
