@@ -128,11 +128,10 @@ def test_recorded_weights_are_those_by_which_the_output_was_mixed():
 
 
 def padded_readers():
-    size = dict(SIZE, heads=2)
-    reads = t5.T5(t5.T5Config(9, encoder_depth=2, decoder_depth=2, **size))
-    return {"T5": (reads, lambda mask: reads(IDS, IDS, mask)),
-            "BERT": (both := bert.Bert(bert.BertConfig(9, depth=2, **size)), lambda mask: both(IDS, mask=mask)),
-            }  # fmt: skip
+    asked = t5.T5(t5.T5Config(9, encoder_depth=2, decoder_depth=2, **SIZE))
+    read = bert.Bert(bert.BertConfig(9, depth=2, **SIZE))
+    return {"T5": (asked, lambda mask: asked(IDS, IDS, mask)),
+            "BERT": (read, lambda mask: read(IDS, mask=mask))}  # fmt: skip
 
 
 @pytest.mark.parametrize("slots", [(), (attention.scaled_dot_product,)], ids=["torch's kernel", "slot"])
