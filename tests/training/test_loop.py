@@ -55,6 +55,13 @@ def test_a_model_learns_and_every_step_is_reported(data, model):
     assert history.stopped == "steps" and "120 steps" in repr(history)
 
 
+def test_a_progress_bar_bears_its_name(data, model, monkeypatch, capsys):
+    monkeypatch.delenv("CI")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    train(model, Batches(data, 24), loss_fn, steps=2, name="CNN, 250 pictures")
+    assert "CNN, 250 pictures: 100%" in capsys.readouterr().err
+
+
 def test_a_plot_and_a_function_can_watch_together(data, model):
     class Plot:
         def add(self, step, **values):

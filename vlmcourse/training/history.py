@@ -47,7 +47,9 @@ class Log:
     On a GPU the numbers of ten steps are fetched together, because to look at one is to wait for it.
     """
 
-    def __init__(self, history: History, watch: Any, accelerator: Accelerator, steps: int, seconds: float):
+    def __init__(
+        self, history: History, watch: Any, accelerator: Accelerator, steps: int, seconds: float, name: str
+    ):
         self.history, self.accelerator, self.steps = history, accelerator, steps
         self.limit = history.seconds + seconds
         watchers = watch if isinstance(watch, (list, tuple)) else [watch]
@@ -58,7 +60,7 @@ class Log:
         self.start = time.perf_counter() - history.seconds
         in_view = sys.stderr.isatty() or "ipykernel" in sys.modules
         quiet = "CI" in os.environ or not in_view or not accelerator.is_main_process
-        self.bar = tqdm(total=steps, initial=history.steps, disable=quiet, unit="step")
+        self.bar = tqdm(total=steps, initial=history.steps, desc=name or None, disable=quiet, unit="step")
 
     def add(self, step: int, **values: Tensor | float) -> None:
         """Note numbers of one batch of `step`, without looking at them."""

@@ -41,6 +41,7 @@ def train(
     precision: str | None = None,
     seconds: float = math.inf,
     watch: Any = (),
+    name: str = "",
     checkpoint: str | Path | None = None,
     save_every: int = 200,
     keep: int = 2,
@@ -60,6 +61,7 @@ def train(
         seconds: stop after this time, even if steps are left.
         watch: a function, an object with a method `add`, or a list of them; called after every step (on a
             GPU in groups of ten) with (step, loss=..., **metrics).
+        name: what stands in front of the progress bar, such as "CNN, 250 pictures".
         checkpoint: folder for checkpoints, every `save_every` steps and at the end; the newest `keep` stay.
         resume: carry on from the newest whole checkpoint there; an empty folder starts a new run.
 
@@ -79,7 +81,7 @@ def train(
     if checkpoint is not None:
         run.open(checkpoint, resume)
 
-    log = Log(history, watch, accelerator, steps, seconds)
+    log = Log(history, watch, accelerator, steps, seconds, name)
     with _prepared(run, loss_fn) as (net, stepper), log.bar:
         for step in range(history.steps + 1, steps + 1):
             for _ in range(accumulate):
