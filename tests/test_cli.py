@@ -142,7 +142,7 @@ def test_old_or_absent_package_is_named_with_the_command_that_mends_it(monkeypat
     assert "--no-deps" in {f.what: f for f in doctor.packages()}["transformers"].mend
     monkeypatch.setattr(doctor, "examine", doctor.packages)
     assert run.invoke(cli.app, ["doctor"]).exit_code == 1
-    assert "2 thing(s) to mend" in repr(doctor.doctor())
+    assert "2 things to mend" in repr(doctor.doctor())
 
 
 def test_torchvision_of_another_release_is_explained(monkeypatch):

@@ -31,7 +31,7 @@ def test_the_card_counts_what_is_missing_and_lists_everything(monkeypatch):
     ]
     monkeypatch.setattr(doctor, "examine", lambda: findings)
     card = doctor.doctor()
-    assert (card.kind, card.title) == ("wrong", "1 thing(s) to mend before you start")
+    assert (card.kind, card.title) == ("wrong", "1 thing to mend before you start")
     head, rows = card.table
     assert head == ["", "what", "found", "what to do"]
     assert rows[1] == [doctor.SYMBOLS["wrong"], "b", "gone", "fetch b"]
@@ -125,7 +125,9 @@ def test_a_gpu_without_its_driver_is_told_from_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.setattr(doctor.shutil, "which", lambda name: None)
-    assert doctor.hardware().state == "ok" and doctor.hardware().result.endswith("enough for every chapter")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(doctor.os, "cpu_count", lambda: 2)
+    assert doctor.hardware()[1:3] == ("CPU, 2 cores, 1 thread: enough for every chapter", "ok")
     monkeypatch.setattr(doctor.shutil, "which", lambda name: name if name == "nvidia-smi" else None)
     assert doctor.hardware().state == "note" and "driver" in doctor.hardware().mend
 

@@ -56,13 +56,19 @@ def test_a_diary_waits_ten_seconds_for_another_kernel_and_then_goes_on(workspace
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"), [("cuda", "Tesla T4"), ("mps", "Apple GPU"), ("cpu", "CPU, 3 threads")]
+    ("kind", "threads", "words"),
+    [
+        ("cuda", 3, "Tesla T4"),
+        ("mps", 3, "Apple GPU"),
+        ("cpu", 3, "CPU, 3 threads"),
+        ("cpu", 1, "CPU, 1 thread"),
+    ],
 )
-def test_a_device_is_named_in_words(monkeypatch, kind, words):
+def test_a_device_is_named_in_words(monkeypatch, kind, threads, words):
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: kind == "cuda")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: kind == "mps")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert (lesson.device(), lesson.device_words()) == (kind, words)

@@ -20,6 +20,11 @@ CELL = "text-align:left;padding:2px 14px 2px 0;border-bottom:1px solid rgba(127,
 FOR_SCREEN_READERS = "position:absolute;width:1px;height:1px;overflow:hidden;clip:rect(0 0 0 0)"
 
 
+def number_of(count: int, thing: str) -> str:
+    """ "1 thread", "2 threads"."""
+    return f"{count:,} {thing}{'s' * (count != 1)}"
+
+
 @dataclass
 class Card:
     """One message: its title and what stands below it, in this order."""

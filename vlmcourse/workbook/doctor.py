@@ -16,7 +16,7 @@ import torch
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from vlmcourse.workbook.card import SYMBOLS, Card
+from vlmcourse.workbook.card import SYMBOLS, Card, number_of
 from vlmcourse.workbook.portfolio import workspace
 
 GIB = 1024**3
@@ -41,7 +41,7 @@ def doctor() -> Card:
     rows = [[STATES[finding.state], finding.what, finding.result, finding.mend] for finding in findings]
     table = ["", "what", "found", "what to do"], rows
     if missing := sum(finding.state == "missing" for finding in findings):
-        return Card("wrong", f"{missing} thing(s) to mend before you start", table=table)
+        return Card("wrong", f"{number_of(missing, 'thing')} to mend before you start", table=table)
     return Card("passed", "This machine is ready for the course", table=table)
 
 
@@ -124,7 +124,7 @@ def pretrained() -> Finding:
 
 def hardware() -> Finding:
     """What training runs on."""
-    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    cores = ", ".join((number_of(os.cpu_count() or 1, "core"), number_of(torch.get_num_threads(), "thread")))
     if torch.cuda.is_available():
         gpu = torch.cuda.get_device_properties(0)
         # not is_bf16_supported(): on a T4 it is true through emulation, which is slow

@@ -12,7 +12,7 @@ import torch
 from vlmcourse.exercises.base import all_exercises, all_quizzes
 from vlmcourse.widgets import stills
 from vlmcourse.workbook import engine, portfolio
-from vlmcourse.workbook.card import Card
+from vlmcourse.workbook.card import Card, number_of
 from vlmcourse.workbook.chapters import CHAPTERS
 
 LANGUAGES = ("en", "ja")
@@ -52,7 +52,7 @@ def device_words() -> str:
     kind = device()
     if kind == "cuda":
         return torch.cuda.get_device_name()
-    return "Apple GPU" if kind == "mps" else f"CPU, {torch.get_num_threads()} threads"
+    return "Apple GPU" if kind == "mps" else f"CPU, {number_of(torch.get_num_threads(), 'thread')}"
 
 
 def plot_style() -> None:
