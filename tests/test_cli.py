@@ -1,6 +1,7 @@
 """The command line opens JupyterLab safely, and says what a machine lacks."""
 
 import importlib
+import importlib.metadata
 import os
 import signal
 import socket
@@ -20,6 +21,11 @@ from vlmcourse import cli
 run = CliRunner()
 doctor = importlib.import_module("vlmcourse.workbook.doctor")  # the package exports the function of this name
 ROOT = Path(__file__).parents[1]
+
+
+def test_no_command_shows_the_help():
+    assert "lab" in run.invoke(cli.app, []).output and "Usage" in run.invoke(cli.app, []).output
+    assert importlib.import_module("vlmcourse").__version__ == importlib.metadata.version("vlmcourse")
 
 
 def test_help_answers_without_loading_torch():

@@ -69,3 +69,9 @@ def test_a_fitted_projector_says_what_drawings_show():
         drawings.fit(Projector(8, 24, 6, spread=3), seen, said, torch.ones(400))
     with pytest.raises(ValueError, match="3 tokens to be said, but the projector spreads to 1"):
         drawings.fit(Projector(8, 24, 6, shuffle=2), seen, said, torch.ones(400))
+
+
+def test_the_recipe_runs_on_drawings_and_is_measured_on_drawings(monkeypatch):
+    monkeypatch.setattr(drawings, "assembled", lambda *given: given)
+    recipe, options = object(), object()
+    assert drawings.run(recipe, options) == (recipe, options, drawings.drawing_lessons, drawings.measure)

@@ -223,6 +223,8 @@ def test_a_quarter_of_what_the_projector_reads_shows_nothing(monkeypatch):
     real.meet_words(model, features, targets, steps=5, size=64)
     batches, loss, options = noted[0]
     inputs, wanted = batches.pick(torch.arange(1))
+    real.meet_words(model, features, targets, steps=5, size=64)
+    assert torch.equal(noted[1][0].pick(torch.arange(1))[1], wanted)  # the seed decides
     nothing = (wanted == model.language.embedding.weight.mean(0)).all(1)
     assert (
         nothing.sum() == 16
@@ -289,3 +291,12 @@ def test_a_model_asked_for_by_name_comes_with_its_words_and_card(monkeypatch):
     monkeypatch.setattr(real, "load_real", lambda name: (f"model {name}", "tokenizer", {"seed": 0}))
     monkeypatch.setattr(real, "speaker", lambda model, tokenizer: (model, tokenizer))
     assert real.load_named("smollm-scenes") == (("model smollm-scenes", "tokenizer"), {"seed": 0})
+
+
+def test_a_language_model_in_memory_is_not_read_again(monkeypatch):
+    model, tokenizer = tiny()
+    recipe = dict(eye="any", layer=-2, projector={})
+    monkeypatch.setattr(real, "load_eye", lambda name: (ViT(EYE), -1))
+    monkeypatch.setattr(real.hub, "load_smollm2", lambda: pytest.fail("read again"))
+    made, _ = real.assemble(recipe, (model.language, tokenizer))
+    assert made.language is model.language
