@@ -32,7 +32,7 @@ report = [dict(name=name, parameters=p, trained=t, gradient=g, weight=w, ratio=g
           for name, (p, t, g, w, h) in zip(names, numbers)]
 """
 LABELS = """inspector = LabelInspector([tokens, short[0]], [ids, short[1]], {"right": [right, short[2]],
-    "off by one": [wrong, short[2]]}, context=15, names=["<s>two</s> questions", "one"])
+    "off by one": [wrong, short[2]]}, context=15)
 inspector"""
 LENS = (
     'lens = TokenLens(image, words, scores, grid=(2, 4), moments=["before", "<b>between</b>", "after"])\nlens'
@@ -380,7 +380,6 @@ def test_every_label_stays_text(page):
     )
     assert page.locator(".vlm-foot .vlm-axis").first.inner_text() == "<u>eye</u>"
     assert page.locator("option", has_text="<b>between</b>").count() == 2
-    assert page.locator("option", has_text="<s>two</s> questions").count() == 1
 
 
 @pytest.mark.parametrize(

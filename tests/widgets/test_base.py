@@ -43,7 +43,7 @@ WIDGETS = {
     "LivePlot('digits', loss)": lambda: LivePlot("digits"),
     "SimilarityMatrix(2 pairs)": lambda: SimilarityMatrix(np.eye(2), RED, ["a", "b"]),
     "TextToImageSearch(2 pictures)": lambda: TextToImageSearch(
-        lambda text: [0.5, 0.1], RED, ["a", "b"], query="a"
+        lambda text: [0.5, 0.1], RED, ["a", "b"], suggestions=["a"]
     ),
     "TextAttention(5 tokens, 1 layers, 2 heads)": lambda: TextAttention(list("abcde"), EVEN[0], causal=False),
     "FeatureClouds(2 images, 2 texts, paired)": lambda: FeatureClouds(np.eye(2), -np.eye(2)),

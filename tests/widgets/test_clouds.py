@@ -67,8 +67,6 @@ def test_clouds_of_different_size_are_no_pairs():
         ({"labels": ["a"] * 9, "paired": False}, r"otherwise \(image labels, text labels\)"),
         ({"thumbnails": np.zeros((3, 8, 8, 3), np.uint8)}, "3 thumbnails for 9 images"),
         ({"image_features": IMAGES * np.inf}, "NaN or infinity"),
-        ({"view": {"closed": 2}}, "closed=2, expected 0 to 1.5"),
-        ({"view": {"cloud": "text", "point": 9}}, "no text point 9; there are 9"),
         ({"image_features": IMAGES[:1], "text_features": TEXTS[:1]}, "1 images and 1 texts; 2 to 2000"),
     ],
 )

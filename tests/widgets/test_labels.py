@@ -150,11 +150,7 @@ def test_chats_of_the_course_are_read():
             {"tokens": [TOKENS, []], "ids": [IDS, []], "labels": [LABELS, []]},
             "2 conversations with 10 tokens",
         ),
-        ({"names": ["a", "b"]}, "2 names for 1 conversations"),
         ({"context": 0}, "context=0, expected at least 1"),
-        ({"view": {"conversation": 1}}, r"conversation=1, expected 0..0"),
-        ({"view": {"token": 10}}, r"token=10, expected 0..9"),
-        ({"view": {"labels": 1}}, r"labels=1, expected 0..0"),
     ],
 )
 def test_bad_input_is_named_with_its_numbers(change, message):

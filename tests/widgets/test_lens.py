@@ -102,9 +102,6 @@ def test_tensors_and_lists_of_tensors_are_taken():
         ({"scores": SCORES[..., ::-1]}, "best first along their last axis"),
         ({"scores": SCORES * np.nan}, "finite and best first"),
         ({"moments": ["before", "after"]}, "2 names for 3 moments"),
-        ({"view": {"cell": 6}}, r"cell=6, expected 0..5"),
-        ({"view": {"left": 3}}, r"left=3, expected 0..2$"),
-        ({"view": {"right": 3}}, r"right=3, expected 0..2 or None"),
     ],
 )
 def test_bad_input_is_named_with_its_numbers(change, message):

@@ -134,7 +134,7 @@ def test_answers_of_another_form_are_named(said, message):
 
 def test_a_model_that_is_broken_from_the_start_is_noticed(model):
     with pytest.raises(RuntimeError, match="out of memory"):
-        ScenePlayground(model.answer, model.caption, SCENES, question="fail", render=draw)
+        ScenePlayground(lambda image, _: model.answer(image, "fail"), model.caption, SCENES, render=draw)
     with pytest.raises(ValueError, match=r"render returned \(35, 32, 32, 3\), expected \(35, 64, 64, 3\)"):
         ScenePlayground(model.answer, model.caption, SCENES[:1], render=lambda s: draw(s)[:, ::2, ::2])
     with pytest.raises(ValueError, match="no scenes to play with"):

@@ -25,21 +25,19 @@ def table(points, width):
 def test_at_most_ten_messages_a_second_and_nothing_is_lost(messages, monkeypatch):
     now = iter(np.arange(0, 10, 0.001))  # a clock on which every step takes a millisecond
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    plot = LivePlot("x", series=("loss", "accuracy"))
-    for step in range(550):
-        plot.add(step, loss=1.0)
-    assert 5 <= len(messages) <= 6
-    plot.finish()
+    with LivePlot("x", series=("loss", "accuracy")) as plot:
+        for step in range(550):
+            plot.add(step, loss=1.0)
+        assert 5 <= len(messages) <= 6
     last = table(messages[-1], 3)
     assert last[-1, 0] == plot.history["step"][-1] and np.isnan(last[:, 2]).all()
 
 
 def test_long_runs_are_thinned_and_keep_the_newest_step(messages, monkeypatch):
     monkeypatch.setattr(module, "SECONDS", 1e9)
-    plot = LivePlot("x")
-    for step in range(5_000):
-        plot.add(step, loss=step / 10)
-    plot.finish()
+    with LivePlot("x") as plot:
+        for step in range(5_000):
+            plot.add(step, loss=step / 10)
     last = table(messages[-1], 2)
     assert len(last) <= MOST_STEPS and tuple(last[-1]) == (4_999, np.float32(499.9))
     assert len(plot.history["loss"]) == 5_000
@@ -53,7 +51,7 @@ def test_under_ci_nothing_is_sent(messages, monkeypatch):
 
 
 def test_the_picture_tells_the_last_numbers():
-    plot = LivePlot("digits", series=(("train_loss", "held_out_loss"), "accuracy"))
+    plot = LivePlot("digits", series=("train_loss", "held_out_loss", "accuracy"))
     assert plot.static_figure().alt == "digits: no points yet"
     plot.add(1, train_loss=2.0, held_out_loss=2.5)
     plot.add(2, train_loss=1.5)
@@ -64,4 +62,4 @@ def test_unknown_names_are_refused():
     with pytest.raises(KeyError, match=r"acc.*LivePlot\(series="):
         LivePlot("x").add(0, loss=1, acc=2)
     with pytest.raises(ValueError, match="different names"):
-        LivePlot("x", series=("loss", ("loss", "accuracy")))
+        LivePlot("x", series=("loss", "accuracy", "loss"))

@@ -28,16 +28,19 @@ def test_the_best_pictures_come_first_and_bring_their_pixels():
 
 
 def test_pictures_of_that_name_are_right_but_for_case_and_spaces():
-    search = TextToImageSearch(score, IMAGES, LABELS, query="  Picture  12 ")
+    search = TextToImageSearch(score, IMAGES, LABELS, suggestions=["  Picture  12 "])
     right = [result["right"] for result in search.answer["results"]]
     assert search.answer["rank"] == 1 and right == [True] + 11 * [False]
     search.query = "picture 29"  # named "picture 9", so nothing is called so
     assert search.answer["rank"] is None
-    assert TextToImageSearch(lambda _: np.arange(30), IMAGES, LABELS, query="picture 11").answer["rank"] == 19
+    assert (
+        TextToImageSearch(lambda _: np.arange(30), IMAGES, LABELS, suggestions=["picture 11"]).answer["rank"]
+        == 19
+    )
 
 
 def test_an_error_is_one_line_and_the_last_pictures_stay():
-    search = TextToImageSearch(score, IMAGES, LABELS, query="picture 7")
+    search = TextToImageSearch(score, IMAGES, LABELS, suggestions=["picture 7"])
     before = search.answer["results"], search.pixels
     search.query = "picture ?"
     assert search.answer["error"] == "RuntimeError: no such word" and search.answer["query"] == "picture ?"
@@ -47,7 +50,9 @@ def test_an_error_is_one_line_and_the_last_pictures_stay():
 
 
 def test_scores_of_another_shape_are_named():
-    search = TextToImageSearch(lambda text: np.zeros(29 if text == "b" else 30), IMAGES, LABELS, query="a")
+    search = TextToImageSearch(
+        lambda text: np.zeros(29 if text == "b" else 30), IMAGES, LABELS, suggestions=["a"]
+    )
     search.query = "b"
     assert search.answer["error"] == (
         "ValueError: score returned shape (29,); expected 30 finite numbers, one per picture"
@@ -56,9 +61,9 @@ def test_scores_of_another_shape_are_named():
 
 def test_an_encoder_that_is_broken_from_the_start_is_noticed():
     with pytest.raises(RuntimeError, match="no such word"):
-        TextToImageSearch(score, IMAGES, LABELS, query="?")
+        TextToImageSearch(score, IMAGES, LABELS, suggestions=["?"])
     with pytest.raises(ValueError, match="NaN or infinity; expected 30"):
-        TextToImageSearch(lambda _: np.full(30, np.nan), IMAGES, LABELS, query="a")
+        TextToImageSearch(lambda _: np.full(30, np.nan), IMAGES, LABELS, suggestions=["a"])
     with pytest.raises(ValueError, match="29 labels for 30 images"):
         TextToImageSearch(score, IMAGES, LABELS[1:])
 
@@ -73,13 +78,13 @@ def test_an_empty_query_asks_nobody():
 
 def test_only_what_is_found_travels():
     gallery = np.zeros((4000, 128, 64, 3), np.uint8)
-    search = TextToImageSearch(lambda _: np.arange(4000), gallery, ["x"] * 4000, query="x")
+    search = TextToImageSearch(lambda _: np.arange(4000), gallery, ["x"] * 4000, suggestions=["x"])
     assert len(search.pixels) == RESULTS * 96 * 48 * 3 and search.texts["size"] == [96, 48]
 
 
 def test_the_picture_shows_the_present_query():
     search = TextToImageSearch(
-        score, IMAGES, LABELS, query="picture 7", attribution="drawn for this test, $5"
+        score, IMAGES, LABELS, suggestions=["picture 7"], attribution="drawn for this test, $5"
     )
     assert search.static_figure().alt == (
         "The 12 best of 30 pictures for “picture 7”: picture 7, picture 6, picture 8 first"

@@ -1,12 +1,12 @@
 function build(model) {
   const { rows, columns, cls, layers, heads, rollout, labels, steps, sizes } = model.get("shape");
   const table = bytes(model.get("colours"));
-  const grid = [rows, columns];
-  const cells = rows * columns;
+  const [grid, cells] = [[rows, columns], rows * columns];
   const maps = layers * (heads + 1) + (rollout ? 1 : 0);
   const store = new Store(model, draw);
   const { view, go, heard } = viewer(model, draw);
-  let [shown, hovered] = [null, null];
+  const hover = hovering(read); // over [row, column] or "cls"
+  let shown = null;
 
   // All maps of the query, or null while the kernel is asked for them.
   function slab({ step, image, query }) {
@@ -38,11 +38,6 @@ function build(model) {
     if (!cls || event.key.toLowerCase() !== "c") return;
     event.preventDefault();
     go({ query: 0 });
-  }
-
-  function hover(place) { // [row, column], "cls" or null
-    hovered = place;
-    read();
   }
 
   const nameOf = (query) => (query < cls ? "class token" : placeName(placeOf(query - cls, grid)));
@@ -78,10 +73,10 @@ function build(model) {
 
   // The number under the pointer, in words and as a tick on the scale.
   function read() {
-    const place = hovered === "cls" ? null : hovered;
+    const place = hover.place === "cls" ? null : hover.place;
     point(shown && place);
     scale.point(null);
-    if (!shown || !hovered) {
+    if (!shown || !hover.place) {
       reading.textContent = shown ? `Largest ${largest(shown.map)} · point to read others` : "";
       return;
     }

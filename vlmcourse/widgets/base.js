@@ -42,6 +42,14 @@ const button = (content, onclick, more = {}) => h("button", { type: "button", cl
 const labelled = (text, control) => h("label", { className: "vlm-label" }, h("span", {}, text), control);
 const slider = (max, oninput, more = {}) => h("input", { type: "range", min: 0, max, oninput, ...more });
 const choice = (values, onchange) => h("select", { onchange }, ...values.map(([value, text]) => h("option", { value }, text)));
+
+// What the pointer is over: `hover(place)` keeps it as `hover.place`, null for nothing, and shows it with `read`.
+function hovering(read) {
+  const hover = (place) => { hover.place = place; read(); };
+  hover.place = null;
+  return hover;
+}
+
 const pointed = (hover, place) => ({ onpointerenter: () => hover(place), onpointerleave: () => hover(null) });
 
 // What signs mean: a letter, or a sample of a look, and its words.
@@ -202,6 +210,13 @@ function sharpPen(canvas, width, height) {
   return pen;
 }
 
+// A line through points [x, y].
+function stroke(pen, points) {
+  pen.beginPath();
+  for (const point of points) pen.lineTo(...point);
+  pen.stroke();
+}
+
 // RGB bytes (height, width, 3) onto a canvas.
 function paint(canvas, rgb, height, width) {
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
@@ -214,17 +229,21 @@ function paint(canvas, rgb, height, width) {
     image.data[j + 3] = 255;
   }
   context.putImageData(image, 0, 0);
+  return canvas;
 }
 
 // Shows small pictures in crisp squares and large ones smoothly; `side` is the longer side on screen.
 function fit(canvas, height, width, side) {
   const zoom = side / Math.max(height, width);
   Object.assign(canvas.style, { width: `${width * zoom}px`, height: `${height * zoom}px`, imageRendering: zoom >= 2.5 ? "pixelated" : "auto" });
+  return canvas;
 }
 
 // Lays an element over a part of its picture; all numbers are fractions of the picture.
-const lay = (element, left, top, width, height) =>
+function lay(element, left, top, width, height) {
   Object.assign(element.style, { left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * width}%`, height: `${100 * height}%` });
+  return element;
+}
 
 const ARROWS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
@@ -238,13 +257,15 @@ function arrowed(event, place, grid) {
   return place.map((at, axis) => clamp(at + step[axis], 0, grid[axis] - 1));
 }
 
-// Where left, right, Home and End lead in a row of `size`; null for any other key.
-function walked(event, at, size) {
-  const to = { Home: 0, End: size - 1, ArrowLeft: at - 1, ArrowRight: at + 1 }[event.key];
-  if (to === undefined) return null;
+// What keys do in a row of elements, or in rows of `columns`: arrows, Home and End choose another one, which gets the focus.
+const walking = (elements, at, choose, columns = Infinity) => (event) => {
+  const [here, last] = [at(), elements().length - 1];
+  const to = { Home: 0, End: last, ArrowLeft: here - 1, ArrowRight: here + 1, ArrowUp: here - columns, ArrowDown: here + columns }[event.key];
+  if (to === undefined || Math.abs(to) === Infinity) return;
   event.preventDefault();
-  return clamp(to, 0, size - 1);
-}
+  choose(clamp(to, 0, last));
+  elements()[clamp(to, 0, last)].focus();
+};
 
 // The cell [row, column] of an element divided into a grid on which an event happened.
 function cellAt({ clientX, clientY }, element, grid) {

@@ -20,12 +20,8 @@ from IPython.display import display
 
 from vlmcourse.widgets.stills import Still
 
-THUMBNAIL = 64
-"""The longer side of a picture shown small, in pixels."""
-
-PRELOAD = 1_900_000
-"""Bytes of blobs sent with a widget: below 2 MB with script and labels.  The rest is fetched if looked at."""
-
+THUMBNAIL = 64  # the longer side of a picture shown small, in pixels
+PRELOAD = 1_900_000  # bytes of blobs sent with a widget: below 2 MB with script and labels
 SOURCE = files(__package__)
 
 
@@ -56,9 +52,7 @@ def as_images(images) -> np.ndarray:
     images = as_array(images)
     if images.ndim not in (3, 4) or images.shape[-1] != 3:
         hint = "; the channel comes last, so permute it there" if 3 in images.shape[:2] else ""
-        raise ValueError(
-            f"images must be (image, height, width, 3) or (height, width, 3), got {images.shape}{hint}"
-        )
+        raise ValueError(f"images must be ([image,] height, width, 3), got {images.shape}{hint}")
     if images.dtype != np.uint8:
         raise ValueError(
             f"images must be uint8 in 0..255, got {images.dtype}; "
@@ -68,11 +62,7 @@ def as_images(images) -> np.ndarray:
 
 
 def one_name_each(names, thing: str, count: int, called: str = "name") -> list[str]:
-    """The names of `count` things as texts, "image 0", "image 1", ... if None are given.
-
-    Raises:
-        ValueError: if there is a name too few or too many.
-    """
+    """`count` names as texts, "image 0", "image 1", ... if None are given; ValueError if not so many."""
     if names is None:
         return [f"{thing} {number}" for number in range(count)]
     if len(names) != count:
@@ -167,9 +157,6 @@ class Widget(anywidget.AnyWidget):
     def static_figure(self) -> Still | None:
         """The widget as a picture, for viewers without a kernel; None if its text says it all."""
         return None
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}()"
 
     def _ipython_display_(self, **_):
         # Not _repr_mimebundle_: ipywidgets 7 and 8 ask for this method first, and it can write two outputs.

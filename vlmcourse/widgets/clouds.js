@@ -7,7 +7,7 @@ function build(model) {
   const [image, text, recall] = ["images", "texts", "recall"].map((name) => floats(store.peek(name)));
   const [still, names] = [{ image, text }, { image: labels[0], text: labels[1] }];
   const { view, go, heard } = viewer(model, draw);
-  let hovered = null;
+  const hover = hovering(draw);
 
   // ---- the plane: one scale for both axes, wide enough for every place the texts can be moved to
   const mean = (points) => [0, 1].map((axis) => points.reduce((sum, value, i) => (i % 2 === axis ? sum + value : sum), 0) / (points.length / 2));
@@ -35,15 +35,10 @@ function build(model) {
     const step = ARROWS[event.key];
     if (!step) return;
     event.preventDefault();
-    hovered = null;
+    hover.place = null;
     const cloud = step[0] ? (view.cloud === "image" ? "text" : "image") : view.cloud;
     const point = view.point === null ? 0 : view.point + step[1];
     go({ cloud, point: clamp(point, 0, names[cloud].length - 1) });
-  }
-
-  function hover(place) {
-    hovered = place;
-    draw();
   }
 
   function nearest({ clientX, clientY }) {
@@ -54,52 +49,37 @@ function build(model) {
     return far(best) <= NEAR ? best : null;
   }
 
-  // A circle for an image, a triangle for a text.
-  function shape(pen, cloud, [x, y], radius) {
+  // A circle for an image, a triangle for a text; with an edge, if one is given.
+  function mark(pen, cloud, [x, y], radius, edge = null) {
     pen.beginPath();
     if (cloud === "image") pen.arc(x, y, radius, 0, 7);
     else for (const [dx, dy] of [[0, -1.2], [1.1, 0.8], [-1.1, 0.8]]) pen.lineTo(x + dx * radius, y + dy * radius);
     pen.closePath();
-  }
-
-  function line(pen, from, to, look) {
-    Object.assign(pen, look);
-    pen.beginPath();
-    pen.moveTo(...from);
-    pen.lineTo(...to);
-    pen.stroke();
+    Object.assign(pen, { fillStyle: CLOUDS[cloud], strokeStyle: edge, lineWidth: 2.5 });
+    pen.fill();
+    if (edge) pen.stroke();
   }
 
   function drawPlane(chosen) {
     const pen = sharpPen(canvas, WIDTH, HEIGHT);
     const pair = (point) => ["image", "text"].map((cloud) => screen(at({ cloud, point })));
-    pen.globalAlpha = 0.45;
-    if (paired && view.lines) names.image.forEach((_, point) => line(pen, ...pair(point), { strokeStyle: GREY, lineWidth: 0.8 }));
+    Object.assign(pen, { globalAlpha: 0.45, strokeStyle: GREY, lineWidth: 0.8 });
+    if (paired && view.lines) names.image.forEach((_, point) => stroke(pen, pair(point)));
     const radius = all.length > 400 ? 3 : 4.5;
     pen.globalAlpha = 0.9;
-    for (const place of all) {
-      shape(pen, place.cloud, screen(at(place)), radius);
-      pen.fillStyle = CLOUDS[place.cloud];
-      pen.fill();
-    }
-    pen.globalAlpha = 1;
+    for (const place of all) mark(pen, place.cloud, screen(at(place)), radius);
+    Object.assign(pen, { globalAlpha: 1, strokeStyle: GREY, lineWidth: 3 });
     const means = { image: screen(middle), text: screen(other.map((value, axis) => value - view.closed * between[axis])) };
-    line(pen, means.image, means.text, { strokeStyle: GREY, lineWidth: 3 });
-    if (paired && chosen) line(pen, ...pair(chosen.point), { strokeStyle: ACCENT, lineWidth: 2 });
-    for (const [cloud, colour] of Object.entries(CLOUDS)) outlined(pen, cloud, means[cloud], 9, colour, "#ffffff");
-    if (chosen) outlined(pen, chosen.cloud, screen(at(chosen)), 7, CLOUDS[chosen.cloud], ACCENT);
+    stroke(pen, [means.image, means.text]);
+    Object.assign(pen, { strokeStyle: ACCENT, lineWidth: 2 });
+    if (paired && chosen) stroke(pen, pair(chosen.point));
+    for (const [cloud, place] of Object.entries(means)) mark(pen, cloud, place, 9, "#ffffff");
+    if (chosen) mark(pen, chosen.cloud, screen(at(chosen)), 7, ACCENT);
     Object.assign(pen, { fillStyle: GREY, font: "11px system-ui, sans-serif", textAlign: "center" });
     const axis = (i) => `direction ${i + 1} · ${(100 * variance[i]).toFixed(0)} % of the variance`;
     pen.fillText(axis(0), WIDTH / 2, HEIGHT - 6);
     pen.rotate(-Math.PI / 2);
     pen.fillText(axis(1), -HEIGHT / 2, 12);
-  }
-
-  function outlined(pen, cloud, place, radius, fill, edge) {
-    shape(pen, cloud, place, radius);
-    Object.assign(pen, { fillStyle: fill, strokeStyle: edge, lineWidth: 2.5 });
-    pen.fill();
-    pen.stroke();
   }
 
   function draw() {
@@ -111,7 +91,7 @@ function build(model) {
     const percent = (i, column) => `${(100 * recall[2 * i + column]).toFixed(0)} %`;
     ranks.replaceChildren(...(paired ? ["image → text", "text → image"] : []).map((name, column) =>
       h("div", {}, `R@1 ${name} `, h("b", {}, percent(stop, column)), stop ? ` (${percent(0, column)} at first)` : "")));
-    const chosen = hovered ?? (view.point === null ? null : { cloud: view.cloud, point: view.point });
+    const chosen = hover.place ?? (view.point === null ? null : { cloud: view.cloud, point: view.point });
     drawPlane(chosen);
     canvas.setAttribute("aria-label", `${names.image.length} image features and ${names.text.length} text features; the gap is ${length.textContent}. ${ranks.innerText}`);
     read(chosen);

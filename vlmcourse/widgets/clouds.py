@@ -58,12 +58,13 @@ class FeatureClouds(Widget):
         labels: one text per pair; with paired=False (texts for the images, texts for the texts).
         thumbnails: uint8 (image, height, width, 3), one per image.
         paired: whether row i of both belongs together; then lines join the pairs and R@1 is told.
-        view: where to open, any of closed (0 to 1.5), lines (whether), cloud ("image" or "text"), point.
+
+    `view` holds what is shown: closed (0 to 1.5), lines (whether), cloud ("image" or "text"), point or None.
     """
 
     _esm = script("clouds.js")
 
-    def __init__(self, image_features, text_features, labels=None, thumbnails=None, paired=True, view=None):
+    def __init__(self, image_features, text_features, labels=None, thumbnails=None, paired=True):
         images, texts = checked(image_features, text_features, paired)
         names = labels_of_both(labels, len(images), len(texts), paired)
         pictures = [] if thumbnails is None else [shrink(it, THUMBNAIL) for it in as_images(thumbnails)]
@@ -76,21 +77,11 @@ class FeatureClouds(Widget):
         shape = {"labels": names, "paired": paired, "gap": self.gap, "variance": self._points[2].tolist()}
         shape |= {"stops": len(STOPS), "furthest": float(STOPS[-1])}
         shape["thumbnail"] = pictures[0].shape[:2] if pictures else None
-        super().__init__(view=self._opening(paired, view or {}), shape=shape)
+        view = {"closed": 0.0, "lines": paired and len(images) <= 100, "cloud": "image", "point": None}
+        super().__init__(view=view, shape=shape)
         floats = {"images": self._points[0], "texts": self._points[1], "recall": self._recall}
         arrays = {name: values.astype("<f4") for name, values in floats.items()}
         self.offer(arrays | {f"thumbnail/{i}": picture for i, picture in enumerate(pictures)})
-
-    def _opening(self, paired: bool, view: dict) -> dict:
-        """The view to open on; ValueError if there is no such place."""
-        counts = dict(zip(["image", "text"], map(len, self._points), strict=False))
-        start = {"closed": 0.0, "lines": paired and counts["image"] <= 100, "cloud": "image", "point": None}
-        view = start | view
-        if not 0 <= view["closed"] <= STOPS[-1]:
-            raise ValueError(f"view has closed={view['closed']}, expected 0 to {STOPS[-1]}")
-        if (view["point"] or 0) not in range(counts[view["cloud"]]):
-            raise ValueError(f"no {view['cloud']} point {view['point']}; there are {counts[view['cloud']]}")
-        return view
 
     def static_figure(self) -> Still:
         """The two clouds with the gap as far closed as now, as a picture."""

@@ -3,33 +3,22 @@ const MEASURES = { gradient: "gradient norm", weight: "weight norm", ratio: "gra
 function build(model) {
   const [rows, ranges] = [model.get("parts"), model.get("ranges")];
   const { view, go, heard } = viewer(model, draw);
-  let hovered = null;
+  const hover = hovering(read);
   const measure = choice(Object.entries(MEASURES), () => go({ measure: measure.value }));
 
   const columns = rows.map((_, i) => {
     const [bar, line] = [div("vlm-height"), div("vlm-reach")];
     return { column: h("button", { type: "button", className: "vlm-column", onclick: () => go({ part: i }), ...pointed(hover, i) }, bar, line), bar, line };
   });
+  const elements = columns.map(({ column }) => column);
+  const keys = walking(() => elements, () => view.part, (part) => { hover(null); go({ part }); });
   const ticks = h("div", { className: "vlm-ticks", "aria-hidden": "true" });
   const chart = h("div", { className: "vlm-chart", role: "group", "aria-label": "Parts of the model, data flows from left to right; arrow keys move", onkeydown: keys },
-    ticks, ...columns.map(({ column }) => column));
+    ticks, ...elements);
   const foot = div("vlm-foot", h("span"), ...rows.map(({ name }) => h("span", { className: "vlm-axis", title: name }, name)));
   if (rows.length > 9) foot.classList.add("vlm-upright");
   for (const row of [chart, foot]) row.style.gridTemplateColumns = `44px repeat(${rows.length}, minmax(14px, 1fr))`;
   const [words, facts, warning] = [says("vlm-words"), div("vlm-facts"), says()];
-
-  function keys(event) {
-    const part = walked(event, view.part, rows.length);
-    if (part === null) return;
-    hovered = null;
-    go({ part });
-    columns[part].column.focus();
-  }
-
-  function hover(part) {
-    hovered = part;
-    read();
-  }
 
   const short = (value) => (value === 0 ? "0" : value >= 1e-3 && value < 1e5 ? String(+value.toPrecision(3)) : value.toExponential(1));
   const kind = ({ parameters, trained }) => !parameters ? "no parameters of its own" : !trained ? "frozen" : trained < parameters ? `${trained.toLocaleString("en")} parameters trained` : "trained";
@@ -38,7 +27,7 @@ function build(model) {
   function draw() {
     measure.value = view.measure;
     drawTicks();
-    press(columns.map(({ column }) => column), view.part);
+    press(elements, view.part);
     rows.forEach((row, i) => {
       const { column, bar, line } = columns[i];
       const [top, reach] = [height(row[view.measure]), view.measure === "gradient" ? height(row.through) : null];
@@ -58,16 +47,13 @@ function build(model) {
   function drawTicks() {
     const [low, high] = ranges[view.measure];
     const every = Math.ceil((high - low) / 8);
-    ticks.replaceChildren(...count(high - low + 1).filter((n) => n % every === 0).map((n) => {
-      const tick = h("span", {}, short(10 ** (low + n)));
-      tick.style.bottom = `${(100 * n) / (high - low)}%`;
-      return tick;
-    }));
+    ticks.replaceChildren(...count(high - low + 1).filter((n) => n % every === 0).map((n) =>
+      h("span", { style: `bottom: ${(100 * n) / (high - low)}%` }, short(10 ** (low + n)))));
   }
 
   // The numbers of the part under the pointer, otherwise of the chosen one.
   function read() {
-    const row = rows[hovered ?? view.part];
+    const row = rows[hover.place ?? view.part];
     words.textContent = `${row.name}: ${kind(row)}${row.trained === 0 && row.through > 0 ? ", passes the gradient on" : ""}`;
     tabulate(facts, [["parameters", row.parameters.toLocaleString("en")], ["gradient norm", row.trained ? short(row.gradient) : "none"], ["weight norm", short(row.weight)],
       ["gradient / weight", row.trained ? short(row.ratio) : "none"], ["gradient that reaches its output", row.through ? short(row.through) : "none"]]);

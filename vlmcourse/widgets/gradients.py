@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import traitlets
 
-from vlmcourse.widgets.base import Widget, check_view, script
+from vlmcourse.widgets.base import Widget, script
 from vlmcourse.widgets.stills import GOOD, INK, MASKED, TEXT, Still, new_figure, open_corner
 
 FIELDS = ("name", "parameters", "trained", "gradient", "weight", "ratio", "through")
@@ -29,27 +29,23 @@ class GradientFlow(Widget):
     Args:
         rows: one per part in the order of the data flow, each a named tuple or a mapping with the fields of
             diagnostics.gradients.Row: name, parameters, trained, gradient, weight, ratio, through.
-        view: where to open, any of part (its index), measure ("gradient", "weight" or "ratio"); opens at the
-            first part that is trained.
+
+    `view` holds what is shown: part (its index; at first the first that is trained), and measure.
     """
 
     _esm = script("gradients.js")
     parts = traitlets.List(help="the rows, each a dict").tag(sync=True)
     ranges = traitlets.Dict(help="lowest and highest power of ten of every measure").tag(sync=True)
 
-    def __init__(self, rows, *, view: dict | None = None):
+    def __init__(self, rows):
         rows = [fields(row) for row in rows]
         if not 1 <= len(rows) <= MOST_PARTS:
             raise ValueError(f"{len(rows)} parts; 1 to {MOST_PARTS} can be told apart, so group some of them")
         first = next((place for place, row in enumerate(rows) if row["trained"]), 0)
-        start = {"part": first, "measure": "gradient", **(view or {})}
-        if start["measure"] not in MEASURES:
-            raise ValueError(f"view has measure={start['measure']!r}, expected one of {', '.join(MEASURES)}")
-        check_view(start, {"part": len(rows)})
         norms = {measure: [row[measure] for row in rows] for measure in MEASURES}
         norms["gradient"] += [row["through"] for row in rows]  # the line shares the scale of the bars
         ranges = {measure: powers(values) for measure, values in norms.items()}
-        super().__init__(parts=rows, view=start, ranges=ranges)
+        super().__init__(parts=rows, view={"part": first, "measure": "gradient"}, ranges=ranges)
 
     def static_figure(self) -> Still:
         """The chart of the measure shown now as a picture."""
@@ -83,9 +79,8 @@ class GradientFlow(Widget):
         return Still(drawing, f"{title}: {words}")
 
     def __repr__(self) -> str:
-        return (
-            f"GradientFlow({len(self.parts)} parts, {sum(row['trained'] > 0 for row in self.parts)} trained)"
-        )
+        trained = sum(row["trained"] > 0 for row in self.parts)
+        return f"GradientFlow({len(self.parts)} parts, {trained} trained)"
 
 
 def fields(row) -> dict:

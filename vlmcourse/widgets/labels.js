@@ -6,7 +6,8 @@ function build(model) {
   const [sets, context] = [model.get("sets"), model.get("context")];
   const unfolded = new Set(); // "conversation/first token" of the runs that are open
   const { view, go, heard } = viewer(model, draw);
-  let [items, place, hovered] = [[], 0, null]; // what is drawn, and which of it is chosen or pointed at
+  let [items, place] = [[], 0]; // what is drawn, and which of it is chosen
+  const hover = hovering(read);
 
   // ---- the data of the conversation shown now
   const chat = () => chats[view.conversation];
@@ -14,19 +15,12 @@ function build(model) {
   const labels = (set) => numbers(`labels/${set}/${view.conversation}`);
   const quoted = (token) => `“${visible(chat().tokens[token])}”`;
 
-  const conversation = choice(chats.map(({ name }, i) => [i, name]), () => go({ conversation: +conversation.value, token: 0 }));
+  const conversation = choice(chats.map((_, i) => [i, `conversation ${i}`]), () => go({ conversation: +conversation.value, token: 0 }));
   const which = choice(sets.map((name, i) => [i, name]), () => go({ labels: +which.value }));
+  const keys = walking(() => items.map(({ piece }) => piece), () => place, (to) => { hover(null); choose(to); });
   const turns = h("div", { className: "vlm-turns", role: "group", "aria-label": "Tokens; arrow keys move, Enter unfolds an image", onkeydown: keys });
   const [words, facts, problems] = [says("vlm-words"), div("vlm-facts"), says()];
   const [budget, total, signs] = [h("div", { className: "vlm-budget", role: "img" }), h("div"), div("vlm-stretch")];
-
-  function keys(event) {
-    const to = walked(event, place, items.length);
-    if (to === null) return;
-    hovered = null;
-    choose(to);
-    items[place].piece.focus();
-  }
 
   function choose(to) {
     place = to;
@@ -40,15 +34,10 @@ function build(model) {
     items[at].piece.focus();
   }
 
-  function hover(item) {
-    hovered = item;
-    read();
-  }
-
   // Runs that are folded or unfolded have a head; every other token stands for itself.
   function draw(at = null) {
     const { tokens, roles, image, special, runs } = chat();
-    hovered = null;
+    hover.place = null;
     const [first, chosen, last] = [0, view.labels, sets.length - 1].map(labels);
     const looks = (token) => ["vlm-piece", chosen[token] === IGNORED ? "vlm-only-read" : "vlm-learned", ...when(image[token], "vlm-of-image"),
       ...when(special[token], "vlm-special"), ...when(roles[token] === "padding", "vlm-padding"),
@@ -88,7 +77,7 @@ function build(model) {
 
   // The numbers of the token under the pointer, otherwise of the chosen one.
   function read() {
-    const { start, stop } = items[hovered ?? place];
+    const { start, stop } = items[hover.place ?? place];
     const { tokens, roles } = chat();
     const many = stop - start > 1;
     words.textContent = many ? `Tokens ${start} to ${stop - 1}: ${stop - start} × ${visible(tokens[start])}` : `Token ${start}: ${visible(tokens[start])}`;
@@ -104,11 +93,7 @@ function build(model) {
   function drawBudget() {
     const { totals, problems: found } = chat();
     const [now, most] = [totals[view.labels], Math.max(totals[view.labels].tokens, context ?? 0)];
-    const part = (look, from, size) => {
-      const bar = div(look);
-      lay(bar, from / most, 0, size / most, 1);
-      return bar;
-    };
+    const part = (look, from, size) => lay(div(look), from / most, 0, size / most, 1);
     budget.replaceChildren(part("vlm-of-image", 0, now.image), part("vlm-only-read", now.image, now.text), part("vlm-learned", now.image + now.text, now.learned),
       ...when(now.over, part("vlm-over", context, now.over)), ...when(context, part("vlm-limit", context, 0)));
     const share = (name) => `${now[name]} ${PARTS[name]} (${((100 * now[name]) / now.tokens).toFixed(0)} %)`;

@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import Widget, as_array, check_view, one_name_each, script, visible
+from vlmcourse.widgets.base import Widget, as_array, script, visible
 from vlmcourse.widgets.stills import ACCENT, GOOD, IMAGE, INK, MASKED, TEXT, Still, new_figure, open_corner
 
 NOT_LEARNED = -100  # the label of a token that is only read: IGNORED of models/language.py
@@ -38,17 +38,11 @@ def roles_of(tokens: Sequence[str]) -> list[str]:
     return roles
 
 
-def read_chats(chats, tokenizer=None) -> dict:
-    """Arguments of LabelInspector from encoded conversations (data.chat.Chats, or data.packing.Packs).
-
-    Args:
-        chats: has `ids` and `labels`, both (batch, token).
-        tokenizer: names the ids; the course's own when not given.
-    """
+def read_chats(chats) -> dict:
+    """Arguments of LabelInspector from data.chat.Chats, or whatever has `ids` and `labels` (batch, token)."""
     from vlmcourse.data.text import IMAGE, load_tokenizer
 
-    name = (tokenizer or load_tokenizer()).tokens
-    tokens = [name(row) for row in chats.ids.tolist()]
+    tokens = [load_tokenizer().tokens(row) for row in chats.ids.tolist()]
     return {"tokens": tokens, "ids": chats.ids, "labels": chats.labels, "image": chats.ids == IMAGE}
 
 
@@ -96,8 +90,8 @@ class LabelInspector(Widget):
             names: {"right": labels, "off by one": other}; tokens that differ are marked.
         image: True for the placeholders of images; when not given, the tokens "<image>".
         context: how many tokens the model can read; the budget shows what is free or too much.
-        names: one name per conversation.
-        view: where to open, any of conversation, token, labels (0 or 1, of the two sets).
+
+    `view` holds what is shown: conversation, token, labels (0 or 1, of the two sets).
     """
 
     _esm = script("labels.js")
@@ -105,7 +99,7 @@ class LabelInspector(Widget):
     sets = traitlets.List(help="names of the one or two sets of labels").tag(sync=True)
     context = traitlets.Int(None, allow_none=True).tag(sync=True)
 
-    def __init__(self, tokens, ids, labels, image=None, *, context=None, names=None, view=None):
+    def __init__(self, tokens, ids, labels, image=None, *, context=None):
         single = len(tokens) > 0 and isinstance(tokens[0], str)
         rows = [[str(token) for token in row] for row in ([tokens] if single else tokens)]
         if not rows or not all(rows) or sum(map(len, rows)) > MOST_TOKENS:
@@ -122,21 +116,18 @@ class LabelInspector(Widget):
         self._labels = [fitted(name, sets[key], rows, single) for name, key in zip(called, sets, strict=True)]
         image = [np.array(row) == "<image>" for row in rows] if image is None else image
         images = [row.astype(bool) for row in fitted("image", image, rows, single)]
-        names = one_name_each(names, "conversation", len(rows))
         if context is not None and context < 1:
             raise ValueError(f"context={context}, expected at least 1: how many tokens the model can read")
-        start = {"conversation": 0, "token": 0, "labels": 0, **(view or {})}
-        check_view(start, {"conversation": len(rows), "labels": len(sets)})
-        check_view(start, {"token": len(rows[start["conversation"]])})
-        super().__init__(sets=[str(name) for name in sets], context=context, view=start)
-        known = zip(rows, ids, images, zip(*self._labels, strict=True), names, strict=True)
+        view = {"conversation": 0, "token": 0, "labels": 0}
+        super().__init__(sets=[str(name) for name in sets], context=context, view=view)
+        known = zip(rows, ids, images, zip(*self._labels, strict=True), strict=True)
         self.chats = [self._chat(*conversation) for conversation in known]
         numbers = {f"ids/{i}": row.astype("<i4") for i, row in enumerate(ids)}
         for s, labels in enumerate(self._labels):
             numbers |= {f"labels/{s}/{i}": row.astype("<i4") for i, row in enumerate(labels)}
         self.offer(numbers)
 
-    def _chat(self, tokens: list[str], ids, image, labels: tuple, name: str) -> dict:
+    def _chat(self, tokens: list[str], ids, image, labels: tuple) -> dict:
         """What the browser gets to know of one conversation, besides ids and labels."""
         roles = roles_of(tokens)
         special = np.array([bool(IN_BRACKETS.fullmatch(token)) for token in tokens])
@@ -147,7 +138,7 @@ class LabelInspector(Widget):
         ends = ~(image | padding)[1:] | differs
         edges = [0, *(np.flatnonzero(ends) + 1).tolist(), len(tokens)]
         runs = [list(run) for run in pairwise(edges)]
-        chat = {"tokens": tokens, "roles": roles, "name": name, "runs": runs}
+        chat = {"tokens": tokens, "roles": roles, "runs": runs}
         chat |= {"image": image.astype(int).tolist(), "special": special.astype(int).tolist()}
         chat["totals"] = [counted(image, padding, row != NOT_LEARNED, self.context) for row in labels]
         chat["problems"] = [doubtful(ids, row, image, padding, special) for row in labels]
@@ -180,7 +171,7 @@ class LabelInspector(Widget):
         of = f" of a context of {self.context}" if self.context else ""
         count, image, learned = (totals[part] for part in ("tokens", "image", "learned"))
         share = f"{image} image ({image / count:.0%}) and {learned} learned ({learned / count:.0%})"
-        alt = f"{self.chats[place]['name']}: {count} tokens{of}, {share}"
+        alt = f"conversation {place}: {count} tokens{of}, {share}"
         alt += f"; {totals['over']} too many" * bool(totals["over"])
         alt += f"; labels: {self.sets[which]}" * (len(self.sets) > 1)
         drawing.suptitle(alt, fontsize=9, parse_math=False)

@@ -3,10 +3,9 @@ function build(model) {
   const [pixels, scores] = [bytes(model.get("blobs").image), floats(model.get("blobs").scores)];
   const words = model.get("words");
   const table = bytes(model.get("colours"));
-  const grid = [rows, columns];
-  const cells = rows * columns;
+  const [grid, cells] = [[rows, columns], rows * columns];
   const { view, go, heard } = viewer(model, draw);
-  let hovered = null;
+  const hover = hovering(read);
 
   const fraction = (score) => clamp((score - low) / (high - low), 0, 1);
   const near = (moment, cell) => count(k).map((i) => { const at = (moment * cells + cell) * k + i; return { word: words[at], score: scores[at] }; });
@@ -19,8 +18,7 @@ function build(model) {
     const pick = choice([...(name === "right" ? [["", "none"]] : []), ...moments.map((moment, i) => [i, moment])],
       () => go({ [name]: pick.value === "" ? null : +pick.value }));
     const labels = count(cells).map(() => h("span", { className: "vlm-named" }));
-    const names = h("div", { className: "vlm-names", "aria-hidden": "true" }, ...labels);
-    names.style.gridTemplate = `repeat(${rows}, 1fr) / repeat(${columns}, 1fr)`;
+    const names = h("div", { className: "vlm-names", "aria-hidden": "true", style: `grid-template: repeat(${rows}, 1fr) / repeat(${columns}, 1fr)` }, ...labels);
     const marker = div("vlm-box");
     const { area, canvas, point } = cellPicture({ grid, label: `Image, ${name}: arrow keys choose a token`,
       at: () => placeOf(view.cell, grid), hover, choose: (place) => go({ cell: cellOf(place, grid) }) }, names, marker);
@@ -32,11 +30,6 @@ function build(model) {
   const [scale, strength, where] = [colourScale(table), overlaySlider(50, draw), says("vlm-words")];
   [scale.low.textContent, scale.high.textContent] = [number(low), number(high)];
   const both = div("vlm-panes", ...panes.map(({ element }) => element));
-
-  function hover(place) {
-    hovered = place;
-    read();
-  }
 
   function draw() {
     panes[1].element.hidden = view.right === null;
@@ -60,11 +53,11 @@ function build(model) {
 
   // The lists of the cell under the pointer, otherwise of the chosen one.
   function read() {
-    const place = hovered ?? placeOf(view.cell, grid);
+    const place = hover.place ?? placeOf(view.cell, grid);
     const cell = cellOf(place, grid);
     where.textContent = `Image token ${cell}: ${placeName(place)}`;
     for (const { name, canvas, list, title, point } of panes) {
-      point(hovered);
+      point(hover.place);
       if (view[name] === null) continue;
       const [moment, found] = [moments[view[name]], near(view[name], cell)];
       title.textContent = moments.length > 1 ? moment : measure;

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import as_array, as_images, check_view, one_name_each, script, shrink, visible
+from vlmcourse.widgets.base import as_array, as_images, one_name_each, script, shrink, visible
 from vlmcourse.widgets.maps import MapWidget
 from vlmcourse.widgets.stills import INK, Still, new_figure, open_corner, outline, overlay, scale_bar, tint
 
@@ -32,13 +32,14 @@ class TokenLens(MapWidget):
         grid: (rows, columns) of image tokens; a square when not given.
         moments: one name per moment; opens with the first and the last side by side.
         measure: what the scores are, such as "cosine" or "probability".
-        view: where to open, any of cell, left, right: indices; right may be None for one picture alone.
+
+    `view` holds what is shown: cell, and the moments left and right, which may be None for one picture alone.
     """
 
     _esm = script("maps.js", "lens.js")
     words = traitlets.List(help="(moment, cell, k), one after another").tag(sync=True)
 
-    def __init__(self, image, words, scores, *, grid=None, moments=None, measure="cosine", view=None):
+    def __init__(self, image, words, scores, *, grid=None, moments=None, measure="cosine"):
         pictures = as_images(image)
         if len(pictures) != 1:
             many = len(pictures)
@@ -48,33 +49,29 @@ class TokenLens(MapWidget):
         count, cells, k = self._scores.shape
         rows, columns = [math.isqrt(cells)] * 2 if grid is None else map(int, grid)
         if rows * columns != cells:
-            raise ValueError(
-                f"{cells} cells do not fill a grid of {rows} × {columns}; pass grid=(rows, columns)"
-            )
+            raise ValueError(f"{cells} cells do not fill a grid of {rows} × {columns}; pass (rows, columns)")
         if self._scores.size > MOST_WORDS:
             raise ValueError(
                 f"{count} moments · {cells} cells · {k} words; at most {MOST_WORDS:,} are shown, so pass "
                 "fewer moments or words"
             )
         middle = rows // 2 * columns + columns // 2
-        start = {"cell": middle, "left": 0, "right": count - 1 if count > 1 else None, **(view or {})}
-        check_view(start, {"cell": cells, "left": count, "right": count}, right=None)
+        view = {"cell": middle, "left": 0, "right": count - 1 if count > 1 else None}
         best = self._scores[..., 0]
         shape = {"size": list(self._image.shape[:2]), "rows": rows, "columns": columns, "k": k}
         shape |= {"moments": one_name_each(moments, "moment", count), "measure": measure}
         shape |= {"low": min(0.0, float(best.min())), "high": max(float(best.max()), 1e-9)}
-        super().__init__(words=list(self._words.ravel()), view=start, shape=shape)
+        super().__init__(words=list(self._words.ravel()), view=view, shape=shape)
         self.offer({"image": self._image, "scores": self._scores.astype("<f4")})
 
     def static_figure(self) -> Still:
         """The moments shown now with the list of the chosen cell."""
         view = self.view
         shown = [moment for moment in (view["left"], view["right"]) if moment is not None]
+        drawing = new_figure(3.4 if len(shown) == 1 else 4.6)
         if len(shown) == 1:
-            drawing = new_figure(3.4)
             axes = drawing.subplots(1, 2).reshape(2, 1)  # the map, and its list to the right
         else:
-            drawing = new_figure(4.6)
             axes = drawing.subplots(2, 2, height_ratios=[3, 1.2])  # two maps, and their lists below
         for place, moment in enumerate(shown):
             drawn = self._draw_map(axes[0, place], moment, view["cell"])
@@ -82,9 +79,7 @@ class TokenLens(MapWidget):
         scale_bar(drawn, axes[0], f"{self.shape['measure']} of the nearest word")
         row, column = divmod(view["cell"], self.shape["columns"])
         words, scores = self._words[:, view["cell"], 0], self._scores[:, view["cell"], 0]
-        best = [
-            f"“{words[moment]}” {scores[moment]:.3f} ({self.shape['moments'][moment]})" for moment in shown
-        ]
+        best = [f"“{words[m]}” {scores[m]:.3f} ({self.shape['moments'][m]})" for m in shown]
         alt = f"Nearest words of the image token at row {row}, column {column}: {' and '.join(best)}"
         drawing.suptitle(alt, fontsize=8, parse_math=False)
         return Still(drawing, alt)

@@ -72,8 +72,7 @@ function cellPicture({ grid, label, at, hover, choose, keys = () => {} }, ...ove
 function cellMap({ size, side, rows, columns, hover, ...more }) {
   const cell = clamp(Math.floor(side / size), 5, 64);
   const { area, canvas, point } = cellPicture({ grid: [size, size], hover: (place) => { point(place); hover(place); }, ...more });
-  const element = div("vlm-cells", div("vlm-columns", ...columns), div("vlm-rows", ...rows), area);
-  element.style.setProperty("--cell", `${cell}px`);
+  const element = h("div", { className: "vlm-cells", style: `--cell: ${cell}px` }, div("vlm-columns", ...columns), div("vlm-rows", ...rows), area);
   fit(canvas, size, size, cell * size);
   canvas.style.imageRendering = "pixelated";
   return { element, area, canvas, cell };
@@ -84,8 +83,7 @@ function cellMap({ size, side, rows, columns, hover, ...more }) {
 function headGrid({ layers, heads, extra, height, width, go }) {
   const side = clamp(Math.floor(400 / (heads + 1)) - 6, 20, 64);
   const thumb = (place, name) => {
-    const canvas = h("canvas");
-    fit(canvas, height, width, side);
+    const canvas = fit(h("canvas"), height, width, side);
     canvas.style.imageRendering = Math.max(height, width) > side ? "auto" : "pixelated";
     return { canvas, place, button: button(canvas, () => go(place), { className: "vlm-thumb", title: name, "aria-label": name }) };
   };
@@ -97,15 +95,7 @@ function headGrid({ layers, heads, extra, height, width, go }) {
   if (extra) thumbs.push(thumb({ layer: extra }, extra));
   const which = (place) => (place.layer === extra ? thumbs.length - 1 : place.layer * (heads + 1) + (place.head === "mean" ? heads : place.head));
   let now = 0;
-
-  function keys(event) {
-    const step = ARROWS[event.key];
-    if (!step) return;
-    event.preventDefault();
-    go(thumbs[clamp(now + step[0] * (heads + 1) + step[1], 0, thumbs.length - 1)].place);
-    thumbs[now].button.focus();
-  }
-
+  const keys = walking(() => thumbs.map((it) => it.button), () => now, (index) => go(thumbs[index].place), heads + 1);
   const axis = (text) => h("span", { className: "vlm-axis" }, text);
   const element = h("div", { className: "vlm-overview", role: "group", "aria-label": "All heads; arrow keys move", onkeydown: keys },
     h("span"), ...count(heads).map((column) => axis(heads > 8 ? String(column) : `head ${column}`)), axis("mean"),

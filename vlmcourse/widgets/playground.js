@@ -12,7 +12,8 @@ function build(model) {
   let now = { ...model.get("state") };
   let [selected, undo, mark, held, drags] = [now.things.length ? 0 : -1, [], null, null, 0];
   let [underway, sent, took, reached, late] = [null, 0, null, true, null];
-  let [cell, rested] = [null, null];
+  const hover = hovering(read);
+  let rested = null; // the cell that keys or a click have chosen
 
   const where = ([shape, colour, size, x, y]) => `${sizes[size]} ${colours[colour]} ${shapes[shape]} at ${x}, ${y}`;
   const thing = () => now.things[selected];
@@ -103,12 +104,11 @@ function build(model) {
   }
 
   // ---- the scene
-  const [stage, box, status, beyond] = [h("canvas", { role: "img" }), div("vlm-box"), says("vlm-words"), div("vlm-reading vlm-beyond")];
+  const [stage, box, status, beyond] = [fit(h("canvas", { role: "img" }), side, side, STAGE), div("vlm-box"), says("vlm-words"), div("vlm-reading vlm-beyond")];
   const release = () => { held = null; };
   const area = h("div", { className: "vlm-picture", tabIndex: 0, role: "application",
     "aria-label": "Scene: Tab goes from object to object, arrow keys move one (with Shift by 8 pixels), Delete removes it, Ctrl+Z undoes",
     onkeydown: keys, onpointerdown: grab, onpointermove: drag, onpointerup: release, onpointercancel: release }, stage, box);
-  fit(stage, side, side, STAGE);
 
   const under = ({ clientX, clientY }) => {
     const frame = stage.getBoundingClientRect();
@@ -170,11 +170,9 @@ function build(model) {
     return sprites.subarray(start + (shape * colours.length + colour) * area(size)).subarray(0, area(size));
   }
 
-  // ---- the tools
   const tool = (name, part, value, content) =>
     button(content, () => put({ [part]: value }), { className: "vlm-tool", title: name, "aria-label": name });
-  const icons = shapes.map(() => h("canvas"));
-  icons.forEach((icon) => fit(icon, 2 * radii[1] + 1, 2 * radii[1] + 1, 22));
+  const icons = shapes.map(() => fit(h("canvas"), 2 * radii[1] + 1, 2 * radii[1] + 1, 22));
   const shapeTools = shapes.map((name, n) => tool(name, SHAPE, n, icons[n]));
   const paints = colours.map(() => h("span", { className: "vlm-swatch" }));
   const colourTools = colours.map((name, n) => tool(name, COLOUR, n, paints[n]));
@@ -182,7 +180,6 @@ function build(model) {
   const group = (label, items) => h("div", { className: "vlm-tools", role: "group", "aria-label": label }, ...items);
   const [adding, removing, undoing, restoring] = [button("Add", add), button("Delete", remove), button("Undo", back), button("Reset", reset)];
 
-  // ---- the question
   const question = asking({ placeholder: "ask about the scene", label: "Question about the scene",
     ask: (text) => { if (text !== now.question) set({ question: text }); } });
   question.input.value = now.question;
@@ -200,8 +197,8 @@ function build(model) {
   // ---- what the model gets
   const grid = [0, 0]; // of the attention of the present answer
   const { area: look, canvas: given, point } = cellPicture({ grid, label: "What the model gets: arrow keys read the attention of each cell",
-    at: () => rested ?? [0, -1], hover: (place) => read(place ?? rested), choose: (place) => { rested = shown() ? place : null; read(rested); } });
-  look.addEventListener("blur", () => { rested = null; read(null); });
+    at: () => rested ?? [0, -1], hover, choose: (place) => { rested = place; read(); } });
+  look.addEventListener("blur", () => { rested = null; read(); });
   fit(given, side, side, GIVEN);
   const [scale, reading, gets] = [colourScale(table), div("vlm-reading"), div("vlm-axis")];
   const attentive = h("input", { type: "checkbox", checked: true, onchange: () => draw() });
@@ -210,9 +207,9 @@ function build(model) {
   const shown = () => attentive.checked && grid[0] > 0;
 
   // The number of a cell; without one, the sum over the picture.
-  function read(place) {
+  function read() {
     const { largest, share } = said();
-    cell = shown() && place && place[0] < grid[0] && place[1] < grid[1] ? place : null;
+    const cell = shown() ? hover.place ?? rested : null;
     point(cell);
     scale.point(null);
     if (!cell) {
@@ -224,7 +221,6 @@ function build(model) {
     reading.textContent = `${placeName(cell)}: ${number(weight)}`;
   }
 
-  // ---- the answer
   const reply = h("span", { className: "vlm-answer", "aria-live": "polite" });
   const [verdict, truth] = [h("span", { className: "vlm-mark" }), h("span")];
   const bars = count(best).map(() => {
@@ -234,12 +230,6 @@ function build(model) {
   const [caption, news] = [h("p", { className: "vlm-caption" }), div("vlm-reading")];
   const problem = h("div", { className: "vlm-warning", role: "alert", hidden: true });
   const percent = (p) => (p < 0.0005 ? "< 0.1 %" : `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`);
-
-  function judge({ truth: true_, right }) {
-    verdict.textContent = !true_ ? "" : right ? "✓" : "✗";
-    verdict.className = `vlm-mark ${right ? "vlm-right" : "vlm-wrong"}`;
-    truth.textContent = true_ === null ? "" : true_ === "" ? "no single right answer here" : right ? "right" : `right would be: ${true_}`;
-  }
 
   function progress() {
     if (answered()) return took === null ? "" : `Updated in ${Math.round(took)} ms; the model took ${said().milliseconds} of them`;
@@ -279,6 +269,7 @@ function build(model) {
 
   function drawAnswer() {
     const it = said();
+    if (String(grid) !== String(it.grid)) [hover.place, rested] = [null, null];
     Object.assign(grid, it.grid);
     const picture = bytes(model.get("model_input"));
     paint(given, shown() ? overlaid(picture, bytes(model.get("attention")), table, STRENGTH, [side, side], grid) : picture, side, side);
@@ -287,7 +278,9 @@ function build(model) {
     scale.element.hidden = !shown();
     scale.high.textContent = number(it.largest);
     reply.textContent = it.answer || "–";
-    judge(it);
+    verdict.textContent = !it.truth ? "" : it.right ? "✓" : "✗";
+    verdict.className = `vlm-mark ${it.right ? "vlm-right" : "vlm-wrong"}`;
+    truth.textContent = it.truth === null ? "" : it.truth === "" ? "no single right answer here" : it.right ? "right" : `right would be: ${it.truth}`;
     bars.forEach(({ row, text, bar, value }, n) => {
       const choice = it.choices[n];
       row.style.visibility = choice ? "" : "hidden";
@@ -300,7 +293,7 @@ function build(model) {
     beyond.textContent = it.outside ? `Outside the training world: ${it.outside}.` : "";
     problem.hidden = !it.error;
     problem.textContent = `⚠ ${it.error}`;
-    read(cell);
+    read();
   }
 
   function draw() {

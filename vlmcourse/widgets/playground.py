@@ -6,6 +6,7 @@ the newest state, one request at a time: what changes while the kernel answers g
 nothing ever queues.  The kernel renders, asks the model, and sends pixels and answer back together.
 """
 
+import textwrap
 import time
 from itertools import combinations
 
@@ -38,7 +39,6 @@ class ScenePlayground(MapWidget):
             probability), ...] best first, "attention": weights on the picture, (row, column), or None}.
         caption: takes a picture and returns a text.
         scenes: where to start, and what "Next scene" goes to.
-        question: the first question; one about the first scene if not given.
         render: Scenes -> uint8 pictures (scene, 64, 64, 3); the course's own if not given.
 
     Raises:
@@ -55,7 +55,7 @@ class ScenePlayground(MapWidget):
     attention = traitlets.Bytes(help="one byte for each cell of the grid").tag(sync=True)
     world = traitlets.Dict(help="names, rules and scenes").tag(sync=True)
 
-    def __init__(self, answer, caption, scenes: Scenes, *, question: str | None = None, render=None):
+    def __init__(self, answer, caption, scenes: Scenes, *, render=None):
         if not len(scenes):
             raise ValueError("there are no scenes to play with; pass some, such as scenes.sample('test', 12)")
         if render is None:
@@ -72,7 +72,7 @@ class ScenePlayground(MapWidget):
             known = {kind: texts[number].text for kind, texts in suggested.items() if texts[number]}
             things, light = list_things(scenes, number), int(scenes.light[number])
             listed.append({"things": things, "light": light, "questions": known})
-        question = next(iter(listed[0]["questions"].values())) if question is None else str(question)
+        question = next(iter(listed[0]["questions"].values()))
         rules = {"side": SIDE, "margin": MARGIN, "gap": GAP, "slant": SLANT, "most": MOST, "trained": TRAINED}
         names = {"names": [SHAPES, COLOURS, SIZES], "radii": RADII.tolist()}
         super().__init__(world={**rules, **names, "best": BARS, "scenes": listed})
@@ -85,11 +85,7 @@ class ScenePlayground(MapWidget):
         self.preload([papers[0], lights[0], *papers[1:], *lights[1:]])
 
     def change(self, **what) -> None:
-        """Set any of number (of the scene), things, question and given ("scene", "swapped" or "grey").
-
-        Raises:
-            ValueError: naming the rule that is broken.
-        """
+        """Set any of number (of the scene), things, question, given; ValueError names the rule it breaks."""
         unknown = ", ".join(sorted(set(what) - {"number", "things", "question", "given"}))
         if unknown:
             raise ValueError(f"there is no {unknown}; set number, things, question or given")
@@ -186,8 +182,6 @@ class ScenePlayground(MapWidget):
 
     def static_figure(self) -> Still:
         """The scene, what the model was given with the attention of its answer, and the likeliest answers."""
-        import textwrap
-
         said, given = self.answer, WORDS[self.state["given"]]
         drawing = new_figure(2.9)
         scene, looked, bars = drawing.subplots(1, 3, width_ratios=(1, 1.15, 1.1))
@@ -225,8 +219,6 @@ class ScenePlayground(MapWidget):
 
 def draw_choices(bars, rows: list[dict]) -> None:
     """Bars of the likeliest answers, from the lowest to the highest."""
-    import textwrap
-
     bars.barh(range(len(rows)), [row["p"] for row in rows], color=TEXT)
     names = [textwrap.shorten(row["text"], 22, placeholder="…") + " ✓" * row["right"] for row in rows]
     bars.set_yticks(range(len(rows)), names, fontsize=7, parse_math=False)

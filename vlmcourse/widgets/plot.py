@@ -8,9 +8,8 @@ import traitlets
 from IPython.display import display
 
 from vlmcourse.widgets.base import Widget, script, under_ci
-from vlmcourse.widgets.stills import Still, new_figure, open_corner
+from vlmcourse.widgets.stills import TEXT, Still, new_figure, open_corner
 
-PENS = {"colours": ["#0072B2", "#D55E00", "#5B8C7B", "#E69F00"], "dashes": [[], [6, 3], [2, 2], [8, 3, 2, 3]]}
 MOST_STEPS = 2_000
 SECONDS = 0.1
 
@@ -28,38 +27,32 @@ class LivePlot(Widget):
 
     Args:
         title: plain text above the panels.
-        series: one entry per panel: a name, or a tuple of up to four names that share the panel.  Names are
-            the keywords of `add`; underscores are shown as spaces.
+        series: one name per panel, the keywords of `add`; underscores are shown as spaces.
     """
 
     _esm = script("plot.js")
     title = traitlets.Unicode().tag(sync=True)
-    panels = traitlets.List().tag(sync=True)
-    pens = traitlets.Dict(PENS).tag(sync=True)
+    names = traitlets.List().tag(sync=True)
     points = traitlets.Bytes(help="float32 (point, 1 + series): step, then values or NaN").tag(sync=True)
 
     def __init__(self, title: str, series=("loss",)):
-        panels = [[entry] if isinstance(entry, str) else list(entry) for entry in series]
-        self._names = [name for panel in panels for name in panel]
-        most = len(PENS["colours"])
-        fit = all(0 < len(panel) <= most for panel in panels)
-        if not fit or len(set(self._names)) != len(self._names):
-            raise ValueError(f"series must be different names, at most {most} in one panel, got {series!r}")
+        if not 0 < len(series) == len(set(series)):
+            raise ValueError(f"series must be different names, got {series!r}")
         self._rows: list[list[float]] = []
         self._sent = -math.inf
-        super().__init__(title=title, panels=panels)
+        super().__init__(title=title, names=list(series))
 
     @property
     def history(self) -> dict[str, np.ndarray]:
         """All numbers so far, float64: "step" and each series, NaN where a step did not have it."""
-        table = np.array(self._rows, dtype=float).reshape(-1, 1 + len(self._names))
-        return dict(zip(["step", *self._names], table.T, strict=True))
+        table = np.array(self._rows, dtype=float).reshape(-1, 1 + len(self.names))
+        return dict(zip(["step", *self.names], table.T, strict=True))
 
     def add(self, step: int, **values: float) -> None:
         """Append one step; a series may be left out.  KeyError for a name the plot was not made with."""
-        if unknown := set(values) - set(self._names):
-            raise KeyError(f"{sorted(unknown)} not in {self._names}; name them in LivePlot(series=...)")
-        self._rows.append([float(step), *(float(values.get(name, math.nan)) for name in self._names)])
+        if unknown := set(values) - set(self.names):
+            raise KeyError(f"{sorted(unknown)} not in {self.names}; name them in LivePlot(series=...)")
+        self._rows.append([float(step), *(float(values.get(name, math.nan)) for name in self.names)])
         if not under_ci() and time.monotonic() - self._sent >= SECONDS:
             self._send_points()
 
@@ -69,21 +62,13 @@ class LivePlot(Widget):
         kept = self._rows[::-1][::stride][::-1]  # from the end, so the newest step is always among them
         self.points = np.array(kept, dtype="<f4").tobytes()
 
-    def finish(self) -> None:
-        """Send what is left and write the picture."""
-        if self._rows and not under_ci():
-            self._send_points()
-        display(self.static_figure())
-
     def static_figure(self) -> Still:
         """All curves so far as a picture."""
         drawing, history = new_figure(2.6), self.history
-        all_axes = drawing.subplots(1, len(self.panels), squeeze=False).flat
-        for axes, names in zip(all_axes, self.panels, strict=True):
-            for name, colour, dash in zip(names, PENS["colours"], PENS["dashes"]):  # noqa: B905 - there are spare pens
-                there = np.isfinite(history[name])
-                line = axes.plot(history["step"][there], history[name][there], color=colour)[0]
-                line.set(dashes=dash or (None, None), label=name.replace("_", " "))
+        all_axes = drawing.subplots(1, len(self.names), squeeze=False).flat
+        for axes, name in zip(all_axes, self.names, strict=True):
+            there, label = np.isfinite(history[name]), name.replace("_", " ")
+            axes.plot(history["step"][there], history[name][there], color=TEXT, label=label)
             axes.set_xlabel("step")
             open_corner(axes)
             axes.legend(frameon=False)
@@ -97,10 +82,12 @@ class LivePlot(Widget):
         return self
 
     def __exit__(self, *_) -> None:
-        self.finish()
+        if self._rows and not under_ci():
+            self._send_points()
+        display(self.static_figure())
 
     def __repr__(self) -> str:
-        return f"LivePlot({self.title!r}, {', '.join(self._names)})"
+        return f"LivePlot({self.title!r}, {', '.join(self.names)})"
 
     def _ipython_display_(self, **_):
-        self._show_live()  # the picture follows in finish(), when there is something to see
+        self._show_live()  # the picture follows in __exit__, when there is something to see

@@ -1,5 +1,3 @@
-let quizzes = 0; // radio buttons of one question share a name no other question has
-
 // Text with `code` in backticks, as children of an element.
 function coded(text) {
   return text.split("`").map((part, i) => (i % 2 ? h("code", {}, part) : part));
@@ -7,7 +5,7 @@ function coded(text) {
 
 function build(model) {
   const choices = model.get("choices");
-  const name = `vlm-quiz-${Date.now()}-${quizzes++}`;
+  const name = `vlm-quiz-${Math.random()}`; // which the radio buttons of this question share, and no others
   const rows = choices.map(([text, right, explanation], i) => {
     const radio = h("input", { type: "radio", name, value: i, onchange: () => { checking.disabled = false; } });
     const mark = h("span", { className: "vlm-mark", "aria-hidden": "true" });

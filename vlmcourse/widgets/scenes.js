@@ -6,15 +6,13 @@ function build(model) {
   let chosen = model.get("chosen");
 
   const thumbs = count(size).map((place) => {
-    const canvas = h("canvas");
-    fit(canvas, height, width, 76);
+    const canvas = fit(h("canvas"), height, width, 76);
     return { canvas, thumb: button(canvas, () => choose(page() * size + place), { className: "vlm-thumb" }) };
   });
   const where = h("span", { className: "vlm-where", role: "status" });
   const turn = (by, arrow, name) => button(arrow, () => choose(clamp(page() + by, 0, pages - 1) * size), { "aria-label": name });
   const [previous, next] = [turn(-1, "‹", "Previous page"), turn(1, "›", "Next page")];
-  const large = h("canvas", { role: "img" });
-  fit(large, height, width, 304);
+  const large = fit(h("canvas", { role: "img" }), height, width, 304);
   const picture = div("vlm-picture", large);
   const caption = h("p", { className: "vlm-caption" });
   const questions = h("div", { role: "list", "aria-label": "Questions" });
@@ -35,14 +33,8 @@ function build(model) {
     thumbs[chosen % size].thumb.focus();
   }
 
-  const point = (boxes) => {
-    picture.querySelectorAll(".vlm-box").forEach((box) => box.remove());
-    for (const [left, top, right, bottom] of boxes) {
-      const box = div("vlm-box");
-      lay(box, left / width, top / height, (right - left) / width, (bottom - top) / height);
-      picture.append(box);
-    }
-  };
+  const point = (boxes) => picture.replaceChildren(large, ...boxes.map(([left, top, right, bottom]) =>
+    lay(div("vlm-box"), left / width, top / height, (right - left) / width, (bottom - top) / height)));
 
   function ask({ question, answer, boxes }) {
     const [show, hide] = [() => point(boxes), () => point([])];

@@ -1,5 +1,7 @@
 """Scene Browser: page through pictures with their captions, questions and the evidence for each answer."""
 
+import textwrap
+
 import traitlets
 
 from vlmcourse.widgets.base import Widget, as_images, script
@@ -54,8 +56,6 @@ class SceneBrowser(Widget):
 
     def static_figure(self) -> Still:
         """The page of the chosen scene as a picture, each with its caption."""
-        import textwrap
-
         start = self.chosen // PAGE * PAGE
         shown = range(start, min(start + PAGE, len(self._images)))
         lines = -(-len(shown) // 4)

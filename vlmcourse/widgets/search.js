@@ -12,22 +12,16 @@ function build(model) {
   const problem = h("div", { className: "vlm-warning", role: "alert", hidden: true });
 
   const tiles = count(2 * COLUMNS).map((place) => {
-    const [canvas, bar, score, mark] = [h("canvas"), meter(), h("span"), h("b", { className: "vlm-mark" })];
-    fit(canvas, height, width, 104);
+    const [canvas, bar, score, mark] = [fit(h("canvas"), height, width, 104), meter(), h("span"), h("b", { className: "vlm-mark" })];
     const tile = h("div", { className: "vlm-tile", role: "listitem", ...pointed(read, place), onfocus: () => { focus(place); read(place); }, onblur: () => read(null) },
       canvas, bar.element, div("vlm-score", score, mark));
     return { tile, canvas, bar, score, mark };
   });
+  const found = () => model.get("answer").results.map((_, place) => tiles[place].tile);
+  const keys = walking(found, () => focused(), () => {}, COLUMNS);
   const grid = h("div", { className: "vlm-tiles", role: "list", "aria-label": "Pictures, best first; arrow keys move", onkeydown: keys }, ...tiles.map(({ tile }) => tile));
   const focus = (chosen) => tiles.forEach(({ tile }, place) => { tile.tabIndex = place === chosen ? 0 : -1; });
   const focused = () => tiles.findIndex(({ tile }) => tile === document.activeElement);
-
-  function keys(event) {
-    const step = ARROWS[event.key];
-    if (!step) return;
-    event.preventDefault();
-    tiles[clamp(focused() + COLUMNS * step[0] + step[1], 0, model.get("answer").results.length - 1)].tile.focus();
-  }
 
   const say = ({ label, score, right }, place) => `${place + 1}. ${label}: ${score.toFixed(3)}${right ? ", as asked" : ""}`;
 

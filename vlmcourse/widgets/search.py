@@ -4,6 +4,8 @@ The widget knows no model: it calls the function it was given, in the kernel, fo
 pictures found travel to the browser, so a gallery of thousands opens as fast as one of twelve.
 """
 
+import textwrap
+
 import numpy as np
 import traitlets
 
@@ -25,8 +27,7 @@ class TextToImageSearch(Widget):
         score: takes the query (str) and returns a number per picture, (image,), array or tensor; larger fits.
         images: the gallery, uint8 (image, height, width, 3).
         labels: one text per picture.
-        suggestions: example queries, shown as buttons.
-        query: the first query; the first suggestion if not given.
+        suggestions: example queries, shown as buttons; the first is the first query.
         attribution: where the pictures come from, such as "OpenMoji, CC BY-SA 4.0"; stands under the results.
 
     Raises:
@@ -40,14 +41,14 @@ class TextToImageSearch(Widget):
     pixels = traitlets.Bytes(help="uint8 (result, height, width, 3)").tag(sync=True)
     texts = traitlets.Dict(help="suggestions, attribution, number and size of pictures").tag(sync=True)
 
-    def __init__(self, score, images, labels, *, suggestions=(), query: str | None = None, attribution=""):
+    def __init__(self, score, images, labels, *, suggestions=(), attribution=""):
         self._score, self._images = score, as_images(images)
         self._labels = one_name_each(labels, "image", len(self._images), called="label")
         suggestions = [str(text) for text in suggestions]
         height, width = shrink(self._images[0], SIDE_OF_RESULT).shape[:2]
         texts = {"suggestions": suggestions, "attribution": attribution}
         super().__init__(texts={**texts, "count": len(self._images), "size": [height, width]})
-        query = (suggestions[0] if suggestions else "") if query is None else query
+        query = suggestions[0] if suggestions else ""
         self._show(query, self._ranked(query))
         self.query = query
 
@@ -89,8 +90,6 @@ class TextToImageSearch(Widget):
 
     def static_figure(self) -> Still | None:
         """The best pictures for the present query, best first; None while nothing is searched for."""
-        import textwrap
-
         results = self.answer["results"]
         if not results:
             return None

@@ -33,19 +33,16 @@ function build(model) {
   const range = [Math.min(...cosines), Math.max(...cosines)];
   const ranked = { row: rivals(cosines, size, 1), column: rivals(cosines, size, 0) };
   const { view, go, heard } = viewer(model, draw);
-  let [hovered, logs] = [null, []]; // the log probabilities of columns and of rows
+  const hover = hovering(read);
+  let logs = []; // the log probabilities of columns and of rows
 
   const picture = (i) => pixels.subarray(i * height * width * 3, (i + 1) * height * width * 3);
-  const thumb = (i) => {
-    const canvas = h("canvas", { className: "vlm-strip" });
-    paint(canvas, picture(i), height, width);
-    return canvas;
-  };
+  const thumb = (i) => paint(h("canvas", { className: "vlm-strip" }), picture(i), height, width);
   const every = size > 40 ? 8 : size > 24 ? 4 : 1; // small cells have room for few numbers
   const head = (i) => h("span", { className: "vlm-axis" }, i % every ? "" : String(i));
   const map = cellMap({ size, side: 448, label: "Similarity matrix, images down, texts across: arrow keys move",
     rows: count(size).map((i) => h("div", {}, head(i), thumb(i))), columns: count(size).map(head), at: () => view.cell,
-    hover: (place) => { hovered = place; read(); }, choose: (cell) => go({ cell }) });
+    hover, choose: (cell) => go({ cell }) });
   const [marks, chosen] = [h("canvas", { className: "vlm-marks" }), div("vlm-chosen")];
   map.area.append(marks, chosen);
   const scale = colourScale(table);
@@ -54,8 +51,7 @@ function build(model) {
   const heat = slider(POSITIONS, () => go({ temperature: 10 ** (2 * (heat.value / POSITIONS - 1)) }));
   const [told, loss, recall, facts] = [h("output"), h("b", { className: "vlm-number" }), h("div"), div("vlm-facts")];
   const [bar, guess] = [meter(), `guessing: ln ${size} = ${Math.log(size).toFixed(3)}`];
-  const large = h("canvas", { role: "img" });
-  fit(large, height, width, 128);
+  const large = fit(h("canvas", { role: "img" }), height, width, 128);
   const [caption, words] = [h("p", { className: "vlm-caption" }), says()];
 
   const probability = (axis, place) => Math.exp(logs[axis][place]);
@@ -93,10 +89,9 @@ function build(model) {
       Object.assign(pen, { strokeStyle: colour, lineWidth: thick });
       for (const { pair, cell: [row, column] } of lines.filter(({ wrong }) => wrong)) {
         const [x, y] = [(pair + 0.5) * unit, (pair + 0.5) * unit];
+        stroke(pen, [[x - radius, y - radius], [x + radius, y + radius]]);
+        stroke(pen, [[x + radius, y - radius], [x - radius, y + radius]]);
         pen.beginPath();
-        pen.moveTo(x - radius, y - radius); pen.lineTo(x + radius, y + radius);
-        pen.moveTo(x + radius, y - radius); pen.lineTo(x - radius, y + radius);
-        pen.moveTo((column + 0.5) * unit + radius, (row + 0.5) * unit);
         pen.arc((column + 0.5) * unit, (row + 0.5) * unit, radius, 0, 7);
         pen.stroke();
       }
@@ -105,7 +100,7 @@ function build(model) {
 
   // The picture, the text and the numbers of the cell under the pointer, otherwise of the chosen one.
   function read() {
-    const [row, column] = hovered ?? view.cell;
+    const [row, column] = hover.place ?? view.cell;
     const place = row * size + column;
     paint(large, picture(row), height, width);
     large.setAttribute("aria-label", `image ${row}`);

@@ -74,9 +74,7 @@ class SimilarityMatrix(MapWidget):
                 "pass (image, text) with one text per image, pair i at (i, i)"
             )
         if not 2 <= count <= MOST_PAIRS:
-            raise ValueError(
-                f"{count} pairs; 2 to {MOST_PAIRS} can be told apart, so pass a part such as [:32]"
-            )
+            raise ValueError(f"{count} pairs; 2 to {MOST_PAIRS} can be told apart, so pass a part, as [:32]")
         if not np.abs(self.similarity).max() <= 1.001:  # also catches NaN
             raise ValueError(
                 f"similarity must be cosines in -1..1, found {self.similarity.min():.4g} to "

@@ -32,10 +32,9 @@ def new_figure(height: float):
     return Figure(figsize=(7, height), layout="constrained")
 
 
-def open_corner(*all_axes) -> None:
+def open_corner(axes) -> None:
     """Leave away the frame of matplotlib's axes above and to the right."""
-    for axes in all_axes:
-        axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 class Still:

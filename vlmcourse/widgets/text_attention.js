@@ -3,10 +3,9 @@ function build(model) {
   const { layers, heads, causal } = model.get("shape");
   const size = tokens.length;
   const table = bytes(model.get("colours"));
-  const codes = bytes(model.get("blobs").codes);
-  const largest = floats(model.get("blobs").largest);
+  const [codes, largest] = [bytes(model.get("blobs").codes), floats(model.get("blobs").largest)];
   const { view, go, heard } = viewer(model, draw);
-  let hovered = null;
+  const hover = hovering(read);
 
   // ---- the data: one row is what one query reads, as codes of its own largest weight
   const rowOf = (query, map = overview.which(view)) => ({ top: largest[map * size + query], codes: codes.subarray((map * size + query) * size, (map * size + query + 1) * size) });
@@ -24,29 +23,17 @@ function build(model) {
       onpointerleave: () => hover(null) }, h("span", { className: "vlm-room" }, bar), word);
     return { chip, bar, word };
   });
+  const keys = walking(() => chips.map(({ chip }) => chip), () => view.query, ask);
   const text = h("div", { className: "vlm-text", role: "group", "aria-label": "Tokens; arrow keys choose the query", onkeydown: keys }, ...chips.map(({ chip }) => chip));
   const [scale, words, reading] = [colourScale(table), says("vlm-words"), div("vlm-reading")];
   const warning = h("div", { className: "vlm-warning", role: "status", hidden: true });
 
   // ---- the whole matrix, and every head at a glance
-  const names = () => tokens.map((token) => h("span", { className: "vlm-axis", title: token }, visible(token)));
+  const names = () => (size > 32 ? [] : tokens).map((token) => h("span", { className: "vlm-axis", title: token }, visible(token)));
   const map = cellMap({ size, side: 320, label: "Attention matrix, queries down, keys across: arrow keys up and down choose the query",
-    rows: names(), columns: names(), at: () => [view.query, 0], hover: (place) => hover(place), choose: ([query]) => ask(query) });
-  if (map.cell < 10) map.element.classList.add("vlm-nameless");
+    rows: names(), columns: names(), at: () => [view.query, 0], hover, choose: ([query]) => ask(query) });
   const chosen = div("vlm-chosen");
   map.area.append(chosen);
-
-  function keys(event) {
-    const query = walked(event, view.query, size);
-    if (query === null) return;
-    ask(query);
-    chips[query].chip.focus();
-  }
-
-  function hover(place) {
-    hovered = place;
-    read();
-  }
 
   function draw() {
     const { query } = view;
@@ -91,12 +78,12 @@ function build(model) {
 
   // The number under the pointer, in words and as a tick on the scale; otherwise where the query reads most.
   function read() {
-    const [query, key] = hovered ?? [view.query, strongest(view.query)[0]];
+    const [query, key] = hover.place ?? [view.query, strongest(view.query)[0]];
     const [value, share] = [weight(query, key), causal ? query + 1 : size];
     reading.textContent = `${visible(tokens[query])} reads ${visible(tokens[key])} (token ${key}): `
       + (masked(query, key) ? "masked, not yet written" : `${number(value)}, ${(value * share).toFixed(1)} × an even share`)
-      + (hovered ? "" : " · the most; point to read others");
-    scale.point(hovered && query === view.query ? value / rowOf(query).top : null);
+      + (hover.place ? "" : " · the most; point to read others");
+    scale.point(hover.place && query === view.query ? value / rowOf(query).top : null);
   }
 
   overview.draw(matrixOf);
