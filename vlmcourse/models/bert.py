@@ -30,8 +30,7 @@ def mask_tokens(
 
     Args:
         chosen: uniform in [0, 1); a token is asked for if its number is below 0.15 and it is not special.
-        dice: uniform in [0, 1); of the tokens asked for, those below 0.8 are hidden, those from 0.8 to below
-            0.9 replaced.
+        dice: uniform in [0, 1); of those asked for, below 0.8 are hidden, from 0.8 to below 0.9 replaced.
         special: True where a token belongs to the form and not to the text ([CLS], [SEP], padding).
 
     Returns:

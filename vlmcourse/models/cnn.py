@@ -82,7 +82,6 @@ class ConvNorm(nn.Module):
         channels: (in, out).
         kernel: side of the filters in pixels, odd; half of it is padded, so stride 1 keeps the size.
         stride, groups: see conv2d.
-        activation: "relu", "silu" or "none".
         epsilon, momentum: of the batch norm; momentum is the newest batch's share in running statistics.
         late: pad one row and column less at the top and left, as TensorFlow does for even sizes at stride 2.
     """

@@ -29,8 +29,6 @@ def late_fusion(
 ) -> Float[Tensor, "batch token out"]:
     """mix of [text, image, text · image], side by side for every token; · multiplies number by number.
 
-    There is one vector for the whole picture, and mix leads from 3 · width to out.
-
     Source: the product as in the first VQA models, Antol et al. 2015, arXiv:1505.00468, section 4.
     """
     image = image[:, None].expand_as(text)

@@ -32,8 +32,7 @@ def pixel_shuffle(
     Raises:
         ValueError: if the patches do not fill the grid, or factor does not divide its rows and columns.
 
-    Source: Shi et al. 2016, arXiv:1609.05158, backwards; as a connector, Laurençon et al. 2024 (Idefics3),
-        arXiv:2408.12637, section 3.
+    Source: Shi et al. 2016, arXiv:1609.05158, backwards; Laurençon et al. 2024, arXiv:2408.12637, section 3.
     """
     image, patch, width = features.shape
     rows, columns = grid or (math.isqrt(patch),) * 2
