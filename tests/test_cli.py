@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import json
 import os
 import signal
 import socket
@@ -235,6 +236,44 @@ def test_a_fresh_process_answers_within_ten_seconds():
     end = os.times()
     used = end.children_user + end.children_system - start[1].children_user - start[1].children_system
     assert used < 10  # CPU seconds of all threads: what it takes on a machine that does nothing else
+
+
+def made_up(folder, card, weights=None):
+    """A .safetensors file with a card of its own; the weights are the shipped ones when not given."""
+    path = folder / "mine.safetensors"
+    shipped = ROOT / "assets/checkpoints/nano-vlm.safetensors"
+    path.write_bytes(shipped.read_bytes() if weights is None else weights)
+    if card is not None:
+        path.with_suffix(".json").write_bytes(card if isinstance(card, bytes) else json.dumps(card).encode())
+    return path
+
+
+NANO = {"recipe": {"family": "nano", "model": {}}}
+
+
+@pytest.mark.parametrize(("card", "weights", "says"), [
+    (NANO, b"", "mine.safetensors is empty"),
+    (NANO, b"\x80\x04pickle", "mine.safetensors is a pickle, which could run code"),
+    (NANO, b"not weights at all", "mine.safetensors is no whole safetensors file"),
+    (None, None, "mine.json does not exist"),
+    (b"\xff{}", None, "mine.json cannot be read as JSON"),
+    ([1], None, "mine.json should hold an object"),
+    ({}, None, "mine.json does not say by which recipe"),
+    ({"recipe": 3}, None, "mine.json does not say by which recipe"),
+    ({"recipe": {"family": "../os"}}, None, "the course has no family '../os'"),
+    ({"recipe": {"family": "os"}}, None, "the course has no family 'os'"),
+    (NANO, None, "mine.json names no sha256"),
+    (NANO | {"sha256": "0"}, None, "is not the file its card describes"),
+    ({"recipe": {"family": "nano", "model": {"vocabulary": 10**10}}}, None, "says vocabulary = 10000000000"),
+    ({"recipe": {"family": "real", "model": {"layers": 10**6}}}, None, "says layers = 1000000"),
+])  # fmt: skip
+@pytest.mark.parametrize("command", ["ask", "export"])
+def test_a_model_that_is_damaged_or_made_up_is_refused_in_one_line(command, card, weights, says, tmp_path):
+    path = made_up(tmp_path, card, weights)
+    begin = ["ask", SCENE, "Why?"] if command == "ask" else ["export", str(tmp_path / "new")]
+    result = run.invoke(cli.app, [*begin, "--model", str(path)])
+    assert result.exit_code == 1 and says in result.output and "Traceback" not in result.output
+    assert len(result.output.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(("arguments", "says"), [

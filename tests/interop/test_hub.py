@@ -1,5 +1,7 @@
 """A pretrained part is found in one fixed order, whole and strictly loaded, or the error says what to run."""
 
+import io
+import json
 import shutil
 
 import pytest
@@ -394,12 +396,13 @@ class Asked:
     found: dict = {}  # noqa: RUF012
 
 
-def test_a_model_is_opened_offline_in_fp32_without_code_and_from_safetensors(tmp_path):
+def test_a_model_is_opened_offline_in_fp32_without_code_and_from_safetensors(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub.Found, "_refuse_before", lambda self, kind: None)  # the folder is empty
     place = hub.Found(tmp_path, "a test")
     assert not place.open(Asked).training
     assert Asked.options == dict(folder=tmp_path, dtype=torch.float32, output_loading_info=True,
-                                 local_files_only=True, trust_remote_code=False,
-                                 use_safetensors=True)  # fmt: skip
+                                 local_files_only=True, trust_remote_code=False, use_safetensors=True,
+                                 ignore_mismatched_sizes=True)  # fmt: skip
     place.open(Asked, dtype=torch.float16, attn_implementation="eager")
     assert Asked.options["dtype"] == torch.float16 and Asked.options["attn_implementation"] == "eager"
     place._replace(gguf="x.gguf")._open(Asked)
@@ -408,6 +411,7 @@ def test_a_model_is_opened_offline_in_fp32_without_code_and_from_safetensors(tmp
 
 @pytest.mark.parametrize("what", ["missing", "unexpected", "mismatched"])
 def test_each_misfit_is_named_but_counters_are_none(what, tmp_path, monkeypatch):
+    monkeypatch.setattr(hub.Found, "_refuse_before", lambda self, kind: None)  # the folder is empty
     place = hub.Found(tmp_path, "a test")
     monkeypatch.setattr(Asked, "found", {f"{what}_keys": {"a.position_ids"}})
     place.open(Asked)
@@ -503,3 +507,136 @@ def test_another_process_may_have_been_faster(packed, monkeypatch):
     monkeypatch.setattr(hub, "lacking", lambda folder: next(answers))
     assert place.unpacked() == kept and len(read) == 2
     assert [path.name for path in kept.folder.parent.iterdir()] == [kept.folder.name]
+
+
+# ---- folders that are damaged, foreign, or made up ---------------------------------------------------------
+
+
+def rewritten(path, change):
+    """A JSON file of a folder with a change."""
+    value = json.loads(path.read_text())
+    change(value)
+    path.write_text(json.dumps(value))
+
+
+def with_weights(folder, change):
+    state = load_file(folder / "model.safetensors")
+    change(state)
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def overwritten(name, data):
+    return lambda folder: (folder / name).write_bytes(data)
+
+
+def set_config(**fields):
+    return lambda folder: rewritten(folder / "config.json", lambda config: config.update(fields))
+
+
+def cut(folder):
+    whole = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+
+
+def as_eight_bits(state):
+    state["model.norm.weight"] = state["model.norm.weight"].to(torch.int8)
+
+
+def not_a_number(state):
+    state["model.norm.weight"][3] = torch.nan
+
+
+def infinite(state):
+    state["model.layers.0.mlp.up_proj.weight"][1, 1] = -torch.inf
+
+
+def of_another_shape(state):
+    state["model.norm.weight"] = torch.ones(5)
+
+
+DAMAGED = {
+    "empty": (overwritten("model.safetensors", b""), r"model\.safetensors is empty"),
+    "truncated": (cut, r"model\.safetensors is no whole safetensors file"),
+    "pointer": (overwritten("model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:0"),
+                r"model\.safetensors is a pointer of Git LFS"),
+    "zip": (overwritten("model.safetensors", b"PK\x03\x04" + bytes(90)), r"model\.safetensors is a pickle"),
+    "pickle": (overwritten("model.safetensors", b"\x80\x04" + bytes(90)), r"model\.safetensors is a pickle"),
+    "page": (overwritten("model.safetensors", b"<!doctype html>" + bytes(90)), r"is a web page"),
+    "no JSON": (overwritten("config.json", b"{,"), r"config\.json cannot be read as JSON"),
+    "not UTF-8": (overwritten("config.json", b"\xff\xfe{}"), r"config\.json cannot be read as JSON"),
+    "nested": (overwritten("config.json", b"[" * 200_000), r"config\.json cannot be read as JSON"),
+    "list": (overwritten("config.json", b"[]"), r"config\.json should hold an object, \{\.\.\.\}; .* list"),
+    "int8": (lambda folder: with_weights(folder, as_eight_bits), r"model\.norm\.weight is I8"),
+    "NaN": (lambda folder: with_weights(folder, not_a_number), r"model\.norm\.weight holds NaN or infinity"),
+    "infinity": (lambda folder: with_weights(folder, infinite), r"up_proj\.weight holds NaN or infinity"),
+    "shape": (lambda folder: with_weights(folder, of_another_shape),
+              r"mismatched: model\.norm\.weight is \(5,\), the model needs \(64,\)"),
+    "another family": (set_config(model_type="mistral", sliding_window=3), r"config\.json is of a 'mistral'"),
+    "no heads": (set_config(num_attention_heads=0), r"cannot be opened as a LlamaForCausalLM \(ZeroDivision"),
+    "layers": (set_config(num_hidden_layers=10**6), r"config\.json says num_hidden_layers = 1000000"),
+    "vocabulary": (set_config(vocab_size=10**10), r"config\.json says vocab_size = 10000000000"),
+    "labels": (set_config(num_labels=10**10), r"config\.json says num_labels = 10000000000"),
+    "wide": (set_config(intermediate_size=10**6), r"config\.json describes [\d,]+ weights, but the files"),
+    "wrong type": (set_config(hidden_size="many"), r"cannot be opened as a LlamaForCausalLM"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_folder_is_refused_with_file_and_reason(what, saved):
+    damage, named = DAMAGED[what]
+    damage(saved)
+    with pytest.raises(CheckpointError, match=named) as refused:
+        hub.resolve(saved).open(transformers.LlamaForCausalLM)
+    assert str(saved) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("index", "named"),
+    [
+        ("{,", "cannot be read as JSON"),
+        ("[]", "should hold an object"),
+        ("{}", "has no weight_map"),
+        ('{"weight_map": ["a"]}', "has no weight_map"),
+        ('{"weight_map": {"a": 3}}', "names 3, which is no"),
+        ('{"weight_map": {"a": "../../outside.safetensors"}}', r"names '\.\./\.\./outside\.safetensors'"),
+        ('{"weight_map": {"a": "/tmp/outside.safetensors"}}', r"names '/tmp/outside\.safetensors'"),
+        ('{"weight_map": {"a": "pytorch_model.bin"}}', r"names 'pytorch_model\.bin'"),
+    ],
+)
+def test_an_index_names_files_of_its_own_folder_only(index, named, saved, tmp_path):
+    shutil.copy(saved / "model.safetensors", tmp_path / "outside.safetensors")
+    (saved / "model.safetensors").unlink()
+    (saved / hub.INDEX).write_text(index)
+    with pytest.raises(hub.MissingModel, match=rf"the folder {saved} cannot be used: .*{named}"):
+        hub.resolve(saved)
+    with pytest.raises(CheckpointError, match=named):
+        hub.Found(saved, "a test").open(transformers.LlamaForCausalLM)
+
+
+@pytest.mark.parametrize("kind", ["AutoModelForCausalLM", "LlamaForCausalLM"])
+def test_code_beside_a_model_never_runs_and_nobody_is_asked(kind, saved, tmp_path, monkeypatch):
+    names = ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer", "AutoProcessor")
+    code = {name: "made.Made" if name != "AutoTokenizer" else ["made.Made", None] for name in names}
+    set_config(model_type="made", auto_map=code)(saved)
+    (saved / "made.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\nclass Made: pass\n")
+    (saved / "tokenizer_config.json").write_text(json.dumps({"auto_map": code, "tokenizer_class": "Made"}))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("somebody was asked"))
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\ny\n"))
+    place = hub.resolve(saved)
+    for door in (lambda: place.open(getattr(transformers, kind)), place.tokenizer, place.processor):
+        with pytest.raises(CheckpointError, match=str(saved)):
+            door()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_damaged_tokenizer_is_named(saved):
+    (saved / "tokenizer.json").write_text("{")
+    (saved / "tokenizer_config.json").write_text("[]")
+    for door in (hub.resolve(saved).tokenizer, hub.resolve(saved).processor):
+        with pytest.raises(CheckpointError, match=rf"{saved} cannot be opened as a (tokenizer|processor)"):
+            door()
+
+
+def test_a_whole_file_is_opened_even_if_an_index_lies_beside_it(saved):
+    (saved / hub.INDEX).write_text('{"weight_map": {"a": "model-00002.safetensors"}}')
+    assert hub.resolve(saved).open(transformers.LlamaForCausalLM)

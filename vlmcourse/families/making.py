@@ -4,7 +4,6 @@ A family is a module of this folder that a recipe names. It has ``run(recipe, op
 be asked, also ``load_named(name)``, which gives a Speaker and the card.
 """
 
-import json
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +17,7 @@ from vlmcourse.recipes.book import find_recipe
 from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.speak import Speaker
 from vlmcourse.training.checkpoints import save_weights
+from vlmcourse.training.reading import CheckpointError, read_json, refuse_sizes, stored_tensors
 
 
 def run(recipe: Recipe, options: Options) -> Iterator[Made]:
@@ -46,16 +46,24 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
         name: of a shipped checkpoint; or a file that ``vlmcourse train`` wrote, ending in .safetensors.
 
     Raises:
-        FileNotFoundError: if there is no such model.
+        FileNotFoundError: if the course ships no such model.
+        CheckpointError: if the file or its card is damaged, or made up.
         ValueError: if it is no model that can be asked about images.
     """
     path = Path(name) if name.endswith(".safetensors") else shipped(f"{name}.safetensors")
-    recipe = json.loads(path.with_suffix(".json").read_text())["recipe"]
-    family = find_recipe(recipe).family if isinstance(recipe, str) else recipe["family"]
+    card, stored = path.with_suffix(".json"), stored_tensors([path])
+    recipe = read_json(card).get("recipe")
+    refuse_sizes({"recipe": recipe}, stored, card)
+    known = isinstance(recipe, str)
+    if not known and not (isinstance(recipe, dict) and isinstance(recipe.get("family"), str)):
+        raise CheckpointError(f"{card} does not say by which recipe the weights were made")
+    family = find_recipe(recipe).family if known else recipe["family"]
     if not hasattr(_family(family), "load_named"):
         raise ValueError(f"{name} cannot be asked about images; its family, {family}, reads no instructions")
     return _family(family).load_named(name)
 
 
 def _family(name: str) -> ModuleType:
+    if not (Path(__file__).parent / f"{name}.py").is_file() or not name.isidentifier():
+        raise ValueError(f"the course has no family {name!r}")
     return import_module(f"vlmcourse.families.{name}")

@@ -11,7 +11,6 @@ backwards, so everything here saves tokens: many questions about one image in a 
 scores for answers only. LoRA sits in the upper half of the blocks, so no gradient has to go below them.
 """
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -42,6 +41,7 @@ from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
 from vlmcourse.training.losses import answer_loss
+from vlmcourse.training.reading import CheckpointError, read_json
 from vlmcourse.training.regions import region_targets
 from vlmcourse.world import captions, questions, scenes
 from vlmcourse.world.instructions import SHORT, in_a_sentence
@@ -76,11 +76,15 @@ def load_real(name: str = "smollm-scenes", smollm: Smollm | None = None) -> tupl
 
     Raises:
         FileNotFoundError: if the course ships no such model.
+        CheckpointError: if the file or its card is damaged, or another model's.
         interop.hub.MissingModel: if SmolLM2 is not on this machine; says what to run.
     """
     path = Path(name) if name.endswith(".safetensors") else shipped(f"{name}.safetensors")
-    recipe = json.loads(path.with_suffix(".json").read_text())["recipe"]
-    model, tokenizer = assemble(recipe["model"], smollm)
+    described, smollm = read_json(path.with_suffix(".json")), smollm or hub.load_smollm2()
+    try:
+        model, tokenizer = assemble(described["recipe"]["model"], smollm)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path.with_suffix('.json')} describes no model ({error!r})") from error
     add_lora(model.language.blocks[FIRST:], RANK, ALPHA)
     parts = StoredParts(model)
     card = load_weights(parts, path)

