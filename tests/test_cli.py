@@ -311,7 +311,10 @@ def test_train_resumes_every_stage_in_a_folder_of_its_own_and_its_card_adds_up_t
     done = run.invoke(cli.app, ["train", "nano-vlm", "--runs", str(tmp_path), "--until", "words"])
     assert done.exit_code == 0, done.output
     folder = tmp_path / "nano-vlm"
-    assert options == {name: dict(checkpoint=folder / name, resume=True) for name in ("eye", "words")}
+    assert list(options) == ["eye", "words"]
+    for name, given in options.items():
+        assert given["checkpoint"] == folder / name and given["resume"] is True
+        assert given["origin"]["name"] == name and given["origin"]["recipe"] == "nano-vlm"
     ((path, card),) = cards
     assert path == tmp_path / "nano-vlm.safetensors"
     assert card["seconds"] == 4 and card["recipe"]["name"] == "nano-vlm"
@@ -321,8 +324,19 @@ def test_a_recipe_of_one_stage_needs_no_folder_for_it(tmp_path, trained):
     options, cards = trained
     command = ["train", "nano-vlm", "--runs", str(tmp_path), "--until", "eye"]
     assert run.invoke(cli.app, command).exit_code == 0
-    assert options == {"eye": dict(checkpoint=tmp_path / "nano-vlm", resume=True)}
+    assert options["eye"]["checkpoint"] == tmp_path / "nano-vlm"
     assert len(cards) == 1
+
+
+def test_a_fresh_start_throws_earlier_checkpoints_away_and_steps_are_not_negative(tmp_path, trained):
+    old = tmp_path / "nano-vlm" / "eye" / "step-00000002" / "state.json"
+    old.parent.mkdir(parents=True)
+    old.write_text("{}")
+    command = ["train", "nano-vlm", "--runs", str(tmp_path)]
+    assert run.invoke(cli.app, command).exit_code == 0 and old.is_file()
+    assert run.invoke(cli.app, [*command, "--fresh"]).exit_code == 0 and not old.exists()
+    refused = run.invoke(cli.app, [*command, "--steps", "-5"])
+    assert refused.exit_code == 2 and "Error" in refused.output
 
 
 def test_of_several_processes_only_the_first_writes(tmp_path, trained, monkeypatch):
@@ -341,6 +355,8 @@ def test_train_goes_on_where_it_stopped_and_its_file_can_be_asked(tmp_path):
         cli.app, ["ask", SCENE, "Is there a star?", "--model", str(tmp_path / "nano-vlm.safetensors")]
     )
     assert asked.exit_code == 0
+    longer = run.invoke(cli.app, [*command[:5], "3", *command[6:]])
+    assert longer.exit_code == 1 and "steps: 2 there, 3 now" in longer.output and "--fresh" in longer.output
 
 
 @pytest.mark.slow

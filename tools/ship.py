@@ -13,6 +13,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -57,7 +58,8 @@ def ship(recipe: Recipe) -> None:
         accuracy = nano.held_out(model) if stage.ships == "nano-vlm" else None
         spent = clocks[-1].spent if clocks else 0.0
         clocks.append(Clock(model, spent, folder / f"{stage.name}.json", accuracy))
-        return dict(checkpoint=folder / stage.name, resume=True, watch=clocks[-1])
+        origin = dict(recipe=recipe.name, **asdict(stage))
+        return dict(checkpoint=folder / stage.name, resume=True, origin=origin, watch=clocks[-1])
 
     for made in run(recipe, options):
         if made.stage.ships:

@@ -5,12 +5,14 @@ Every command imports what it needs when it runs, so that ``vlmcourse --help`` a
 
 import os
 import secrets
+import shutil
 import socket
 import subprocess
 import sys
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -129,7 +131,8 @@ def train(
     recipe: Annotated[str, Argument(help="Such as nano-vlm; a wrong name lists all.")],
     runs: Annotated[Path, Option(help="Where checkpoints and the result go.")] = Path("runs"),
     until: Annotated[str, Option(help="Last stage, if not all: for nano-vlm eye, words or aligned.")] = "",
-    steps: Annotated[int, Option(help="Steps of each stage; 0 takes those of the recipe.")] = 0,
+    steps: Annotated[int, Option(min=0, help="Steps of each stage; 0 takes those of the recipe.")] = 0,
+    fresh: Annotated[bool, Option("--fresh", help="Throw away checkpoints of earlier runs.")] = False,
 ) -> None:
     """Train a recipe of the course; a run that was broken off goes on. `accelerate launch -m vlmcourse train
     ...` uses several GPUs."""
@@ -141,9 +144,12 @@ def train(
         plan = plan.until(until) if until else plan
         plan = plan.short(steps) if steps else plan
         folder, seconds = runs / recipe, 0.0
+        if fresh and os.environ.get("RANK", "0") == "0":
+            shutil.rmtree(folder, ignore_errors=True)
 
         def options(stage, model) -> dict:
-            return dict(checkpoint=folder / stage.name if len(plan.stages) > 1 else folder, resume=True)
+            place = folder / stage.name if len(plan.stages) > 1 else folder
+            return dict(checkpoint=place, resume=True, origin=dict(recipe=recipe, **asdict(stage)))
 
         for made in run(plan, options):
             if made.history is not None:

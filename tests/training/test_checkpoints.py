@@ -303,3 +303,11 @@ def test_a_manifest_that_makes_no_sense_is_damage(tmp_path, content):
     save(tmp_path, 1)
     (tmp_path / "step-00000001" / "manifest.json").write_text(content)
     assert "manifest.json cannot be read" in checkpoints.find_damage(tmp_path / "step-00000001")
+
+
+def test_a_file_in_place_of_a_folder_is_no_checkpoint_and_an_empty_manifest_is_damage(tmp_path):
+    path = checkpoints.save_checkpoint(tmp_path, 1, {}, {"at": 1})
+    (tmp_path / "step-00000009").write_text("not a folder")
+    assert checkpoints.newest_checkpoint(tmp_path) == path
+    (path / "manifest.json").write_text('{"files": {}}')
+    assert checkpoints.find_damage(path) == "state.json is not in the manifest"

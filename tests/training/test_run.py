@@ -1,5 +1,6 @@
 """A run remembers everything that moves, in files that hold numbers only."""
 
+import contextlib
 import json
 import random
 
@@ -12,7 +13,15 @@ from torch import nn
 from vlmcourse.data.batches import Batches
 from vlmcourse.training.checkpoints import CheckpointError, list_checkpoints
 from vlmcourse.training.history import History
-from vlmcourse.training.resume import Run, pack_optimizer, random_state, set_random_state, unpack_optimizer
+from vlmcourse.training.loop import train
+from vlmcourse.training.resume import (
+    Run,
+    lock,
+    pack_optimizer,
+    random_state,
+    set_random_state,
+    unpack_optimizer,
+)
 
 CPU = torch.device("cpu")
 
@@ -107,6 +116,53 @@ def test_another_optimizer_is_refused(tmp_path):
     other.optimizer = torch.optim.AdamW(other.model.parameters())
     with pytest.raises(CheckpointError, match="does not fit this run"):
         other.open(tmp_path, resume=True)
+
+
+def started(folder, rate: float, weight: float = 0.0) -> Run:
+    run = made()
+    run.origin = {"rates": {"adamw": rate}, "sides": (2, 3)}
+    run.model.bias.data += weight
+    run.open(folder, resume=True)
+    return run
+
+
+def test_a_run_that_began_from_something_else_is_not_carried_on(tmp_path):
+    first = started(tmp_path, 0.5)
+    step(first)
+    first.save(tmp_path, keep=2)
+    first.close()
+    again = started(tmp_path, 0.5)
+    assert again.history.steps == 1
+    again.close()
+    with pytest.raises(
+        CheckpointError, match=r"rates: \{'adamw': 0.5\} there, \{'adamw': 0.1\} now[^$]*--fresh"
+    ):
+        started(tmp_path, 0.1)
+    with pytest.raises(CheckpointError, match="weights: it began with others"):
+        started(tmp_path, 0.5, weight=1.0)
+
+
+def test_a_checkpoint_that_does_not_say_what_it_began_from_is_refused_where_it_counts(tmp_path):
+    made().save(tmp_path, keep=2)
+    made().open(tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match="rates: None there"):
+        started(tmp_path, 0.5)
+
+
+def test_two_trainings_do_not_write_to_one_folder(tmp_path):
+    first = started(tmp_path, 0.5)
+    with pytest.raises(CheckpointError, match="another training writes to"):
+        started(tmp_path, 0.5)
+    first.close()
+    started(tmp_path, 0.5).close()
+
+
+def test_a_training_that_ends_or_fails_lets_others_write(tmp_path):
+    for loss in (lambda model, batch: model(batch).square().mean(), lambda model, batch: 1 / 0):
+        with contextlib.suppress(ZeroDivisionError):
+            options = dict(steps=2, checkpoint=tmp_path, resume=True)
+            train(nn.Linear(1, 1), Batches(torch.ones(8, 1), 4), loss, **options)
+        lock(tmp_path).release()
 
 
 def test_a_process_that_was_not_there_draws_anew_and_says_so(tmp_path):

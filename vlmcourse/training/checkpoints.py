@@ -45,7 +45,8 @@ def open_folder(folder: str | Path) -> Path:
 
 def list_checkpoints(folder: str | Path) -> list[Path]:
     """All checkpoint folders, oldest step first, whole or not."""
-    return sorted(path for path in Path(folder).glob("step-*") if re.fullmatch(r"step-\d{8}", path.name))
+    named = [path for path in Path(folder).glob("step-*") if re.fullmatch(r"step-\d{8}", path.name)]
+    return sorted(path for path in named if path.is_dir())
 
 
 def save_checkpoint(
@@ -115,7 +116,7 @@ def find_damage(path: Path) -> str | None:
                 return f"{name} is missing"
             if (now := _fingerprint(path / name)) != written:
                 return f"{name} has {now['bytes']:,} of {written['bytes']:,} bytes and another SHA-256"
-        if unlisted := {file.name for file in path.glob("*.safetensors")} - set(files):
+        if unlisted := {"state.json", *(file.name for file in path.glob("*.safetensors"))} - set(files):
             return f"{min(unlisted)} is not in the manifest"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"manifest.json cannot be read ({type(error).__name__}: {error})"

@@ -46,6 +46,7 @@ def train(
     save_every: int = 200,
     keep: int = 2,
     resume: bool = False,
+    origin: dict[str, Any] | None = None,
 ) -> History:
     """Train `model` in place.
 
@@ -64,6 +65,8 @@ def train(
         name: what stands in front of the progress bar, such as "CNN, 250 pictures".
         checkpoint: folder for checkpoints, every `save_every` steps and at the end; the newest `keep` stay.
         resume: carry on from the newest whole checkpoint there; an empty folder starts a new run.
+        origin: plain data that says what is trained, such as a recipe's stage. Checkpoints record it with a
+            hash of the weights at the start, and a run that begins from something else is not carried on.
 
     Raises:
         FloatingPointError: if the loss or its gradient is not finite; the weights are those before that step,
@@ -77,7 +80,7 @@ def train(
     share = accelerator.process_index, accelerator.num_processes
     stream = batches.stream(*share) if hasattr(batches, "stream") else _endless(batches)
     history = History(precision=accelerator.mixed_precision)
-    run = Run(model, optimizer, rates, stream, history, accelerator)
+    run = Run(model, optimizer, rates, stream, history, accelerator, origin)
     if checkpoint is not None:
         run.open(checkpoint, resume)
 
@@ -192,6 +195,7 @@ def _prepared(run: Run, loss_fn: LossFn) -> Iterator[tuple[nn.Module, Any]]:
     try:
         yield net, run.accelerator.prepare_optimizer(run.optimizer)
     finally:
+        run.close()
         run.model.train(training)
         for group in run.optimizer.param_groups:
             group["lr"] = group["initial_lr"]

@@ -4,6 +4,8 @@ A run is more than its weights. The optimizer keeps running averages, the schedu
 another, and dropout draws from random generators. Forget one and the loss curve shows a kink.
 """
 
+import hashlib
+import json
 import random
 import warnings
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from vlmcourse.training import checkpoints
@@ -32,6 +35,8 @@ class Run:
     stream: Iterator
     history: History
     accelerator: Accelerator
+    origin: dict[str, Any] | None = None  # what it begins from, see train
+    lock: FileLock | None = None  # held while checkpoints are written
 
     def save(self, folder: str | Path, keep: int) -> None:
         """Write a checkpoint. Every process must call it; the first one writes."""
@@ -46,6 +51,7 @@ class Run:
                 "stream": self.stream.state_dict(),
                 "history": asdict(self.history),
                 "random": randoms,
+                "origin": self.origin,
             }
             tensors = {"model": self.model.state_dict(), "optimizer": averages}
             checkpoints.save_checkpoint(folder, self.history.steps, tensors, state, keep)
@@ -55,12 +61,15 @@ class Run:
         """Get `folder` ready; with `resume`, go back to its newest whole checkpoint if it has one.
 
         Raises:
-            CheckpointError: if the folder holds a run; with `resume`, if all are damaged or of another model.
+            CheckpointError: if the folder holds a run, or another process writes to it; with `resume`, if all
+                are damaged, of another model, or began from something else.
         """
         if not hasattr(self.stream, "state_dict"):
             raise CheckpointError("a list keeps no position to resume from; checkpoints need a Batches")
         if self.accelerator.is_main_process:
-            checkpoints.open_folder(folder)
+            self.lock = lock(checkpoints.open_folder(folder))
+        if self.origin is not None:
+            self.origin = self.origin | {"weights": hash_weights(self.model)}
         steps = checkpoints.list_checkpoints(folder)
         if steps and not resume:
             held = f"{folder} already holds a run up to {steps[-1].name}"
@@ -68,9 +77,16 @@ class Run:
         if steps:
             self.load(checkpoints.newest_checkpoint(folder))
 
+    def close(self) -> None:
+        """Let others write to the folder."""
+        if self.lock is not None:
+            self.lock.release()
+
     def load(self, path: Path) -> None:
         """Put everything back as it was in checkpoint `path`."""
         tensors, state = checkpoints.load_checkpoint(path)
+        if self.origin is not None:
+            refuse_other_origin(self.origin, state.get("origin") or {}, path)
         checkpoints.load_strict(self.model, tensors["model"], path)
         try:
             self.optimizer.load_state_dict(unpack_optimizer(tensors["optimizer"], state["optimizer"]))
@@ -86,6 +102,48 @@ class Run:
             set_random_state(state["random"][rank], self.accelerator.device)
         else:
             warnings.warn(f"{path} knows {known} processes; process {rank} draws anew", stacklevel=2)
+
+
+def lock(folder: Path) -> FileLock:
+    """A lock that one training at a time holds on its folder, until it ends, however it ends.
+
+    Raises:
+        CheckpointError: if another process holds it.
+    """
+    held = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        held.acquire(timeout=0)
+        return held
+    except Timeout as error:
+        raise CheckpointError(
+            f"another training writes to {folder}; wait for it, stop it, or choose another folder"
+        ) from error
+
+
+def hash_weights(model: nn.Module) -> str:
+    """SHA-256 of all names and numbers of a model's state."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def refuse_other_origin(ours: dict[str, Any], saved: dict[str, Any], path: Path) -> None:
+    """Raise CheckpointError unless a run that begins from `ours` may go on from what began from `saved`."""
+    ours = json.loads(json.dumps(ours))  # as JSON keeps it: tuples are lists
+    differ = [
+        f"{name}: {saved.get(name)} there, {ours.get(name)} now"
+        for name in sorted({*ours, *saved} - {"weights"})
+        if saved.get(name) != ours.get(name)
+    ]
+    if ours["weights"] != saved.get("weights"):
+        differ.append("weights: it began with others, as another stage before it leaves them")
+    if differ:
+        raise CheckpointError(
+            "\n  ".join([f"{path} is of a run that began from something else:", *differ])
+            + "\nChoose another folder, or begin anew there (vlmcourse train ... --fresh)"
+        )
 
 
 def pack_optimizer(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
