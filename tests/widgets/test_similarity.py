@@ -84,3 +84,9 @@ def test_pictures_stand_in_the_middle_of_white_squares():
 def test_bad_input_is_named_with_its_numbers(change, message):
     with pytest.raises(ValueError, match=message):
         SimilarityMatrix(**{"similarity": COSINES, "images": IMAGES, "texts": TEXTS, **change})
+
+
+def test_one_number_beyond_a_cosine_is_enough_to_be_refused():
+    similarity = np.array([[1.0, 0.0], [0.0, 1.2]], np.float32)
+    with pytest.raises(ValueError, match=r"found 0 to 1\.2"):
+        SimilarityMatrix(similarity, np.zeros((2, 4, 4, 3), np.uint8), ["a", "b"])

@@ -63,3 +63,4 @@ def test_a_quiz_answer_reaches_the_diary():
     widget.chosen = 1
     widget.chosen = 0
     assert [event["right"] for event in portfolio.diary()] == [False, True]
+    assert {(event["chapter"], event["quiz"]) for event in portfolio.diary()} == {("02_vit", "02_vit/1")}
