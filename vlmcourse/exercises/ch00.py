@@ -44,11 +44,12 @@ quiz(2, "A VLM answers 41 % of such questions correctly. What do you know?", [
      "You measured it: about as many are right without any picture."),
     ("Nothing, before you see its score without the picture.", True,
      "A number counts only beside its blind twin."),
-    ("It is worse than a language model.", False,
-     "A language model that guesses by habit gets about the same."),
+    ("It sees 41 % of the pictures well enough and misreads the others.", False,
+     "Then almost nothing would be right without the picture; but about as many are."),
 ])
 quiz(3, "Your function is wrong. What runs in the rest of the notebook?", [
     ("Your wrong function.", False, "It is kept as .mine for you to look at, but nothing runs it."),
-    ("Nothing; the notebook stops.", False, "A notebook of this course always runs to its end."),
+    ("The course's reference, whatever you write: yours is only graded.", False,
+     "Once yours passes, it is installed, and all course code runs it."),
     ("The course's reference, until yours passes.", True, "And from then on, yours."),
 ])

@@ -130,11 +130,12 @@ exercise(controls.twin_accuracy,
 )
 
 quiz(1, "Why is there no embedding table for patches?", [
-    ("Patches are larger than words.", False,
-     "Size is not the reason: a table row may be as wide as you like."),
+    ("Neighbouring patches depend on each other.", False,
+     "So do neighbouring words, and they have a table; attention takes care of that."),
     ("A table needs entries that come again, and a patch hardly ever does.", True,
      "Words are drawn from a list. Patches are continuous, so a function must map them."),
-    ("A table would have no gradient.", False, "Embedding tables are trained by gradients every day."),
+    ("A picture has more patches than a sentence has words.", False,
+     "A table is indifferent to how many of its rows one input uses. What counts is that rows come again."),
 ])
 quiz(2, "You shift and scale image features until their mean and spread equal those of the words. "
         "The language model is frozen. What have you gained?", [
@@ -151,6 +152,6 @@ quiz(3, "A VLM has 92 % on its test set and 51 % on twins, with 3 % of the pairs
      "Then some pairs would be right as a whole; about a quarter, if mistakes fell at random."),
     ("It answers by habit and hardly looks.", True,
      "One guess for both twins: half right, and almost never both."),
-    ("It was trained too long.", False,
-     "More training on the same biased questions would only polish the habit."),
+    ("It sees about half of what it needs; the test set was just easier than the twins.", False,
+     "One guess for both twins also gives one half. If it saw half, more whole pairs would be right."),
 ])

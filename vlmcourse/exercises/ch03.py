@@ -254,5 +254,7 @@ quiz(3, "You have 2,000 labelled pictures and no pretrained model, "
     ("A large ViT, since ViTs are the state of the art.", False,
      "They are so after large pretraining. "
      "From nothing, a ViT must spend data on learning that neighbours belong together."),
-    ("A ViT without positions.", False, "Then patches are a bag: even what lies next to what is lost."),
+    ("A small ViT, trained for more steps than the CNN.", False,
+     "It must first find out that neighbours belong together, and more steps on 2,000 pictures "
+     "also teach it those pictures by heart."),
 ])

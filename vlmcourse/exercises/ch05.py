@@ -345,10 +345,10 @@ quiz(2, "Your caption model sees no image, yet its loss on new captions falls cl
      "Overfitting raises the loss on new captions; it never lowers it below the entropy."),
 ])
 quiz(3, "Why is BERT a poor choice for writing a caption word by word?", [
-    ("It has no scores for words.", False,
-     "Its masked-token head gives a score for every word of the vocabulary."),
+    ("It cannot name the last word, since nothing stands behind it.", False,
+     "It can: put a mask at the end. But to do so it reads the whole caption anew for every word."),
     ("Its earlier tokens see the new one, so nothing can be kept.", True,
      "Without a causal mask every new word changes all keys and values. BLIP adds the mask, so BERT writes."),
-    ("It cannot look at an image.", False,
-     "BLIP gives it cross-attention to an image; looking is not the problem."),
+    ("It learns from 15 % of the words only.", False,
+     "That makes training slower, not writing: it would be just as awkward after learning from all."),
 ])
