@@ -1,9 +1,9 @@
 # %% [markdown] id="title" lang="en"
 # # 05 · Language models, the part that answers
 #
-# **90 minutes.** Everything runs on two CPU cores; no GPU is needed.
+# **135 minutes.** Everything runs on two CPU cores; no GPU is needed.
 #
-# You know language models, so this is a brisk rebuild: ten short functions, and from them LLaMA, GPT, BERT and T5. At every step we say what stays the same inside a vision-language model and what changes.
+# You know language models, so this is a brisk rebuild: ten short functions, and from them LLaMA, GPT, BERT and T5. At every step we say what changes inside a vision-language model.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
@@ -38,7 +38,7 @@ course_map("language")
 #
 # **input = [image features] + [question tokens]**
 #
-# Below, random vectors stand where chapter 07 will put real image features. The model does not mind.
+# Below, random vectors stand where chapter 07 will put image features.
 
 # %% id="input"
 from vlmcourse.data.text import load_tokenizer, BOS, EOS, MASK
@@ -46,15 +46,16 @@ from vlmcourse.models.language import Llama, LlamaConfig
 
 tokenizer = load_tokenizer()
 reader = Llama(LlamaConfig(len(tokenizer), width=128, depth=4))
-question, _ = tokenizer.encode(["what colour is the small circle?"])
-image_features = torch.randn(1, 64, 128)                               # 64 patches, already as wide as the model
+question = tokenizer.encode(["what colour is the small circle?"])[0][:, :-1]  # it goes on: no <eos>
+image_features = torch.randn(1, 64, 128)  # 64 patches, already as wide as the model
 together = torch.cat([image_features, reader.embed(question)], dim=1)
 logits = reader(embeddings=together)
-print(f"{together.shape[1]} vectors in, {logits.shape[1]} × {logits.shape[2]} scores out; last row: the next word")
+print(f"{together.shape[1]} vectors in, {logits.shape[1]} × {logits.shape[2]} scores out")
+print(f"the last row, behind {tokenizer.tokens(question[0])[-1]!r}, is for the next word")
 assert logits.shape == (1, 64 + question.shape[1], 1024)
 
 # %% [markdown] id="families" lang="en"
-# Four families serve as the language part. You build all four, from the one attention of chapter 02.
+# Four families serve as the language part. You build all four from the one attention of chapter 02 and see each of them at work.
 #
 # | family | reads | writes | used by | the image enters |
 # |---|---|---|---|---|
@@ -63,12 +64,11 @@ assert logits.shape == (1, 64 + question.shape[1], 1024)
 # | **GPT**, decoder | left to right | word by word | BLIP-2 with OPT, a GPT-like model | as vectors before the text |
 # | **LLaMA**, decoder | left to right | word by word | LLaVA and MiniGPT-4, through Vicuna | as vectors in the input |
 #
-# Answers are texts that must be *written*, so every generating VLM has a decoder somewhere.
-
-# %% [markdown] id="q-bpe" lang="en"
+# Answers must be *written*, so every generating VLM has a decoder.
+#
 # ## 2 · Where do tokens come from?
 #
-# **Byte-pair encoding** starts from characters. It counts neighbours, glues the most frequent pair into a new token, and repeats. Try the first step by hand, on three words with their counts.
+# **Byte-pair encoding** starts from characters. It counts neighbours, glues the most frequent pair into a new token, and repeats. The first step by hand, on three words with their counts:
 
 # %% id="bpe-by-hand"
 from collections import Counter
@@ -79,7 +79,7 @@ pairs = Counter()
 for word, count in words.items():
     pairs.update({pair: count for pair in pairwise(word)})
 print(pairs.most_common(4))
-assert pairs.most_common(1) == [(("a", "r"), 7)]                       # 3 times in star, 4 times in square
+assert pairs.most_common(1) == [(("a", "r"), 7)]  # 3 times in star, 4 times in square
 
 # %% [markdown] id="ex-merge" lang="en"
 # ### Your turn: `merge_pair` · difficulty 2/5 · 8 min
@@ -96,7 +96,8 @@ def merge_pair(tokens, pair):
 # %% id="bpe-train"
 from vlmcourse.world import captions, scenes
 
-told = captions.captions(scenes.sample("train", 20_000))               # "a red circle left of a blue square", ...
+# "a red circle left of a blue square", ...
+told = captions.captions(scenes.sample("train", 20_000))
 merges = bpe.train_bpe(Counter(" ".join(told[:2000]).split()), merges=60)
 print("first merges:", ["".join(pair) for pair in merges[:8]])
 cut = {word: bpe.apply_bpe(word, merges) for word in ("square", "squares", "scare", "zebra")}
@@ -139,11 +140,13 @@ titles = {(8, 8): "training: 8 read 8", (3, 8): "3 new, 5 kept", (1, 8): "writin
 for ax, ((queries, keys), title) in zip(axes, titles.items()):
     seen = causal_mask(queries, keys)
     corners = range(keys + 1), range(8 - queries, 9)
-    ax.pcolormesh(*corners, seen, cmap=ListedColormap(["white", "#0072B2"]), vmin=0, vmax=1, edgecolor="white")
+    ax.pcolormesh(*corners, seen, cmap=ListedColormap(["white", "#0072B2"]), vmin=0, vmax=1,
+                  edgecolor="white")
     ax.pcolor(*corners, torch.where(seen, math.nan, 1.0), hatch="////", alpha=0)
     ax.set(title=title, xlabel="key", ylim=(8, 0), aspect="equal", xticks=[], yticks=[])
 axes[0].set_ylabel("query")
-figure(fig, alt="Three causal masks, each ending in the lower right corner: a triangle, three rows of it, one full row")
+figure(fig,
+       alt="Three causal masks that end in one corner: a triangle, three rows of it, one full row")
 assert causal_mask(1, 8).all() and causal_mask(8, 8).sum() == 36
 
 # %% [markdown] id="q-norm" lang="en"
@@ -166,7 +169,8 @@ assert causal_mask(1, 8).all() and causal_mask(8, 8).sum() == 36
 @exercise(language.rms_norm)
 def rms_norm(tokens, scale, epsilon):
     """tokens / root of (mean square + epsilon) · scale"""
-    # 1. to float32: 512² does not fit into half precision   2. mean of the squares over the width   3. divide, scale
+    # 1. to float32: 512² does not fit into half precision   2. mean of the squares over the width
+    # 3. divide, scale
     raise NotImplementedError
 
 # %% [markdown] id="q-rope" lang="en"
@@ -188,20 +192,26 @@ def rms_norm(tokens, scale, epsilon):
 @exercise(language.rope)
 def rope(parts, angles):
     """Turn each pair (i, i + part/2) by its token's angle."""
-    # 1. cosine and sine, with an axis for the heads   2. split parts into its two halves   3. turn, join
+    # 1. cosine and sine, with an axis for the heads   2. split parts into its two halves
+    # 3. turn, join
     raise NotImplementedError
 
 # %% id="rope-picture"
 places = torch.arange(48)[None]
 angles = language.rope_angles(places, part=32, base=10_000.0)
-turned = rope(torch.ones(1, 1, 48, 32), angles)[0, 0]                  # the same vector, at 48 places
+turned = rope(torch.ones(1, 1, 48, 32), angles)[0, 0]  # the same vector, at 48 places
 products = turned @ turned.T / 32
 print(f"3 apart: {products[3, 0]:.4f} at places 3 and 0, {products[43, 40]:.4f} at 43 and 40")
-fig, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.4), layout="constrained", width_ratios=[1, 1.6])
-left.imshow(products); left.set(xlabel="place of the key", ylabel="place of the query", title="query · key")
-right.plot(products[:, 0]); right.set(xlabel="distance in tokens", title="one column: it depends on distance")
-figure(fig, alt="Products of one vector with itself at 48 places: constant along diagonals, falling with distance")
-assert torch.allclose(products[3, 0], products[43, 40], atol=1e-4) and products[0, 0] > products[24, 0]
+fig, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.4), layout="constrained",
+                                  width_ratios=[1, 1.6])
+left.imshow(products)
+left.set(xlabel="place of the key", ylabel="place of the query", title="query · key")
+right.plot(products[:, 0])
+right.set(xlabel="distance in tokens", title="one column: it depends on distance")
+figure(fig,
+       alt="Products of a vector with itself at 48 places: equal along diagonals, then falling")
+assert torch.allclose(products[3, 0], products[43, 40], atol=1e-4)
+assert products[0, 0] > products[24, 0]
 
 # %% [markdown] id="rope-proved" lang="en"
 # **What you just proved.** RoPE tells a model how far apart two tokens stand, not where they are. **New in a VLM:** image tokens take places too. In LLaVA, the first word after an image of 576 tokens stands at place 576 or later. Chapter 16 gives rows and columns angles of their own.
@@ -221,18 +231,20 @@ def swiglu(tokens, gate, up, down):
 #
 # To write the next token, attention needs the keys and values of all earlier tokens. They do not change any more, so they are kept: the **KV cache**. LLaVA-1.5-7B keeps 32 layers × 32 heads × 128 numbers, twice, at two bytes each.
 #
-# **Predict:** how many megabytes do its 576 image tokens occupy, for one picture?
+# **Predict:** how many MiB (2²⁰ bytes) do its 576 image tokens occupy, for one picture?
 
 # %% id="cache-size"
-def cache_megabytes(tokens, layers, key_heads, part):
-    return 2 * 2 * layers * key_heads * part * tokens / 2**20          # key and value, two bytes each
+def cache_mib(tokens, layers, key_heads, part):
+    return 2 * 2 * layers * key_heads * part * tokens / 2**20  # key and value, two bytes each
 
-all_heads, few_heads = (cache_megabytes(576, 32, heads, 128) for heads in (32, 8))
-print(f"576 image tokens: {all_heads:.0f} MB; with 8 key heads {few_heads:.0f} MB")
-assert all_heads == 288
+all_heads, few_heads, words = (cache_mib(*row, 128)
+                               for row in ((576, 32, 32), (576, 32, 8), (40, 32, 32)))
+print(f"576 image tokens: {all_heads:.0f} MiB; with 8 key heads {few_heads:.0f} MiB")
+print(f"a question of 40 tokens: {words:.0f} MiB")
+assert all_heads == 288 and words == 20
 
 # %% [markdown] id="ex-share" lang="en"
-# A 40-word question needs 20 MB; the picture needs 288. So VLM builders fight for fewer image tokens and fewer key heads. **Grouped-query attention** lets several query heads share one key head: 32 query heads with 8 key heads keep a quarter.
+# A question of 40 tokens needs 20 MiB; the picture needs 288. So VLM builders fight for fewer image tokens and fewer key heads. **Grouped-query attention** lets several query heads share one key head: 32 query heads with 8 key heads keep a quarter.
 #
 # ### Your turn: `share_heads` · difficulty 1/5 · 5 min
 #
@@ -258,28 +270,42 @@ def extend_cache(old, key, value):
 # %% [markdown] id="assemble" lang="en"
 # ## 6 · How good can a blind caption model be?
 #
-# That is a whole LLaMA: `Llama` holds the parameters and calls your functions. Let it learn captions of our scenes, **without the pictures**. The captions come from a small grammar:
+# That is all of LLaMA: `Llama` holds the parameters and calls your functions. Let it learn captions of our scenes, **without the pictures**. The captions come from a small grammar:
 #
 # - with probability 1/4 one thing: "a red circle"; else two: "a red circle left of a blue square";
 # - a thing is one of 25 combinations of shape and colour, all equally likely;
 # - one of 4 relations, all equally likely.
 #
-# Nobody can predict a fair die. So there is a lowest loss, and we can compute it: the **entropy** of the grammar.
+# Nobody can predict a fair die, so there is a lowest loss: the **entropy** of the grammar.
 
 # %% id="entropy"
 one_or_two = 0.25 * math.log(4) + 0.75 * math.log(4 / 3)
 by_hand = one_or_two + 0.25 * math.log(25) + 0.75 * (2 * math.log(25) + math.log(4))
-new = captions.captions(scenes.sample("validation", 2_000))            # captions of scenes never trained on
-new_ids = tokenizer.encode(new, bos=True)
-tokens_each = new_ids[1][:, 1:].sum().item() / len(new)                # words and <eos>; <bos> is given
-line = captions.entropy() / tokens_each
-print(f"{by_hand:.3f} nats per caption / {tokens_each:.2f} tokens = {line:.3f} nats per token; "
-      f"perplexity {math.exp(line):.2f}")
+new = captions.captions(scenes.sample("validation", 2_000))  # captions of scenes never trained on
+own = captions.surprise(new).mean()  # what they cost whoever knows the grammar
+tokens_each = tokenizer.encode(new, bos=True)[1][:, 1:].sum().item() / len(new)  # <bos> is given
+line = own / tokens_each
+print(f"expected {by_hand:.3f} nats per caption; these {len(new):,} cost {own:.3f} each")
+print(f"/ {tokens_each:.2f} tokens = {line:.3f} nats per token, perplexity {math.exp(line):.2f}")
 assert abs(by_hand - captions.entropy()) < 1e-9 and abs(by_hand - 7.235) < 0.001
+assert abs(own / by_hand - 1) < 0.03
 
 # %% [markdown] id="entropy-meaning" lang="en"
 # Nats per *caption* do not depend on the tokenizer; nats per *token*, and so perplexity, do. Compare perplexities only when tokens are the same.
 #
+# The entropy is what a caption costs **on average**. A batch of them costs a little more or less. So the fair line for a measurement is the grammar's own surprise at the *same* captions.
+#
+# And what is compared with what? The scores at a position with the token **after** it. `next_token_loss` moves the labels by that one place.
+
+# %% id="shift"
+ids, mask = tokenizer.encode(["a red circle"], bos=True)
+steps = zip(tokenizer.tokens(ids[0, :-1]), tokenizer.tokens(ids[0, 1:]))
+print(*[f"has read {read:>7}, shall say {answer}" for read, answer in steps], sep="\n")
+scores = torch.randn(1, ids.shape[1], len(tokenizer))
+by_hand = F.cross_entropy(scores[0, :-1], ids[0, 1:])  # the last row of scores has no answer
+assert torch.allclose(language.next_token_loss(scores, ids, mask), by_hand)
+
+# %% [markdown] id="train-predict" lang="en"
 # **Predict two numbers:** the loss before the first step (the vocabulary has 1,024 tokens), and after 400 steps.
 
 # %% id="train"
@@ -289,25 +315,29 @@ from vlmcourse.widgets.plot import LivePlot
 
 sizes = budget(cpu=dict(steps=400, batch=64), gpu=dict(steps=400, batch=64))
 
+def caption_batch(texts):
+    """Ids, mask, and the grammar's own surprise at each text."""
+    return *tokenizer.encode(texts, bos=True), torch.tensor(captions.surprise(texts)).float()
+
 def caption_loss(model, batch):
-    ids, mask = batch
-    return language.next_token_loss(model(ids, mask=mask), ids, mask)
+    ids, mask, surprise = batch
+    loss = language.next_token_loss(model(ids, mask=mask), ids, mask)
+    return loss, {"grammar": surprise.sum() / mask[:, 1:].sum()}
 
 def new_writer():
     torch.manual_seed(0)
     return Llama(LlamaConfig(len(tokenizer), width=128, depth=4, heads=4, groups=2, tied=True))
 
-writer, batches = new_writer(), Batches(tokenizer.encode(told, bos=True), sizes.batch)
-with LivePlot("Your LLaMA learns captions, blind") as plot:
+writer, batches = new_writer(), Batches(caption_batch(told), sizes.batch)
+with LivePlot("Your LLaMA learns captions, blind", series=(("loss", "grammar"),)) as plot:
     history = train(writer, batches, caption_loss, steps=sizes.steps, lr=2e-3, watch=plot)
 
 # %% id="train-result"
 @torch.no_grad()
 def excess(model):
     """Perplexity on new captions, divided by that of the grammar itself on the same captions."""
-    model = model.cpu().eval()
-    floor = captions.surprise(new).mean() / tokens_each
-    return math.exp(caption_loss(model, new_ids).item() - floor)
+    loss, parts = caption_loss(model.cpu().eval(), caption_batch(new))
+    return math.exp(loss - parts["grammar"])
 
 print(f"first loss {history.losses[0]:.2f}, ln 1024 = {math.log(1024):.2f}; "
       f"perplexity in the end {excess(writer):.3f} × the grammar's, after {history.seconds:.0f} s")
@@ -316,16 +346,18 @@ assert abs(history.losses[0] / math.log(1024) - 1) < 0.05 and excess(writer) < 1
 # %% id="train-figure"
 fig, ax = plt.subplots(figsize=(6.2, 2.4), layout="constrained")
 ax.plot(history.losses, color="#5B8C7B", label="your LLaMA")
-ax.axhline(line, color="#1f2933", linestyle="--", label=f"entropy of the grammar, {line:.3f}")
+ax.plot(history.metrics["grammar"], color="#1f2933", linestyle="--", linewidth=1,
+        label="the grammar itself, on the same captions")
 ax.set(xlabel="step", ylabel="nats per token", ylim=(0.7, 2.5)); ax.legend()
-figure(fig, alt="The loss falls steeply and then runs along the dashed line of the grammar's entropy")
+figure(fig, alt="The loss falls steeply and then runs along the dashed line of the grammar itself")
 
 # %% [markdown] id="per-token" lang="en"
 # Where does the surprise sit? The grammar tells exactly, word by word. After "a", three of the 25 things are red, so "red" costs ln(25/3) = 2.12 nats. "of" costs nothing.
 
 # %% id="per-token-figure"
 caption = "a red circle left of a blue square"
-exact = [0, math.log(25 / 3), math.log(3), math.log(4 / 3 * 4), 0, 0, math.log(25 / 4), math.log(4), 0]
+choices = [1, 25 / 3, 3, 4 / 3 * 4, 1, 1, 25 / 4, 4, 1]  # per word, as if equally likely
+exact = [math.log(count) for count in choices]
 ids, _ = tokenizer.encode([caption], bos=True)
 with torch.no_grad():
     scores = writer(ids)[0, :-1].log_softmax(-1)
@@ -333,12 +365,27 @@ felt = -scores.gather(1, ids[0, 1:, None])[:, 0]
 fig, ax = plt.subplots(figsize=(6.2, 2.2), layout="constrained")
 ax.bar(range(9), felt, color="#0072B2", label="your LLaMA")
 ax.scatter(range(9), exact, color="#D55E00", marker="_", s=500, label="the grammar", zorder=3)
-ax.set(xticks=range(9), xticklabels=tokenizer.tokens(ids[0, 1:]), ylabel="surprise, nats"); ax.legend()
-figure(fig, alt="Surprise per word: high at colours, shapes, the relation, zero at a, of and the end, as the grammar says")
-assert abs(sum(exact) - captions.surprise([caption])[0]) < 1e-9 and (felt - torch.tensor(exact)).abs().max() < 0.5
+ax.set(xticks=range(9), xticklabels=tokenizer.tokens(ids[0, 1:]), ylabel="surprise, nats")
+ax.legend()
+figure(fig,
+       alt="Surprise per word: high at colours, shapes, the relation; zero at a, of and the end")
+assert abs(sum(exact) - captions.surprise([caption])[0]) < 1e-9
+assert (felt - torch.tensor(exact)).abs().max() < 0.5
 
 # %% [markdown] id="train-proved" lang="en"
-# **What you just proved.** Your LLaMA knows the grammar and nothing else. Remember the line: 7.2 nats per caption is the best a model can do **without looking**. A model that sees the picture knows colour, shape and relation, and could go towards 0. So a captioning VLM below the line is looking. One that stays on it is blind, however fluent.
+# **What you just proved.** Your LLaMA knows the grammar and nothing else. Remember the line: 7.2 nats per caption is, on average, the best a model can do **without looking**. A model that sees the picture knows colour, shape and relation, and could go towards 0. So a captioning VLM below the line is looking. One that stays on it is blind, however fluent.
+#
+# **GPT** differs in small print: learned places are added, the norms are layer norms, the MLP has no gate. Attention, mask and cache stay yours.
+
+# %% id="gpt-train"
+from vlmcourse.models.gpt import GPT, GPTConfig
+
+torch.manual_seed(0)
+small_gpt = GPT(GPTConfig(len(tokenizer), width=64, depth=2))
+train(small_gpt, batches, caption_loss, steps=200, lr=3e-3, name="GPT")
+print(f"GPT, a tenth of the size, half the steps: {excess(small_gpt):.3f} × the grammar's "
+      f"perplexity")
+assert excess(small_gpt) < 1.1
 
 # %% [markdown] id="q-sampling" lang="en"
 # ## 7 · How do scores become a sentence?
@@ -355,7 +402,8 @@ assert abs(sum(exact) - captions.surprise([caption])[0]) < 1e-9 and (felt - torc
 @exercise(generation.top_p)
 def top_p(logits, temperature, top_p):
     """Scores -> probabilities of the next token, without the tail."""
-    # 1. temperature 0   2. softmax(logits / temperature), sorted   3. drop those with top_p or more before them
+    # 1. temperature 0   2. softmax(logits / temperature), sorted
+    # 3. drop those with top_p or more before them
     # 4. make rows sum to 1 again, and put every token back in its own place
     raise NotImplementedError
 
@@ -365,7 +413,8 @@ from vlmcourse.models.generation import generate
 
 def write(model, temperature=1.0, p=1.0, count=400):
     start = torch.full((count, 1), BOS)
-    return tokenizer.decode(generate(model, start, steps=14, temperature=temperature, top_p=p, eos=EOS, seed=0))
+    return tokenizer.decode(generate(model, start, steps=14, temperature=temperature, top_p=p,
+                                     eos=EOS, seed=0))
 
 def grammatical(texts):
     """Share of texts that the grammar can produce."""
@@ -379,7 +428,8 @@ print(*write(writer, count=4), sep="\n")
 # %% id="sample-table"
 settings = [(0.0, 1.0), (0.7, 1.0), (1.0, 1.0), (1.0, 0.9), (1.5, 1.0), (1.5, 0.9)]
 texts = {setting: write(writer, *setting) for setting in settings}
-rows = [f"temperature {t}, top-p {p}: {grammatical(said):4.0%} grammatical, {len(set(said)):3} different"
+rows = [f"temperature {t}, top-p {p}: {grammatical(said):4.0%} grammatical, {len(set(said)):3} "
+        f"different"
         for (t, p), said in texts.items()]
 print(*rows, sep="\n")
 share = {setting: grammatical(said) for setting, said in texts.items()}
@@ -388,16 +438,16 @@ assert share[1.0, 1.0] <= share[1.0, 0.9] and share[1.5, 1.0] < share[1.5, 0.9]
 
 # %% [markdown] id="sample-proved" lang="en"
 # **What you just proved.** Greedy is correct and says one thing; heat brings variety and nonsense; top-p removes much of the nonsense. A VLM that answers questions mostly decodes greedily. One that *describes* samples, and each extra nonsense word is a hallucination.
-
-# %% [markdown] id="q-same" lang="en"
+#
 # ## 8 · Does the cache change anything?
 #
-# It must not: it only avoids computing the same keys and values again. Check it token by token, greedily and with dice. Then take the time for 64 tokens, for one text and for sixteen at once. **Predict:** which of the two gains more? A step of this small model costs some time however little it computes.
+# It must not. Check it token by token, greedily and with dice. Then take the time for 64 tokens, for one text and for sixteen at once. **Predict:** which of the two gains more? A step of this small model costs some time however little it computes.
 
 # %% id="cache-same"
 prompt = tokenizer.encode(["a red circle left"], bos=True)[0][:, :-1]  # without <eos>: it goes on
 options = [dict(temperature=0.0), dict(temperature=1.0, seed=3)]
-same = [torch.equal(*(generate(writer, prompt, steps=64, cached=kept, **how) for kept in (True, False)))
+same = [torch.equal(*(generate(writer, prompt, steps=64, cached=kept, **how)
+                      for kept in (True, False)))
         for how in options]
 print("same tokens, greedy and sampled:", same)
 assert all(same)
@@ -406,10 +456,11 @@ assert all(same)
 import time
 from vlmcourse.models.replay import Replay
 
-WAYS = {"without cache": dict(cached=False), "with cache": dict(), "replayed": dict(replay=Replay(writer))}
+WAYS = {"without cache": dict(cached=False), "with cache": dict(),
+        "replayed": dict(replay=Replay(writer))}
 
 def seconds(texts, rounds=4):
-    """The best time of each way to write 64 tokens; they take turns, so that other work hits all alike."""
+    """The best time of each way to write 64 tokens; they take turns, so that all fare alike."""
     times = []
     for _ in range(rounds):
         for way in WAYS.values():
@@ -418,17 +469,19 @@ def seconds(texts, rounds=4):
             times.append(time.perf_counter() - start)
     return np.reshape(times, (rounds, len(WAYS))).min(0)
 
-assert torch.equal(generate(writer, prompt, steps=64), generate(writer, prompt, steps=64, **WAYS["replayed"]))
+assert torch.equal(generate(writer, prompt, steps=64),
+                   generate(writer, prompt, steps=64, **WAYS["replayed"]))
 times = {texts: seconds(texts) for texts in (1, 16)}
-print(*[f"{texts} × 64 tokens per second: " + ", ".join(f"{name} {texts * 64 / took:.0f} ({best[0] / took:.1f} ×)"
-        for name, took in zip(WAYS, best)) for texts, best in times.items()], sep="\n")
+rows = [(texts, name, texts * 64 / took, best[0] / took)
+        for texts, best in times.items() for name, took in zip(WAYS, best)]
+print(*["{:2} × 64 tokens, {:13}: {:6.0f} per second, {:4.1f} ×".format(*row) for row in rows],
+      sep="\n")
 assert times[1][0] > 1.2 * times[1][1] and times[16][0] > 3 * times[16][1]
 assert times[1][2] < 0.8 * times[1][1]
 
 # %% [markdown] id="replay-lesson" lang="en"
-# One text gains little from the cache, because a step here is hardly arithmetic: it is Python, calling some 230 small operations one by one. They are the same at every step. So `Replay` records them once and plays the **recording** back: your functions, the same numbers, no Python in between. (On a GPU the same trick is called a CUDA graph.)
-
-# %% [markdown] id="look-intro" lang="en"
+# One text gains little from the cache, because a step here is hardly arithmetic: it is Python, calling small operations by the hundred, one by one. They are the same at every step. So `Replay` records them once and plays the **recording** back: your functions, the same numbers, no Python in between. (On a GPU the same trick is called a CUDA graph.)
+#
 # ## 9 · Look inside
 #
 # Click a word, or press *play* to watch the caption being written: the map shows what each word reads. Hatched words did not exist yet.
@@ -442,7 +495,7 @@ seen = maps.attention_maps(writer, ids)[0]                             # (layer,
 TextAttention(tokenizer.tokens(ids[0]), seen, view=dict(query=8))
 
 # %% [markdown] id="look-measure-intro" lang="en"
-# Why should the last shape care about the relation? After "a blue square", a caption may end or go on. After "a red circle left of a blue square" it *must* end. The last three words are the same. **Predict** the probability of the end in both cases.
+# Why should the last shape care about the relation? Compare "a blue square" with "a red circle left of a blue square". The last three words are the same. **Predict** for both: how probable is it that the caption ends here?
 
 # %% id="look-measure"
 @torch.no_grad()
@@ -451,26 +504,28 @@ def end_probability(text):
     return writer(ids)[0, -1].softmax(-1)[EOS].item()
 
 alone, second = end_probability("a blue square"), end_probability(caption)
-gaze = seen[:, :, 8, 4:6].sum(-1)                                      # what "square" reads of "left of"
+gaze = seen[:, :, 8, 4:6].sum(-1)  # what "square" reads of "left of"
 print(f"it ends with probability {alone:.2f} after one thing, {second:.2f} after two")
-print(f"share of 'left of' in the gaze of 'square': at most {gaze.max():.2f} in one head; even gaze {2 / 9:.2f}")
+print(f"'square' gives 'left of' up to {gaze.max():.2f} of its gaze; an even gaze {2 / 9:.2f}")
 assert abs(alone - 0.25) < 0.1 and second > 0.95 and gaze.max() > 2 / 9
 
-# %% [markdown] id="break-intro" lang="en"
+# %% [markdown] id="look-measured" lang="en"
+# After one thing a caption may end, with 1/4; after two it must. Only the words further back tell which case this is.
+#
 # ## 10 · Break it on purpose
 #
-# **A mask that is off by one.** One wrong index, and every position sees the next token: its own answer. Training looks wonderful. **Predict** where the curve goes.
+# **A mask that is off by one.** One wrong index, and every position sees the next token: its own answer. **Predict** where the curve goes, and what such a model writes.
 
 # %% id="break-mask"
 right = causal_mask.active                                             # yours, or the reference
-causal_mask.install(lambda queries, keys: torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries + 1))
+causal_mask.install(lambda queries, keys: torch.ones(queries, keys).tril(keys - queries + 1).bool())
 cheat = new_writer()
-leak = train(cheat, batches, caption_loss, steps=200, lr=2e-3)
+leak = train(cheat, batches, caption_loss, steps=200, lr=2e-3, name="mask off by one")
 with torch.no_grad():
-    cheat_loss = caption_loss(cheat.cpu().eval(), new_ids).item()
+    cheat_loss = caption_loss(cheat.cpu().eval(), caption_batch(new))[0].item()
 causal_mask.install(right)
 spoken = write(cheat)
-print(f"loss on new captions {cheat_loss:.3f}, the line {line:.3f}; "
+print(f"loss on new captions {cheat_loss:.3f}, the grammar's own {line:.3f}; "
       f"grammatical when it writes: {grammatical(spoken):.0%}")
 assert cheat_loss < 0.5 * line and grammatical(spoken) < 0.5
 
@@ -478,12 +533,14 @@ assert cheat_loss < 0.5 * line and grammatical(spoken) < 0.5
 fig, ax = plt.subplots(figsize=(6.2, 2.3), layout="constrained")
 ax.plot(history.losses, color="#5B8C7B", label="right mask")
 ax.plot(leak.losses, color="#D55E00", label="off by one")
-ax.axhline(line, color="#1f2933", linestyle="--", label="entropy: no honest model gets below")
+ax.plot(history.metrics["grammar"], color="#1f2933", linestyle="--", linewidth=1,
+        label="the grammar itself, on the same captions")
 ax.set(xlabel="step", ylabel="nats per token", ylim=(0, 3)); ax.legend()
-figure(fig, alt="With the wrong mask the loss falls through the entropy line, far below; with the right one it stays on it")
+figure(fig,
+       alt="With the wrong mask the loss falls far below the grammar's own; with the right one not")
 
 # %% [markdown] id="break-lesson" lang="en"
-# A loss below the entropy is **impossible**, so something leaks. Without that line you might have celebrated. When it writes, there is no next word to peek at, and it babbles. In a VLM the same slip hides in the label shift after the image tokens; chapter 08 returns to it.
+# Nobody is on average less surprised than the grammar itself. A loss far below it is **impossible**, so something leaks. Without that line you might have celebrated. When it writes, there is no next word to peek at, and it babbles. In a VLM the same slip hides in the shift of section 6, once image tokens stand before the labels; chapter 08 returns to it.
 #
 # **Positions that start again.** With a cache, each step hands the model one token. Whoever numbers it from 0 tells the model that every new word is the first one.
 
@@ -493,19 +550,20 @@ from vlmcourse.models.look import Look, causal
 
 def from_zero(count, past, mask, device):
     right = causal(count, past, mask, device)
-    return Look(right.mask, torch.arange(count, device=device)[None])  # forgets that `past` tokens came before
+    # forgets that `past` tokens came before
+    return Look(right.mask, torch.arange(count, device=device)[None])
 
 good = write(writer)
 with patch.object(language, "causal", from_zero):
     lost = write(writer)
-print(f"grammatical: {grammatical(good):.0%} with true positions, {grammatical(lost):.0%} when they restart")
+print(f"grammatical: {grammatical(good):.0%} with true positions, {grammatical(lost):.0%} "
+      f"restarted")
 print("for instance:", lost[0])
 assert lost != good and grammatical(lost) < grammatical(good) - 0.2
 
 # %% [markdown] id="break-positions-lesson" lang="en"
-# Training does not notice, because training has no cache. Only the comparison of section 8, same tokens with and without, catches it. Write that test for every decoder you build.
-
-# %% [markdown] id="q-bert" lang="en"
+# Training does not notice, because training has no cache. Only the comparison of section 8, same tokens with and without, catches it. Write that test for every decoder.
+#
 # ## 11 · Reading in both directions: BERT
 #
 # BERT has no causal mask, so it cannot be asked for the next word: it would see it. Instead some words are hidden, and it must name them. Of 15 % chosen tokens, 80 % become `<mask>`, 10 % a random token, and 10 % stay, so that it cannot trust any word it sees.
@@ -528,10 +586,11 @@ def mask_tokens(ids, chosen, dice, random_ids, mask_id, special):
 
 # %% id="bert-train"
 def gap_loss(model, batch):
-    ids, mask = batch
+    ids, mask, _ = batch
     chosen, dice = torch.rand(2, *ids.shape, device=ids.device)
-    inputs, labels = mask_tokens(ids, chosen, dice, torch.randint_like(ids, 10, 1024), MASK, ids < 10)
-    return F.cross_entropy(model(inputs, mask=mask).flatten(0, 1), labels.flatten())   # -100 counts for nothing
+    inputs, labels = mask_tokens(ids, chosen, dice, torch.randint_like(ids, 10, 1024), MASK,
+                                 ids < 10)
+    return F.cross_entropy(model(inputs, mask=mask).flatten(0, 1), labels.flatten())  # not at -100
 
 torch.manual_seed(0)
 filler = bert.BertForMaskedLM(bert.BertConfig(len(tokenizer), width=64, depth=2, heads=4))
@@ -539,7 +598,7 @@ with LivePlot("A small BERT fills gaps") as plot:
     bert_history = train(filler, batches, gap_loss, steps=400, lr=3e-3, watch=plot)
 
 # %% [markdown] id="bert-compare" lang="en"
-# Hide the relation: "a red circle ▢ of a blue square". The four relations are equally frequent, but only two of them go on with "of". **Predict:** who knows, BERT or LLaMA?
+# Hide the relation: "a red circle ▢ of a blue square". In the data all four relations are equally frequent. **Predict** the four probabilities: BERT's, and LLaMA's after "a red circle".
 
 # %% id="bert-figure"
 gap, _ = tokenizer.encode(["a red circle <mask> of a blue square"], bos=True)
@@ -550,15 +609,16 @@ with torch.no_grad():
     left_only = writer(gap[:, :4])[0, -1].softmax(-1)[relation_ids]    # it has read "a red circle"
 fig, ax = plt.subplots(figsize=(6.2, 2.1), layout="constrained")
 ax.bar(np.arange(4) - 0.2, both, 0.4, label="BERT, reads both sides", color="#0072B2")
-ax.bar(np.arange(4) + 0.2, left_only, 0.4, label="LLaMA, has read “a red circle”", color="#5B8C7B", hatch="//")
+ax.bar(np.arange(4) + 0.2, left_only, 0.4, label="LLaMA, has read “a red circle”", color="#5B8C7B",
+       hatch="//")
 ax.set(xticks=range(4), xticklabels=names, ylabel="probability"); ax.legend()
-figure(fig, alt="BERT gives left and right a half each and above and below nothing; LLaMA gives all four about the same")
+figure(fig,
+       alt="BERT gives left and right a half each, above and below nothing; LLaMA all four alike")
 assert both[:2].sum() > 0.9 and both[2:].sum() < 0.05 and left_only[2:].sum() > 0.2
 
 # %% [markdown] id="bert-proved" lang="en"
-# **What you just proved.** BERT used "of", which comes later; LLaMA could not. That is good for *understanding* a text, as in BLIP's matching of image and text. It is bad for *writing*: with every new word all earlier vectors would change, so nothing could be kept.
-
-# %% [markdown] id="q-t5" lang="en"
+# **What you just proved.** Only "left" and "right" go on with "of". BERT used that word, which comes later; LLaMA could not. That is good for *understanding* a text, as in BLIP's matching of image and text. It is bad for *writing*: with every new word all earlier vectors would change, so nothing could be kept.
+#
 # ## 12 · Both in one: T5
 #
 # T5 reads with an encoder and writes with a decoder that looks across at what was read. Its positions are a third kind: no vector is added and nothing is turned. Each head adds a learned number to the score, chosen by distance. That is the `bias` of your `scaled_dot_product`. Near distances have a *bucket* of their own; far ones share, on a logarithmic scale.
@@ -571,7 +631,8 @@ assert both[:2].sum() > 0.9 and both[2:].sum() < 0.05 and left_only[2:].sum() > 
 @exercise(t5.relative_buckets)
 def relative_buckets(distance, buckets, farthest, both_ways):
     """(query, key) distances -> (query, key) bucket numbers"""
-    # 1. both ways: half the buckets, |distance|; else the past only   2. near: n itself   3. far: logarithmic, capped
+    # 1. both ways: half the buckets, |distance|; else the past only   2. near: n itself
+    # 3. far: logarithmic, capped
     raise NotImplementedError
 
 # %% id="t5-picture"
@@ -580,12 +641,54 @@ fig, axes = plt.subplots(1, 2, figsize=(6.2, 2.7), layout="constrained")
 for ax, both_ways in zip(axes, (True, False)):
     bucket = relative_buckets(distance, buckets=32, farthest=128, both_ways=both_ways)
     shown = ax.imshow(bucket, vmin=0, vmax=31)
-    ax.set(title="encoder: both ways" if both_ways else "decoder: the past", xlabel="key", ylabel="query")
+    ax.set(title="encoder: both ways" if both_ways else "decoder: the past", xlabel="key",
+           ylabel="query")
 fig.colorbar(shown, ax=axes, label="bucket")
-figure(fig, alt="Bucket numbers of 64 by 64 distances: bands along the diagonal, thin near it and wide far away")
+figure(fig,
+       alt="Buckets of 64 by 64 distances: bands along the diagonal, thin near it, wide far away")
 assert bucket.max() < 32 and bucket[40, 41:].eq(0).all()
 
-# %% [markdown] id="real-intro" lang="en"
+# %% [markdown] id="t5-work" lang="en"
+# Now T5 at work. It reads "a red circle left of a blue square" and shall write the same fact the other way round: "a blue square right of a red circle". Whoever cannot read the first sentence pays 2 ln 25 + ln 4 = 7.8 nats for the second. **Predict:** what does T5 pay?
+
+# %% id="t5-data"
+OPPOSITE = {"left": "right", "right": "left", "above": "below", "below": "above"}
+
+def turned_round(text):
+    words = text.split()
+    (place,) = [k for k, word in enumerate(words) if word in OPPOSITE]
+    return " ".join([*words[-3:], OPPOSITE[words[place]], *words[place + 1 : -3], *words[:place]])
+
+def both_ways(texts):
+    """Captions of two things, and the same turned round: ids and mask of both."""
+    of_two = [text for text in texts if len(text.split()) > 3]
+    return *tokenizer.encode(of_two), *tokenizer.encode([turned_round(text) for text in of_two])
+
+# %% id="t5-train"
+def answer_loss(model, batch):
+    ids, mask, answer, real = batch
+    labels = answer.masked_fill(~real, -100)
+    return F.cross_entropy(model(ids, labels, mask=mask).flatten(0, 1), labels.flatten())
+
+torch.manual_seed(0)
+turner = t5.T5(t5.T5Config(len(tokenizer), width=64, part=16, hidden=256, start=BOS))
+with LivePlot("A small T5 turns captions round") as plot:
+    train(turner, Batches(both_ways(told), 64), answer_loss, steps=250, lr=4e-3, watch=plot)
+
+# %% id="t5-result"
+read, real, wanted, counted = both_ways(new)
+with torch.no_grad():
+    paid = answer_loss(turner.cpu().eval(),
+                       both_ways(new)).item() * counted.sum().item() / len(read)
+answers = turner.generate(read, mask=real, steps=12, eos=EOS)
+pairs = list(zip(*map(tokenizer.decode, (read, answers, wanted))))
+turned = np.mean([answer == right for _, answer, right in pairs])
+print(f"{pairs[0][0]} → {pairs[0][1]}\n{turned:.0%} turned without a mistake, {paid:.1f} nats each")
+assert paid < 3 and turned > 0.6
+
+# %% [markdown] id="t5-proved" lang="en"
+# **What you just proved.** What is read through cross-attention lowers the loss far below the blind line. Put a picture in the place of the first sentence, and you have BLIP's way to see.
+#
 # ## 13 · Is this the real thing?
 #
 # Four library models with random weights, norms and biases included. We copy their weights into *yours*, key by key, and compare the scores.
@@ -594,14 +697,16 @@ assert bucket.max() < 32 and bucket[40, 41:].eq(0).all()
 import transformers
 from vlmcourse.interop.language import from_transformers
 
-small = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, vocab_size=90)
+small = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+             vocab_size=90)
 gpt = dict(n_embd=64, n_layer=2, n_head=4, vocab_size=90, bos_token_id=1, eos_token_id=1)
-five = dict(d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, vocab_size=90)
+five = dict(d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, vocab_size=90,
+            decoder_start_token_id=0)
 libraries = [
     transformers.LlamaForCausalLM(transformers.LlamaConfig(**small, num_key_value_heads=2)),
     transformers.GPT2LMHeadModel(transformers.GPT2Config(**gpt)),
     transformers.BertForMaskedLM(transformers.BertConfig(**small)),
-    transformers.T5ForConditionalGeneration(transformers.T5Config(**five, decoder_start_token_id=0)),
+    transformers.T5ForConditionalGeneration(transformers.T5Config(**five)),
 ]
 tokens, gaps = torch.randint(2, 90, (2, 3, 17)), {}
 for library in libraries:
@@ -610,7 +715,8 @@ for library in libraries:
     more = [tokens[1]] if library.config.is_encoder_decoder else []
     with torch.no_grad():
         theirs = library.eval()(tokens[0], **({"labels": tokens[1]} if more else {})).logits
-        gaps[type(library).__name__] = (from_transformers(library)(tokens[0], *more) - theirs).abs().max().item()
+        yours = from_transformers(library)(tokens[0], *more)
+    gaps[type(library).__name__] = (yours - theirs).abs().max().item()
 print(*[f"{name}: largest difference {gap:.1e}" for name, gap in gaps.items()], sep="\n")
 assert max(gaps.values()) < 1e-5
 
@@ -623,9 +729,8 @@ assert max(gaps.values()) < 1e-5
 # | LLaMA | RoPE | RMSNorm, before | SwiGLU | no | its own, or tied in small models |
 # | BERT | learned, added | layer norm, **after** | GELU | yes | the embedding table |
 # | T5 | bias by distance | RMSNorm, before | ReLU; gated GELU in Flan-T5 | no | the embedding table; its own in Flan-T5 |
-
-# %% [markdown] id="checkpoint-intro" lang="en"
-# Later chapters need a caption writer at once, so the course ships one. It has the size of yours and learned for about two minutes, short and *full* captions: "a small red circle at the top left and …". Nearly every new full caption is a sentence it never read. The card beside the weights says how it was made and what it reaches.
+#
+# Later chapters need a caption writer at once, so the course ships one. It has the size of yours and learned for about two minutes, short and *full* captions: "a small red circle at the top left and …". The card beside the weights says how it was made and what it reaches.
 
 # %% id="checkpoint"
 from vlmcourse.data.assets import shipped
@@ -635,9 +740,12 @@ shipped_writer = new_writer()
 card = load_weights(shipped_writer, shipped("lm-captions.safetensors"))
 metrics = card["metrics"]
 start = tokenizer.encode(["a small"], bos=True)[0][:, :-1]
-said = tokenizer.decode(generate(shipped_writer, start, steps=40, temperature=1.0, eos=EOS, seed=1))[0]
-ratios = {style: metrics[f"{style}_perplexity"] / metrics[f"{style}_bound"] for style in ("short", "full")}
-print(said, {style: f"{ratio:.3f} × the grammar's perplexity" for style, ratio in ratios.items()}, sep="\n")
+written = generate(shipped_writer, start, steps=40, temperature=1.0, eos=EOS, seed=1)
+ratios = {style: metrics[f"{style}_perplexity"] / metrics[f"{style}_bound"]
+          for style in ("short", "full")}
+print(tokenizer.decode(written)[0])
+print(*[f"{style}: {ratio:.3f} × the grammar's perplexity" for style, ratio in ratios.items()],
+      sep="\n")
 assert all(ratio < 1.05 for ratio in ratios.values())
 
 # %% [markdown] id="recap" lang="en"
@@ -645,11 +753,10 @@ assert all(ratio < 1.05 for ratio in ratios.values())
 #
 # 1. A language model reads vectors; image features can stand among them. Every generating VLM has a decoder.
 # 2. LLaMA is your ViT block with a causal mask, RMSNorm, RoPE and SwiGLU. One attention serves all four families.
-# 3. The entropy of the captions is the lowest loss without looking: 7.2 nats per caption here. Below it a model sees, or cheats.
+# 3. The entropy of the captions is, on average, the lowest loss without looking: 7.2 nats per caption here. Far below it a model sees, or cheats.
 # 4. The cache changes the speed and nothing else; test that. An image fills most of it, and shared key heads shrink it.
 # 5. BERT reads both ways and cannot write cheaply; T5 joins both; temperature and top-p trade variety for truth.
-
-# %% [markdown] id="quiz-intro" lang="en"
+#
 # ## Quiz
 
 # %% id="quiz-1"
@@ -669,12 +776,15 @@ progress()
 #
 # - Sennrich et al. 2015, *Neural Machine Translation of Rare Words with Subword Units*, [arXiv:1508.07909](https://arxiv.org/abs/1508.07909): section 3.2.
 # - Vaswani et al. 2017, *Attention Is All You Need*, [arXiv:1706.03762](https://arxiv.org/abs/1706.03762): section 3.2.3, the mask.
-# - Zhang and Sennrich 2019, *Root Mean Square Layer Normalization*, [arXiv:1910.07467](https://arxiv.org/abs/1910.07467): section 3.
+# - Zhang and Sennrich 2019, *Root Mean Square Layer Normalization*, [arXiv:1910.07467](https://arxiv.org/abs/1910.07467): section 4.
 # - Su et al. 2021, *RoFormer*, [arXiv:2104.09864](https://arxiv.org/abs/2104.09864): section 3.
 # - Shazeer 2020, *GLU Variants Improve Transformer*, [arXiv:2002.05202](https://arxiv.org/abs/2002.05202): section 2.
 # - Ainslie et al. 2023, *GQA*, [arXiv:2305.13245](https://arxiv.org/abs/2305.13245): section 2.
 # - Holtzman et al. 2019, *The Curious Case of Neural Text Degeneration*, [arXiv:1904.09751](https://arxiv.org/abs/1904.09751): section 3.1, nucleus sampling.
+# - Radford et al. 2019, *Language Models are Unsupervised Multitask Learners* (GPT-2), OpenAI: section 2.3.
 # - Devlin et al. 2018, *BERT*, [arXiv:1810.04805](https://arxiv.org/abs/1810.04805): section 3.1.
 # - Raffel et al. 2019, *T5*, [arXiv:1910.10683](https://arxiv.org/abs/1910.10683): section 2.1.
 # - Touvron et al. 2023, *LLaMA*, [arXiv:2302.13971](https://arxiv.org/abs/2302.13971): section 2.2.
 # - Li et al. 2022, *BLIP*, [arXiv:2201.12086](https://arxiv.org/abs/2201.12086): section 3.1. Li et al. 2023, *BLIP-2*, [arXiv:2301.12597](https://arxiv.org/abs/2301.12597): section 3.3. Liu et al. 2023, *LLaVA*, [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): section 4.1. Zhu et al. 2023, *MiniGPT-4*, [arXiv:2304.10592](https://arxiv.org/abs/2304.10592): section 3.
+#
+# **Next:** [06 · Fusion: where do image and words meet?](06_fusion.ipynb)
