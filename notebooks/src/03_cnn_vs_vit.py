@@ -691,7 +691,8 @@ for model in library.values():
         if value.is_floating_point():
             small = value[0].numel() ** -0.5
             nn.init.normal_(value, std=small)
-            value.uniform_(0.5, 1.5) if "running_var" in name else None
+            if "running_var" in name:
+                value.uniform_(0.5, 1.5)
 
 # %% id="real-compare"
 images, difference = torch.randn(4, 3, 64, 96), {}
