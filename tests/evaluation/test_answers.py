@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vlmcourse.evaluation import answers
-from vlmcourse.world import questions, scenes, twins
+from vlmcourse.world import captions, questions, scenes, twins
 from vlmcourse.world.render import render
 
 
@@ -58,3 +58,16 @@ def test_both_answers_to_twins_must_be_right():
 
 def test_the_prior_is_the_score_of_habit():
     assert 0.25 < answers.prior_accuracy(200) < 0.5
+
+
+def test_faultless_is_a_scene_with_every_answer_and_its_caption_right():
+    batch = scenes.sample("test", 30)
+    reader = Reader()
+    reader.answer = lambda images, asked: captions.captions(batch, "full")
+    assert answers.faultless(reader, batch).all()
+    reader.answer = lambda images, asked: [*captions.captions(batch, "full")[1:], "a small red star"]
+    assert not answers.faultless(reader, batch).any()
+    reader = Reader(lambda image, asked: not asked[0].startswith("How many"))
+    reader.answer = lambda images, asked: captions.captions(batch, "full")
+    counted = [question is not None for question in questions.ask(batch, "count")]
+    assert (answers.faultless(reader, batch) == ~np.array(counted)).all() and any(counted)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from vlmcourse.evaluation.statements import true_share
+from vlmcourse.evaluation.statements import true_and_complete, true_share
 from vlmcourse.world import captions, scenes
 
 
@@ -31,3 +31,14 @@ def test_many_things_are_matched_with_few_objects():
     one = scenes.sample("test", 1, objects=(1, 1))
     text = " and ".join(captions.captions(one, "full") * 9)
     assert true_share([text], one) == pytest.approx(1 / 9)
+
+
+def test_a_whole_caption_names_each_object_once_and_nothing_wrong():
+    batch = scenes.sample("test", 40, objects=(2, 3))
+    texts = captions.captions(batch, "full")
+    assert true_and_complete(texts, batch).all()
+    assert not true_and_complete([f"{text} and {text}" for text in texts], batch).any()  # each twice
+    assert not true_and_complete([text.rpartition(" and ")[0] for text in texts], batch).any()  # one left out
+    assert not true_and_complete(captions.captions(batch, "full", wrong=1.0), batch).any()
+    first = [texts[1], *texts[1:]]
+    assert true_and_complete(first, batch).tolist() == [False] + [True] * 39

@@ -12,7 +12,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vlmcourse.evaluation.statements import true_and_complete
 from vlmcourse.world import questions, scenes, twins
+from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import render
 
 
@@ -39,6 +41,16 @@ def accuracy(speaker: Any, batch: scenes.Scenes, look: Callable = render) -> dic
     """Share of right answers to one question of each kind about each scene; see grade_questions."""
     graded = {kind: grade_questions(speaker, *asked_of(batch, kind), look) for kind in questions.KINDS}
     return {kind: right.float().mean().item() for kind, right in graded.items()}
+
+
+def faultless(speaker: Any, batch: scenes.Scenes) -> Bool[np.ndarray, "scene"]:
+    """About which scenes the speaker makes no mistake: a question of every kind, and the full caption."""
+    described = speaker.answer(render(batch), [FULL] * len(batch))
+    good = true_and_complete(described, batch)
+    for kind in questions.KINDS:
+        rows = [n for n, question in enumerate(questions.ask(batch, kind)) if question]
+        good[rows] &= grade_questions(speaker, *asked_of(batch, kind)).numpy()
+    return good
 
 
 def twins_right(speaker: Any, count: int = 75) -> float:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
+from jaxtyping import Bool
 
 from vlmcourse.world.grammar import Mention, stated
 from vlmcourse.world.scenes import Scenes
@@ -34,6 +35,17 @@ def true_share(texts: Sequence[str], batch: Scenes) -> float:
             "no caption states a colour and a shape; were they written by an untrained language model?"
         )
     return right / total
+
+
+def true_and_complete(texts: Sequence[str], batch: Scenes) -> Bool[np.ndarray, "scene"]:
+    """Which captions name every object once, and say nothing wrong."""
+    return np.array(
+        [
+            len(stated(text)) == things and true_share([text], batch[n : n + 1]) == 1
+            for n, (text, things) in enumerate(zip(texts, batch.count.tolist(), strict=True))
+        ],
+        dtype=bool,
+    )
 
 
 def _best_matching(agreements: np.ndarray) -> int:

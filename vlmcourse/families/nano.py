@@ -25,7 +25,7 @@ from vlmcourse.data.chat import encode
 from vlmcourse.data.packing import Packs
 from vlmcourse.data.pixels import in_grey
 from vlmcourse.evaluation.answers import accuracy, prior_accuracy, twins_right
-from vlmcourse.evaluation.statements import stated, true_share
+from vlmcourse.evaluation.statements import true_and_complete, true_share
 from vlmcourse.families.captioner import loss_of
 from vlmcourse.models.language import next_token_loss
 from vlmcourse.models.llava import Llava, LlavaConfig
@@ -196,11 +196,7 @@ def measure(model: Llava, count: int = 300) -> dict[str, float]:
     metrics["twins, both right"] = twins_right(speaker, count // 4)
     texts = speaker.answer(render(batch), [FULL] * count)
     metrics["captions, true statements"] = true_share(texts, batch)
-    whole = [
-        len(stated(text)) == things and true_share([text], batch[n : n + 1]) == 1
-        for n, (text, things) in enumerate(zip(texts, batch.count.tolist(), strict=True))
-    ]
-    metrics["captions, all true and complete"] = np.mean(whole)
+    metrics["captions, all true and complete"] = true_and_complete(texts, batch).mean()
     return {name: round(float(value), 4) for name, value in metrics.items()}
 
 
