@@ -1,9 +1,9 @@
 # %% [markdown] id="title" lang="en"
 # # 08 · Instruction tuning: a model that answers
 #
-# **90 minutes.** Everything runs on two CPU cores; a GPU makes the training cells faster.
+# **115 minutes.** Everything runs on two CPU cores; a GPU makes the training cells faster.
 #
-# After chapter 07 a picture means something to your language model, and it can describe what it sees. It cannot do what it is told. In this chapter you teach it: one question, one answer, in the form that was asked for. Then you measure whether it looks, whether it still speaks, and what it invents.
+# After chapter 07 your language model can describe what it sees. It cannot do what it is told. In this chapter you teach it: one question, one answer, in the form that was asked for. Then you measure whether it looks, whether it still speaks, and what it invents.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
@@ -48,7 +48,7 @@ print(*[f"{q.text:50} {a[:60]}" for q, a in zip(asked[:5], said)], f"right: {obe
 assert obeyed < 0.1
 
 # %% [markdown] id="obey-lesson" lang="en"
-# Nobody ever asked it anything else than to describe. It has no idea that the words before `<assistant>` are a wish. That is missing, and data of a special form brings it:
+# Nobody ever asked it anything else than to describe. Data of a special form bring what is missing:
 
 # %% id="record"
 record = {"image": pictures[0], "instruction": asked[0].text, "output": asked[0].answer}
@@ -66,8 +66,8 @@ assert set(record) == {"image", "instruction", "output"} and len(about) == 9
 #
 # Two properties matter more than the number of records:
 #
-# - **Visual grounding.** The answer must follow from the picture. Each of our questions carries the boxes of the objects one must see. A record whose answer can be guessed teaches guessing.
-# - **The format is part of the instruction.** "What colour is the star?" wants a word. "… Answer in a sentence." wants a sentence. LLaVA-1.5 added such phrases because its first version could not give short answers (Liu et al. 2023, arXiv:2310.03744, section 3.2).
+# - **Visual grounding.** The answer must follow from the picture. A record whose answer can be guessed teaches guessing.
+# - **The format is part of the instruction.** LLaVA-1.5 added phrases for it because its first version could not give short answers (Liu et al. 2023, arXiv:2310.03744, section 3.2).
 
 # %% [markdown] id="q-template" lang="en"
 # ## 2 · What does the model really read?
@@ -155,7 +155,7 @@ assert "576 of them for images" in complaint(exchange, image_tokens=576, length=
 # %% [markdown] id="ex-collate" lang="en"
 # ## 4 · How do texts of different length stand in one tensor?
 #
-# Short rows are filled up. On which side? Training does not care, as long as padding is never learned. Writing does: the next token follows the *last* place, so there the padding must stand in front.
+# Short rows are filled up. On which side? Training does not care, if padding is never learned. Writing does: the next token follows the *last* place, so the padding must stand in front.
 #
 # ### Your turn: `collate` · difficulty 2/5 · 8 min
 #
@@ -168,7 +168,7 @@ def collate(rows, pad, left=False):
     raise NotImplementedError
 
 # %% [markdown] id="packs-intro" lang="en"
-# An image is read anew for each question: eight questions, eight times its tokens. Chapter 05 taught you to keep what was read. In training, a mask does it: all questions about one image stand in **one row**, each sees the image and itself, and each believes it stands directly behind the image. **Predict:** is the loss the same?
+# An image is read anew for each question: eight questions, eight times its tokens. Chapter 05 taught you to keep what was read. In training, a mask does it: all questions about one image stand in **one row**, and each sees the image and itself. **Predict:** is the loss the same?
 
 # %% id="packs"
 rows = instructions.talks(held_out[:20])
@@ -185,9 +185,9 @@ assert abs(together - apart) < 1e-3 and spent[0] < 0.6 * spent[1]
 # %% [markdown] id="q-write" lang="en"
 # ## 5 · How does it answer?
 #
-# As in chapter 05, with two differences. The prompt is not a row of ids but of **vectors**: words and image tokens. And a batch of prompts ends at different times.
+# As in chapter 05, but the prompt is a row of **vectors**, words and image tokens. And answers end at different times.
 #
-# Read the prompt once, into the cache. After that, every step reads one new token. The image is never read again.
+# Read the prompt once, into the cache. After that, every step reads one new token.
 #
 # ### Your turn: `write_greedily` · difficulty 4/5 · 15 min
 #
@@ -230,7 +230,9 @@ assert written[0, -1] == END
 # | 1 alignment | frozen | learns | frozen | 2·10⁻³ | 595,000 captions |
 # | 2 instruction tuning | frozen | learns | learns | 2·10⁻⁵ | 158,000 instructions |
 #
-# What the language model knows was dear to learn and is quick to lose, so its rate is a hundredth. Its code also allows a **rate of its own for the projector**, which has less to lose. An optimizer takes such wishes as *groups*.
+# What the language model knows was dear to learn and is quick to lose, so its rate is a hundredth. Its code also allows a **rate of its own for the projector**. An optimizer takes such wishes as *groups*.
+#
+# Which rates are right depends on what a part has to lose. *Here*, for 120 steps, both get the same large rate. In *section 9* the language model gets a tenth, to keep its language; in *section 11* the projector a hundredth, to keep its places.
 #
 # ### Your turn: `rate_groups` · difficulty 3/5 · 12 min
 #
@@ -267,7 +269,7 @@ assert len(groups) == 4 and sum(len(group["params"]) for group in groups) == lea
 # %% [markdown] id="train-intro" lang="en"
 # ## 7 · Train it
 #
-# Your template, your mask, your batches, your groups. The eye was asked once. **Predict:** how many of eight kinds of questions will it answer after a minute, and which kind comes last?
+# Your template, your mask, your batches, your groups. `nano.tune` is the loop of chapter 02 around them. In its loss a token of an answer of n tokens counts 1/√n, or captions would drown the short answers (`losses.balanced_loss`). The eye was asked once. **Predict:** how many of eight kinds of questions will it answer after a minute, and which kind comes last?
 
 # %% id="data"
 sizes = budget(cpu=dict(steps=120, batch=8, images=960), gpu=dict(steps=120, batch=8, images=960))
@@ -294,15 +296,15 @@ with LivePlot("An aligned model learns to answer") as plot:
     assistant, history = tuned("nano-aligned", lessons, seen, watch=plot)
 
 # %% [markdown] id="blind-intro" lang="en"
-# How much of that is seeing? Its **blind twin** has the same start and the same texts, but no eye: all features are zero. It takes as many steps, of three pictures each. And there is the **prior**, the most frequent answer to each kind of question.
+# How much of that is seeing? Its **blind twin** has the same start and the same texts, but no eye: all features are zero. It takes the same steps, of as many pictures. And there is the **prior**, the most frequent answer to each kind of question.
 
 # %% id="blind"
-blind, blind_history = tuned("nano-aligned", lessons, torch.zeros_like(seen), size=3)
+blind, blind_history = tuned("nano-aligned", lessons, torch.zeros_like(seen))
 print(f"loss at the end: {np.mean(history.losses[-10:]):.2f} seeing, {np.mean(blind_history.losses[-10:]):.2f} blind")
 assert np.mean(history.losses[-10:]) < 0.85 * np.mean(blind_history.losses[-10:])
 
 # %% [markdown] id="exam-intro" lang="en"
-# An exam on pictures never seen. Greedy writing takes the likeliest token at every place. So one pass over question *and* answer tells whether the model would write it, word for word: `Speaker.grade` does that, for packs like yours.
+# An exam on pictures never seen. Greedy writing takes the likeliest token at every place, so one pass over question *and* answer tells whether the model would write it, word for word: `Speaker.grade` does that, for packs like yours.
 
 # %% id="exam"
 eye = nano.features(aligned, pictures)
@@ -340,11 +342,12 @@ figure(fig, alt="Right answers by kind: the assistant is far above blind twin an
 print({kind: round(float(share), 2) for kind, share in marks["your assistant"].items()})
 print(", ".join(f"{name} {row['all']:.0%}" for name, row in marks.items()))
 assert marks["your assistant"]["all"] > max(marks["blind twin"]["all"], habit["all"]) + 0.08
+assert abs(marks["blind twin"]["all"] - habit["all"]) < 0.06
 
 # %% [markdown] id="exam-lesson" lang="en"
-# After 120 steps it answers 56 % of the questions; the habit alone gives 40 %. The blind twin stays below the habit. Size, colour and shape gain most. Existence and relations are where the habit is: at a coin flip. To answer them it must first find the thing that is asked about.
+# After 120 steps it answers 56 % of the questions; the habit alone gives 40 %. The blind twin learns the habit, and not more. Size, colour and shape gain most. Existence and relations are where the habit is: at a coin flip. To answer them it must first find the thing that is asked about.
 #
-# Is the difference really seeing? Give each question the picture of another one.
+# Is that seeing? Give each question another picture.
 
 # %% id="swap"
 swapped = grades(assistant, lambda seen: seen.roll(1, 0))
@@ -383,14 +386,14 @@ print(f"aligned    {before[0]}", f"assistant  {after[0]}", sep="\n")
 assert before[1] < 0.1 and after[1] > 0.9
 
 # %% [markdown] id="formats-lesson" lang="en"
-# From none to all of them. Note what comes first: the **form** is perfect while four of ten answers are wrong. A fluent answer does not prove that the model looked.
+# From none to all of them. The **form** is perfect while four of ten answers are wrong. A fluent answer does not prove that the model looked.
 
 # %% [markdown] id="stages-intro" lang="en"
 # ## 9 · Why not everything at once?
 #
-# Whoever knows language models wants to train all of it at once. The objections: a new projector sends noise, and a language model that learns to live with noise forgets what it knew.
+# The objections: a new projector sends noise, and a language model that learns to live with noise forgets what it knew.
 #
-# So measure two things: answers, and **language**. For language, take the pictures away and ask for captions. The perplexity says how well the model still knows what a caption looks like.
+# So measure answers *and* **language**: take the pictures away and ask for captions. The perplexity says how well the model still knows what a caption looks like.
 
 # %% id="perplexity"
 told = captions.captions(held_out[:200], "full")
@@ -402,31 +405,63 @@ print({name: f"{value:.2f}" for name, value in perplexity.items()})
 assert perplexity["aligned"] == perplexity["before"] < perplexity["your assistant"]
 
 # %% [markdown] id="stages-compare" lang="en"
-# Alignment cost nothing: the language model was frozen. Instruction tuning cost a little, although it saw captions all the time.
+# Alignment cost nothing: the language model was frozen. Instruction tuning cost a little, although captions were among its lessons.
 #
-# Now the comparison at equal compute. All start from the trained eye and language model and a *new* projector, and learn four kinds of questions, without captions. **Joint**: everything from the first step, 60 steps. **Staged**: 40 cheap steps of alignment on captions, then 40 of instructions. **Staged, slow language**: the same, but your groups give the language model a tenth of the rate. **Predict** both numbers for each.
+# Now three ways from a *new* projector to answers. The lessons are questions, no captions. **Joint**: everything learns from the first step. **Staged**: first alignment on captions, then the questions. **Staged, slow language**: the same, but your groups give the language model a tenth of the rate.
+#
+# These steps are too few for answers, so look at **language only**. **Predict** the order of the three perplexities.
 
 # %% id="stages"
 import copy
 from vlmcourse.training import stages
 
-FOUR = tuple(questions.KINDS)[:4]                                         # colour, shape, size, position
+FOUR = tuple(questions.KINDS)[:4]                                      # colour, shape, size, position
 brief, some = speaker.encode([row[:4] for row in taught[:320]]), seen[:320]   # less, for the experiments
 start, _ = nano.load_vlm("nano-words")
-first = stages.align(start, some, captions.captions(seen_scenes[:320], "full"), steps=40, size=4)
-runs = {"joint": tuned("nano-words", brief, some, 60, size=4), "staged": tuned(copy.deepcopy(start), brief, some, 40, size=4),
-        "staged, slow language": tuned(start, brief, some, 40, {"projector": 3e-3, "language": 3e-4}, size=4)}
+stages.align(start, some, captions.captions(seen_scenes[:320], "full"), steps=40, size=4)
+slow = {"projector": 3e-3, "language": 3e-4}
+runs = {"joint": tuned("nano-words", brief, some, 60, size=4),
+        "staged": tuned(copy.deepcopy(start), brief, some, 40, size=4),
+        "staged, slow language": tuned(start, brief, some, 40, slow, size=4)}
 
 # %% id="stages-result"
-outcome = {name: (grades(model, kinds=FOUR)["all"], nano.caption_perplexity(model, told),
-                  run.seconds + first.seconds * ("staged" in name)) for name, (model, run) in runs.items()}
-print(*[f"{name:22} right {a:4.0%}   perplexity {p:6.1f}   {t:.0f} s" for name, (a, p, t) in outcome.items()], sep="\n")
-assert outcome["joint"][1] > 1.3 * outcome["staged"][1] > 1.3 * outcome["staged, slow language"][1]
+kept = {name: nano.caption_perplexity(model, told) for name, (model, _) in runs.items()}
+print(*[f"{name:22} perplexity {value:6.1f}" for name, value in kept.items()], sep="\n")
+assert kept["joint"] > 1.3 * kept["staged"] > 1.3 * kept["staged, slow language"]
+
+# %% [markdown] id="stages-long-intro" lang="en"
+# And answers? `python tools/nano_stages.py` takes longer than a lesson has: 400 steps for each arm, in staged ones 100 of them alignment; all eight kinds of questions. A fourth arm is staged and fast, with **captions among the lessons**. Its card is shipped. **Predict:** which arm answers best, and which one still speaks?
+
+# %% id="stages-card"
+import json
+from vlmcourse.data.assets import shipped
+
+long_run = json.loads(shipped("nano-stages.json").read_text())
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.7), layout="constrained")
+for (name, points), line in zip(long_run["arms"].items(), ("-", "--", ":", "-.")):
+    spent, share, surprise = np.array(points).T
+    axes[0].plot(spent, share, line, label=name); axes[1].plot(spent, surprise, line)
+axes[0].axhline(long_run["answer prior"], color="#767676", lw=1); axes[0].set(ylabel="right answers", ylim=(0, 1))
+axes[1].set(yscale="log", ylabel="perplexity of captions")
+for ax in axes: ax.set_xlabel("CPU seconds")
+fig.legend(loc="outside upper center", ncols=2, fontsize=8)
+figure(fig, alt="Right answers and perplexity of captions over CPU seconds for four arms; a grey line is the answer prior")
+ends = {name: points[-1] for name, points in long_run["arms"].items()}
+print(*[f"{name:35} {t:3.0f} s   right {a:4.0%}   perplexity {p:9,.1f}" for name, (t, a, p) in ends.items()], sep="\n")
+
+lost, safe = ends["joint"], ends["staged, slow language"]
+assert min(right for _, right, _ in ends.values()) > long_run["answer prior"] + 0.15
+assert lost[2] > 1000 * safe[2] and abs(lost[1] - safe[1]) < 0.03
 
 # %% [markdown] id="stages-lesson" lang="en"
-# Reported as it is: at this size and budget, **stages do not answer better**. Joint reached 14 %, staged 13 %. But the joint model's language is gone: perplexity 158, where 2 was the start. Staged it is 22. With slow language nearly everything is kept, 2.4, but nothing is answered: forty slow steps do not turn a describer into an answerer.
+# Reported as it is, one run each:
 #
-# So stages buy language, not speed. And the data buy even more: your assistant stayed at 2.5 because its lessons held captions. What a stage leaves out is forgotten. LLaVA-1.5 therefore mixes 40,000 conversations *without* pictures into its instructions (arXiv:2310.03744, its list of training data).
+# - **Stages do not answer better**: 59 and 60 %, far above the prior of 37 %.
+# - **Nor do they keep language.** Both forget captions; their perplexity is worse than guessing.
+# - **A slow language model does.** It answers the same 58 %, a little later, and captions stay at 4.1; the start was 2.0.
+# - **So do data.** With captions among its lessons, the fast model ends at 61 % and 2.9.
+#
+# What the language model *keeps* is decided by its rate and by data: what a stage leaves out is forgotten. LLaVA-1.5 therefore mixes 40,000 conversations *without* pictures into its instructions (arXiv:2310.03744, its list of training data).
 
 # %% [markdown] id="masks-intro" lang="en"
 # ## 10 · Break it on purpose: the mask
@@ -470,17 +505,17 @@ assert symptoms["right"][2] < 6 and symptoms["too early"][2] > 30 and symptoms["
 assert symptoms["too late"][0] < symptoms["right"][0] and symptoms["too late"][1] < 0.05
 
 # %% [markdown] id="masks-lesson" lang="en"
-# - **Right**: after 40 short steps only a fifth of the answers are right, but they are one or two words long, and they end.
-# - **Too early**: it never stops. All 40 tokens are written, and they are babble.
-# - **Too late**: it says nothing at all. Only `<end>` was ever learned, so it ends at once. Its loss is the *lowest* of all.
-# - **Everything**: it learns to write questions with most of its effort. At equal steps 12 % are right, against 22 %.
+# - **Right**: after 40 short steps a fifth of the answers are right, and they end.
+# - **Too early**: it never stops, and babbles.
+# - **Too late**: it says nothing. The first word of an answer is never a label; most often `<end>` is, in a third of them. So it ends at once. And its loss is *lower* than the right one's.
+# - **Everything**: most of its effort goes into questions. 12 % are right, not 22 %.
 #
-# No loss curve would have told you. Tokens per answer and right answers do, within a minute. Losses of different masks are averages over different tokens; do not compare them.
+# No loss curve would have told you: losses of different masks are averages over different tokens. Tokens per answer and right answers do, within a minute.
 
 # %% [markdown] id="full-intro" lang="en"
 # ## 11 · How good does it get, and what decides it?
 #
-# Same code, same size, more pictures: the course ships the result as `nano-vlm`. Its card keeps what was tried. The quick trials ran *end to end*, eye included, on four objects and five kinds of questions; a story: no cell repeats them. Rows naming a script can be repeated. **Predict:** what made the largest difference?
+# Same code, same size, more pictures: the course ships the result as `nano-vlm`. Its card keeps what was tried. Rows that name a script can be repeated; the quick trials, end to end, with five kinds of questions, are a story that no cell repeats. **Predict:** what made the largest difference?
 
 # %% id="card"
 import textwrap
@@ -492,7 +527,7 @@ print(*[textwrap.fill(f"{right:4.0%} {spent:>17}  {what}", 100, subsequent_inden
         for right, spent, what in rows], sep="\n")
 
 # %% [markdown] id="card-lesson" lang="en"
-# The second column counts seconds. Packs, positions, a stem, an optimizer: four points here, twelve there. Then one line leaps to 96 %, and it changes only the order of data: first shape and colour of *every* object, then the mix. **Data decide, and stages decide.** The course's eye gets such *dense supervision* in a stage of its own, patch by patch. With the eye of chapter 04's CLIP in its place, 300 steps reach 58 % instead of 69 %: CLIP knows what, hardly where.
+# The second column counts seconds. Packs, positions, a stem, an optimizer: four points here, twelve there. Then one line leaps to 96 %, and it changes only the order of data: first shape and colour of *every* object, then the mix. **Data decide, and their order.** The course's eye gets such *dense supervision* in a stage of its own, patch by patch. With the eye of chapter 04's CLIP in its place, 300 steps reach 58 % instead of 69 %: CLIP knows what, hardly where.
 
 # %% id="curve"
 metrics, curve = card["metrics"], np.array(card["curve"])
@@ -513,16 +548,16 @@ assert min(metrics[f"answers: {kind}"] for kind in questions.KINDS) > 0.9
 assert final["another picture"]["all"] < 0.6 and final["no picture"]["all"] < 0.6
 
 # %% [markdown] id="full-lesson" lang="en"
-# 97 % of these questions; with another picture 38 %, with none 29 %: it looks. What is left are counts and comparisons, which need everything in the picture at once. Three numbers of the card deserve a second look:
+# 97 % of these questions; with another picture 38 %, with none 29 %: it looks. Three numbers of the card deserve a second look:
 #
-# - **Twins** (89 %). Two pictures, one question, two answers, both right. Habit gets none of them: the honest number.
+# - **Twins** (89 %). Two pictures, one question, both answers right. Habit gets none.
 # - **New combinations** (94 %) of colour and shape, never seen in training, cost four points.
 # - **Captions.** 95 % of what they state is true, yet only 73 % are true and complete in *every* word. The longer the text, the more places to be wrong.
 
 # %% [markdown] id="kept-intro" lang="en"
 # ### The rate that forgot left and right
 #
-# An earlier run stopped at 92 %: the last but one row above. Its mistakes were **sideways**: "above" and "below" were right in 98 of 100 cases, "left of" and "right of" in 47. The eye is the same. Where did left and right get lost?
+# An earlier run stopped at 92 %: the last but one row above. "Above" and "below" were right in 98 of 100 cases, "left of" and "right of" in 47. The eye is the same. Where did left and right get lost?
 #
 # A **linear probe** tells: what share of the differences between image tokens goes with the place of the thing shown? **Predict** where it drops.
 
@@ -545,17 +580,17 @@ survived = {"eye": kept(eye), "after stage 1": kept(aligned.projector(eye.float(
 print(*[f"{name:26} sideways {across:5.1%}   up and down {upright:5.1%}"
         for name, (across, upright) in survived.items()], sep="\n")
 assert survived["full rate (card)"][0] < 0.1 * survived["nano-vlm, slow projector"][0]
-assert survived["your assistant"][0] < 0.7 * survived["after stage 1"][0]
+assert survived["your assistant"][0] < 0.7 * survived["after stage 1"][0] < 0.5 * survived["eye"][0]
 
 # %% [markdown] id="kept-lesson" lang="en"
-# Your own assistant lost half in 120 steps. At the full rate both axes fade (card, `full-rate`); up and down came back, left and right did not. Our reading: image tokens come row by row, so *when* one comes tells how far down it is. And "bottom left" names the second axis in its second word, which is learned late. Until then no loss asks for left and right, and what nobody asks for is overwritten.
+# The largest loss is **stage 1's**: of 13 % sideways it keeps 5, of 14 % up and down 8. Captions name places coarsely, so the projector learned no more. Your assistant then lost half of what was left. At the full rate both axes fade (card, `full-rate`); up and down came back, left and right did not. Our reading: image tokens come row by row, so *when* one comes tells how far down it is. And "bottom left" names the second axis in its second word, which is learned late. Until then no loss asks for left and right, and what nobody asks for is overwritten.
 #
 # Two changes cured it: the projector learns at a **hundredth of the rate** (your `rate_groups`), and lessons also ask for one axis in one word. What is frozen is safe; what learns is safe only while something asks for it.
 
 # %% [markdown] id="invent-intro" lang="en"
 # ## 12 · Does it see what is not there?
 #
-# The best known disease of such models is **hallucination**: they speak of things that are not in the picture. POPE measures it with questions that deserve a "no" (Li et al. 2023, arXiv:2305.10355): "Is there a …?", half of them about absent things. Two kinds of absent things: *any*, or *near*: the shape of one object in the colour of another.
+# **Hallucination**: models speak of things that are not in the picture. POPE measures it with questions that deserve a "no" (Li et al. 2023, arXiv:2305.10355): "Is there a …?", half of them about absent things. Two kinds of absent things: *any*, or *near*: the shape of one object in the colour of another.
 
 # %% id="pope"
 from vlmcourse.world.truth import list_things, Who
@@ -586,7 +621,7 @@ def poll(model):
 print({name: f"{share:.0%}" for name, share in poll(vlm).items()})
 
 # %% [markdown] id="yes-intro" lang="en"
-# Now make it ill. People write questions about what they see, so much of the data says "yes". Give `nano-vlm` 30 more steps on pictures with nothing but true "yes" questions. Then the cure: 30 steps in which half of the questions are about absent things.
+# Now make it ill. People write questions about what they see, so much of the data says "yes". Give `nano-vlm` 24 more steps on pictures with nothing but true "yes" questions. Then the cure: 24 steps in which half of the questions are about absent things.
 
 # %% id="yes"
 def short_course(model, answers, steps=24):
@@ -604,11 +639,12 @@ print(*[f"{name:10}" + "   ".join(f"{what} {share:.0%}" for what, share in row.i
 assert table["only yes"]["no to anything else"] < table["nano-vlm"]["no to anything else"] - 0.2
 assert table["only yes"]["no to near things"] < 0.4 and table["nano-vlm"]["no to near things"] > 0.85
 assert table["cured"]["no to near things"] > table["only yes"]["no to near things"] + 0.2
+assert table["cured"]["yes to what is there"] < table["nano-vlm"]["yes to what is there"] - 0.02
 
 # %% [markdown] id="yes-lesson" lang="en"
-# Twenty-four steps were enough. The ill model says no to 24 % of the near things and 53 % of the others; before, to 97 % and 100 %. Nobody asked it to tell a difference, and its loss looked excellent.
+# Twenty-four steps were enough. In our run the ill model says no to 24 % of the near things and 54 % of the others; before, to 97 % and 100 %. Its loss looked excellent.
 #
-# The cure is data of the other kind, and it cures what it asks about. Questions about *any* absent thing bring those back to 89 %, near things only to 68 %: two seen properties, wrongly combined, need questions of their own. Liu et al. (2023, arXiv:2306.14565) built 400,000 instructions, positive and negative ones, for this purpose.
+# The cure is data of the other kind, and it cures what it asks about. Questions about *any* absent thing bring those back to 87 %, near things only to 67 %: two seen properties, wrongly combined, need questions of their own. And it has a **price**: of what is there, all got a "yes" before, and now 86 %. Read all columns; whoever always says no wins two of them. Liu et al. (2023, arXiv:2306.14565) built 400,000 instructions, positive and negative ones, for this purpose.
 
 # %% [markdown] id="real-intro" lang="en"
 # ## 13 · Is this the real thing?
@@ -660,15 +696,14 @@ assert gap < 1e-4 and same
 # | section 4.2, equation 2 and table 2: X_instruct, and which tokens are predicted | `render_chat` |
 # | equation 3, the product over the answer's tokens | `label_mask`, `nano.instruction_loss` |
 # | section 4.2, stages 1 and 2, θ = W, then θ = {W, φ} | `rate_groups`, `set_stage` |
-# | section 5, table 4: the ablation of data | your section 9 asks the same of stages |
 #
-# Three questions to answer from the paper: Why do the authors put the image before *or* behind the first question, at random? What did leaving out detailed descriptions and reasoning cost in table 4? Training without stage 1 is among the ablations of section 5: how much did it lose, and how does your section 9 compare?
+# A question for the paper: training without stage 1 is among the ablations of section 5. How much did it lose, and how does your section 9 compare?
 #
 # ## Recap
 #
 # 1. An instruction is {image, instruction, output}. What the picture does not decide teaches guessing; the wanted form belongs to the instruction.
 # 2. Only answers and their ends are learned. One place off, and the model never stops or never starts.
-# 3. First let image tokens make sense, then let the language model move. At equal compute, joint training answered better and spoke far worse.
+# 3. Stages did not answer better. A slow language model, or captions among the lessons, kept the language that others lost.
 # 4. A blind twin tells how much is seen; balanced "no" questions tell what is invented.
 # 5. The data decide: dense supervision, captions in the mix, and questions that deserve a no.
 
@@ -695,4 +730,4 @@ progress()
 # - Li et al. 2023, *Evaluating Object Hallucination in Large Vision-Language Models* (POPE), [arXiv:2305.10355](https://arxiv.org/abs/2305.10355).
 # - Liu et al. 2023, *Mitigating Hallucination in Large Multi-Modal Models via Robust Instruction Tuning* (LRV-Instruction), [arXiv:2306.14565](https://arxiv.org/abs/2306.14565).
 # - Goyal et al. 2017, *Making the V in VQA Matter*, [arXiv:1612.00837](https://arxiv.org/abs/1612.00837): blind baselines and twins.
-# - Krell et al. 2021, *Efficient Sequence Packing without Cross-contamination*, [arXiv:2107.02027](https://arxiv.org/abs/2107.02027): section 3.2.4.
+# - Krell et al. 2021, *Efficient Sequence Packing without Cross-contamination*, [arXiv:2107.02027](https://arxiv.org/abs/2107.02027): section 3.2.

@@ -1,6 +1,8 @@
 """Every card holds the recipe that stands in vlmcourse/recipes, and everything that is shipped has one."""
 
 import json
+import runpy
+from pathlib import Path
 
 import pytest
 
@@ -10,9 +12,18 @@ from vlmcourse.recipes.book import RECIPES
 SHIPPED = {stage.ships: recipe for recipe in RECIPES.values() for stage in recipe.stages if stage.ships}
 
 
-def test_every_shipped_file_has_a_recipe():
+def test_every_shipped_file_has_a_recipe_or_is_a_recorded_run():
     files = {path.stem for path in shipped("tokenizer.json").parent.iterdir()}
-    assert files == set(SHIPPED)
+    assert files == {*SHIPPED, "nano-stages"}
+
+
+def test_the_recorded_run_of_stages_is_what_its_command_makes():
+    card, root = json.loads(shipped("nano-stages.json").read_text()), Path(__file__).parents[2]
+    tool = runpy.run_path(str(root / card["command"].removeprefix("python ")))
+    assert card["setting"] == tool["SETTING"] and list(card["arms"]) == list(tool["ARMS"])
+    points = tool["STEPS"] // tool["EVERY"]
+    assert all(len(arm) == points and arm == sorted(arm) for arm in card["arms"].values())
+    assert card["hardware"] and 0 < card["answer prior"] < 1 < card["perplexity before"]
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name != "tokenizer"])
