@@ -1,7 +1,7 @@
 # %% [markdown] id="title" lang="en"
 # # 07 · Projection and alignment
 #
-# **75 minutes.** Everything runs on two CPU cores; no GPU is needed.
+# **95 minutes.** Everything runs on two CPU cores; no GPU is needed.
 #
 # An eye that sees and a language model that writes do not make a model that describes what it sees. Between them stands a small layer, often less than a hundredth of the whole. In this chapter you write it, train it and nothing else, and look at what it has learned to say.
 
@@ -301,7 +301,7 @@ print("learning in stage 1:", counts)
 assert counts["projector"] > 0 and counts["vision"] == counts["language"] == 0
 
 # %% [markdown] id="q-gradient" lang="en"
-# ## 9 · How does a frozen model teach?
+# ## 9 · Can a frozen model teach?
 #
 # The loss is computed from words, at the far end of the language model. The projector stands before it. **Predict:** with every weight of the language model frozen, does any gradient come through?
 
@@ -341,7 +341,7 @@ assert tokens.requires_grad and not logits.requires_grad
 #
 # ## 10 · Stage 1
 #
-# 3,000 captions, your projector, your loss, your freeze. `align` is a few lines around them. **Predict** three numbers for new scenes: the loss, the share of true statements, and the same with exchanged pictures.
+# 3,000 captions, your projector, your loss, your freeze. `align` is a few lines around them. It steps with Muon at a rate of 0.01 for matrices, and AdamW at 0.002 for the rest (`MuonAdamW`; chapter 04 says why). LLaVA used AdamW at 0.002. **Predict** three numbers for new scenes: the loss, the share of true statements, and the same with exchanged pictures.
 
 # %% id="train"
 from vlmcourse.widgets.plot import LivePlot
@@ -400,15 +400,32 @@ print(f"mean cosine to the nearest word: {near_before:.2f} before, {near_after:.
 print(f"as long as a word: {tokens_after.norm(dim=1).mean() / words.norm(dim=1).mean():.0f} times after")
 assert near_after > near_before + 0.03 and tokens_after.norm(dim=1).mean() > 3 * words.norm(dim=1).mean()
 
+# %% [markdown] id="shrink-intro" lang="en"
+# They grew far longer than words. Does the length matter? The first thing every block does is your `rms_norm`, which divides it away. **Predict:** shrink all image tokens to the length of words. Does the loss change?
+
+# %% id="shrink"
+def shrunk(model, factor):
+    """The same model, whose image tokens are shorter by this factor and point where they did."""
+    model = copy.deepcopy(model)
+    with torch.no_grad():
+        model.projector.contract.weight *= factor
+        model.projector.contract.bias *= factor
+    return model
+
+factor = (words.norm(dim=1).mean() / tokens_after.norm(dim=1).mean()).item()
+long, short = caption_loss(aligned), caption_loss(shrunk(aligned, factor))
+print(f"loss {long:.3f} as they are, {short:.3f} at {factor:.2f} of their length; no image {blind:.3f}")
+assert short > long + 0.05
+
 # %% [markdown] id="moved-lesson" lang="en"
-# Half a yes. The cosine to the nearest word rises a little, from about 0.2 to 0.3. But image tokens do **not** become words: they grow more than three times as long. Nothing punishes that, because the first thing every block does is your `rms_norm`, which divides the length away.
+# Half a yes. The cosine to the nearest word rises a little, from about 0.2 to 0.3. But image tokens do **not** become words: they grow more than three times as long, and the length counts. `rms_norm` divides it away only for what a block *reads*. The residual stream itself keeps it: a block adds its result to the stream, and beside a long vector that result is small. Our reading: a long image token reaches the later blocks nearly as it came, a short one does not.
 #
 # So read the lens with care. An image token is a message to the language model's attention, not a sentence. Some cells do name their object; many show a fragment that merely points the same way.
 
 # %% [markdown] id="ex-spectrum" lang="en"
 # ## 12 · What does a trained projector look like?
 #
-# A projector can fail in silence, so look at its weights. A matrix turns and stretches: its **singular values** say how much it stretches along its own directions, largest first. How many directions count? The **effective rank** answers: make the values shares of their sum, take the entropy, and e to that power. Values (2, 2, 2, 0) give 3.
+# A projector can fail in silence. Do its weights tell? A matrix turns and stretches: its **singular values** say how much it stretches along its own directions, largest first. How many directions count? The **effective rank** answers: make the values shares of their sum, take the entropy, and e to that power. Values (2, 2, 2, 0) give 3.
 #
 # ### Your turn: `spectrum` · difficulty 2/5 · 8 min
 #
@@ -430,6 +447,9 @@ for name, model in {"untrained": with_projector(), "aligned": aligned}.items():
 ax.set(xlabel="direction", ylabel="share of the stretch"); ax.legend()
 figure(fig, alt="Shares of the singular values of the first matrix, largest first, before and after training")
 assert 1 < ranks["aligned"] <= 128.01 and 100 < ranks["untrained"] <= 128.01
+
+# %% [markdown] id="spectrum-lesson" lang="en"
+# They do not. When this was written it was 122 before and 117 after, and a projector that was never loaded (section 15) has 122 as well. What a spectrum does show is the **optimizer**: Muon makes all directions of a step equally long, so the matrix stays round. Trained with AdamW at 0.002, the same projector ended at 77 in our run. A spectrum finds a matrix that has collapsed; whether the right thing was learned, only data can tell.
 
 # %% [markdown] id="strength-intro" lang="en"
 # ## 13 · Too weak, too strong
@@ -460,9 +480,9 @@ gaps_of = {name: new - own for name, (own, new) in both.items()}
 assert gaps_of["1,024 inside"] > gaps_of["one matrix"] > 0 and both["1,024 inside"][0] < both["one matrix"][0]
 
 # %% [markdown] id="strength-lesson" lang="en"
-# **Too weak** is not a matter of training: with one number inside, most of the picture cannot pass, however long you wait. **Too strong** learns its few captions better and new ones worse; the gap between the two is what it learned by heart.
+# **Too weak** is a matter of form: with one number inside, the tokens of all patches lie on one curve. Training can bend the curve, not widen it. **Too strong** learns its few captions better and new ones worse; the gap between the two is what it learned by heart.
 #
-# And linear or MLP? With these few steps one matrix is as good as two layers, or better. The eye already sorts shape, colour and place into directions of their own, so there is little to bend. LLaVA-1.5 gained from its second layer with CLIP's features and 600,000 captions (Liu et al. 2023, arXiv:2310.03744, section 3.2). Report what you measure, not what the paper says.
+# And linear or MLP? With these few steps one matrix is as good as two layers, or better. The eye already sorts shape, colour and place into directions of their own, so there is little to bend. LLaVA-1.5 gained from its second layer with CLIP's features and about 600,000 captions (Liu et al. 2023, arXiv:2310.03744, section 3.3). Report what you measure, not what the paper says.
 
 # %% [markdown] id="cost-intro" lang="en"
 # ## 14 · What does folding cost?
@@ -476,7 +496,7 @@ print(*[f"{count:>3} tokens: loss {loss:.3f} after {secs:.0f} s" for count, (los
 assert cost[64][0] < cost[4][0] - 0.02 < blind - 0.07 and cost[64][1] > 1.5 * cost[4][1]
 
 # %% [markdown] id="cost-lesson" lang="en"
-# 64 tokens see most and take two to three times as long as four, which see least. 16 lie between. So folding has a price, and not folding has one at every step. Try `trained(shuffle=1, steps=30)` and `trained(shuffle=4, steps=30)`: with so few steps, is there a difference yet? Published models fold by 4 or more because a picture of 1,000 tokens is dear. The small model of this course keeps all 64.
+# Four tokens see least. 64 take two to three times as long, and end close to 16: the difference between these two is no larger than that between two seeds of one of them, so it decides nothing. Folding too far has a price, and not folding has one at every step. Try `trained(shuffle=1, steps=30)` and `trained(shuffle=4, steps=30)`: with so few steps, is there a difference yet? Published models fold by 4 or more because a picture of 1,000 tokens is dear. The small model of this course keeps all 64.
 
 # %% [markdown] id="break-intro" lang="en"
 # ## 15 · Break it on purpose: the projector that was never loaded
@@ -493,7 +513,13 @@ print(said[0], said[1], f"loss {symptom[0]:.3f}, statements true {symptom[1]:.0%
 assert symptom[0] > blind - 0.01 and symptom[1] < rows["aligned"][1] - 0.2
 
 # %% [markdown] id="break-lesson" lang="en"
-# Nearly fluent, sure of itself, and blind. No exception, no strange number in the log. This happens in public: in one project the loss stayed high for ever (minimind-v, issue 75), in another the answers did not depend on the question (LLaVA, issue 1371). Load strictly, and the error names the key.
+# Nearly fluent, sure of itself, and blind. No exception, no strange number in the log. This happens in public, to every part:
+#
+# - **Projector.** Someone's tuned projector was not loaded, and the answers disregarded the picture (LLaVA, issue 474).
+# - **Language model.** Its keys matched nothing under `strict=False`; all of it stayed random, and the loss at 7.5 (minimind-v, issue 75).
+# - **The tuned model.** Whatever was asked, the answer was the same short caption: the instruction-tuned weights had not been loaded (LLaVA, issue 1371).
+#
+# Load strictly, and the error names the key.
 
 # %% id="break-strict"
 from vlmcourse.training.checkpoints import CheckpointError, load_strict
@@ -573,8 +599,8 @@ progress()
 # ## References
 #
 # - Liu et al. 2023, *Visual Instruction Tuning* (LLaVA), [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): section 4.2, the two stages; section 5, their sizes.
-# - Liu et al. 2023, *Improved Baselines with Visual Instruction Tuning* (LLaVA-1.5), [arXiv:2310.03744](https://arxiv.org/abs/2310.03744): section 3.2, the MLP.
-# - Laurençon et al. 2024, *Building and better understanding vision-language models* (Idefics3), [arXiv:2408.12637](https://arxiv.org/abs/2408.12637): section 3.
+# - Liu et al. 2023, *Improved Baselines with Visual Instruction Tuning* (LLaVA-1.5), [arXiv:2310.03744](https://arxiv.org/abs/2310.03744): section 3.3, the MLP.
+# - Laurençon et al. 2024, *Building and better understanding vision-language models* (Idefics3), [arXiv:2408.12637](https://arxiv.org/abs/2408.12637): section 5.2.1.
 # - Shi et al. 2016, *Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel CNN*, [arXiv:1609.05158](https://arxiv.org/abs/1609.05158): the pixel shuffle, the other way round.
 # - Zhu et al. 2023, *MiniGPT-4*, [arXiv:2304.10592](https://arxiv.org/abs/2304.10592): section 3.
 # - Liang et al. 2022, *Mind the Gap*, [arXiv:2203.02053](https://arxiv.org/abs/2203.02053).
