@@ -1,7 +1,7 @@
 # %% [markdown] id="title" lang="en"
 # # 17 · Real models: your code with pretrained parts
 #
-# **90 minutes.** Everything runs on two CPU cores; a GPU trains faster.
+# **95 minutes.** Everything runs on two CPU cores; a GPU trains faster.
 #
 # So far every model of this course was small and ours. Today your LLaMA gets the weights of SmolLM2, a published language model of 135 million numbers. Then you give it an eye. It is the shortest real recipe there is: **image encoder + projection + language model, encoder frozen, little data.**
 
@@ -290,7 +290,7 @@ assert share < 0.4
 # %% [markdown] id="train-intro" lang="en"
 # ## 9 · Teach it to answer
 #
-# **Predict:** how many images does a language model need, to learn that it has an eye? LLaVA used 158,000 conversations for its second stage. We have time for 64 images.
+# LLaVA used 158,000 conversations for its second stage. We have time for twelve steps of four images. **Predict:** after 48 images, what share of colours and shapes will it name, and with another picture in place?
 
 # %% id="train"
 from vlmcourse.widgets.plot import LivePlot
@@ -592,4 +592,4 @@ progress()
 # - Li & Hoiem 2016, *Learning without Forgetting*, [arXiv:1606.09282](https://arxiv.org/abs/1606.09282). Shin et al. 2017, *Continual Learning with Deep Generative Replay*, [arXiv:1705.08690](https://arxiv.org/abs/1705.08690).
 # - Liu et al. 2023, *Visual Instruction Tuning*, [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): section 4.2, the two stages; *Improved Baselines*, [arXiv:2310.03744](https://arxiv.org/abs/2310.03744): the MLP projector.
 # - Radford et al. 2021, *CLIP*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020). Li et al. 2022, *BLIP*, [arXiv:2201.12086](https://arxiv.org/abs/2201.12086). Li et al. 2023, *BLIP-2*, [arXiv:2301.12597](https://arxiv.org/abs/2301.12597). Zhu et al. 2023, *MiniGPT-4*, [arXiv:2304.10592](https://arxiv.org/abs/2304.10592).
-# - Alayrac et al. 2022, *Flamingo*, [arXiv:2204.14198](https://arxiv.org/abs/2204.14198). Laurençon et al. 2023, *OBELICS*, [arXiv:2306.16527](https://arxiv.org/abs/2306.16527): section 4, Idefics. Peng et al. 2023, *Kosmos-2*, [arXiv:2306.14824](https://arxiv.org/abs/2306.14824).
+# - Alayrac et al. 2022, *Flamingo*, [arXiv:2204.14198](https://arxiv.org/abs/2204.14198). Laurençon et al. 2023, *OBELICS*, [arXiv:2306.16527](https://arxiv.org/abs/2306.16527): section 5, Idefics. Peng et al. 2023, *Kosmos-2*, [arXiv:2306.14824](https://arxiv.org/abs/2306.14824).

@@ -7,7 +7,7 @@ other question, and believes it stands right behind the picture (models/look.py,
     pack      0        0      0          1     1       1     1       2     2      2     2    -1
     token  <user> <image> <image>   what colour … red <end>      how many … 2  <end> padding
 
-Source: rows of several texts that do not see each other, Krell et al. 2021, arXiv:2107.02027, section 3.2.4;
+Source: rows of several texts that do not see each other, Krell et al. 2021, arXiv:2107.02027, section 3.2;
     with an image that all of them share, as in Deitke et al. 2024 (Molmo), arXiv:2409.17146, section 3.
 """
 

@@ -179,9 +179,10 @@ quiz(2, "An assistant shall discuss 20 photos of 576 patches at once. "
      "The price: extra layers, whose parameters must be trained from nothing."),
 ])
 quiz(3, "In a prefix-LM, by mistake, the answer belongs to the prefix as well. What do you see?", [
-    ("An error: the mask has the wrong shape.", False, "The shape is the same; nothing complains."),
+    ("The loss is what it was: the labels have not changed.", False,
+     "The labels are the same, but now each stands in what is read to predict it."),
     ("The loss falls almost to 0, and written answers are useless.", True,
      "Every token sees the one it has to predict. When the model writes, there is nothing to copy."),
-    ("Training is slower, because more pairs attend.", False,
-     "The attention matrix has the same size; masked or not, it is computed."),
+    ("The loss falls a little, and so do mistakes: the answer sees more context.", False,
+     "What it sees more of is itself, and that is not there yet when the model writes."),
 ])

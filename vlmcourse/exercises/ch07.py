@@ -220,7 +220,8 @@ quiz(2, "You shift and stretch the image features so that their mean and covaria
     ("It describes them: the two distributions are one now.", False,
      "The clouds lie on top of each other, "
      "but nobody said which point of one belongs to which of the other."),
-    ("It writes no words at all.", False, "It writes as fluently as before; that is the danger."),
+    ("It names the right things, but puts them in the wrong places.", False,
+     "Mean and covariance say which directions are used and how much, not what any of them means."),
     ("Fluent captions that have nothing to do with them.", True,
      "Equal statistics are not equal meaning. Pairs of images and texts are what aligns."),
 ])
@@ -228,7 +229,9 @@ quiz(3, "A colleague's VLM gives fluent answers that do not change with the pict
         "The loss in training was fine. What do you check first?", [
     ("Whether the projector's weights were loaded, with strict=True.", True,
      "strict=False skips a key that does not match, and leaves the projector as it was drawn."),
-    ("Whether the language model is large enough.", False, "Its size does not make it deaf to its input."),
-    ("Whether the answers are sampled at a high temperature.", False,
-     "That makes answers vary, even for one picture."),
+    ("Whether the eye was frozen in training.", False,
+     "In this chapter it was, and the aligned model describes what it sees: "
+     "features of a frozen eye still differ from picture to picture."),
+    ("Whether image tokens are as long as words.", False,
+     "Yours were several times as long, and the model looked all the same."),
 ])

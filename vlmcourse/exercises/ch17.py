@@ -203,14 +203,16 @@ quiz(1, "You load a published model with `strict=False`, and the loss stays near
      "It can be wrong as well, but it would not explain a start at random guessing."),
     ("Which keys matched nothing.", True,
      "Right: with strict=False every unmatched weight stays random, and nothing is said about it."),
-    ("Whether the images are in the right order.", False,
-     "That would hurt the answers about images, not the language itself."),
+    ("Whether pixels are normalised as in its training.", False,
+     "That would hurt what it says of images, not the language itself."),
 ])
 quiz(2, "Why does `up` start at zero, and `down` not?", [
     ("So that the first answers are the frozen model's, and the first gradient is not zero.", True,
      "Right: the product is zero, so nothing changes yet; "
      "but up's gradient holds down(x), which is not zero."),
-    ("To save memory.", False, "Zeros need as much memory as other numbers."),
+    ("So that up learns faster than down.", False,
+     "Both have one rate. "
+     "down stands still at the first step only because its gradient contains up, which is 0."),
     ("It makes no difference; both could start at zero.", False,
      "Then both gradients are zero, since each contains the other matrix: nothing would ever learn."),
 ])

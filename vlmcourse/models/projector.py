@@ -62,7 +62,7 @@ class Projector(nn.Module):
         shuffle: factor of pixel_shuffle; 1 leaves every patch a token.
         spread: how many image tokens each vector becomes; ClipCap made ten of CLIP's single one.
 
-    Source: Liu et al. 2023, arXiv:2310.03744, section 3.2; spread: Mokady et al. 2021, arXiv:2111.09734,
+    Source: Liu et al. 2023, arXiv:2310.03744, section 3.3; spread: Mokady et al. 2021, arXiv:2111.09734,
         section 3. Equal to transformers' LlavaMultiModalProjector with ``hidden=out``, see tests/parity.
     """
 
