@@ -49,7 +49,7 @@ def pixel_shuffle(
 def project(features: Float[Tensor, "... width"], expand: Layer, contract: Layer) -> Float[Tensor, "... out"]:
     """contract(gelu(expand(features))): two linear layers with the exact GELU between them.
 
-    Source: Liu et al. 2023 (LLaVA-1.5), arXiv:2310.03744, section 3.2.
+    Source: Liu et al. 2023 (LLaVA-1.5), arXiv:2310.03744, section 3.3.
     """
     return contract(F.gelu(expand(features)))
 
