@@ -69,8 +69,10 @@ guessing = sum(a == b for a, b in zip(vlm.answer(empty, texts), right)) / 400
 print(f"right with the picture: {seeing:.1%}   with an empty sheet: {guessing:.1%}")
 by_kind = {kind: card["metrics"][f"answers: {kind}"] for kind in questions.KINDS}
 whole = card["metrics"]["captions, all true and complete"]
-print(*[f"{kind} {share:.0%}" for kind, share in by_kind.items()], f"captions without a mistake {whole:.0%}", sep="   ")
-assert seeing > 0.85 and guessing < 0.5 and sorted(by_kind, key=by_kind.get)[0] in ("comparison", "count")
+print(*[f"{kind} {share:.0%}" for kind, share in by_kind.items()],
+      f"captions without a mistake {whole:.0%}", sep="   ")
+assert seeing > 0.85 and guessing < 0.5
+assert sorted(by_kind, key=by_kind.get)[0] in ("comparison", "count")
 
 # %% [markdown] id="meet-proved" lang="en"
 # It is no oracle. The second line stands on its card, the record of what it reached. Colours, shapes and sizes are nearly always right. Comparing and counting are weaker: they need everything in the picture at once. So do captions. Now and then one names a thing twice, and leaves another out.
@@ -108,20 +110,23 @@ from vlmcourse.models.vit import patchify
 picture = render.render(scenes.sample("train", 1, start=7))            # uint8 (1, 64, 64, 3)
 patches = patchify(pixels.normalise(torch.from_numpy(picture)), 8)     # 64 patches of 8·8·3 numbers
 encoder, connector = torch.randn(192, 128), torch.randn(128, 256)
-image_tokens = patches @ encoder @ connector                           # as wide as the language model
+image_tokens = patches @ encoder @ connector  # as wide as the language model
 question = torch.randn(1, 6, 256)                                      # six embedded text tokens
 sequence = torch.cat([image_tokens, question], dim=1)
-print("patches", tuple(patches.shape), "→ image tokens", tuple(image_tokens.shape), "→ read by the LM", tuple(sequence.shape))
+print("patches", tuple(patches.shape), "→ image tokens", tuple(image_tokens.shape),
+      "→ read by the LM", tuple(sequence.shape))
 assert sequence.shape == (1, 64 + 6, 256)
 
 # %% id="flow-figure"
 import matplotlib.pyplot as plt
 
-fig, (left, right) = plt.subplots(1, 2, figsize=(6.8, 1.7), layout="constrained", width_ratios=(1, 3.4))
+fig, (left, right) = plt.subplots(1, 2, figsize=(6.8, 1.7), layout="constrained",
+                                  width_ratios=(1, 3.4))
 left.imshow(picture[0]); left.set_title("one picture", fontsize=9); left.axis("off")
 right.bar(range(70), [1] * 70, color=["#E69F00"] * 64 + ["#0072B2"] * 6, width=0.8)
-right.set_title("what the language model reads: 64 image tokens, then 6 text tokens", fontsize=9); right.axis("off")
-figure(fig, alt="A scene, and a row of 70 bars: 64 orange image tokens followed by 6 blue text tokens")
+right.set_title("what the language model reads: 64 image tokens, then 6 text tokens", fontsize=9)
+right.axis("off")
+figure(fig, alt="A scene, and a row of 70 bars: 64 orange image tokens, then 6 blue text tokens")
 
 # %% [markdown] id="flow-real" lang="en"
 # In LLaVA-1.5 the same line reads: 336 × 336 pixels in patches of 14 make 24 × 24 = 576 patches. CLIP's ViT gives each 1,024 numbers, and a two-layer MLP makes them 4,096 wide. The six words of a question are lost among 576 image tokens. **Looking is expensive.** That is why chapters 07, 09 and 11 spend so much thought on using fewer tokens.
@@ -203,7 +208,8 @@ from vlmcourse.widgets.scenes import SceneBrowser
 
 world = scenes.sample("train", 24)
 asked = [questions.ask(world, seed=s) for s in range(3)]
-records = [[{"question": q.text, "answer": q.answer, "boxes": q.boxes} for q in about] for about in zip(*asked)]
+records = [[{"question": q.text, "answer": q.answer, "boxes": q.boxes} for q in about]
+           for about in zip(*asked)]
 SceneBrowser(render.render(world), captions.captions(world, "full"), records)
 
 # %% [markdown] id="captions" lang="en"
@@ -231,12 +237,14 @@ print(f"right without looking: {blind:.1%}")
 assert 0.3 < blind < 0.5
 
 # %% id="blind-figure"
-shares = {kind: best[kind][1] / len(answers[kind]) for kind in sorted(best, key=lambda k: best[k][1] / len(answers[k]))}
+shares = {kind: best[kind][1] / len(answers[kind])
+          for kind in sorted(best, key=lambda k: best[k][1] / len(answers[k]))}
 fig, ax = plt.subplots(figsize=(5, 2.6), layout="constrained")
-bars = ax.barh([f"{kind}: “{best[kind][0]}”" for kind in shares], list(shares.values()), color="#D55E00")
+bars = ax.barh([f"{kind}: “{best[kind][0]}”" for kind in shares], list(shares.values()),
+               color="#D55E00")
 ax.bar_label(bars, [f"{share:.0%}" for share in shares.values()], padding=3)
 ax.set(xlim=(0, 1), xlabel="right when always giving this answer")
-figure(fig, alt="For each kind of question, the share of right answers when always giving the most frequent one")
+figure(fig, alt="For each kind of question, how often its most frequent answer is right")
 
 # %% [markdown] id="blind-lesson" lang="en"
 # About four in ten, with no eyes at all. And this world is fair: the answers were balanced on purpose. Real data sets are not. In the first VQA data set, "tennis" was right for 41 % of the questions that begin with "What sport is", and "2" for 39 % of those that begin with "How many" (Goyal et al. 2017, section 1).
@@ -253,11 +261,12 @@ assert all(a.answer != b.answer and a.text == b.text for a, b in zip(posed, answ
 
 # %% id="twins-figure"
 fig, axes = plt.subplots(2, 4, figsize=(6.8, 3.9), layout="constrained")
-for line, pictures, facts in zip(axes, (render.render(pair), render.render(changed)), (posed, answered)):
+for line, pictures, facts in zip(axes, (render.render(pair), render.render(changed)),
+                                 (posed, answered)):
     for ax, picture, fact in zip(line, pictures, facts):
         ax.imshow(picture); ax.axis("off")
         ax.set_title(fact.text.replace(" is ", " is\n") + f"\n→ {fact.answer}", fontsize=8)
-figure(fig, alt="Four scenes above, their twins below: the same question, one object recoloured, another answer")
+figure(fig, alt="Four scenes, their twins below: same question, one colour changed, another answer")
 
 # %% [markdown] id="blind-rule" lang="en"
 # Keep this rule for the rest of the course: **a number counts only beside its blind twin.** Every chapter that claims a model sees something also shows what it scores when it cannot.
@@ -318,3 +327,5 @@ quiz("00_start_here/3")
 # - Liu et al. 2023, *Visual Instruction Tuning* (LLaVA), [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): section 4. Liu et al. 2023, LLaVA-1.5, [arXiv:2310.03744](https://arxiv.org/abs/2310.03744): section 3.
 # - Zhu et al. 2023, *MiniGPT-4*, [arXiv:2304.10592](https://arxiv.org/abs/2304.10592): figure 1.
 # - Goyal et al. 2017, *Making the V in VQA Matter*, [arXiv:1612.00837](https://arxiv.org/abs/1612.00837): section 1 for the habits, section 3 for balanced pairs.
+#
+# **Next:** [01 · The problem](01_the_problem.ipynb)

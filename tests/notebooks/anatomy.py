@@ -14,8 +14,12 @@ from pathlib import Path
 import jupytext
 from IPython.core.inputtransformer2 import TransformerManager
 
+from vlmcourse.workbook.chapters import CHAPTERS
+
 PARTS = ["Where we are", "After this you can", "begin(", "Recap", "Quiz", "References"]
 HOSTILE = ["clear_output", "interact(", "interactive(", "widgets.Output", "display_id"]  # nbval cannot run these
+WIDEST = 100  # letters of a code line that a laptop's screen shows beside the file browser
+PER_100_WORDS, RUN = 2, 2  # minutes: to read, and for the cells to run
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
 
 
@@ -39,7 +43,8 @@ class Chapter:
 def problems(path: Path) -> list[str]:
     """Every broken rule, as one sentence that names the cell's first line."""
     chapter = Chapter(path)
-    rules = (order, opening, size, cell_lengths, exercises, proofs, setup, quiz, alt_texts, quiet, pictures_exist)
+    rules = (order, opening, minutes, size, cell_lengths, widths, exercises, proofs, setup, quiz, alt_texts)
+    rules += (quiet, pictures_exist, leads_on)
     return [f"{chapter.name}: {problem}" for rule in rules for problem in rule(chapter)]
 
 
@@ -61,16 +66,30 @@ def opening(chapter: Chapter) -> list[str]:
     return [f"the first cell lacks {what}" for what, pattern in wanted.items() if not re.search(pattern, first)]
 
 
+def minutes(chapter: Chapter) -> list[str]:
+    """The title promises what reading, the exercises and the cells take, to five minutes."""
+    needed = words(chapter) * PER_100_WORDS / 100 + RUN
+    needed += sum(int(m) for m in re.findall(r"difficulty \d/5 · (\d+) min", "\n".join(chapter.text)))
+    promised = re.search(r"(\d+) min", chapter.text[0]) if chapter.text else None
+    if not promised or abs(int(promised[1]) - needed) <= 5:
+        return []
+    return [f"the title promises {promised[1]} minutes; reading, exercises and cells take {needed:.0f}"]
+
+
+def words(chapter: Chapter) -> int:
+    return sum(len(prose(text).split()) for text in chapter.text)
+
+
 def size(chapter: Chapter) -> list[str]:
-    cells, words = len(chapter.cells), sum(len(prose(text).split()) for text in chapter.text)
+    cells, count = len(chapter.cells), words(chapter)
     low, most_cells, few_words = (20, 80, 1200) if chapter.first else (40, 80, 1500)
     found = [] if low <= cells <= most_cells else [f"{cells} cells, must be {low} to {most_cells}"]
-    return found + ([] if few_words <= words <= 3000 else [f"{words} words of prose, must be {few_words} to 3000"])
+    return found + ([] if few_words <= count <= 3000 else [f"{count} words of prose, must be {few_words} to 3000"])
 
 
 def prose(text: str) -> str:
-    """A text cell without code blocks, formulas, pictures, addresses and table rules."""
-    text = re.sub(r"```.*?```|\$\$.*?\$\$", " ", text, flags=re.DOTALL)
+    """A text cell without code blocks, formulas, pictures, addresses, table rules, and the link onward."""
+    text = re.sub(r"```.*?```|\$\$.*?\$\$|\*\*Next:.*", " ", text, flags=re.DOTALL)
     text = re.sub(r"\]\([^)]*\)|https?://\S+|[|#*]|-{3,}", " ", PICTURE.sub(" ", text))
     return text
 
@@ -84,6 +103,12 @@ def cell_lengths(chapter: Chapter) -> list[str]:
     found = [f"a code cell of {length(c)} lines, at most 30: {start(c)}" for c in chapter.code if length(c) > 30]
     found += [f"code cells have a median of {median:g} lines, at most 8"] if median > 8 else []
     return found + ([f"a tenth of the code cells has {tenth:g} lines or more, at most 20"] if tenth > 20 else [])
+
+
+def widths(chapter: Chapter) -> list[str]:
+    lines = [line for cell in chapter.cells if cell.cell_type == "code" for line in cell.source.splitlines()]
+    wide = [line for line in lines if len(line) > WIDEST]
+    return [f"a code line of {len(line)} letters, at most {WIDEST}: {line.strip()[:60]!r}" for line in wide]
 
 
 def length(code: str) -> int:
@@ -144,3 +169,11 @@ def pictures_exist(chapter: Chapter) -> list[str]:
     folder = chapter.path.parents[1]
     paths = [path for _, path in PICTURE.findall("\n".join(chapter.text)) if "://" not in path]
     return [f"there is no picture {path}" for path in paths if not (folder / path).is_file()]
+
+
+def leads_on(chapter: Chapter) -> list[str]:
+    """The last cell links to the next chapter that is here; the last chapter has none."""
+    ready = [c.name for c in CHAPTERS if c.ready]
+    following = ready[ready.index(chapter.name) + 1 :][:1]
+    last = chapter.text[-1]
+    return [f"the last cell has no link to {name}.ipynb" for name in following if f"]({name}.ipynb)" not in last]
