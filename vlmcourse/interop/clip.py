@@ -5,21 +5,20 @@ from_open_clip      a state dict and configuration of open_clip -> our CLIP
 from_folder         either, from a folder in the format of the Hugging Face hub
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import transformers
 from open_clip import CLIPTextCfg, CLIPVisionCfg
-from safetensors.torch import load_file
 from torch import Tensor
 
 from vlmcourse.interop import hub
-from vlmcourse.interop.keys import nested, require_family, take_weights, translate
-from vlmcourse.interop.vit import ENCODER_WORDS, MLP_ROWS, VISION_WORDS
+from vlmcourse.interop.keys import nested, represent, require_family, take_weights
+from vlmcourse.interop.vit import ENCODER_WORDS, MLP_ROWS, vision_fields
 from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig
 from vlmcourse.models.vit import ViTConfig
+from vlmcourse.training.reading import Stored, read_json, read_tensors, refuse_memory, refuse_sizes
 
 LAYER = {  # of both towers, in transformers
     "attention.project_in.*": "self_attn.(q k v)_proj.*",
@@ -93,7 +92,8 @@ def from_transformers(theirs: transformers.CLIPModel) -> CLIP:
     # Published configurations before 2023 say 2, which is wrong: the tokenizer's EOS is the last id of the
     # vocabulary. The library then looks for the highest id of each text, which is the first EOS.
     eos = text.vocab_size - 1 if text.eos_token_id == 2 else text.eos_token_id
-    reader = TextConfig(eos=eos, **translate(text, TEXT_WORDS))
+    represent(theirs.config, {}, "text_config", "vision_config")
+    reader = TextConfig(eos=eos, **represent(text, TEXT_WORDS))
     eye = vision_config(theirs.config.vision_config)
     model = CLIP(CLIPConfig(eye, reader, theirs.config.projection_dim))
     return take_weights(model, theirs.state_dict(), TRANSFORMERS_CLIP, f"this {type(theirs).__name__}")
@@ -111,8 +111,10 @@ def from_open_clip(state: Mapping[str, Tensor], config: dict[str, Any], source: 
         ValueError: if the configuration holds an option that ours does not have.
         CheckpointError: if a weight is missing, or has no place in ours.
     """
-    vision, text = CLIPVisionCfg(**config["vision_cfg"]), CLIPTextCfg(**config["text_cfg"])
+    vision, text = _open_clip_part(config, CLIPVisionCfg), _open_clip_part(config, CLIPTextCfg)
     _refuse_options(config, vision, text)
+    stored = {name: Stored("", tuple(value.shape)) for name, value in state.items()}
+    refuse_sizes(config, stored, source)
     activation = "quick_gelu" if config.get("quick_gelu") else "gelu"
     size = vision.image_size if isinstance(vision.image_size, int) else tuple(vision.image_size)
     eye = ViTConfig(
@@ -125,27 +127,39 @@ def from_open_clip(state: Mapping[str, Tensor], config: dict[str, Any], source: 
         length=text.context_length, width=text.width, depth=text.layers, heads=text.heads,
         hidden=int(text.width * text.mlp_ratio), activation=activation,
     )  # fmt: skip
-    model = CLIP(CLIPConfig(eye, reader, config["embed_dim"], bias=config.get("init_logit_bias")))
-    return take_weights(model, state, OPEN_CLIP, source)
+    whole = CLIPConfig(eye, reader, config["embed_dim"], bias=config.get("init_logit_bias"))
+    refuse_memory(lambda: CLIP(whole), stored, source)
+    return take_weights(CLIP(whole), state, OPEN_CLIP, source)
 
 
 def from_folder(folder: str | Path) -> CLIP:
     """Our CLIP from a folder of open_clip's or transformers' format, as they save and the hub serves it.
 
     Raises:
-        MissingModel: if no configuration lies there with its weights as safetensors.
+        MissingModel: if no configuration lies there with its weights as safetensors, in one file or several.
         ValueError, CheckpointError: as from_transformers and from_open_clip.
     """
     found = hub.resolve(folder, fetch=False)
     config, weights = found.folder / "open_clip_config.json", found.folder / "open_clip_model.safetensors"
     if not (config.is_file() and weights.is_file()):
         return from_transformers(found.open(transformers.CLIPModel))
-    return from_open_clip(load_file(weights), json.loads(config.read_text())["model_cfg"], str(weights))
+    return from_open_clip(read_tensors(weights), read_json(config).get("model_cfg"), str(weights))
 
 
 def vision_config(config: transformers.CLIPVisionConfig) -> ViTConfig:
     """Our configuration of CLIP's vision encoder."""
-    return ViTConfig(**translate(config, VISION_WORDS), patch_bias=False, norm_before_blocks=True)
+    return ViTConfig(**vision_fields(config), patch_bias=False, norm_before_blocks=True)
+
+
+def _open_clip_part(config: Any, kind: type) -> Any:
+    """The part of an open_clip configuration that is of this class; ValueError if it is none."""
+    name = {CLIPVisionCfg: "vision_cfg", CLIPTextCfg: "text_cfg"}[kind]
+    fields = config.get(name) if isinstance(config, dict) and "embed_dim" in config else None
+    if not isinstance(fields, dict):
+        raise ValueError("this is no configuration of a CLIP: embed_dim, vision_cfg and text_cfg make one")
+    if unknown := [field for field, value in fields.items() if field not in vars(kind()) and value]:
+        raise ValueError(f"this CLIP was made with what ours does not have: {', '.join(unknown)}")
+    return kind(**{field: value for field, value in fields.items() if field in vars(kind())})
 
 
 def _refuse_options(config: dict[str, Any], vision: CLIPVisionCfg, text: CLIPTextCfg) -> None:

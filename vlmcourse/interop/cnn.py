@@ -5,7 +5,7 @@ import math
 import transformers
 from transformers.models.efficientnet.modeling_efficientnet import round_filters
 
-from vlmcourse.interop.keys import nested, require, require_family, take_weights
+from vlmcourse.interop.keys import nested, represent, require_family, take_weights
 from vlmcourse.models.cnn import ResNet, ResNetConfig
 from vlmcourse.models.efficientnet import EfficientNet, EfficientNetConfig, StageConfig
 
@@ -33,6 +33,17 @@ EFFICIENTNET = {
 }
 
 
+RESNET_FIELDS = (
+    "num_channels", "embedding_size", "hidden_sizes", "depths", "layer_type", "stage_names", "out_features",
+    "out_indices",
+)  # fmt: skip
+EFFICIENTNET_FIELDS = (  # the last three play a part in what ours leaves out, or in none
+    "num_channels", "width_coefficient", "depth_coefficient", "depth_divisor", "kernel_sizes", "in_channels",
+    "out_channels", "depthwise_padding", "strides", "num_block_repeats", "expand_ratios", "batch_norm_eps",
+    "squeeze_expansion_ratio", "batch_norm_momentum", "hidden_dim", "image_size", "num_hidden_layers",
+)  # fmt: skip
+
+
 def from_transformers(theirs: transformers.PreTrainedModel) -> ResNet | EfficientNet:
     """Our network, in evaluation mode, with the weights and statistics of a transformers one (5.0 or newer).
 
@@ -52,7 +63,10 @@ def from_transformers(theirs: transformers.PreTrainedModel) -> ResNet | Efficien
 
 
 def _resnet_config(config: transformers.ResNetConfig) -> ResNetConfig:
-    require(config, hidden_act="relu", downsample_in_first_stage=False, downsample_in_bottleneck=False)
+    represent(config, {}, *RESNET_FIELDS, hidden_act="relu", downsample_in_first_stage=False,
+              downsample_in_bottleneck=False)  # fmt: skip
+    if config.layer_type not in ("basic", "bottleneck"):
+        raise ValueError(f"our ResNet has no layer_type = {config.layer_type!r}")
     return ResNetConfig(
         widths=tuple(config.hidden_sizes), depths=tuple(config.depths), stem=config.embedding_size,
         channels=config.num_channels, bottleneck=config.layer_type == "bottleneck",
@@ -69,7 +83,8 @@ def _resnet_rows(config: transformers.ResNetConfig) -> dict[str, str]:
 
 
 def _efficientnet_config(config: transformers.EfficientNetConfig) -> EfficientNetConfig:
-    require(config, pooling_type="mean", hidden_act="silu" if config.hidden_act == "silu" else "swish")
+    represent(config, {}, *EFFICIENTNET_FIELDS, pooling_type="mean",
+              hidden_act="silu" if config.hidden_act == "silu" else "swish")  # fmt: skip
     widths = [round_filters(config, width) for width in config.out_channels]
     depths = [math.ceil(config.depth_coefficient * repeats) for repeats in config.num_block_repeats]
     columns = (config.expand_ratios, config.kernel_sizes, config.strides, widths, depths)

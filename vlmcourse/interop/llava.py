@@ -8,6 +8,7 @@ transformers' LLaVA reads images with CLIP's encoder, so only a ViT of CLIP's fo
 norm in front) can be handed over.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ from torch import nn
 
 from vlmcourse.data.text import BOS, END, IMAGE, PAD, SPECIAL, Tokenizer, load_tokenizer
 from vlmcourse.interop.clip import VISION, vision_config
-from vlmcourse.interop.keys import give_weights, nested, require, take_weights
+from vlmcourse.interop.keys import give_weights, nested, represent, take_weights
 from vlmcourse.interop.language import LLAMA_WORDS, llama_config, llama_rows
 from vlmcourse.interop.vit import VISION_WORDS
 from vlmcourse.models.llava import Llava, LlavaConfig
+from vlmcourse.models.lora import lora_state
 from vlmcourse.models.vit import ViTConfig
 
+FAMILIES = "llava", "clip_vision_model", "llama"  # of the whole, its eye and its language model
 PROJECTOR = {"expand.*": "linear_1.*", "contract.*": "linear_2.*"}
 CONTEXT = 2048  # tokens; transformers wants a number, RoPE itself has no limit
 # the form of vlmcourse.data.chat.render_chat, in the language of transformers' chat templates
@@ -52,6 +55,8 @@ def to_transformers(model: Llava) -> transformers.LlavaForConditionalGeneration:
     Raises:
         ValueError: if the model has a part that transformers' LLaVA lacks.
     """
+    if lora_state(model):
+        raise ValueError("transformers' LLaVA has no place for LoRA; call merge_lora(model) first")
     theirs = transformers.LlavaForConditionalGeneration(_their_config(model.config))
     return give_weights(model, theirs, _rows(model))
 
@@ -99,15 +104,19 @@ def _rows(model: Llava) -> dict[str, str]:
 def _our_config(config: transformers.PretrainedConfig) -> LlavaConfig:
     vision, language = (getattr(config, part, None) for part in ("vision_config", "text_config"))
     families = [getattr(part, "model_type", None) for part in (config, vision, language)]
-    if families != ["llava", "clip_vision_model", "llama"]:
-        raise ValueError(f"ours is a LLaVA with CLIP's encoder and a LLaMA; this is a {config.model_type}")
-    require(config, projector_hidden_act="gelu", multimodal_projector_bias=True,
-            vision_feature_select_strategy="default")  # fmt: skip
+    for part, given, needed in zip(("whole", "eye", "language model"), families, FAMILIES, strict=True):
+        if given != needed:
+            ours = "ours is a LLaVA with CLIP's encoder and a LLaMA"
+            raise ValueError(f"{ours}; the {part} of this one is of type {given!r}, not {needed!r}")
+    represent(config, {}, "vision_config", "text_config", "image_token_index", "image_token_id",
+              "image_seq_length", "vision_feature_layer", "tie_word_embeddings", projector_hidden_act="gelu",
+              multimodal_projector_bias=True, vision_feature_select_strategy="default")  # fmt: skip
     layer = config.vision_feature_layer
     if not isinstance(layer, int) or layer >= 0:
         counted = "ours reads one layer, counted from the end"
         raise ValueError(f"{counted}; this LLaVA has vision_feature_layer = {layer}")
-    return LlavaConfig(vision_config(vision), llama_config(language), config.image_token_id, layer)
+    words = replace(llama_config(language), tied=config.tie_word_embeddings)  # the whole decides
+    return LlavaConfig(vision_config(vision), words, config.image_token_id, layer)
 
 
 def _their_config(config: LlavaConfig) -> transformers.LlavaConfig:

@@ -49,8 +49,13 @@ def rope_angles(positions: Ids, part: int, base: float) -> Float[Tensor, "batch 
 
     Pair 0 turns by one radian per token, later pairs ever more slowly.
 
+    Raises:
+        ValueError: if a part is odd, so that one number has no partner.
+
     Source: Su et al. 2021, arXiv:2104.09864, equation 15 and section 3.3.
     """
+    if part % 2:
+        raise ValueError(f"rope turns pairs of numbers; {part} cannot be paired")
     speeds = 1 / base ** (torch.arange(0, part, 2, device=positions.device) / part)
     return positions[..., None] * speeds
 
@@ -190,7 +195,11 @@ def next_scores(
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """What a LLaMA looks like; SmolLM2-135M: ``LlamaConfig(49152, 576, 30, 9, 3, 1536, 1e5, tied=True)``."""
+    """What a LLaMA looks like; SmolLM2-135M: ``LlamaConfig(49152, 576, 30, 9, 3, 1536, 1e5, tied=True)``.
+
+    Raises:
+        ValueError: if a head has an odd width.
+    """
 
     vocabulary: int
     width: int = 128
@@ -201,6 +210,10 @@ class LlamaConfig:
     base: float = 10_000.0  # of rope_angles
     epsilon: float = 1e-5
     tied: bool = False  # whether the head is the embedding matrix
+
+    def __post_init__(self):
+        if (part := self.width // self.heads) % 2:
+            raise ValueError(f"rope turns pairs of numbers; one of a head's {part} has no partner")
 
 
 class LlamaBlock(PreNormBlock):

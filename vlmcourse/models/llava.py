@@ -24,6 +24,9 @@ class LlavaConfig:
     """What a LLaVA looks like.
 
     The published LLaVA-1.5 reads the encoder's last layer but one (``layer=-2``) and has 576 image tokens.
+
+    Raises:
+        ValueError: if the encoder has no such layer.
     """
 
     vision: ViTConfig
@@ -33,6 +36,11 @@ class LlavaConfig:
     hidden: int | None = None  # inside the projector: None is the language model's width, 0 one layer only
     shuffle: int = 1
     spread: int = 1
+
+    def __post_init__(self):
+        streams = self.vision.depth + 1
+        if not -streams <= self.layer < streams:
+            raise ValueError(f"layer = {self.layer}, but the encoder has {streams} residual streams")
 
 
 class Llava(VLM):

@@ -144,6 +144,7 @@ class ViT(nn.Module):
         sizes = config.width, config.heads, config.hidden, config.activation, config.epsilon
         self.blocks = nn.ModuleList(Block(*sizes) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
+        self.antialias = False  # True in a ViT from timm, see interpolate_positions
 
     def embed(self, images: Pixels) -> Tokens:
         """Images to the tokens the first block reads. Images of another size get interpolated positions."""
@@ -152,7 +153,7 @@ class ViT(nn.Module):
             raise ValueError(f"this ViT reads {self.config.channels} channels, the images have {channels}")
         grid, positions = (height // size, width // size), self.positions
         if grid != self.config.grid:
-            positions = interpolate_positions(positions, self.config.grid, grid)
+            positions = interpolate_positions(positions, self.config.grid, grid, self.antialias)
         patches = self.embed_patch(patchify(images, size))
         return self.norm_before_blocks(add_class_and_positions(patches, self.class_token, positions))
 

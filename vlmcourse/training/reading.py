@@ -3,7 +3,7 @@
     read_json       a card, a configuration, an index: an object
     read_tensors    all tensors of a safetensors file; stored_tensors: only their names, types and shapes
     unusable        the weights that no model can be filled with: whole numbers, NaN, infinity
-    refuse_sizes    what asks for far more than its files hold, before the memory is taken
+    refuse_sizes    what asks for far more than its files hold, before the memory is taken; refuse_memory too
 
 Whatever is wrong is one CheckpointError, which names the file and the reason.
 """
@@ -11,12 +11,13 @@ Whatever is wrong is one CheckpointError, which names the file and the reason.
 import json
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 ORDINARY = 10**7  # a number in a configuration that needs no explanation, such as the longest text
 FLOATS = {"F64", "F32", "F16", "BF16"}
@@ -123,6 +124,18 @@ def refuse_sizes(fields: Mapping[str, Any], stored: Mapping[str, Stored], source
         if deep or value > max(held, ORDINARY):
             raise CheckpointError(f"{source} says {name} = {value}, but its weights are {held:,} numbers "
                                   f"in {len(stored)} tensors")  # fmt: skip
+
+
+def refuse_memory(make: Callable[[], nn.Module], stored: Mapping[str, Stored], source: str | Path) -> None:
+    """Build a model without its numbers, and compare how many it needs with what the files hold.
+
+    Raises:
+        CheckpointError: if it needs more than twice as many.
+    """
+    with torch.device("meta"):
+        needed = sum(parameter.numel() for parameter in make().parameters())
+    if needed > 2 * (held := sum(weight.numbers for weight in stored.values())):
+        raise CheckpointError(f"{source} describes {needed:,} weights, but the files hold {held:,}")
 
 
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, int]]:
