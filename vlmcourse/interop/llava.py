@@ -24,7 +24,7 @@ from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.models.lora import lora_state
 from vlmcourse.models.vit import ViTConfig
 
-FAMILIES = "llava", "clip_vision_model", "llama"  # of the whole, its eye and its language model
+PART_TYPES = "llava", "clip_vision_model", "llama"  # of the whole, its eye and its language model
 PROJECTOR = {"expand.*": "linear_1.*", "contract.*": "linear_2.*"}
 CONTEXT = 2048  # tokens; transformers wants a number, RoPE itself has no limit
 # the form of vlmcourse.data.chat.render_chat, in the language of transformers' chat templates
@@ -104,7 +104,7 @@ def _rows(model: Llava) -> dict[str, str]:
 def _our_config(config: transformers.PretrainedConfig) -> LlavaConfig:
     vision, language = (getattr(config, part, None) for part in ("vision_config", "text_config"))
     families = [getattr(part, "model_type", None) for part in (config, vision, language)]
-    for part, given, needed in zip(("whole", "eye", "language model"), families, FAMILIES, strict=True):
+    for part, given, needed in zip(("whole", "eye", "language model"), families, PART_TYPES, strict=True):
         if given != needed:
             ours = "ours is a LLaVA with CLIP's encoder and a LLaMA"
             raise ValueError(f"{ours}; the {part} of this one is of type {given!r}, not {needed!r}")
