@@ -71,3 +71,24 @@ def test_both_directions_are_given_at_one_and_five():
     result = retrieval(image, text, right)
     assert list(result) == ["image→text R@1", "image→text R@5", "text→image R@1", "text→image R@5"]
     assert result["text→image R@5"] == recall_at_k(text @ image.T, right.T, 5)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_a_similarity_that_is_no_number_is_refused(k):
+    similarity = SIMILARITY.clone()
+    similarity[1, 2] = torch.nan
+    with pytest.raises(ValueError, match="a similarity is NaN"):
+        recall_at_k(similarity, torch.ones(4, 3, dtype=torch.bool), k)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+@pytest.mark.parametrize("side", ["image", "text"])
+def test_features_that_are_no_numbers_are_refused_whoever_counts(side, value):
+    features = {name: normalise(torch.randn(3, 4)) for name in ("image", "text")}
+    features[side][1, 1] = value
+    recall_at_k.install(lambda similarity, right, k: 0.1)
+    try:
+        with pytest.raises(ValueError, match=f"{side} features hold NaN or infinity"):
+            retrieval(features["image"], features["text"], torch.eye(3, dtype=torch.bool), (1,))
+    finally:
+        recall_at_k.reset()

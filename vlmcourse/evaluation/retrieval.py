@@ -22,12 +22,14 @@ def recall_at_k(
         0…1. One hit counts as much as several, so this is a hit rate more than a recall; the name has stuck.
 
     Raises:
-        ValueError: if there are fewer than k candidates.
+        ValueError: if there are fewer than k candidates, or a similarity is NaN.
 
     Source: as in Karpathy and Fei-Fei 2014, arXiv:1412.2306, section 4.
     """
     if k > similarity.shape[1]:
         raise ValueError(f"there are only {similarity.shape[1]} candidates, so no best {k}; use a smaller k")
+    if similarity.isnan().sum():
+        raise ValueError("a similarity is NaN, so no candidate is the most similar; look at the features")
     best = similarity.topk(k, dim=1).indices
     return right.gather(1, best).any(dim=1).float().mean().item()
 
@@ -52,7 +54,13 @@ def retrieval(
 
     Args:
         image, text: normalised features.
+
+    Raises:
+        ValueError: if a feature is NaN or infinite, whoever wrote recall_at_k.
     """
+    for name, features in (("image", image), ("text", text)):
+        if not features.isfinite().all():
+            raise ValueError(f"{name} features hold NaN or infinity, so nothing can be found with them")
     similarity = image @ text.T
     right = right.to(similarity.device)
     directions = {"image→text": (similarity, right), "text→image": (similarity.T, right.T)}
