@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -9,10 +10,10 @@ import torch
 from tests.workbook.learner import cell
 from vlmcourse.diagnostics import gap
 from vlmcourse.exercises.base import Exercise, Slip, Unaffected, exercise_of
-from vlmcourse.models import attention, vit
+from vlmcourse.models import attention, language, vit
 from vlmcourse.slots import REGISTRY, Slot
 from vlmcourse.workbook.check import judge
-from vlmcourse.workbook.engine import check
+from vlmcourse.workbook.engine import check, feedback
 from vlmcourse.workbook.worker import Checker
 
 GOOD = """
@@ -231,13 +232,14 @@ def test_attention_with_a_swapped_result_says_so():
     assert "swapped" in check(attention.scaled_dot_product, answer).says.en
 
 
-def test_of_two_mistakes_at_once_the_first_is_explained():
+def test_of_two_mistakes_at_once_the_first_is_explained_by_what_would_mend_the_first_case():
     source = """
 def scaled_dot_product(query, key, value, mask=None, bias=None):
     weights = (query @ key.transpose(-2, -1)).softmax(-1)
     return weights @ value, weights
 """
-    assert "not divided by √part" in check(attention.scaled_dot_product, cell(source)).says.en
+    says = check(attention.scaled_dot_product, cell(source)).says.en
+    assert "in line 3" in says.lower() and "/ 2.0" in says and "wrong cases would be right" in says
 
 
 # Slots of every kind of output, made here because no chapter of today needs them all.
@@ -278,7 +280,13 @@ def running_mean(x):
 X = torch.arange(15.0).reshape(5, 3)
 OUTPUTS = [
     (stats, [(X,)], "width", lambda x: {"mean": x.mean(0)}, "keys ['mean'], expected keys ['mean', 'count']"),
-    (stats, [(X,)], "width", lambda x: {"mean": x.mean(1), "count": 5}, "output['mean'] is 5, expected 3"),
+    (
+        stats,
+        [(X,)],
+        "width",
+        lambda x: {"mean": x.mean(1), "count": 5},
+        "output['mean'] has length 5, expected 3",
+    ),
     (stats, [(X,)], "width", lambda x: {"mean": x.mean(0), "count": 4}, "output['count'] is 4, expected 5"),
     (
         stats,
@@ -342,3 +350,77 @@ def test_tensors_inside_a_tuple_argument_are_named_by_their_sizes_and_watched():
 
     assert "old = (2×3×5×4, 2×3×5×4), key 2×3×5×4 (batch group token part)" in judge(task, stumble).says.en
     assert "changes its input old in place" in judge(task, overwrite).says.en
+
+
+CARD_SURVIVES = {
+    "two axes in front": "def causal_mask(queries, keys):\n"
+    "    return torch.ones(queries, keys).tril(keys - queries).bool()[None, None]\n",
+    "complex": "def causal_mask(queries, keys):\n    return torch.ones(queries, keys) * 1j\n",
+    "sparse": "def causal_mask(queries, keys):\n    return torch.eye(queries, keys).bool().to_sparse()\n",
+    "empty": "def causal_mask(queries, keys):\n    return torch.ones(0, keys).bool()\n",
+    "one number": "def causal_mask(queries, keys):\n    return torch.tensor(True)\n",
+    "a class": "class Odd:\n    def __eq__(self, other): raise RuntimeError\n    __repr__ = __eq__\n"
+    "def causal_mask(queries, keys):\n    return Odd()\n",
+}
+
+
+@pytest.mark.parametrize("name", CARD_SURVIVES)
+def test_the_card_survives_an_output_of_any_rank_size_and_type(name):
+    verdict = check(language.causal_mask, cell(CARD_SURVIVES[name]))
+    assert verdict.status == "wrong" and verdict.says.en and verdict.says.ja
+    feedback(language.causal_mask, verdict)._repr_html_()
+
+
+def test_only_the_learners_own_raise_is_not_written_yet():
+    body = "    return torch.zeros(2, 3) < 0.15 & ~(torch.zeros(2, 3) > 1)\n"
+    verdict = check(vit.patchify, cell("def patchify(images, size):\n" + body))
+    assert verdict.status == "wrong" and "in line 2" in verdict.says.en
+
+
+def test_numpy_where_a_gradient_is_needed_is_blamed_on_the_learners_line():
+    answer = cell(variant(RETURN, "    x = torch.tensor(x.numpy())\n" + RETURN))
+    verdict = check(vit.patchify, answer)
+    assert "gradient is needed" in verdict.says.en and "in line 5" in verdict.says.en
+
+
+def test_an_answer_that_changes_from_call_to_call_is_not_told_of_dtypes():
+    calls = []
+
+    def forgetful(x):
+        calls.append(0)
+        return x.cumsum(1) / torch.arange(1, x.shape[1] + 1) + (len(calls) > 1)
+
+    task = made(running_mean, [(torch.randn(3, 5),)], {"return": "batch token"})
+    assert "a second call" in judge(task, forgetful).says.en
+
+
+def test_where_the_reference_raises_the_answer_must():
+    def strict(x):
+        raise KeyError(x)
+
+    task = made(strict, [("a",)], {"return": ""})
+    assert judge(task, lambda x: x).says.en == "it must raise KeyError here. The call was: x = 'a'."
+    assert judge(task, strict).status == "passed"
+
+
+def test_a_dict_of_another_kind_is_a_dict():
+    task = made(stats, [(X,)], {"return": "width"})
+    assert judge(task, lambda x: OrderedDict(mean=x.mean(0), count=len(x))).status == "passed"
+
+
+def test_gradient_and_dtype_reach_into_dicts_and_lists():
+    def both(state):
+        return {"sum": state["a"] + state["b"]}
+
+    case = ({"a": torch.randn(3), "b": torch.randn(3)},)
+    task = made(both, [case], {"return": "width"}, gradient=("state",))
+    assert judge(task, both).status == "passed"
+    assert "no gradient reaches state" in judge(task, lambda s: {"sum": (s["a"] + s["b"]).detach()}).says.en
+    assert "gradient of state" in judge(task, lambda s: {"sum": s["a"] + s["b"].detach()}).says.en
+    assert "not in float64" in judge(task, lambda s: {"sum": (s["a"] + s["b"]).float()}).says.en
+
+
+def test_what_differs_from_the_cases_that_are_right_is_told():
+    task = made(words, [(1,), (2,), (3,)], {"return": ""})
+    says = judge(task, lambda x: ["red", "circle"] * min(x, 2)).says.en
+    assert "has 4 items, expected 6 items" in says and "x = 1 / 2" in says

@@ -2,24 +2,35 @@
 
 The ladder, first match wins:
 
-    1  it equals a slip on all cases                       the slip's own sentence
-    2  it raises                                           the exception in one line, with its line number
-    3  None · type · changed input · shape · dtype         structure, before values
-    4  it equals a slip on the first wrong case            several mistakes at once: the first one's sentence
-    5  NaN · a constant factor · a broken promise          values with a reason
-    6  the first differing element                         by axis names, got and expected
-    7  right values, but: no gradient · fixed dtype · fixed device
+    1  it equals a slip on all cases in which it is wrong    the slip's own sentence
+    2  it raises, or does not where it must                  the exception in one line, with its line number
+    3  None · type · changed input · shape · dtype           structure, before values
+    4  a broken promise                                      the promise's sentence
+    5  other values                                          what is wrong, as far as it can be found out
+    6  right values, but: no gradient · dtype · device
+
+What is found out of other values, and beside 2 and 3: the one step that, exchanged, makes everything right
+(repair.py), an argument without effect, how the output resembles the right one (likeness.py), and last the
+first differing element, by axis names.
 
 This module runs inside the checker process (see worker.py) and only talks about outcomes; it installs
 nothing.
 """
 
+import contextlib
 import copy
+import dis
 import inspect
+import io
+import signal
+import sysconfig
 import textwrap
-import traceback
-from collections.abc import Callable
+import threading
+import types
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,11 +38,18 @@ from torch import Tensor
 
 from vlmcourse.exercises.base import Exercise, Text, Unaffected, in_both
 from vlmcourse.slots import Slot
-from vlmcourse.workbook import outcomes
+from vlmcourse.workbook import likeness, outcomes, repair
 from vlmcourse.workbook.outcomes import Outcome, Trial, equal, run, run_meta, same
-from vlmcourse.workbook.say import phrase
+from vlmcourse.workbook.repair import Line
+from vlmcourse.workbook.say import joined, phrase
 
 SILENCE = Text("", "")
+LIBRARIES = (
+    str(Path(__file__).parents[1]),
+    *(sysconfig.get_path(of) for of in ("stdlib", "purelib", "platlib")),
+)
+
+SEARCH = 1.0  # seconds of CPU time for each way of finding what is wrong
 
 
 @dataclass
@@ -40,7 +58,7 @@ class Verdict:
 
     status: str  # "passed", "wrong" or "todo"
     says: Text = SILENCE  # nothing when passed
-    line: tuple[str, int] | None = None  # (file, number) in the learner's code that an exception came from
+    line: Line | None = None  # in the learner's code, that the sentence speaks of
     printed: str = ""  # by the learner's code, shortened
     pictures: dict[str, list] = field(default_factory=dict)  # "expected" and "got", if outputs can be shown
 
@@ -56,13 +74,35 @@ def judge(exercise: Exercise, answer: Callable) -> Verdict:
     got = []
     for case in trial.cases:
         got.append(run(answer, trial.names, case))
-        if isinstance(got[-1].error, NotImplementedError):
+        if gave_up(got[-1].error):
             return Verdict("todo")
-    for place, right in enumerate(trial.expected):
-        if not same(got[place], right):
-            return explain(answer, trial, got, place)
-    problem = gradient_problem(answer, trial) or fixed_dtype_or_device(answer, trial)
-    return Verdict("wrong", problem) if problem else Verdict("passed")
+    wrong = [place for place, right in enumerate(trial.expected) if not same(got[place], right)]
+    if wrong:
+        return explain(answer, trial, got, wrong)
+    for problem in (unsteady, gradient_problem, fixed_dtype_or_device):
+        if found := problem(answer, trial):
+            return Verdict("wrong", *found)
+    return Verdict("passed")
+
+
+def learners(trace: types.TracebackType | None) -> list[tuple[types.TracebackType, str]]:
+    """The steps of a traceback, with their files, that are neither the checker's nor a library's."""
+    steps = []
+    while trace:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(LIBRARIES) and not file.startswith("<frozen"):
+            steps.append((trace, file))
+        trace = trace.tb_next
+    return steps
+
+
+def gave_up(error: BaseException | None) -> bool:
+    """Whether the learner's own ``raise NotImplementedError`` was reached; torch raises that type, too."""
+    if not isinstance(error, NotImplementedError) or not (steps := learners(error.__traceback__)):
+        return False
+    last = steps[-1][0]
+    codes = {code.offset: code.opname for code in dis.get_instructions(last.tb_frame.f_code)}
+    return last.tb_next is None and codes.get(last.tb_lasti) == "RAISE_VARARGS"
 
 
 def signature_problem(answer: Callable, trial: Trial) -> Text | None:
@@ -77,27 +117,84 @@ def signature_problem(answer: Callable, trial: Trial) -> Text | None:
     return None
 
 
-def explain(answer: Callable, trial: Trial, got: list[Outcome], place: int) -> Verdict:
-    """The most specific sentence about an answer whose first wrong case is at ``place``."""
-    mine, right, axes = got[place], trial.expected[place], trial.exercise.axes["return"]
-    says = trial.says_of_slip(dict(enumerate(got)))
-    if says is None and mine.error is not None:
-        return Verdict("wrong", *error_sentence(mine.error, describe(trial, place)))
-    says = (
-        says
-        or structure_problem(mine.value, right.value, axes)
-        or (mine.changed != right.changed and phrase("changed_input", name=mine.changed))
-        or trial.says_of_slip({place: mine})
-        or value_problem(mine.value, right.value, axes, answer, trial)
+def explain(answer: Callable, trial: Trial, got: list[Outcome], wrong: list[int]) -> Verdict:
+    """The most specific sentence about an answer that is wrong in the cases numbered ``wrong``."""
+    mine, right, axes = got[wrong[0]], trial.expected[wrong[0]], trial.exercise.axes["return"]
+    shown = pictures(trial.exercise, mine, right)
+    every, false = dict(enumerate(got)), {place: got[place] for place in wrong}
+    if says := trial.says_of_slip(every) or trial.says_of_slip(false):
+        return Verdict("wrong", says, pictures=shown)
+    call, line = describe(trial, wrong[0]), None
+    if right.error is not None:
+        name = "must_raise" if mine.error is None else "raises_other"
+        says = phrase(name, right=kind_of(right.error), got=kind_of(mine.error), call=call)
+        return Verdict("wrong", says)
+    if mine.error is not None:
+        says, line = error_sentence(mine.error, call)
+    else:
+        says = structure_problem(mine.value, right.value, axes)
+        if not says and mine.changed != right.changed:
+            return Verdict("wrong", phrase("changed_input", name=mine.changed), pictures=shown)
+    if not says and (broken := broken_promise(answer, trial)):
+        return Verdict("wrong", broken, pictures=shown)
+    said, where = cause(answer, trial, wrong)
+    values = None if says else value_problem(got, trial, wrong)
+    says = joined(says or values, said, likeness.right_until(trial, wrong))
+    return Verdict("wrong", says, line or where, pictures=shown)
+
+
+def cause(answer: Callable, trial: Trial, wrong: list[int]) -> tuple[Text | None, Line | None]:
+    """What in the answer makes it wrong, found by trying, and the line of it."""
+    findings = (
+        lambda: repair.wrong_step(answer, trial, wrong),
+        lambda: likeness.without_effect(answer, trial),
+        lambda: repair.other_calls(answer, trial, wrong[0]),
+        lambda: likeness.only_if_unrepeated(answer, trial, wrong[0]),
     )
-    return Verdict("wrong", says, pictures=pictures(trial.exercise, mine, right))
+    for find in findings:
+        with contextlib.suppress(Exception, OutOfTime), quietly(), limited():
+            if found := find():
+                return (found, None) if isinstance(found, Text) else found
+    return None, None
+
+
+class OutOfTime(BaseException):
+    """Trying took longer than it may; a learner's ``except Exception`` does not stop it."""
+
+
+@contextlib.contextmanager
+def limited() -> Iterator[None]:
+    """Raise OutOfTime after SEARCH seconds of CPU time, where the system and the thread have such timers."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def ring(*_: Any) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, SEARCH)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Nothing that is printed or warned of while things are tried is the learner's to read."""
+    nowhere = io.StringIO()
+    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def error_sentence(error: BaseException, call: str) -> tuple[Text, tuple[str, int] | None]:
     """One line about an exception, and the line of the learner's code it came from."""
-    own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename != run.__code__.co_filename]
-    cell = [f for f in own if f.filename == own[0].filename]  # the learner's cell, not the library below it
-    line = (cell[-1].filename, cell[-1].lineno) if cell else None
+    own = learners(error.__traceback__)
+    cell = [(file, step.tb_lineno) for step, file in own if file == own[0][1]]  # not what it calls
+    line = cell[-1] if cell else None
     kind = kind_of(error)
     if isinstance(error, SystemExit | KeyboardInterrupt):
         return phrase("stops_python", kind=kind), line
@@ -118,16 +215,24 @@ def describe(trial: Trial, place: int) -> str:
         if isinstance(value, Tensor):
             axes = trial.exercise.axes.get(name)
             words.append(f"{name} {sizes(value)}" + (f" ({axes})" if axes else ""))
-        elif isinstance(value, int | float | str | tuple | list | None):
+        elif isinstance(value, int | float | str | tuple | list | dict | None):
             words.append(f"{name} = {in_short(value)}")
     return ", ".join(words)
 
 
 def in_short(value: Any) -> str:
-    """The value as Python writes it, but tensors inside a tuple as their sizes."""
-    if isinstance(value, tuple) and any(isinstance(item, Tensor) for item in value):
-        return f"({', '.join(map(in_short, value))})"
-    return sizes(value) if isinstance(value, Tensor) else repr(value)
+    """The value as Python writes it, but tensors inside a tuple, list or dict as their sizes; shortened."""
+    if isinstance(value, Tensor):
+        return sizes(value)
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key!r}: {in_short(item)}' for key, item in value.items())}}}"
+    if isinstance(value, tuple | list) and value and isinstance(value[0], Tensor | tuple):
+        inside = ", ".join(map(in_short, value))
+        return f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
+    try:
+        return textwrap.shorten(repr(value), 120, placeholder=" …")
+    except Exception:  # of the learner's own class
+        return kind_of(value)
 
 
 def sizes(value: Tensor) -> str:
@@ -139,54 +244,129 @@ def structure_problem(got: Any, right: Any, axes: str | tuple) -> Text | None:
     if got is None and right is not None:
         return phrase("returns_none")
     for mine, theirs, names, where in outcomes.parts(got, right, axes):
-        if type(mine) is not type(theirs):
+        if outcomes.kind(mine) is not outcomes.kind(theirs):
             return phrase("wrong_type", where, got=kind_of(mine), right=kind_of(theirs))
-        if contents(mine) != contents(theirs):
-            return phrase("wrong_length", where, got=contents(mine), right=contents(theirs))
         if not isinstance(theirs, Tensor):
+            if contents(mine) != contents(theirs):
+                return phrase("wrong_length", where, got=held(mine), right=held(theirs))
             continue
-        if mine.shape != theirs.shape:
-            name = "axes_swapped" if sorted(mine.shape) == sorted(theirs.shape) else "wrong_shape"
-            return phrase(name, where, got=sizes(mine), right=sizes(theirs), axes=names)
+        if says := wrong_shape(mine, theirs, names, where):
+            return says
         if mine.dtype != theirs.dtype:
             return phrase("wrong_dtype", where, got=mine.dtype, right=theirs.dtype)
         if mine.device != theirs.device:
             return phrase("wrong_device", where, got=mine.device, right=theirs.device)
+        if mine.layout != theirs.layout:
+            return phrase("wrong_type", where, got=mine.layout, right=theirs.layout)
     return None
+
+
+def wrong_shape(got: Tensor, right: Tensor, axes: str, where: str) -> Text | None:
+    """Another shape, and whether the numbers are right nevertheless."""
+    if got.shape == right.shape:
+        return None
+    words = {"got": sizes(got), "right": sizes(right), "axes": axes}
+    if got.dim() == right.dim() == 1:
+        return phrase("wrong_size", where, got=len(got), right=len(right))
+    if sorted(got.shape) == sorted(right.shape):
+        return phrase("axes_swapped", where, **words)
+    says = phrase("wrong_shape", where, **words)
+    if got.numel() == right.numel() and equal(got.reshape(right.shape), right):
+        return joined(says, phrase("only_shape"))
+    if got.dim() and got.shape == right.shape[1:] and equal(got, right[0]):
+        return joined(says, phrase("only_first", axis=axes.split()[0] if axes else "axis 0"))
+    return says
 
 
 def kind_of(value: Any) -> str:
     return type(value).__name__
 
 
-def contents(value: Any) -> str | None:
-    """How much a tuple, list or dict holds, in words; None for anything else."""
+def contents(value: Any) -> Any:
+    """How much a tuple or list holds, or the keys of a dict; None for anything else."""
     if isinstance(value, dict):
-        return f"keys {list(value)}"
-    return f"{len(value)} items" if isinstance(value, tuple | list) else None
+        return list(value)
+    return len(value) if isinstance(value, tuple | list) else None
 
 
-def value_problem(got: Any, right: Any, axes: str | tuple, answer: Callable, trial: Trial) -> Text:
-    """Same structure, other values: NaN, a factor, a broken promise, else the first difference."""
-    got, right, axes, where = outcomes.difference(got, right, axes)
+def held(value: Any) -> str:
+    return f"keys {list(value)}" if isinstance(value, dict) else f"{len(value)} items"
+
+
+def value_problem(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text:
+    """Same structure, other values: NaN, a factor, a likeness, and the first difference."""
+    axes = trial.exercise.axes["return"]
+    mine, right = got[wrong[0]].value, trial.expected[wrong[0]].value
+    exchanged = swapped_outputs(got, trial, wrong)
+    rest = right_outputs(mine, right)
+    mine, right, axes, where = outcomes.difference(mine, right, axes)
+    pairs = pairs_at(where, got, trial, wrong) or [(mine, right)]
+    call = phrase("the_call", call=describe(trial, wrong[0])) if trial.cases[wrong[0]] else None
     if not isinstance(right, Tensor):
-        return phrase("wrong_value", where, got=repr(got)[:80], right=repr(right)[:80])
+        says = phrase("wrong_value", where, got=in_short(mine), right=in_short(right))
+        return joined(likeness.likeness(pairs, "", where), says, rest, call)
     if right.is_floating_point():
-        bad = ~got.isfinite()
+        bad = ~mine.isfinite()
         if bad.any() and right.isfinite().all():
             return phrase("not_finite", where, count=bad.sum(), all=bad.numel())
-        if factor := outcomes.constant_factor(got, right):
-            return phrase("factor", where, factor=factor)
-    for promise in trial.exercise.unaffected:
-        if breaks(promise, answer, trial):
-            return in_both(promise.says)
+        if factor := outcomes.constant_factor(mine, right):
+            return joined(phrase("factor", where, factor=factor), rest)
     if not right.dim():
-        return phrase("wrong_value", where, got=f"{got:.5g}", right=f"{right:.5g}")
-    wrong = ~outcomes.close(got, right)
-    index = tuple(wrong.nonzero()[0].tolist())
-    place = ", ".join(f"{axis} {i}" for axis, i in zip(str(axes).split(), index, strict=False))
-    words = {"place": place, "got": got[index], "right": right[index]}
-    return phrase("first_difference", where, count=wrong.sum(), all=wrong.numel(), **words)
+        says = phrase("wrong_value", where, got=number_in_short(mine), right=number_in_short(right))
+        return joined(likeness.likeness(pairs, "", where), says, rest, call)
+    alike = exchanged or likeness.likeness(pairs, str(axes), where) or likeness.where_right(mine, right, axes)
+    differs = ~outcomes.close(mine, right)
+    index = tuple(differs.nonzero()[0].tolist())
+    names = [*str(axes).split(), *("axis " + str(n) for n in range(len(str(axes).split()), right.dim()))]
+    place = ", ".join(f"{axis} {i}" for axis, i in zip(names, index, strict=False))
+    words = {"place": place, "got": number_in_short(mine[index]), "right": number_in_short(right[index])}
+    first = phrase("first_difference", where, count=differs.sum(), all=differs.numel(), **words)
+    return joined(alike, first, rest)
+
+
+def number_in_short(value: Tensor) -> str:
+    number = value.item()
+    return f"{number:.5g}" if isinstance(number, float) else str(number)
+
+
+def pairs_at(where: str, got: list[Outcome], trial: Trial, wrong: list[int]) -> list[tuple[Any, Any]]:
+    """(got, right) of one part of the output where they differ; [] if an output has another structure."""
+    pairs = []
+    for mine, right in ((got[place], trial.expected[place]) for place in wrong):
+        if mine.error or right.error or structure_problem(mine.value, right.value, ""):
+            return []
+        parts = outcomes.parts(mine.value, right.value, "")
+        pairs += [(a, b) for a, b, _, there in parts if there == where and not equal(a, b)]
+    return pairs
+
+
+def swapped_outputs(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text | None:
+    """Whether a pair of outputs comes in the other order."""
+    pairs = [(got[place].value, trial.expected[place].value) for place in wrong]
+    if all(
+        isinstance(right, tuple) and len(right) == 2 and equal(mine[::-1], right) for mine, right in pairs
+    ):
+        return phrase("outputs_swapped")
+    return None
+
+
+def right_outputs(got: Any, right: Any) -> Text | None:
+    """Which of several outputs are right."""
+    if not isinstance(right, tuple | dict):
+        return None
+    keys = list(right) if isinstance(right, dict) else getattr(right, "_fields", range(len(right)))
+    values = right.values() if isinstance(right, dict) else right
+    mine = [got[key] for key in right] if isinstance(right, dict) else got
+    good = [f"output[{key!r}]" for key, a, b in zip(keys, mine, values, strict=True) if equal(a, b)]
+    return phrase("right_outputs", names=", ".join(good)) if good else None
+
+
+def broken_promise(answer: Callable, trial: Trial) -> Text | None:
+    for promise in trial.exercise.unaffected:
+        with contextlib.suppress(Exception):  # the promise is made for outputs of the right shape
+            if breaks(promise, answer, trial):
+                return in_both(promise.says)
+    return None
 
 
 def breaks(promise: Unaffected, answer: Callable, trial: Trial) -> bool:
@@ -200,37 +380,60 @@ def breaks(promise: Unaffected, answer: Callable, trial: Trial) -> bool:
     return False
 
 
-def gradient_problem(answer: Callable, trial: Trial) -> Text | None:
+def unsteady(answer: Callable, trial: Trial) -> tuple[Text] | None:
+    """Whether a second call with the same arguments gives something else."""
+    again = same(run(answer, trial.names, trial.cases[0]), trial.expected[0])
+    return None if again else (phrase("unsteady"),)
+
+
+def gradient_problem(answer: Callable, trial: Trial) -> tuple[Text, Line | None] | None:
     """Whether the gradient reaches every argument it must reach, with the reference's value."""
-    for case in trial.cases if trial.exercise.gradient else []:
-        right, got = (trial.gradients(function, case) for function in (trial.reference, answer))
-        for name in trial.exercise.gradient:
-            if got.get(name) is None:
-                return phrase("no_gradient", name=name)
-            if not equal(got[name], right[name]):
-                return phrase("wrong_gradient", name=name)
+    for place, case in enumerate(trial.cases if trial.exercise.gradient else []):
+        right = trial.gradients(trial.reference, case)
+        try:
+            got = trial.gradients(answer, case)
+        except Exception as error:
+            says, line = error_sentence(error, describe(trial, place))
+            return joined(phrase("needs_gradient"), says), line
+        for name, slopes in right.items():
+            if slopes is not None and got.get(name) is None:
+                return phrase("no_gradient", name=name), None
+            if slopes is not None and not equal(got[name], slopes):
+                return phrase("wrong_gradient", name=name), None
     return None
 
 
-def fixed_dtype_or_device(answer: Callable, trial: Trial) -> Text | None:
+def fixed_dtype_or_device(answer: Callable, trial: Trial) -> tuple[Text, Line | None] | None:
     """An answer must follow the dtype and device of its input: half precision and GPUs come later."""
     for case in trial.cases:
-        doubled = outcomes.convert(case, lambda t: t.double() if t.is_floating_point() else t)
+        floats = []
+        doubled = outcomes.convert(case, lambda t, seen=floats: seen.append(t) or t.double()
+                                   if t.is_floating_point() else t)  # fmt: skip
         right, got = (run(function, trial.names, doubled) for function in (trial.reference, answer))
-        if right.error is None and not same(got, right):
-            return phrase("fixed_dtype")
+        if floats and right.error is None and not same(got, right):
+            return dtype_problem(got, right, trial.exercise.axes["return"])
         elsewhere = outcomes.convert(case, lambda t: t.to("meta"))
         if run_meta(trial.reference, elsewhere) is None and "device" in (run_meta(answer, elsewhere) or ""):
-            return phrase("fixed_device")
+            return phrase("fixed_device"), None
     return None
+
+
+def dtype_problem(got: Outcome, right: Outcome, axes: str | tuple) -> tuple[Text, Line | None]:
+    if got.error is not None:
+        says, line = error_sentence(got.error, "the same in float64")
+        return joined(phrase("fixed_dtype"), says), line
+    return joined(phrase("fixed_dtype"), structure_problem(got.value, right.value, axes)), None
 
 
 def pictures(exercise: Exercise, mine: Outcome, right: Outcome) -> dict[str, list]:
-    """The right output and the learner's as small pictures, if the exercise can draw its outputs."""
-    if exercise.picture is None:
-        return {}
-    try:
-        drawn = {"expected": exercise.picture(right.value), "got": exercise.picture(mine.value)}
-        return {name: torch.as_tensor(array).float()[:64, :128].tolist() for name, array in drawn.items()}
-    except Exception:  # an output of the wrong shape cannot be drawn; the sentence says so
-        return {}
+    """The right output and the learner's as small pictures, if both can be drawn."""
+    drawn = {}
+    for name, outcome in {"expected": right, "got": mine}.items() if exercise.picture else ():
+        try:
+            array = torch.as_tensor(exercise.picture(outcome.value)).detach().float()
+        except Exception:  # an output of the wrong shape cannot be drawn; the sentence says so
+            return {}
+        if not array.numel() or array.dim() not in (2, 3) or (array.dim() == 3 and array.shape[-1] != 3):
+            return {}
+        drawn[name] = array[:64, :128].tolist()
+    return drawn

@@ -50,10 +50,24 @@ def close(a: Tensor, b: Tensor) -> Tensor:
 
 def equal(a: Any, b: Any) -> bool:
     """Equal in structure and, for floating point numbers, in value up to rounding."""
+    try:
+        return _equal(a, b)
+    except Exception:  # a learner may return anything, such as objects that cannot be compared
+        return False
+
+
+def kind(value: Any) -> type:
+    """The type that decides: an OrderedDict is a dict, a NamedTuple a tuple, a Parameter a tensor."""
+    return next(
+        (base for base in (Tensor, dict, list, tuple, str, float) if isinstance(value, base)), type(value)
+    )
+
+
+def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         alike = a.shape == b.shape and a.dtype == b.dtype and a.device == b.device
         return alike and bool(close(a, b).all())
-    if type(a) is not type(b):
+    if kind(a) is not kind(b):
         return False
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(equal, a, b))
@@ -104,19 +118,29 @@ class Trial:
                 return in_both(slip.says)
         return None
 
-    def gradients(self, function: Callable, case: tuple) -> dict[str, Tensor | None]:
-        """Gradient of a fixed random projection of the outputs, by argument name."""
+    def gradients(self, function: Callable, case: tuple) -> dict[str, list[Tensor | None] | None]:
+        """Gradients of a fixed random projection of the outputs, by argument; None where nothing arrives."""
         given = dict(zip(self.names, copy.deepcopy(case), strict=False))
-        tensors = {name: given.get(name) for name in self.exercise.gradient}
-        leaves = {name: x.requires_grad_() for name, x in tensors.items() if isinstance(x, Tensor)}
-        output = function(*given.values())
-        tensors = [t for t in (output if isinstance(output, tuple) else (output,)) if isinstance(t, Tensor)]
+        held = {name: list(_floats(given.get(name))) for name in self.exercise.gradient}
+        leaves = [leaf.requires_grad_() for several in held.values() for leaf in several]
         generator = torch.Generator().manual_seed(22)
-        total = sum((t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum() for t in tensors)
-        if not total.requires_grad:
-            return {}
-        slopes = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-        return dict(zip(leaves, slopes, strict=True))
+        total = sum((t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum()
+                    for t in _floats(function(*given.values())))  # fmt: skip
+        if not leaves or not isinstance(total, Tensor) or not total.requires_grad:
+            return dict.fromkeys(held)
+        slopes = iter(torch.autograd.grad(total, leaves, allow_unused=True))
+        found = {name: [next(slopes) for _ in several] for name, several in held.items()}
+        return {name: several if any(s is not None for s in several) else None
+                for name, several in found.items()}  # fmt: skip
+
+
+def _floats(value: Any) -> Iterator[Tensor]:
+    """Every tensor of floating point numbers in a value, in tuples, lists and dicts, too."""
+    if isinstance(value, Tensor):
+        yield from [value] if value.is_floating_point() else []
+    elif isinstance(value, tuple | list | dict):
+        for key in sorted(value) if isinstance(value, dict) else range(len(value)):
+            yield from _floats(value[key])
 
 
 @functools.lru_cache(maxsize=128)
@@ -126,13 +150,17 @@ def trial_of(exercise: Exercise, changes: int) -> Trial:
 
 
 def convert(case: tuple, change: Callable[[Tensor], Tensor]) -> tuple:
-    """A copy of the case with every tensor, in tuples too, and every module's parameters, changed."""
+    """A copy of the case with every tensor, in tuples, lists and dicts too, and every module, changed."""
 
     def converted(value: Any) -> Any:
         if isinstance(value, torch.nn.Module):
             return copy.deepcopy(value)._apply(change)
-        if isinstance(value, tuple):
-            return tuple(map(converted, value))
+        if isinstance(value, torch.nn.Parameter):
+            return torch.nn.Parameter(change(value.detach()), value.requires_grad)
+        if isinstance(value, tuple | list):
+            return type(value)(map(converted, value))
+        if isinstance(value, dict):
+            return {key: converted(item) for key, item in value.items()}
         return change(value) if isinstance(value, Tensor) else value
 
     return converted(case)

@@ -102,6 +102,10 @@ PHRASES = {
         "{output} has {got}, expected {right}.",
         "{output}は {got} ですが、{right} が必要です。",
     ),
+    "wrong_size": (
+        "{output} has length {got}, expected {right}.",
+        "{output}の長さは {got} ですが、{right} が必要です。",
+    ),
     "wrong_dtype": (
         "{output} has dtype {got}, expected {right}.",
         "{output}の dtype は {got} ですが、{right} が必要です。",
@@ -135,24 +139,150 @@ PHRASES = {
     "wrong_value": ("{output} is {got}, expected {right}.", "{output}は {got}、正しくは {right} です。"),
     "first_difference": (
         "the shape is right, but {count:,} of {all:,} numbers of {output} differ. "
-        "The first, at {place}: got {got:.5g}, expected {right:.5g}.",
-        "形は正しいですが、{output}の {count:,} of {all:,} 個の値が違います。"
-        "最初は {place}：{got:.5g}（正しくは {right:.5g}）。",
+        "The first, at {place}: got {got}, expected {right}.",
+        "形は正しいですが、{output}の {all:,} 個中 {count:,} 個の値が違います。"
+        "最初は {place}：{got}（正しくは {right}）。",
+    ),
+    "must_raise": (
+        "it must raise {right} here. The call was: {call}.",
+        "ここでは {right} を送出しなければなりません。呼び出し：{call}。",
+    ),
+    "raises_other": (
+        "it raises {got}, but must raise {right} here. The call was: {call}.",
+        "{got} を送出していますが、ここでは {right} を送出しなければなりません。呼び出し：{call}。",
+    ),
+    "the_call": ("The call was: {call}.", "呼び出し：{call}。"),
+    "only_shape": (
+        "The numbers are right and in order; only the shape is not.",
+        "値と並びは正しく、形だけが違います。",
+    ),
+    "only_first": ("It holds the first {axis} only.", "最初の {axis} しか入っていません。"),
+    "wrong_step": (
+        "in line {line}, `{got}`: with `{right}` in its place the output would be right.",
+        "{line} 行目の `{got}` を `{right}` に置き換えると、出力は正しくなります。",
+    ),
+    "wrong_step_somewhere": (
+        "in line {line}, `{got}`: with `{right}` in its place {mended} of {all} wrong cases would be right.",
+        "{line} 行目の `{got}` を `{right}` に置き換えると、違う {all} 件中 {mended} 件は正しくなります。",
+    ),
+    "without_effect": (
+        "`{name}` is without effect: whenever it was changed, the output stayed the same.",
+        "`{name}` が結果に影響していません。値を変えて試しても、出力は同じでした。",
+    ),
+    "never_called": (
+        "`{name}` is never called; it must be called {right} ×.",
+        "`{name}` が一度も呼ばれていません。{right} 回呼ぶ必要があります。",
+    ),
+    "called_times": (
+        "`{name}` is called {got} ×, expected {right} ×.",
+        "`{name}` が {got} 回呼ばれています。正しくは {right} 回です。",
+    ),
+    "call_order": (
+        "the calls come in the order {got}; expected {right}.",
+        "呼び出しの順序が {got} です。正しくは {right} です。",
+    ),
+    "other_call": (
+        "it calls `{got}`, expected `{right}`.",
+        "`{got}` を呼んでいますが、正しくは `{right}` です。",
+    ),
+    "repeated": (
+        "right only while nothing in {names} repeats: an index that comes twice must count twice.",
+        "{names} に重複がない場合だけ正しいです。二度現れる添字は二度数えなければなりません。",
+    ),
+    "right_before": (
+        "Right are the cases with {name} = {good}; those with {name} = {bad} are not.",
+        "{name} = {good} の場合は正しく、{name} = {bad} の場合だけ違います。",
+    ),
+    "outputs_swapped": ("the two outputs are exchanged.", "二つの出力が入れ替わっています。"),
+    "right_outputs": ("Right: {names}.", "正しいもの：{names}。"),
+    "all_alike": (
+        "all numbers of {output} are the same: {value}.",
+        "{output}の値がすべて同じです：{value}。",
+    ),
+    "inverted": (
+        "{output} is inverted: True and False are exchanged.",
+        "{output}の True と False が逆です。",
+    ),
+    "moved": (
+        "{output} is moved by one place along {axis}: what belongs to place 0 stands at place 1, and so on.",
+        "{output}が {axis} の軸で一つ後ろにずれています。0 番の値が 1 番にあり、以下同様です。",
+    ),
+    "moved_back": (
+        "{output} is moved by one place along {axis}: what belongs to place 1 stands at place 0, and so on.",
+        "{output}が {axis} の軸で一つ前にずれています。1 番の値が 0 番にあり、以下同様です。",
+    ),
+    "reversed": ("{output} is reversed along {axis}.", "{output}が {axis} の軸で逆順です。"),
+    "transposed": (
+        "{output} is transposed: {axis} and {other} are exchanged.",
+        "{output}が転置されています：{axis} と {other} が逆です。",
+    ),
+    "other_places": (
+        "{output} holds the right numbers, but at other places.",
+        "{output}の値は正しいですが、位置が違います。",
+    ),
+    "first_for_all": (
+        "{output} holds what belongs to {axis} 0 at every {axis}.",
+        "{output}のどの {axis} にも、{axis} 0 の値が入っています。",
+    ),
+    "row_factors": (
+        "along {axis} {output} is right up to a factor, but the factor is not the same everywhere.",
+        "{output}は {axis} に沿って定数倍を除けば正しいですが、その倍率が場所によって違います。",
+    ),
+    "relation": (
+        "{output} is {relation}, where x is the expected one.",
+        "{output}は、正しい値を x とすると {relation} になっています。",
+    ),
+    "offset": (
+        "every number of {output} is off by {offset}.",
+        "{output}のどの値も {offset} だけずれています。",
+    ),
+    "nearly": (
+        "nearly right: no number of {output} is off by more than {most}. "
+        "Look for epsilon, a rounded number, or another version of a formula.",
+        "ほぼ正しいです。{output}のずれは最大 {most} です。epsilon、丸めた数、式の別の版を探してください。",
+    ),
+    "backwards": ("{output} is backwards.", "{output}が逆順です。"),
+    "other_case": ("{output} differs only in capital letters.", "{output}は大文字と小文字だけが違います。"),
+    "other_spaces": (
+        "{output} differs only in spaces and line ends.",
+        "{output}は空白と改行だけが違います。",
+    ),
+    "other_order": (
+        "{output} holds the right items in another order.",
+        "{output}の要素は正しいですが順序が違います。",
+    ),
+    "one_wrong": ("Only {axis} {place} is wrong.", "{axis} {place} だけが違います。"),
+    "one_right": ("Only {axis} {place} is right.", "正しいのは {axis} {place} だけです。"),
+    "some_right": (
+        "Right: {axis} {good}; wrong: {axis} {bad}.",
+        "正しい：{axis} {good}。違う：{axis} {bad}。",
+    ),
+    "unsteady": (
+        "a second call with the same arguments gives something else: it draws random numbers, "
+        "or keeps something from call to call.",
+        "同じ引数で二度呼ぶと結果が変わります。乱数を使うか、前の呼び出しの値を残しています。",
+    ),
+    "needs_gradient": (
+        "the values are right, but the call fails as soon as a gradient is needed:",
+        "値は正しいですが、勾配が必要になると呼び出しが失敗します：",
     ),
     "no_gradient": (
         "the values are right, but no gradient reaches {name}, so nothing before it could learn. "
-        "Look for detach(), .data, .item(), numpy() or torch.tensor(...).",
+        "Look for detach(), .data, no_grad, .item(), float(), math.*, numpy(), nn.Parameter "
+        "or torch.tensor(...).",
         "値は正しいですが、{name} に勾配が届きません。これでは手前の部分が学習できません。"
-        "detach()、.data、.item()、numpy()、torch.tensor(...) を探してください。",
+        "detach()、.data、no_grad、.item()、float()、math.*、numpy()、nn.Parameter、"
+        "torch.tensor(...) を探してください。",
     ),
     "wrong_gradient": (
         "the values are right, but the gradient of {name} is not: part of the computation is cut off.",
         "値は正しいですが、{name} の勾配が違います。計算の一部が切り離されています。",
     ),
     "fixed_dtype": (
-        "right in float32, but not in float64. "
+        "right as given, but not in float64. "
         "Make new tensors with the input's dtype (x.new_zeros, dtype=x.dtype).",
-        "float32 では正しいですが float64 では違います。新しいテンソルは入力の dtype に合わせてください。",
+        "与えられた精度では正しいですが、float64 では違います。"
+        "新しいテンソルは入力の dtype に合わせてください。",
     ),
     "fixed_device": (
         "right on the CPU, but it would fail on a GPU: "
@@ -174,3 +304,10 @@ def phrase(sentence: str, /, where: str = "", **words: Any) -> Text:
     en = {name: word.en if isinstance(word, Text) else word for name, word in words.items()}
     ja = {name: word.ja if isinstance(word, Text) else word for name, word in words.items()}
     return Text(english.format(**en), japanese.format(**ja))
+
+
+def joined(*texts: Text | None) -> Text:
+    """Several sentences one after the other, without those that are missing."""
+    first, *more = [text for text in texts if text]
+    more = [text.en[:1].upper() + text.en[1:] for text in more], [text.ja for text in more]
+    return Text(" ".join([first.en, *more[0]]), "".join([first.ja, *more[1]]))
