@@ -13,6 +13,7 @@ Parameters live in modules, never in slots, so a checkpoint loads whoever wrote 
 """
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -47,11 +48,11 @@ class Slot:
         return self.active(*args, **kwargs)
 
     def install(self, function: Callable) -> None:
-        """Let every call of this slot run ``function``."""
+        """Let every call of this slot run ``function``, called as the reference is called."""
         if not callable(function):
             given = type(function).__name__
             raise TypeError(f"{self.name} can only be replaced by a function, not by {given}")
-        self.active = function
+        self.active = called_as(self.reference, function)
         Slot.changes += 1
 
     def reset(self) -> None:
@@ -66,6 +67,41 @@ class Slot:
     def __reduce__(self) -> str:
         """A slot is one thing per process: copies and pickles of models keep pointing at it, by its name."""
         return self.__name__
+
+
+def called_as(reference: Callable, function: Callable) -> Callable:
+    """``function``, for calls written for ``reference``: with its names of arguments and its defaults.
+
+    Arguments go by place, so other names and missing defaults do no harm. A call whose argument the function
+    does not have runs the reference, unless that argument is the default.
+    """
+    ours, theirs = (_parameters(each) for each in (reference, function))
+    if theirs is None or ours is None or [_kind(one) for one in ours] == [_kind(one) for one in theirs]:
+        return function
+    signature, most = inspect.signature(reference), min(len(ours), len(theirs))
+    if any(one.kind != one.POSITIONAL_OR_KEYWORD for one in ours + theirs):
+        return function
+
+    @functools.wraps(function)
+    def adapted(*args: Any, **kwargs: Any) -> Any:
+        call = signature.bind(*args, **kwargs)
+        if any(call.arguments.get(one.name, one.default) is not one.default for one in ours[most:]):
+            return reference(*args, **kwargs)
+        call.apply_defaults()
+        return function(*call.args[:most])
+
+    return adapted
+
+
+def _parameters(function: Callable) -> list[inspect.Parameter] | None:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):  # some builtins have none
+        return None
+
+
+def _kind(parameter: inspect.Parameter) -> tuple:
+    return parameter.name, parameter.kind, repr(parameter.default)
 
 
 def slot(function: Callable | None = None, *, name: str | None = None) -> Any:

@@ -567,11 +567,11 @@ assert share.max() > 1.5 * even
 #
 # ### Your turn: `interpolate_positions` · difficulty 3/5 · 10 min
 #
-# `positions` is `(1 + rows · columns, width)`, a grid is `(rows, columns)`. The class token's row stays. Resize the rest bicubically, corners not aligned.
+# `positions` is `(1 + rows · columns, width)`, a grid is `(rows, columns)`. The class token's row stays. Resize the rest bicubically, corners not aligned; `antialias` is for `F.interpolate`.
 
 # %% id="interpolate_positions"
 @exercise(vit.interpolate_positions)
-def interpolate_positions(positions, old_grid, new_grid):
+def interpolate_positions(positions, old_grid, new_grid, antialias=False):
     """(1 + old patches, width) -> (1 + new patches, width)"""
     # 1. take the class row off   2. lay the rest out as a picture with `width` channels
     # 3. F.interpolate   4. back

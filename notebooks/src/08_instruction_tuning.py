@@ -120,7 +120,7 @@ assert names.count("<image>") == aligned.tokens_per_image
 
 # %% id="label_mask"
 @exercise(chat.label_mask)
-def label_mask(ids, start, end):
+def label_mask(ids, start=ASSISTANT, end=END):
     """True at the tokens of answers and at their ends"""
     # 1. answers opened so far, answers closed so far: cumsum
     # 2. inside = more opened than closed *before* this token
@@ -170,7 +170,7 @@ assert "576 of them for images" in complaint(exchange, image_tokens=576, length=
 
 # %% id="collate"
 @exercise(chat.collate)
-def collate(rows, pad, left=False):
+def collate(rows, pad=0, left=False):
     """[[5, 6, 7], [8]] -> [[5, 6, 7], [8, pad, pad]], with left=True [pad, pad, 8]; and the mask"""
     raise NotImplementedError
 

@@ -1,5 +1,7 @@
 """A learner who solves everything gets through: the notebook with the reference pasted into each exercise cell."""
 
+import ast
+import inspect
 import json
 import os
 import re
@@ -12,6 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.workbook.learner import cell
 from vlmcourse.exercises.base import all_exercises
+from vlmcourse.slots import Slot
 from vlmcourse.workbook.chapters import CHAPTERS
 from vlmcourse.workbook.engine import check
 from vlmcourse.exercises.edits import plain_source
@@ -22,7 +25,7 @@ IMPORT = re.compile(r"^from vlmcourse\b.* import (?:\w.*|\((?:\n.*)*?\n\))$", re
 
 
 def solve(notebook: nbformat.NotebookNode, chapter: str) -> list[str]:
-    """Replace the function in each exercise cell by the course's own.
+    """Write the course's own steps below the ``def`` line of each exercise cell, as a learner does.
 
     Returns:
         the names of the slots, in the order of the notebook.
@@ -32,9 +35,16 @@ def solve(notebook: nbformat.NotebookNode, chapter: str) -> list[str]:
     for cell in notebook.cells:
         if cell.cell_type == "code" and (match := EXERCISE.search(cell.source)):
             slot = slots[match[1]]
-            cell.source = cell.source[: match.end()] + plain_source(slot.reference)
+            cell.source = cell.source[: match.end()] + under(cell.source[match.end() :], slot)
             names.append(slot.name)
     return names
+
+
+def under(stub: str, slot: Slot) -> str:
+    """The stub's own ``def`` line with the steps of the course's version."""
+    names = [ast.parse(text).body[0].args for text in (stub, plain_source(slot.reference))]
+    assert [a.arg for a in names[0].args] == [a.arg for a in names[1].args]
+    return stub.partition("\n")[0] + "\n" + plain_source(slot.reference).partition("\n")[2]
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> list[dict]:
@@ -96,4 +106,8 @@ def test_a_stub_as_shipped_is_still_to_do(name, imports, source):
     space: dict = {}
     exec(imports, space)
     space["exercise"] = lambda slot: lambda function: function
-    assert check(all_exercises()[name].slot, cell(source, **space)).status == "todo"
+    function = cell(source, **space)
+    assert check(all_exercises()[name].slot, function).status == "todo"
+    ours = inspect.signature(all_exercises()[name].slot.reference).parameters.values()
+    stub = inspect.signature(function).parameters.values()
+    assert [(p.name, p.kind, p.default) for p in stub] == [(p.name, p.kind, p.default) for p in ours]

@@ -13,7 +13,7 @@ from vlmcourse.models import attention, vit
 from vlmcourse.slots import REGISTRY, Slot
 from vlmcourse.workbook import begin, engine, exercise, hint, portfolio, progress, solution
 from vlmcourse.workbook.check import judge
-from vlmcourse.workbook.portfolio import CannotSave
+from vlmcourse.workbook.portfolio import CannotSave, Saved
 
 GOOD = """
 import torch.nn.functional as functional
@@ -258,7 +258,11 @@ def join_images(monkeypatch):
 
     slot = Slot(join_images, name="multi_image.join_images")
     task = Exercise(slot, "02_vit", lambda: [(torch.randn(2, 3, 4), 1)], slips=[], hints=[])
-    monkeypatch.setattr(engine.checker, "check", lambda name, answer: judge(EXERCISES[name], answer))
+
+    def check(name, answer):
+        return judge(EXERCISES[name], answer.load("join_images") if isinstance(answer, Saved) else answer)
+
+    monkeypatch.setattr(engine.checker, "check", check)
     yield task.slot
     del EXERCISES[slot.name], REGISTRY[slot.name]
 

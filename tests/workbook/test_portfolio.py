@@ -72,3 +72,54 @@ def test_a_device_is_named_in_words(monkeypatch, kind, threads, words):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert (lesson.device(), lesson.device_words()) == (kind, words)
+
+
+def test_damaged_lines_of_a_diary_are_counted_and_the_rest_stays(workspace, capsys):
+    portfolio.note(slot="vit.patchify", status="passed")
+    with (workspace / "my_vlm" / "diary.jsonl").open("ab") as file:
+        file.write(
+            b"\xff\xfe\n" + b"[" * 100_000 + b'\n{"slot": ["a"], "status": "passed"}\n3\n{"slot": "b", "sta'
+        )
+    portfolio.note(slot="vit.rollout")
+    assert [event["slot"] for event in portfolio.diary()] == ["vit.patchify", "vit.rollout"]
+    assert portfolio.damaged() == [2, 3, 4, 5, 6]
+    card = lesson.progress()
+    assert str(workspace / "my_vlm" / "diary.jsonl") in card.lines[0]
+    assert card.lines[1] == "Lines of it that are damaged and do not count: 5 (2, 3, 4, 5, 6)"
+
+
+def test_a_folder_in_place_of_the_diary_is_said(workspace):
+    (workspace / "my_vlm" / "diary.jsonl").mkdir(parents=True)
+    assert "Your diary cannot be read" in lesson.progress().lines[0]
+    with pytest.warns(UserWarning, match="progress was not recorded"):
+        portfolio.note(slot="a")
+
+
+def test_a_clone_in_a_folder_called_notebooks_is_found_from_all_its_folders(tmp_path, monkeypatch):
+    monkeypatch.delenv("VLMCOURSE_WORKSPACE")
+    root = tmp_path / "notebooks" / "clone"
+    for here in ("notebooks/ja", "tests/workbook"):
+        (root / here).mkdir(parents=True)
+    (root / "notebooks" / "00_start_here.ipynb").write_text("{}")
+    for here in (".", "notebooks", "notebooks/ja", "tests/workbook"):
+        monkeypatch.chdir(root / here)
+        assert portfolio.workspace() == root
+
+
+def test_a_working_folder_that_is_gone_is_said(tmp_path, monkeypatch):
+    monkeypatch.delenv("VLMCOURSE_WORKSPACE")
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    with pytest.raises(FileNotFoundError, match="is gone; restart it from another"):
+        portfolio.workspace()
+    assert "is gone" in lesson.progress().lines[0]
+
+
+def test_files_of_no_exercise_are_named_and_not_run(capsys):
+    (portfolio.folder() / "my_own_notes.py").write_text("print('run')\nraise RuntimeError\n")
+    lesson.begin("02_vit")
+    said = capsys.readouterr().out
+    assert "Left alone in my_vlm/, since no exercise has such a name: my_own_notes.py" in said
+    assert "run\n" not in said

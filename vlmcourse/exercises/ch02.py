@@ -72,8 +72,11 @@ exercise(vit.add_class_and_positions, gradient=("patches", "class_token", "posit
 )
 
 exercise(vit.interpolate_positions, gradient=("positions",),
-    cases=lambda: [(torch.randn(1 + 3 * 4, 5), (3, 4), (6, 7)), (torch.randn(1 + 5 * 2, 3), (5, 2), (4, 6))],
+    cases=lambda: [(torch.randn(1 + 3 * 4, 5), (3, 4), (6, 7)), (torch.randn(1 + 5 * 2, 3), (5, 2), (4, 6)),
+                   (torch.randn(1 + 6 * 4, 3), (6, 4), (3, 2), True)],
     slips=[
+        ("antialias=antialias", "antialias=False",
+         "antialias is ignored; models from timm set it: pass it on to F.interpolate."),
         ("positions[:1], ", "", "the class token's position is lost; row 0 stays in front, unchanged."),
         (".reshape(1, rows, columns, -1).permute(0, 3, 1, 2)", ".reshape(1, -1, rows, columns)",
          "reshape to (1, width, rows, columns) mixes positions and channels; "

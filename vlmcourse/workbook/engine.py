@@ -5,6 +5,9 @@ passed, else the reference.
 """
 
 import ast
+import contextlib
+import io
+import itertools
 import linecache
 import textwrap
 import types
@@ -19,10 +22,11 @@ from vlmcourse.workbook import portfolio
 from vlmcourse.workbook.card import Card
 from vlmcourse.workbook.check import Verdict
 from vlmcourse.workbook.say import phrase
-from vlmcourse.workbook.worker import Checker
+from vlmcourse.workbook.worker import TIME_LIMIT, Checker
 
 checker = Checker()
 language = "en"  # set by begin()
+_timed = itertools.count(1)
 _hints_shown: Counter[str] = Counter()
 _misses: Counter[str] = Counter()
 
@@ -51,24 +55,63 @@ def exercise(slot: Slot) -> Callable[[Callable], Slot]:
     task = exercise_of(slot)
 
     def decorate(answer: Callable) -> Slot:
+        with_source_of_magic(answer)
         slot.mine = answer if callable(answer) else None
         verdict = check(slot, answer)
+        event, problem = {}, None
         if verdict.status == "passed":
-            slot.install(answer)
+            slot.mine, event, problem = made_to_last(slot, answer, task.chapter)
+            slot.install(slot.mine)
         elif verdict.status == "wrong":
             slot.reset()
             _misses[slot.name] += 1
         card = feedback(slot, verdict)
-        if verdict.status == "passed":
-            try:
-                portfolio.save(slot, answer, task.chapter)
-            except (portfolio.CannotSave, OSError) as error:
-                card.lines.append(tell("not_saved", reason=getattr(error, "says", error)))
-        portfolio.note(chapter=task.chapter, slot=slot.name, status=verdict.status)
+        if problem:
+            card.lines.append(tell("not_saved", reason=problem))
+        portfolio.note(chapter=task.chapter, slot=slot.name, status=verdict.status, **event)
         card.show()
         return slot
 
     return decorate
+
+
+def made_to_last(
+    slot: Slot, answer: Callable, chapter: str
+) -> tuple[Callable, dict[str, str], Text | OSError | None]:
+    """Save a passed answer, once the file by itself has passed too.
+
+    Returns:
+        (function, event, problem): what the file defines, so that this notebook runs what later ones will,
+        and what the diary notes of it; or the answer itself, nothing, and why it could not be saved.
+    """
+    try:
+        saved = portfolio.written(slot, answer, chapter)
+        verdict = checker.check(slot.name, saved)
+        if verdict.status != "passed":
+            raise portfolio.CannotSave(phrase("file_differs", says=verdict.says))
+        portfolio.keep(saved)
+        return quietly(saved, slot), {"file": saved.fingerprint()}, None
+    except (portfolio.CannotSave, OSError) as error:
+        return answer, {}, getattr(error, "says", error)
+
+
+def quietly(saved: portfolio.Saved, slot: Slot) -> Callable:
+    """The function of a file that has passed; what the file prints was seen when it did."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        return saved.load(slot.__name__)
+
+
+def with_source_of_magic(answer: Callable) -> None:
+    """Let Python find the source of a function below a magic such as %%time, which hides it."""
+    code = getattr(answer, "__code__", None)
+    if isinstance(code, types.CodeType) and code.co_filename == "<timed exec>":
+        from IPython import get_ipython
+
+        cell = get_ipython().history_manager.input_hist_raw[-1]
+        text = cell.lstrip().partition("\n")[2]
+        name = f"<timed cell {next(_timed)}>"
+        linecache.cache[name] = len(text), None, text.splitlines(keepends=True), name
+        answer.__code__ = code.replace(co_filename=name)
 
 
 def check(slot: Slot, answer: Callable) -> Verdict:
@@ -96,6 +139,8 @@ def feedback(slot: Slot, verdict: Verdict) -> Card:
     """The card for a verdict, in the language of the notebook."""
     if verdict.status == "passed":
         return Card("passed", tell("passed", slot=slot.name), printed=verdict.printed)
+    if verdict.status == "unchecked":
+        return Card("note", f"{slot.name}: {pick(verdict.says)}", printed=verdict.printed)
     stays = tell("reference_stays" if slot.active is slot.reference else "yours_stays")
     if verdict.status == "todo":
         return Card("todo", tell("not_written", slot=slot.name, stays=stays))
@@ -127,28 +172,34 @@ def solution(slot: Slot) -> None:
 
 
 def reinstall() -> tuple[list[str], list[str]]:
-    """Load every saved function, check it again and install what passes.
+    """Check every saved function again, in the checker's process, and load and install what passes.
+
+    One that cannot be checked again, as the machine is slow, is installed if it is as it was when it passed.
 
     Returns:
         (installed, complaints): names of slots that run the learner's code, and one sentence per file that
         does not.
     """
-    if not any(
-        portfolio.workspace().glob("my_vlm/*.py")
-    ):  # then the exercises are not needed, whose import takes seconds
-        return [], []
+    if not any(portfolio.workspace().glob("my_vlm/*.py")):
+        return [], []  # the exercises are not needed, whose import takes seconds
     slots = {task.slot.name: task.slot for task in all_exercises().values()}
+    passed = {(event.get("slot"), str(event.get("file"))) for event in portfolio.diary()}
     installed, complaints = [], []
-    for name, answer in portfolio.saved(slots).items():
+    for name, saved in portfolio.saved(slots).items():
         slots[name].reset()
-        if isinstance(answer, Exception):
-            complaints.append(tell("does_not_load", file=portfolio.file_of(name).name, error=answer))
-            continue
-        verdict = checker.check(name, answer)
-        if verdict.status == "passed":
-            slots[name].install(answer)
-            slots[name].mine = answer
+        unread = isinstance(saved, Exception)
+        verdict = Verdict("unloadable", Text(*[str(saved)] * 2)) if unread else checker.check(name, saved)
+        late = verdict.status == "unchecked" or verdict.says == phrase("too_slow", seconds=TIME_LIMIT)
+        as_passed = late and (name, saved.fingerprint()) in passed
+        if as_passed:
+            complaints.append(tell("kept_unchecked", slot=name))
+        if verdict.status == "passed" or as_passed:
+            slots[name].mine = quietly(saved, slots[name])
+            slots[name].install(slots[name].mine)
             installed.append(name)
-        else:
+        elif verdict.status == "unloadable":
+            file = portfolio.file_of(name).name
+            complaints.append(tell("does_not_load", file=file, error=verdict.says))
+        elif not as_passed:
             complaints.append(tell("no_longer_passes", slot=name, says=verdict.says))
     return installed, complaints

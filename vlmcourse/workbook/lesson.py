@@ -34,10 +34,17 @@ def begin(chapter: str, lang: str = "en") -> None:
     engine.language = lang
     torch.manual_seed(0)
     plot_style()
-    installed, complaints = engine.reinstall()
+    try:
+        installed, complaints = engine.reinstall()
+        others = portfolio.strangers()
+    except OSError as error:
+        installed, complaints, others = [], [str(error)], []
+    engine.checker.ready()  # so that the first check is as quick as all others
     lines = [engine.tell("runs_on", device=device_words())]
     if installed:
         lines.append(engine.tell("your_code", slots=", ".join(installed)))
+    if others:
+        complaints.append(engine.tell("left_alone", files=", ".join(others)))
     Card("plain", engine.tell("ready", chapter=chapter), lines + complaints).show()
 
 
@@ -158,8 +165,15 @@ def quiz(name: str):
 
 
 def progress() -> Card:
-    """How far you are: one row per chapter, from your diary."""
-    diary = portfolio.diary()
+    """How far you are: one row per chapter, from your diary; where that is, and what could not be read."""
+    try:
+        place = portfolio.workspace() / "my_vlm" / "diary.jsonl"
+        diary, lines = portfolio.diary(), [engine.tell("from_diary", place=place)]
+        if damaged := portfolio.damaged():
+            numbers = ", ".join(map(str, damaged[:10])) + (", …" if len(damaged) > 10 else "")
+            lines.append(engine.tell("damaged_lines", count=len(damaged), numbers=numbers))
+    except OSError as error:
+        diary, lines = [], [engine.tell("no_diary", error=error)]
     passed = {event.get("slot") for event in diary if event.get("status") == "passed"}
     right = {event.get("quiz") for event in diary if event.get("right")}
     rows = []
@@ -172,4 +186,4 @@ def progress() -> Card:
         state = f"{bar} {done}/{len(tasks)}" if chapter.ready else "to come"
         rows.append([chapter.name, state, f"{answered}/{len(asked)}" if chapter.ready else ""])
     table = ["chapter", "exercises passed", "quiz answers right"], rows
-    return Card("plain", "Your course so far", table=table)
+    return Card("plain", "Your course so far", lines, table=table)

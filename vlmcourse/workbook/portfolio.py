@@ -4,10 +4,12 @@ The saved files are ordinary Python: at the end they are the learner's own visio
 """
 
 import ast
-import contextlib
 import dis
+import hashlib
 import inspect
 import json
+import linecache
+import math
 import os
 import sys
 import textwrap
@@ -16,10 +18,12 @@ import types
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
 
 from vlmcourse.data.assets import written_beside
-from vlmcourse.exercises.base import Text
+from vlmcourse.exercises.base import Text, all_exercises
 from vlmcourse.slots import Slot
 from vlmcourse.workbook.say import phrase
 
@@ -33,13 +37,22 @@ class CannotSave(Exception):
 
 
 def workspace() -> Path:
-    """Where the learner works: $VLMCOURSE_WORKSPACE, else the folder above ``notebooks/``, else here."""
+    """Where the learner works: $VLMCOURSE_WORKSPACE, else the folder that holds ``notebooks/``, else here.
+
+    Raises:
+        FileNotFoundError: if the folder in which Python was started is gone.
+    """
     if chosen := os.environ.get("VLMCOURSE_WORKSPACE"):
         return Path(chosen)
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise FileNotFoundError("the folder this notebook runs in is gone; restart it from another") from None
     for folder in (here, *here.parents):
         if folder.name == "notebooks":
             return folder.parent
+        if (folder / "notebooks" / "00_start_here.ipynb").is_file():
+            return folder
     return here
 
 
@@ -52,7 +65,30 @@ def folder() -> Path:
 
 def file_of(name: str) -> Path:
     """The file of the slot ``name``: multi_image.join_images is saved as multi_image_join_images.py."""
-    return folder() / f"{name.replace('.', '_')}.py"
+    return folder() / _file_name(name)
+
+
+def _file_name(name: str) -> str:
+    return f"{name.replace('.', '_')}.py"
+
+
+class Saved(NamedTuple):
+    """A file of the portfolio: where it stands, or will, and its text."""
+
+    path: Path
+    text: str
+
+    def load(self, function: str) -> Callable:
+        """Run the file, whatever that does, and return its ``function``."""
+        lines = self.text.splitlines(keepends=True)
+        linecache.cache[str(self.path)] = len(self.text), None, lines, str(self.path)
+        space: dict[str, Any] = {"__name__": f"my_vlm.{self.path.stem}", "__file__": str(self.path)}
+        exec(compile(self.text, str(self.path), "exec", dont_inherit=True), space)
+        return space[function]
+
+    def fingerprint(self) -> str:
+        """Short words that another text would not have."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
 
 
 def source_of(function: Callable) -> str:
@@ -61,44 +97,157 @@ def source_of(function: Callable) -> str:
     Raises:
         CannotSave: if Python does not know the source.
     """
+    lines, node = _definition(function)
+    if not isinstance(node, ast.FunctionDef):
+        raise CannotSave(phrase("no_def", name=function.__name__))
+    return "\n".join(lines[node.lineno - 1 : node.end_lineno]) + "\n"
+
+
+def _definition(function: Callable) -> tuple[list[str], ast.stmt]:
+    """The lines that define ``function``, indented as at top level, and the statement in them."""
     try:
         text = textwrap.dedent(inspect.getsource(function))
-        node = ast.parse(text).body[0]
+        return text.splitlines(), ast.parse(text).body[0]
     except (OSError, TypeError, SyntaxError, IndexError) as error:
         raise CannotSave(phrase("no_source", error=error)) from None
-    if not isinstance(node, ast.FunctionDef):
-        raise CannotSave(phrase("no_def"))
-    return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno]) + "\n"
 
 
-def save(slot: Slot, answer: Callable, chapter: str) -> None:
-    """Write a passed answer with everything it uses; the file replaces an older one in one step.
+def written(slot: Slot, answer: Callable, chapter: str) -> Saved:
+    """A passed answer with everything it uses, as the file to keep.
 
     Raises:
-        CannotSave: if it uses a global that cannot be written down.
+        CannotSave: if it uses something that cannot be written down.
+        OSError: if there is no folder for it.
+    """
+    writer = _Writer(answer.__globals__, {slot.__name__, answer.__code__.co_name})
+    answer_text = writer.function(slot.__name__, answer)
+    header = f'"""Your {slot.name}, passed in chapter {chapter}."""\n\nfrom __future__ import annotations\n'
+    imports = "".join(f"{line}\n" for line in sorted(writer.imports))
+    text = "\n".join([header, imports, *writer.pieces, answer_text])
+    return Saved(file_of(slot.name), text)
+
+
+def keep(saved: Saved) -> None:
+    """Write the file; it replaces an older one in one step.
+
+    Raises:
         OSError: if the folder cannot be written.
     """
-    pieces: dict[str, str] = {}
-    _collect(answer, pieces)
-    imports = sorted(text for text in pieces.values() if text.startswith(("import ", "from ")))
-    others = [text for text in pieces.values() if not text.startswith(("import ", "from "))]
-    header = f'"""Your {slot.name}, passed in chapter {chapter}."""\n'
-    with written_beside(file_of(slot.name)) as draft:
-        draft.write_text("\n".join([header, *imports, "", *others, source_of(answer)]), encoding="utf-8")
+    with written_beside(saved.path) as draft:
+        draft.write_text(saved.text, encoding="utf-8")
 
 
-def _collect(function: Callable, pieces: dict[str, str]) -> None:
-    """Write the globals that ``function`` uses down: as an import, a constant or a helper's source."""
-    for name in _names(function.__code__):
-        if name in pieces or name not in function.__globals__:
-            continue
-        value = function.__globals__[name]
-        pieces[name] = _write_down(name, value)
-        if isinstance(value, types.FunctionType) and value.__module__ == function.__module__:
-            helper = pieces.pop(name)
-            pieces[name] = ""  # so that functions that call each other end
-            _collect(value, pieces)
-            pieces[name] = pieces.pop(name) + helper
+class _Writer:
+    """Writes functions of a notebook down: first what they use, each name once.
+
+    Attributes:
+        imports: lines that import what can be imported.
+        pieces: constants and helpers, each behind what it uses.
+    """
+
+    def __init__(self, notebook: dict[str, Any], known: set[str]):
+        self.notebook, self.known = notebook, known
+        self.imports: set[str] = set()
+        self.pieces: list[str] = []
+
+    def function(self, name: str, function: Callable) -> str:
+        """Text that defines ``function`` under this name; what it uses goes to the pieces."""
+        plain = inspect.unwrap(function)
+        lines, node = _definition(plain)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+            inner, arguments, first = ast.unparse(node.targets[0]), node.value.args, node.lineno
+        elif isinstance(node, ast.FunctionDef):
+            inner, arguments, first = node.name, node.args, node.lineno
+        else:
+            raise CannotSave(phrase("no_def", name=name))
+        used = [*arguments.defaults, *(default for default in arguments.kw_defaults if default)]
+        if plain is not function and (decorators := _below_exercise(node)):
+            used, first = [*used, *decorators], decorators[0].lineno
+        for other in [*_names(plain.__code__), *_names_in(used)]:
+            self.add(other)
+        for other in _names_in(_annotations(node)):
+            if other in self.notebook:
+                self._importable(other, self.notebook[other])
+        text = "\n".join(lines[first - 1 : node.end_lineno]) + "\n"
+        if plain.__closure__:
+            return self._closure(name, inner, text, plain)
+        return text if inner == name else f"{text}\n\n{name} = {inner}\n"
+
+    def add(self, name: str) -> None:
+        """Write a global of the notebook down, unless it is there; other names are Python's own."""
+        if name not in self.known and name in self.notebook:
+            self.known.add(name)  # first, so that functions that call each other end
+            if text := self.value(name, self.notebook[name]):
+                self.pieces.append(text)
+
+    def value(self, name: str, value: Any) -> str:
+        """Text that gives ``name`` its value; "" if an import does."""
+        if self._importable(name, value):
+            return ""
+        plain = inspect.unwrap(value) if callable(value) else value
+        if isinstance(plain, types.FunctionType):
+            return self.function(name, value)
+        return f"{name} = {self._constant(name, value)}\n"
+
+    def _importable(self, name: str, value: Any) -> bool:
+        """Import ``name``, if some module has it; whether one does."""
+        if isinstance(value, types.ModuleType):
+            self.imports.add(f"import {value.__name__}" + (f" as {name}" if value.__name__ != name else ""))
+            return True
+        original = getattr(value, "__name__", None)
+        for module in (getattr(value, "__module__", None), "torch", "torch.nn.functional", "numpy", "math"):
+            known = module and module != "__main__" and isinstance(original, str) and sys.modules.get(module)
+            if known and getattr(known, original, None) is value:
+                renamed = f" as {name}" if original != name else ""
+                self.imports.add(f"from {module} import {original}{renamed}")
+                return True
+        return False
+
+    def _constant(self, name: str, value: Any) -> str:
+        kind = type(value)
+        if kind in (bool, int, str, bytes, type(None), range):
+            return repr(value)
+        if kind is float:
+            return repr(value) if math.isfinite(value) else f'float("{value}")'
+        if kind is tuple:
+            return "(" + "".join(f"{self._constant(name, item)}, " for item in value) + ")"
+        if kind is torch.Size:
+            self.imports.add("import torch")
+            return f"torch.Size({self._constant(name, tuple(value))})"
+        if kind in (torch.dtype, torch.device):
+            self.imports.add("import torch")
+            return str(value) if kind is torch.dtype else f"torch.device({str(value)!r})"
+        if kind.__module__ == "numpy" and kind.__name__ != "ndarray" and hasattr(value, "item"):
+            self.imports.add("import numpy")
+            return f"numpy.{kind.__name__}({self._constant(name, value.item())})"
+        raise CannotSave(phrase("of_this_notebook", name=name, kind=kind.__name__))
+
+    def _closure(self, name: str, inner: str, text: str, function: Callable) -> str:
+        """A function with names of the one around it: made by a function that gives them their values."""
+        around = dict(zip(function.__code__.co_freevars, function.__closure__, strict=True))
+        values = [
+            self.value(free, cell.cell_contents)
+            for free, cell in around.items()
+            if free != inner  # it may call itself
+        ]
+        body = textwrap.indent("\n".join([*filter(None, values), text]), "    ")
+        return f"def _make_{name}():\n{body}    return {inner}\n\n\n{name} = _make_{name}()\n"
+
+
+def _below_exercise(node: ast.stmt) -> list[ast.expr]:
+    """The decorators between @exercise(...) and def; all, where it does not stand."""
+    texts = [ast.unparse(decorator).partition("(")[0].rpartition(".")[2] for decorator in node.decorator_list]
+    return node.decorator_list[texts.index("exercise") + 1 if "exercise" in texts else 0 :]
+
+
+def _annotations(node: ast.stmt) -> list[ast.expr]:
+    found = [getattr(part, "annotation", None) for part in ast.walk(node)]
+    return [part for part in [*found, getattr(node, "returns", None)] if part is not None]
+
+
+def _names_in(expressions: list[ast.expr]) -> list[str]:
+    parts = [part for expression in expressions for part in ast.walk(expression)]
+    return [part.id for part in parts if isinstance(part, ast.Name)]
 
 
 def _names(code: types.CodeType) -> list[str]:
@@ -111,37 +260,27 @@ def _names(code: types.CodeType) -> list[str]:
     return names
 
 
-def _write_down(name: str, value: Any) -> str:
-    if isinstance(value, types.ModuleType):
-        return f"import {value.__name__}" + (f" as {name}" if value.__name__ != name else "")
-    module, original = getattr(value, "__module__", None), getattr(value, "__name__", None)
-    importable = module and original and module != "__main__"
-    if importable and getattr(sys.modules.get(module), original, None) is value:
-        return f"from {module} import {original}" + (f" as {name}" if original != name else "")
-    if isinstance(value, types.FunctionType):
-        return source_of(value)
-    if isinstance(value, bool | int | float | str | type(None)):
-        return f"{name} = {value!r}\n"
-    raise CannotSave(phrase("of_this_notebook", name=name, kind=type(value).__name__))
-
-
-def saved(names: Iterable[str]) -> dict[str, Callable | Exception]:
-    """Those of the slots `names` that are saved; a file that does not load gives its exception instead.
+def saved(names: Iterable[str]) -> dict[str, Saved | Exception]:
+    """Those of the slots `names` that are saved; a file that cannot be read gives its exception instead.
 
     A file is found by the name of its slot, not the name by the file: both halves of a name may hold a "_".
     """
-    answers: dict[str, Callable | Exception] = {}
+    files: dict[str, Saved | Exception] = {}
     for name in sorted(names):
-        path = file_of(name)
-        if not path.is_file():
-            continue
-        space = {"__name__": f"my_vlm.{path.stem}", "__file__": str(path)}
-        try:
-            exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), space)
-            answers[name] = space[name.rpartition(".")[2]]
-        except Exception as error:
-            answers[name] = error
-    return answers
+        path = workspace() / "my_vlm" / _file_name(name)
+        if path.is_file():
+            try:
+                files[name] = Saved(path, path.read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError) as error:
+                files[name] = error
+    return files
+
+
+def strangers() -> list[str]:
+    """Python files in my_vlm/ that belong to no exercise; nothing runs them."""
+    files = [path.name for path in (workspace() / "my_vlm").glob("*.py")]
+    known = {_file_name(name) for name in all_exercises()} if files else set()  # whose import takes seconds
+    return sorted(set(files) - known)
 
 
 def note(**event: Any) -> None:
@@ -151,6 +290,8 @@ def note(**event: Any) -> None:
     try:
         path = folder() / "diary.jsonl"
         with FileLock(path.with_suffix(".lock"), timeout=10), path.open("a", encoding="utf-8") as file:
+            if path.read_bytes()[-1:] not in (b"", b"\n"):
+                file.write("\n")  # behind a line that was torn
             file.write(json.dumps({"time": round(time.time()), **event}) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -159,10 +300,30 @@ def note(**event: Any) -> None:
 
 
 def diary() -> list[dict]:
-    """All events; a line that is not whole (the machine stopped while writing) is passed over."""
+    """All events; lines that are damaged are passed over."""
+    return [event for event in _lines() if event is not None]
+
+
+def damaged() -> list[int]:
+    """Numbers of the diary's lines that hold no event: torn, or changed by something else."""
+    return [number for number, event in enumerate(_lines(), start=1) if event is None]
+
+
+def _lines() -> list[dict | None]:
+    """The event in each line of the diary, or None.
+
+    Raises:
+        OSError: if the diary cannot be read.
+    """
     path = workspace() / "my_vlm" / "diary.jsonl"
-    events = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            events.append(json.loads(line))
-    return [event for event in events if isinstance(event, dict)]
+    return [_event(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+
+
+def _event(line: bytes) -> dict | None:
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    words = ("chapter", "slot", "status", "quiz")
+    whole = isinstance(event, dict) and all(isinstance(event.get(word, ""), str) for word in words)
+    return event if whole else None

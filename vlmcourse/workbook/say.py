@@ -36,7 +36,25 @@ PHRASES = {
         "このノートブックでは動きますが、後の章のために保存できませんでした：{reason}。",
     ),
     "no_source": ("its source is not available ({error})", "ソースコードを読めません（{error}）"),
-    "no_def": ("it is not written with `def`", "`def` で書かれていません"),
+    "no_def": ("`{name}` is not written with `def`", "`{name}` が `def` で書かれていません"),
+    "file_differs": (
+        "as a file of its own it does not do the same: {says}",
+        "単独のファイルでは同じように動きません：{says}",
+    ),
+    "left_alone": (
+        "Left alone in my_vlm/, since no exercise has such a name: {files}",
+        "my_vlm/ にある次のファイルは演習のものではないので使いません：{files}",
+    ),
+    "from_diary": ("From your diary, {place}", "記録：{place}"),
+    "damaged_lines": (
+        "Lines of it that are damaged and do not count: {count} ({numbers})",
+        "壊れていて数えられない行：{count} 行（{numbers}）",
+    ),
+    "no_diary": ("Your diary cannot be read: {error}", "記録を読めません：{error}"),
+    "kept_unchecked": (
+        "{slot} from my_vlm/ could not be checked again; it passed as it is, and runs.",
+        "my_vlm/ の {slot} は再検査できませんでしたが、このまま合格したものなので使います。",
+    ),
     "of_this_notebook": (
         "it uses `{name}`, a {kind} of this notebook; pass it in or compute it inside",
         "このノートブックの `{name}`（{kind}）を使っています。引数で渡すか、関数の中で計算してください",
@@ -64,6 +82,16 @@ PHRASES = {
     "too_slow": (
         "no answer after {seconds:g} s, so it was stopped. Is there a loop that never ends?",
         "{seconds:g} 秒たっても終わらないので停止しました。終わらないループはありませんか。",
+    ),
+    "own_slot": (
+        "it calls {slot}, which it is to replace: once passed it would call itself without end. "
+        "Write the steps out.",
+        "置き換える対象の {slot} 自身を呼んでいます。合格後は自分を際限なく呼ぶことになります。"
+        "手順を自分で書いてください。",
+    ),
+    "too_many": (
+        "it starts more than {most} processes, so it was stopped. It needs none.",
+        "{most} 個を超えるプロセスを起動したので停止しました。プロセスは必要ありません。",
     ),
     "crashed": (
         "it brought down the Python process that checks it (exit code {code}). "
