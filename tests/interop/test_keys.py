@@ -236,3 +236,11 @@ def test_configurations_are_translated_and_options_refused():
     require_family(theirs, "small", "tiny")
     with pytest.raises(ValueError, match="this Linear is a model of type 'tiny', not 'small' or 'big'"):
         require_family(theirs, "small", "big")
+
+
+@pytest.mark.parametrize(("key", "shape"), [("conv", (5, 12)), ("layer_3.q_proj.weight", (4, 9))])
+def test_a_weight_that_cannot_be_ours_is_an_error_that_names_it(key, shape):
+    state = Theirs().state_dict() | {key: torch.ones(shape)}
+    with pytest.raises(CheckpointError, match="a file holds weights of other shapes than ours") as refused:
+        take_weights(Small(), state, ROWS, "a file")
+    assert f"  {key} {shape}" in str(refused.value) and "words" not in str(refused.value)

@@ -150,9 +150,25 @@ def take_weights(
         if same:
             kept[first] = same[0]
     refuse_misfits(f"{source} does not hold the weights of this {type(model).__name__}", forms, kept)
-    alike = {key: forms[key].read(value) for key, value in kept.items()}
-    load_strict(model, fuse(alike, names), source)
+    try:
+        ours = fuse({key: forms[key].read(value) for key, value in kept.items()}, names)
+    except (RuntimeError, IndexError) as error:
+        lines = [line for keys in names.values() for line in _unfit(keys, kept, forms)]
+        refuse_misfits(f"{source} holds weights of other shapes than ours ({error})", (), (), lines)
+        raise
+    load_strict(model, ours, source)
     return model.eval()
+
+
+def _unfit(keys: tuple[str, ...], state: Mapping[str, Tensor], forms: dict[str, Form]) -> list[str]:
+    """The names and shapes of those weights, if they cannot be put together."""
+    try:
+        parts = [forms[key].read(state[key]) for key in keys]
+        if len(parts) > 1:
+            cat(parts)
+    except (RuntimeError, IndexError):
+        return [f"{key} {tuple(state[key].shape)}" for key in keys]
+    return []
 
 
 def give_weights(model: nn.Module, theirs: nn.Module, rows: Rows) -> nn.Module:
