@@ -424,3 +424,4 @@ def test_what_differs_from_the_cases_that_are_right_is_told():
     task = made(words, [(1,), (2,), (3,)], {"return": ""})
     says = judge(task, lambda x: ["red", "circle"] * min(x, 2)).says.en
     assert "has 4 items, expected 6 items" in says and "x = 1 / 2" in says
+    assert "Missing: ['red', 'circle']; too many: []." in says

@@ -46,3 +46,14 @@ def test_a_search_ends_in_time_and_leaves_nothing(monkeypatch):
         monkeypatch.setattr(module, name, endless)
     answer = cell("def swiglu(tokens, gate, up, down):\n    return down(gate(tokens) * 3)\n")
     assert "`up` is never called" in check.judge(exercise_of(language.swiglu), answer).says.en
+
+
+def test_a_step_that_cannot_be_written_down_is_not_told():
+    source = (
+        "def pre_norm_block(tokens, norm_before_attention, attend, norm_before_mlp, mlp):\n"
+        "    normed = norm_before_attention(tokens)\n"
+        "    return tokens + attend(normed) + mlp(norm_before_mlp(normed))\n"
+    )
+    says = check.judge(exercise_of(attention.pre_norm_block), cell(source)).says.en
+    assert "return …" not in says
+    assert "`norm_before_mlp(norm_before_attention(tokens))`" in says

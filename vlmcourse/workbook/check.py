@@ -28,6 +28,7 @@ import textwrap
 import threading
 import types
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -248,7 +249,9 @@ def structure_problem(got: Any, right: Any, axes: str | tuple) -> Text | None:
             return phrase("wrong_type", where, got=kind_of(mine), right=kind_of(theirs))
         if not isinstance(theirs, Tensor):
             if contents(mine) != contents(theirs):
-                return phrase("wrong_length", where, got=held(mine), right=held(theirs))
+                return joined(
+                    phrase("wrong_length", where, got=held(mine), right=held(theirs)), items(mine, theirs)
+                )
             continue
         if says := wrong_shape(mine, theirs, names, where):
             return says
@@ -259,6 +262,15 @@ def structure_problem(got: Any, right: Any, axes: str | tuple) -> Text | None:
         if mine.layout != theirs.layout:
             return phrase("wrong_type", where, got=mine.layout, right=theirs.layout)
     return None
+
+
+def items(got: Any, right: Any) -> Text | None:
+    """What a list of another length lacks and what it has too many, where that is text or a number."""
+    if not isinstance(right, list) or not all(isinstance(item, str | int | float) for item in [*got, *right]):
+        return None
+    mine, theirs = Counter(got), Counter(right)
+    lacks, extra = list((theirs - mine).elements()), list((mine - theirs).elements())
+    return phrase("items", lacks=in_short(lacks), extra=in_short(extra))
 
 
 def wrong_shape(got: Tensor, right: Tensor, axes: str, where: str) -> Text | None:

@@ -30,7 +30,7 @@ from vlmcourse.workbook.say import phrase
 NOT_THE_LEARNERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
 OPERATORS = dict(add="+", sub="-", mul="*", div="/", truediv="/", floordiv="//", matmul="@", lt="<", le="<=",
                  gt=">", ge=">=", eq="==", ne="!=", pow="**") | {"and": "&", "or": "|"}  # fmt: skip
-STEPS, LENGTH = 200, 60  # calls that are followed; letters of a tensor's name
+STEPS, LENGTH = 200, 80  # calls that are followed; letters of a tensor's name
 
 Line = tuple[str, int]  # file and number
 Key = tuple[Line, str, int]  # line, name, how many of that name came before in that line
@@ -132,7 +132,7 @@ class Trace(TorchFunctionMode):
             return function(*args, **kwargs)
         if len(self.calls) > STEPS:
             raise TooLong
-        line = _line()
+        line = self.calls[-1].key[0] if name == "return" and self.calls else _line()
         key = (line, name, self.count[line, name])
         self.count[line, name] += 1
         mine = self.step if self.step and self.step.key == key else None
@@ -315,7 +315,9 @@ def wrong_step(answer: Callable, trial: Trial, wrong: list[int]) -> tuple[Text, 
         mended = sum(_mends(step, find, cases[place], answer, trial, place) for place in wrong)
         if mended > most:
             call = next(call for call in first.mine.calls if call.key == step.key)
-            most, found = mended, (step.key[0], _bare(first.mine.written(call)), _bare(right()))
+            written = _bare(first.mine.written(call)), _bare(right())
+            if written[0] != "return …" and (mended == len(wrong) or "…" not in written[1]):
+                most, found = mended, (step.key[0], *written)
         if most == len(wrong):
             break
     if found is None or found[1] == found[2]:

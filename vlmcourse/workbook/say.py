@@ -130,6 +130,7 @@ PHRASES = {
         "{output} has {got}, expected {right}.",
         "{output}は {got} ですが、{right} が必要です。",
     ),
+    "items": ("Missing: {lacks}; too many: {extra}.", "足りないもの：{lacks}。余分なもの：{extra}。"),
     "wrong_size": (
         "{output} has length {got}, expected {right}.",
         "{output}の長さは {got} ですが、{right} が必要です。",
