@@ -108,7 +108,7 @@ exercise(vit.interpolate_positions, gradient=("positions",),
 )
 
 exercise(attention.split_heads, gradient=("tokens",),
-    cases=lambda: [(torch.randn(2, 5, 12), 3), (torch.randn(3, 7, 8), 2)],
+    cases=lambda: [(torch.randn(2, 5, 12), 3), (torch.randn(3, 7, 10), 2)],
     slips=[
         ("(batch, token, heads, width // heads).transpose(1, 2)", "(batch, heads, token, width // heads)",
          "reshape straight to (batch, head, token, part) mixes different tokens in one head. "
@@ -124,7 +124,7 @@ exercise(attention.split_heads, gradient=("tokens",),
 )
 
 exercise(attention.merge_heads, gradient=("parts",),
-    cases=lambda: [(torch.randn(2, 3, 5, 4),), (torch.randn(3, 2, 7, 4),)],
+    cases=lambda: [(torch.randn(2, 3, 5, 4),), (torch.randn(3, 2, 7, 5),)],
     slips=[
         (".transpose(1, 2)", "", "a reshape alone keeps the heads apart and mixes tokens; "
          "bring the head axis back beside part first."),
@@ -147,6 +147,8 @@ def _attention_cases() -> list[tuple]:
         (4 * torch.randn(2, 3, 5, 6), torch.randn(2, 3, 7, 6), torch.randn(2, 3, 7, 6), mask),
         (torch.randn(2, 3, 5, 4), torch.randn(2, 3, 7, 4), torch.randn(2, 3, 7, 4), None,
          torch.randn(2, 3, 5, 7)),
+        (100 * torch.randn(2, 3, 5, 4), torch.randn(2, 3, 7, 4), torch.randn(2, 3, 7, 4), mask,
+         50 * torch.randn(2, 3, 5, 7)),
     ]
 
 

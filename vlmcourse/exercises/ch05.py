@@ -14,6 +14,8 @@ exercise(bpe.merge_pair,
         (["a", "a", "a", "b", "a", "a"], ("a", "a")),
         (["re", "d", "are", "d", "re", "dy", "re", "d"], ("re", "d")),
         (["x"], ("x", "y")),
+        (["i", "re", "d"], ("re", "d")),  # at an odd place
+        (["a", "bc", "ab", "c"], ("ab", "c")),  # another pair spells the same
     ],
     slips=[
         ("2 if hit", "2 if hit and tuple(tokens[place + 1 : place + 3]) != pair",
@@ -227,6 +229,8 @@ exercise(generation.top_p,
         (_spread_logits(2, 5), 0.7, 0.95),
         (_spread_logits(3, 4), 2.0, 1.0),
         (_spread_logits(2, 7), 0.0, 0.9),
+        (_spread_logits(3, 7) * torch.tensor([[0.5], [0.1], [2.0]]), 1.0, 0.7),  # nuclei of other sizes
+        (_spread_logits(3, 7) * torch.tensor([[0.5], [0.1], [2.0]]), 0.0, 0.7),
     ],
     slips=[
         (" - ordered", "", "the token that crosses the line is missing: "

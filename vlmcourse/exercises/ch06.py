@@ -109,7 +109,11 @@ def _inject_case(counts: list[int], token: int, patch: int, width: int) -> tuple
 
 
 exercise(fusion.inject, gradient=("embeddings", "features"),
-    cases=lambda: [_inject_case([2, 0, 2], 11, 3, 5), _inject_case([1, 2], 9, 4, 5)],
+    cases=lambda: [
+        _inject_case([2, 0, 2], 11, 3, 5),
+        _inject_case([1, 2], 9, 4, 7),
+        tuple(part.half() if n == 0 else part for n, part in enumerate(_inject_case([1, 2], 9, 4, 5))),
+    ],  # the last in half precision, with features in float32
     slips=[
         ("embeddings.masked", "embeddings + torch.zeros_like(embeddings).masked",
          "the features are added to the placeholder's embedding; they replace it."),

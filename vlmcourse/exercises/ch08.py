@@ -11,7 +11,7 @@ from vlmcourse.training import optimizers
 
 exercise, quiz = chapter("08_instruction_tuning")
 
-SYSTEM, ASKED, SAID = ("system", "answer briefly."), ("user", "<image>what is it?"), ("assistant", "a star")
+SYSTEM, ASKED, SAID = ("system", "answer briefly."), ("user", "<image>what is it?"), ("assistant", "a Star")
 MORE = [("user", "and its colour?"), ("assistant", "red")]
 
 exercise(chat.render_chat,
@@ -50,7 +50,7 @@ exercise(chat.render_chat,
 def _token_rows(start: int, end: int, other: int) -> Tensor:
     """Two turns; one turn between paddings; an answer that was not closed."""
     rows = [
-        [other, 30, 31, start, 32, 33, end, other, 34, start, 35, end, 0],
+        [other, 30, 31, start, 32, 33, end, other, 34, start, 35, end, end],
         [0, 0, 0, other, 36, 37, 38, 39, start, 40, end, 0, 0],
         [other, 41, start, 42, 43, end, other, 44, 45, start, 46, 47, 48],
     ]
@@ -188,9 +188,11 @@ def _named_cases() -> list[tuple]:
         ("projector.scale", _parameter(3, learns=False)),
         ("language.vision_norm.scale", _parameter(6)),
     ]
+    alike = [("vision.weight", _parameter(3, 2)), ("vision_norm.scale", _parameter(5))]
     return [
         (first, {"language": 0.001, "projector": 0.01}, 0.1),
         (second, {"projector": 0.03, "vision": 0.002, "language": 0.001}, 0.05),
+        (alike, {"vision": 0.002, "vision_norm": 0.01}, 0.2),
     ]
 
 

@@ -27,11 +27,12 @@ def _layer(width: int, query: int, group: int) -> dict[str, Tensor]:
 
 
 def _fuse_cases() -> list[tuple]:
-    """Two whole layers, one that lacks a weight, one that has a strange one."""
+    """Two whole layers, one that lacks a weight, one that has a strange one, one in half precision."""
     lacks, strange = _layer(5, 6, 2), _layer(5, 6, 2)
     del lacks["v_proj.weight"]
     strange["q_proj.lora.weight"] = torch.randn(3, 5)
-    return [(_layer(5, 6, 2), NAMES), (_layer(7, 4, 4), NAMES), (lacks, NAMES), (strange, NAMES)]
+    half = {key: weight.half() for key, weight in _layer(5, 6, 2).items()}
+    return [(_layer(5, 6, 2), NAMES), (_layer(7, 4, 4), NAMES), (lacks, NAMES), (strange, NAMES), (half, NAMES)]
 
 
 exercise(keys.fuse,
@@ -176,7 +177,7 @@ exercise(lora.lora_merge,
 def _unfuse_case(width: int, query: int, group: int) -> tuple:
     theirs = _layer(width, query, group)
     fused = keys.fuse.reference(theirs, NAMES)
-    return fused, NAMES, {key: len(weight) for key, weight in theirs.items()}
+    return fused, NAMES, {key: len(theirs[key]) for key in reversed(theirs)}
 
 
 exercise(keys.unfuse,

@@ -1,0 +1,32 @@
+"""Answers that once passed though they are wrong: each is an edit of the reference, and rejected."""
+
+import pytest
+
+from vlmcourse.exercises.base import all_exercises
+from vlmcourse.exercises.edits import edits
+from vlmcourse.workbook.check import judge
+
+PASSED_ONCE = {
+    "attention.merge_heads": [("head * part", "head * 4")],
+    "attention.scaled_dot_product": [("bias is not None", "bias is not None and mask is None"),
+                                     ("scores.softmax(dim=-1)", "scores.exp() / scores.exp().sum(-1, True)")],
+    "attention.split_heads": [("width // heads", "4")],
+    "bpe.merge_pair": [("tuple(tokens[place : place + 2]) == pair",
+                        '"".join(tokens[place : place + 2]) == "".join(pair)')],
+    "chat.render_chat": [("{said}", "{said.lower()}")],
+    "chat.label_mask": [(("return ", "return (ids == end) | ("), ("> 0", "> 0)"))],
+    "fusion.inject": [("features.to(embeddings.dtype)", "features")],
+    "generation.top_p": [("mass_before >= top_p", "(mass_before >= top_p)[:1]")],
+    "keys.fuse": [("state[key] for key", "state[key].float() for key")],
+    "keys.unfuse": [("[rows[key] for key in keys]", "[rows[key] for key in rows if key in keys]")],
+    "optimizers.rate_groups": [('name.split(".")[0]', "next(part for part in rates if name.startswith(part))")],
+    "stages.alignment_loss": [("mask & ", "(ids != 0) & ")],
+    "stages.trained_names": [("startswith(learning)", "startswith(tuple(part[:-1] for part in learning))")],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "edit"), [(name, e) for name, es in PASSED_ONCE.items() for e in es])
+def test_what_passed_once_is_rejected(name, edit):
+    task = all_exercises()[name]
+    (wrong,) = edits(task.slot, (*edit, "wrong."))
+    assert judge(task, wrong.wrong).status == "wrong"
