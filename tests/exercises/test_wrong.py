@@ -1,4 +1,4 @@
-"""Answers that once passed though they are wrong: each is an edit of the reference, and rejected."""
+"""Wrong answers that cases too much alike let pass: each is an edit of the reference, and rejected."""
 
 import pytest
 
@@ -19,7 +19,8 @@ PASSED_ONCE = {
     "generation.top_p": [("mass_before >= top_p", "(mass_before >= top_p)[:1]")],
     "keys.fuse": [("state[key] for key", "state[key].float() for key")],
     "keys.unfuse": [("[rows[key] for key in keys]", "[rows[key] for key in rows if key in keys]")],
-    "optimizers.rate_groups": [('name.split(".")[0]', "next(part for part in rates if name.startswith(part))")],
+    "optimizers.rate_groups": [('name.split(".")[0]',
+                                "next(part for part in rates if name.startswith(part))")],
     "stages.alignment_loss": [("mask & ", "(ids != 0) & ")],
     "stages.trained_names": [("startswith(learning)", "startswith(tuple(part[:-1] for part in learning))")],
 }  # fmt: skip

@@ -32,7 +32,7 @@ def _fuse_cases() -> list[tuple]:
     del lacks["v_proj.weight"]
     strange["q_proj.lora.weight"] = torch.randn(3, 5)
     half = {key: weight.half() for key, weight in _layer(5, 6, 2).items()}
-    return [(_layer(5, 6, 2), NAMES), (_layer(7, 4, 4), NAMES), (lacks, NAMES), (strange, NAMES), (half, NAMES)]
+    return [(state, NAMES) for state in (_layer(5, 6, 2), _layer(7, 4, 4), lacks, strange, half)]
 
 
 exercise(keys.fuse,
