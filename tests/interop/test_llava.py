@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import tokenizers
 import torch
 import transformers
+from PIL import Image
 
 from tests.interop.families import numbers, randomised, with_images
+from vlmcourse.data.photos import load_picture
+from vlmcourse.data.pixels import normalise
 from vlmcourse.data.text import BOS, END, IMAGE, PAD, load_tokenizer
 from vlmcourse.interop import llava
 from vlmcourse.models.language import LlamaConfig
@@ -117,7 +121,8 @@ def test_a_folder_with_another_tokenizer_says_its_words_and_template(tmp_path):
 def test_a_folder_prepares_images_as_the_course_does(folder):
     processor = transformers.AutoProcessor.from_pretrained(folder)
     images = processor.image_processor
-    assert dict(images.size) == {"height": 12, "width": 12} and not images.do_center_crop
+    assert dict(images.size) == {"shortest_edge": 12} and images.do_center_crop
+    assert dict(images.crop_size) == {"height": 12, "width": 12}
     assert list(images.image_mean) == list(images.image_std) == [0.5] * 3
     assert (processor.patch_size, processor.vision_feature_select_strategy) == (4, "default")
     assert processor.num_additional_image_tokens == 1 and processor.image_token == "<image>"
@@ -125,6 +130,26 @@ def test_a_folder_prepares_images_as_the_course_does(folder):
     batch = processor(images=picture, text="a <image> b", return_tensors="pt")
     assert batch["pixel_values"].shape == (1, 3, 12, 12) and batch["pixel_values"].min() < -0.5
     assert (batch["input_ids"] == IMAGE).sum() == 9
+
+
+SHAPES = [(12, 12), (12, 13), (200, 200), (100, 300), (301, 77), (64, 65), (5, 9), (40, 25), (480, 640),
+          (1000, 333), (1, 300), (640, 9)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "columns"), SHAPES)
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "CMYK"])
+def test_a_picture_of_any_shape_looks_the_same_to_an_export(folder, tmp_path, rows, columns, mode):
+    if mode != "RGB" and (rows, columns) not in SHAPES[3:5]:
+        return
+    noise = np.random.default_rng(0).integers(0, 256, (rows, columns, 4), np.uint8)
+    picture, path = Image.fromarray(noise[..., :3]).convert(mode), tmp_path / "picture.tif"
+    if mode == "RGBA":
+        picture = Image.fromarray(noise, mode)
+    picture.save(path)
+    ours = normalise(torch.from_numpy(load_picture(path, 12))[None])
+    images = transformers.AutoProcessor.from_pretrained(folder).image_processor
+    theirs = images(Image.open(path), return_tensors="pt")["pixel_values"]
+    torch.testing.assert_close(theirs, ours, atol=0.02, rtol=0)
 
 
 def test_a_folder_writes_conversations_as_the_course_does(folder):

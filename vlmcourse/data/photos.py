@@ -1,9 +1,14 @@
 """Photos: a few that scikit-image brings along (notebook 02), and a person's own, read without surprises."""
 
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import UInt8
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # Only pictures that lie in the wheel; scikit-image would fetch others from the network.
 PHOTOS = dict(
@@ -12,6 +17,7 @@ PHOTOS = dict(
     coffee="a cup of coffee",
     rocket="a rocket on its launch pad",
 )
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # never those that start another program
 MOST_PIXELS = 50_000_000  # a phone's photo has 12 to 50 million
 
 
@@ -43,31 +49,66 @@ def load_picture(path: str | Path, side: int = 64) -> UInt8[np.ndarray, "{side} 
     """The middle square of a picture file, scaled to side × side pixels, RGB; the course's models read 64.
 
     A picture that has this size already comes back unchanged. What is transparent becomes white; a photo's
-    stored rotation is applied.
+    stored rotation is applied; of 16 bits the upper 8 are kept. Scaled as CLIP's image processor does with a
+    shortest edge and a middle crop, so that an exported model sees the same.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        PictureError: if it is damaged, cut off, no picture, or has more than 50 million pixels.
+        PictureError: if it is damaged, cut off, a folder, none of FORMATS, or has more than 50 million pixels
+            or 32-bit numbers for colours.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
+    if Path(path).is_dir():
+        raise PictureError(f"{path} is a folder; name one picture in it")
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with Image.open(path) as file:
-            size = f"{file.width}×{file.height} pixels"
-            if file.width * file.height > MOST_PIXELS:
-                raise PictureError(f"{path} has {size}, more than {MOST_PIXELS:,}; scale it down first")
-            picture = ImageOps.exif_transpose(file).convert("RGBA")
-    except Image.UnidentifiedImageError as error:
-        raise PictureError(f"{path} is no picture that can be read; save it as PNG or JPEG") from error
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"{path} unpacks to too many pixels; scale it down first") from error
-    except (OSError, SyntaxError) as error:
-        raise PictureError(f"{path} is damaged or cut off ({error}); copy or save it again") from error
-    paper = Image.new("RGBA", picture.size, "white")
-    picture = Image.alpha_composite(paper, picture).convert("RGB")
-    if picture.size != (side, side):
-        filter = Image.Resampling.BOX if min(picture.size) > side else Image.Resampling.BICUBIC
-        picture = ImageOps.fit(picture, (side, side), filter)
-    return np.array(picture)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is wrong ends in an error, what is odd does not matter
+        try:
+            picture = _read(path)
+        except PictureError:
+            raise
+        except Image.UnidentifiedImageError as error:
+            raise PictureError(f"{path} is no picture that can be read; save it as PNG or JPEG") from error
+        except Image.DecompressionBombError as error:
+            raise PictureError(f"{path} unpacks to too many pixels; scale it down first") from error
+        except PermissionError as error:
+            raise PictureError(f"{path} may not be read; allow it to be read, or copy it") from error
+        except Exception as error:  # Pillow raises nearly anything for a damaged file
+            raise PictureError(f"{path} is damaged or cut off ({error}); copy or save it again") from error
+    return np.array(_middle_square(picture, side))
+
+
+def _read(path: str | Path) -> "Image":
+    """The whole picture, RGB, turned and without transparency."""
+    from PIL import Image, ImageOps
+
+    with Image.open(path, formats=FORMATS) as file:
+        size = f"{file.width}×{file.height} pixels"
+        if file.width * file.height > MOST_PIXELS:
+            raise PictureError(f"{path} has {size}, more than {MOST_PIXELS:,}; scale it down first")
+        deep = file.mode.startswith("I;16") or (file.mode == "I" and file.format == "PNG")
+        if file.mode in ("I", "F") and not deep:
+            raise PictureError(f"{path} has 32-bit numbers for colours; save it with 8 bits for each")
+        picture = ImageOps.exif_transpose(file)
+    if deep:
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+
+
+def _middle_square(picture: "Image", side: int) -> "Image":
+    """side × side pixels of the picture as scaled to a shorter edge of that length; only they are made."""
+    from PIL import Image
+
+    if picture.size == (side, side):
+        return picture
+    short = min(picture.size)
+    scaled = [side * edge // short for edge in picture.size]
+    ends = [((edge - side) // 2, (edge - side) // 2 + side) for edge in scaled]
+    (left, right), (top, bottom) = (
+        [end * edge / pixels for end in of]
+        for of, edge, pixels in zip(ends, picture.size, scaled, strict=True)
+    )
+    return picture.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom))

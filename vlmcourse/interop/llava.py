@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from PIL import Image
 from torch import nn
 
 from vlmcourse.data.text import BOS, END, IMAGE, PAD, SPECIAL, Tokenizer, load_tokenizer
@@ -20,13 +21,13 @@ from vlmcourse.interop.clip import VISION, vision_config
 from vlmcourse.interop.keys import give_weights, nested, represent, take_weights
 from vlmcourse.interop.language import LLAMA_WORDS, llama_config, llama_rows
 from vlmcourse.interop.vit import VISION_WORDS
+from vlmcourse.models.language import CONTEXT
 from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.models.lora import lora_state
 from vlmcourse.models.vit import ViTConfig
 
 PART_TYPES = "llava", "clip_vision_model", "llama"  # of the whole, its eye and its language model
 PROJECTOR = {"expand.*": "linear_1.*", "contract.*": "linear_2.*"}
-CONTEXT = 2048  # tokens; transformers wants a number, RoPE itself has no limit
 # the form of vlmcourse.data.chat.render_chat, in the language of transformers' chat templates
 CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>"
@@ -83,10 +84,13 @@ def save_folder(model: Llava, folder: str | Path, words: Any = None, template: s
 
 
 def _processor(vision: ViTConfig, tokenizer: Any, template: str) -> transformers.LlavaProcessor:
-    """What prepares images and texts in transformers: pixels −1…1, the tokenizer, the chat template."""
-    size, half = dict(zip(("height", "width"), vision.image_shape, strict=True)), [0.5] * 3
+    """What prepares images and texts in transformers: pixels −1…1 as data.photos.load_picture scales them,
+    the tokenizer, the chat template."""
+    side, half = vision.image_shape[0], [0.5] * 3
+    square, shortest = {"height": side, "width": side}, {"shortest_edge": side}
     return transformers.LlavaProcessor(
-        transformers.CLIPImageProcessor(size=size, do_center_crop=False, image_mean=half, image_std=half),
+        transformers.CLIPImageProcessor(size=shortest, crop_size=square, image_mean=half, image_std=half,
+                                        resample=Image.Resampling.BILINEAR),
         tokenizer, patch_size=vision.patch_size, vision_feature_select_strategy="default",
         num_additional_image_tokens=1, chat_template=template, image_token=SPECIAL[IMAGE],
     )  # fmt: skip

@@ -20,6 +20,7 @@ from vlmcourse.models.attention import Attention, Cache, Layer, PreNormBlock, To
 from vlmcourse.models.look import Look, causal, causal_mask, prefix_mask  # noqa: F401  slots of this name
 from vlmcourse.slots import slot
 
+CONTEXT = 2048  # tokens of a text at most: RoPE itself has no limit, but transformers and memory have one
 IGNORED = -100  # a label that counts for nothing; the number is cross_entropy's
 
 Ids = Int[Tensor, "batch token"]
