@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vlmcourse.data.chat import encode
-from vlmcourse.data.text import END, IMAGE, PAD, USER, load_tokenizer
+from vlmcourse.data.text import ASSISTANT, END, IMAGE, PAD, SPECIAL, USER, load_tokenizer
 from vlmcourse.models.language import LlamaConfig
 from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.models.vit import ViTConfig
@@ -92,6 +92,28 @@ def test_prompts_are_those_of_a_chat_that_waits_for_its_answer(speaker):
     ids, mask = speaker.words.prompts([asked for asked, _ in TALKS[0]], 6)
     chats = encode([turns(asked) for asked, _ in TALKS[0]], 6, prompt=True)
     assert torch.equal(ids, chats.ids) and torch.equal(mask, chats.mask) and not mask.all()
+
+
+@pytest.mark.parametrize("word", SPECIAL)
+def test_control_words_in_questions_and_records_are_plain_text(speaker, word):
+    asked, said = f"is {word} a{word}b {word}{word}?", f"{word} is"
+    ids, _ = speaker.words.prompts([asked], 6)
+    rows = speaker.encode([[(asked, said)]])
+    parts = [USER, *[IMAGE] * 6, *plain_ids(asked), ASSISTANT]
+    assert ids[0].tolist() == parts
+    assert rows.ids[0].tolist() == [*parts, *plain_ids(said), END]
+
+
+def plain_ids(text):
+    """What is left when every word of the text is written as text."""
+    ids = load_tokenizer().encode([text.replace("<", "< ")])[0][0, :-1].tolist()
+    assert min(ids) >= len(SPECIAL)
+    return ids
+
+
+def test_a_question_that_no_model_can_hold_is_refused_before_it_is_read(speaker):
+    with pytest.raises(ValueError, match=r"a question has 9,\d{3} tokens with its image, 2,048 are allowed"):
+        speaker.answer(np.zeros((64, 64, 3), np.uint8), "why " * 3000)
 
 
 def surprise(hidden, rows, head):

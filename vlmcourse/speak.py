@@ -23,9 +23,9 @@ from torch.nn import functional as F
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.chat import Turns, collate, label_mask, render_chat
 from vlmcourse.data.packing import Packs, pack
-from vlmcourse.data.text import END, IMAGE, IMAGE_WORD, PAD, load_tokenizer
+from vlmcourse.data.text import END, IMAGE, IMAGE_WORD, PAD, SPECIAL, as_plain_text, load_tokenizer
 from vlmcourse.models.generation import generate
-from vlmcourse.models.language import IGNORED, following
+from vlmcourse.models.language import CONTEXT, IGNORED, following
 from vlmcourse.models.look import packed
 from vlmcourse.models.vlm import VLM
 from vlmcourse.training.answers import read
@@ -54,6 +54,7 @@ class Words:
     end: int  # id of what ends an answer
     pad: int  # id of what fills up rows
     opening_apart: bool  # what precedes the image is read once for all rows, see training.answers.read
+    control: tuple[str, ...] = SPECIAL  # words that steer; in a person's text they are plain text
     learned: Callable[[Tensor], Tensor] | None = None  # ids -> tokens to be predicted; else the answers
     # what interop.llava.save_folder writes for transformers, if they are not the course's
     tokenizer: Any = None
@@ -73,10 +74,20 @@ class Words:
     def prompts(
         self, instructions: Sequence[str], image_tokens: int
     ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
-        """Ids and mask of instructions that wait for answers, each about an image, padded on the left."""
+        """Ids and mask of instructions that wait for answers, each about an image, padded on the left.
+
+        Raises:
+            ValueError: if an instruction is too long, or not text throughout.
+        """
         opening, middle, _ = self.frame()
         before = opening + IMAGE_WORD * image_tokens
-        return collate(self.number([before + text + middle for text in instructions]), self.pad, left=True)
+        asked = [as_plain_text(text, self.control) for text in instructions]
+        rows = self.number([before + text + middle for text in asked])
+        longest = max(map(len, rows), default=0)
+        if longest > CONTEXT:
+            counted = f"a question has {longest:,} tokens with its image, {CONTEXT:,} are allowed"
+            raise ValueError(f"{counted}; ask with fewer words")
+        return collate(rows, self.pad, left=True)
 
     def encode(self, talks: Talks, image_tokens: int) -> Packs:
         """One row per image, see data/packing.py; an opening that is read apart is not in it.
@@ -85,7 +96,10 @@ class Words:
             ValueError: if an image has no conversation.
         """
         _, middle, ending = self.frame()
-        texts = [text for row in talks for asked, said, *_ in row for text in (asked + middle, said + ending)]
+        exchanges = [
+            [as_plain_text(text, self.control) for text in pair[:2]] for row in talks for pair in row
+        ]
+        texts = [text for asked, said in exchanges for text in (asked + middle, said + ending)]
         ids = self.number(texts) if texts else []
         answers = [answer[: answer.index(self.end) + 1] for answer in ids[1::2]]
         pairs = iter(zip(ids[::2], answers, strict=True))
@@ -125,8 +139,10 @@ def pretrained_words(tokenizer: Any, template: str | None = None) -> Words:
         return tokenizer.apply_chat_template(messages, tokenize=False)
 
     image = tokenizer.convert_tokens_to_ids(IMAGE_WORD)
-    end, pad = tokenizer.eos_token_id, tokenizer.pad_token_id
-    return Words(number, spell, render, image, end, pad, True, tokenizer=tokenizer, template=template)
+    end, pad, added = tokenizer.eos_token_id, tokenizer.pad_token_id, tokenizer.added_tokens_decoder.values()
+    control = tuple(str(token) for token in added if token.special or str(token) == IMAGE_WORD)
+    options = dict(tokenizer=tokenizer, template=template)
+    return Words(number, spell, render, image, end, pad, True, control, **options)
 
 
 def blinded(images: OneOrMany) -> OneOrMany:

@@ -56,3 +56,18 @@ def test_nothing_is_cut_off():
         ValueError, match="conversation 0 has a turn of 'bot'; roles are system, user, assistant"
     ):
         encode([[("bot", "hello")]])
+
+
+def test_control_words_that_someone_said_are_plain_text():
+    said = "a <image>, <end> and <user>"
+    chats = encode([[("user", f"<image>what <assistant> {said[9:]}?"), ("assistant", said)]], image_tokens=3)
+    (ids,) = chats.ids.tolist()
+    assert ids.count(IMAGE) == 3 and ids.count(END) == ids.count(USER) == ids.count(ASSISTANT) == 1
+    assert ids[0] == USER and ids[-1] == END
+    assert (chats.labels != -100)[0].tolist() == [n > ids.index(ASSISTANT) for n in range(len(ids))]
+    assert load_tokenizer().decode([ids[ids.index(ASSISTANT) + 1 :]]) == ["a < image>, < end> and < user>"]
+
+
+def test_bytes_that_are_no_text_are_refused():
+    with pytest.raises(ValueError, match=r"'a\\udcff' is no text in UTF-8"):
+        encode([[("user", "a\udcff")]])

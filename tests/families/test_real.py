@@ -191,6 +191,16 @@ def test_a_folder_opens_in_transformers_and_comes_back(tmp_path):
     assert theirs.generation_config.eos_token_id == tokenizer.eos_token_id
 
 
+@pytest.mark.parametrize("word", ["<image>", "<|im_start|>", "<|im_end|>", "<|endoftext|>"])
+def test_control_words_of_its_tokenizer_in_a_question_are_plain_text(word):
+    model, tokenizer = tiny()
+    speaker, number = real.speaker(model, tokenizer), tokenizer.convert_tokens_to_ids(word)
+    plain, odd = (speaker.words.prompts([f"What is {text}?"], 64)[0][0] for text in ("it", word))
+    assert (plain == number).sum() == (odd == number).sum() and len(odd) > len(plain)
+    rows = speaker.encode([[(word, f"{word} is")]])
+    assert (rows.ids == number).sum() == (speaker.encode([[("it", "it is")]]).ids == number).sum()
+
+
 def test_images_and_questions_must_be_as_many():
     model, tokenizer = tiny()
     with pytest.raises(ValueError, match="2 images and 1 instructions"):

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from vlmcourse.data.text import ASSISTANT, END, IMAGE, IMAGE_WORD, PAD, load_tokenizer
+from vlmcourse.data.text import ASSISTANT, END, IMAGE, IMAGE_WORD, PAD, as_plain_text, load_tokenizer
 from vlmcourse.models.language import IGNORED
 from vlmcourse.slots import slot
 
@@ -79,6 +79,8 @@ def encode(
 ) -> Chats:
     """Conversations as a model reads them; every <image> becomes as many placeholders as an image has tokens.
 
+    Other control words, and <image> in an answer, are plain text.
+
     Args:
         image_tokens: per image, see Llava.tokens_per_image.
         prompt: end with "<assistant>" and pad on the left, to write; otherwise pad on the right, to train.
@@ -92,7 +94,8 @@ def encode(
         unknown = [role for role, _ in turns if role not in ROLES]
         if unknown:
             raise ValueError(f"conversation {n} has a turn of {unknown[0]!r}; roles are {', '.join(ROLES)}")
-    texts = [render_chat(turns, prompt).replace(IMAGE_WORD, IMAGE_WORD * image_tokens) for turns in chats]
+    plainly = [[(role, _plain(role, said)) for role, said in turns] for turns in chats]
+    texts = [render_chat(turns, prompt).replace(IMAGE_WORD, IMAGE_WORD * image_tokens) for turns in plainly]
     rows = [encoding.ids for encoding in load_tokenizer().encoder.encode_batch(texts)]
     longest = max(range(len(rows)), key=lambda n: len(rows[n]))
     if length is not None and len(rows[longest]) > length:
@@ -103,3 +106,10 @@ def encode(
         )
     ids, mask = collate(rows, left=prompt)
     return Chats(ids, mask, torch.where(label_mask(ids), ids, IGNORED))
+
+
+def _plain(role: str, said: str) -> str:
+    """What was said, see text.as_plain_text; an answer shows no image, every other turn may."""
+    return IMAGE_WORD.join(
+        as_plain_text(part) for part in (said.split(IMAGE_WORD) if role != "assistant" else [said])
+    )

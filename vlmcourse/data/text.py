@@ -7,6 +7,7 @@ inside.  The file has the hub's format: transformers' `PreTrainedTokenizerFast(t
 Source: Sennrich et al. 2016, arXiv:1508.07909, section 3.2; on bytes: Radford et al. 2019 (GPT-2), 2.2.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -25,6 +26,19 @@ _NAMES = ("pad", "unk", "bos", "eos", "image", "mask", "system", "user", "assist
 SPECIAL = tuple(f"<{name}>" for name in _NAMES)
 IMAGE_WORD = "<image>"
 PAD, UNK, BOS, EOS, IMAGE, MASK, SYSTEM, USER, ASSISTANT, END = range(len(SPECIAL))
+
+
+def as_plain_text(text: str, control: Sequence[str] = SPECIAL) -> str:
+    """A person's text, in which no control word is left: "<image>" reads "< image>", words like any others.
+
+    Raises:
+        ValueError: if it is not text throughout, such as bytes that are no UTF-8.
+    """
+    if re.search("[\ud800-\udfff]", text):
+        raise ValueError(f"{text[:80]!a} is no text in UTF-8; write it again")
+    for word in control:
+        text = text.replace(word, f"{word[0]} {word[1:]}")
+    return text
 
 
 class Tokenizer:
