@@ -279,6 +279,11 @@ def test_a_model_that_is_damaged_or_made_up_is_refused_in_one_line(command, card
 @pytest.mark.parametrize(("arguments", "says"), [
     (["ask", "nowhere.png", "Why?"], "there is no file nowhere.png"),
     (["ask", str(ROOT / "README.md"), "Why?"], "save it as PNG or JPEG"),
+    (["ask", str(ROOT), "Why?"], "is a folder; name one picture in it"),
+    (["ask", "\x1b[2Jnowhere.png", "Why?"], r"there is no file \x1b[2Jnowhere.png"),
+    (["ask", "\udcffnowhere.png", "Why?"], r"there is no file \udcffnowhere.png"),
+    (["ask", SCENE, "Wh\udcff?"], r"'Wh\udcff?' is no text in UTF-8"),
+    (["ask", SCENE, "why " * 10_000], "tokens with its image, 2,048 are allowed; ask with fewer words"),
     (["ask", SCENE, "Why?", "--model", "nano-ears"], "nano-ears.safetensors does not exist"),
     (["train", "big-vlm"], "there is no recipe 'big-vlm'; there are tokenizer, "),
     (["train", "nano-vlm", "--until", "ears"], "the stages eye, words, aligned, vlm"),
@@ -287,6 +292,7 @@ def test_a_model_that_is_damaged_or_made_up_is_refused_in_one_line(command, card
 def test_mistakes_end_with_one_line(arguments, says):
     result = run.invoke(cli.app, arguments)
     assert result.exit_code == 1 and says in result.output and "Traceback" not in result.output
+    assert "\x1b" not in result.output
 
 
 @pytest.fixture
@@ -360,19 +366,32 @@ def test_train_goes_on_where_it_stopped_and_its_file_can_be_asked(tmp_path):
 
 
 @pytest.mark.slow
-def test_export_writes_what_transformers_opens_with_the_same_answer(tmp_path):
-    from PIL import Image
+def test_export_writes_what_transformers_opens_with_the_same_answers_to_oblong_pictures(tmp_path):
+    from PIL import Image, ImageOps
     from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+    from vlmcourse.data.photos import load_picture
+    from vlmcourse.families.making import load_speaker
+    from vlmcourse.world import scenes
+    from vlmcourse.world.render import render
 
     assert run.invoke(cli.app, ["export", str(tmp_path / "vlm")]).exit_code == 0
     theirs = LlavaForConditionalGeneration.from_pretrained(tmp_path / "vlm", local_files_only=True).eval()
     processor = AutoProcessor.from_pretrained(tmp_path / "vlm", local_files_only=True)
-    parts = [{"type": "image"}, {"type": "text", "text": "What shape is the green thing?"}]
+    parts = [{"type": "image"}, {"type": "text", "text": "Describe the image."}]
     text = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
-    inputs = processor(images=Image.open(SCENE), text=text, return_tensors="pt")
-    written = theirs.generate(**inputs, max_new_tokens=8, do_sample=False)
-    said = processor.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-    assert said[0].strip() == "star"
+
+    def said(path):
+        inputs = processor(images=Image.open(path), text=text, return_tensors="pt")
+        written = theirs.generate(**inputs, max_new_tokens=64, do_sample=False)
+        return processor.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)[0]
+
+    ours = load_speaker("nano-vlm")[0]
+    for number, image in enumerate(render(scenes.sample("test", 12))):
+        rows, columns = 64 + 37 * number, 64 + 29 * (11 - number) * (1 + number % 3)
+        path, whole = tmp_path / "picture.png", Image.fromarray(image).resize((min(rows, columns),) * 2)
+        ImageOps.pad(whole, (columns, rows), color="white").save(path)
+        assert said(path).strip() == ours.answer(load_picture(path), "Describe the image.").strip()
 
 
 @pytest.mark.slow

@@ -120,8 +120,8 @@ def ask(
     with explained():
         picture, (vlm, _) = load_picture(image), load_speaker(model)
         looked = look_and_answer(vlm, blinded(picture) if blind else picture, question)
-    typer.echo(looked["answer"])
-    rows = [[text, f"{share:.1%}", "█" * round(30 * share)] for text, share in looked["choices"]]
+    typer.echo(printable(looked["answer"]))
+    rows = [[printable(text), f"{share:.1%}", "█" * round(30 * share)] for text, share in looked["choices"]]
     show(["answer", "probability", ""], rows)
     typer.echo(f"Attention on the picture: {looked['attention'].sum():.0%}, the rest on words.")
 
@@ -188,8 +188,15 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, CheckpointError) as error:
-        typer.echo(str(error), err=True)
+        typer.echo(printable(str(error)), err=True)
         raise typer.Exit(1) from error
+
+
+def printable(text: str) -> str:
+    """The text with escapes in place of what would steer the terminal, such as a file name may hold."""
+    return "".join(
+        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
+    )
 
 
 def show(header: list[str], rows: list[list[str]]) -> None:
