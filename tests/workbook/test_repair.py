@@ -5,7 +5,7 @@ import torch
 from tests.workbook.learner import cell
 from vlmcourse.exercises.base import exercise_of
 from vlmcourse.models import attention, language
-from vlmcourse.workbook import check
+from vlmcourse.workbook import check, search
 from vlmcourse.workbook.outcomes import Trial
 from vlmcourse.workbook.repair import other_calls, wrong_step
 
@@ -41,8 +41,8 @@ def test_a_search_ends_in_time_and_leaves_nothing(monkeypatch):
         while True:
             pass
 
-    monkeypatch.setattr(check, "SEARCH", 0.1)
-    for module, name in ((check.repair, "wrong_step"), (check.likeness, "without_effect")):
+    monkeypatch.setattr(search, "SEARCH", 0.1)
+    for module, name in ((search.repair, "wrong_step"), (search.likeness, "without_effect")):
         monkeypatch.setattr(module, name, endless)
     answer = cell("def swiglu(tokens, gate, up, down):\n    return down(gate(tokens) * 3)\n")
     assert "`up` is never called" in check.judge(exercise_of(language.swiglu), answer).says.en

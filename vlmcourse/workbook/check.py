@@ -21,15 +21,11 @@ import contextlib
 import copy
 import dis
 import inspect
-import io
-import signal
 import sysconfig
 import textwrap
-import threading
 import types
-import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,18 +35,17 @@ from torch import Tensor
 
 from vlmcourse.exercises.base import Exercise, Text, Unaffected, in_both
 from vlmcourse.slots import Slot
-from vlmcourse.workbook import likeness, outcomes, repair
+from vlmcourse.workbook import likeness, outcomes
 from vlmcourse.workbook.outcomes import Outcome, Trial, equal, run, run_meta, same
 from vlmcourse.workbook.repair import Line
 from vlmcourse.workbook.say import joined, phrase
+from vlmcourse.workbook.search import cause
 
 SILENCE = Text("", "")
 LIBRARIES = (
     str(Path(__file__).parents[1]),
     *(sysconfig.get_path(of) for of in ("stdlib", "purelib", "platlib")),
 )
-
-SEARCH = 1.0  # seconds of CPU time for each way of finding what is wrong
 
 
 @dataclass
@@ -142,53 +137,6 @@ def explain(answer: Callable, trial: Trial, got: list[Outcome], wrong: list[int]
     values = None if says else value_problem(got, trial, wrong)
     says = joined(says or values, said, likeness.right_until(trial, wrong))
     return Verdict("wrong", says, line or where, pictures=shown)
-
-
-def cause(answer: Callable, trial: Trial, wrong: list[int]) -> tuple[Text | None, Line | None]:
-    """What in the answer makes it wrong, found by trying, and the line of it."""
-    findings = (
-        lambda: repair.wrong_step(answer, trial, wrong),
-        lambda: likeness.without_effect(answer, trial),
-        lambda: repair.other_calls(answer, trial, wrong[0]),
-        lambda: likeness.only_if_unrepeated(answer, trial, wrong[0]),
-    )
-    for find in findings:
-        with contextlib.suppress(Exception, OutOfTime), quietly(), limited():
-            if found := find():
-                return (found, None) if isinstance(found, Text) else found
-    return None, None
-
-
-class OutOfTime(BaseException):
-    """Trying took longer than it may; a learner's ``except Exception`` does not stop it."""
-
-
-@contextlib.contextmanager
-def limited() -> Iterator[None]:
-    """Raise OutOfTime after SEARCH seconds of CPU time, where the system and the thread have such timers."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
-        yield
-        return
-
-    def ring(*_: Any) -> None:
-        raise OutOfTime
-
-    before = signal.signal(signal.SIGPROF, ring)
-    signal.setitimer(signal.ITIMER_PROF, SEARCH)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.signal(signal.SIGPROF, before)
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-    """Nothing that is printed or warned of while things are tried is the learner's to read."""
-    nowhere = io.StringIO()
-    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def error_sentence(error: BaseException, call: str) -> tuple[Text, tuple[str, int] | None]:
