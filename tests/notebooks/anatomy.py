@@ -17,7 +17,7 @@ from IPython.core.inputtransformer2 import TransformerManager
 from vlmcourse.workbook.chapters import CHAPTERS
 
 PARTS = ["Where we are", "After this you can", "begin(", "Recap", "Quiz", "References"]
-HOSTILE = ["clear_output", "interact(", "interactive(", "widgets.Output", "display_id"]  # nbval cannot run these
+HOSTILE = ["clear_output", "interact(", "interactive(", "widgets.Output", "display_id"]  # not for nbval
 WIDEST = 100  # letters of a code line that a laptop's screen shows beside the file browser
 PER_100_WORDS, RUN = 2, 2  # minutes: to read, and for the cells to run
 PICTURE = re.compile(r"!\[([^\]]*)\]\(([^)]+)\)")
@@ -33,7 +33,8 @@ class Chapter:
 
     def __init__(self, path: Path):
         self.path, self.name = path, path.stem
-        self.cells = [c for c in jupytext.read(path, fmt="py:percent").cells if c.metadata.get("lang") != "ja"]
+        cells = jupytext.read(path, fmt="py:percent").cells
+        self.cells = [c for c in cells if c.metadata.get("lang") != "ja"]
         python = TransformerManager().transform_cell
         self.text = [c.source for c in self.cells if c.cell_type == "markdown"]
         self.code = [python(c.source) for c in self.cells if c.cell_type == "code"]
@@ -54,16 +55,20 @@ def order(chapter: Chapter) -> list[str]:
     for cell in chapter.cells:
         wanted = r"^#+ .*" if cell.cell_type == "markdown" else r"^.*\bbegin\(.*"
         lines += re.findall(wanted, cell.source, flags=re.MULTILINE)
-    places = [next((k for k, line in enumerate(lines) if part.lower() in line.lower()), None) for part in PARTS]
-    missing = [f"no heading or call with {part!r}" for part, place in zip(PARTS, places, strict=True) if place is None]
-    return missing or ([] if places == sorted(places) else [f"the parts must come in the order {', '.join(PARTS)}"])
+    lines = [line.lower() for line in lines]
+    places = [next((k for k, line in enumerate(lines) if part.lower() in line), None) for part in PARTS]
+    missing = [part for part, place in zip(PARTS, places, strict=True) if place is None]
+    if missing:
+        return [f"no heading or call with {part!r}" for part in missing]
+    return [] if places == sorted(places) else [f"the parts must come in the order {', '.join(PARTS)}"]
 
 
 def opening(chapter: Chapter) -> list[str]:
     """The first cell is the title, with the minutes and what runs on which device."""
     first = chapter.text[0] if chapter.text else ""
     wanted = {"a title (# ...)": r"\A# ", "the minutes": r"\d+ min", "what runs on CPU and GPU": r"CPU|GPU"}
-    return [f"the first cell lacks {what}" for what, pattern in wanted.items() if not re.search(pattern, first)]
+    lacking = [what for what, pattern in wanted.items() if not re.search(pattern, first)]
+    return [f"the first cell lacks {what}" for what in lacking]
 
 
 def minutes(chapter: Chapter) -> list[str]:
@@ -84,7 +89,9 @@ def size(chapter: Chapter) -> list[str]:
     cells, count = len(chapter.cells), words(chapter)
     low, most_cells, few_words = (20, 80, 1200) if chapter.first else (40, 80, 1500)
     found = [] if low <= cells <= most_cells else [f"{cells} cells, must be {low} to {most_cells}"]
-    return found + ([] if few_words <= count <= 3000 else [f"{count} words of prose, must be {few_words} to 3000"])
+    if not few_words <= count <= 3000:
+        found.append(f"{count} words of prose, must be {few_words} to 3000")
+    return found
 
 
 def prose(text: str) -> str:
@@ -100,9 +107,11 @@ def cell_lengths(chapter: Chapter) -> list[str]:
     if len(lengths) < 2:
         return ["fewer than two code cells"]
     median, tenth = statistics.median(lengths), statistics.quantiles(lengths, n=10)[-1]
-    found = [f"a code cell of {length(c)} lines, at most 30: {start(c)}" for c in chapter.code if length(c) > 30]
+    longest = [code for code in chapter.code if length(code) > 30]
+    found = [f"a code cell of {length(code)} lines, at most 30: {start(code)}" for code in longest]
     found += [f"code cells have a median of {median:g} lines, at most 8"] if median > 8 else []
-    return found + ([f"a tenth of the code cells has {tenth:g} lines or more, at most 20"] if tenth > 20 else [])
+    found += [f"a tenth of the code cells has {tenth:g} lines or more, at most 20"] if tenth > 20 else []
+    return found
 
 
 def widths(chapter: Chapter) -> list[str]:
@@ -127,7 +136,8 @@ def exercises(chapter: Chapter) -> list[str]:
 
 def proofs(chapter: Chapter) -> list[str]:
     """What is claimed is asserted."""
-    count = sum(any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(code))) for code in chapter.code)
+    trees = [list(ast.walk(ast.parse(code))) for code in chapter.code]
+    count = sum(any(isinstance(node, ast.Assert) for node in tree) for tree in trees)
     return [] if count >= 4 else [f"{count} cells with an assert, must be at least 4"]
 
 
@@ -148,14 +158,17 @@ def alt_texts(chapter: Chapter) -> list[str]:
     """Every picture in text, and every figure drawn by code, says what it shows."""
     everything = "\n".join(chapter.text)
     found = [f"picture {path} has no alt text" for alt, path in PICTURE.findall(everything) if len(alt) < 10]
-    found += [f"no alt text: {tag[:60]}" for tag in re.findall(r"<img\b[^>]*>", everything) if "alt=" not in tag]
+    tags = re.findall(r"<img\b[^>]*>", everything)
+    found += [f"no alt text: {tag[:60]}" for tag in tags if "alt=" not in tag]
     draws = re.compile(r"\bplt\.(subplots|figure|plot|imshow|bar|scatter)\(")
-    return found + [f"a figure without alt=: {start(c)}" for c in chapter.code if draws.search(c) and "alt=" not in c]
+    drawn = [code for code in chapter.code if draws.search(code)]
+    return found + [f"a figure without alt=: {start(code)}" for code in drawn if "alt=" not in code]
 
 
 def quiet(chapter: Chapter) -> list[str]:
     """No print in a loop, and nothing nbval cannot run."""
-    found = [f"{word} in {start(c)}: nbval cannot run it" for c in chapter.code for word in HOSTILE if word in c]
+    hostile = [(word, code) for code in chapter.code for word in HOSTILE if word in code]
+    found = [f"{word} in {start(code)}: nbval cannot run it" for word, code in hostile]
     for code in chapter.code:
         loops = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.For | ast.While)]
         calls = [node for loop in loops for node in ast.walk(loop) if isinstance(node, ast.Call)]
@@ -176,4 +189,5 @@ def leads_on(chapter: Chapter) -> list[str]:
     ready = [c.name for c in CHAPTERS if c.ready]
     following = ready[ready.index(chapter.name) + 1 :][:1]
     last = chapter.text[-1]
-    return [f"the last cell has no link to {name}.ipynb" for name in following if f"]({name}.ipynb)" not in last]
+    missing = [name for name in following if f"]({name}.ipynb)" not in last]
+    return [f"the last cell has no link to {name}.ipynb" for name in missing]
