@@ -1,4 +1,4 @@
-"""A learner who solves everything gets through: the notebook with the reference pasted into each exercise cell."""
+"""A learner who solves everything gets through: the reference stands in each exercise cell."""
 
 import ast
 import inspect
@@ -14,10 +14,10 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.workbook.learner import cell
 from vlmcourse.exercises.base import all_exercises
+from vlmcourse.exercises.edits import plain_source
 from vlmcourse.slots import Slot
 from vlmcourse.workbook.chapters import CHAPTERS
 from vlmcourse.workbook.engine import check
-from vlmcourse.exercises.edits import plain_source
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 EXERCISE = re.compile(r"^@exercise\((?:\w+\.)?(\w+)\)\n", re.MULTILINE)
@@ -32,10 +32,10 @@ def solve(notebook: nbformat.NotebookNode, chapter: str) -> list[str]:
     """
     slots = {task.slot.__name__: task.slot for task in all_exercises().values() if task.chapter == chapter}
     names = []
-    for cell in notebook.cells:
-        if cell.cell_type == "code" and (match := EXERCISE.search(cell.source)):
+    for each in notebook.cells:
+        if each.cell_type == "code" and (match := EXERCISE.search(each.source)):
             slot = slots[match[1]]
-            cell.source = cell.source[: match.end()] + under(cell.source[match.end() :], slot)
+            each.source = each.source[: match.end()] + under(each.source[match.end() :], slot)
             names.append(slot.name)
     return names
 
