@@ -29,6 +29,9 @@ begin("02_vit", lang="en")
 # %% id="map"
 course_map("vision")
 
+# %% id="drawing"
+drawing("vit")
+
 # %% [markdown] id="q-patches" lang="en"
 # ## 1 · What is a word of a picture?
 #

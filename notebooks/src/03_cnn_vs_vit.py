@@ -147,6 +147,7 @@ def residual_block(images, body, shortcut):
 # The package's `ResNet` stacks these blocks, and your `conv2d` runs inside. After each stage the map has half the side and more channels. The last map is averaged over all places: one vector per image.
 
 # %% id="resnet-count"
+drawing("cnn")
 from vlmcourse.models.cnn import ResNet, ResNetConfig
 
 def parameters(model):

@@ -54,6 +54,9 @@ assert len(drawings) > 3000
 # %% [markdown] id="drawings" lang="en"
 # These are real pictures that people drew and named. Many are **combinations**: a role, a gender, a skin tone. We keep 400 combinations out of training. Each of their parts is known, the whole is new. That is the test at the end.
 
+# %% id="drawing"
+drawing("clip")
+
 # %% [markdown] id="by-hand" lang="en"
 # ## 2 · Three pictures, three texts, by hand
 #

@@ -234,6 +234,7 @@ def swiglu(tokens, gate, up, down):
 # **Predict:** how many MiB (2²⁰ bytes) do its 576 image tokens occupy, for one picture?
 
 # %% id="cache-size"
+drawing("llama")
 def cache_mib(tokens, layers, key_heads, part):
     return 2 * 2 * layers * key_heads * part * tokens / 2**20  # key and value, two bytes each
 

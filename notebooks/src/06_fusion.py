@@ -93,6 +93,9 @@ for scene, (ax, kind) in enumerate(zip(axes, KINDS)):
 figure(fig, alt="Four scenes of two objects, each with a question of another kind and its "
                 "one-word answer")
 
+# %% id="drawing"
+drawing("fusion")
+
 # %% [markdown] id="late-intro" lang="en"
 # ## 3 · Late: two vectors
 #

@@ -70,6 +70,9 @@ print(*gap.report({"patches, from the eye": some, "words of captions": words}), 
 # %% [markdown] id="clouds-lesson" lang="en"
 # They differ in everything: width (96 and 128), length, direction. A matrix can change all three. The question is which matrix.
 
+# %% id="drawing"
+drawing("projector")
+
 # %% [markdown] id="hand-intro" lang="en"
 # ## 2 · A projector by hand
 #

@@ -72,6 +72,9 @@ assert set(record) == {"image", "instruction", "output"} and len(about) == 9
 # - **Visual grounding.** The answer must follow from the picture. A record whose answer can be guessed teaches guessing.
 # - **The format is part of the instruction.** LLaVA-1.5 added phrases for it because its first version could not give short answers (Liu et al. 2023, arXiv:2310.03744, section 3.2).
 
+# %% id="drawing"
+drawing("instruction")
+
 # %% [markdown] id="q-template" lang="en"
 # ## 2 · What does the model really read?
 #

@@ -253,6 +253,7 @@ def lora_numbers(layers, rank):
     raise NotImplementedError
 
 # %% id="count"
+drawing("lora")
 block = [(960, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536)]   # in, out, gate, up, down
 learned = lora_numbers(block * 15, rank=8)
 print(f"rank 8 in the upper 15 blocks: {learned:,} numbers, {learned / numbers:.1%} of the model, "

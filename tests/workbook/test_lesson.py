@@ -3,7 +3,7 @@
 import matplotlib.pyplot as plt
 import pytest
 
-from vlmcourse.workbook import budget, course_map, figure, lesson, portfolio, quiz
+from vlmcourse.workbook import budget, course_map, drawing, figure, lesson, portfolio, quiz
 
 
 def test_the_budget_fits_the_device_and_is_said(capsys, monkeypatch):
@@ -36,6 +36,13 @@ def test_the_course_map_lights_one_part(capsys):
     assert "with the vision part lit" in capsys.readouterr().out
     with pytest.raises(ValueError, match="no part 'eyes'"):
         course_map("eyes")
+
+
+def test_a_drawing_says_what_it_shows(capsys):
+    drawing("fusion")
+    assert "after every block, words look at the image" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no drawing 'fission'; there are architecture, clip"):
+        drawing("fission")
 
 
 def test_plots_have_the_courses_colours_and_no_clutter():

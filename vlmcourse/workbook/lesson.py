@@ -1,4 +1,4 @@
-"""What a notebook calls around its exercises: begin, course_map, budget, figure, quiz, progress."""
+"""What a notebook calls around its exercises: begin, course_map, drawing, budget, figure, quiz, progress."""
 
 import base64
 import html
@@ -123,6 +123,23 @@ def course_map(lit: str = "") -> None:
     way = "image → vision encoder → connector → language model → answer"
     part = f", with the {lit} part lit: this chapter" if lit else ""
     alt = f"{way}; the question enters the language model{part}"
+    display(Described(svg.encode(), 720, alt, "svg+xml"))
+
+
+def drawing(name: str) -> None:
+    """Show the architecture of a chapter, with the learner's exercises lit; tools/draw_figures.py draws them.
+
+    Raises:
+        ValueError: if there is no such drawing.
+    """
+    from IPython.display import display
+
+    path = FIGURES / f"{name}.svg"
+    if not path.exists():
+        there = ", ".join(sorted(file.stem for file in FIGURES.glob("*.svg")))
+        raise ValueError(f"no drawing {name!r}; there are {there}")
+    svg = path.read_text(encoding="utf-8")
+    alt = html.unescape(svg.partition("<desc>")[2].partition("</desc>")[0])
     display(Described(svg.encode(), 720, alt, "svg+xml"))
 
 
