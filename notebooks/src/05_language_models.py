@@ -330,7 +330,7 @@ def new_writer():
     return Llama(LlamaConfig(len(tokenizer), width=128, depth=4, heads=4, groups=2, tied=True))
 
 writer, batches = new_writer(), Batches(caption_batch(told), sizes.batch)
-with LivePlot("Your LLaMA learns captions, blind", series=(("loss", "grammar"),)) as plot:
+with LivePlot("Your LLaMA learns captions, blind", series=("loss", "grammar")) as plot:
     history = train(writer, batches, caption_loss, steps=sizes.steps, lr=2e-3, watch=plot)
 
 # %% id="train-result"

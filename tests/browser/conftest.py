@@ -36,6 +36,8 @@ SETTINGS = {
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
 }
+# JupyterLab says so itself when a notebook is closed whose kernel was starting; it may come a notebook later
+CLOSED_EARLY = "Error: Disposed"
 RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
 READY = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 DONE = """() => { const panel = window.jupyterapp.shell.currentWidget;
@@ -163,7 +165,14 @@ class Lab:
         page = self.browser.new_context(viewport=size, accept_downloads=True).new_page()
         page.complaints, page.outside = [], []  # of the present notebook; of all that the page has shown
         page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
-        page.on("pageerror", lambda error: page.complaints.append(str(error.stack)))
+        page.on(
+            "pageerror",
+            lambda error: (
+                None
+                if str(error.stack).startswith(CLOSED_EARLY) and "jlab_core" in str(error.stack)
+                else page.complaints.append(str(error.stack))
+            ),
+        )
         page.on(
             "request",
             lambda r: (

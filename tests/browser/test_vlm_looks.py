@@ -206,10 +206,10 @@ def cell_at(page, side, cell):
 
 
 def listed(page, side) -> list[str]:
-    return [
-        " ".join(text.split())
-        for text in page.locator(".vlm-near").nth(side).locator("> *").all_inner_texts()
-    ]
+    """Word and number of each row; the text of its parts, since the space between them is layout alone."""
+    rows = page.locator(".vlm-near").nth(side).locator("> *")
+    parts = "row => [...row.childNodes].map(part => part.textContent.trim()).filter(Boolean).join(' ')"
+    return rows.evaluate_all(f"rows => rows.map({parts})")
 
 
 def should_list(moment, cell) -> list[str]:
