@@ -49,7 +49,8 @@ def under(stub: str, slot: Slot) -> str:
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> list[dict]:
     """Run a notebook in `folder` and return the diary the learner ends with."""
-    NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(folder)}}).execute()
+    # as long as `make test` gives a cell of a notebook
+    NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(folder)}}).execute()
     lines = (Path(os.environ["VLMCOURSE_WORKSPACE"]) / "my_vlm" / "diary.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines]
 
@@ -71,6 +72,7 @@ def test_pasted_solution_passes_and_a_stub_is_still_to_do(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # a whole notebook
 def test_chapter_02_solved_from_its_first_cell_to_its_last(tmp_path):
     notebook = nbformat.read(NOTEBOOKS / "02_vit.ipynb", as_version=4)
     names = solve(notebook, "02_vit")
