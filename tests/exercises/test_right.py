@@ -1,0 +1,1240 @@
+"""Right answers of another form than the reference, as learners write them: each of them must pass.
+
+Every exercise has at least two. Where one is refused, the checker is at fault.
+"""
+
+import functools
+import math
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
+
+from vlmcourse.data.text import ASSISTANT, END
+from vlmcourse.exercises.base import all_exercises
+from vlmcourse.models import clip, language
+from vlmcourse.workbook.check import judge
+
+RIGHT: list[tuple[str, Callable]] = []
+SECONDS = 10  # of CPU time that a check may take
+
+
+def right(name: str) -> Callable[[Callable], Callable]:
+    """Note a right answer to the exercise of this name."""
+
+    def noted(answer: Callable) -> Callable:
+        RIGHT.append((name, answer))
+        return answer
+
+    return noted
+
+
+# chapter 00: start here
+
+
+@right("pixels.normalise")
+def pixels_moved_then_centred(images):
+    floats = images.movedim(-1, 1).to(torch.float32)
+    return (floats - 127.5) / 127.5
+
+
+@right("pixels.normalise")
+def pixels_by_einsum(images):
+    return torch.einsum("bhwc->bchw", images.float()) * (2 / 255) - 1
+
+
+@right("pixels.normalise")
+def pixels_channel_by_channel(images):
+    channels = [images[..., channel].float() / 255 for channel in range(images.shape[-1])]
+    return 2 * torch.stack(channels, dim=1) - 1
+
+
+# chapter 01: the problem
+
+
+@right("gap.feature_statistics")
+def statistics_by_table_of_cosines(features):
+    unit = features / features.norm(dim=1, keepdim=True)
+    cosines = unit @ unit.T
+    different = ~torch.eye(len(features), dtype=torch.bool, device=features.device)
+    std, mean = torch.std_mean(features, dim=0)
+    return features.square().sum(-1).sqrt().mean(), mean, std, cosines[different].mean()
+
+
+@right("gap.feature_statistics")
+def statistics_by_loops(features):
+    count = len(features)
+    cosines = []
+    for i in range(count):
+        for j in range(i):
+            cosines.append(F.cosine_similarity(features[i], features[j], dim=0))
+    mean = sum(features) / count
+    variance = sum((row - mean) ** 2 for row in features) / (count - 1)
+    norm = sum(torch.linalg.vector_norm(row) for row in features) / count
+    return norm, mean, variance.sqrt(), sum(cosines) / len(cosines)
+
+
+@right("naive.join")
+def join_into_one_empty_tensor(image, text, mask):
+    batch, patch, width = image.shape
+    both = image.new_empty(batch, patch + text.shape[1], width)
+    both[:, :patch], both[:, patch:] = image, text
+    seen = mask.new_zeros(batch, patch + text.shape[1])
+    seen[:, :patch] = True
+    seen[:, patch:] |= mask
+    return both, seen
+
+
+@right("naive.join")
+def join_by_padding_the_mask(image, text, mask):
+    return torch.hstack([image, text]), F.pad(mask, (image.shape[1], 0), value=True)
+
+
+@right("looks.answer_prior")
+def prior_kind_by_kind(asked, answers, kinds):
+    best = answers.bincount().argmax().repeat(kinds)
+    for kind in range(kinds):
+        own = answers[asked == kind]
+        if len(own):
+            best[kind] = own.bincount().argmax()
+    return best
+
+
+@right("looks.answer_prior")
+def prior_by_one_hot_tables(asked, answers, kinds):
+    counts = F.one_hot(asked, kinds).T @ F.one_hot(answers)
+    never = ~counts.any(dim=1, keepdim=True)
+    return (counts + never * counts.sum(dim=0)).argmax(dim=1)
+
+
+@right("looks.answer_prior")
+def prior_by_counters(asked, answers, kinds):
+    def favourite(values):
+        return min(Counter(values).items(), key=lambda item: (-item[1], item[0]))[0]
+
+    said = {}
+    for kind, answer in zip(asked.tolist(), answers.tolist(), strict=True):
+        said.setdefault(kind, []).append(answer)
+    overall = favourite(answers.tolist())
+    return torch.tensor([favourite(said[k]) if k in said else overall for k in range(kinds)])
+
+
+@right("looks.twin_accuracy")
+def twins_by_counting(guesses, answers):
+    hits = (guesses == answers).sum(dim=1)
+    return hits.sum() / guesses.numel(), (hits == 2).sum() / len(guesses)
+
+
+@right("looks.twin_accuracy")
+def twins_column_by_column(guesses, answers):
+    first, second = (guesses == answers).unbind(dim=1)
+    both = (first & second).float().mean()
+    return (first.float().mean() + second.float().mean()) / 2, both
+
+
+# chapter 02: ViT
+
+
+@right("vit.patchify")
+def patchify_by_slices(images, size):
+    patches = []
+    for top in range(0, images.shape[2], size):
+        for left in range(0, images.shape[3], size):
+            square = images[:, :, top : top + size, left : left + size]
+            patches.append(square.permute(0, 2, 3, 1).flatten(1))
+    return torch.stack(patches, dim=1)
+
+
+@right("vit.patchify")
+def patchify_by_unfold(images, size):
+    squares = images.unfold(2, size, size).unfold(3, size, size)
+    return squares.permute(0, 2, 3, 4, 5, 1).flatten(3).flatten(1, 2)
+
+
+@right("vit.patchify")
+def patchify_by_columns_of_unfold(images, size):
+    windows = F.unfold(images, size, stride=size).transpose(1, 2)
+    return windows.unflatten(2, (images.shape[1], size * size)).transpose(2, 3).flatten(2)
+
+
+@right("vit.add_class_and_positions")
+def tokens_added_to_repeated_positions(patches, class_token, positions):
+    tokens = positions.repeat(len(patches), 1, 1)
+    tokens[:, 0] += class_token
+    tokens[:, 1:] += patches
+    return tokens
+
+
+@right("vit.add_class_and_positions")
+def tokens_position_by_position(patches, class_token, positions):
+    first = (class_token + positions[0]).repeat(len(patches), 1, 1)
+    return torch.cat((first, patches + positions[1:]), 1)
+
+
+@right("vit.interpolate_positions")
+def positions_by_a_matrix(positions, old_grid, new_grid, antialias=False):
+    rows, columns = old_grid
+    corners = torch.eye(rows * columns, dtype=positions.dtype, device=positions.device)
+    pictures = corners.reshape(-1, 1, rows, columns)
+    resized = F.interpolate(pictures, new_grid, mode="bicubic", antialias=antialias)
+    return torch.cat([positions[:1], resized.flatten(1).T @ positions[1:]])
+
+
+@right("vit.interpolate_positions")
+def positions_channel_by_channel(positions, old_grid, new_grid, antialias=False):
+    channels = []
+    for channel in positions[1:].T:
+        picture = channel.view(1, 1, *old_grid)
+        channels.append(F.interpolate(picture, new_grid, None, "bicubic", False, None, antialias).view(-1))
+    return torch.vstack([positions[0], torch.stack(channels, dim=1)])
+
+
+@right("attention.split_heads")
+def heads_by_chunks(tokens, heads):
+    return torch.stack(tokens.chunk(heads, dim=-1), dim=1)
+
+
+@right("attention.split_heads")
+def heads_by_unflatten(tokens, heads):
+    return tokens.unflatten(-1, (heads, -1)).movedim(2, 1)
+
+
+@right("attention.split_heads")
+def heads_copied_one_by_one(tokens, heads):
+    part = tokens.size(2) // heads
+    out = tokens.new_zeros(tokens.size(0), heads, tokens.size(1), part)
+    for h in range(heads):
+        out[:, h] = tokens[..., h * part : (h + 1) * part]
+    return out
+
+
+@right("attention.merge_heads")
+def heads_joined_by_cat(parts):
+    return torch.cat(parts.unbind(dim=1), dim=-1)
+
+
+@right("attention.merge_heads")
+def heads_joined_by_einsum(parts):
+    return torch.einsum("bhtp->bthp", parts).flatten(2)
+
+
+@right("attention.scaled_dot_product")
+def attention_by_einsum_and_where(query, key, value, mask=None, bias=None):
+    scores = torch.einsum("bhqd,bhkd->bhqk", query, key) / query.size(-1) ** 0.5
+    scores = scores if bias is None else scores + bias
+    scores = scores if mask is None else torch.where(mask, scores, float("-inf"))
+    weights = F.softmax(scores, dim=-1)
+    return torch.einsum("bhqk,bhkd->bhqd", weights, value), weights
+
+
+@right("attention.scaled_dot_product")
+def attention_with_a_softmax_of_its_own(query, key, value, mask=None, bias=None):
+    scores = query.matmul(key.mT) * query.shape[-1] ** -0.5
+    if bias is not None:
+        scores += bias
+    if mask is not None:
+        scores = scores.masked_fill(mask.logical_not(), torch.finfo(scores.dtype).min)
+    exponentials = (scores - scores.amax(-1, keepdim=True)).exp()
+    weights = exponentials / exponentials.sum(-1, keepdim=True)
+    return weights @ value, weights
+
+
+@right("attention.scaled_dot_product")
+def attention_with_an_additive_mask(query, key, value, mask=None, bias=None):
+    batch, head, queries, part = query.shape
+    added = torch.zeros(queries, key.shape[2], dtype=query.dtype, device=query.device)
+    if mask is not None:
+        added = added.masked_fill(mask == False, -1e9)  # noqa: E712 as beginners write it
+    if bias is not None:
+        added = added + bias
+    added = added.expand(batch, head, -1, -1)
+    outputs, weights = torch.empty_like(query), torch.empty_like(added)
+    for b in range(batch):
+        for h in range(head):
+            own = (query[b, h] @ key[b, h].T / math.sqrt(part) + added[b, h]).softmax(1)
+            weights[b, h], outputs[b, h] = own, own @ value[b, h]
+    return outputs, weights
+
+
+@right("attention.pre_norm_block")
+def block_by_a_helper(tokens, norm_before_attention, attend, norm_before_mlp, mlp):
+    def step(stream, norm, layer):
+        return torch.add(layer(norm(stream)), stream)
+
+    return step(step(tokens, norm_before_attention, attend), norm_before_mlp, mlp)
+
+
+@right("attention.pre_norm_block")
+def block_in_place_on_a_copy(x, ln1, attn, ln2, ffn):
+    stream = x.clone()
+    for norm, layer in ((ln1, attn), (ln2, ffn)):
+        stream += layer(norm(stream.clone()))
+    return stream
+
+
+@right("attention.rollout")
+def rollout_by_reduce(weights):
+    identity = torch.eye(weights.size(-1)).to(weights)
+    layers = [(heads.sum(0) / len(heads) + identity) / 2 for heads in weights]
+    return functools.reduce(lambda before, layer: layer @ before, layers)
+
+
+@right("attention.rollout")
+def rollout_from_the_last_layer(weights):
+    mixed = weights.mean(1).clone()
+    mixed.diagonal(dim1=-2, dim2=-1).add_(1)
+    mixed /= mixed.sum(-1, keepdim=True)
+    total = torch.eye(mixed.shape[-1], device=mixed.device, dtype=mixed.dtype)
+    for n in reversed(range(len(mixed))):
+        total = torch.einsum("qm,mk->qk", total, mixed[n])
+    return total
+
+
+# chapter 03: CNN against ViT
+
+
+@right("cnn.conv2d")
+def convolution_offset_by_offset(images, weight, stride=1, padding=0, groups=1):
+    filters, part, row, column = weight.shape
+    padded = F.pad(images, (padding, padding, padding, padding))
+    height = (padded.shape[2] - row) // stride + 1
+    width = (padded.shape[3] - column) // stride + 1
+    seen = padded.unflatten(1, (groups, part))
+    weight = weight.unflatten(0, (groups, filters // groups))
+    total = 0
+    for r in range(row):
+        for c in range(column):
+            rows, columns = slice(r, r + stride * height, stride), slice(c, c + stride * width, stride)
+            total = total + torch.einsum("bgphw,gfp->bgfhw", seen[..., rows, columns], weight[..., r, c])
+    return total.flatten(1, 2)
+
+
+@right("cnn.conv2d")
+def convolution_place_by_place(images, weight, stride=1, padding=0, groups=1):
+    filters, part, row, column = weight.shape
+    padded = F.pad(images, [padding] * 4)
+    lines = []
+    for top in range(0, padded.shape[2] - row + 1, stride):
+        line = []
+        for left in range(0, padded.shape[3] - column + 1, stride):
+            window = padded[:, :, top : top + row, left : left + column]
+            own = [part * (f // (filters // groups)) for f in range(filters)]
+            sums = [(window[:, n : n + part] * weight[f]).sum((1, 2, 3)) for f, n in enumerate(own)]
+            line.append(torch.stack(sums, dim=1))
+        lines.append(torch.stack(line, dim=-1))
+    return torch.stack(lines, dim=-2)
+
+
+@right("cnn.conv2d")
+def convolution_by_unfold_and_groups(images, weight, stride=1, padding=0, groups=1):
+    padded = nn.ZeroPad2d(padding)(images)
+    windows = padded.unfold(2, weight.shape[2], stride).unfold(3, weight.shape[3], stride)
+    results = []
+    for own, filters in zip(windows.chunk(groups, 1), weight.chunk(groups, 0), strict=True):
+        results.append(torch.tensordot(own, filters, dims=([1, 4, 5], [1, 2, 3])).movedim(-1, 1))
+    return torch.cat(results, dim=1)
+
+
+@right("cnn.residual_block")
+def residual_by_clamp(images, body, shortcut):
+    return torch.clamp(shortcut(images) + body(images), min=0)
+
+
+@right("cnn.residual_block")
+def residual_in_place(x, f, skip):
+    y = f(x)
+    y = y + skip(x)
+    return F.relu_(y)
+
+
+@right("efficientnet.squeeze_excite")
+def excited_by_einsum(features, reduce, expand):
+    squeezed = reduce(F.adaptive_avg_pool2d(features, 1).flatten(1))
+    gate = torch.sigmoid(expand(squeezed * torch.sigmoid(squeezed)))
+    return torch.einsum("bchw,bc->bchw", features, gate)
+
+
+@right("efficientnet.squeeze_excite")
+def excited_picture_by_picture(features, reduce, expand):
+    results = []
+    for feature in features:
+        means = feature.flatten(1).sum(1) / feature[0].numel()
+        gate = 1 / (1 + torch.exp(-expand(nn.SiLU()(reduce(means[None])))))
+        results.append(gate[0, :, None, None] * feature)
+    return torch.stack(results)
+
+
+@right("efficientnet.mbconv")
+def mbconv_as_a_loop(features, expand, depthwise, excite, project, skip):
+    changed = features
+    for step in (expand, depthwise, excite, project):
+        changed = step(changed)
+    if skip:
+        changed = torch.add(changed, features)
+    return changed
+
+
+@right("efficientnet.mbconv")
+def mbconv_with_an_early_end(x, expand, depthwise, excite, project, skip):
+    wide = depthwise(expand(x))
+    narrow = project(excite(wide))
+    if not skip:
+        return narrow
+    narrow += x
+    return narrow
+
+
+@right("reach.receptive_field")
+def field_by_a_walk(kernels, strides):
+    field, step, fields = 1, 1, []
+    for kernel, stride in zip(kernels, strides, strict=True):
+        field = field + (kernel - 1) * step
+        fields.append(field)
+        step = step * stride
+    return torch.stack(fields)
+
+
+@right("reach.receptive_field")
+def field_by_sums_of_products(kernels, strides):
+    fields = torch.ones_like(kernels)
+    for layer in range(len(kernels)):
+        for before in range(layer + 1):
+            fields[layer] += (kernels[before] - 1) * strides[:before].prod()
+    return fields
+
+
+@right("reach.receptive_field")
+def field_by_shifted_products(kernels, strides):
+    step = torch.cat([strides.new_ones(1), strides[:-1].cumprod(0)])
+    return torch.cumsum((kernels - 1) * step, 0) + 1
+
+
+@right("reach.attention_distance")
+def distance_by_cdist(weights, grid, patch_size):
+    numbers = torch.arange(grid[0] * grid[1], device=weights.device)
+    place = torch.stack([numbers // grid[1], numbers % grid[1]], dim=1).to(weights.dtype) * patch_size
+    far = torch.cdist(place, place, compute_mode="donot_use_mm_for_euclid_dist")
+    looks = weights[..., 1:, 1:]
+    return ((looks * far).sum(dim=-1) / looks.sum(dim=-1)).mean(dim=-1)
+
+
+@right("reach.attention_distance")
+def distance_query_by_query(weights, grid, patch_size):
+    places = [(row, column) for row in range(grid[0]) for column in range(grid[1])]
+    total = 0
+    for query, here in enumerate(places, start=1):
+        way = sum(weights[..., query, key] * math.dist(here, there)
+                  for key, there in enumerate(places, start=1))  # fmt: skip
+        total = total + way / (1 - weights[..., query, 0])
+    return patch_size * total / len(places)
+
+
+# chapter 04: CLIP
+
+
+@right("clip.pool_at_eos")
+def pooled_by_gather(hidden, ids, eos):
+    place = (ids == eos).float().argmax(dim=1)
+    return hidden.gather(1, place[:, None, None].expand(-1, 1, hidden.shape[2])).squeeze(1)
+
+
+@right("clip.pool_at_eos")
+def pooled_text_by_text(hidden, ids, eos):
+    return torch.stack([text[row.tolist().index(eos)] for text, row in zip(hidden, ids, strict=True)])
+
+
+@right("clip.pool_at_eos")
+def pooled_by_a_mask(hidden, ids, eos):
+    found = ids == eos
+    first = found & (found.cumsum(1) == 1)
+    return torch.einsum("bt,btw->bw", first.to(hidden.dtype), hidden)
+
+
+@right("clip.normalise")
+def unit_by_torch(features):
+    return F.normalize(features, p=2, dim=-1)
+
+
+@right("clip.normalise")
+def unit_by_rsqrt(features):
+    return torch.rsqrt(torch.einsum("...w,...w->...", features, features))[..., None] * features
+
+
+@right("clip.zero_shot_classifier")
+def classes_one_by_one(prompts):
+    return torch.stack([clip.normalise(clip.normalise(own).mean(0)) for own in prompts])
+
+
+@right("clip.zero_shot_classifier")
+def classes_by_sums(prompts):
+    sums = (prompts / prompts.norm(dim=2, keepdim=True)).sum(dim=1)
+    return sums / sums.norm(dim=1, keepdim=True)
+
+
+@right("clip.info_nce")
+def info_nce_by_log_softmax(image, text, scale):
+    logits = scale * (image @ text.t())
+    rows, columns = logits.log_softmax(dim=1), logits.log_softmax(dim=0)
+    return -(rows.diagonal().mean() + columns.diagonal().mean()) / 2
+
+
+@right("clip.info_nce")
+def info_nce_by_logsumexp(image, text, scale):
+    logits = torch.einsum("iw,tw->it", scale * image, text)
+    both = logits.logsumexp(0) + logits.logsumexp(1)
+    return (both / 2 - logits.diag()).mean()
+
+
+@right("clip.info_nce")
+def info_nce_as_one_long_batch(image, text, scale):
+    table = image @ text.T * scale
+    labels = torch.arange(len(image), device=image.device).repeat(2)
+    return F.cross_entropy(torch.cat([table, table.T]), labels)
+
+
+@right("clip.siglip_loss")
+def siglip_by_binary_cross_entropy(image, text, scale, bias):
+    logits = image @ text.T * scale + bias
+    target = torch.eye(len(image), device=image.device, dtype=image.dtype)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / len(image)
+
+
+@right("clip.siglip_loss")
+def siglip_by_softplus(image, text, scale, bias):
+    logits = bias + scale * torch.matmul(image, text.mT)
+    return (F.softplus(logits).sum() - logits.trace()) / image.shape[0]
+
+
+@right("clip.siglip_loss")
+def siglip_meeting_by_meeting(image, text, scale, bias):
+    total = 0
+    for i in range(len(image)):
+        for t in range(len(text)):
+            logit = scale * (image[i] @ text[t]) + bias
+            total = total - F.logsigmoid(logit if i == t else -logit)
+    return total / len(image)
+
+
+@right("retrieval.recall_at_k")
+def recall_query_by_query(similarity, right, k):
+    hits = 0
+    for row, good in zip(similarity, right, strict=True):
+        order = row.argsort(descending=True)
+        hits += bool(good[order[:k]].any())
+    return hits / len(similarity)
+
+
+@right("retrieval.recall_at_k")
+def recall_by_threshold(similarity, right, k):
+    line = similarity.sort(dim=1).values[:, -k, None]
+    found = ((similarity >= line) & right).any(1)
+    return float(found.sum() / found.numel())
+
+
+@right("gap.modality_gap")
+def gap_by_torch(image, text):
+    middles = [F.normalize(cloud, dim=1).mean(0) for cloud in (image, text)]
+    return middles[0] - middles[1], torch.dist(*middles)
+
+
+@right("gap.modality_gap")
+def gap_by_sums(image, text):
+    def middle(cloud):
+        lengths = cloud.square().sum(1, keepdim=True).sqrt()
+        return torch.einsum("nw->w", cloud / lengths) / len(cloud)
+
+    vector = middle(image) - middle(text)
+    return vector, (vector @ vector).sqrt()
+
+
+# chapter 05: language models
+
+
+@right("bpe.merge_pair")
+def merged_with_a_memory(tokens, pair):
+    result, skip = [], False
+    for k, token in enumerate(tokens):
+        if skip:
+            skip = False
+            continue
+        skip = k + 1 < len(tokens) and (token, tokens[k + 1]) == pair
+        result.append(pair[0] + pair[1] if skip else token)
+    return result
+
+
+@right("bpe.merge_pair")
+def merged_from_a_queue(tokens, pair):
+    waiting, done = deque(tokens), []
+    while waiting:
+        token = waiting.popleft()
+        if token == pair[0] and waiting and waiting[0] == pair[1]:
+            token += waiting.popleft()
+        done.append(token)
+    return done
+
+
+@right("bpe.merge_pair")
+def merged_in_a_copy(tokens, pair):
+    tokens, k = list(tokens), 0
+    while k < len(tokens) - 1:
+        if tokens[k] == pair[0] and tokens[k + 1] == pair[1]:
+            tokens[k : k + 2] = ["".join(pair)]
+        k += 1
+    return tokens
+
+
+@right("language.causal_mask")
+def causal_by_tril(queries, keys):
+    return torch.ones(queries, keys, dtype=torch.bool).tril(diagonal=keys - queries)
+
+
+@right("language.causal_mask")
+def causal_by_loops(queries, keys):
+    past = keys - queries
+    return torch.tensor([[key <= past + query for key in range(keys)] for query in range(queries)])
+
+
+@right("language.rms_norm")
+def rms_by_torch(tokens, scale, epsilon):
+    normed = F.rms_norm(tokens.float(), (tokens.shape[-1],), scale.float(), epsilon)
+    return normed.to(tokens.dtype)
+
+
+@right("language.rms_norm")
+def rms_by_division(tokens, scale, epsilon):
+    x = tokens.to(torch.float32)
+    root = torch.sqrt(torch.mean(x**2, dim=-1, keepdim=True) + epsilon)
+    return (x / root * scale).type_as(tokens)
+
+
+@right("language.rms_norm")
+def rms_in_double(tokens, scale, epsilon):
+    x = tokens.double()
+    mean = x.norm(dim=-1, keepdim=True) ** 2 / x.shape[-1]
+    return (scale * x * (mean + epsilon) ** -0.5).to(dtype=tokens.dtype)
+
+
+@right("language.rope")
+def rope_by_rotating_the_halves(parts, angles):
+    both = torch.cat([angles, angles], dim=-1).unsqueeze(1)
+    first, second = parts[..., : parts.shape[-1] // 2], parts[..., parts.shape[-1] // 2 :]
+    turned = torch.cat([-second, first], dim=-1)
+    return (parts * both.cos() + turned * both.sin()).to(parts.dtype)
+
+
+@right("language.rope")
+def rope_by_complex_numbers(parts, angles):
+    half = parts.shape[-1] // 2
+    points = torch.complex(parts[..., :half], parts[..., half:])
+    turned = points * torch.polar(torch.ones_like(angles), angles)[:, None]
+    return torch.cat([turned.real, turned.imag], dim=-1)
+
+
+@right("language.rope")
+def rope_pair_by_pair(parts, angles):
+    half = angles.shape[-1]
+    result = torch.empty_like(parts)
+    for i in range(half):
+        a, b, angle = parts[..., i], parts[..., half + i], angles[:, None, :, i]
+        result[..., i] = a * torch.cos(angle) - b * torch.sin(angle)
+        result[..., half + i] = a * torch.sin(angle) + b * torch.cos(angle)
+    return result
+
+
+@right("language.swiglu")
+def swiglu_written_out(tokens, gate, up, down):
+    gated = gate(tokens)
+    return down(up(tokens) * gated / (1 + torch.exp(-gated)))
+
+
+@right("language.swiglu")
+def swiglu_by_a_module(x, w1, w3, w2):
+    hidden = nn.SiLU()(w1(x))
+    hidden *= w3(x)
+    return w2(hidden)
+
+
+@right("attention.share_heads")
+def shared_by_expand(parts, heads):
+    batch, group, token, part = parts.shape
+    copies = parts[:, :, None].expand(batch, group, heads // group, token, part)
+    return copies.reshape(batch, heads, token, part)
+
+
+@right("attention.share_heads")
+def shared_by_index(parts, heads):
+    times = heads // parts.shape[1]
+    return parts[:, torch.arange(heads, device=parts.device) // times]
+
+
+@right("attention.share_heads")
+def shared_head_by_head(parts, heads):
+    times = heads // parts.size(1)
+    return torch.stack([parts[:, head // times] for head in range(heads)], dim=1)
+
+
+@right("attention.extend_cache")
+def cache_by_one_rule(old, key, value):
+    if not old:
+        return (key, value)
+    return tuple(torch.cat(pair, dim=-2) for pair in zip(old, (key, value), strict=True))
+
+
+@right("attention.extend_cache")
+def cache_of_empty_tensors(old, key, value):
+    if old is None:
+        old = key[:, :, :0], value[:, :, :0]
+    past_key, past_value = old
+    keys = torch.cat((past_key, key), 2)
+    values = torch.cat((past_value, value), 2)
+    return keys, values
+
+
+@right("generation.top_p")
+def nucleus_row_by_row(logits, temperature, top_p):
+    result = torch.zeros_like(logits)
+    for row, scores in enumerate(logits):
+        if temperature == 0:
+            result[row, scores.argmax()] = 1
+            continue
+        chances = F.softmax(scores / temperature, dim=0)
+        total = 0.0
+        for place in chances.argsort(descending=True):
+            result[row, place] = chances[place]
+            total = total + chances[place]
+            if top_p < 1 and total >= top_p:
+                break
+        result[row] = result[row] / result[row].sum()
+    return result
+
+
+@right("generation.top_p")
+def nucleus_by_a_shifted_mask(logits, temperature, top_p):
+    if temperature == 0.0:
+        return F.one_hot(logits.argmax(-1), logits.shape[-1]).to(logits.dtype)
+    chances = torch.softmax(logits / temperature, dim=-1)
+    if top_p >= 1:
+        return chances
+    ordered, order = torch.sort(chances, dim=-1, descending=True)
+    drop = ordered.cumsum(-1) >= top_p
+    drop = torch.cat([torch.zeros_like(drop[:, :1]), drop[:, :-1]], dim=-1)
+    chances = chances.masked_fill(drop.gather(1, order.argsort(dim=-1)), 0)
+    return chances / chances.sum(-1, keepdim=True)
+
+
+@right("bert.mask_tokens")
+def masked_by_assignment(ids, chosen, dice, random_ids, mask_id, special):
+    inputs, labels = ids.clone(), torch.full_like(ids, -100)
+    asked = (chosen < 0.15) & torch.logical_not(special)
+    labels[asked] = ids[asked]
+    inputs[asked & (dice < 0.8)] = mask_id
+    swap = asked & (dice >= 0.8) & (dice < 0.9)
+    inputs[swap] = random_ids[swap]
+    return inputs, labels
+
+
+@right("bert.mask_tokens")
+def masked_by_nested_where(ids, chosen, dice, random_ids, mask_id, special):
+    picked = torch.where(special, False, chosen < 0.15)
+    hidden = torch.where(dice < 0.8, mask_id, torch.where(dice < 0.9, random_ids, ids))
+    return torch.where(picked, hidden, ids), torch.where(picked, ids, -100)
+
+
+@right("t5.relative_buckets")
+def buckets_number_by_number(distance, buckets, farthest, both_ways):
+    def bucket(d):
+        size, first = buckets, 0
+        if both_ways:
+            size = buckets // 2
+            first = size if d > 0 else 0
+        n = abs(d) if both_ways else max(-d, 0)
+        exact = size // 2
+        if n < exact:
+            return first + n
+        wide = exact + int(math.log(n / exact) / math.log(farthest / exact) * (size - exact))
+        return first + min(wide, size - 1)
+
+    rows = [[bucket(d) for d in row] for row in distance.tolist()]
+    return torch.tensor(rows, dtype=distance.dtype)
+
+
+@right("t5.relative_buckets")
+def buckets_as_the_authors_code(relative_position, num_buckets, max_distance, bidirectional):
+    ret, n = 0, -relative_position
+    if bidirectional:
+        num_buckets //= 2
+        ret += (n < 0).to(torch.long) * num_buckets
+        n = torch.abs(n)
+    else:
+        n = torch.max(n, torch.zeros_like(n))
+    max_exact = num_buckets // 2
+    large = torch.log(n.float() / max_exact) / math.log(max_distance / max_exact)
+    large = max_exact + (large * (num_buckets - max_exact)).to(torch.long)
+    large = torch.min(large, torch.full_like(large, num_buckets - 1))
+    return ret + torch.where(n < max_exact, n, large)
+
+
+# chapter 06: fusion
+
+
+@right("fusion.late_fusion")
+def late_by_repeat(image, text, mix):
+    copies = image.unsqueeze(1).repeat(1, text.shape[1], 1)
+    return mix(torch.cat((text, copies, torch.einsum("btw,bw->btw", text, image)), dim=2))
+
+
+@right("fusion.late_fusion")
+def late_token_by_token(image, text, mix):
+    tokens = []
+    for token in text.unbind(1):
+        tokens.append(mix(torch.hstack([token, image, token * image])))
+    return torch.stack(tokens, dim=1)
+
+
+@right("fusion.cross_attend")
+def crossed_in_place_on_a_copy(tokens, context, norm, attend):
+    stream = tokens.clone()
+    stream += attend(norm(tokens), context)
+    return stream
+
+
+@right("fusion.cross_attend")
+def crossed_step_by_step(x, image, layer_norm, attention):
+    queries = layer_norm(x)
+    seen = attention(queries, image)
+    return torch.add(seen, x)
+
+
+@right("fusion.gated_cross_attend")
+def gated_by_addcmul(tokens, context, norm, attend, gate):
+    return torch.addcmul(tokens, torch.tanh(gate), attend(norm(tokens), context))
+
+
+@right("fusion.gated_cross_attend")
+def gated_by_a_sigmoid(tokens, context, norm, attend, gate):
+    opened = 2 * torch.sigmoid(2 * gate) - 1
+    seen = attend(norm(tokens), context)
+    return opened * seen + tokens
+
+
+@right("fusion.inject")
+def injected_by_assignment(embeddings, features, places):
+    result = embeddings.clone()
+    result[places] = features.flatten(0, 1).to(result.dtype)
+    return result
+
+
+@right("fusion.inject")
+def injected_by_counting_places(embeddings, features, places):
+    flat = features.reshape(-1, features.shape[-1]).type_as(embeddings)
+    number = places.flatten().cumsum(0).view_as(places) - 1
+    return torch.where(places.unsqueeze(-1), flat[number.clamp(min=0)], embeddings)
+
+
+@right("fusion.inject")
+def injected_token_by_token(embeddings, features, places):
+    waiting = iter(features.flatten(0, 1).to(embeddings.dtype))
+    rows = []
+    for text, own in zip(embeddings, places.tolist(), strict=True):
+        rows.append(
+            torch.stack([next(waiting) if here else token for token, here in zip(text, own, strict=True)])
+        )
+    return torch.stack(rows)
+
+
+@right("language.prefix_mask")
+def prefix_by_tril(prefix):
+    inside = prefix.unsqueeze(2).logical_and(prefix.unsqueeze(1))
+    token = prefix.shape[1]
+    return inside | torch.ones(token, token, dtype=torch.bool, device=prefix.device).tril()
+
+
+@right("language.prefix_mask")
+def prefix_by_assignment(prefix):
+    token = prefix.size(1)
+    mask = language.causal_mask(token, token).to(prefix.device).repeat(len(prefix), 1, 1)
+    mask[torch.einsum("bq,bk->bqk", prefix.int(), prefix.int()) == 1] = True
+    return mask
+
+
+@right("language.prefix_mask")
+def prefix_by_loops(prefix):
+    rows = prefix.tolist()
+    token = range(len(rows[0]))
+    return torch.tensor([[[k <= q or (row[q] and row[k]) for k in token] for q in token] for row in rows])
+
+
+# chapter 07: projection and alignment
+
+
+@right("projector.pixel_shuffle")
+def shuffled_by_strides(features, factor, grid=None):
+    rows, columns = grid if grid is not None else (int(features.shape[1] ** 0.5),) * 2
+    picture = features.unflatten(1, (rows, columns))
+    parts = [picture[:, r::factor, c::factor] for r in range(factor) for c in range(factor)]
+    return torch.cat(parts, dim=-1).flatten(1, 2)
+
+
+@right("projector.pixel_shuffle")
+def shuffled_by_pixel_unshuffle(features, factor, grid=None):
+    side = math.isqrt(features.shape[1])
+    picture = features.transpose(1, 2).unflatten(2, grid or (side, side))
+    cells = F.pixel_unshuffle(picture, factor).unflatten(1, (features.shape[2], factor * factor))
+    return cells.permute(0, 3, 4, 2, 1).flatten(3).flatten(1, 2)
+
+
+@right("projector.pixel_shuffle")
+def shuffled_square_by_square(features, factor, grid=None):
+    rows, columns = grid or (math.isqrt(features.shape[1]),) * 2
+    picture = features.view(len(features), rows, columns, -1)
+    tokens = []
+    for top in range(0, rows, factor):
+        for left in range(0, columns, factor):
+            tokens.append(picture[:, top : top + factor, left : left + factor].flatten(1))
+    return torch.stack(tokens, 1)
+
+
+@right("projector.project")
+def projected_by_erf(features, expand, contract):
+    wide = expand(features)
+    return contract(0.5 * wide * (1 + torch.erf(wide / math.sqrt(2))))
+
+
+@right("projector.project")
+def projected_by_a_module(x, linear_1, linear_2):
+    return nn.Sequential(linear_1, nn.GELU(), linear_2)(x)
+
+
+@right("stages.alignment_loss")
+def aligned_by_ignored_labels(logits, ids, given, mask):
+    labels = ids.clone()
+    place = torch.arange(ids.shape[1], device=ids.device).expand_as(ids)
+    labels[(place < given.unsqueeze(1)) | ~mask] = -100
+    return F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+
+@right("stages.alignment_loss")
+def aligned_by_gather(logits, ids, given, mask):
+    chances = logits.log_softmax(-1)[:, :-1]
+    surprise = -chances.gather(2, ids[:, 1:, None]).squeeze(2)
+    place = torch.arange(1, ids.shape[1], device=ids.device)[None]
+    counts = (mask[:, 1:] & (place >= given[:, None])).to(surprise.dtype)
+    return (surprise * counts).sum() / counts.sum()
+
+
+@right("stages.alignment_loss")
+def aligned_text_by_text(logits, ids, given, mask):
+    total, count = 0, 0
+    for n, start in enumerate(given.tolist()):
+        for place in range(start, ids.shape[1]):
+            if mask[n, place]:
+                total = total + F.cross_entropy(logits[n, place - 1], ids[n, place])
+                count += 1
+    return total / count
+
+
+@right("stages.trained_names")
+def trained_by_first_word(names, stage):
+    parts = {1: {"projector"}, 2: {"projector", "language"}}[stage]
+    return [name for name in names if name.partition(".")[0] in parts]
+
+
+@right("stages.trained_names")
+def trained_by_a_loop(names, stage):
+    learning = []
+    for name in names:
+        first, *rest = name.split(".")
+        if rest and (first == "projector" or (stage == 2 and first == "language")):
+            learning.append(name)
+    return learning
+
+
+@right("projector.spectrum")
+def spectrum_by_svd(weight):
+    _, values, _ = torch.linalg.svd(weight, full_matrices=False)
+    shares = values / values.sum()
+    shares = shares[shares > 0]
+    return values, torch.exp(-(shares * shares.log()).sum())
+
+
+@right("projector.spectrum")
+def spectrum_by_a_distribution(weight):
+    values = torch.svd(weight)[1]
+    return values, torch.distributions.Categorical(probs=values).entropy().exp()
+
+
+@right("projector.spectrum")
+def spectrum_by_powers(weight):
+    values = torch.linalg.svdvals(weight)
+    shares = values / torch.linalg.vector_norm(values, ord=1)
+    return values, (shares**-shares).prod()
+
+
+# chapter 08: instruction tuning
+
+
+@right("chat.render_chat")
+def chat_by_adding(turns, prompt=False):
+    text = ""
+    for role, said in turns:
+        text += "<" + role + ">" + said
+        if role == "assistant":
+            text += "<end>"
+    if prompt:
+        text += "<assistant>"
+    return text
+
+
+@right("chat.render_chat")
+def chat_by_a_template(turns, prompt=False):
+    closing = {"assistant": "<end>"}
+    pieces = ["<{}>{}{}".format(role, said, closing.get(role, "")) for role, said in turns]
+    return "".join([*pieces, "<assistant>"] if prompt else pieces)
+
+
+@right("chat.label_mask")
+def labels_token_by_token(ids, start=ASSISTANT, end=END):
+    rows = []
+    for row in ids.tolist():
+        inside, marks = False, []
+        for token in row:
+            marks.append(inside)
+            if token == start:
+                inside = True
+            elif token == end:
+                inside = False
+        rows.append(marks)
+    return torch.tensor(rows)
+
+
+@right("chat.label_mask")
+def labels_column_by_column(ids, start=ASSISTANT, end=END):
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    for place in range(1, ids.shape[1]):
+        before = ids[:, place - 1]
+        mask[:, place] = ((before == start) | mask[:, place - 1]) & (before != end)
+    return mask
+
+
+@right("chat.label_mask")
+def labels_by_latest_place(ids, start=ASSISTANT, end=END):
+    place = torch.arange(ids.shape[1], device=ids.device)
+    opened = torch.where(ids == start, place, -1).cummax(dim=1).values
+    closed = torch.where(ids == end, place, -1).cummax(dim=1).values
+    return torch.cat([torch.zeros_like(ids[:, :1], dtype=torch.bool), (opened > closed)[:, :-1]], dim=1)
+
+
+@right("chat.collate")
+def collated_as_lists(rows, pad=0, left=False):
+    longest = max(len(row) for row in rows)
+    ids, mask = [], []
+    for row in rows:
+        fill = longest - len(row)
+        ids.append([pad] * fill + list(row) if left else list(row) + [pad] * fill)
+        mask.append([False] * fill + [True] * len(row) if left else [True] * len(row) + [False] * fill)
+    return torch.tensor(ids), torch.tensor(mask)
+
+
+@right("chat.collate")
+def collated_by_torch(rows, pad=0, left=False):
+    side = "left" if left else "right"
+    ids = pad_sequence([torch.tensor(row) for row in rows], True, pad, side)
+    ones = [torch.ones(len(row), dtype=torch.bool) for row in rows]
+    return ids, pad_sequence(ones, batch_first=True, padding_value=False, padding_side=side)
+
+
+@right("chat.collate")
+def collated_by_pad(rows, pad=0, left=False):
+    longest = len(max(rows, key=len))
+    short = [longest - len(row) for row in rows]
+    sides = [(n, 0) if left else (0, n) for n in short]
+    ids = torch.stack(
+        [F.pad(torch.tensor(row), side, value=pad) for row, side in zip(rows, sides, strict=True)]
+    )
+    place = torch.arange(longest).expand_as(ids)
+    fill = torch.tensor(short)[:, None]
+    return ids, (place >= fill if left else place < longest - fill)
+
+
+@right("generation.write_greedily")
+def written_into_a_full_tensor(model, prompt, mask, steps, end, pad=0):
+    caches = [language.Cache() for _ in range(len(model.blocks))]
+    written = torch.full((len(prompt), steps), pad, device=prompt.device)
+    alive = torch.ones(len(prompt), dtype=torch.bool, device=prompt.device)
+    vectors, count = prompt, 0
+    while count < steps and alive.any():
+        logits = model.head(model.hidden(embeddings=vectors, mask=mask, caches=caches)[:, -1])
+        written[:, count] = torch.where(alive, logits.argmax(-1), pad)
+        alive = alive & (written[:, count] != end)
+        vectors = model.embed(written[:, count : count + 1])
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+        count += 1
+    return written[:, :count]
+
+
+@right("generation.write_greedily")
+def written_after_reading_the_prompt(model, prompt, mask, steps, end, pad=0):
+    caches = [language.Cache() for _ in model.blocks]
+    hidden = model.hidden(embeddings=prompt, mask=mask, caches=caches)
+    texts = [[] for _ in prompt]
+    while True:
+        best = model.head(hidden[:, -1]).argmax(-1).tolist()
+        for text, token in zip(texts, best, strict=True):
+            text.append(pad if end in text else token)
+        if len(texts[0]) == steps or all(end in text for text in texts):
+            return torch.tensor(texts)
+        newest = torch.tensor([text[-1:] for text in texts])
+        mask = torch.nn.functional.pad(mask, (0, 1), value=True)
+        hidden = model.hidden(embeddings=model.embed(newest), mask=mask, caches=caches)
+
+
+@right("optimizers.rate_groups")
+def groups_part_by_part(named, rates, weight_decay):
+    named = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+    for name, _ in named:
+        if name.split(".")[0] not in rates:
+            raise ValueError(f"no rate for {name}")
+    groups = []
+    for part in rates:
+        own = [parameter for name, parameter in named if name.split(".")[0] == part]
+        matrices = [parameter for parameter in own if parameter.dim() >= 2]
+        vectors = [parameter for parameter in own if parameter.dim() < 2]
+        for params, decay in ((matrices, weight_decay), (vectors, 0.0)):
+            if params:
+                groups.append(dict(params=params, lr=rates[part], weight_decay=decay))
+    return groups
+
+
+@right("optimizers.rate_groups")
+def groups_by_sorting(named, rates, weight_decay):
+    found = {}
+    for name, parameter in named:
+        if not parameter.requires_grad:
+            continue
+        part = name[: name.index(".")]
+        if part not in rates:
+            raise ValueError(f"{part} has no rate")
+        found.setdefault((list(rates).index(part), len(parameter.shape) <= 1), []).append(parameter)
+    return [{"params": found[place], "lr": list(rates.values())[place[0]],
+             "weight_decay": 0.0 if place[1] else weight_decay} for place in sorted(found)]  # fmt: skip
+
+
+# chapter 17: real models
+
+
+@right("keys.fuse")
+def fused_in_an_ordered_dict(state, names):
+    theirs = [key for keys in names.values() for key in keys]
+    if sorted(theirs) != sorted(state):
+        raise KeyError("the names do not fit")
+    result = OrderedDict()
+    for ours, keys in names.items():
+        result[ours] = torch.cat([state[key] for key in keys], dim=0)
+    return result
+
+
+@right("keys.fuse")
+def fused_by_taking_out(state, names):
+    left, fused = dict(state), {}
+    for ours, keys in names.items():
+        weights = [left.pop(key) for key in keys]
+        fused[ours] = torch.vstack(weights) if len(keys) > 1 else weights[0].clone()
+    if left:
+        raise KeyError(f"nobody asked for {', '.join(left)}")
+    return fused
+
+
+@right("lora.lora_forward")
+def lora_by_products(tokens, frozen, down, up, scale):
+    return frozen(tokens) + tokens @ down.T @ up.T * scale
+
+
+@right("lora.lora_forward")
+def lora_by_einsum(tokens, frozen, down, up, scale):
+    thin = torch.einsum("...w,rw->...r", tokens, down)
+    detour = torch.einsum("...r,or->...o", scale * thin, up)
+    return torch.add(detour, F.linear(tokens, frozen.weight, frozen.bias))
+
+
+@right("lora.lora_numbers")
+def numbers_by_a_loop(layers, rank):
+    count = 0
+    for out, width in layers:
+        count += rank * width
+        count += out * rank
+    return count
+
+
+@right("lora.lora_numbers")
+def numbers_by_sums(layers, rank):
+    return rank * sum(map(sum, layers))
+
+
+@right("answers.answer_loss")
+def answers_by_two_slices(hidden, labels, head):
+    vectors, targets = hidden[:, :-1], labels[:, 1:]
+    keep = targets.ne(-100)
+    chances = F.log_softmax(head(vectors[keep]), dim=-1)
+    return F.nll_loss(chances, targets[keep])
+
+
+@right("answers.answer_loss")
+def answers_by_places(hidden, labels, head):
+    row, place = torch.nonzero(labels[:, 1:] != -100, as_tuple=True)
+    scores = head(hidden[row, place])
+    own = scores.gather(1, labels[row, place + 1].unsqueeze(1)).squeeze(1)
+    return (scores.logsumexp(dim=1) - own).sum() / len(row)
+
+
+@right("lora.lora_merge")
+def merged_by_addmm(weight, down, up, scale):
+    return torch.addmm(weight, up, down, alpha=scale)
+
+
+@right("lora.lora_merge")
+def merged_rank_by_rank(weight, down, up, scale):
+    merged = weight.clone()
+    for rank in range(len(down)):
+        merged += scale * torch.outer(up[:, rank], down[rank])
+    return merged
+
+
+@right("keys.unfuse")
+def unfused_by_a_running_start(state, names, rows):
+    theirs = {}
+    for ours, keys in names.items():
+        start = 0
+        for key in keys:
+            theirs[key] = state[ours][start : start + rows[key]]
+            start += rows[key]
+    return theirs
+
+
+@right("keys.unfuse")
+def unfused_by_narrow(state, names, rows):
+    result = OrderedDict()
+    for ours, keys in names.items():
+        ends = torch.tensor([rows[key] for key in keys]).cumsum(0).tolist()
+        for key, stop in zip(keys, ends, strict=True):
+            result[key] = state[ours].narrow(0, stop - rows[key], rows[key]).clone()
+    return result
+
+
+@pytest.mark.parametrize(("name", "answer"), RIGHT, ids=lambda value: getattr(value, "__name__", value))
+def test_a_right_answer_of_another_form_passes(name, answer):
+    began = time.process_time()
+    verdict = judge(all_exercises()[name], answer)
+    assert verdict.says.en == ""
+    assert verdict.status == "passed"
+    assert time.process_time() - began < SECONDS
+
+
+def test_every_exercise_has_two_right_answers_of_other_forms():
+    counts = Counter(name for name, _ in RIGHT)
+    assert {name: counts[name] for name in all_exercises() if counts[name] < 2} == {}
+    assert counts.keys() <= all_exercises().keys()
