@@ -222,6 +222,11 @@ def test_pictures_of_expected_and_got_come_along():
     assert verdict.pictures["expected"] != verdict.pictures["got"]
 
 
+@pytest.mark.parametrize("name", ["NaN", "detached", "input changed, right result", "one axis too few"])
+def test_no_picture_is_shown_that_holds_no_numbers_or_shows_no_difference(name):
+    assert judge(exercise_of(vit.patchify), cell(ANSWERS[name][0])).pictures == {}
+
+
 def test_attention_with_a_swapped_result_says_so():
     answer = cell(
         "def scaled_dot_product(query, key, value, mask=None, bias=0):\n"

@@ -402,7 +402,7 @@ def dtype_problem(got: Outcome, right: Outcome, axes: str | tuple) -> tuple[Text
 
 
 def pictures(exercise: Exercise, mine: Outcome, right: Outcome) -> dict[str, list]:
-    """The right output and the learner's as small pictures, if both can be drawn."""
+    """The right output and the learner's as small pictures, if both can be drawn and look different."""
     drawn = {}
     for name, outcome in {"expected": right, "got": mine}.items() if exercise.picture else ():
         try:
@@ -411,5 +411,7 @@ def pictures(exercise: Exercise, mine: Outcome, right: Outcome) -> dict[str, lis
             return {}
         if not array.numel() or array.dim() not in (2, 3) or (array.dim() == 3 and array.shape[-1] != 3):
             return {}
-        drawn[name] = array[:64, :128].tolist()
-    return drawn
+        drawn[name] = array[:64, :128]
+    if not drawn or drawn["expected"].equal(drawn["got"]) or not drawn["got"].isfinite().all():
+        return {}
+    return {name: array.tolist() for name, array in drawn.items()}
