@@ -154,9 +154,9 @@ print(f"{576 / (576 + 6):.1%} of what LLaVA-1.5 reads here is image")
 #
 # You write the core of every part yourself. Above your function stands `@exercise(...)`. When the cell runs, your code is tried on cases you cannot see, in a separate process, for at most ten seconds.
 #
-# - ✅ **passed**: your function is *installed*. From here on the whole course runs your code, and it is saved in `my_vlm/`.
-# - ❌ **not right yet**: a card says what is wrong, and the course's own version stands in.
-# - ⬜ **not written yet**: nothing happens. You can always go on and come back.
+# - **✓ passed** (green): your function is *installed*. From here on the whole course runs your code, and it is saved in `my_vlm/`.
+# - **✗ not right yet** (orange): a card says what is wrong, and the course's own version stands in.
+# - **○ not written yet** (grey): nothing happens. You can always go on and come back.
 #
 # Endless loops, crashes and huge allocations are caught too. You cannot break the notebook.
 #

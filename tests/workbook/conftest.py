@@ -10,7 +10,6 @@ from vlmcourse.workbook import engine
 def workspace(tmp_path, monkeypatch):
     monkeypatch.setenv("VLMCOURSE_WORKSPACE", str(tmp_path))
     monkeypatch.setattr(engine, "language", "en")
-    engine._misses.clear()
     engine._hints_shown.clear()
     yield tmp_path
     for slot in REGISTRY.values():

@@ -34,8 +34,8 @@ def test_the_card_counts_what_is_missing_and_lists_everything(monkeypatch):
     assert (card.kind, card.title) == ("wrong", "1 thing to mend before you start")
     head, rows = card.table
     assert head == ["", "what", "found", "what to do"]
-    assert rows[1] == [doctor.SYMBOLS["wrong"], "b", "gone", "fetch b"]
-    assert [row[0] for row in rows] == [doctor.SYMBOLS[key] for key in ("passed", "wrong", "note")]
+    assert rows[1] == [doctor.SIGNS["wrong"], "b", "gone", "fetch b"]
+    assert [row[0] for row in rows] == [doctor.SIGNS[key] for key in ("passed", "wrong", "note")]
     del findings[1]
     assert (doctor.doctor().kind, doctor.doctor().title) == ("passed", "This machine is ready for the course")
 

@@ -8,8 +8,13 @@ import html
 import io
 from dataclasses import dataclass, field
 
-SYMBOLS = {"passed": "✅", "wrong": "❌", "todo": "⬜", "note": "💡", "plain": "▪️"}
-SIGNS = {"passed": "✓", "wrong": "✗", "todo": "○", "note": "i", "plain": "·"}
+SIGNS = {
+    "passed": "✓",
+    "wrong": "✗",
+    "todo": "○",
+    "note": "ℹ",
+    "plain": "▪",
+}  # no emoji: many machines lack them
 IDLE = "#7A869A"
 STATE_COLOURS = {"passed": "#2E8B6F", "wrong": "#D55E00", "todo": IDLE, "note": "#0072B2", "plain": IDLE}
 
@@ -17,7 +22,21 @@ FONT = "line-height:1.5;color:var(--jp-content-font-color1,inherit);font-size:14
 PRE = ("margin:6px 0 0;padding:8px;overflow-x:auto;border-radius:4px;font-size:13px;line-height:1.4;"
        "color:inherit;background:rgba(127,127,127,.12)")  # fmt: skip
 CELL = "text-align:left;padding:2px 14px 2px 0;border-bottom:1px solid rgba(127,127,127,.25)"
+LINK = "color:var(--jp-content-link-color,#0072B2);text-decoration:underline"
 FOR_SCREEN_READERS = "position:absolute;width:1px;height:1px;overflow:hidden;clip:rect(0 0 0 0)"
+
+
+CODE_COLOURS = {
+    "Comment": "comment",
+    "Keyword": "keyword",
+    "Literal.Number": "number",
+    "Literal.String": "string",
+    "Name.Builtin": "builtin",
+    "Name.Function": "def",
+    "Operator.Word": "keyword",
+    "Operator": "operator",
+}
+"""Beginnings of Pygments' names for parts of a program, and JupyterLab's name for their colour."""
 
 
 def number_of(count: int, thing: str) -> str:
@@ -34,11 +53,14 @@ class Card:
     lines: list[str] = field(default_factory=list)
     code: str = ""
     printed: str = ""  # by the learner's code
-    pictures: dict[str, list] = field(default_factory=dict)  # title -> (height, width) or (…, …, 3)
+    pictures: dict[str, list] = field(
+        default_factory=dict
+    )  # title -> (height, width) or (…, …, 3), same scale
     table: tuple[list[str], list[list[str]]] | None = None  # header and rows
+    links: dict[str, str] = field(default_factory=dict)  # text of a cell -> address
 
     def __repr__(self) -> str:
-        parts = [f"{SYMBOLS[self.kind]} {self.title}", *(f"   {line}" for line in self.lines)]
+        parts = [f"{SIGNS[self.kind]} {self.title}", *(f"   {line}" for line in self.lines)]
         if self.table:
             parts += ["   " + row for row in _plain_table(*self.table)]
         if self.code:
@@ -52,14 +74,15 @@ class Card:
         body = f'<div style="font-weight:600">{kind}{_rich(self.title)}</div>'
         body += "".join(f'<div style="margin-top:2px">{_rich(line)}</div>' for line in self.lines)
         if self.pictures:
-            figures = "".join(_figure(title, array) for title, array in self.pictures.items())
+            scale = next(iter(self.pictures.values()))
+            figures = "".join(_figure(title, array, scale) for title, array in self.pictures.items())
             body += f'<div style="display:flex;gap:16px;margin-top:8px">{figures}</div>'
         if self.table:
-            body += _html_table(*self.table)
+            body += _html_table(*self.table, self.links)
         if self.code:
-            body += _pre(self.code)
+            body += _pre(_coloured(self.code))
         if self.printed:
-            body += '<div style="margin-top:6px">Your code printed:</div>' + _pre(self.printed)
+            body += '<div style="margin-top:6px">Your code printed:</div>' + _pre(html.escape(self.printed))
         colour = STATE_COLOURS[self.kind]
         edge = f"border-left:4px solid {colour};background:{colour}14;padding:8px 12px;border-radius:4px"
         return f'<div role="status" style="{edge};{FONT}">{body}</div>'
@@ -72,33 +95,53 @@ class Card:
 
 
 def _badge(kind: str) -> str:
-    """The state as a coloured disc with a plain sign: colour emoji are missing on many machines."""
+    """The state as its sign on its colour."""
     style = "display:inline-block;width:1.35em;text-align:center;border-radius:3px;"
     style += f"background:{STATE_COLOURS[kind]};color:#fff;font-weight:700;font-size:85%"
     return f'<span aria-hidden="true" style="{style}">{SIGNS[kind]}</span>'
 
 
 def _rich(text: str) -> str:
-    """Escape everything; `code` in backticks becomes <code>, and a state's symbol its badge."""
+    """Escape everything; `code` in backticks becomes <code>."""
     parts = html.escape(text).split("`")
-    text = "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
-    for kind, symbol in SYMBOLS.items():
-        text = text.replace(symbol, _badge(kind))
-    return text
+    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
 
 
-def _pre(text: str) -> str:
-    return f'<pre style="{PRE}">{html.escape(text)}</pre>'
+def _pre(markup: str) -> str:
+    return f'<pre style="{PRE}">{markup}</pre>'
 
 
-def _html_table(header: list[str], rows: list[list[str]]) -> str:
+def _coloured(code: str) -> str:
+    """Python in the colours of JupyterLab's own cells, in its light and dark theme."""
+    from pygments.lexers import PythonLexer
+
+    markup = ""
+    for kind, text in PythonLexer(stripnl=False, ensurenl=False).get_tokens(code):
+        named = str(kind).removeprefix("Token.")
+        colours = [colour for part, colour in CODE_COLOURS.items() if named.startswith(part)]
+        style = f"color:var(--jp-mirror-editor-{colours[0]}-color,inherit)" if colours else ""
+        markup += f'<span style="{style}">{html.escape(text)}</span>' if style else html.escape(text)
+    return markup
+
+
+def _html_table(header: list[str], rows: list[list[str]], links: dict[str, str]) -> str:
     head = "".join(f'<th scope="col" style="{CELL}">{_rich(cell)}</th>' for cell in header)
     body = ""
     for row in rows:
-        cells = "".join(f'<td style="{CELL}">{_rich(cell)}</td>' for cell in row)
+        cells = "".join(f'<td style="{CELL}">{_cell(cell, links)}</td>' for cell in row)
         body += f"<tr>{cells}</tr>"
     style = "border-collapse:collapse;margin-top:6px;font-size:13px"
     return f'<table style="{style}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _cell(text: str, links: dict[str, str]) -> str:
+    """A text of a table; a state's sign by itself becomes its badge."""
+    for kind, sign in SIGNS.items():
+        if text == sign:
+            return _badge(kind)
+    if text in links:
+        return f'<a style="{LINK}" href="{html.escape(links[text])}">{_rich(text)}</a>'
+    return _rich(text)
 
 
 def _plain_table(header: list[str], rows: list[list[str]]) -> list[str]:
@@ -107,20 +150,20 @@ def _plain_table(header: list[str], rows: list[list[str]]) -> list[str]:
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
 
 
-def _figure(title: str, array: list) -> str:
-    return (f'<figure style="margin:0"><img alt="{html.escape(title)}" src="{picture_source(array)}" '
+def _figure(title: str, array: list, scale: list) -> str:
+    return (f'<figure style="margin:0"><img alt="{html.escape(title)}" src="{picture_source(array, scale)}" '
             'style="height:110px;image-rendering:pixelated;border:1px solid rgba(127,127,127,.4)">'
             f'<figcaption style="font-size:12px">{html.escape(title)}</figcaption></figure>')  # fmt: skip
 
 
-def picture_source(array: list) -> str:
-    """A small array as a PNG data address, stretched to its own range; NaN shows as black."""
+def picture_source(array: list, scale: list) -> str:
+    """A small array as a PNG data address; black is the least number of `scale` or NaN, white the largest."""
     import numpy as np
     from PIL import Image
 
-    values = np.nan_to_num(np.asarray(array, dtype=np.float32))
-    low, high = values.min(), values.max()
-    pixels = ((values - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
+    low, high = np.nanmin(scale), np.nanmax(scale)
+    shares = (np.asarray(array, dtype=np.float64) - low) / max(high - low, 1e-9)
+    pixels = (np.nan_to_num(shares).clip(0, 1) * 255).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, format="PNG")
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

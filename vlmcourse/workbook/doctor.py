@@ -16,13 +16,13 @@ import torch
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from vlmcourse.workbook.card import SYMBOLS, Card, number_of
+from vlmcourse.workbook.card import SIGNS, Card, number_of
 from vlmcourse.workbook.portfolio import workspace
 
 GIB = 1024**3
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge")
 CJK_FONTS = ["CJK JP", "CJK", "IPA", "Hiragino", "Yu Gothic", "Meiryo", "MS Gothic", "Takao", "VL Gothic"]
-STATES = {"ok": SYMBOLS["passed"], "note": SYMBOLS["note"], "missing": SYMBOLS["wrong"]}
+STATES = {"ok": SIGNS["passed"], "note": SIGNS["note"], "missing": SIGNS["wrong"]}
 NOT_IMPORTABLE = (ImportError, RuntimeError, OSError, AttributeError)
 
 

@@ -28,7 +28,6 @@ checker = Checker()
 language = "en"  # set by begin()
 _timed = itertools.count(1)
 _hints_shown: Counter[str] = Counter()
-_misses: Counter[str] = Counter()
 
 
 def pick(text: Text | str) -> str:
@@ -64,7 +63,6 @@ def exercise(slot: Slot) -> Callable[[Callable], Slot]:
             slot.install(slot.mine)
         elif verdict.status == "wrong":
             slot.reset()
-            _misses[slot.name] += 1
         card = feedback(slot, verdict)
         if problem:
             card.lines.append(tell("not_saved", reason=problem))
@@ -148,7 +146,7 @@ def feedback(slot: Slot, verdict: Verdict) -> Card:
     if verdict.line and (code := linecache.getline(*verdict.line).strip()):
         lines.append(tell("the_line", code=code))
     lines.append(stays)
-    if _misses[slot.name] >= 2 and not _hints_shown[slot.name]:
+    if not _hints_shown[slot.name]:
         lines.append(tell("hint_is_there", function=slot.name.split(".")[-1]))
     pictures = {tell(name): array for name, array in verdict.pictures.items()}
     title = tell("not_right", slot=slot.name)
