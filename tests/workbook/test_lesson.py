@@ -3,6 +3,7 @@
 import matplotlib.pyplot as plt
 import pytest
 
+from vlmcourse.exercises.base import all_exercises
 from vlmcourse.workbook import budget, course_map, drawing, figure, lesson, portfolio, quiz
 
 
@@ -63,6 +64,27 @@ def test_an_unknown_quiz_names_what_there_is():
 def test_a_quiz_speaks_the_language_of_the_notebook(monkeypatch):
     monkeypatch.setattr(lesson.engine, "language", "ja")
     assert "コネクタ" in quiz("00_start_here/1").question
+
+
+def test_progress_counts_chapters_and_the_whole_and_links_to_notebooks(tmp_path, monkeypatch):
+    tasks = all_exercises()
+    first = [name for name, task in tasks.items() if task.chapter == "00_start_here"]
+    for name in [*first, "vit.patchify"]:
+        portfolio.note(slot=name, status="passed")
+    portfolio.note(slot="vit.rollout", status="wrong")
+    (tmp_path / "ja").mkdir()
+    for name in ("00_start_here", "02_vit", "ja/02_vit"):
+        (tmp_path / f"{name}.ipynb").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    card, passed = lesson.progress(), len(first) + 1
+    assert f"{passed} of {len(tasks)} exercises passed, 1 of 10 chapters complete" in card.title
+    assert card.table[1][-1][:2] == ["in all", f"{passed}/{len(tasks)}"]
+    assert card.table[1][2][1].startswith("█░") and card.table[1][9] == ["09_flamingo", "to come", ""]
+    assert card.links == {"00_start_here": "00_start_here.ipynb", "02_vit": "02_vit.ipynb"}
+    monkeypatch.chdir(tmp_path / "ja")
+    assert lesson.progress().links == {"00_start_here": "../00_start_here.ipynb", "02_vit": "02_vit.ipynb"}
+    monkeypatch.setattr(lesson.engine, "language", "ja")
+    assert lesson.progress().table[0] == ["章", "合格した演習", "クイズの正解"]
 
 
 def test_a_quiz_answer_reaches_the_diary():

@@ -182,7 +182,7 @@ def quiz(name: str):
 
 
 def progress() -> Card:
-    """How far you are: one row per chapter, from your diary; where that is, and what could not be read."""
+    """How far you are, from your diary: one row per chapter with a link to it, and one for all of them."""
     try:
         place = portfolio.workspace() / "my_vlm" / "diary.jsonl"
         diary, lines = portfolio.diary(), [engine.tell("from_diary", place=place)]
@@ -193,14 +193,35 @@ def progress() -> Card:
         diary, lines = [], [engine.tell("no_diary", error=error)]
     passed = {event.get("slot") for event in diary if event.get("status") == "passed"}
     right = {event.get("quiz") for event in diary if event.get("right")}
-    rows = []
+    exercises = [(task.chapter, name in passed) for name, task in all_exercises().items()]
+    quizzes = [(name.split("/")[0], name in right) for name in all_quizzes()]
+    rows, complete = [], 0
     for chapter in CHAPTERS:
-        tasks = [name for name, task in all_exercises().items() if task.chapter == chapter.name]
-        done = sum(name in passed for name in tasks)
-        asked = [name for name in all_quizzes() if name.startswith(chapter.name + "/")]
-        answered = sum(name in right for name in asked)
-        bar = "█" * done + "░" * (len(tasks) - done)
-        state = f"{bar} {done}/{len(tasks)}" if chapter.ready else "to come"
-        rows.append([chapter.name, state, f"{answered}/{len(asked)}" if chapter.ready else ""])
-    table = ["chapter", "exercises passed", "quiz answers right"], rows
-    return Card("plain", "Your course so far", lines, table=table)
+        if not chapter.ready:
+            rows.append([chapter.name, engine.tell("to_come"), ""])
+            continue
+        done = [is_passed for place, is_passed in exercises if place == chapter.name]
+        bar = "█" * sum(done) + "░" * (len(done) - sum(done))
+        answered = [is_right for place, is_right in quizzes if place == chapter.name]
+        rows.append([chapter.name, f"{bar} {_share(done)}", _share(answered)])
+        complete += all(done)
+    total = [is_passed for _, is_passed in exercises]
+    rows.append([engine.tell("in_all"), _share(total), _share([is_right for _, is_right in quizzes])])
+    numbers = {"passed": sum(total), "exercises": len(total), "complete": complete}
+    title = engine.tell("so_far", **numbers, chapters=sum(chapter.ready for chapter in CHAPTERS))
+    header = [engine.tell(name) for name in ("chapter", "exercises_passed", "quizzes_right")]
+    return Card("plain", title, lines, table=(header, rows), links=_addresses())
+
+
+def _share(done: list[bool]) -> str:
+    return f"{sum(done)}/{len(done)}"
+
+
+def _addresses() -> dict[str, str]:
+    """The chapters' notebooks as seen from the one that runs; the Japanese edition lies one folder deeper."""
+    addresses = {}
+    for chapter in CHAPTERS:
+        for address in (f"../{chapter.name}.ipynb", f"{chapter.name}.ipynb"):  # of two, the nearer
+            if Path(address).is_file():
+                addresses[chapter.name] = address
+    return addresses

@@ -50,6 +50,15 @@ PHRASES = {
         "Lines of it that are damaged and do not count: {count} ({numbers})",
         "壊れていて数えられない行：{count} 行（{numbers}）",
     ),
+    "so_far": (
+        "So far: {passed} of {exercises} exercises passed, {complete} of {chapters} chapters complete",
+        "これまでの学習：演習 {exercises} 問中 {passed} 問に合格、{chapters} 章中 {complete} 章を完了",
+    ),
+    "chapter": ("chapter", "章"),
+    "exercises_passed": ("exercises passed", "合格した演習"),
+    "quizzes_right": ("quiz answers right", "クイズの正解"),
+    "to_come": ("to come", "準備中"),
+    "in_all": ("in all", "合計"),
     "no_diary": ("Your diary cannot be read: {error}", "記録を読めません：{error}"),
     "kept_unchecked": (
         "{slot} from my_vlm/ could not be checked again; it passed as it is, and runs.",
