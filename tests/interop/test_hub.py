@@ -440,7 +440,7 @@ def test_progress_bars_rest_while_a_model_is_opened_and_come_back():
     try:
         for before in (True, False):
             (bars.enable_progress_bar if before else bars.disable_progress_bar)()
-            with hub._no_progress_bars():
+            with hub.no_progress_bars():
                 assert not bars.is_progress_bar_enabled()
                 assert list(hub.modeling_gguf_pytorch_utils.tqdm([1], desc="")) == [1]
             assert bars.is_progress_bar_enabled() == before

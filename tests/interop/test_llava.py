@@ -1,6 +1,7 @@
 """What is handed over to transformers is what was trained: every setting of the folder that is written."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import tokenizers
 import torch
 import transformers
 from PIL import Image
+from safetensors import SafetensorError
 
 from tests.interop.families import numbers, randomised, with_images
 from vlmcourse.data.photos import load_picture
@@ -17,6 +19,7 @@ from vlmcourse.interop import llava
 from vlmcourse.models.language import LlamaConfig
 from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.models.vit import ViTConfig
+from vlmcourse.training.reading import CheckpointError
 
 EYE = ViTConfig(12, 4, 3, 12, 2, 3, 10, "relu", 0.1, patch_bias=False, norm_before_blocks=True)
 LANGUAGE = LlamaConfig(18, 12, 2, 6, 3, 10, 30.0, 0.1)
@@ -98,6 +101,21 @@ def test_a_folder_says_when_to_stop(folder):
     assert (written.bos_token_id, written.eos_token_id, written.pad_token_id) == (BOS, END, PAD)
     config = transformers.AutoConfig.from_pretrained(folder).text_config
     assert (config.bos_token_id, config.eos_token_id, config.pad_token_id) == (BOS, END, PAD)
+
+
+@pytest.mark.parametrize("writer", [transformers.LlavaForConditionalGeneration, transformers.LlavaProcessor])
+def test_a_full_disk_leaves_no_half_folder(tmp_path, monkeypatch, writer):
+    language = LlamaConfig(len(load_tokenizer()), 12, 1, 2, 1, 8, tied=True)
+
+    def full(_, folder):
+        Path(folder).mkdir(exist_ok=True)
+        (Path(folder) / "config.json").write_text("{")
+        raise SafetensorError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(writer, "save_pretrained", full)
+    with pytest.raises(CheckpointError, match=r"could not write .*vlm \(No space left.*MB are free"):
+        llava.save_folder(Llava(LlavaConfig(EYE, language, IMAGE, layer=-1)), tmp_path / "vlm")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_with_another_tokenizer_says_its_words_and_template(tmp_path):

@@ -93,9 +93,6 @@ def test_an_empty_folder_is_named(tmp_path):
 def test_a_full_disk_leaves_the_old_checkpoint(tmp_path, monkeypatch, hook):
     save(tmp_path, 1)
 
-    def full(*_, **__):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     monkeypatch.setattr(checkpoints, hook, full)
     with pytest.raises(CheckpointError, match=r"step-00000002 .*No space left.*MB are free.*untouched"):
         save(tmp_path, 2)
@@ -162,6 +159,47 @@ def test_weights_too_large_for_fp16_are_not_shipped(tmp_path):
     with pytest.raises(CheckpointError, match="weight reaches 100000"):
         checkpoints.save_weights(model, tmp_path / "linear.safetensors", {})
     assert not list(tmp_path.iterdir())
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("hook", ["save_file", "_sync", "_write_json"])
+def test_a_full_disk_leaves_the_old_weights_with_their_card(tmp_path, monkeypatch, hook):
+    model, again = nn.Linear(3, 3), nn.Linear(3, 3)
+    path = checkpoints.save_weights(model, tmp_path / "linear.safetensors", {"seed": 1})
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, hook, full)
+        with pytest.raises(CheckpointError, match=r"linear\.safetensors .*No space.*MB are free.*untouched"):
+            checkpoints.save_weights(nn.Linear(3, 3), path, {"seed": 2})
+    assert checkpoints.load_weights(again, path)["seed"] == 1
+    assert sorted(os.listdir(tmp_path)) == ["linear.json", "linear.safetensors"]
+
+
+@pytest.mark.parametrize("death", range(3), ids=["before the card", "before the weights", "between both"])
+def test_wherever_a_process_dies_weights_and_card_belong_together(tmp_path, monkeypatch, death):
+    """Dying is a rename that never comes, and nothing that clears up behind it."""
+    path, rename, left = tmp_path / "linear.safetensors", os.replace, [death]
+    models = {seed: nn.Linear(3, 3) for seed in (1, 2, 3)}
+    checkpoints.save_weights(models[1], path, {"seed": 1})
+
+    def die(*names):
+        left[0] -= 1
+        if left[0] < 0:
+            os._exit(9)
+        rename(*names)
+
+    if not (child := os.fork()):
+        monkeypatch.setattr(os, "replace", die)
+        checkpoints.save_weights(models[2], path, {"seed": 2})
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    for seed in (2 if death == 2 else 1, 3):
+        again = nn.Linear(3, 3)
+        assert checkpoints.load_weights(again, path)["seed"] == seed
+        assert torch.equal(again.weight, models[seed].weight.half().float())
+        checkpoints.save_weights(models[3], path, {"seed": 3})
+    assert not list(tmp_path.glob("*.coming"))
 
 
 # ---- the rules, one by one ---------------------------------------------------------------------------------

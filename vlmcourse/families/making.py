@@ -16,7 +16,7 @@ from vlmcourse.data.assets import shipped
 from vlmcourse.recipes.book import find_recipe
 from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.speak import Speaker
-from vlmcourse.training.checkpoints import save_weights
+from vlmcourse.training.checkpoints import card_of, save_weights, written_whole
 from vlmcourse.training.reading import CheckpointError, read_json, refuse_sizes, stored_tensors
 
 
@@ -29,8 +29,8 @@ def store(made: Made, path: Path, card: dict[str, Any]) -> Path:
     """Write the weights of a stage and their card; ``path`` ends in .safetensors. A tokenizer has no card."""
     if isinstance(made.stored, nn.Module):
         return save_weights(made.stored, path, card)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made.stored.save(path.with_suffix(".json"))
+    with written_whole(path.with_suffix(".json")) as writing:
+        made.stored.save(writing)
     return path.with_suffix(".json")
 
 
@@ -51,7 +51,7 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
         ValueError: if it is no model that can be asked about images.
     """
     path = Path(name) if name.endswith(".safetensors") else shipped(f"{name}.safetensors")
-    card, stored = path.with_suffix(".json"), stored_tensors([path])
+    card, stored = card_of(path), stored_tensors([path])
     recipe = read_json(card).get("recipe")
     refuse_sizes({"recipe": recipe}, stored, card)
     known = isinstance(recipe, str)

@@ -37,7 +37,7 @@ from vlmcourse.models.vit import ViT
 from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
 from vlmcourse.recipes.smollm import SMOLLM_SCENES
 from vlmcourse.speak import Features, Speaker, Talks, pretrained_words
-from vlmcourse.training.checkpoints import load_weights
+from vlmcourse.training.checkpoints import card_of, load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
 from vlmcourse.training.losses import answer_loss
@@ -80,7 +80,7 @@ def load_real(name: str = "smollm-scenes", smollm: Smollm | None = None) -> tupl
         interop.hub.MissingModel: if SmolLM2 is not on this machine; says what to run.
     """
     path = Path(name) if name.endswith(".safetensors") else shipped(f"{name}.safetensors")
-    described, smollm = read_json(path.with_suffix(".json")), smollm or hub.load_smollm2()
+    described, smollm = read_json(card_of(path)), smollm or hub.load_smollm2()
     try:
         model, tokenizer = assemble(described["recipe"]["model"], smollm)
     except (KeyError, TypeError, ValueError) as error:

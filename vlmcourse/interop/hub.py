@@ -83,7 +83,7 @@ class Found(NamedTuple):
         options = dict(dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True)
         options |= OFFLINE | load_options
         options |= dict(gguf_file=self.gguf) if self.gguf else dict(use_safetensors=True)
-        with _no_progress_bars(), self._named(kind.__name__):
+        with no_progress_bars(), self._named(kind.__name__):
             if self.gguf is None:
                 self._refuse_before(kind)
             model, info = kind.from_pretrained(self.folder, **options)
@@ -152,7 +152,7 @@ class Found(NamedTuple):
         if lacking(kept.folder):
             print(f"unpacking {self.gguf}, once: half a minute")
             try:
-                with written_beside(kept.folder) as draft, _no_progress_bars():
+                with written_beside(kept.folder) as draft, no_progress_bars():
                     model = self._open(transformers.AutoModelForCausalLM)
                     model.hf_quantizer = None  # its weights are plain numbers by now
                     vars(model.config).pop("quantization_config", None)
@@ -332,7 +332,7 @@ def unreachable() -> str | None:
 
 
 @contextmanager
-def _no_progress_bars() -> Iterator[None]:
+def no_progress_bars() -> Iterator[None]:
     """Silence the libraries: loading takes seconds."""
     bars = transformers.utils.logging
     restore = bars.enable_progress_bar if bars.is_progress_bar_enabled() else bars.disable_progress_bar

@@ -18,6 +18,7 @@ from torch import nn
 
 from vlmcourse.data.text import BOS, END, IMAGE, PAD, SPECIAL, Tokenizer, load_tokenizer
 from vlmcourse.interop.clip import VISION, vision_config
+from vlmcourse.interop.hub import no_progress_bars
 from vlmcourse.interop.keys import give_weights, nested, represent, take_weights
 from vlmcourse.interop.language import LLAMA_WORDS, llama_config, llama_rows
 from vlmcourse.interop.vit import VISION_WORDS
@@ -25,6 +26,7 @@ from vlmcourse.models.language import CONTEXT
 from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.models.lora import lora_state
 from vlmcourse.models.vit import ViTConfig
+from vlmcourse.training.checkpoints import sync_folder, written_whole
 
 PART_TYPES = "llava", "clip_vision_model", "llama"  # of the whole, its eye and its language model
 PROJECTOR = {"expand.*": "linear_1.*", "contract.*": "linear_2.*"}
@@ -65,9 +67,14 @@ def to_transformers(model: Llava) -> transformers.LlavaForConditionalGeneration:
 def save_folder(model: Llava, folder: str | Path, words: Any = None, template: str = CHAT_TEMPLATE) -> None:
     """Write what ``LlavaForConditionalGeneration.from_pretrained`` and ``AutoProcessor`` open.
 
+    The folder is new, or empty, and gets its name when all of it is written.
+
     Args:
         words: a tokenizer; one that is not ours must know the word <image>.
         template: of conversations, as transformers writes them.
+
+    Raises:
+        CheckpointError: if it cannot be written, the disk being full, say; then there is no half folder.
     """
     words = words or load_tokenizer()
     if isinstance(words, Tokenizer):
@@ -79,8 +86,10 @@ def save_folder(model: Llava, folder: str | Path, words: Any = None, template: s
     special = {f"{name}_token_id": getattr(words, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     theirs.config.text_config.update(special)
     theirs.generation_config = transformers.GenerationConfig(**special)
-    theirs.save_pretrained(folder)
-    _processor(model.config.vision, words, template).save_pretrained(folder)
+    with written_whole(Path(folder)) as draft, no_progress_bars():
+        theirs.save_pretrained(draft)
+        _processor(model.config.vision, words, template).save_pretrained(draft)
+        sync_folder(draft)
 
 
 def _processor(vision: ViTConfig, tokenizer: Any, template: str) -> transformers.LlavaProcessor:

@@ -12,7 +12,8 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from vlmcourse.training.reading import CheckpointError, read_json, read_tensors,
 
 Tensors = Mapping[str, Tensor]
 WRITING = ".writing"  # the folder of a checkpoint that is not whole yet
+COMING = ".json.coming"  # a card whose weights may not have got their name yet
 SHOWN = 20  # misfits in one error
 
 
@@ -41,6 +43,24 @@ def open_folder(folder: str | Path) -> Path:
         refused = f"no checkpoint can be written to {folder} ({error}); choose another folder"
         raise CheckpointError(refused) from error
     return folder
+
+
+@contextmanager
+def written_whole(path: Path, draft: Path | None = None) -> Iterator[Path]:
+    """Where to write what is to be `path`, see written_beside.
+
+    Raises:
+        CheckpointError: if it cannot be written, the disk being full, say; what was at `path` is as before.
+    """
+    try:
+        with written_beside(path, draft) as writing:
+            yield writing
+    except (OSError, SafetensorError) as error:
+        there = next(folder for folder in path.absolute().parents if folder.is_dir())
+        raise CheckpointError(
+            f"could not write {path} ({error}); {shutil.disk_usage(there).free / 1e6:,.0f} MB are free. What "
+            "was written before is untouched: make room or choose another folder, then try again"
+        ) from error
 
 
 def list_checkpoints(folder: str | Path) -> list[Path]:
@@ -64,24 +84,17 @@ def save_checkpoint(
     """
     folder = open_folder(folder)
     final = folder / f"step-{step:08d}"
-    try:
-        with written_beside(final, folder / WRITING) as writing:
-            writing.mkdir()
-            for stem, named in tensors.items():
-                _write_tensors(writing / f"{stem}.safetensors", named)
-            _write_json(writing / "state.json", state)
-            manifest = {file.name: _fingerprint(file) for file in sorted(writing.iterdir())}
-            _write_json(writing / "manifest.json", {"files": manifest})
-            _sync(writing)
-            if final.exists():  # a damaged one, from before the run was resumed
-                _remove(final)
-        _sync(folder)
-    except (OSError, SafetensorError) as error:
-        free = shutil.disk_usage(folder).free / 1e6
-        raise CheckpointError(
-            f"could not write {final} ({error}); {free:,.0f} MB are free. Earlier checkpoints are untouched: "
-            "make room or choose another folder, then resume"
-        ) from error
+    with written_whole(final, folder / WRITING) as writing:
+        writing.mkdir()
+        for stem, named in tensors.items():
+            _write_tensors(writing / f"{stem}.safetensors", named)
+        _write_json(writing / "state.json", state)
+        manifest = {file.name: _fingerprint(file) for file in sorted(writing.iterdir())}
+        _write_json(writing / "manifest.json", {"files": manifest})
+        _sync(writing)
+        if final.exists():  # a damaged one, from before the run was resumed
+            _remove(final)
+    _sync(folder)
     paths = list_checkpoints(folder)
     kept = [path for path in paths if path <= final][-keep:]
     for path in paths:  # later ones too, which are damaged: a run only goes back behind those
@@ -171,11 +184,15 @@ def load_strict(model: nn.Module, weights: Tensors, source: str | Path) -> None:
 def save_weights(model: nn.Module, path: str | Path, card: dict[str, Any]) -> Path:
     """Write the weights as fp16 to `path` (.safetensors) and `card` beside it (.json) with their SHA-256.
 
+    Both in one act: wherever a process dies, there are the former weights with their card or the new ones
+    with theirs, see card_of.
+
     Args:
         card: recipe, seed, seconds, hardware, metrics: whatever lets a reader repeat the training.
 
     Raises:
-        CheckpointError: if a weight is not finite in fp16, whose largest number is 65,504.
+        CheckpointError: if a weight is not finite in fp16, whose largest number is 65,504; if the disk is
+            full.
     """
     path = Path(path)
     weights = model.state_dict()
@@ -184,10 +201,23 @@ def save_weights(model: nn.Module, path: str | Path, card: dict[str, Any]) -> Pa
         if not value.isfinite().all():
             largest = weights[name].abs().max()
             raise CheckpointError(f"{name} reaches {largest:g}, but fp16 holds at most 65,504")
-    with written_beside(path) as writing:
+    final, coming = path.with_suffix(".json"), path.with_suffix(COMING)
+    if card_of(path) == coming:  # of a process that died
+        os.replace(coming, final)
+    with written_whole(path) as writing:
         _write_tensors(writing, half)
-    _write_json(path.with_suffix(".json"), {**card, "sha256": _hash(path)})
+        with written_beside(coming) as draft:
+            _write_json(draft, {**card, "sha256": _hash(writing)})
+    os.replace(coming, final)
+    _sync(path.parent)
     return path
+
+
+def card_of(path: Path) -> Path:
+    """The card of a file of weights; one that had not yet got its name when a process died is found too."""
+    coming = path.with_suffix(COMING)
+    fits = coming.is_file() and path.is_file() and read_json(coming).get("sha256") == _hash(path)
+    return coming if fits else path.with_suffix(".json")
 
 
 def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
@@ -199,7 +229,7 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path} does not exist")
-    card = read_json(path.with_suffix(".json"))
+    card = read_json(card_of(path))
     if "sha256" not in card:
         raise CheckpointError(f"{path.with_suffix('.json')} names no sha256 of the weights; fetch it again")
     if _hash(path) != card["sha256"]:
@@ -237,6 +267,12 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the files of a folder, and their names, are on the disk."""
+    for path in (*folder.iterdir(), folder):
+        _sync(path)
 
 
 def _hash(path: Path) -> str:
