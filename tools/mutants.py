@@ -82,7 +82,7 @@ NO_MEANING = {
     "frozen",
     "layout",
 }
-EITHER_WAY = {"min", "max", "minimum", "maximum", "equal", "gcd"}
+EITHER_WAY = {"min", "max", "minimum", "maximum", "equal", "gcd", "transpose", "swapaxes"}
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -104,6 +104,13 @@ def test_a_tuple_has_axis_names_if_one_of_its_parts_has():
     assert annotated_axes(fold) == {"both": ("token width", "token"), "return": ("", "width")}
 
 
+def test_of_several_annotations_the_longest_names_all_axes():
+    def mean(x: Float[Tensor, "token width"] | Float[Tensor, "batch token width"]) -> Float[Tensor, ""]:
+        pass
+
+    assert annotated_axes(mean) == {"x": "batch token width", "return": ""}
+
+
 def test_quizzes_come_with_their_chapters(monkeypatch):
     asked = []
     monkeypatch.setattr(base, "all_exercises", lambda: asked.append("chapters"))

@@ -8,7 +8,7 @@ import torch
 from vlmcourse.exercises.base import all_exercises, all_quizzes, annotated_axes, in_both, japanese
 from vlmcourse.slots import Slot
 from vlmcourse.workbook.check import judge
-from vlmcourse.workbook.outcomes import trial_of
+from vlmcourse.workbook.outcomes import own_axes, trial_of
 
 EXERCISES = list(all_exercises().values())
 SLIPS = [(task, number) for task in EXERCISES for number in range(len(task.slips))]
@@ -82,7 +82,7 @@ def test_cases_tell_axes_apart(task):
         for name, value in zip(names, case, strict=False):
             if not isinstance(value, torch.Tensor) or name not in task.axes:
                 continue
-            axes = task.axes[name].split()
+            axes = own_axes(task.axes[name], value).split()
             assert len(axes) == value.dim(), f"{name} has {value.dim()} axes, named {axes}"
             sizes = [n for axis, n in zip(axes, value.shape, strict=True) if n > 1]
             same_by_nature = {("query", "key")} if axes[-2:] == ["query", "key"] else set()

@@ -6,11 +6,12 @@ from collections import OrderedDict
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from tests.workbook.learner import cell
 from vlmcourse.diagnostics import gap
 from vlmcourse.exercises.base import Exercise, Slip, Unaffected, exercise_of
-from vlmcourse.models import attention, language, vit
+from vlmcourse.models import attention, cnn, language, vit
 from vlmcourse.slots import REGISTRY, Slot
 from vlmcourse.workbook.check import judge
 from vlmcourse.workbook.engine import check, feedback
@@ -423,6 +424,42 @@ def test_gradient_and_dtype_reach_into_dicts_and_lists():
     assert "no gradient reaches state" in judge(task, lambda s: {"sum": (s["a"] + s["b"]).detach()}).says.en
     assert "gradient of state" in judge(task, lambda s: {"sum": s["a"] + s["b"].detach()}).says.en
     assert "not in float64" in judge(task, lambda s: {"sum": (s["a"] + s["b"]).float()}).says.en
+
+
+def test_bfloat16_must_stay_what_it_is_and_may_round():
+    def halves(x):
+        return x @ torch.eye(len(x), dtype=x.dtype) / 2
+
+    task = made(halves, [(torch.randn(3),)], {"return": "width"})
+    assert judge(task, halves).status == "passed"
+    assert judge(task, lambda x: (x.double() * 0.5).to(x.dtype)).status == "passed"
+    assert "not in bfloat16" in judge(task, lambda x: x * 0.5 + torch.zeros(3)).says.en
+    assert "not in bfloat16" in judge(task, lambda x: x / 2 if x.element_size() > 2 else x.float()).says.en
+
+
+def test_a_fixed_device_is_found_where_the_reference_reads_a_value():
+    def counts(x):
+        return torch.zeros(int(x.max()) + 1, device=x.device).index_add(0, x, torch.ones_like(x).float())
+
+    task = made(counts, [(torch.tensor([2, 0, 2]),)], {"return": "number"})
+    assert judge(task, counts).status == "passed"
+    assert judge(task, lambda x: torch.bincount(x).float()).status == "passed"
+    fixed = judge(task, lambda x: torch.zeros(int(x.max()) + 1).index_add(0, x, torch.ones(len(x))))
+    assert "device=x.device" in fixed.says.en
+
+
+def test_an_answer_that_calls_what_it_is_to_build_is_told_so():
+    def by_function(images, weight, stride=1, padding=0, groups=1):
+        return F.conv2d(images, weight, None, stride, padding, groups=groups)
+
+    def by_layer(images, weight, stride=1, padding=0, groups=1):
+        channels = weight.shape[1] * groups, len(weight)
+        layer = torch.nn.Conv2d(*channels, weight.shape[2:], stride, padding, groups=groups, bias=False)
+        return torch.func.functional_call(layer, {"weight": weight}, images)
+
+    for answer in (by_function, by_layer):
+        says = judge(exercise_of(cnn.conv2d), answer).says.en
+        assert says.startswith("the values are right, but torch's convolution made them")
 
 
 def test_what_differs_from_the_cases_that_are_right_is_told():

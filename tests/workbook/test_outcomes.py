@@ -2,7 +2,7 @@
 
 import torch
 
-from vlmcourse.workbook.outcomes import convert, run, run_meta, same
+from vlmcourse.workbook.outcomes import Operations, convert, own_axes, parts, run, run_meta, same
 
 
 def test_the_error_on_another_device_is_told_and_none_without_one():
@@ -28,3 +28,20 @@ def test_tensors_in_tuples_and_modules_are_changed_in_a_copy():
     assert copied is not module and module.weight.dtype == torch.float32
     assert {copied.weight.dtype, inner.dtype, alone.dtype} == {torch.float64}
     assert word == "word"
+
+
+def test_a_tensor_of_fewer_axes_has_the_last_of_the_names():
+    assert own_axes("class prompt width", torch.zeros(2, 3)) == "prompt width"
+    assert own_axes("class prompt width", torch.zeros(4, 2, 3)) == "class prompt width"
+    assert own_axes("width", torch.zeros(4, 2, 3)) == "width"
+    assert own_axes("width", torch.zeros(())) == ""
+    assert own_axes(("token", "width"), (1, 2)) == ("token", "width")
+    names = [axes for _, _, axes, _ in parts([torch.zeros(3)], [torch.zeros(3)], "token width")]
+    assert names == ["token width", "width"]
+
+
+def test_operations_are_noted_by_their_names():
+    with Operations() as operations:
+        torch.nn.Conv1d(1, 1, 1)(torch.zeros(1, 1, 3))
+    assert "aten::convolution" in operations.seen
+    assert "aten::mm" not in operations.seen

@@ -76,8 +76,10 @@ class Exercise:
         hints: at least two, from vague to concrete.
         axes: axis names by argument name, and for the output under "return"; a tuple output has a tuple of
             names. The slot's annotations give them; what is passed here wins, for annotations with "...".
+            A tensor of fewer axes has the last of the names.
         gradient: arguments that a gradient must reach, with the reference's value.
         unaffected: promises of independence.
+        without: torch's operations, such as "aten::convolution", that would do the work: not to be called.
         picture: turns an output into a (height, width) or (height, width, 3) array to be shown.
     """
 
@@ -89,6 +91,7 @@ class Exercise:
     axes: Axes = field(default_factory=dict)
     gradient: tuple[str, ...] = ()
     unaffected: list[Unaffected] = field(default_factory=list)
+    without: tuple[str, ...] = ()
     picture: Callable[[Any], Any] | None = None
 
     def __post_init__(self):
@@ -104,14 +107,14 @@ def annotated_axes(function: Callable) -> Axes:
 
 
 def _axes(annotation: Any) -> str | tuple[str, ...] | None:
-    """``Float[Tensor, "batch token"] | None`` is "batch token"; a tuple of tensors is a tuple of names."""
+    """``Float[Tensor, "batch token"] | None`` is "batch token"; of several the longest."""
     if hasattr(annotation, "dim_str"):
         return annotation.dim_str.replace("#", "")  # "#batch" may also be 1; to a learner it is the batch
     parts = [_axes(part) for part in typing.get_args(annotation)]
     if typing.get_origin(annotation) is tuple and any(axes is not None for axes in parts):
         return tuple(axes or "" for axes in parts)
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return next((axes for axes in parts if axes is not None), None)
+        return max((axes for axes in parts if axes is not None), key=len, default=None)
     return None
 
 

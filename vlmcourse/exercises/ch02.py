@@ -26,7 +26,7 @@ def _tokens_as_picture(tokens: Tensor) -> Tensor:
 exercise(vit.patchify, gradient=("images",), picture=_tokens_as_picture,
     cases=lambda: [
         (_gradients(2, 8, 20), 4),  # pixel = 48, patch = 10
-        (torch.rand(4, 3, 10, 25), 5),
+        (torch.randn(4, 3, 10, 25), 5),
         (torch.rand(3, 1, 6, 2), 2),
     ],
     slips=[

@@ -17,7 +17,8 @@ def _stripes(batch: int, channel: int, height: int, width: int) -> Tensor:
     return bar + 0.3 * torch.rand(batch, channel, height, width)
 
 
-exercise(cnn.conv2d, gradient=("images", "weight"), picture=lambda output: output[0, 0],
+exercise(cnn.conv2d, gradient=("images", "weight"), without=("aten::convolution",),
+    picture=lambda output: output[0, 0],
     cases=lambda: [
         (_stripes(2, 3, 9, 12), torch.randn(5, 3, 4, 2)),
         (torch.randn(2, 3, 10, 13), torch.randn(4, 3, 1, 2), 3, 1),
@@ -197,7 +198,7 @@ exercise(reach.receptive_field,
 exercise(reach.attention_distance,
     cases=lambda: [
         ((2 * torch.randn(3, 2, 13, 13)).softmax(-1), (3, 4), 8),
-        ((3 * torch.randn(2, 4, 11, 11)).softmax(-1), (2, 5), 3),
+        ((3 * torch.randn(5, 2, 4, 11, 11)).softmax(-1), (2, 5), 3),  # with a batch in front
     ],
     slips=[
         ("patch_size * ", "", "this is the distance in patches; multiply by patch_size for pixels."),

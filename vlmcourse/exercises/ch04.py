@@ -60,7 +60,7 @@ exercise(clip.pool_at_eos, gradient=("hidden",),
 
 exercise(clip.normalise, gradient=("features",),
     axes={"features": "class prompt width", "return": "class prompt width"},
-    cases=lambda: [(2 * torch.randn(2, 3, 5),), (torch.randn(3, 2, 7) + 1,)],
+    cases=lambda: [(2 * torch.randn(2, 3, 5),), (torch.randn(3, 2, 7) + 1,), (torch.randn(4, 6),)],
     slips=[
         ("dim=-1, keepdim=True", "", "all vectors are divided by one number, "
          "the length of everything together; each has its own length: dim=-1, keepdim=True."),
@@ -202,7 +202,7 @@ exercise(clip.siglip_loss, gradient=("image", "text", "scale", "bias"),
 exercise(retrieval.recall_at_k,
     cases=lambda: [  # queries with none, one and several right candidates
         (torch.randn(29, 9), torch.rand(29, 9) < 0.2, 3),
-        (torch.randn(8, 5), torch.rand(8, 5) < 0.3, 2),
+        (torch.randn(13, 5), torch.rand(13, 5) < 0.2, 2),
     ],
     slips=[
         ("right.gather(1, best)", "(best == torch.arange(len(best))[:, None])",

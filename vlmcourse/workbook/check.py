@@ -7,7 +7,7 @@ The ladder, first match wins:
     3  None · type · changed input · shape · dtype           structure, before values
     4  a broken promise                                      the promise's sentence
     5  other values                                          what is wrong, as far as it can be found out
-    6  right values, but: no gradient · dtype · device
+    6  right values, but: not its own work · no gradient · dtype · device
 
 What is found out of other values, and beside 2 and 3: the one step that, exchanged, makes everything right
 (repair.py), an argument without effect, how the output resembles the right one (likeness.py), and last the
@@ -80,7 +80,7 @@ def judge(exercise: Exercise, answer: Callable) -> Verdict:
 
 def rejection(answer: Callable, trial: Trial) -> Verdict | None:
     """What is wrong with an answer whose values are right in every case."""
-    for problem in (unsteady, gradient_problem, fixed_dtype_or_device):
+    for problem in (unsteady, leaves_the_work, gradient_problem, fixed_dtype, fixed_device):
         if found := problem(answer, trial):
             return Verdict("wrong", *found)
     return None
@@ -178,7 +178,7 @@ def describe(trial: Trial, place: int) -> str:
     words = []
     for name, value in zip(trial.names, trial.cases[place], strict=False):
         if isinstance(value, Tensor):
-            axes = trial.exercise.axes.get(name)
+            axes = outcomes.own_axes(trial.exercise.axes.get(name, ""), value)
             words.append(f"{name} {sizes(value)}" + (f" ({axes})" if axes else ""))
         elif isinstance(value, int | float | str | tuple | list | dict | None):
             words.append(f"{name} = {in_short(value)}")
@@ -362,6 +362,15 @@ def unsteady(answer: Callable, trial: Trial) -> tuple[Text] | None:
     return None if again else (phrase("unsteady"),)
 
 
+def leaves_the_work(answer: Callable, trial: Trial) -> tuple[Text] | None:
+    """Whether an answer calls what the exercise is to build."""
+    with outcomes.Operations() as operations:
+        run(answer, trial.names, trial.cases[0])
+    if found := operations.seen.intersection(trial.exercise.without):
+        return (phrase("leaves_the_work", name=found.pop().removeprefix("aten::")),)
+    return None
+
+
 def gradient_problem(answer: Callable, trial: Trial) -> tuple[Text, Line | None] | None:
     """Whether the gradient reaches every argument it must reach, with the reference's value."""
     for place, case in enumerate(trial.cases if trial.exercise.gradient else []):
@@ -379,26 +388,40 @@ def gradient_problem(answer: Callable, trial: Trial) -> tuple[Text, Line | None]
     return None
 
 
-def fixed_dtype_or_device(answer: Callable, trial: Trial) -> tuple[Text, Line | None] | None:
-    """An answer must follow the dtype and device of its input: half precision and GPUs come later."""
+def fixed_dtype(answer: Callable, trial: Trial) -> tuple[Text, Line | None] | None:
+    """An answer must follow the dtype of its input; bfloat16 is coarse, so there only the dtypes count."""
     for case in trial.cases:
-        floats = []
-        doubled = outcomes.convert(case, lambda t, seen=floats: seen.append(t) or t.double()
-                                   if t.is_floating_point() else t)  # fmt: skip
-        right, got = (run(function, trial.names, doubled) for function in (trial.reference, answer))
-        if floats and right.error is None and not same(got, right):
-            return dtype_problem(got, right, trial.exercise.axes["return"])
-        elsewhere = outcomes.convert(case, lambda t: t.to("meta"))
-        if run_meta(trial.reference, elsewhere) is None and "device" in (run_meta(answer, elsewhere) or ""):
-            return phrase("fixed_device"), None
+        for dtype, alike in ((torch.float64, same), (torch.bfloat16, outcomes.same_dtypes)):
+            given = outcomes.convert(case, lambda t, to=dtype: t.to(to) if t.is_floating_point() else t)
+            right, got = (run(function, trial.names, given) for function in (trial.reference, answer))
+            if right.error is None and not alike(got, right):
+                return dtype_problem(got, right, trial.exercise.axes["return"], str(dtype)[len("torch.") :])
     return None
 
 
-def dtype_problem(got: Outcome, right: Outcome, axes: str | tuple) -> tuple[Text, Line | None]:
+def dtype_problem(got: Outcome, right: Outcome, axes: str | tuple, dtype: str) -> tuple[Text, Line | None]:
+    says = phrase("fixed_dtype", dtype=dtype)
     if got.error is not None:
-        says, line = error_sentence(got.error, "the same in float64")
-        return joined(phrase("fixed_dtype"), says), line
-    return joined(phrase("fixed_dtype"), structure_problem(got.value, right.value, axes)), None
+        error, line = error_sentence(got.error, f"the same in {dtype}")
+        return joined(says, error), line
+    return joined(says, structure_problem(got.value, right.value, axes)), None
+
+
+def fixed_device(answer: Callable, trial: Trial) -> tuple[Text] | None:
+    """An answer must make its tensors where its input is. On the meta device nothing has a value; where the
+    reference reads one, the input stays, and new tensors are made on the meta device unless told otherwise.
+    """
+    for case, right in zip(trial.cases, trial.expected, strict=True):
+        elsewhere = outcomes.convert(case, lambda t: t.to("meta"))
+        if run_meta(trial.reference, elsewhere) is None:
+            failed = "device" in (run_meta(answer, elsewhere) or "")
+        else:
+            with torch.device("meta"):
+                ours, mine = (run(function, trial.names, case) for function in (trial.reference, answer))
+            failed = same(ours, right) and not same(mine, right)
+        if failed:
+            return (phrase("fixed_device"),)
+    return None
 
 
 def pictures(exercise: Exercise, mine: Outcome, right: Outcome) -> dict[str, list]:

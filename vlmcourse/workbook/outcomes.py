@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vlmcourse.exercises.base import Exercise, Text, in_both
 
@@ -41,6 +42,13 @@ def run(function: Callable, names: list[str], case: tuple) -> Outcome:
 
 def same(a: Outcome, b: Outcome) -> bool:
     return a.changed == b.changed and type(a.error) is type(b.error) and equal(a.value, b.value)
+
+
+def same_dtypes(a: Outcome, b: Outcome) -> bool:
+    """Whether the floating point outputs have the same dtypes, and no error of ``a`` speaks of a dtype."""
+    if a.error is not None:
+        return not any(words in str(a.error) for words in ("dtype", "scalar type"))
+    return [t.dtype for t in _floats(a.value)] == [t.dtype for t in _floats(b.value)]
 
 
 def close(a: Tensor, b: Tensor) -> Tensor:
@@ -80,11 +88,19 @@ def _equal(a: Any, b: Any) -> bool:
 
 def parts(got: Any, right: Any, axes: str | tuple, where: str = "") -> Iterator[tuple[Any, Any, Any, str]]:
     """An output beside the right one, its axes and place, such as "[1]"; then the same of all it holds."""
-    yield got, right, axes, where
+    yield got, right, own_axes(axes, right), where
     if isinstance(right, tuple | list | dict):
         for number, key in enumerate(right if isinstance(right, dict) else range(len(right))):
             inner = axes[number] if isinstance(axes, tuple) else axes
             yield from parts(got[key], right[key], inner, f"{where}[{key!r}]")
+
+
+def own_axes(axes: str | tuple, value: Any) -> str | tuple:
+    """The names of a value's axes: the last ones, if a tensor has fewer than there are names."""
+    if not isinstance(value, Tensor) or not isinstance(axes, str):
+        return axes
+    names = axes.split()
+    return " ".join(names[max(0, len(names) - value.dim()) :])
 
 
 def difference(got: Any, right: Any, axes: str | tuple) -> tuple[Any, Any, Any, str]:
@@ -164,6 +180,18 @@ def convert(case: tuple, change: Callable[[Tensor], Tensor]) -> tuple:
         return change(value) if isinstance(value, Tensor) else value
 
     return converted(case)
+
+
+class Operations(TorchDispatchMode):
+    """Notes the names of torch's operations, such as "aten::convolution", while it is entered."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: set[str] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
+        self.seen.add(function.name().split(".")[0])
+        return function(*args, **(kwargs or {}))
 
 
 def run_meta(function: Callable, case: tuple) -> str | None:

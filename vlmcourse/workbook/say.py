@@ -300,6 +300,10 @@ PHRASES = {
         "or keeps something from call to call.",
         "同じ引数で二度呼ぶと結果が変わります。乱数を使うか、前の呼び出しの値を残しています。",
     ),
+    "leaves_the_work": (
+        "the values are right, but torch's {name} made them, and that is what you are to build.",
+        "値は正しいですが、計算したのは torch の {name} です。それを自分で組み立てるのがこの課題です。",
+    ),
     "needs_gradient": (
         "the values are right, but the call fails as soon as a gradient is needed:",
         "値は正しいですが、勾配が必要になると呼び出しが失敗します：",
@@ -317,9 +321,9 @@ PHRASES = {
         "値は正しいですが、{name} の勾配が違います。計算の一部が切り離されています。",
     ),
     "fixed_dtype": (
-        "right as given, but not in float64. "
+        "right as given, but not in {dtype}. "
         "Make new tensors with the input's dtype (x.new_zeros, dtype=x.dtype).",
-        "与えられた精度では正しいですが、float64 では違います。"
+        "与えられた精度では正しいですが、{dtype} では違います。"
         "新しいテンソルは入力の dtype に合わせてください。",
     ),
     "fixed_device": (
