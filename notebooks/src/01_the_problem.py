@@ -426,9 +426,9 @@ print(len(habit_asked), "to learn from,", len(new_asked), "new ones;", new_asked
 # | `asked` | `(question,)`, the number of its kind |
 # | `answers` | `(question,)`, the number of its answer |
 # | `kinds` | how many kinds there are |
-# | out | `(kind,)`, the number of the answer to give |
+# | out | `(kind,)`, the number of the answer to give, on the device of `answers` |
 #
-# A kind that was never asked gets the answer most frequent over **all** questions.
+# A kind that was never asked gets the answer most frequent over **all** questions. Of equally frequent answers the smaller number wins.
 
 # %% id="answer_prior"
 @exercise(controls.answer_prior)

@@ -14,8 +14,12 @@ LAST = "the last axis of two is axis 1"
 DIAGNOSTIC = "nothing is trained through a measurement"
 EQUIVALENT: dict[str, dict[str, str]] = {
     # chapters 00 to 04
+    "pixels.normalise": {
+        "return (images.permute(0, 3, 1, 2)) / 127.5 - 1": "bytes divided by a float are float32",
+    },
     "gap.feature_statistics": {
         "count, unit = len(features), F.normalize(features, dim=(1))": LAST,
+        "count, unit = len(features), F.normalize(features, )": LAST,
         "return features.norm(dim=(1)).mean(), features.mean(dim=0), features.std(dim=0), cone": LAST,
         "features = features.detach()": DIAGNOSTIC,
     },
@@ -116,5 +120,6 @@ def named(task):
 def test_every_small_change_of_a_reference_is_rejected(task, request):
     if task.slot.name in OPEN:
         request.applymarker(pytest.mark.xfail(strict=True))
+    assert passes(task, task.slot.reference)  # and all that is slow the first time is done
     let_pass = {words for words, version in wrong_versions(task).items() if accepted(task, version)}
     assert let_pass == EQUIVALENT.get(task.slot.name, {}).keys()

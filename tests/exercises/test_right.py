@@ -121,7 +121,8 @@ def prior_by_counters(asked, answers, kinds):
     for kind, answer in zip(asked.tolist(), answers.tolist(), strict=True):
         said.setdefault(kind, []).append(answer)
     overall = favourite(answers.tolist())
-    return torch.tensor([favourite(said[k]) if k in said else overall for k in range(kinds)])
+    numbers = [favourite(said[k]) if k in said else overall for k in range(kinds)]
+    return torch.tensor(numbers, device=answers.device)
 
 
 @right("looks.twin_accuracy")
