@@ -9,6 +9,7 @@ Functions travel by cloudpickle with the globals they use, saved ones as their t
 JSON. A check that uses more CPU time than it may, or sleeps for far longer, is stopped.
 """
 
+import _thread
 import atexit
 import contextlib
 import ctypes
@@ -50,6 +51,8 @@ PROCESSES = 8  # that a check may consist of, should it find a way to start any
 THREADS = 16  # that a check may start
 STARTS_PROCESS = {"os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "os.exec",
                   "pty.spawn", "subprocess.Popen"}  # fmt: skip
+UNSEEN = ((_thread, "start_new_thread"), (_thread, "start_new"), (threading, "_start_new_thread"))
+"""Ways to start a thread of which Python before 3.12 tells no hook."""
 DIE_WITH_PARENT, ADOPT_ORPHANS = 1, 36  # options of Linux' prctl
 FORKS = hasattr(os, "fork")  # else the process judges by itself, ends with the check and is started again
 
@@ -210,12 +213,27 @@ def _limit(seconds: float) -> None:
 
     def watch(event: str, _: tuple) -> None:
         nonlocal threads
-        threads += event.startswith("_thread.start")
-        if event in STARTS_PROCESS or threads > THREADS:
-            what = f"more than {THREADS} threads" if threads > THREADS else "other processes"
-            raise PermissionError(f"a function that is checked may not start {what}")
+        if event in STARTS_PROCESS:
+            raise PermissionError("a function that is checked may not start other processes")
+        if event.startswith("_thread.start"):
+            threads += 1
+            if threads > THREADS:
+                raise PermissionError(f"a function that is checked may not start more than {THREADS} threads")
 
     sys.addaudithook(watch)  # limits of the system do not hold for root, which many notebooks run as
+    if sys.version_info < (3, 12):
+        for module, name in UNSEEN:
+            setattr(module, name, _seen(getattr(module, name)))
+
+
+def _seen(start: Callable) -> Callable:
+    """Starts a thread, and raises the event that hooks see from Python 3.12 on."""
+
+    def start_new_thread(*arguments: Any) -> int:
+        sys.audit("_thread.start_new_thread", *arguments)
+        return start(*arguments)
+
+    return start_new_thread
 
 
 def _ask_linux(option: int, value: int) -> None:
