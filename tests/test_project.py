@@ -1,6 +1,7 @@
 """The project keeps its own rules: imports go one way, modules stay small, the README says what is true."""
 
 import ast
+import importlib
 import json
 import re
 import subprocess
@@ -8,10 +9,13 @@ import sys
 import tomllib
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import yaml
+from beartype.roar import BeartypeCallHintParamViolation
 
 from vlmcourse.workbook.chapters import CHAPTERS
+from vlmcourse.world import render, truth
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "vlmcourse"
@@ -96,6 +100,24 @@ def test_a_public_name_stands_in_one_module():
     assert set(MEANT_TWICE) <= set(twice), "this name stands once now; take it from the list"
     new = {name: modules for name, modules in twice.items() if name not in MEANT_TWICE}
     assert not new, f"name by meaning, or import the one that is there: {new}"
+
+
+CHECKED = [path for path in MODULES if path.parent.name in ("models", "world", "training", "diagnostics")]
+
+
+@pytest.mark.parametrize("path", CHECKED, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_annotations_are_checked_while_the_tests_run(path):
+    """A new module joins the list of pyproject.toml, or without arrays that of tests/__init__.py."""
+    module = importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    by = type(module.__loader__).__module__.split(".")[0]
+    assert path.name == "__init__.py" or by in ("jaxtyping", "beartype"), "nothing checks this module"
+
+
+def test_a_wrong_argument_is_noticed_with_arrays_and_without():
+    with pytest.raises(jaxtyping.TypeCheckError, match="to_tensor"):
+        render.to_tensor("picture")
+    with pytest.raises(BeartypeCallHintParamViolation, match="asked='yes'"):
+        truth.pose("existence", "yes", [])
 
 
 @pytest.mark.parametrize("command", [["check", "--quiet"], ["format", "--check", "--quiet"]], ids=" ".join)

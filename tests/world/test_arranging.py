@@ -67,7 +67,7 @@ def test_what_leaves_the_training_world_is_named(things, why):
 
 
 def test_what_cannot_be_drawn_is_refused_with_the_rule():
-    for size, radius in enumerate(RADII):
+    for size, radius in enumerate(RADII.tolist()):
         edge = Thing(0, 2, size, 1 + radius, 62 - radius)
         check_things([edge])
         with pytest.raises(ValueError, match=f"its centre at {1 + radius}..{62 - radius}"):

@@ -146,7 +146,7 @@ def _ask(kind: str, dice: Dice) -> Question | None:
     return first
 
 
-def annotators(scenes: Scenes, questions: Sequence[Question], seed: int = 0) -> list[tuple[str, ...]]:
+def annotators(scenes: Scenes, questions: Sequence[Question | None], seed: int = 0) -> list[tuple[str, ...]]:
     """What ten people answer to question i about scene i.
 
     At least six say the truth, the others what they could have mistaken it for: a neighbouring colour or

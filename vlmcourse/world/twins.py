@@ -25,7 +25,9 @@ from vlmcourse.world.truth import Question, Thing, check_pairs, list_things, pos
 Things = list[Thing]
 
 
-def twins(scenes: Scenes, questions: Sequence[Question], seed: int = 0) -> tuple[Scenes, list[Question]]:
+def twins(
+    scenes: Scenes, questions: Sequence[Question | None], seed: int = 0
+) -> tuple[Scenes, list[Question]]:
     """For question i about scene i: a scene with as few objects changed as can be, and the new answer.
 
     Args:
