@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlmcourse.workbook.card import SIGNS, STATE_COLOURS, Card
+from vlmcourse.workbook.card import SIGNS, STATE_COLOURS, Card, tabulate
 
 
 @pytest.mark.parametrize("kind", SIGNS)
@@ -69,3 +69,28 @@ def test_code_is_coloured_by_the_theme_and_stays_as_it_was():
     assert coloured.pop("string") == "&#x27;"
     assert (coloured["def"], coloured["keyword"], coloured["operator"]) == ("f", "else", "@")
     assert (coloured["comment"], coloured["number"]) == ("# &lt;two&gt;", "2")
+
+
+def test_results_stand_in_a_table_numbers_to_the_right(capsys):
+    rows = {"no image": (0.256, float("nan")), ("CNN", 250): (1.0, -1.5)}
+    tabulate(rows, "model", right=".0%", loss_at_the_end="+.2f")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rstrip() for line in lines if line.strip()] == [
+        "   model     right  loss at the end",
+        "   no image    26%                –",
+        "   CNN, 250   100%            -1.50",
+    ]
+    tabulate({"yes": "red"}, said="")
+    assert "yes  red" in capsys.readouterr().out
+
+
+def test_a_column_of_words_stands_to_the_left_and_one_of_numbers_to_the_right():
+    html = Card("plain", "", table=(["what", "many"], [["a", "1,000"], ["b", "3 s"]]))._repr_html_()
+    sides = [part.split(";")[0] for part in html.split("text-align:")[1:]]
+    assert sides == ["left", "right"] * 3
+    assert "font-weight:600" not in html  # no title, no line for it
+
+
+def test_a_row_with_too_few_values_is_named():
+    with pytest.raises(ValueError, match="row 'a' has 1 values for 2 columns"):
+        tabulate({"a": 1.0}, right=".0%", loss=".2f")

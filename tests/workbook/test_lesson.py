@@ -1,10 +1,9 @@
-"""Budget, figure, course map and quiz."""
+"""Budget and quiz."""
 
-import matplotlib.pyplot as plt
 import pytest
 
 from vlmcourse.exercises.base import all_exercises
-from vlmcourse.workbook import budget, course_map, drawing, figure, lesson, portfolio, quiz
+from vlmcourse.workbook import budget, lesson, portfolio, quiz
 
 
 def test_the_budget_fits_the_device_and_is_said(capsys, monkeypatch):
@@ -20,40 +19,6 @@ def test_the_budget_fits_the_device_and_is_said(capsys, monkeypatch):
 def test_budgets_of_different_sizes_are_an_error():
     with pytest.raises(ValueError, match="differ in batch"):
         budget(cpu=dict(steps=300), gpu=dict(steps=3000, batch=2))
-
-
-def test_a_figure_needs_a_description_and_is_closed(capsys):
-    fig, axes = plt.subplots()
-    axes.plot([1, 2])
-    with pytest.raises(ValueError, match="needs a description"):
-        figure(fig, alt=" ")
-    figure(fig, alt="a line that rises")
-    assert "[figure: a line that rises]" in capsys.readouterr().out
-    assert not plt.get_fignums()
-
-
-def test_the_course_map_lights_one_part(capsys):
-    course_map("vision")
-    assert "with the vision part lit" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="no part 'eyes'"):
-        course_map("eyes")
-
-
-def test_a_drawing_says_what_it_shows(capsys):
-    drawing("fusion")
-    assert "after every block, words look at the image" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="no drawing 'fission'; there are architecture, clip"):
-        drawing("fission")
-
-
-def test_plots_have_the_courses_colours_and_no_clutter():
-    with plt.rc_context():
-        lesson.plot_style()
-        style = plt.rcParams
-        assert style["axes.prop_cycle"].by_key()["color"] == ["#0072B2", "#E69F00", "#5B8C7B", "#D55E00"]
-        assert not (style["axes.spines.top"] or style["axes.spines.right"] or style["legend.frameon"])
-        assert (style["font.size"], style["axes.titlesize"], style["axes.labelsize"]) == (9, 10, 9)
-        assert (style["figure.dpi"], style["image.cmap"], style["text.color"]) == (110, "cividis", "#1f2933")
 
 
 def test_an_unknown_quiz_names_what_there_is():

@@ -6,7 +6,8 @@ import io
 import numpy as np
 
 IMAGE, TEXT, ACCENT, MASKED, INK, GOOD = "#E69F00", "#0072B2", "#D55E00", "#9aa5b1", "#1f2933", "#5B8C7B"
-"""The course's colours: image tokens, text tokens, what is wrong or asked, masked, ink, what is learned."""
+CONTROL, FIRST, SECOND = "#7b8794", "#AA4499", "#1B9AAA"
+"""The course's colours; what each of them means stands in workbook/figures.py, at `roles`."""
 
 
 def cividis() -> np.ndarray:

@@ -6,7 +6,10 @@ A card says its state three times, in colour, symbol and words, and reads well i
 import base64
 import html
 import io
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 SIGNS = {
     "passed": "✓",
@@ -21,8 +24,9 @@ STATE_COLOURS = {"passed": "#2E8B6F", "wrong": "#D55E00", "todo": IDLE, "note": 
 FONT = "line-height:1.5;color:var(--jp-content-font-color1,inherit);font-size:14px;max-width:820px"
 PRE = ("margin:6px 0 0;padding:8px;overflow-x:auto;border-radius:4px;font-size:13px;line-height:1.4;"
        "color:inherit;background:rgba(127,127,127,.12)")  # fmt: skip
-CELL = "text-align:left;padding:2px 14px 2px 0;border-bottom:1px solid rgba(127,127,127,.25)"
+CELL = "padding:2px 14px 2px 0;border-bottom:1px solid rgba(127,127,127,.25)"
 LINK = "color:var(--jp-content-link-color,#0072B2);text-decoration:underline"
+NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]\d+)?\s?(%|s|×|px|MB)?|–")  # stands to the right in its column
 FOR_SCREEN_READERS = "position:absolute;width:1px;height:1px;overflow:hidden;clip:rect(0 0 0 0)"
 
 
@@ -37,6 +41,31 @@ CODE_COLOURS = {
     "Operator": "operator",
 }
 """Beginnings of Pygments' names for parts of a program, and JupyterLab's name for their colour."""
+
+
+def tabulate(rows: Mapping[Any, Any], what: str = "", /, **columns: str) -> None:
+    """Show results as a table: a row for each name, with its values.
+
+        tabulate(results, "model", right=".0%", loss=".2f")
+
+    Args:
+        rows: name -> its value, or one value per column; a name of several parts is joined by commas.
+        what: heads the column of names.
+        columns: name ("_" reads as a space) -> how its values are written, as in f-strings; NaN is "–".
+
+    Raises:
+        ValueError: if a row has more or fewer values than there are columns.
+    """
+    table = []
+    for name, values in rows.items():
+        values = values if isinstance(values, (tuple, list)) else [values]
+        if len(values) != len(columns):
+            raise ValueError(f"row {name!r} has {len(values)} values for {len(columns)} columns")
+        name = ", ".join(map(str, name)) if isinstance(name, tuple) else str(name)
+        written = zip(values, columns.values(), strict=True)
+        table.append([name, *[format(value, how) if value == value else "–" for value, how in written]])
+    header = [what, *[column.replace("_", " ") for column in columns]]
+    Card("plain", "", table=(header, table)).show()
 
 
 def number_of(count: int, thing: str) -> str:
@@ -60,7 +89,8 @@ class Card:
     links: dict[str, str] = field(default_factory=dict)  # text of a cell -> address
 
     def __repr__(self) -> str:
-        parts = [f"{SIGNS[self.kind]} {self.title}", *(f"   {line}" for line in self.lines)]
+        parts = [f"{SIGNS[self.kind]} {self.title}"] if self.title else []
+        parts += [f"   {line}" for line in self.lines]
         if self.table:
             parts += ["   " + row for row in _plain_table(*self.table)]
         if self.code:
@@ -71,7 +101,7 @@ class Card:
 
     def _repr_html_(self) -> str:
         kind = f'{_badge(self.kind)} <span style="{FOR_SCREEN_READERS}">{self.kind}: </span>'
-        body = f'<div style="font-weight:600">{kind}{_rich(self.title)}</div>'
+        body = f'<div style="font-weight:600">{kind}{_rich(self.title)}</div>' if self.title else ""
         body += "".join(f'<div style="margin-top:2px">{_rich(line)}</div>' for line in self.lines)
         if self.pictures:
             scale = next(iter(self.pictures.values()))
@@ -125,12 +155,17 @@ def _coloured(code: str) -> str:
 
 
 def _html_table(header: list[str], rows: list[list[str]], links: dict[str, str]) -> str:
-    head = "".join(f'<th scope="col" style="{CELL}">{_rich(cell)}</th>' for cell in header)
-    body = ""
+    sides = [f"text-align:{'right' if right else 'left'};{CELL}" for right in _numeric(header, rows)]
+    cells = [
+        f'<th scope="col" style="{side}">{_rich(cell)}</th>' for side, cell in zip(sides, header, strict=True)
+    ]
+    head, body = "".join(cells), ""
     for row in rows:
-        cells = "".join(f'<td style="{CELL}">{_cell(cell, links)}</td>' for cell in row)
-        body += f"<tr>{cells}</tr>"
-    style = "border-collapse:collapse;margin-top:6px;font-size:13px"
+        cells = [
+            f'<td style="{side}">{_cell(cell, links)}</td>' for side, cell in zip(sides, row, strict=True)
+        ]
+        body += f"<tr>{''.join(cells)}</tr>"
+    style = "border-collapse:collapse;margin-top:6px;font-size:13px;font-variant-numeric:tabular-nums"
     return f'<table style="{style}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
 
 
@@ -147,7 +182,16 @@ def _cell(text: str, links: dict[str, str]) -> str:
 def _plain_table(header: list[str], rows: list[list[str]]) -> list[str]:
     table = [header, *rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in table]
+    pads = [str.rjust if right else str.ljust for right in _numeric(header, rows)]
+    return [
+        "  ".join(pad(cell, wide) for pad, cell, wide in zip(pads, row, widths, strict=True)).rstrip()
+        for row in table
+    ]
+
+
+def _numeric(header: list[str], rows: list[list[str]]) -> list[bool]:
+    """Which columns hold nothing but numbers."""
+    return [all(NUMBER.fullmatch(row[place]) for row in rows) for place in range(len(header))]
 
 
 def _figure(title: str, array: list, scale: list) -> str:

@@ -1,22 +1,16 @@
-"""What a notebook calls around its exercises: begin, course_map, drawing, budget, figure, quiz, progress."""
+"""What a notebook calls around its exercises: begin, budget, quiz, progress."""
 
-import base64
-import html
-import io
-from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
 from vlmcourse.exercises.base import all_exercises, all_quizzes
-from vlmcourse.widgets import stills
 from vlmcourse.workbook import engine, portfolio
 from vlmcourse.workbook.card import Card, number_of
 from vlmcourse.workbook.chapters import CHAPTERS
+from vlmcourse.workbook.figures import plot_style
 
 LANGUAGES = ("en", "ja")
-FIGURES = Path(__file__).resolve().parents[2] / "assets" / "figures"
 
 
 def begin(chapter: str, lang: str = "en") -> None:
@@ -60,87 +54,6 @@ def device_words() -> str:
     if kind == "cuda":
         return torch.cuda.get_device_name()
     return "Apple GPU" if kind == "mps" else f"CPU, {number_of(torch.get_num_threads(), 'thread')}"
-
-
-def plot_style() -> None:
-    """One style for all figures: the course's colours, no clutter, readable at 100 %."""
-    import matplotlib
-
-    colours = matplotlib.cycler(color=[stills.TEXT, stills.IMAGE, stills.GOOD, stills.ACCENT])
-    matplotlib.rc("axes", prop_cycle=colours, titlesize=10, labelsize=9)
-    matplotlib.rc("axes.spines", top=False, right=False)
-    matplotlib.rc("font", size=9)
-    matplotlib.rc("figure", dpi=110)
-    matplotlib.rc("image", cmap="cividis")
-    matplotlib.rc("legend", frameon=False)
-    matplotlib.rc("text", color=stills.INK)
-
-
-@dataclass(repr=False)
-class Described:
-    """A figure with its description, for people who see it and people who hear it."""
-
-    data: bytes
-    width: int
-    alt: str
-    kind: str = "png"
-
-    def _repr_html_(self) -> str:
-        source = f"data:image/{self.kind};base64,{base64.b64encode(self.data).decode()}"
-        style = "background:white;border-radius:6px;max-width:100%"
-        return f'<img alt="{html.escape(self.alt)}" style="{style}" width="{self.width}" src="{source}">'
-
-    def __repr__(self) -> str:
-        return f"[figure: {self.alt}]"
-
-
-def figure(fig, alt: str) -> None:
-    """Show a matplotlib figure, and close it, so that the notebook does not show it twice.
-
-    Args:
-        alt: what the figure shows, in a sentence, for screen readers and text output.
-    """
-    import matplotlib.pyplot as plt
-    from IPython.display import display
-
-    if not alt.strip():
-        raise ValueError("a figure needs a description: figure(fig, alt='what it shows')")
-    stream = io.BytesIO()
-    fig.savefig(stream, format="png", dpi=200, facecolor="white")
-    plt.close(fig)
-    display(Described(stream.getvalue(), round(fig.get_figwidth() * 105), alt))
-
-
-def course_map(lit: str = "") -> None:
-    """Show the picture of a vision-language model, with "vision", "connector", "language" or no part lit."""
-    from IPython.display import display
-
-    svg = (FIGURES / "vlm.svg").read_text(encoding="utf-8")
-    if lit and f'<g id="{lit}" class="part">' not in svg:
-        raise ValueError(f"the map has no part {lit!r}; there are vision, connector and language")
-    style = f"<style>#{lit} rect{{fill:#ffe9b8;stroke:#D55E00;stroke-width:3}}</style>" if lit else ""
-    svg = svg.replace("<defs>", f"{style}<defs>", 1)
-    way = "image → vision encoder → connector → language model → answer"
-    part = f", with the {lit} part lit: this chapter" if lit else ""
-    alt = f"{way}; the question enters the language model{part}"
-    display(Described(svg.encode(), 720, alt, "svg+xml"))
-
-
-def drawing(name: str) -> None:
-    """Show the architecture of a chapter, with the learner's exercises lit; tools/draw_figures.py draws them.
-
-    Raises:
-        ValueError: if there is no such drawing.
-    """
-    from IPython.display import display
-
-    path = FIGURES / f"{name}.svg"
-    if not path.exists():
-        there = ", ".join(sorted(file.stem for file in FIGURES.glob("*.svg")))
-        raise ValueError(f"no drawing {name!r}; there are {there}")
-    svg = path.read_text(encoding="utf-8")
-    alt = html.unescape(svg.partition("<desc>")[2].partition("</desc>")[0])
-    display(Described(svg.encode(), 720, alt, "svg+xml"))
 
 
 def budget(cpu: dict, gpu: dict) -> SimpleNamespace:

@@ -6,6 +6,20 @@ from vlmcourse.exercises.base import Text
 
 PHRASES = {
     "ready": ("{chapter}: ready", "{chapter}: 準備ができました"),
+    "weights_kept": (
+        "Saved as {path}; a later chapter goes on from it.",
+        "{path} に保存しました。後の章で使います。",
+    ),
+    "weights_not_kept": ("Not saved: {error}", "保存できませんでした：{error}"),
+    "weights_taken": ("{name}: yours, from {path}", "{name}：あなたの重みを使います（{path}）"),
+    "weights_shipped": (
+        "{name}: the course's, since you have not trained yours yet (chapter {chapter}).",
+        "{name}：コースの重みを使います（第 {chapter} 章であなたの重みを学習できます）。",
+    ),
+    "weights_misfit": (
+        "The course's weights are used, since yours do not fit: {error}",
+        "あなたの重みは合わないので、コースの重みを使います：{error}",
+    ),
     "runs_on": ("Runs on: {device}", "計算装置: {device}"),
     "your_code": ("Your code runs as: {slots}", "あなたのコードを使うもの: {slots}"),
     "passed": (
