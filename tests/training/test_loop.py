@@ -60,6 +60,12 @@ def test_a_progress_bar_bears_its_name(data, model, monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     train(model, Batches(data, 24), loss_fn, steps=2, name="CNN, 250 pictures")
     assert "CNN, 250 pictures: 100%" in capsys.readouterr().err
+    train(model, Batches(data, 24), loss_fn, steps=2)
+    line = capsys.readouterr().err
+    assert f"{type(model).__name__}: 100%" in line and "2/2" in line and "loss " in line
+    monkeypatch.setenv("CI", "1")
+    train(model, Batches(data, 24), loss_fn, steps=2)
+    assert capsys.readouterr().err == ""
 
 
 def test_a_plot_and_a_function_can_watch_together(data, model):

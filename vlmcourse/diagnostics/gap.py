@@ -31,13 +31,17 @@ def feature_statistics(
     return features.norm(dim=-1).mean(), features.mean(dim=0), features.std(dim=0), cone
 
 
-def report(clouds: Mapping[str, Float[Tensor, "feature width"]]) -> list[str]:
-    """A header, and a line for each named cloud of features: length, length of the mean, spread, cone."""
-    lines = [f"{'':>24}  length  length of mean  spread   cone"]
+COLUMNS = dict(length=".2f", length_of_mean=".2f", spread=".3f", cone="+.2f")
+"""The columns of `report`, and how `tabulate` writes them."""
+
+
+def report(clouds: Mapping[str, Float[Tensor, "feature width"]]) -> dict[str, tuple[float, ...]]:
+    """For each named cloud of features: length, length of the mean, spread, cone; see COLUMNS."""
+    rows = {}
     for name, features in clouds.items():
         norm, mean, std, cone = feature_statistics(features)
-        lines.append(f"{name:>24}  {norm:6.2f}  {mean.norm():14.2f}  {std.mean():6.3f}  {cone:+5.2f}")
-    return lines
+        rows[name] = norm.item(), mean.norm().item(), std.mean().item(), cone.item()
+    return rows
 
 
 @slot

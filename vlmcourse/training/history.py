@@ -60,7 +60,7 @@ class Log:
         self.start = time.perf_counter() - history.seconds
         in_view = sys.stderr.isatty() or "ipykernel" in sys.modules
         quiet = "CI" in os.environ or not in_view or not accelerator.is_main_process
-        self.bar = tqdm(total=steps, initial=history.steps, desc=name or None, disable=quiet, unit="step")
+        self.bar = tqdm(total=steps, initial=history.steps, desc=name, disable=quiet, unit="step")
 
     def add(self, step: int, **values: Tensor | float) -> None:
         """Note numbers of one batch of `step`, without looking at them."""

@@ -62,7 +62,7 @@ def train(
         seconds: stop after this time, even if steps are left.
         watch: a function, an object with a method `add`, or a list of them; called after every step (on a
             GPU in groups of ten) with (step, loss=..., **metrics).
-        name: what stands in front of the progress bar, such as "CNN, 250 pictures".
+        name: what stands in front of the status line, such as "CNN, run 2 of 3"; default the model's class.
         checkpoint: folder for checkpoints, every `save_every` steps and at the end; the newest `keep` stay.
         resume: carry on from the newest whole checkpoint there; an empty folder starts a new run.
         origin: plain data that says what is trained, such as a recipe's stage. Checkpoints record it with a
@@ -84,7 +84,7 @@ def train(
     if checkpoint is not None:
         run.open(checkpoint, resume)
 
-    log = Log(history, watch, accelerator, steps, seconds, name)
+    log = Log(history, watch, accelerator, steps, seconds, name or type(model).__name__)
     with _prepared(run, loss_fn) as (net, stepper), log.bar:
         for step in range(history.steps + 1, steps + 1):
             for _ in range(accumulate):
