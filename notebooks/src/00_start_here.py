@@ -66,16 +66,16 @@ texts, right = [question.text for question in asked], [question.answer for quest
 seeing = sum(a == b for a, b in zip(vlm.answer(render.render(exam), texts), right)) / 400
 empty = blinded(render.render(exam))
 guessing = sum(a == b for a, b in zip(vlm.answer(empty, texts), right)) / 400
-print(f"right with the picture: {seeing:.1%}   with an empty sheet: {guessing:.1%}")
+shares = {"with the picture": seeing, "with an empty sheet": guessing}
+tabulate(shares, "400 questions", right=".1%")
 by_kind = {kind: card["metrics"][f"answers: {kind}"] for kind in questions.KINDS}
 whole = card["metrics"]["captions, all true and complete"]
-print(*[f"{kind} {share:.0%}" for kind, share in by_kind.items()],
-      f"captions without a mistake {whole:.0%}", sep="   ")
+tabulate(by_kind | {"captions without a mistake": whole}, "its card", right=".0%")
 assert seeing > 0.85 and guessing < 0.5
 assert sorted(by_kind, key=by_kind.get)[0] in ("comparison", "count")
 
 # %% [markdown] id="meet-proved" lang="en"
-# It is no oracle. The second line stands on its card, the record of what it reached. Colours, shapes and sizes are nearly always right. Comparing and counting are weaker: they need everything in the picture at once. So do captions. Now and then one names a thing twice, and leaves another out.
+# It is no oracle. The second table stands on its card, the record of what it reached. Colours, shapes and sizes are nearly always right. Comparing and counting are weaker: they need everything in the picture at once. So do captions. Now and then one names a thing twice, and leaves another out.
 #
 # The difference between the two numbers is what it *sees*. The second number is what it *guesses*, and it is not small. Section 5 comes back to that.
 
@@ -122,10 +122,11 @@ import matplotlib.pyplot as plt
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(6.8, 1.7), layout="constrained",
                                   width_ratios=(1, 3.4))
-left.imshow(picture[0]); left.set_title("one picture", fontsize=9); left.axis("off")
-right.bar(range(70), [1] * 70, color=["#E69F00"] * 64 + ["#0072B2"] * 6, width=0.8)
-right.set_title("what the language model reads: 64 image tokens, then 6 text tokens", fontsize=9)
-right.axis("off")
+left.imshow(picture[0]); left.set_title("one picture"); left.axis("off")
+right.bar(range(64), 1, color=roles.image, label="64 image tokens")
+right.bar(range(64, 70), 1, color=roles.text, hatch="//", label="6 text tokens")
+right.set_title("what the language model reads"); right.axis("off")
+right.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2)
 figure(fig, alt="A scene, and a row of 70 bars: 64 orange image tokens, then 6 blue text tokens")
 
 # %% [markdown] id="flow-real" lang="en"
@@ -218,7 +219,7 @@ SceneBrowser(render.render(world), captions.captions(world, "full"), records)
 # %% id="caption-styles"
 one = world[:1]
 for_one = {style: captions.captions(one, style)[0] for style in ("short", "full", "shallow")}
-print(*[f"{style:>8}: {text}" for style, text in for_one.items()], sep="\n")
+tabulate(for_one, "style", caption="")
 assert len(for_one["full"]) > len(for_one["short"])
 
 # %% [markdown] id="blind" lang="en"
@@ -241,7 +242,7 @@ shares = {kind: best[kind][1] / len(answers[kind])
           for kind in sorted(best, key=lambda k: best[k][1] / len(answers[k]))}
 fig, ax = plt.subplots(figsize=(5, 2.6), layout="constrained")
 bars = ax.barh([f"{kind}: “{best[kind][0]}”" for kind in shares], list(shares.values()),
-               color="#D55E00")
+               color=roles.control)
 ax.bar_label(bars, [f"{share:.0%}" for share in shares.values()], padding=3)
 ax.set(xlim=(0, 1), xlabel="right when always giving this answer")
 figure(fig, alt="For each kind of question, how often its most frequent answer is right")
@@ -265,7 +266,7 @@ for line, pictures, facts in zip(axes, (render.render(pair), render.render(chang
                                  (posed, answered)):
     for ax, picture, fact in zip(line, pictures, facts):
         ax.imshow(picture); ax.axis("off")
-        ax.set_title(fact.text.replace(" is ", " is\n") + f"\n→ {fact.answer}", fontsize=8)
+        ax.set_title(fact.text.replace(" is ", " is\n") + f"\n→ {fact.answer}", fontsize=9)
 figure(fig, alt="Four scenes, their twins below: same question, one colour changed, another answer")
 
 # %% [markdown] id="blind-rule" lang="en"

@@ -48,7 +48,7 @@ course_map("connector")
 
 # %% id="correspond-figure"
 pair = scenes.sample("train", 1, start=47, objects=(2, 2))
-sentence, marks = captions.captions(pair)[0], ["#D55E00", "#0072B2"]
+sentence, marks = captions.captions(pair)[0], [roles.first, roles.second]
 fig, (left, right) = plt.subplots(1, 2, figsize=(6.6, 2.2), layout="constrained",
                                   width_ratios=(1, 2))
 left.imshow(render.render(pair)[0]); left.axis("off"); right.axis("off")
@@ -57,10 +57,10 @@ for (x0, y0, x1, y1), mark, style in zip(pair.boxes()[0], marks, ("-", "--")):
                                  ls=style, lw=2))
 words = sentence.split()
 for place, word in enumerate(words):
-    mark = marks[0] if place in (1, 2) else marks[1] if place >= len(words) - 2 else "gray"
+    mark = marks[0] if place in (1, 2) else marks[1] if place >= len(words) - 2 else roles.control
     start = len(" ".join(["", *words[:place]])) / len(sentence)
     right.text(start, 0.5, word, color=mark, family="monospace",
-               weight="normal" if mark == "gray" else "bold")
+               weight="normal" if mark == roles.control else "bold")
 figure(fig, alt=f"A scene, two boxed objects, beside '{sentence}'; boxes and words share colours")
 
 # %% [markdown] id="predict-correspond" lang="en"
@@ -114,9 +114,9 @@ assert words_seen[-1] < 30 and different > 0.95 * len(patches)
 
 # %% id="continuous-figure"
 fig, ax = plt.subplots(figsize=(5, 2.4), layout="constrained")
-ax.plot(range(1, len(patches) + 1, 20), patches_seen, color="#E69F00", linestyle="--",
+ax.plot(range(1, len(patches) + 1, 20), patches_seen, color=roles.image, linestyle="--",
         label="patches of photographs")
-ax.plot(range(1, len(spoken) + 1), words_seen, color="#0072B2", label="words of captions")
+ax.plot(range(1, len(spoken) + 1), words_seen, color=roles.text, label="words of captions")
 ax.set(xlabel="read so far", ylabel="different ones so far"); ax.legend()
 figure(fig, alt="Different patches grow with patches read; different words stop at about twenty")
 
@@ -194,8 +194,7 @@ def measure(model, encoded, image=None):
     return right, F.cross_entropy(scores, wanted).item()
 
 results = {"told in words": measure(speaker, test_told), "not told": measure(speaker, test_alone)}
-print(*[f"{name:>14}: {right:.0%} right, loss {loss:.2f}"
-        for name, (right, loss) in results.items()], sep="\n")
+tabulate(results, right=".0%", loss=".2f")
 assert results["told in words"][0] > 0.95 and 0.15 < results["not told"][0] < 0.4
 
 # %% [markdown] id="language-proved" lang="en"
@@ -248,7 +247,7 @@ assert abs(cone + 1 / 3) < 1e-6
 
 # %% id="statistics"
 some = train_image[:200].flatten(0, 1)                                 # 12,800 patches
-print(*gap.report({"words (learned)": words, "patches (raw)": some}), sep="\n")
+tabulate(gap.report({"words (learned)": words, "patches (raw)": some}), **gap.COLUMNS)
 patch_norm, _, _, patch_cone = feature_statistics(some)
 word_norm, _, _, word_cone = feature_statistics(words)
 assert patch_norm > 4 * word_norm and patch_cone > 0.7 and word_cone < 0.2
@@ -317,11 +316,10 @@ torch.manual_seed(0)
 joins = {"raw": test_image, "matched": matched(test_image),
          "noise": torch.randn_like(test_image) * spread + middle}
 results |= {name: measure(speaker, test_alone, image[test_scene]) for name, image in joins.items()}
-print(*gap.report({"words": words, "matched patches": matched(some)}), sep="\n")
+tabulate(gap.report({"words": words, "matched patches": matched(some)}), **gap.COLUMNS)
 
 # %% id="naive-table"
-print(*[f"{name:>14}: {right:.0%} right, loss {loss:.2f}"
-        for name, (right, loss) in results.items()], sep="\n")
+tabulate(results, right=".0%", loss=".2f")
 blind_right, blind_loss = results["not told"]
 assert all(results[name][0] < blind_right + 0.05 and results[name][1] > blind_loss + 0.2
            for name in joins)
@@ -340,8 +338,8 @@ with torch.no_grad(), record_attention(speaker) as record:
     speaker(test_alone[0][:200], test_alone[1][:200], test_image[test_scene][:200])
 ends = 64 + test_alone[1][:200].sum(1) - 1
 on_image = [layer[torch.arange(200), :, ends, :64].sum(-1).mean().item() for layer in record]
-even = 64 / (ends + 1).float().mean()
-print(f"even gaze {even:.0%}; on raw patches, by layer:", [f"{share:.0%}" for share in on_image])
+even = (64 / (ends + 1).float().mean()).item()
+tabulate({"an even gaze": even, "layer 1": on_image[0], "layer 2": on_image[1]}, on_patches=".0%")
 assert max(on_image) > 0.5
 
 # %% [markdown] id="bridge-intro" lang="en"
@@ -369,8 +367,7 @@ for name, (model, rate) in runs.items():
 seeing = {name: (measure(model, test_alone, test_image[test_scene])[0],
                  measure(model, test_told)[0])
           for name, (model, _) in runs.items()}
-print(*[f"{name:>14}: {sees:.0%} from pictures, {reads:.0%} when told in words"
-        for name, (sees, reads) in seeing.items()], sep="\n")
+tabulate(seeing, right_from_pictures=".0%", when_told_in_words=".0%")
 assert seeing["one matrix"][0] > blind_right + 0.1
 assert seeing["one matrix"][1] == results["told in words"][0]
 assert seeing["all retrained"][1] < results["told in words"][0] - 0.1
@@ -380,12 +377,12 @@ assert seeing["all retrained"][0] > seeing["one matrix"][0]
 bars = {"told in words": results["told in words"][0], "not told": blind_right,
         **{n: results[n][0] for n in joins},
         **{name: sees for name, (sees, _) in seeing.items()}}
-colours = ["#0072B2"] * 2 + ["#E69F00"] * 3 + ["#5B8C7B"] * 2
+colours = [roles.text] * 2 + [roles.image] * 3 + [roles.learned] * 2
 fig, ax = plt.subplots(figsize=(5.6, 2.6), layout="constrained")
 drawn_bars = ax.barh(list(bars)[::-1], list(bars.values())[::-1], color=colours[::-1])
 ax.bar_label(drawn_bars, [f"{value:.0%}" for value in list(bars.values())[::-1]], padding=3,
              bbox=dict(facecolor="white", edgecolor="none", pad=1))
-ax.axvline(blind_right, color="#1f2933", linestyle=":")
+ax.axvline(blind_right, color=roles.control, linestyle=":")
 ax.set(xlim=(0, 1.12), xlabel="right answers")
 figure(fig, alt="Right answers: told in words all, not told a quarter, three naive joins no better")
 
@@ -448,7 +445,7 @@ def share_right(guesses, asked):
 
 habit = blind_by_text(habit_asked)
 guesses = habit([q.text for q in new_asked])
-print({q.text: guess for q, guess in zip(new_asked[:4], guesses)})
+tabulate({q.text: guess for q, guess in zip(new_asked[:4], guesses)}, "question", answer="")
 print(f"right without looking: {share_right(guesses, new_asked):.0%}; chance is 20%")
 assert 0.78 < share_right(guesses, new_asked) < 0.9
 
@@ -471,8 +468,8 @@ assert blind_run.losses[0] > 6 and abs(last - floor) < 0.12
 
 # %% id="blind-figure"
 fig, ax = plt.subplots(figsize=(5, 2.4), layout="constrained")
-ax.plot(blind_run.losses, color="#0072B2", label="loss of a model without eyes")
-ax.axhline(floor, color="#D55E00", linestyle="--", label=f"entropy of the habit, {floor:.2f}")
+ax.plot(blind_run.losses, color=roles.text, label="loss of a model without eyes")
+ax.axhline(floor, color=roles.ink, linestyle="--", label=f"entropy of the habit, {floor:.2f}")
 ax.set(xlabel="step", ylabel="loss", ylim=(0, None)); ax.legend()
 figure(fig, alt="The text-only loss falls from seven to the entropy of the habit and stays there")
 
@@ -520,7 +517,7 @@ for row, (drawn_row, facts, said) in zip(axes, shown):
     for ax, picture, fact, word in zip(row, drawn_row, facts, said):
         ax.imshow(picture); ax.set_xticks([]); ax.set_yticks([])
         asked, mark = fact.text.replace(" is ", " is\n"), "✓" if word == fact.answer else "✗"
-        ax.set_title(f"{asked}\n{mark} “{word}”", fontsize=8)
+        ax.set_title(f"{asked}\n{mark} “{word}”", fontsize=9)
 axes[0, 0].set_ylabel("test"); axes[1, 0].set_ylabel("twin")
 figure(fig, alt="Four scenes, their twins, and blind answers: each given twice, right at most once")
 
@@ -540,16 +537,15 @@ for bias in (0.0, 0.25, 0.5, 0.75, 0.9, 1.0):
     on_twins, _ = controls.twin_score(pair_guesses[0], [q.answer for q in some_asked],
                                    pair_guesses[1], [q.answer for q in other_asked])
     table[bias] = share_right(pair_guesses[0], some_asked), on_twins
-print("bias   biased test   twins",
-      *[f"{b:4.2f}  {t:11.0%}  {w:6.0%}" for b, (t, w) in table.items()], sep="\n")
+tabulate(table, "bias", biased_test=".0%", twins=".0%")
 assert table[0.0][0] < 0.35 and table[1.0][0] == 1 and max(w for _, w in table.values()) <= 0.55
 
 # %% id="knob-figure"
 fig, ax = plt.subplots(figsize=(5, 2.5), layout="constrained")
 tests, pairs = zip(*table.values())
-ax.plot(list(table), tests, color="#0072B2", marker="o", label="biased test")
-ax.plot(list(table), pairs, color="#D55E00", marker="s", linestyle="--", label="twins")
-ax.axhline(0.5, color="gray", linestyle=":")
+ax.plot(list(table), tests, color=roles.first, marker="o", label="biased test")
+ax.plot(list(table), pairs, color=roles.second, marker="s", linestyle="--", label="twins")
+ax.axhline(0.5, color=roles.control, linestyle=":")
 ax.set(xlabel="language bias", ylabel="right without looking", ylim=(0, 1.05)); ax.legend()
 figure(fig, alt="Blind, the biased test climbs from a fifth to one; twins stay at half")
 
@@ -584,8 +580,7 @@ for bias, model in with_eyes.items():
     pairs = controls.twin_score(said, [q.answer for q in asked], said_of_twin,
                                 [q.answer for q in other_asked])
     seen[bias] = share_right(said, asked), pairs[1]
-print(*[f"trained and tested with bias {b:4.2f}: {t:.0%} of the test, {p:.0%} of the pairs"
-        for b, (t, p) in seen.items()], sep="\n")
+tabulate(seen, "bias", right_in_the_test=".0%", both_of_a_pair=".0%")
 assert seen[0.95][0] > seen[0.0][0] and seen[0.95][1] < seen[0.0][1] - 0.1
 
 # %% [markdown] id="eyes-proved" lang="en"
@@ -603,7 +598,7 @@ for kind in questions.KINDS:
              for split in ("train", "test")]
     blind_share[kind] = share_right(blind_by_text(posed[0])([q.text for q in posed[1]]), posed[1])
 ranked = sorted(blind_share, key=blind_share.get)
-print(*[f"{kind:>10}: {blind_share[kind]:.0%} right without looking" for kind in ranked], sep="\n")
+tabulate({kind: blind_share[kind] for kind in ranked}, right_without_looking=".0%")
 assert min(blind_share["colour"], blind_share["existence"]) > 0.75 and blind_share[ranked[0]] < 0.45
 
 # %% [markdown] id="design-turn" lang="en"

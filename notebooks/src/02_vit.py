@@ -8,7 +8,7 @@
 # %% [markdown] id="where" lang="en"
 # ## Where we are
 #
-# A vision-language model has three parts. This chapter builds the first one: the part that turns an image into vectors. Nearly every VLM you have heard of uses the network you are about to write: BLIP, LLaVA and most versions of CLIP all start from a Vision Transformer, ViT for short (Dosovitskiy et al. 2020).
+# A vision-language model has three parts. This chapter builds the first one: the part that turns an image into vectors. Its drawing stands below the map; what you write is lit there, the way in, the sums of a block, and the middle of attention. Nearly every VLM you have heard of uses the network you are about to write: BLIP, LLaVA and most versions of CLIP all start from a Vision Transformer, ViT for short (Dosovitskiy et al. 2020).
 #
 # ## After this you can
 #
@@ -42,10 +42,9 @@ drawing("vit")
 # Language tokens are discrete: an id picks a row of an embedding table. Patches are **continuous**: no two are ever quite the same, so there is no table. A patch's pixels are the vector, and one matrix maps them to the model's width.
 
 # %% id="patch-numbers"
-rows = [(side, size, (side // size) ** 2, 3 * size**2)
-        for side, size in ((224, 16), (224, 32), (64, 8))]
-print(*["{:>3} px in patches of {:>2}: {:>3} tokens of {:>4} numbers".format(*row) for row in rows],
-      sep="\n")
+rows = {f"{side} px, patches of {size}": ((side // size) ** 2, 3 * size**2)
+        for side, size in ((224, 16), (224, 32), (64, 8))}
+tabulate(rows, "picture", tokens=",", numbers_in_each=",")
 assert (224 // 16) ** 2 == 196
 
 # %% [markdown] id="patch-by-hand" lang="en"
@@ -147,8 +146,8 @@ keys = torch.tensor([[2.0, 0.0], [0.0, 2.0], [-2.0, 0.0]])             # right, 
 query = torch.tensor([1.0, 0.0])
 scores = keys @ query / math.sqrt(2)
 weights = scores.softmax(0)
-print("scores ", [f"{s:+.2f}" for s in scores.tolist()])
-print("weights", [f"{w:.2f}" for w in weights.tolist()])
+rows = zip(("right", "up", "left"), zip(scores.tolist(), weights.tolist()))
+tabulate(dict(rows), "key", score="+.2f", weight=".2f")
 assert weights.argmax() == 0 and abs(weights.sum() - 1) < 1e-6
 
 # %% [markdown] id="why-scale" lang="en"
@@ -162,8 +161,8 @@ for d in widths:
     largest["divided by √d"].append((products / math.sqrt(d)).softmax(-1).amax(-1).mean().item())
     largest["not divided"].append(products.softmax(-1).amax(-1).mean().item())
 fig, ax = plt.subplots(figsize=(5, 2.4), layout="constrained")
-for (name, values), marker in zip(largest.items(), "os"):
-    ax.plot(widths, values, marker=marker, label=name)
+for (name, values), marker, colour in zip(largest.items(), "os", (roles.learned, roles.accent)):
+    ax.plot(widths, values, marker=marker, color=colour, label=name)
 ax.set(xscale="log", xlabel="width d of a head", ylabel="weight of the largest key", xticks=widths,
        xticklabels=widths)
 ax.legend()
@@ -228,7 +227,7 @@ def pre_norm_block(tokens, norm_before_attention, attend, norm_before_mlp, mlp):
 # %% [markdown] id="assemble" lang="en"
 # That is all of it, except the MLP, which is two matrices with a GELU between them. The package's `ViT` holds the parameters and calls **your** functions:
 #
-# `patchify` → one matrix → `add_class_and_positions` → blocks (`split_heads`, `scaled_dot_product`, `merge_heads` inside `pre_norm_block`) → a last norm.
+# `patchify` → one matrix → `add_class_and_positions` → blocks (`split_heads`, `scaled_dot_product`, `merge_heads` inside `pre_norm_block`) → a last norm. Go back to the drawing at the top: every lit box is now yours.
 
 # %% id="count"
 from vlmcourse.models.vit import ViT, ViTConfig, Classifier
@@ -277,7 +276,7 @@ from vlmcourse.data.batches import Batches
 train_images, test_images = 2 * train_images - 1, 2 * test_images - 1
 fig, axes = plt.subplots(1, 8, figsize=(6.6, 1.1), layout="constrained")
 for ax, picture, label in zip(axes, test_images, test_labels):
-    ax.imshow(picture[0], cmap="gray_r"); ax.set_title(str(label.item()), fontsize=8)
+    ax.imshow(picture[0], cmap="gray_r"); ax.set_title(str(label.item()))
     ax.axis("off")
 figure(fig, alt="Eight handwritten digits of 8 by 8 pixels with their labels")
 print(len(train_images), "to learn from,", len(test_images), "to be tested on")
@@ -300,7 +299,7 @@ def small_vit():
 reader = small_vit()
 with LivePlot("Your ViT reads digits") as plot:
     history = train(reader, Batches((train_images, train_labels), 64), digit_loss,
-                    steps=sizes.steps, lr=3e-3, watch=plot)
+                    steps=sizes.steps, lr=3e-3, watch=plot, name="ViT on digits")
 
 # %% id="digits-accuracy"
 @torch.no_grad()
@@ -321,12 +320,13 @@ assert reader_accuracy > 0.90
 blind_to_place = small_vit()
 blind_to_place.vit.positions.requires_grad_(False).zero_()
 train(blind_to_place, Batches((train_images, train_labels), 64), digit_loss, steps=sizes.steps,
-      lr=3e-3)
+      lr=3e-3, name="no positions, run 1 of 2")
 
 right = scaled_dot_product.active                                      # yours, or the reference
 scaled_dot_product.install(lambda q, k, v, *rest: right(q * math.sqrt(q.shape[-1]), k, v, *rest))
 unscaled = small_vit()
-train(unscaled, Batches((train_images, train_labels), 64), digit_loss, steps=sizes.steps, lr=3e-3)
+train(unscaled, Batches((train_images, train_labels), 64), digit_loss, steps=sizes.steps, lr=3e-3,
+      name="no 1/√d, run 2 of 2")
 unscaled_accuracy = accuracy(unscaled)
 scaled_dot_product.install(right)
 
@@ -334,7 +334,8 @@ scaled_dot_product.install(right)
 results = {"as it should be": reader_accuracy, "no positions": accuracy(blind_to_place),
            "no 1/√d": unscaled_accuracy}
 fig, ax = plt.subplots(figsize=(5, 1.7), layout="constrained")
-bars = ax.barh(list(results), list(results.values()), color=["#5B8C7B", "#D55E00", "#D55E00"])
+bars = ax.barh(list(results), list(results.values()),
+               color=[roles.learned, roles.accent, roles.accent])
 ax.bar_label(bars, [f"{value:.1%}" for value in results.values()], padding=3)
 ax.set(xlim=(0, 1.1), xlabel="unseen digits named correctly"); ax.invert_yaxis()
 figure(fig, alt="Accuracy with everything, without positions and without the scale; positions "
@@ -378,10 +379,10 @@ train_scenes, test_scenes = circle_scenes("train", 8000), circle_scenes("test", 
 from vlmcourse.data.pixels import to_bytes
 
 pictures, answers = to_bytes(test_scenes[0]).numpy(), test_scenes[3]
-fig, axes = plt.subplots(1, 6, figsize=(6.8, 1.4), layout="constrained")
+fig, axes = plt.subplots(1, 6, figsize=(6.8, 1.8), layout="constrained")
 for ax, picture, answer in zip(axes, pictures, answers):
     ax.imshow(picture); ax.axis("off")
-    ax.set_title(f"circle is\n{scenes.RELATIONS[answer]} the other", fontsize=7)
+    ax.set_title(f"circle is\n{scenes.RELATIONS[answer]}\nthe other", fontsize=9)
 figure(fig, alt="Six scenes with a circle and another object, each with its relation as title")
 chance = answers.bincount().max().item() / len(answers)
 print(f"always giving the most frequent answer: {chance:.1%}")
@@ -427,7 +428,7 @@ def keep_attention(step, **_):
 with LivePlot("Your ViT learns what is where", series=("loss", "where")) as plot:
     batches = Batches(train_scenes, sizes.batch)
     history = train(observer, batches, scene_loss, steps=sizes.steps, lr=2e-3,
-                    watch=[plot, keep_attention])
+                    watch=[plot, keep_attention], name="ViT on scenes")
 
 # %% id="observer-results"
 with torch.no_grad():
@@ -467,15 +468,15 @@ for old, fresh in zip(before, after):
 
 # %% id="probe-figure"
 fig, ax = plt.subplots(figsize=(6.6, 2.4), layout="constrained")
-ax.plot(colour, marker="o", label="colour, from its patch")
-ax.plot(relation, marker="s", label="relation, from the class token")
-ax.axhline(chance, color="gray", linestyle=":", label="chance, relation")
+ax.plot(colour, color=roles.first, marker="o", label="colour, from its patch")
+ax.plot(relation, color=roles.second, marker="s", ls="--", label="relation, from the class token")
+ax.axhline(chance, color=roles.control, linestyle=":", label="chance, relation")
 ax.set(xlabel="layer (0 = embedding)", ylabel="probe accuracy", xticks=range(5), ylim=(0, 1.05))
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 figure(fig, alt="Colour can be read from the embedding on; the relation rises from chance to high "
                 "over the layers")
-print("colour  ", [f"{c:.0%}" for c in colour], f"(most frequent colour {colour_chance:.0%})")
-print("relation", [f"{r:.0%}" for r in relation])
+tabulate(dict(enumerate(zip(colour, relation))) | {"always the usual": (colour_chance, chance)},
+         "layer", colour=".0%", relation=".0%")
 assert colour[0] > 0.6 and relation[0] < 0.35 and relation[2] < relation[4] - 0.05
 assert relation[4] > 0.7
 
@@ -500,17 +501,17 @@ from_patches = linear_map(old[:, 1:].flatten(0, 1), seen.float().reshape(-1, 1),
                           fresh[:, 1:].flatten(0, 1)).reshape(-1, 64)
 overlap = {name: ((m & truth).sum() / (m | truth).sum()).item()
            for name, m in (("class token", from_class), ("patches", from_patches))}
-print({name: f"{value:.2f}" for name, value in overlap.items()})
+tabulate(overlap, "read from", intersection_over_union=".2f")
 assert overlap["patches"] > overlap["class token"] + 0.2
 
 # %% id="cls-figure"
-fig, axes = plt.subplots(3, 4, figsize=(4.6, 3.5), layout="constrained")
-rows = [("picture", pictures), ("from the class token", from_class.reshape(-1, 8, 8)),
-        ("from the patches", from_patches.reshape(-1, 8, 8))]
+fig, axes = plt.subplots(3, 4, figsize=(5.6, 3.5), layout="constrained")
+rows = [("picture", pictures), ("read from the\nclass token", from_class.reshape(-1, 8, 8)),
+        ("read from\nthe patches", from_patches.reshape(-1, 8, 8))]
 for line, (title, shown) in zip(axes, rows):
     for ax, picture in zip(line, shown[:4]):
         ax.imshow(picture); ax.set_xticks([]); ax.set_yticks([])
-    line[0].set_ylabel(title, fontsize=7)
+    line[0].set_ylabel(title, rotation=0, ha="right", va="center")
 figure(fig, alt="Four scenes; the map read from the class token is blurred and partial, the "
                 "patches' map fits the objects")
 
@@ -557,7 +558,8 @@ gaze = everything[:, :, :, 0, 1:].mean(2)  # (image, layer, patch), class token'
 gaze = gaze / gaze.sum(-1, keepdim=True)
 share = (gaze * truth[:200, None]).sum(-1).mean(0)
 even = truth[:200].float().mean().item()
-print(f"an even gaze {even:.0%}; the class token by layer:", [f"{s:.0%}" for s in share.tolist()])
+tabulate({"an even gaze": even} | {f"layer {k}": s for k, s in enumerate(share.tolist(), 1)},
+         "class token", on_objects=".0%")
 assert share.max() > 1.5 * even
 
 # %% [markdown] id="caution" lang="en"

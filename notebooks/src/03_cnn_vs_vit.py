@@ -44,7 +44,8 @@ course_map("vision")
 # %% id="prior-count"
 inputs, outputs = 32 * 32 * 3, 32 * 32 * 16
 everything, local, shared = inputs * outputs, 3 * 3 * 3 * outputs, 3 * 3 * 3 * 16
-print(f"every pair {everything:,}; only neighbours {local:,}; the same everywhere {shared}")
+tabulate({"every pair": everything, "only neighbours": local, "the same everywhere": shared},
+         weights=",")
 assert shared == 432 and everything // shared > 100_000
 
 # %% [markdown] id="conv-by-hand" lang="en"
@@ -144,10 +145,11 @@ def residual_block(images, body, shortcut):
     raise NotImplementedError
 
 # %% [markdown] id="resnet" lang="en"
-# The package's `ResNet` stacks these blocks, and your `conv2d` runs inside. After each stage the map has half the side and more channels. The last map is averaged over all places: one vector per image.
+# The package's `ResNet` stacks these blocks; lit in the drawing is what you write, in the lower row in section 3. After each stage the map has half the side and more channels. The last map is averaged over all places: one vector per image.
 
 # %% id="resnet-count"
 drawing("cnn")
+
 from vlmcourse.models.cnn import ResNet, ResNetConfig
 
 def parameters(model):
@@ -227,8 +229,8 @@ deep_accuracy = right_answers(with_shortcuts[0], shape_test).float().mean().item
 
 # %% id="shortcut-figure"
 fig, (left, middle) = plt.subplots(1, 2, figsize=(6.8, 2.3), layout="constrained")
-looks = ((with_shortcuts, "with shortcuts", "#5B8C7B", "-"),
-         (without_shortcuts, "without", "#D55E00", "--"))
+looks = ((with_shortcuts, "with shortcuts", roles.learned, "-"),
+         (without_shortcuts, "without", roles.accent, "--"))
 for (_, gradient, history), name, colour, dash in looks:
     smooth = torch.tensor(history.losses).unfold(0, 10, 1).mean(1)
     left.plot(smooth, color=colour, linestyle=dash, label=name)
@@ -322,8 +324,9 @@ def fields(net):
 
 by_hand = receptive_field(torch.tensor([3, 3, 3]), torch.tensor([1, 2, 1]))
 print("three layers, the second with stride 2:", by_hand.tolist())
-print("ResNet-50:", fields(resnet50)[[0, 1, 10, 22, 40, -1]].tolist(),
-      "after stem, pool and the four stages")
+after = ("stem", "pool", "stage 1", "stage 2", "stage 3", "stage 4")
+seen = fields(resnet50)[[0, 1, 10, 22, 40, -1]].tolist()
+tabulate(dict(zip(after, seen)), "ResNet-50", pixels="")
 assert by_hand.tolist() == [3, 5, 9] and fields(resnet50)[-1] == 427
 
 # %% [markdown] id="field-real" lang="en"
@@ -340,7 +343,7 @@ for ax, blocks in zip(axes, (1, 2, 4)):
     strength, side = reach.effective_field(net, noise), fields(net)[-1].item()
     shown = ax.imshow(strength, vmin=0, vmax=1); ax.set_xticks([]); ax.set_yticks([])
     corner = [(strength.sum(k) > 0).int().argmax().item() - 0.5 for k in (0, 1)]
-    ax.add_patch(plt.Rectangle(corner, side, side, fill=False, edgecolor="#D55E00", linewidth=2))
+    ax.add_patch(plt.Rectangle(corner, side, side, fill=False, edgecolor=roles.accent, linewidth=2))
     inner = tuple(slice(int(c + side / 4 + 1), int(c + 3 * side / 4 + 1)) for c in corner[::-1])
     half = strength[inner].sum() / strength.sum()
     title = f"{blocks} block{'s' * (blocks > 1)}: field {side} px\n{half:.0%} in the inner quarter"
@@ -399,7 +402,7 @@ def new_vit(classes, images):
 
 rivals = {"CNN": lambda classes, images: Convolver(classes), "ViT": new_vit}
 count = {name: parameters(make(5, shape_train[0])) for name, make in rivals.items()}
-print(count)
+tabulate(count, parameters=",")
 assert abs(count["CNN"] / count["ViT"] - 1) < 0.05
 
 # %% id="race-function"
@@ -419,14 +422,14 @@ def race(runners, classes, train_data, test_data, amounts=data_sizes):
     return results
 
 def curves(ax, results, title, chance):
-    looks = {"CNN": ("#0072B2", "o", "-"), "ViT": ("#E69F00", "s", "--"),
-             "short CNN, MLP": ("#5B8C7B", "^", ":")}
+    looks = {"CNN": (roles.first, "o", "-"), "ViT": (roles.second, "s", "--"),
+             "short CNN, MLP": (roles.control, "^", ":")}
     for name in dict.fromkeys(name for name, _ in results):
         colour, marker, dash = looks[name]
         ran = [amount for runner, amount in results if runner == name]
         ax.plot(ran, [results[name, amount][0] for amount in ran], color=colour, marker=marker,
                 ls=dash, label=name)
-    ax.axhline(chance, color="gray", linestyle=":", linewidth=1)
+    ax.axhline(chance, color=roles.control, linestyle=":", linewidth=1)
     ax.set(xscale="log", xticks=data_sizes, xticklabels=data_sizes, ylim=(0, 1.04))
     ax.set(title=title, xlabel="training pictures"); ax.minorticks_off()
     ax.legend(loc="lower right", frameon=True, facecolor="white", edgecolor="none", framealpha=1)
@@ -436,8 +439,7 @@ def curves(ax, results, title, chance):
 
 # %% id="race-shape"
 shape_results = race(rivals, 5, shape_train, shape_test)
-print(*[f"{name:>4} {amount:>5,} pictures: {share:.1%}"
-        for (name, amount), (share, _) in shape_results.items()], sep="\n")
+tabulate({run: share for run, (share, _) in shape_results.items()}, "pictures", right=".1%")
 fig, ax = plt.subplots(figsize=(4.2, 2.6), layout="constrained")
 curves(ax, shape_results, "which shape?", 0.2); ax.set_ylabel("right on new pictures")
 figure(fig, alt="Accuracy over training pictures: the CNN is above the ViT at every size")
@@ -486,7 +488,7 @@ shown = torch.cat([gaps.argsort()[:3], gaps.argsort()[-3:]])
 fig, axes = plt.subplots(1, 6, figsize=(6.8, 1.5), layout="constrained")
 for ax, k in zip(axes, shown):
     ax.imshow(to_bytes(test_pictures[k : k + 1])[0]); ax.axis("off")
-    ax.set_title(f"{'same' if test_answers[k] else 'different'}\ngap {gaps[k]:.0f} px", fontsize=8)
+    ax.set_title(f"{'same' if test_answers[k] else 'different'}\ngap {gaps[k]:.0f} px", fontsize=9)
 figure(fig, alt="Six scenes of two objects, same or different, three with a small gap, three large")
 
 # %% [markdown] id="far-predict" lang="en"
@@ -506,8 +508,7 @@ curves(axes[0], shape_results, "which shape?", 0.2)
 curves(axes[1], far_results, "same colour?", 0.5)
 axes[0].set_ylabel("right on new pictures")
 figure(fig, alt="For shapes the CNN leads at every size; for comparing, the ViT at few pictures")
-print(*[f"{name:>14} {amount:>5,} pictures: {share:.1%}"
-        for (name, amount), (share, _) in far_results.items()], sep="\n")
+tabulate({run: share for run, (share, _) in far_results.items()}, "pictures", right=".1%")
 assert far_results["ViT", 250][0] > far_results["CNN", 250][0] + 0.15
 assert far_results["ViT", 1000][0] > 0.95 and far_results["CNN", 4000][0] > 0.9
 assert far_results["short CNN, MLP", 250][0] > far_results["CNN", 250][0] + 0.15
@@ -551,17 +552,16 @@ by_gap = {name: [right[(gaps >= low) & (gaps < high)].float().mean().item()
                  for low, high in zip(edges, edges[1:])]
           for name, right in by_reach.items()}
 fig, ax = plt.subplots(figsize=(6, 2.8), layout="constrained")
-for (name, line), marker, colour in zip(by_gap.items(), "v^os",
-                                        ("#D55E00", "#5B8C7B", "#0072B2", "#E69F00")):
-    ax.plot([(low + high) / 2 for low, high in zip(edges, edges[1:])], line, marker=marker,
-            color=colour, label=name)
-ax.axhline(4 / 6, color="gray", linestyle=":")
-ax.text(8.6, 0.68, "most such a sum can get", color="gray", fontsize=8)
+middles = [(low + high) / 2 for low, high in zip(edges, edges[1:])]
+for (name, line), marker, dash in zip(by_gap.items(), "v^os", (":", "-.", "-", "--")):
+    colour = roles.second if "ViT" in name else roles.first
+    ax.plot(middles, line, marker=marker, ls=dash, color=colour, label=name)
+ax.axhline(4 / 6, color=roles.ink, linewidth=0.8, label="most such a sum can get")
 ax.set(xlabel="gap between the two objects, px", ylabel="right on new pictures", ylim=(0.2, 1.04))
 ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
 figure(fig, alt="Accuracy falls with the gap for fields of 15 and 23 px, not for 39 and the ViT")
-print(*[f"{name:>22}: {[f'{share:.0%}' for share in line]}" for name, line in by_gap.items()],
-      sep="\n")
+columns = {f"{low} to {high} px": ".0%" for low, high in zip(edges, edges[1:])}
+tabulate(by_gap, "gap", **columns)
 short, medium, long, vit_line = by_gap.values()
 # 15 px: wrong almost everywhere, guessing far apart
 assert short[-1] < 0.7 and short[0] > short[-1] + 0.1
@@ -587,18 +587,19 @@ looked = {"ViT, same colour?": attention_distance(far_maps, (8, 8), 4).mean(0),
           "ViT, which shape?": attention_distance(shape_maps, (8, 8), 4).mean(0)}
 fig, axes = plt.subplots(1, 3, figsize=(6.8, 2.5), layout="constrained", sharey=True)
 half_field = [(side - 1) / 2 for side in fields(Convolver(2).body).tolist()]
-axes[0].step(range(1, 7), half_field, where="mid", color="#0072B2", marker="o")
+axes[0].step(range(1, 7), half_field, where="mid", color=roles.first, marker="o")
 for ax, (name, found) in zip(axes[1:], looked.items()):
     for head, marker in zip(found.T, "osv^"):
-        ax.plot(range(1, 4), head, marker, color="#E69F00", markeredgecolor="#1f2933")
-    ax.axhline(even, color="gray", linestyle=":")
+        ax.plot(range(1, 4), head, marker, color=roles.second, markeredgecolor=roles.ink)
+    ax.axhline(even, color=roles.control, linestyle=":")
     ax.set(title=name, xlabel="layer", xticks=(1, 2, 3))
 axes[0].set(title="CNN: could see at most", xlabel="layer", ylabel="distance, px",
             xticks=range(1, 7))
-axes[1].text(1, even + 0.6, "even gaze", color="gray", fontsize=8)
+axes[1].text(1, even + 0.6, "even gaze", color=roles.control, fontsize=9)
 figure(fig, alt="The CNN's reach grows layer by layer; the heads of two ViTs lie near an even gaze")
-print(*[f"{name} layer 1 to 3: {[f'{layer.min():.1f}-{layer.max():.1f} px' for layer in found]}"
-        for name, found in looked.items()], sep="\n")
+heads = {name: [f"{layer.min():.1f} to {layer.max():.1f} px" for layer in found]
+         for name, found in looked.items()}
+tabulate(heads, "nearest to farthest head", layer_1="", layer_2="", layer_3="")
 assert looked["ViT, same colour?"][0].max() > half_field[0] + 5
 assert max((found - even).abs().max() for found in looked.values()) < 4
 
@@ -622,8 +623,8 @@ gaze = far_maps[..., 1:, 1:] / far_maps[..., 1:, 1:].sum(-1, keepdim=True)
 crossing = torch.einsum("iq,ilhqk,ik->lh", mine, gaze, other)
 by_chance = torch.einsum("iq,ik->", mine, other) / 64
 times = crossing / by_chance
-print("times an even gaze, by layer and head:",
-      [[f"{x:.1f}" for x in layer] for layer in times.tolist()])
+tabulate({f"layer {k}": row for k, row in enumerate(times.tolist(), 1)}, "times an even gaze",
+         **{f"head {k}": ".1f" for k in (1, 2, 3, 4)})
 assert times.max() > 1.5
 
 # %% [markdown] id="deal-intro" lang="en"
@@ -657,11 +658,11 @@ with torch.no_grad():
     some, change = test_pictures[:100], {}
     for name, model in (("ViT without positions", far_vit), ("CNN", far_results["CNN", 4000][1])):
         change[name] = (model(some) - model(dealt_out(some))).abs().max().item()
-print(*[f"{task} {name}: {old:.0%} → {new:.0%}"
-        for task, row in tasks.items() for name, (old, new) in row.items()], sep="\n")
-print({name: f"largest change of a score {value:.1e}" for name, value in change.items()})
+both = {(task, name): each for task, row in tasks.items() for name, each in row.items()}
+tabulate(both, "right", as_it_was=".0%", dealt_out=".0%")
+tabulate(change, largest_change_of_a_score=".1e")
 assert change["ViT without positions"] < 1e-3 and change["CNN"] > 0.1
-drop = {(task, name): old - new for task, row in tasks.items() for name, (old, new) in row.items()}
+drop = {run: old - new for run, (old, new) in both.items()}
 assert drop["which shape?", "CNN"] > 0.3 and abs(drop["which shape?", "ViT"]) < 0.1
 assert abs(drop["same colour?", "ViT"]) < 0.05
 
@@ -702,7 +703,7 @@ for name, theirs in library.items():
     with torch.no_grad():
         wanted = theirs.eval()(images).last_hidden_state
         difference[name] = ((yours(images) - wanted).abs().max() / wanted.abs().max()).item()
-print({name: f"{value:.1e}" for name, value in difference.items()})
+tabulate(difference, largest_relative_difference=".1e")
 assert max(difference.values()) < 1e-5
 
 # %% [markdown] id="why-vit" lang="en"

@@ -46,13 +46,15 @@ chosen = [drawings.captions.index(name)
           for name in ("red apple", "hot beverage", "elephant", "rocket", "snowman")]
 fig, axes = plt.subplots(1, 5, figsize=(6.8, 1.5), layout="constrained")
 for ax, n in zip(axes, chosen):
-    ax.imshow(drawings.images[n]); ax.set_title(drawings.captions[n], fontsize=8); ax.axis("off")
+    ax.imshow(drawings.images[n]); ax.set_title(drawings.captions[n], fontsize=9); ax.axis("off")
 figure(fig, alt="Five OpenMoji drawings: apple, hot beverage, elephant, rocket and snowman")
 print(f"{len(drawings):,} drawings with names. {openmoji.ATTRIBUTION}")
 assert len(drawings) > 3000
 
 # %% [markdown] id="drawings" lang="en"
 # These are real pictures that people drew and named. Many are **combinations**: a role, a gender, a skin tone. We keep 400 combinations out of training. Each of their parts is known, the whole is new. That is the test at the end.
+#
+# And this is what you train on them. Lit is what you write: it makes vectors comparable, finds the one vector of a text, and says how well pairs match. The towers are a ViT and a transformer as you know them.
 
 # %% id="drawing"
 drawing("clip")
@@ -94,8 +96,7 @@ assert cosines.argmax(1).tolist() == [0, 1, 2]
 # %% id="scale-numbers"
 perfect = 2 * torch.eye(100) - 1                      # partners at cosine 1, all others at −1
 shares = {scale: (scale * perfect).softmax(1)[0, 0].item() for scale in (1, 1 / 0.07)}
-print(*[f"scale {scale:5.2f}: the partner gets {share:.1%}" for scale, share in shares.items()],
-      sep="\n")
+tabulate({f"{scale:.2f}": share for scale, share in shares.items()}, "scale", partner_gets=".1%")
 assert shares[1] < 0.1 < 0.99 < shares[1 / 0.07]
 
 # %% [markdown] id="ex-info-nce" lang="en"
@@ -178,7 +179,7 @@ model = clips.new_clip(patch=16, width=128, images=pixels.normalise(pairs[0][:51
                        positions=0.5)
 with LivePlot("Your CLIP learns names") as plot:
     history = clips.train_clip(model, pairs, lr=2e-3, muon=0.02, weight_decay=0.1, shift=2,
-                               watch=plot, **vars(sizes))
+                               watch=plot, name="CLIP on drawings", **vars(sizes))
 print(history)
 
 # %% id="train-check"
@@ -218,7 +219,7 @@ heldout = openmoji.load("heldout")
 image_features = clips.image_features(model, heldout.images)
 text_features = clips.text_features(model, heldout.captions)
 recall = retrieval.retrieval(image_features, text_features, torch.eye(400).bool())
-print(*[f"{name}: {value:.1%}" for name, value in recall.items()], sep="\n")
+tabulate(recall, "400 new combinations", share=".1%")
 assert min(recall[f"{way} R@1"] for way in ("image→text", "text→image")) >= 0.60
 assert min(recall[f"{way} R@5"] for way in ("image→text", "text→image")) >= 0.95
 
@@ -268,10 +269,10 @@ def zero_shot_classifier(prompts):
 
 # %% id="zero-shot"
 laboratory, card = clips.load_clip("clip-scenes")
-print(clips.scene_prompts("colour")[2])
+print("one class:", *clips.scene_prompts("colour")[2], sep=" · ")
 found = {(split, what): clips.zero_shot(laboratory, split, what, 500)
          for split in ("test", "novel") for what in ("colour", "shape")}
-print(*[f"{split:>5} {what:>6}: {value:.1%}" for (split, what), value in found.items()], sep="\n")
+tabulate(found, "split", right=".1%")
 assert min(found["test", "colour"], found["test", "shape"]) >= 0.95
 assert found["novel", "colour"] >= 0.95 and 0.80 <= found["novel", "shape"] < found["test", "shape"]
 
@@ -287,7 +288,8 @@ batch, lines = clips.unique_scenes(500)
 scene_images = clips.image_features(laboratory, render.render(batch))
 scene_texts = clips.text_features(laboratory, lines)
 found = retrieval.retrieval(scene_images, scene_texts, retrieval.right_pairs(lines, lines))
-print(lines[0], found, sep="\n")
+print(lines[0])
+tabulate(found, "500 scenes", share=".1%")
 assert min(found["image→text R@1"], found["text→image R@1"]) >= 0.60
 
 # %% [markdown] id="scene-search-intro" lang="en"
@@ -352,17 +354,17 @@ def gap_of(tower):
     return gap.modality_gap(seen, clips.text_features(tower, heldout.captions))[1]
 
 gaps = {}
-for scale in (3, 100):
+for run, scale in enumerate((3, 100), 1):
     torch.manual_seed(0)
     fresh = clips.new_clip(patch=16, width=128, images=pixels.normalise(pairs[0][:512, 0]),
                            positions=0.5)
     fresh.logit_scale.requires_grad_(False).fill_(math.log(scale))
     at_start = gap_of(fresh.eval())
     clips.train_clip(fresh, pairs, steps=40, lr=2e-3, muon=0.02, batch=40, weight_decay=0.1,
-                     shift=2)
+                     shift=2, name=f"scale {scale}, run {run} of 2")
     gaps[scale] = gap_of(fresh)
-print(f"gap at the random start {at_start:.2f}; after 40 steps",
-      {f"scale {k}": f"{v:.2f}" for k, v in gaps.items()})
+after_steps = {f"after 40 steps, scale {scale}": length for scale, length in gaps.items()}
+tabulate({"random start": at_start} | after_steps, gap=".2f")
 assert at_start > 1 and gaps[3] < 0.5 * gaps[100] < 0.5 * at_start
 
 # %% [markdown] id="gap-lesson" lang="en"
@@ -408,7 +410,7 @@ rows = {"word order": (before, after),
         "zero-shot shape": [clips.zero_shot(tower, "test", "shape", 500)
                             for tower in (laboratory, ordered)],
         "R@1 of full captions": (found["image→text R@1"], found_after["image→text R@1"])}
-print(*[f"{what:>20}: {old:.1%} → {new:.1%}" for what, (old, new) in rows.items()], sep="\n")
+tabulate(rows, before=".1%", after=".1%")
 assert before < 0.55 and after >= 0.90 and rows["zero-shot shape"][1] > 0.9
 assert found_after["image→text R@1"] < found["image→text R@1"] - 0.1
 
@@ -429,7 +431,7 @@ for name, rule in {"with normalisation": yours, "without": lambda features: feat
     fresh = clips.new_clip(patch=16, width=128, images=pixels.normalise(pairs[0][:512, 0]),
                            positions=0.5)
     first_steps[name] = clips.train_clip(fresh, pairs, steps=60, lr=2e-3, batch=64,
-                                         weight_decay=0.1).losses
+                                         weight_decay=0.1, name=name).losses
 clip.normalise.install(yours)
 fine, end = (np.mean(losses[-10:]) for losses in first_steps.values())
 print(f"steps 51-60: {fine:.2f} with normalisation, {end:.2f} without; ln 64 = {math.log(64):.2f}")
@@ -503,8 +505,9 @@ differences = {"transformers": mine[0] - wanted, "open_clip": mine[1] - scale * 
                "ClipLoss": clip.info_nce(seen, read, scale) - ClipLoss()(seen, read, scale),
                "SigLipLoss": clip.siglip_loss(seen, read, 10.0, -10.0)
                - SigLipLoss()(seen, read, torch.tensor(10.0), torch.tensor(-10.0))}
-print({name: f"{difference.abs().max():.1e}" for name, difference in differences.items()})
-assert max(difference.abs().max() for difference in differences.values()) < 1e-5
+largest = {name: difference.abs().max().item() for name, difference in differences.items()}
+tabulate(largest, "compared with", largest_difference=".1e")
+assert max(largest.values()) < 1e-5
 assert wanted.std() > 0.1
 
 # %% [markdown] id="real-differs" lang="en"

@@ -3,7 +3,7 @@
 #
 # **135 minutes.** Everything runs on two CPU cores; no GPU is needed.
 #
-# You know language models, so this is a brisk rebuild: ten short functions, and from them LLaMA, GPT, BERT and T5. At every step we say what changes inside a vision-language model.
+# You know language models, so this is a brisk rebuild: ten functions, and from them LLaMA, GPT, BERT and T5. At every step we say what changes inside a vision-language model.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
@@ -101,7 +101,7 @@ told = captions.captions(scenes.sample("train", 20_000))
 merges = bpe.train_bpe(Counter(" ".join(told[:2000]).split()), merges=60)
 print("first merges:", ["".join(pair) for pair in merges[:8]])
 cut = {word: bpe.apply_bpe(word, merges) for word in ("square", "squares", "scare", "zebra")}
-print(cut)
+tabulate({word: " · ".join(parts) for word, parts in cut.items()}, "word", tokens="")
 assert cut["square"] == ["square"] and "".join(cut["zebra"]) == "zebra"
 
 # %% [markdown] id="bpe-proved" lang="en"
@@ -133,17 +133,12 @@ def causal_mask(queries, keys):
 
 # %% id="mask-picture"
 import matplotlib.pyplot as plt
-from matplotlib.colors import ListedColormap
 
-fig, axes = plt.subplots(1, 3, figsize=(6.6, 2.1), layout="constrained", sharey=True)
+fig, axes = plt.subplots(1, 3, figsize=(6.6, 2.5), layout="constrained")
 titles = {(8, 8): "training: 8 read 8", (3, 8): "3 new, 5 kept", (1, 8): "writing: 1 new, 7 kept"}
-for ax, ((queries, keys), title) in zip(axes, titles.items()):
-    seen = causal_mask(queries, keys)
-    corners = range(keys + 1), range(8 - queries, 9)
-    ax.pcolormesh(*corners, seen, cmap=ListedColormap(["white", "#0072B2"]), vmin=0, vmax=1,
-                  edgecolor="white")
-    ax.pcolor(*corners, torch.where(seen, math.nan, 1.0), hatch="////", alpha=0)
-    ax.set(title=title, xlabel="key", ylim=(8, 0), aspect="equal", xticks=[], yticks=[])
+for ax, (size, title) in zip(axes, titles.items()):
+    draw_mask(ax, causal_mask(*size)); ax.set_anchor("S")
+    ax.set(title=title, xlabel="key")
 axes[0].set_ylabel("query")
 figure(fig,
        alt="Three causal masks that end in one corner: a triangle, three rows of it, one full row")
@@ -232,9 +227,12 @@ def swiglu(tokens, gate, up, down):
 # To write the next token, attention needs the keys and values of all earlier tokens. They do not change any more, so they are kept: the **KV cache**. LLaVA-1.5-7B keeps 32 layers × 32 heads × 128 numbers, twice, at two bytes each.
 #
 # **Predict:** how many MiB (2²⁰ bytes) do its 576 image tokens occupy, for one picture?
+#
+# Lit in the drawing below is what you write; the cache is in its third row.
 
 # %% id="cache-size"
 drawing("llama")
+
 def cache_mib(tokens, layers, key_heads, part):
     return 2 * 2 * layers * key_heads * part * tokens / 2**20  # key and value, two bytes each
 
@@ -301,7 +299,7 @@ assert abs(own / by_hand - 1) < 0.03
 # %% id="shift"
 ids, mask = tokenizer.encode(["a red circle"], bos=True)
 steps = zip(tokenizer.tokens(ids[0, :-1]), tokenizer.tokens(ids[0, 1:]))
-print(*[f"has read {read:>7}, shall say {answer}" for read, answer in steps], sep="\n")
+tabulate(dict(steps), "has read", shall_say="")
 scores = torch.randn(1, ids.shape[1], len(tokenizer))
 by_hand = F.cross_entropy(scores[0, :-1], ids[0, 1:])  # the last row of scores has no answer
 assert torch.allclose(language.next_token_loss(scores, ids, mask), by_hand)
@@ -331,7 +329,8 @@ def new_writer():
 
 writer, batches = new_writer(), Batches(caption_batch(told), sizes.batch)
 with LivePlot("Your LLaMA learns captions, blind", series=("loss", "grammar")) as plot:
-    history = train(writer, batches, caption_loss, steps=sizes.steps, lr=2e-3, watch=plot)
+    history = train(writer, batches, caption_loss, steps=sizes.steps, lr=2e-3, watch=plot,
+                    name="LLaMA")
 
 # %% id="train-result"
 @torch.no_grad()
@@ -340,14 +339,15 @@ def excess(model):
     loss, parts = caption_loss(model.cpu().eval(), caption_batch(new))
     return math.exp(loss - parts["grammar"])
 
+keep_weights(writer, "caption-writer")                                 # chapter 06 goes on from it
 print(f"first loss {history.losses[0]:.2f}, ln 1024 = {math.log(1024):.2f}; "
       f"perplexity in the end {excess(writer):.3f} × the grammar's, after {history.seconds:.0f} s")
 assert abs(history.losses[0] / math.log(1024) - 1) < 0.05 and excess(writer) < 1.05
 
 # %% id="train-figure"
 fig, ax = plt.subplots(figsize=(6.2, 2.4), layout="constrained")
-ax.plot(history.losses, color="#5B8C7B", label="your LLaMA")
-ax.plot(history.metrics["grammar"], color="#1f2933", linestyle="--", linewidth=1,
+ax.plot(history.losses, color=roles.learned, label="your LLaMA")
+ax.plot(history.metrics["grammar"], color=roles.ink, linestyle="--", linewidth=1,
         label="the grammar itself, on the same captions")
 ax.set(xlabel="step", ylabel="nats per token", ylim=(0.7, 2.5)); ax.legend()
 figure(fig, alt="The loss falls steeply and then runs along the dashed line of the grammar itself")
@@ -364,8 +364,8 @@ with torch.no_grad():
     scores = writer(ids)[0, :-1].log_softmax(-1)
 felt = -scores.gather(1, ids[0, 1:, None])[:, 0]
 fig, ax = plt.subplots(figsize=(6.2, 2.2), layout="constrained")
-ax.bar(range(9), felt, color="#0072B2", label="your LLaMA")
-ax.scatter(range(9), exact, color="#D55E00", marker="_", s=500, label="the grammar", zorder=3)
+ax.bar(range(9), felt, color=roles.learned, label="your LLaMA")
+ax.scatter(range(9), exact, color=roles.ink, marker="_", s=500, label="the grammar", zorder=3)
 ax.set(xticks=range(9), xticklabels=tokenizer.tokens(ids[0, 1:]), ylabel="surprise, nats")
 ax.legend()
 figure(fig,
@@ -429,10 +429,8 @@ print(*write(writer, count=4), sep="\n")
 # %% id="sample-table"
 settings = [(0.0, 1.0), (0.7, 1.0), (1.0, 1.0), (1.0, 0.9), (1.5, 1.0), (1.5, 0.9)]
 texts = {setting: write(writer, *setting) for setting in settings}
-rows = [f"temperature {t}, top-p {p}: {grammatical(said):4.0%} grammatical, {len(set(said)):3} "
-        f"different"
-        for (t, p), said in texts.items()]
-print(*rows, sep="\n")
+rows = {setting: (grammatical(said), len(set(said))) for setting, said in texts.items()}
+tabulate(rows, "temperature, top-p", grammatical=".0%", different="")
 share = {setting: grammatical(said) for setting, said in texts.items()}
 assert share[1.0, 1.0] > 0.85 and len(set(texts[0.0, 1.0])) == 1
 assert share[1.0, 1.0] <= share[1.0, 0.9] and share[1.5, 1.0] < share[1.5, 0.9]
@@ -473,15 +471,14 @@ def seconds(texts, rounds=4):
 assert torch.equal(generate(writer, prompt, steps=64),
                    generate(writer, prompt, steps=64, **WAYS["replayed"]))
 times = {texts: seconds(texts) for texts in (1, 16)}
-rows = [(texts, name, texts * 64 / took, best[0] / took)
-        for texts, best in times.items() for name, took in zip(WAYS, best)]
-print(*["{:2} × 64 tokens, {:13}: {:6.0f} per second, {:4.1f} ×".format(*row) for row in rows],
-      sep="\n")
+rows = {(texts, name): (texts * 64 / took, best[0] / took)
+        for texts, best in times.items() for name, took in zip(WAYS, best)}
+tabulate(rows, "texts at once", tokens_per_second=",.0f", times_as_fast=".1f")
 assert times[1][0] > 1.2 * times[1][1] and times[16][0] > 3 * times[16][1]
 assert times[1][2] < 0.8 * times[1][1]
 
 # %% [markdown] id="replay-lesson" lang="en"
-# One text gains little from the cache, because a step here is hardly arithmetic: it is Python, calling small operations by the hundred, one by one. They are the same at every step. So `Replay` records them once and plays the **recording** back: your functions, the same numbers, no Python in between. (On a GPU the same trick is called a CUDA graph.)
+# One text gains little from the cache, because a step here is hardly arithmetic: it is Python, calling small operations by the hundred. They are the same at every step. So `Replay` records them once and plays the **recording** back: your functions, the same numbers, no Python in between. (On a GPU the same trick is called a CUDA graph.)
 #
 # ## 9 · Look inside
 #
@@ -532,9 +529,9 @@ assert cheat_loss < 0.5 * line and grammatical(spoken) < 0.5
 
 # %% id="break-figure"
 fig, ax = plt.subplots(figsize=(6.2, 2.3), layout="constrained")
-ax.plot(history.losses, color="#5B8C7B", label="right mask")
-ax.plot(leak.losses, color="#D55E00", label="off by one")
-ax.plot(history.metrics["grammar"], color="#1f2933", linestyle="--", linewidth=1,
+ax.plot(history.losses, color=roles.learned, label="right mask")
+ax.plot(leak.losses, color=roles.accent, label="off by one")
+ax.plot(history.metrics["grammar"], color=roles.ink, linestyle="--", linewidth=1,
         label="the grammar itself, on the same captions")
 ax.set(xlabel="step", ylabel="nats per token", ylim=(0, 3)); ax.legend()
 figure(fig,
@@ -596,7 +593,7 @@ def gap_loss(model, batch):
 torch.manual_seed(0)
 filler = bert.BertForMaskedLM(bert.BertConfig(len(tokenizer), width=64, depth=2, heads=4))
 with LivePlot("A small BERT fills gaps") as plot:
-    bert_history = train(filler, batches, gap_loss, steps=400, lr=3e-3, watch=plot)
+    bert_history = train(filler, batches, gap_loss, steps=400, lr=3e-3, watch=plot, name="BERT")
 
 # %% [markdown] id="bert-compare" lang="en"
 # Hide the relation: "a red circle ▢ of a blue square". In the data all four relations are equally frequent. **Predict** the four probabilities: BERT's, and LLaMA's after "a red circle".
@@ -609,9 +606,9 @@ with torch.no_grad():
     both = filler.cpu().eval()(gap)[0, 4].softmax(-1)[relation_ids]
     left_only = writer(gap[:, :4])[0, -1].softmax(-1)[relation_ids]    # it has read "a red circle"
 fig, ax = plt.subplots(figsize=(6.2, 2.1), layout="constrained")
-ax.bar(np.arange(4) - 0.2, both, 0.4, label="BERT, reads both sides", color="#0072B2")
-ax.bar(np.arange(4) + 0.2, left_only, 0.4, label="LLaMA, has read “a red circle”", color="#5B8C7B",
-       hatch="//")
+ax.bar(np.arange(4) - 0.2, both, 0.4, label="BERT, reads both sides", color=roles.first)
+ax.bar(np.arange(4) + 0.2, left_only, 0.4, label="LLaMA, has read “a red circle”",
+       color=roles.second, hatch="//")
 ax.set(xticks=range(4), xticklabels=names, ylabel="probability"); ax.legend()
 figure(fig,
        alt="BERT gives left and right a half each, above and below nothing; LLaMA all four alike")
@@ -674,7 +671,8 @@ def answer_loss(model, batch):
 torch.manual_seed(0)
 turner = t5.T5(t5.T5Config(len(tokenizer), width=64, part=16, hidden=256, start=BOS))
 with LivePlot("A small T5 turns captions round") as plot:
-    train(turner, Batches(both_ways(told), 64), answer_loss, steps=250, lr=4e-3, watch=plot)
+    train(turner, Batches(both_ways(told), 64), answer_loss, steps=250, lr=4e-3, watch=plot,
+          name="T5")
 
 # %% id="t5-result"
 read, real, wanted, counted = both_ways(new)
@@ -718,7 +716,7 @@ for library in libraries:
         theirs = library.eval()(tokens[0], **({"labels": tokens[1]} if more else {})).logits
         yours = from_transformers(library)(tokens[0], *more)
     gaps[type(library).__name__] = (yours - theirs).abs().max().item()
-print(*[f"{name}: largest difference {gap:.1e}" for name, gap in gaps.items()], sep="\n")
+tabulate(gaps, "library class", largest_difference=".1e")
 assert max(gaps.values()) < 1e-5
 
 # %% [markdown] id="real-differs" lang="en"
@@ -745,8 +743,7 @@ written = generate(shipped_writer, start, steps=40, temperature=1.0, eos=EOS, se
 ratios = {style: metrics[f"{style}_perplexity"] / metrics[f"{style}_bound"]
           for style in ("short", "full")}
 print(tokenizer.decode(written)[0])
-print(*[f"{style}: {ratio:.3f} × the grammar's perplexity" for style, ratio in ratios.items()],
-      sep="\n")
+tabulate(ratios, "captions", times_the_perplexity_of_the_grammar=".3f")
 assert all(ratio < 1.05 for ratio in ratios.values())
 
 # %% [markdown] id="recap" lang="en"

@@ -83,13 +83,14 @@ print(f"{len(train_asked)} questions to learn from, {len(test_asked)} new ones; 
 assert train_seen.shape[1:] == (16, 384)
 
 # %% id="data-figure"
-import matplotlib.pyplot as plt
+import textwrap, matplotlib.pyplot as plt
 
-fig, axes = plt.subplots(1, 4, figsize=(7, 2.4), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(7, 2.9), layout="constrained")
 for scene, (ax, kind) in enumerate(zip(axes, KINDS)):
     number, question = next((n, q) for n, q in test_asked if q.kind == kind and n >= scene)
     ax.imshow(render.render(test_world[number])[0]); ax.axis("off")
-    ax.set_title(f"{kind}\n{question.text}\n“{question.answer}”", fontsize=7)
+    asked = textwrap.fill(question.text, 22)
+    ax.set_title(f"{kind}\n{asked}\n“{question.answer}”", fontsize=9)
 figure(fig, alt="Four scenes of two objects, each with a question of another kind and its "
                 "one-word answer")
 
@@ -99,7 +100,7 @@ drawing("fusion")
 # %% [markdown] id="late-intro" lang="en"
 # ## 3 · Late: two vectors
 #
-# The image becomes one vector, the mean of its patches. The text has one vector per token. What can a layer do with both? A linear layer can only **add** them: what the image says, plus what the text asks. But an answer depends on both *at once*.
+# Each row of the drawing is one family; you write the lit box of each. The first row: the image becomes one vector, the mean of its patches. The text has one vector per token. What can a layer do with both? A linear layer can only **add** them: what the image says, plus what the text asks. But an answer depends on both *at once*.
 #
 # By hand. The image says +1 (red) or −1 (blue). The text asks for +1 (red?) or −1 (blue?). The answer is yes if both agree:
 
@@ -107,8 +108,9 @@ drawing("fusion")
 cases = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 1.0], [-1.0, -1.0]])        # image, text
 agree = torch.tensor([1.0, -1.0, -1.0, 1.0])
 best_sum = torch.linalg.lstsq(cases, agree[:, None]).solution
-print("best sum:", (cases @ best_sum).flatten().abs().round(decimals=3).tolist(), " product:",
-      cases.prod(1).tolist())
+rows = zip((cases @ best_sum).flatten().abs().tolist(), cases.prod(1).tolist())
+tabulate({(f"image {a:+.0f}", f"text {b:+.0f}"): row for (a, b), row in zip(cases.tolist(), rows)},
+         best_sum=".0f", product="+.0f")
 assert (cases @ best_sum).abs().max() < 1e-6 and torch.equal(cases.prod(1), agree)
 
 # %% [markdown] id="ex-late" lang="en"
@@ -168,13 +170,16 @@ from vlmcourse.models.language import LlamaConfig
 from vlmcourse.training.checkpoints import load_weights
 
 told = tokenizer.encode(captions.captions(test_world[:200]), bos=True)
+words = LlamaConfig(len(tokenizer), 128, 4, 4, 2, tied=True)
+caption_writer = language.Llama(words)
+load_weights(caption_writer, shipped("lm-captions.safetensors"))
+reuse_weights(caption_writer, "caption-writer", "05")                  # yours, if it is there
 
 @torch.no_grad()
 def perplexity_before_training(name):
     torch.manual_seed(0)
-    words = LlamaConfig(len(tokenizer), 128, 4, 4, 2, tied=True)
     model = fusion.FAMILIES[name](fusion.FusionConfig(384, words)).eval()
-    load_weights(model.language, shipped("lm-captions.safetensors"))
+    model.language.load_state_dict(caption_writer.state_dict())
     model.projector.calibrate(test_seen)                               # image tokens of size 1
     scores = [model(told[0], test_seen[:200], mask=told[1]), model.language(told[0], mask=told[1])]
     return [language.next_token_loss(each, *told).exp().item() for each in scores]
@@ -201,7 +206,8 @@ ids = torch.tensor([[7, 4, 4, 11]])                                    # <user> 
 words = torch.zeros(1, 4, 3)  # what the embedding table would say
 patches = torch.tensor([[[1.0, 1, 1], [2, 2, 2]]])
 placed = fusion.inject.reference(words, patches, ids == 4)
-print(placed[0].tolist())
+tokens = ("<user>", "<image> 1", "<image> 2", "word")
+tabulate(dict(zip(tokens, placed[0].tolist())), **{f"number {k}": ".0f" for k in (1, 2, 3)})
 assert placed[0, 1].tolist() == [1, 1, 1] and placed[0, 3].tolist() == [0, 0, 0]
 
 # %% [markdown] id="ex-inject" lang="en"
@@ -240,21 +246,21 @@ def prefix_mask(prefix):
     raise NotImplementedError
 
 # %% id="prefix-picture"
-from matplotlib.colors import ListedColormap
+from matplotlib.patches import Patch
 
 given = torch.tensor([[True] * 7 + [False] * 3])  # 4 image tokens, 3 of a question, 3 of an answer
 pictures = {"decoder (LLaVA)": language.causal_mask(10, 10),
             "prefix-LM (PaliGemma)": prefix_mask(given)[0]}
-fig, axes = plt.subplots(1, 2, figsize=(6, 2.9), layout="constrained")
+fig, axes = plt.subplots(1, 2, figsize=(6.8, 3.4), layout="constrained")
+parts = dict(ticks=[2, 5.5, 8.5], labels=["image", "question", "answer"])
 for ax, (title, seen) in zip(axes, pictures.items()):
-    kind = torch.where(torch.arange(10) < 4, 2, 1).expand(10, 10) * seen
-    ax.pcolormesh(kind, cmap=ListedColormap(["white", "#0072B2", "#E69F00"]), vmin=0, vmax=2,
-                  edgecolor="white")
-    ax.pcolor(torch.where(seen, math.nan, 1.0), hatch="////", alpha=0)
-    ax.set(title=title, xlabel="key: image | question | answer", ylim=(10, 0), aspect="equal",
-           xticks=[4, 7], yticks=[4, 7])
-    ax.set_xticklabels([]); ax.set_yticklabels([])
-axes[0].set_ylabel("answer | question | image")
+    draw_mask(ax, seen, [roles.image] * 4 + [roles.text] * 6)
+    ax.set(title=title, xlabel="key"); ax.set_xticks(**parts); ax.set_yticks(**parts)
+axes[0].set_ylabel("query")
+legend = {"image token": dict(color=roles.image), "word": dict(color=roles.text),
+          "may not look": dict(facecolor="none", edgecolor=roles.masked, hatch="/////")}
+fig.legend(handles=[Patch(label=label, **how) for label, how in legend.items()],
+           loc="outside lower center", ncols=3)
 figure(fig, alt="Two masks of ten tokens. Decoder: a triangle. Prefix-LM: the first seven tokens "
                 "all see each other, three do not look ahead")
 assert prefix_mask(given)[0, :7, :7].all() and not prefix_mask(given)[0, :, 8:][:8].any()
@@ -282,7 +288,7 @@ def new_model(name):
     return model
 
 counts = {name: sum(p.numel() for p in new_model(name).parameters()) for name in fusion.FAMILIES}
-print(counts)
+tabulate(counts, parameters=",")
 assert max(counts.values()) < 1.01 * min(counts.values())
 
 # %% [markdown] id="predict-cost" lang="en"
@@ -318,12 +324,10 @@ some = tuple(part[:64] for part in train_rows)
 words_each = some[2].sum(1).float().mean().item()
 bill = {name: (new_model(name).image_tokens_in_context(16), megabytes_kept(new_model(name), some))
         for name in counts}
-print(f"{words_each:.0f} words in context, and:")
-print(*[f"{name:>22}: {taken:2} image tokens, {kept:3.0f} MB kept"
-        for name, (taken, kept) in bill.items()], sep="\n")
+tabulate(bill, f"beside {words_each:.0f} words", image_tokens="", MB_kept=".0f")
 # words to words, and words to image
 pairs = {"injection": 26 * 26, "cross-attention": 10 * 10 + 10 * 16}
-print("pairs for ten words:", *[f"{name} {count}" for name, count in pairs.items()])
+tabulate(pairs, "ten words", pairs="")
 assert bill["injection"][1] > bill["cross-attention"][1] > bill["late"][1]
 assert bill["injection"][0] == 16
 
@@ -341,14 +345,13 @@ from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 
 batches = Batches(train_rows, 40)
 models, runs = {}, {}
-for name in (*fusion.FAMILIES, "blind"):
+for run, name in enumerate((*fusion.FAMILIES, "blind"), 1):
     model = new_model(name if name != "blind" else "late")
     seen = train_seen if name != "blind" else torch.zeros_like(train_seen)
     runs[name] = train(model, batches, lambda model, rows: answer_loss(model, rows, seen),
-                       steps=sizes.steps,
+                       steps=sizes.steps, name=f"{name}, run {run} of 6",
                        optimizer=MuonAdamW(model), schedule=warmup_linear(sizes.steps))
     models[name] = model.cpu().eval()
-print({name: f"{run.seconds:.0f} s" for name, run in runs.items()})
 
 # %% id="measure"
 @torch.no_grad()
@@ -366,11 +369,10 @@ table = {name: [answers[of].float().mean().item() for of in (slice(None), *of_ki
 
 # %% id="table"
 taken = {name: bill.get(name, (0, bill["late"][1])) for name in models}
-print(f"{'':>22}   all  " + "  ".join(f"{kind:>9}" for kind in KINDS)
-      + "   seconds  MB kept  image tokens")
-print(*[f"{name:>22}  {row[0]:4.0%}  " + "  ".join(f"{share:9.0%}" for share in row[1:])
-        + f"  {runs[name].seconds:8.1f}  {taken[name][1]:7.0f}  {taken[name][0]:12}"
-        for name, row in table.items()], sep="\n")
+rows = {name: (*row, runs[name].seconds, taken[name][1], taken[name][0])
+        for name, row in table.items()}
+tabulate(rows, "right", all=".0%", **dict.fromkeys(KINDS, ".0%"), seconds=".0f", MB_kept=".0f",
+         image_tokens="")
 
 # %% id="table-check"
 assert table["blind"][0] < 0.45
@@ -385,11 +387,11 @@ assert table["gated cross-attention"][0] > table["cross-attention"][0] - 0.05
 fig, ax = plt.subplots(figsize=(6.2, 2.6), layout="constrained")
 for name, row in table.items():
     early = "injection" in name
-    ax.barh(name, row[0], color="#E69F00" if early else "#0072B2" if name == "blind" else "#5B8C7B",
-            hatch="//" if early else "")
-    ax.text(row[0] + 0.01, name, f"{row[0]:.0%} after {runs[name].seconds:.0f} s", va="center",
-            fontsize=8)
+    ax.barh(name, row[0], color=roles.control if name == "blind" else roles.learned,
+            hatch="//" if early else "", label="image tokens in the text" if early else "")
+    ax.text(row[0] + 0.01, name, f"{row[0]:.0%} after {runs[name].seconds:.0f} s", va="center")
 ax.set(xlabel="right answers", xlim=(0, 1)); ax.invert_yaxis()
+ax.legend(*[part[:1] for part in ax.get_legend_handles_labels()], loc="lower right")
 figure(fig, alt="Right answers of the five families and the blind twin, with the seconds that "
                 "each of them trained")
 
@@ -419,8 +421,8 @@ twin_seen, twin_rows = examples(twin_world, list(enumerate(twin_asked)))
 both = {name: (right(name, old_seen, old_rows)
                & right(name, twin_seen, twin_rows)).float().mean().item() for name in models}
 wrong_picture = {name: right(name, test_seen.roll(1, 0)).float().mean().item() for name in models}
-print(*[f"{name:>22}: both of a pair {both[name]:4.0%}; wrong picture {wrong_picture[name]:4.0%}"
-        for name in models], sep="\n")
+tabulate({name: (both[name], wrong_picture[name]) for name in models},
+         both_of_a_pair=".0%", right_with_the_wrong_picture=".0%")
 assert both["blind"] == 0 and min(both[name] for name in fusion.FAMILIES) > 0.2
 assert max(wrong_picture.values()) < table["blind"][0] + 0.1
 
@@ -489,8 +491,7 @@ def evidence(number, question):
 colour_asked = [(n, q) for n, q in test_asked if q.kind == "colour"][:100]
 area = torch.stack([evidence(n, q) for n, q in colour_asked]).mean().item()
 best = {name: on_evidence(name, colour_asked).max().item() for name in fusion.FAMILIES}
-print(f"an even gaze {area:.0%}",
-      *[f"{name:>22}: {share:.0%} in its best head" for name, share in best.items()], sep="\n")
+tabulate({"an even gaze": area} | best, "best head of", gaze_on_the_asked_object=".0%")
 assert best["cross-attention"] > 2 * area and best["injection"] > 1.5 * area
 assert abs(best["late"] - area) < 0.01
 

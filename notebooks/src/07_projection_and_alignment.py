@@ -48,7 +48,8 @@ train_scenes = scenes.sample("train", 3000, objects=(1, 2))
 new_scenes = scenes.sample("validation", 300, objects=(1, 2))
 told, new_told = (captions.captions(batch, "full") for batch in (train_scenes, new_scenes))
 seen, new_seen = (nano.features(vlm, render.render(batch)) for batch in (train_scenes, new_scenes))
-print(sizes, tuple(seen.shape), told[0], sep="\n")
+tabulate(sizes, "part", parameters=",")
+print(f"seen {tuple(seen.shape)}; the first caption: {told[0]}")
 assert sizes["projector"] < 0.1 * sum(sizes.values()) and seen.shape[1:] == (64, 96)
 
 # %% [markdown] id="features-once" lang="en"
@@ -65,10 +66,12 @@ tokenizer = load_tokenizer()
 used = sorted(set(tokenizer.encode(told)[0].flatten().tolist()) - {0, 3})
 words = vlm.language.embedding.weight.detach()[used]
 some = seen[:100].flatten(0, 1).float()
-print(*gap.report({"patches, from the eye": some, "words of captions": words}), sep="\n")
+tabulate(gap.report({"patches, from the eye": some, "words of captions": words}), **gap.COLUMNS)
 
 # %% [markdown] id="clouds-lesson" lang="en"
 # They differ in everything: width (96 and 128), length, direction. A matrix can change all three. The question is which matrix.
+#
+# The drawing has the whole chapter. Lit is what you write: the way from patches to image tokens, and the loss of stage 1. Below *learns* and *frozen* say who may change in which stage.
 
 # %% id="drawing"
 drawing("projector")
@@ -133,7 +136,7 @@ for ax, factor in zip(axes, (1, 2, 4)):
     side = 8 * factor
     for place in range(folded.shape[1]):
         left, top = place % (8 // factor) * side, place // (8 // factor) * side
-        ax.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, ec="#E69F00", lw=1))
+        ax.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, ec=roles.image))
 figure(fig, alt="One scene under three grids: 64 small squares, 16 larger ones, 4 large ones; "
                 "each square becomes one token")
 assert folded.shape == (1, 4, 1536) and folded.numel() == seen[:1].numel()
@@ -191,7 +194,7 @@ def project(features, expand, contract):
 row = ["<user>", "image", "image", "describe", "<assistant>", "a", "red", "star", "<end>", "<pad>"]
 given, real = 5, 9  # tokens before the caption; tokens that are no padding
 asked = [(row[place - 1], row[place]) for place in range(given, real)]
-print(*[f"behind {before!r} comes {token!r}" for before, token in asked], sep="\n")
+tabulate(dict(asked), "behind", comes="")
 assert asked[0] == ("<assistant>", "a") and asked[-1] == ("star", "<end>") and len(asked) == 4
 
 # %% [markdown] id="ex-loss" lang="en"
@@ -278,7 +281,7 @@ with torch.no_grad():
     matched.projector.expand.weight.copy_(colour @ (axes_ / spread[:, None]))
     matched.projector.expand.bias.copy_(words.mean(0) - matched.projector.expand.weight @ center)
     tokens = matched.projector(seen[:1000].float()).flatten(0, 1)
-print(*gap.report({"image tokens, matched": tokens, "words of captions": words}), sep="\n")
+tabulate(gap.report({"image tokens, matched": tokens, "words of captions": words}), **gap.COLUMNS)
 print(f"loss {caption_loss(matched):.3f}, without an image {blind:.3f}")
 assert torch.allclose(tokens.T.cov(), words.T.cov(), atol=0.02)
 assert caption_loss(matched) > blind - 0.01
@@ -312,7 +315,7 @@ def trained_names(names, stage):
 stages.set_stage(untrained, 1)                         # asks your function, and sets requires_grad
 counts = {part: sum(p.numel() for p in getattr(untrained, part).parameters() if p.requires_grad)
           for part in sizes}
-print("learning in stage 1:", counts)
+tabulate(counts, "stage 1", numbers_that_learn=",")
 assert counts["projector"] > 0 and counts["vision"] == counts["language"] == 0
 
 # %% [markdown] id="q-gradient" lang="en"
@@ -365,7 +368,7 @@ from vlmcourse.widgets.plot import LivePlot
 effort = budget(cpu=dict(steps=150, size=32), gpu=dict(steps=150, size=32))
 aligned = with_projector()
 with LivePlot("Stage 1: only the projector learns") as plot:
-    history = stages.align(aligned, seen, told, watch=plot, **vars(effort))
+    history = stages.align(aligned, seen, told, watch=plot, name="projector", **vars(effort))
 print(history)
 
 # %% id="train-result"
@@ -378,8 +381,7 @@ rows = {
     "aligned, another picture": (caption_loss(aligned, new_seen.roll(1, 0)),
                                  true_share(exchanged, new_scenes)),
 }
-print(*[f"{name:>26}: loss {loss:.3f}" + f", statements true {share:.0%}" * (share == share)
-        for name, (loss, share) in rows.items()], sep="\n")
+tabulate(rows, loss=".3f", statements_true=".0%")
 assert rows["aligned"][0] < 0.8 * blind and rows["aligned"][1] > luck + 0.2
 assert rows["aligned, another picture"][0] > blind
 assert rows["aligned, another picture"][1] < rows["aligned"][1] - 0.2
@@ -415,8 +417,9 @@ def clouds_of(model):
 
 tokens_before, near_before = clouds_of(with_projector())
 tokens_after, near_after = clouds_of(aligned)
-print(*gap.report({"image tokens, untrained": tokens_before, "image tokens, aligned": tokens_after,
-                   "words of captions": words}), sep="\n")
+clouds = {"image tokens, untrained": tokens_before, "image tokens, aligned": tokens_after,
+          "words of captions": words}
+tabulate(gap.report(clouds), **gap.COLUMNS)
 print(f"mean cosine to the nearest word: {near_before:.2f} before, {near_after:.2f} after")
 times = tokens_after.norm(dim=1).mean() / words.norm(dim=1).mean()
 print(f"as long as a word: {times:.0f} times after")
@@ -467,8 +470,9 @@ fig, ax = plt.subplots(figsize=(6.2, 2.5), layout="constrained")
 ranks = {}
 for name, model in {"untrained": with_projector(), "aligned": aligned}.items():
     values, ranks[name] = projector.spectrum(model.projector.expand.weight.detach())
+    new = name == "untrained"
     ax.plot(values / values.sum(), label=f"{name}: effective rank {ranks[name]:.0f}",
-            ls="--" if name == "untrained" else "-")
+            ls="--" if new else "-", color=roles.control if new else roles.learned)
 ax.set(xlabel="direction", ylabel="share of the stretch"); ax.legend()
 figure(fig, alt="Shares of the singular values of the first matrix, largest first, before and "
                 "after training")
@@ -485,14 +489,15 @@ assert 1 < ranks["aligned"] <= 128.01 and 100 < ranks["untrained"] <= 128.01
 # %% id="strength"
 def trained(hidden=128, shuffle=2, count=3000, steps=100):
     model = with_projector(hidden, shuffle)
-    log = stages.align(model, seen[:count], told[:count], steps=steps, size=16)
+    inside = f"{hidden} inside" if hidden else "one matrix"
+    name = f"{inside}, {model.tokens_per_image} tokens, {count:,} captions"
+    log = stages.align(model, seen[:count], told[:count], steps=steps, size=16, name=name)
     return model, log
 
 widths = {"1 inside": 1, "one matrix": None, "two layers, 128 inside": 128}
 strength = {name: trained(hidden) for name, hidden in widths.items()}
 losses = {name: caption_loss(model) for name, (model, _) in strength.items()}
-print(*[f"{name:>24}: loss {loss:.3f}" for name, loss in losses.items()],
-      f"{'no image':>24}: loss {blind:.3f}", sep="\n")
+tabulate(losses | {"no image": blind}, loss=".3f")
 assert max(losses["one matrix"], losses["two layers, 128 inside"]) < losses["1 inside"] - 0.05
 assert losses["one matrix"] < losses["two layers, 128 inside"] + 0.03
 
@@ -504,8 +509,7 @@ few = {name: trained(hidden, count=100)[0]
        for name, hidden in {"one matrix": None, "1,024 inside": 1024}.items()}
 both = {name: (caption_loss(model, seen[:100], told[:100]), caption_loss(model))
         for name, model in few.items()}
-print(*[f"{name:>14}: {own:.3f} on its 100 captions, {new:.3f} on new ones"
-        for name, (own, new) in both.items()], sep="\n")
+tabulate(both, "loss", on_its_100_captions=".3f", on_new_ones=".3f")
 gaps_of = {name: new - own for name, (own, new) in both.items()}
 assert gaps_of["1,024 inside"] > gaps_of["one matrix"] > 0
 assert both["1,024 inside"][0] < both["one matrix"][0]
@@ -523,12 +527,12 @@ assert both["1,024 inside"][0] < both["one matrix"][0]
 # %% id="cost"
 folded = {64: trained(shuffle=1), 16: strength["two layers, 128 inside"], 4: trained(shuffle=4)}
 cost = {count: (caption_loss(model), log.seconds) for count, (model, log) in folded.items()}
-print(*[f"{count:>3} tokens: loss {loss:.3f} after {secs:.0f} s"
-        for count, (loss, secs) in cost.items()], sep="\n")
+tabulate(cost, "tokens", loss=".3f", seconds=".0f")
+keep_weights(folded[64][0].projector, "projector")                     # chapter 08 begins with it
 assert cost[64][0] < cost[4][0] - 0.02 < blind - 0.07 and cost[64][1] > 1.5 * cost[4][1]
 
 # %% [markdown] id="cost-lesson" lang="en"
-# Four tokens see least. 64 take two to three times as long, and end close to 16: the difference between these two is no larger than that between two seeds of one of them, so it decides nothing. Folding too far has a price, and not folding has one at every step. Try `trained(shuffle=1, steps=30)` and `trained(shuffle=4, steps=30)`: with so few steps, is there a difference yet? Published models fold by 4 or more because a picture of 1,000 tokens is dear. The small model of this course keeps all 64.
+# Four tokens see least. 64 take two to three times as long, and end close to 16: the difference between these two is no larger than that between two seeds of one of them, so it decides nothing. Folding too far has a price, and not folding has one at every step. Try `trained(shuffle=1, steps=30)` and `trained(shuffle=4, steps=30)`: with so few steps, is there a difference yet? Published models fold by 4 or more because a picture of 1,000 tokens is dear. The small model of this course keeps all 64, so the first of the three was saved: chapter 08 begins with *your* projector.
 
 # %% [markdown] id="break-intro" lang="en"
 # ## 15 · Break it on purpose: the projector that was never loaded
@@ -602,9 +606,7 @@ def gaps(mine, theirs):
     return [(a - b).abs().max().item() for a, b in (outputs, slopes)]
 
 differences = {name: gaps(mine[name], theirs[name]) for name in theirs}
-print(*[f"{name}: outputs differ by {out:.0e}, gradients by {slope:.0e}"
-        for name, (out, slope) in differences.items()],
-      sep="\n")
+tabulate(differences, "largest difference", outputs=".0e", gradients=".0e")
 assert max(map(max, differences.values())) < 1e-5
 
 # %% [markdown] id="real-differs" lang="en"

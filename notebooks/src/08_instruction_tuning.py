@@ -19,7 +19,7 @@
 # - **provoke** two famous diseases, endless answers and eternal yes, and cure one.
 
 # %% id="setup"
-import numpy as np, torch
+import copy, numpy as np, torch
 from vlmcourse.workbook import *
 from vlmcourse.data import chat
 from vlmcourse.world import captions, instructions, questions, render, scenes
@@ -32,19 +32,21 @@ course_map("language")
 # %% [markdown] id="q-obey" lang="en"
 # ## 1 · Does a model that describes also obey?
 #
-# **Question.** Here is the aligned model: trained eye, trained language model, and a projector that learned to connect them on captions. Ask it for a colour. **Predict:** what will it say?
+# **Question.** Here is the aligned model: trained eye, trained language model, and a projector that learned to connect them on captions. (Yours, if chapter 07 saved it.) Ask it for a colour. **Predict:** what will it say?
 
 # %% id="obey"
 from vlmcourse.speak import Speaker
 
 aligned, _ = nano.load_vlm("nano-aligned")
+reuse_weights(aligned.projector, "projector", "07")                    # yours, if it is there
 speaker = Speaker(aligned)  # the model and its words: what can be asked
 held_out = scenes.sample("validation", 300)
 pictures = render.render(held_out)
 asked = questions.ask(held_out)
 said = speaker.answer(pictures[:60], [q.text for q in asked[:60]])
 obeyed = np.mean([a == q.answer for a, q in zip(said, asked)])
-print(*[f"{q.text:50} {a[:60]}" for q, a in zip(asked[:5], said)], f"right: {obeyed:.0%}", sep="\n")
+tabulate({q.text: a for q, a in zip(asked[:5], said)}, "asked", said="")
+print(f"right: {obeyed:.0%}")
 assert obeyed < 0.1
 
 # %% [markdown] id="obey-lesson" lang="en"
@@ -55,22 +57,21 @@ record = {"image": pictures[0], "instruction": asked[0].text, "output": asked[0]
 import matplotlib.pyplot as plt
 
 about = instructions.talks(held_out[:1], sentences=0.5)[0]
-fig, (left, right) = plt.subplots(1, 2, figsize=(6.8, 2.2), layout="constrained",
-                                  width_ratios=[1, 2.4])
-left.imshow(pictures[0]); left.axis("off"); right.axis("off")
-right.text(0, 0.5, "\n".join(f"{i}  →  {o[:44]}" for i, o in about), fontsize=7.5, va="center",
-           parse_math=False)
-figure(fig, alt="A scene, and beside it nine instructions with their outputs: words, numbers, "
-                "sentences, a caption")
+fig, ax = plt.subplots(figsize=(1.8, 1.8), layout="constrained")
+ax.imshow(pictures[0]); ax.axis("off")
+figure(fig, alt="The scene that nine instructions are about")
+tabulate(dict(about), "instruction", output="")
 assert set(record) == {"image", "instruction", "output"} and len(about) == 9
 
 # %% [markdown] id="record-lesson" lang="en"
-# **{image, instruction, output}**: that is all. LLaVA's 158,000 records were written by a GPT-4 that never saw a picture. It was given captions and boxes, and asked to invent conversations, descriptions and reasoning (Liu et al. 2023, section 3). Ours come from the scene itself.
+# **{image, instruction, output}**: that is all. LLaVA's 158,000 records were written by a GPT-4 that saw no picture. From captions and boxes it invented conversations, descriptions and reasoning (Liu et al. 2023, section 3). Ours come from the scene itself.
 #
 # Two properties matter more than the number of records:
 #
 # - **Visual grounding.** The answer must follow from the picture. A record whose answer can be guessed teaches guessing.
 # - **The format is part of the instruction.** LLaVA-1.5 added phrases for it because its first version could not give short answers (Liu et al. 2023, arXiv:2310.03744, section 3.2).
+#
+# Lit in the drawing is what you write, row by row.
 
 # %% id="drawing"
 drawing("instruction")
@@ -144,7 +145,8 @@ inspector
 
 # %% id="inspect-count"
 totals = inspector.totals()
-print(totals, *inspector.problems(labels=1), sep="\n")
+tabulate(totals, tokens="")
+print(*inspector.problems(labels=1), sep="\n")
 assert totals["learned"] == 4 and totals["image"] == aligned.tokens_per_image
 assert not inspector.problems() and inspector.problems(labels=1)
 
@@ -178,7 +180,7 @@ def collate(rows, pad=0, left=False):
     raise NotImplementedError
 
 # %% [markdown] id="packs-intro" lang="en"
-# An image is read anew for each question: eight questions, eight times its tokens. Chapter 05 taught you to keep what was read. In training, a mask does it: all questions about one image stand in **one row**, and each sees the image and itself. **Predict:** is the loss the same?
+# An image is read anew for each question. Chapter 05 taught you to keep what was read. In training, a mask does it: all questions about one image stand in **one row**, and each sees the image and itself. **Predict:** is the loss the same?
 
 # %% id="packs"
 rows = instructions.talks(held_out[:20])
@@ -276,8 +278,8 @@ def groups_of(model, rates):
 
 groups = groups_of(aligned, RATES)
 sizes = [sum(p.numel() for p in group["params"]) for group in groups]
-print(*["rate {lr}, decay {weight_decay}: ".format(**group) + f"{size:>9,} numbers"
-        for group, size in zip(groups, sizes)], sep="\n")
+rows = [(group["lr"], group["weight_decay"], size) for group, size in zip(groups, sizes)]
+tabulate(dict(enumerate(rows)), "group", rate="", weight_decay="", numbers=",")
 learning = sum(parameter.requires_grad for parameter in aligned.parameters())
 assert len(groups) == 4 and sum(len(group["params"]) for group in groups) == learning
 
@@ -302,21 +304,21 @@ from vlmcourse.training.optimizers import warmup_linear
 from vlmcourse.widgets.plot import LivePlot
 
 def tuned(start, lessons, seen, steps=sizes.steps, rates=RATES, **how):
-    """A shipped model, tuned for some steps in groups of their own rates."""
-    model = nano.load_vlm(start)[0] if isinstance(start, str) else start
+    """A copy of a model, tuned for some steps in groups of their own rates."""
+    model = copy.deepcopy(start)
     optimizer = torch.optim.AdamW(groups_of(model, rates), betas=(0.9, 0.95))
     how = dict(size=sizes.batch, optimizer=optimizer,
                schedule=warmup_linear(steps, warmup=10)) | how
     return model, nano.tune(model, seen, lessons, steps=steps, **how)
 
 with LivePlot("An aligned model learns to answer") as plot:
-    assistant, history = tuned("nano-aligned", lessons, seen, watch=plot)
+    assistant, history = tuned(aligned, lessons, seen, watch=plot, name="assistant")
 
 # %% [markdown] id="blind-intro" lang="en"
 # How much of that is seeing? Its **blind twin** has the same start and the same texts, but no eye: all features are zero. It takes the same steps, of as many pictures. And there is the **prior**, the most frequent answer to each kind of question.
 
 # %% id="blind"
-blind, blind_history = tuned("nano-aligned", lessons, torch.zeros_like(seen))
+blind, blind_history = tuned(aligned, lessons, torch.zeros_like(seen), name="blind twin")
 print(f"loss at the end: {np.mean(history.losses[-10:]):.2f} seeing, "
       f"{np.mean(blind_history.losses[-10:]):.2f} blind")
 assert np.mean(history.losses[-10:]) < 0.85 * np.mean(blind_history.losses[-10:])
@@ -359,12 +361,12 @@ fig, ax = plt.subplots(figsize=(6.8, 2.6), layout="constrained")
 for place, (name, row) in enumerate(marks.items()):
     ax.bar(np.arange(9) + 0.27 * place - 0.27, row.values(), 0.27, label=name,
            hatch=["//", "..", ""][place],
-           color=["#d0d0d0", "#0072B2", "#E69F00"][place])
+           color=[roles.masked, roles.control, roles.learned][place])
 ax.set(xticks=range(9), xticklabels=habit, ylabel="right answers", ylim=(0, 1)); ax.legend(ncols=3)
 figure(fig, alt="Right answers by kind: the assistant is far above blind twin and prior for "
                 "colour, shape and size")
-print({kind: round(float(share), 2) for kind, share in marks["your assistant"].items()})
-print(", ".join(f"{name} {row['all']:.0%}" for name, row in marks.items()))
+columns = dict.fromkeys(habit, ".0%")  # one for each kind, and for all
+tabulate({name: list(row.values()) for name, row in marks.items()}, "right", **columns)
 assert marks["your assistant"]["all"] > max(marks["blind twin"]["all"], habit["all"]) + 0.08
 assert abs(marks["blind twin"]["all"] - habit["all"]) < 0.06
 
@@ -406,12 +408,12 @@ def obedience(model):
     kept = {form: [] for form in FORMS}
     for answer, (_, _, form) in zip(said, wishes):
         kept[form].append(form_of(answer) == form)
-    shares = {form: f"{np.mean(row):.0%}" for form, row in kept.items()}
-    return shares, np.mean(sum(kept.values(), []))
+    return [np.mean(row) for row in kept.values()] + [np.mean(sum(kept.values(), []))]
 
 before, after = obedience(aligned), obedience(assistant)
-print(f"aligned    {before[0]}", f"assistant  {after[0]}", sep="\n")
-assert before[1] < 0.1 and after[1] > 0.9
+tabulate({"aligned": before, "your assistant": after}, "in the form",
+         **dict.fromkeys((*FORMS, "all"), ".0%"))
+assert before[-1] < 0.1 and after[-1] > 0.9
 
 # %% [markdown] id="formats-lesson" lang="en"
 # From none to all of them. The **form** is perfect while four of ten answers are wrong. A fluent answer does not prove that the model looked.
@@ -429,7 +431,7 @@ told = captions.captions(held_out[:200], "full")
 words, _ = nano.load_vlm("nano-words")
 perplexity = {name: nano.caption_perplexity(model, told) for name, model in
               (("before", words), ("aligned", aligned), ("your assistant", assistant))}
-print({name: f"{value:.2f}" for name, value in perplexity.items()})
+tabulate(perplexity, perplexity=".2f")
 assert perplexity["aligned"] == perplexity["before"] < perplexity["your assistant"]
 
 # %% [markdown] id="stages-compare" lang="en"
@@ -440,22 +442,22 @@ assert perplexity["aligned"] == perplexity["before"] < perplexity["your assistan
 # These steps are too few for answers, so look at **language only**. **Predict** the order of the three perplexities.
 
 # %% id="stages"
-import copy
 from vlmcourse.training import stages
 
 FOUR = tuple(questions.KINDS)[:4]  # colour, shape, size, position
 # less, for the experiments
 brief, some = speaker.encode([row[:4] for row in taught[:320]]), seen[:320]
-start, _ = nano.load_vlm("nano-words")
+start = copy.deepcopy(words)
 stages.align(start, some, captions.captions(seen_scenes[:320], "full"), steps=40, size=4)
 slow = {"projector": 3e-3, "language": 3e-4}
-runs = {"joint": tuned("nano-words", brief, some, 60, size=4),
-        "staged": tuned(copy.deepcopy(start), brief, some, 40, size=4),
-        "staged, slow language": tuned(start, brief, some, 40, slow, size=4)}
+arms = {"joint": (words, 60, RATES), "staged": (start, 40, RATES),
+        "staged, slow language": (start, 40, slow)}
+runs = {name: tuned(model, brief, some, steps, rates, size=4, name=name)
+        for name, (model, steps, rates) in arms.items()}
 
 # %% id="stages-result"
 kept = {name: nano.caption_perplexity(model, told) for name, (model, _) in runs.items()}
-print(*[f"{name:22} perplexity {value:6.1f}" for name, value in kept.items()], sep="\n")
+tabulate(kept, perplexity=".1f")
 assert kept["joint"] > 1.3 * kept["staged"] > 1.3 * kept["staged, slow language"]
 
 # %% [markdown] id="stages-long-intro" lang="en"
@@ -470,16 +472,15 @@ fig, axes = plt.subplots(1, 2, figsize=(7, 2.7), layout="constrained")
 for (name, points), line in zip(long_run["arms"].items(), ("-", "--", ":", "-.")):
     spent, share, surprise = np.array(points).T
     axes[0].plot(spent, share, line, label=name); axes[1].plot(spent, surprise, line)
-axes[0].axhline(long_run["answer prior"], color="#767676", lw=1)
+axes[0].axhline(long_run["answer prior"], color=roles.ink, lw=0.8, label="answer prior")
 axes[0].set(ylabel="right answers", ylim=(0, 1))
 axes[1].set(yscale="log", ylabel="perplexity of captions")
 for ax in axes: ax.set_xlabel("CPU seconds")
-fig.legend(loc="outside upper center", ncols=2, fontsize=8)
-figure(fig, alt="Right answers and perplexity of captions over CPU seconds for four arms; a grey "
+fig.legend(loc="outside upper center", ncols=2)
+figure(fig, alt="Right answers and perplexity of captions over CPU seconds for four arms; a thin "
                 "line is the answer prior")
 ends = {name: points[-1] for name, points in long_run["arms"].items()}
-print(*[f"{name:35} {t:3.0f} s   right {a:4.0%}   perplexity {p:9,.1f}"
-        for name, (t, a, p) in ends.items()], sep="\n")
+tabulate(ends, CPU_seconds=".0f", right=".0%", perplexity=",.1f")
 
 lost, safe = ends["joint"], ends["staged, slow language"]
 assert min(right for _, right, _ in ends.values()) > long_run["answer prior"] + 0.15
@@ -518,7 +519,7 @@ def masked(change):
 changes = {"right": lambda ids, mask: mask, "too early": lambda ids, mask: mask.roll(-1, 1),
            "too late": lambda ids, mask: mask.roll(1, 1),
            "everything": lambda ids, mask: (ids != 0) & (ids != IMAGE)}
-patients = {name: tuned("nano-aligned", masked(change), some, 40, size=4)
+patients = {name: tuned(aligned, masked(change), some, 40, size=4, name=f"mask: {name}")
             for name, change in changes.items()}
 
 # %% id="masks-result"
@@ -536,8 +537,7 @@ def answers(model, count=40):
 
 symptoms = {name: (run.losses[-1], grades(model, kinds=FOUR)["all"], *answers(model))
             for name, (model, run) in patients.items()}
-print(*[f"{name:10} loss {a:.2f}   right {b:4.0%}   {c:4.1f} tokens per answer   {d}"
-        for name, (a, b, c, d) in symptoms.items()], sep="\n")
+tabulate(symptoms, "mask", loss=".2f", right=".0%", tokens_per_answer=".1f", first_answer="")
 assert symptoms["right"][2] < 6 and symptoms["too early"][2] > 30 and symptoms["too late"][2] < 2
 assert symptoms["too late"][0] < symptoms["right"][0] and symptoms["too late"][1] < 0.05
 
@@ -555,32 +555,28 @@ assert symptoms["too late"][0] < symptoms["right"][0] and symptoms["too late"][1
 # Same code, same size, more pictures: the course ships the result as `nano-vlm`. Its card keeps what was tried. Rows that name a script can be repeated; the quick trials, end to end, with five kinds of questions, are a story that no cell repeats. **Predict:** what made the largest difference?
 
 # %% id="card"
-import textwrap
-
 vlm, card = nano.load_vlm("nano-vlm")
 assert torch.equal(vlm.vision.positions, aligned.vision.positions)     # the same frozen eye
-rows = [(row["right"], row["seconds"], row["what"].split("(quick")[0]) for row in card["tried"]]
-print(*[textwrap.fill(f"{right:4.0%} {spent:>17}  {what}", 100, subsequent_indent=24 * " ")
-        for right, spent, what in rows], sep="\n")
+rows = {row["what"].split("(quick")[0]: (row["right"], row["seconds"]) for row in card["tried"]}
+tabulate(rows, "tried", right=".0%", seconds="")
 
 # %% [markdown] id="card-lesson" lang="en"
-# The second column counts seconds. Packs, positions, a stem, an optimizer: four points here, twelve there. Then one line leaps to 96 %, and it changes only the order of data: first shape and colour of *every* object, then the mix. **Data decide, and their order.** The course's eye gets such *dense supervision* in a stage of its own, patch by patch. With the eye of chapter 04's CLIP in its place, 300 steps reach 58 % instead of 69 %: CLIP knows what, hardly where.
+# The last column counts seconds. Packs, positions, a stem, an optimizer: four points here, twelve there. Then one line leaps to 96 %, and it changes only the order of data: first shape and colour of *every* object, then the mix. **Data decide, and their order.** The course's eye gets such *dense supervision* in a stage of its own, patch by patch. With the eye of chapter 04's CLIP in its place, 300 steps reach 58 % instead of 69 %: CLIP knows what, hardly where.
 
 # %% id="curve"
 metrics, curve = card["metrics"], np.array(card["curve"])
 fig, ax = plt.subplots(figsize=(6.4, 2.3), layout="constrained")
-ax.plot(*curve.T, "o-", color="#5B8C7B", label="nano-vlm")
-ax.axhline(metrics["answer prior"], color="#1f2933", linestyle="--", label="answer prior")
+ax.plot(*curve.T, "o-", color=roles.learned, label="nano-vlm")
+ax.axhline(metrics["answer prior"], color=roles.control, linestyle="--", label="answer prior")
 ax.set(xlabel="CPU seconds, all stages", ylabel="right answers", xlim=(0, None), ylim=(0, 1))
 ax.legend(loc="lower right")
 figure(fig, alt="Right answers over CPU seconds: after two stages they climb far above the prior")
-print(*[f"{name:32} {value:.0%}" for name, value in metrics.items() if ": " not in name], sep="\n")
+tabulate({name: value for name, value in metrics.items() if ": " not in name}, share=".0%")
 
 # %% id="full"
 final = {"nano-vlm": grades(vlm), "another picture": grades(vlm, lambda seen: seen.roll(1, 0)),
          "no picture": grades(vlm, torch.zeros_like)}
-print(*[f"{name:16}" + " ".join(f"{kind} {100 * share:.0f}" for kind, share in row.items())
-        for name, row in final.items()], sep="\n")
+tabulate({name: list(row.values()) for name, row in final.items()}, "right", **columns)
 assert metrics["twins, both right"] > 0.85 and final["nano-vlm"]["all"] > 0.95
 assert min(metrics[f"answers: {kind}"] for kind in questions.KINDS) > 0.9
 assert final["another picture"]["all"] < 0.6 and final["no picture"]["all"] < 0.6
@@ -615,8 +611,7 @@ survived = {"eye": kept(eye), "after stage 1": kept(aligned.projector(eye.float(
             "your assistant": kept(assistant.projector(eye.float())),
             "nano-vlm, slow projector": kept(vlm.projector(eye.float())),
             "full rate (card)": card["tried"][-2]["kept"]}
-print(*[f"{name:26} sideways {across:5.1%}   up and down {upright:5.1%}"
-        for name, (across, upright) in survived.items()], sep="\n")
+tabulate(survived, "share of the differences", sideways=".1%", up_and_down=".1%")
 assert survived["full rate (card)"][0] < 0.1 * survived["nano-vlm, slow projector"][0]
 assert survived["your assistant"][0] < 0.7 * survived["after stage 1"][0] < 0.5 * survived["eye"][0]
 
@@ -660,7 +655,7 @@ def poll(model):
             "no to anything else": right[kind_of == "no to any"].mean(),
             "no to near things": right[kind_of == "no to near"].mean()}
 
-print({name: f"{share:.0%}" for name, share in poll(vlm).items()})
+tabulate(poll(vlm), "nano-vlm says", right=".0%")
 
 # %% [markdown] id="yes-intro" lang="en"
 # Now make it ill. People write questions about what they see, so much of the data says "yes". Give `nano-vlm` 24 more steps on pictures with nothing but true "yes" questions. Then the cure: 24 steps in which half of the questions are about absent things.
@@ -672,15 +667,15 @@ def short_course(model, answers, steps=24):
              for _, text, answer in polls(seen_scenes[n : n + 1], "any", n) if answer in answers]
             for n in range(192)]
     rates = {"projector": 2e-3, "language": 2e-3}
-    return tuned(copy.deepcopy(model), speaker.encode(talk), seen[:192], steps=steps,
-                 rates=rates)[0]
+    return tuned(model, speaker.encode(talk), seen[:192], steps=steps, rates=rates,
+                 name="questions for " + " and ".join(answers))[0]
 
 ill = short_course(vlm, ("yes",))
 cured = short_course(ill, ("yes", "no"))
 table = {name: poll(model)
          for name, model in (("nano-vlm", vlm), ("only yes", ill), ("cured", cured))}
-print(*[f"{name:10}" + "   ".join(f"{what} {share:.0%}" for what, share in row.items())
-        for name, row in table.items()], sep="\n")
+tabulate({name: list(row.values()) for name, row in table.items()},
+         **dict.fromkeys(table["cured"], ".0%"))
 assert table["only yes"]["no to anything else"] < table["nano-vlm"]["no to anything else"] - 0.2
 assert table["only yes"]["no to near things"] < 0.4
 assert table["nano-vlm"]["no to near things"] > 0.85

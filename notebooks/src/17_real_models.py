@@ -54,7 +54,7 @@ assert 134e6 < numbers < 135e6
 # %% id="shapes"
 attention = {letter: tuple(state[f"model.layers.0.self_attn.{letter}_proj.weight"].shape)
              for letter in "qkv"}
-print("theirs:", attention)
+tabulate(attention, "theirs", rows="", columns="")
 names = language.llama_names(30)
 print("ours:", names["blocks.0.attention.project_in.weight"])
 assert attention["k"] == (192, 576)
@@ -147,8 +147,8 @@ speaker = real.speaker(model, tokenizer)  # the model and its words: what can be
 told = scenes.sample("train", 1000, objects=(1, 2))
 seen = speaker.features(render(told))
 model.projector.calibrate(seen[:500], size=0.1)                    # as long as the vectors of words
-print({part: sum(p.numel() for p in getattr(model, part).parameters())
-       for part in ("vision", "projector", "language")})
+tabulate({part: sum(p.numel() for p in getattr(model, part).parameters())
+          for part in ("vision", "projector", "language")}, numbers=",")
 assert model.tokens_per_image == 64 and ours.embedding.num_embeddings == 49_153
 
 # %% [markdown] id="measure-intro" lang="en"
@@ -202,16 +202,19 @@ vectors = F.normalize(real.word_vectors(ours, tokenizer, words) - mean, dim=-1)
 with torch.no_grad():
     patches = F.normalize(model.projector(new_seen[0]) - mean, dim=-1) @ vectors.T
 size = (model.projector(new_seen[0]).detach() - mean).norm(dim=-1)
-fig, axes = plt.subplots(1, 2, figsize=(6.8, 3.5), layout="constrained")
+shows = (size > 0.5 * size.max()).nonzero()[:, 0]                  # patches that say something
+fig, axes = plt.subplots(1, 2, figsize=(6.8, 2.9), layout="constrained")
 for ax, part, title in zip(axes, (slice(0, 7), slice(7, 12)),
                            ("nearest colour word", "nearest shape word")):
-    ax.imshow(render(new[:1])[0], extent=(0, 8, 8, 0), alpha=0.6)
+    ax.imshow(render(new[:1])[0], extent=(0, 8, 8, 0), alpha=0.5)
     ax.set(title=title, xticks=[], yticks=[])
-    for place in (size > 0.5 * size.max()).nonzero()[:, 0].tolist():
-        word = words[part][int(patches[place, part].argmax())]
-        ax.text(place % 8 + 0.5, place // 8 + 0.5, word, fontsize=7, ha="center", va="center")
-figure(fig, alt="A scene with the nearest colour word and the nearest shape word written on each "
-                "patch that shows an object")
+    near = patches[shows, part].argmax(1)
+    for word, mark in zip(near.unique().tolist(), "os^*XDv"):
+        at = shows[near == word]
+        ax.scatter(at % 8 + 0.5, at // 8 + 0.5, marker=mark, s=60, label=words[part][word])
+    ax.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+figure(fig, alt="A scene; marks on the patches of its objects tell the nearest colour word and the "
+                "nearest shape word, named in two legends")
 
 # %% [markdown] id="words-proved" lang="en"
 # **A result that surprised us.** The patches now say the right words almost exactly: the loss fell below a tenth. Yet SmolLM2 names hardly more than before, 19 % in our run after 11 %, and writes no sentence of ours. Words are not enough. Nobody ever told it that 64 vectors, three words in each, are what a question is about. Shapes stand out, colours blur: their vectors are close to each other.
@@ -254,6 +257,7 @@ def lora_numbers(layers, rank):
 
 # %% id="count"
 drawing("lora")
+
 block = [(960, 576), (576, 576), (1536, 576), (1536, 576), (576, 1536)]   # in, out, gate, up, down
 learned = lora_numbers(block * 15, rank=8)
 print(f"rank 8 in the upper 15 blocks: {learned:,} numbers, {learned / numbers:.1%} of the model, "
@@ -263,7 +267,7 @@ print(f"AdamW keeps two more numbers for each one that learns: {8 * learned / 1e
 assert learned == 1_082_880
 
 # %% [markdown] id="upper-half" lang="en"
-# Why only the upper blocks? The gradient has to come down to the lowest thing that learns. If that is block 15 of 30, a quarter of all work is saved. The lower blocks read our patches as they read words, and need not change for it.
+# In the drawing, the middle row is the matrix as it came, the lower row your detour, which starts at `down`. Why only the upper blocks? The gradient has to come down to the lowest thing that learns. If that is block 15 of 30, a quarter of all work is saved. The lower blocks read our patches as they read words, and need not change for it.
 
 # %% [markdown] id="q-loss" lang="en"
 # ## 8 · What must be computed at all?
@@ -316,15 +320,14 @@ lessons = real.scene_questions(train, kinds=("colour", "shape"))
 train_seen = speaker.features(render(train))
 with LivePlot("SmolLM2 learns to answer about images") as plot:
     history = real.tune(model, tokenizer, train_seen, lessons, steps=sizes.steps, size=sizes.size,
-                        watch=plot)
+                        watch=plot, name="SmolLM2 with LoRA")
 print(f"{history.seconds:.0f} s, {history.precision}; loss {history.losses[0]:.2f} to "
       f"{history.losses[-1]:.2f}")
 
 # %% id="measure-after"
 table["tuned"] = grades(new_seen)
 table["tuned, another image"] = grades(new_seen.roll(1, 0))
-print(*[f"{name:22} named {named:4.0%}   sentence {exact:4.0%}"
-        for name, (named, exact) in table.items()], sep="\n")
+tabulate(table, named=".0%", sentence=".0%")
 assert table["tuned"][0] > table["new projector"][0] + 0.2
 assert table["tuned"][1] > table["new projector"][1] + 0.2
 assert table["tuned"][0] > table["tuned, another image"][0] + 0.2
@@ -333,11 +336,11 @@ assert table["tuned"][0] > table["tuned, another image"][0] + 0.2
 fig, ax = plt.subplots(figsize=(6.2, 2.2), layout="constrained")
 places = np.arange(len(table))
 ax.barh(places + 0.2, [named for named, _ in table.values()], 0.4, label="colour or shape named",
-        color="#0072B2")
+        color=roles.first)
 ax.barh(places - 0.2, [exact for _, exact in table.values()], 0.4, label="whole sentence right",
-        color="#E69F00", hatch="//")
+        color=roles.second, hatch="//")
 ax.set(yticks=places, yticklabels=table, xlim=(0, 1), xlabel="share of questions")
-ax.invert_yaxis(); ax.legend(fontsize=7)
+ax.invert_yaxis(); ax.legend()
 figure(fig, alt="Bars for four models: accuracy rises from the new projector to the tuned model "
                 "and falls with another image")
 
@@ -349,10 +352,11 @@ pictures = render(new[:4])
 asked = [questions[0][0].question, questions[1][1].question, "Describe the image briefly.",
          "What do you see?"]
 spoken = speaker.answer(pictures, asked, steps=16)
-fig, axes = plt.subplots(1, 4, figsize=(7, 2.3), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(7, 3), layout="constrained")
 for ax, picture, question, text in zip(axes, pictures, asked, spoken):
     ax.imshow(picture); ax.set(xticks=[], yticks=[])
-    ax.set_title(question, fontsize=7); ax.set_xlabel(text[:40], fontsize=8, color="#0072B2")
+    ax.set_title(textwrap.fill(question, 22), fontsize=9)
+    ax.set_xlabel(textwrap.fill(text, 22), color=roles.text)
 figure(fig, alt="Four scenes, each with a question above it and the model's free answer below")
 print(*spoken, sep="\n")
 
@@ -458,8 +462,8 @@ from vlmcourse.data.assets import shipped
 
 card = json.loads(shipped("smollm-scenes.json").read_text())
 metrics = card["metrics"]
-print(f"{card['seconds']} {card['hardware']}",
-      *[f"{name:45} {value}" for name, value in metrics.items()], sep="\n")
+print(card["seconds"], card["hardware"])
+tabulate(metrics, "its card", value="")
 assert metrics["named"] > metrics["named, another image"] + 0.3 and card["seconds"] < 2 * 600
 plainly = "perplexity of plain sentences"
 assert metrics[plainly] < 1.3 * metrics[f"{plainly}, before"]
@@ -482,8 +486,8 @@ from vlmcourse.families import drawings
 drawn = json.loads(shipped("smollm-openmoji.json").read_text())["metrics"]
 CASES = ("", ", another image", ", a pixel lower", ", most frequent answer")
 rows = [(kind, *[drawn[kind + case] for case in CASES]) for kind in drawings.DRAWING_KINDS]
-print("400 new combinations   right image   another image   a pixel lower   most frequent answer")
-print(*["{:20} {:13.0%} {:15.0%} {:15.0%} {:22.0%}".format(*row) for row in rows], sep="\n")
+tabulate({kind: row for kind, *row in rows}, "400 new combinations", right_image=".0%",
+         another_image=".0%", a_pixel_lower=".0%", most_frequent_answer=".0%")
 prices = [value for name, value in drawn.items() if "plain" in name]
 print("perplexity of plain sentences: {:.0f} before, {:.0f} after".format(*prices))
 assert all(right > max(other, moved, habit) + 0.2 for _, right, other, moved, habit in rows)
@@ -496,12 +500,12 @@ painter, words, _ = real.load_real("smollm-openmoji", (plain, tokenizer))
 some = openmoji.load("heldout")[np.array([20, 120, 220, 320])]
 asked = list(drawings.QUESTIONS.values())
 spoken = real.speaker(painter, words).answer(some.images, asked, steps=24)
-fig, axes = plt.subplots(1, 4, figsize=(7, 2.4), layout="constrained")
+fig, axes = plt.subplots(1, 4, figsize=(7, 3.4), layout="constrained")
 for ax, picture, question, text in zip(axes, some.images, asked, spoken):
     ax.imshow(picture); ax.set(xticks=[], yticks=[])
-    ax.set_title(question, fontsize=7)
-    ax.set_xlabel(textwrap.fill(text, 28), fontsize=7, color="#0072B2")
-fig.supxlabel(openmoji.ATTRIBUTION, fontsize=6)
+    ax.set_title(textwrap.fill(question, 22), fontsize=9)
+    ax.set_xlabel(textwrap.fill(text, 22), color=roles.text)
+fig.supxlabel(openmoji.ATTRIBUTION, fontsize=9)
 figure(fig, alt="Four drawings never seen, each with a question above it and the model's free "
                 "answer below")
 print(*[f"{name} → {text}" for name, text in zip(some.captions, spoken)], sep="\n")
@@ -542,7 +546,8 @@ if found := hub.find("laion/CLIP-ViT-B-32-laion2B-s34B-b79K"):
     batch = found.processor()(images=cat, text=texts, return_tensors="pt", padding=True)
     with torch.no_grad():
         image, text, scale = towers(batch["pixel_values"], batch["input_ids"])
-    print(dict(zip(texts, (scale * image @ text.T)[0].softmax(-1).tolist())))
+    shares = (scale * image @ text.T)[0].softmax(-1).tolist()
+    tabulate(dict(zip(texts, shares)), share=".1%")
 
 # %% [markdown] id="hub-blip-intro" lang="en"
 # **BLIP** (chapter 10) writes a caption through cross-attention:

@@ -45,7 +45,7 @@ def problems(path: Path) -> list[str]:
     """Every broken rule, as one sentence that names the cell's first line."""
     chapter = Chapter(path)
     rules = (order, opening, minutes, size, cell_lengths, widths, exercises, proofs, setup, quiz, alt_texts)
-    rules += (quiet, pictures_exist, leads_on)
+    rules += (quiet, pictures_exist, leads_on, colours, results)
     return [f"{chapter.name}: {problem}" for rule in rules for problem in rule(chapter)]
 
 
@@ -118,6 +118,23 @@ def widths(chapter: Chapter) -> list[str]:
     lines = [line for cell in chapter.cells if cell.cell_type == "code" for line in cell.source.splitlines()]
     wide = [line for line in lines if len(line) > WIDEST]
     return [f"a code line of {len(line)} letters, at most {WIDEST}: {line.strip()[:60]!r}" for line in wide]
+
+
+def colours(chapter: Chapter) -> list[str]:
+    """Colours are named by their role, and letters in figures have 9 points or more."""
+    fixed = r"(?<!cmap=)(?:#[0-9A-Fa-f]{6}\b|[\"'](?:gr[ae]y|red|blue|green|orange|black)[\"'](?=[,)\]]))"
+    small = r"(?:fontsize|labelsize|titlesize)=[0-8](?:\.\d+)?\b"
+    drawn = [code for code in chapter.code if "figure(" in code]
+    found = [f"a colour without a role: {c}" for code in drawn for c in re.findall(fixed, code)]
+    return found + [f"letters under 9 points: {c}" for code in drawn for c in re.findall(small, code)]
+
+
+def results(chapter: Chapter) -> list[str]:
+    """Results stand in tables: nothing is aligned by hand, no dict is printed."""
+    by_hand = r"\{\w+:>\d+|\{\w+:\d+\}|:>\d+\}|print\(\{|print\(dict\("
+    return [
+        f"print where tabulate belongs: {start(code)}" for code in chapter.code if re.search(by_hand, code)
+    ]
 
 
 def length(code: str) -> int:
