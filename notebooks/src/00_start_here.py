@@ -248,7 +248,7 @@ ax.set(xlim=(0, 1), xlabel="right when always giving this answer")
 figure(fig, alt="For each kind of question, how often its most frequent answer is right")
 
 # %% [markdown] id="blind-lesson" lang="en"
-# About four in ten, with no eyes at all. And this world is fair: the answers were balanced on purpose. Real data sets are not. In the first VQA data set, "tennis" was right for 41 % of the questions that begin with "What sport is", and "2" for 39 % of those that begin with "How many" (Goyal et al. 2017, section 1).
+# About four in ten, with no eyes at all. And this world is fair: the answers were balanced on purpose. Real data sets are not. In the first VQA data set, "tennis" was right for about 40 % of the questions that begin with "What sport is", and "2" for about as many of those that begin with "How many" (Goyal et al. 2017).
 #
 # A language model is *very* good at finding such habits. So its loss falls, the score looks fine, and the image is ignored. The remedy is a **twin**: the smallest change of the picture that changes the answer. Whoever guesses is wrong on one of the two.
 
@@ -327,6 +327,6 @@ quiz("00_start_here/3")
 # - Li et al. 2022, *BLIP*, [arXiv:2201.12086](https://arxiv.org/abs/2201.12086): figure 2. Li et al. 2023, *BLIP-2*, [arXiv:2301.12597](https://arxiv.org/abs/2301.12597): figures 2 and 3.
 # - Liu et al. 2023, *Visual Instruction Tuning* (LLaVA), [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): section 4. Liu et al. 2023, LLaVA-1.5, [arXiv:2310.03744](https://arxiv.org/abs/2310.03744): section 3.
 # - Zhu et al. 2023, *MiniGPT-4*, [arXiv:2304.10592](https://arxiv.org/abs/2304.10592): figure 1.
-# - Goyal et al. 2017, *Making the V in VQA Matter*, [arXiv:1612.00837](https://arxiv.org/abs/1612.00837): section 1 for the habits, section 3 for balanced pairs.
+# - Goyal et al. 2017, *Making the V in VQA Matter*, [arXiv:1612.00837](https://arxiv.org/abs/1612.00837): the habits, and balanced pairs.
 #
 # **Next:** [01 · The problem](01_the_problem.ipynb)

@@ -625,7 +625,7 @@ assert my_blind < blind_share["colour"]
 # %% [markdown] id="real" lang="en"
 # ## 9 · Is this real?
 #
-# These habits were found in the data sets that made the field. On the first VQA data set, always giving the usual answer to each type of question scored 37.5 %. A language model that never saw the image scored 50.4 %. The full model, with the image, scored 57.8 % (Antol et al. 2015, table 2). The picture was worth seven points.
+# These habits were found in the data sets that made the field. On the first VQA data set, always giving the usual answer to each type of question scored nearly 40 %. A language model that never saw the image reached about one half. The full model, with the image, was only some seven points better (Antol et al. 2015).
 #
 # Goyal et al. (2017) then collected, for every question, a second similar image with a different answer: VQA v2. Your twins do the same. Agrawal et al. (2018) made training and test habits *differ*, and models fell steeply.
 #
@@ -658,7 +658,7 @@ progress()
 # %% [markdown] id="references" lang="en"
 # ## References
 #
-# - Antol et al. 2015, *VQA: Visual Question Answering*, [arXiv:1505.00468](https://arxiv.org/abs/1505.00468): table 2.
+# - Antol et al. 2015, *VQA: Visual Question Answering*, [arXiv:1505.00468](https://arxiv.org/abs/1505.00468).
 # - Goyal et al. 2017, *Making the V in VQA Matter*, [arXiv:1612.00837](https://arxiv.org/abs/1612.00837): section 3, balanced pairs.
 # - Agrawal et al. 2018, *Don't Just Assume; Look and Answer*, [arXiv:1712.00377](https://arxiv.org/abs/1712.00377): the VQA-CP splits.
 # - Liang et al. 2022, *Mind the Gap*, [arXiv:2203.02053](https://arxiv.org/abs/2203.02053): two cones in CLIP.

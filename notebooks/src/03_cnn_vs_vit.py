@@ -297,7 +297,7 @@ print("EfficientNet-B0: {:.1f} million parameters, ResNet-50: {:.1f}".format(*mi
 assert parameters(b0) < parameters(resnet50) / 5
 
 # %% [markdown] id="mbconv-proved" lang="en"
-# **What you just proved.** A sixth of the parameters, a fifth with both classifiers (5.3 against 26 million), and by its authors' table slightly *better* on ImageNet: 77.1 % against 76.0 % (Tan and Le 2019, table 2). They also grow depth, width and image size *together*, by one number. At the gate a CNN computes weights **from the content** of the whole image, one per channel. Attention also computes its weights from the content, but one per pair of places.
+# **What you just proved.** A sixth of the parameters, a fifth with both classifiers (5.3 against 26 million), and by its authors' account slightly *better* on ImageNet (Tan and Le 2019). They also grow depth, width and image size *together*, by one number. At the gate a CNN computes weights **from the content** of the whole image, one per channel. Attention also computes its weights from the content, but one per pair of places.
 
 # %% [markdown] id="q-field" lang="en"
 # ## 4 · How far can it see?
@@ -711,7 +711,7 @@ assert max(difference.values()) < 1e-5
 #
 # Your races say: a CNN needs less data for what is local. The field found the same, and then bought more data.
 #
-# - **Data stopped being scarce.** Pretrained on 1.3 million images, the ViT paper's large models lose to ResNets; on 300 million they win (Dosovitskiy et al. 2020, figures 3 and 4). CLIP had 400 million pairs. There, ViTs used about a third of the computation of ResNets for the same score (Radford et al. 2021, section 3.2).
+# - **Data stopped being scarce.** Pretrained on 1.3 million images, the ViT paper's large models lose to ResNets; on 300 million they win (Dosovitskiy et al. 2020, figures 3 and 4). CLIP had 400 million pairs. There, ViTs needed clearly less computation than ResNets for the same score (Radford et al. 2021).
 # - **Questions are global.** "Left of", "the same as", "how many": a VLM must relate any two places.
 # - **Patches are tokens.** N × D vectors enter a language model as they are. One kind of block, one set of tools, for both.
 # - **Tokens can be dropped, masked, added**, which no grid of pixels allows.
@@ -748,11 +748,11 @@ progress()
 # - He et al. 2015, *Deep Residual Learning for Image Recognition*, [arXiv:1512.03385](https://arxiv.org/abs/1512.03385): sections 1 and 3, figures 1, 2 and 5, table 1.
 # - Chellapilla et al. 2006, *High Performance Convolutional Neural Networks for Document Processing*: section 2, convolution as a matrix product.
 # - Sandler et al. 2018, *MobileNetV2*, [arXiv:1801.04381](https://arxiv.org/abs/1801.04381): section 3. Hu et al. 2017, *Squeeze-and-Excitation Networks*, [arXiv:1709.01507](https://arxiv.org/abs/1709.01507): section 3.
-# - Tan and Le 2019, *EfficientNet*, [arXiv:1905.11946](https://arxiv.org/abs/1905.11946): section 3, tables 1 and 2.
+# - Tan and Le 2019, *EfficientNet*, [arXiv:1905.11946](https://arxiv.org/abs/1905.11946).
 # - Yang et al. 2019, *A Mean Field Theory of Batch Normalization*, [arXiv:1902.08129](https://arxiv.org/abs/1902.08129).
 # - Luo et al. 2017, *Understanding the Effective Receptive Field*, [arXiv:1701.04128](https://arxiv.org/abs/1701.04128): section 3. Araujo et al. 2019, [doi:10.23915/distill.00021](https://doi.org/10.23915/distill.00021).
 # - Dosovitskiy et al. 2020, *An Image is Worth 16×16 Words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929): sections 4.3 and 4.5, figures 3, 4 and 7.
-# - Radford et al. 2021, *CLIP*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020): section 3.2.
+# - Radford et al. 2021, *CLIP*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020).
 # - Raghu et al. 2021, *Do Vision Transformers See Like Convolutional Neural Networks?*, [arXiv:2108.08810](https://arxiv.org/abs/2108.08810).
 # - Liu et al. 2022, *A ConvNet for the 2020s* (ConvNeXt), [arXiv:2201.03545](https://arxiv.org/abs/2201.03545). Kim et al. 2018, *Not-So-CLEVR*, [arXiv:1802.03390](https://arxiv.org/abs/1802.03390).
 #

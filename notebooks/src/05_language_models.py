@@ -774,15 +774,15 @@ progress()
 #
 # - Sennrich et al. 2015, *Neural Machine Translation of Rare Words with Subword Units*, [arXiv:1508.07909](https://arxiv.org/abs/1508.07909): section 3.2.
 # - Vaswani et al. 2017, *Attention Is All You Need*, [arXiv:1706.03762](https://arxiv.org/abs/1706.03762): section 3.2.3, the mask.
-# - Zhang and Sennrich 2019, *Root Mean Square Layer Normalization*, [arXiv:1910.07467](https://arxiv.org/abs/1910.07467): section 4.
-# - Su et al. 2021, *RoFormer*, [arXiv:2104.09864](https://arxiv.org/abs/2104.09864): section 3.
+# - Zhang and Sennrich 2019, *Root Mean Square Layer Normalization*, [arXiv:1910.07467](https://arxiv.org/abs/1910.07467).
+# - Su et al. 2021, *RoFormer*, [arXiv:2104.09864](https://arxiv.org/abs/2104.09864).
 # - Shazeer 2020, *GLU Variants Improve Transformer*, [arXiv:2002.05202](https://arxiv.org/abs/2002.05202): section 2.
-# - Ainslie et al. 2023, *GQA*, [arXiv:2305.13245](https://arxiv.org/abs/2305.13245): section 2.
-# - Holtzman et al. 2019, *The Curious Case of Neural Text Degeneration*, [arXiv:1904.09751](https://arxiv.org/abs/1904.09751): section 3.1, nucleus sampling.
-# - Radford et al. 2019, *Language Models are Unsupervised Multitask Learners* (GPT-2), OpenAI: section 2.3.
+# - Ainslie et al. 2023, *GQA*, [arXiv:2305.13245](https://arxiv.org/abs/2305.13245).
+# - Holtzman et al. 2019, *The Curious Case of Neural Text Degeneration*, [arXiv:1904.09751](https://arxiv.org/abs/1904.09751): nucleus sampling.
+# - Radford et al. 2019, *Language Models are Unsupervised Multitask Learners* (GPT-2), OpenAI.
 # - Devlin et al. 2018, *BERT*, [arXiv:1810.04805](https://arxiv.org/abs/1810.04805): section 3.1.
-# - Raffel et al. 2019, *T5*, [arXiv:1910.10683](https://arxiv.org/abs/1910.10683): section 2.1.
+# - Raffel et al. 2019, *T5*, [arXiv:1910.10683](https://arxiv.org/abs/1910.10683).
 # - Touvron et al. 2023, *LLaMA*, [arXiv:2302.13971](https://arxiv.org/abs/2302.13971): section 2.2.
-# - Li et al. 2022, *BLIP*, [arXiv:2201.12086](https://arxiv.org/abs/2201.12086): section 3.1. Li et al. 2023, *BLIP-2*, [arXiv:2301.12597](https://arxiv.org/abs/2301.12597): section 3.3. Liu et al. 2023, *LLaVA*, [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): section 4.1. Zhu et al. 2023, *MiniGPT-4*, [arXiv:2304.10592](https://arxiv.org/abs/2304.10592): section 3.
+# - Li et al. 2022, *BLIP*, [arXiv:2201.12086](https://arxiv.org/abs/2201.12086): section 3.1. Li et al. 2023, *BLIP-2*, [arXiv:2301.12597](https://arxiv.org/abs/2301.12597). Liu et al. 2023, *LLaVA*, [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): section 4.1. Zhu et al. 2023, *MiniGPT-4*, [arXiv:2304.10592](https://arxiv.org/abs/2304.10592).
 #
 # **Next:** [06 · Fusion: where do image and words meet?](06_fusion.ipynb)

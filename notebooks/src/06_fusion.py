@@ -170,15 +170,15 @@ from vlmcourse.models.language import LlamaConfig
 from vlmcourse.training.checkpoints import load_weights
 
 told = tokenizer.encode(captions.captions(test_world[:200]), bos=True)
-words = LlamaConfig(len(tokenizer), 128, 4, 4, 2, tied=True)
-caption_writer = language.Llama(words)
+writer_size = LlamaConfig(len(tokenizer), 128, 4, 4, 2, tied=True)
+caption_writer = language.Llama(writer_size)
 load_weights(caption_writer, shipped("lm-captions.safetensors"))
 reuse_weights(caption_writer, "caption-writer", "05")                  # yours, if it is there
 
 @torch.no_grad()
 def perplexity_before_training(name):
     torch.manual_seed(0)
-    model = fusion.FAMILIES[name](fusion.FusionConfig(384, words)).eval()
+    model = fusion.FAMILIES[name](fusion.FusionConfig(384, writer_size)).eval()
     model.language.load_state_dict(caption_writer.state_dict())
     model.projector.calibrate(test_seen)                               # image tokens of size 1
     scores = [model(told[0], test_seen[:200], mask=told[1]), model.language(told[0], mask=told[1])]
@@ -233,7 +233,7 @@ def inject(embeddings, features, places):
 #
 # A decoder reads left to right. For words that is natural. For patches it is odd: the first patch sees no other, the last one sees all. And no patch ever learns what the question is, because the question comes later.
 #
-# A **prefix-LM** lifts the causal rule for everything that is *given*: image and question all see each other. Only the answer, which must be predicted, reads left to right. T5's authors described it (Raffel et al. 2019, section 3.2.1); PaliGemma uses it.
+# A **prefix-LM** lifts the causal rule for everything that is *given*: image and question all see each other. Only the answer, which must be predicted, reads left to right. T5's authors described it (Raffel et al. 2019); PaliGemma uses it.
 #
 # ### Your turn: `prefix_mask` · difficulty 2/5 · 6 min
 #
@@ -632,13 +632,13 @@ progress()
 #
 # - Antol et al. 2015, *VQA: Visual Question Answering*, [arXiv:1505.00468](https://arxiv.org/abs/1505.00468): “VQA baselines and methods”, late fusion by a product.
 # - Vaswani et al. 2017, *Attention Is All You Need*, [arXiv:1706.03762](https://arxiv.org/abs/1706.03762): section 3.2.3, cross-attention.
-# - Raffel et al. 2019, *T5*, [arXiv:1910.10683](https://arxiv.org/abs/1910.10683): section 3.2.1, the prefix-LM.
+# - Raffel et al. 2019, *T5*, [arXiv:1910.10683](https://arxiv.org/abs/1910.10683): the prefix-LM.
 # - Radford et al. 2021, *CLIP*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020): section 2.
 # - Li et al. 2022, *BLIP*, [arXiv:2201.12086](https://arxiv.org/abs/2201.12086): section 3.1.
 # - Alayrac et al. 2022, *Flamingo*, [arXiv:2204.14198](https://arxiv.org/abs/2204.14198): section 2.2 and figure 4.
 # - Li et al. 2023, *BLIP-2*, [arXiv:2301.12597](https://arxiv.org/abs/2301.12597): section 3.
 # - Liu et al. 2023, *Visual Instruction Tuning* (LLaVA), [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): section 4.1; and *Improved Baselines* (LLaVA-1.5), [arXiv:2310.03744](https://arxiv.org/abs/2310.03744).
-# - Beyer et al. 2024, *PaliGemma*, [arXiv:2407.07726](https://arxiv.org/abs/2407.07726): figure 2.
+# - Beyer et al. 2024, *PaliGemma*, [arXiv:2407.07726](https://arxiv.org/abs/2407.07726).
 # - Chameleon Team 2024, *Chameleon: Mixed-Modal Early-Fusion Foundation Models*, [arXiv:2405.09818](https://arxiv.org/abs/2405.09818).
 #
 # **Next:** [07 · Projection and alignment](07_projection_and_alignment.ipynb)

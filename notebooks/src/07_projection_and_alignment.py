@@ -643,9 +643,9 @@ progress()
 # - Liu et al. 2023, *Improved Baselines with Visual Instruction Tuning* (LLaVA-1.5), [arXiv:2310.03744](https://arxiv.org/abs/2310.03744): section 3.3, the MLP.
 # - Laurençon et al. 2024, *Building and better understanding vision-language models* (Idefics3), [arXiv:2408.12637](https://arxiv.org/abs/2408.12637): section 5.2.1.
 # - Shi et al. 2016, *Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel CNN*, [arXiv:1609.05158](https://arxiv.org/abs/1609.05158): the pixel shuffle, the other way round.
-# - Zhu et al. 2023, *MiniGPT-4*, [arXiv:2304.10592](https://arxiv.org/abs/2304.10592): section 3.
+# - Zhu et al. 2023, *MiniGPT-4*, [arXiv:2304.10592](https://arxiv.org/abs/2304.10592).
 # - Liang et al. 2022, *Mind the Gap*, [arXiv:2203.02053](https://arxiv.org/abs/2203.02053).
 # - Roy and Vetterli 2007, *The effective rank: a measure of effective dimensionality*, EUSIPCO.
-# - Belrose et al. 2023, *Eliciting Latent Predictions from Transformers with the Tuned Lens*, [arXiv:2303.08112](https://arxiv.org/abs/2303.08112): section 2, on the logit lens.
+# - Belrose et al. 2023, *Eliciting Latent Predictions from Transformers with the Tuned Lens*, [arXiv:2303.08112](https://arxiv.org/abs/2303.08112): the logit lens, and a better one.
 #
 # **Next:** [08 · Instruction tuning: a model that answers](08_instruction_tuning.ipynb)

@@ -589,7 +589,7 @@ assert final["another picture"]["all"] < 0.6 and final["no picture"]["all"] < 0.
 # - **Captions.** 95 % of what they state is true, yet only 73 % are true and complete in *every* word. The longer the text, the more places to be wrong.
 
 # %% [markdown] id="kept-intro" lang="en"
-# ### The rate that forgot left and right
+# ### Lost: left and right
 #
 # An earlier run stopped at 92 %: the last but one row above. "Above" and "below" were right in 98 of 100 cases, "left of" and "right of" in 47. The eye is the same. Where did left and right get lost?
 #
@@ -668,7 +668,7 @@ def short_course(model, answers, steps=24):
             for n in range(192)]
     rates = {"projector": 2e-3, "language": 2e-3}
     return tuned(model, speaker.encode(talk), seen[:192], steps=steps, rates=rates,
-                 name="questions for " + " and ".join(answers))[0]
+                 name="answers: " + " and ".join(answers))[0]
 
 ill = short_course(vlm, ("yes",))
 cured = short_course(ill, ("yes", "no"))
@@ -769,11 +769,11 @@ progress()
 # %% [markdown] id="references" lang="en"
 # ## References
 #
-# - Liu et al. 2023, *Visual Instruction Tuning* (LLaVA), [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): sections 3 to 5, tables 1, 2 and 4.
+# - Liu et al. 2023, *Visual Instruction Tuning* (LLaVA), [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): sections 3 to 5.
 # - Liu et al. 2023, *Improved Baselines with Visual Instruction Tuning* (LLaVA-1.5), [arXiv:2310.03744](https://arxiv.org/abs/2310.03744): section 3.
 # - Li et al. 2023, *Evaluating Object Hallucination in Large Vision-Language Models* (POPE), [arXiv:2305.10355](https://arxiv.org/abs/2305.10355).
 # - Liu et al. 2023, *Mitigating Hallucination in Large Multi-Modal Models via Robust Instruction Tuning* (LRV-Instruction), [arXiv:2306.14565](https://arxiv.org/abs/2306.14565).
 # - Goyal et al. 2017, *Making the V in VQA Matter*, [arXiv:1612.00837](https://arxiv.org/abs/1612.00837): blind baselines and twins.
-# - Krell et al. 2021, *Efficient Sequence Packing without Cross-contamination*, [arXiv:2107.02027](https://arxiv.org/abs/2107.02027): section 3.2.
+# - Krell et al. 2021, *Efficient Sequence Packing without Cross-contamination*, [arXiv:2107.02027](https://arxiv.org/abs/2107.02027).
 #
 # **Next:** [17 · Real models: your code with pretrained parts](17_real_models.ipynb)

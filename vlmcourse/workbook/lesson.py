@@ -1,5 +1,6 @@
 """What a notebook calls around its exercises: begin, budget, quiz, progress."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import torch
