@@ -20,6 +20,7 @@ the same bytes on every machine; a built notebook holds no outputs and no widget
 """
 
 import argparse
+import ast
 import hashlib
 import re
 import sys
@@ -27,12 +28,15 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 CHAPTER = re.compile(r"\d\d_[a-z0-9_]+")
 CELL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 CELL_OPTIONS = {"id", "lang", "of", "tags", "lines_to_next_cell"}  # the last one is jupytext's own
+TAGS = {"raises-exception"}  # the run goes on behind a cell that is meant to fail
+MARKER = re.compile(r"# ?%%( |$)")
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -42,8 +46,9 @@ METADATA = {
 class BuildError(Exception):
     """What is wrong with a source or a notebook, one line per problem."""
 
-    def __init__(self, where: Path, problems: list[str]):
-        super().__init__("\n".join(f"{where.name}: {problem}" for problem in problems))
+    def __init__(self, where: Path | None, problems: list[str]):
+        name = f"{where.name}: " if where else ""  # several sources name themselves
+        super().__init__("\n".join(f"{name}{problem}" for problem in problems))
 
 
 def text_hash(text: str) -> str:
@@ -60,14 +65,62 @@ def read_source(path: Path, stale_is_fine: bool = False) -> nbformat.NotebookNod
     Raises:
         BuildError: with one line per problem, each naming its cell.
     """
-    source = jupytext.read(path, fmt="py:percent")
-    problems = [problem for k, cell in enumerate(source.cells) for problem in cell_problems(k, cell)]
-    problems = problems or pairing_problems(source.cells)
+    try:
+        text = path.read_bytes().decode("utf-8")
+        source = jupytext.reads(text, fmt="py:percent")
+    except UnicodeDecodeError as error:
+        before = error.object[: error.start]
+        raise BuildError(
+            path, [f"line {before.count(10) + 1} is not UTF-8; save the file as UTF-8"]
+        ) from error
+    except Exception as error:  # jupytext raises anything for options that are none
+        reason = str(error).strip().split("\n")[0]
+        raise BuildError(path, [f"a cell's options cannot be read ({reason})"]) from error
+    problems = marker_problems(text)
+    problems = problems or [
+        problem for k, cell in enumerate(source.cells) for problem in cell_problems(k, cell)
+    ]
+    problems = problems or [*pairing_problems(source.cells), *text_problems(text, source.cells)]
     if not problems and not stale_is_fine:
         problems = translation_problems(source.cells)
     if problems:
         raise BuildError(path, problems)
     return source
+
+
+def marker_problems(text: str) -> list[str]:
+    """No cell at all, or lines that stand before the first."""
+    lines = text.splitlines()
+    first = next((n for n, line in enumerate(lines) if MARKER.match(line)), None)
+    if first is None:
+        return ['there is no cell; one begins with  # %% id="name"']
+    stray = [n for n, line in enumerate(lines[:first], 1) if line.strip()]
+    return [f'line {stray[0]} stands before the first cell; write  # %% id="name"  above it'] if stray else []
+
+
+def text_problems(text: str, cells: list[nbformat.NotebookNode]) -> list[str]:
+    """Text that is no comment, a block of code in it that does not end, code that is no Python."""
+    lines, problems = text.splitlines(), []
+    starts = [n for n, line in enumerate(lines, 1) if MARKER.match(line)]
+    for start, end, cell in zip(starts, [*starts[1:], len(lines) + 1], cells, strict=True):
+        name = f"cell {cell.metadata.id!r}"
+        if cell.cell_type == "code":
+            problems += [f"{name}, line {start + n}: {told}" for n, told in syntax_error(cell.source)]
+            continue
+        bare = [n for n in range(start + 1, end) if lines[n - 1].strip() and lines[n - 1][0] != "#"]
+        problems += [f"{name}, line {n}: text is written behind '# ', to its end" for n in bare[:1]]
+        if len(re.findall(r"^ *```", cell.source, flags=re.MULTILINE)) % 2:
+            problems.append(f"{name}: a block that begins with ``` does not end")
+    return problems
+
+
+def syntax_error(code: str) -> list[tuple[int, str]]:
+    """The line of a cell that is no Python, counted from 1, and why; nothing if it is Python, magics too."""
+    try:
+        ast.parse(TransformerManager().transform_cell(code))
+    except SyntaxError as error:
+        return [(error.lineno or 1, error.msg)]
+    return []
 
 
 def cell_problems(position: int, cell: nbformat.NotebookNode) -> list[str]:
@@ -79,6 +132,8 @@ def cell_problems(position: int, cell: nbformat.NotebookNode) -> list[str]:
     problems = []
     if not CELL_ID.fullmatch(str(options["id"])):
         problems.append(f"{name}: an id has 1 to 64 letters, digits, '-' or '_'")
+    if unknown := sorted(set(map(str, options.get("tags", []))) - TAGS):
+        problems.append(f"{name}: unknown tag {', '.join(unknown)}; known are {', '.join(sorted(TAGS))}")
     if unknown := sorted(set(options) - CELL_OPTIONS):
         problems.append(f"{name}: unknown option {', '.join(unknown)}; known are id, lang, of, tags")
     if cell.cell_type == "markdown" and options.get("lang") not in ("en", "ja"):
@@ -178,38 +233,58 @@ def edition_path(root: Path, name: str, lang: str) -> Path:
     return (root if lang == "en" else root / lang) / f"{name}.ipynb"
 
 
+def built_editions(root: Path, sources: list[Path]) -> dict[Path, str]:
+    """Where each edition of the sources lies, and its text.
+
+    Raises:
+        BuildError: with the problems of all sources, one per line.
+    """
+    editions, problems = {}, []
+    for path in sources:
+        if not CHAPTER.fullmatch(path.stem):
+            problems.append(f"{path.name}: a source is named NN_name.py, in lower case")
+            continue
+        try:
+            chapter = build_chapter(path)
+        except BuildError as error:
+            problems += str(error).split("\n")
+            continue
+        editions |= {edition_path(root, path.stem, lang): text for lang, text in chapter.items()}
+    if problems:
+        raise BuildError(None, problems)
+    return editions
+
+
+def holds(path: Path, text: str) -> bool:
+    """Whether a file has exactly this text."""
+    return path.exists() and path.read_bytes() == text.encode()
+
+
 def build(root: Path, names: list[str] | None = None, check: bool = False) -> list[str]:
     """Write every edition that differs from what its source says, or with check=True only list them.
 
+    Nothing is written if any source has a problem.
+
     Returns:
         one line per notebook that was stale, relative to root.  A built notebook without a source counts as
-        stale
-        and is never deleted here: it may be somebody's work.
+        stale and is never deleted here: it may be somebody's work.
     """
     sources = sorted((root / "src").glob("*.py"))
     if unknown := sorted(set(names or []) - {path.stem for path in sources}):
         raise BuildError(root / "src", [f"there is no source {name}.py" for name in unknown])
-    stale, expected = [], set()
-    for path in sources:
-        if not CHAPTER.fullmatch(path.stem):
-            raise BuildError(path, ["a source is named NN_name.py, in lower case"])
-        if names and path.stem not in names:
-            continue
-        for lang, text in build_chapter(path).items():
-            target = edition_path(root, path.stem, lang)
-            expected.add(target)
-            if target.exists() and target.read_bytes() == text.encode():
-                continue
-            stale.append(str(target.relative_to(root)))
-            if not check:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(text.encode())
+    editions = built_editions(root, [path for path in sources if not names or path.stem in names])
+    stale = [target for target, text in editions.items() if not holds(target, text)]
+    for target in [] if check else stale:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(editions[target], encoding="utf-8", newline="\n")
+    stale = [str(target.relative_to(root)) for target in stale]
     if not names:
         built = [
             path for path in (*root.glob("*.ipynb"), *root.glob("ja/*.ipynb")) if CHAPTER.fullmatch(path.stem)
         ]
         stale += [
-            f"{path.relative_to(root)} (has no source; delete it)" for path in sorted(set(built) - expected)
+            f"{path.relative_to(root)} (has no source; delete it)"
+            for path in sorted(set(built) - set(editions))
         ]
     return stale
 

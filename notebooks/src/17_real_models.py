@@ -426,8 +426,8 @@ with torch.no_grad():
 lora.merge_lora(model)
 folder = tempfile.mkdtemp()
 llava.save_folder(model, folder, tokenizer, real.TEMPLATE)
-opened = transformers.LlavaForConditionalGeneration.from_pretrained(folder).eval()
-processor = transformers.AutoProcessor.from_pretrained(folder)
+opened = transformers.LlavaForConditionalGeneration.from_pretrained(folder, **hub.OFFLINE).eval()
+processor = transformers.AutoProcessor.from_pretrained(folder, **hub.OFFLINE)
 
 # %% id="export-equal"
 talk = [{"role": "user",

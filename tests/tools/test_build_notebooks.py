@@ -147,11 +147,35 @@ TEXT = '# %% [markdown] id="{}" lang="{}"\n# words\n\n'
         ('# %% id="a" hidden=true\nx = 1\n', "unknown option hidden"),
         (TEXT.format("a", "ja"), "must directly follow the English"),
         (TEXT.format("a", "en") + TEXT.format("b", "en") + TEXT.format("a", "ja"), "must directly follow"),
+        ("", "there is no cell"),
+        ("x = 1\n", "there is no cell"),
+        ("\nwords\n\n" + TEXT.format("a", "en"), "line 2 stands before the first cell"),
+        ("# %% id=a\nx = 1\n", "cell number 1 ('x = 1') has no id"),
+        ('# %% id="a" tags=["raises"]\nx = 1\n', "unknown tag raises; known are raises-exception"),
+        ('# %% id="a" tags=[3]\nx = 1\n', "a cell's options cannot be read"),
+        (TEXT.format("a", "en") + "more words\n", "cell 'a', line 4: text is written behind '# '"),
+        (TEXT.format("a", "en").replace("words", "```python"), "a block that begins with ``` does not end"),
+        (TEXT.format("a", "en") + '# %% id="b"\n%cd ..\n\nx = (\n', "cell 'b', line 7: '(' was never closed"),
+        (ENGLISH.replace("def fall():", "def fall()"), "cell 'boom', line 11: expected ':'"),
         (JAPANESE + "\n" + TEXT.format("late", "en"), "'late': the Japanese text is missing"),
     ],
 )
 def test_broken_source_is_refused_with_the_cell_and_the_rule(root, text, told):
     assert told in problems(root, text)
+
+
+def test_problems_of_all_sources_are_told_a_line_each_and_nothing_is_written(root, capsys):
+    write(root, ENGLISH, name="01_good")
+    write(root, ENGLISH.replace("def fall():", "def fall()").replace('id="setup"', 'id="title"'))
+    (root / "src" / "03_bytes.py").write_bytes(ENGLISH.encode() + "x = 'é'\n".encode("latin-1"))
+    assert builder.main(["--root", str(root)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "02_vit.py: cell 'title': this id is used twice",
+        "02_vit.py: cell 'boom', line 11: expected ':'",
+        "03_bytes.py: line 16 is not UTF-8; save the file as UTF-8",
+    ]
+    assert not list(root.rglob("*.ipynb"))
 
 
 def test_unknown_chapter_and_badly_named_source_are_refused(root, capsys):
