@@ -45,13 +45,20 @@ def test_lab_without_its_notebook_says_what_to_do():
     assert result.exit_code == 1 and "99_nowhere.ipynb" in result.output and "make book" in result.output
 
 
-def test_lab_serves_on_loopback_with_a_token_and_prints_the_address():
+@pytest.mark.parametrize(
+    "path", ["/etc/passwd", "../README.md", "notebooks/../../x.ipynb", "\x1b[2J/../../.."]
+)
+def test_lab_opens_nothing_outside_the_course(path):
+    result = run.invoke(cli.app, ["lab", path])
+    assert result.exit_code == 1 and "lies outside the course; name a file in" in result.output
+    assert len(result.output.strip().splitlines()) == 1 and "\x1b" not in result.output
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM])
+def test_lab_serves_on_loopback_with_a_token_and_leaves_nothing_running(told):
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, "-m", "vlmcourse", "lab", "README.md", "--no-browser"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it may be ignored
-    ) as process:  # fmt: skip
+    command = [sys.executable, "-m", "vlmcourse", "lab", str(ROOT / "README.md"), "--no-browser"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             address = next(line.strip() for line in process.stdout if "http" in line)
             assert address.startswith("http://127.0.0.1:") and "/lab/tree/README.md?token=" in address
@@ -60,8 +67,10 @@ def test_lab_serves_on_loopback_with_a_token_and_prints_the_address():
             assert status(f"{base}/api/contents") == 403
             assert token not in "".join(Path(f"/proc/{process.pid}/cmdline").read_text())
         finally:
-            os.killpg(process.pid, signal.SIGINT)
+            process.send_signal(told)  # to this process alone: the server must hear of it
     assert process.returncode == 0
+    with pytest.raises(OSError):
+        urllib.request.urlopen(base, timeout=10)
 
 
 def status(address: str, seconds: float = 60) -> int:
@@ -227,6 +236,30 @@ def test_ask_answers_about_a_picture_and_differently_without_it():
     shares = [run.invoke(cli.app, ["ask", SCENE, "Describe the image.", *how]).output.splitlines()[0]
               for how in ([], ["--blind"])]  # fmt: skip
     assert shares[0] != shares[1] and "large purple square" in shares[0]
+
+
+def test_ask_says_that_a_picture_is_foreign_and_goes_on_without_that_file(tmp_path):
+    from PIL import Image
+
+    from vlmcourse.data.photos import photo
+    from vlmcourse.families.making import FAMILIAR
+
+    Image.fromarray(photo("coffee", 300)).save(tmp_path / "coffee.png")
+    question = [str(tmp_path / "coffee.png"), "What shape is the green thing?"]
+    seen = run.invoke(cli.app, ["ask", *question])
+    assert seen.exit_code == 0 and "unlike those that the model learned from" in seen.output
+    assert "unlike" not in run.invoke(cli.app, ["ask", SCENE, question[1]]).output
+    path, source = tmp_path / "mine.safetensors", ROOT / "assets/checkpoints/nano-vlm"
+    for suffix in (".safetensors", ".json"):
+        path.with_suffix(suffix).write_bytes(source.with_suffix(suffix).read_bytes())
+    alone = run.invoke(cli.app, ["ask", *question, "--model", str(path)])
+    assert alone.exit_code == 0 and "unlike" not in alone.output and "foreign" not in alone.output
+    other = source.with_name(f"smollm-openmoji{FAMILIAR}").read_bytes()
+    path.with_suffix(FAMILIAR).write_bytes(other)
+    wrong = run.invoke(cli.app, ["ask", *question, "--model", str(path)])
+    assert wrong.exit_code == 0 and wrong.output.count("unlike") == 0
+    assert "mine.familiar.safetensors was fitted to another vision encoder" in wrong.output
+    assert "Traceback" not in wrong.output and "Warning" not in wrong.output
 
 
 def test_a_fresh_process_answers_within_ten_seconds():

@@ -71,6 +71,7 @@ MEANT_TWICE = {
     "train": COMMAND,
     "load_named": FAMILY,
     "measure": FAMILY,
+    "pictures": FAMILY,
     "run": FAMILY,
     "tune": FAMILY,
     "normalise": "two slots, of pixels and of features; a slot keeps its name",

@@ -1,11 +1,12 @@
 """Train shipped checkpoints again: what recipes say, measured as it is stored, each with its card.
 
     python tools/ship.py [NAME ...]
+    python tools/ship.py --familiar [NAME ...]
 
 Without a name all recipes run, in the order in which they build on each other. A stage that was broken off
 goes on from its newest checkpoint in runs/shipping, and a finished one is only loaded. The card of nano-vlm
 also holds its accuracy over CPU seconds, all stages counted; a card says what else was tried, if tools/tried
-has a list.
+has a list. The second form trains nothing: it only measures anew which pictures shipped models learned from.
 """
 
 import json
@@ -21,7 +22,7 @@ from torch import nn
 
 from vlmcourse.data.assets import assets_folder
 from vlmcourse.families import nano
-from vlmcourse.families.making import run, store
+from vlmcourse.families.making import FAMILIAR, run, store, store_familiar
 from vlmcourse.recipes.book import RECIPES, find_recipe
 from vlmcourse.recipes.recipe import Made, Recipe, Stage
 
@@ -87,5 +88,11 @@ def card_of(made: Made, recipe: Recipe, clocks: list[Clock]) -> dict:
 
 
 if __name__ == "__main__":
-    for name in sys.argv[1:] or RECIPES:
-        ship(find_recipe(name))
+    names = [name for name in sys.argv[1:] if name != "--familiar"]
+    if "--familiar" in sys.argv:
+        beside = (assets_folder() / "checkpoints").glob(f"*{FAMILIAR}")
+        for name in names or sorted(path.name.removesuffix(FAMILIAR) for path in beside):
+            print(store_familiar(name))
+    else:
+        for name in names or RECIPES:
+            ship(find_recipe(name))

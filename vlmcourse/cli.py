@@ -6,15 +6,18 @@ Every command imports what it needs when it runs, so that ``vlmcourse --help`` a
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import warnings
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 from typer import Argument, Option
@@ -22,6 +25,7 @@ from typer import Argument, Option
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a vision-language model yourself.")
 
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
+_PATIENCE = 20  # seconds for a server to end by itself
 Model = Annotated[str, Option(help="A shipped model, or a .safetensors file of yours.")]
 
 
@@ -32,22 +36,39 @@ def lab(
 ) -> None:
     """Open the notebooks in JupyterLab, reachable from this computer only."""
     root = Path(__file__).resolve().parents[1]
-    if not (root / notebook).is_file():
-        clone = "Is this a clone of the course, installed with `pip install -e .`, and has `make book`"
-        typer.echo(f"There is no {root / notebook}. {clone} built the notebooks?", err=True)
+    path = (root / notebook).resolve()
+    if not path.is_relative_to(root):
+        typer.echo(printable(f"{notebook} lies outside the course; name a file in {root}"), err=True)
         raise typer.Exit(1)
+    if not path.is_file():
+        clone = "Is this a clone of the course, installed with `pip install -e .`, and has `make book`"
+        typer.echo(printable(f"There is no {path}. {clone} built the notebooks?"), err=True)
+        raise typer.Exit(1)
+    notebook = quote(path.relative_to(root).as_posix())
     port, token = free_port(), secrets.token_urlsafe(24)
     opens = browser and can_open_a_browser()
     address = "" if opens else " Open this address in a browser:"
     typer.echo(f"JupyterLab starts. Ctrl-C here stops it.{address}")
     typer.echo(f"  http://127.0.0.1:{port}/lab/tree/{notebook}?token={token}")
     environment = {**os.environ, "JUPYTER_TOKEN": token}  # not an argument: other users can read those
-    server = subprocess.Popen(server_command(root, notebook, port, opens), env=environment)
-    while True:
-        try:
-            raise typer.Exit(server.wait())
-        except KeyboardInterrupt:  # JupyterLab got it too, and stops by itself
-            continue
+    raise typer.Exit(run_server(server_command(root, notebook, port, opens), environment))
+
+
+def run_server(command: list[str], environment: dict[str, str]) -> int:
+    """Run a server until it ends, or until this process is told to end; then nothing is left running."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows lacks the last
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        server.terminate()  # JupyterLab ends its kernels first
+    try:
+        server.wait(_PATIENCE)
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        server.kill()
+    return 0
 
 
 def server_command(root: Path, notebook: str, port: int, browser: bool) -> list[str]:
@@ -119,11 +140,14 @@ def ask(
 
     with explained():
         picture, (vlm, _) = load_picture(image), load_speaker(model)
-        looked = look_and_answer(vlm, blinded(picture) if blind else picture, question)
+        picture = blinded(picture) if blind else picture
+        looked, foreign = look_and_answer(vlm, picture, question), vlm.foreign(picture[None]).item()
     typer.echo(printable(looked["answer"]))
     rows = [[printable(text), f"{share:.1%}", "█" * round(30 * share)] for text, share in looked["choices"]]
     show(["answer", "probability", ""], rows)
     typer.echo(f"Attention on the picture: {looked['attention'].sum():.0%}, the rest on words.")
+    if foreign:
+        typer.echo("This picture is unlike those that the model learned from: it may be answering by habit.")
 
 
 @app.command()
@@ -182,11 +206,13 @@ def export(folder: Annotated[Path, Argument(help="A new folder.")], model: Model
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """A mistake of the user's ends with one line that names it, not with a traceback."""
+    """A mistake of the user's ends with one line that names it, not with a traceback; so does a warning."""
     from vlmcourse.training.checkpoints import CheckpointError
 
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: typer.echo(printable(str(message)), err=True)
+            yield
     except (ValueError, OSError, CheckpointError) as error:
         typer.echo(printable(str(error)), err=True)
         raise typer.Exit(1) from error

@@ -1,6 +1,6 @@
 """Speaking about images: one interface for every vision-language model (notebooks 00, 08 and 17).
 
-    Speaker             a model and its words: features, encode, answer, grade, tune
+    Speaker             a model and its words: features, foreign, encode, answer, grade, tune
     course_words        the words of the course's tokenizer and chat template
     pretrained_words    those of a tokenizer of transformers, such as SmolLM2's
 
@@ -24,6 +24,7 @@ from vlmcourse.data.batches import Batches
 from vlmcourse.data.chat import Turns, collate, label_mask, render_chat
 from vlmcourse.data.packing import Packs, pack
 from vlmcourse.data.text import END, IMAGE, IMAGE_WORD, PAD, SPECIAL, as_plain_text, load_tokenizer
+from vlmcourse.diagnostics.familiar import Familiar
 from vlmcourse.models.generation import generate
 from vlmcourse.models.language import CONTEXT, IGNORED, following
 from vlmcourse.models.look import packed
@@ -155,16 +156,23 @@ class Speaker:
 
     Args:
         words: of its language model; the course's own when not given.
+        familiar: which pictures it learned from, where that was measured.
     """
 
-    def __init__(self, model: VLM, words: Words | None = None):
-        self.model, self.words = model, words or course_words()
+    def __init__(self, model: VLM, words: Words | None = None, familiar: Familiar | None = None):
+        self.model, self.words, self.familiar = model, words or course_words(), familiar
 
     @torch.no_grad()
     def features(self, images: Images, batch: int = 250, dtype: torch.dtype = torch.float32) -> Features:
         """What the vision encoder says of images; computed once, since it is frozen."""
         parts = [images[start : start + batch] for start in range(0, len(images), batch)]
         return torch.cat([self.model.image_features(to_tensor(np.asarray(part))).to(dtype) for part in parts])
+
+    def foreign(self, images: Images) -> Bool[Tensor, "image"]:
+        """Whether images are unlike those it learned from; of none it is said where that was not measured."""
+        if self.familiar is None:
+            return torch.zeros(len(images), dtype=torch.bool)
+        return self.familiar.foreign(self.features(images))
 
     def encode(self, talks: Talks) -> Packs:
         """Questions and answers about images, one row for each image, see Words.encode."""

@@ -7,14 +7,17 @@ from pathlib import Path
 import pytest
 
 from vlmcourse.data.assets import shipped
+from vlmcourse.families.making import FAMILIAR, can_be_asked
 from vlmcourse.recipes.book import RECIPES
 
 SHIPPED = {stage.ships: recipe for recipe in RECIPES.values() for stage in recipe.stages if stage.ships}
 
 
 def test_every_shipped_file_has_a_recipe_or_is_a_recorded_run():
-    files = {path.stem for path in shipped("tokenizer.json").parent.iterdir()}
-    assert files == {*SHIPPED, "nano-stages"}
+    files = {path.name for path in shipped("tokenizer.json").parent.iterdir()}
+    known = {name.removesuffix(FAMILIAR) for name in files if name.endswith(FAMILIAR)}
+    assert {name.split(".")[0] for name in files} == {*SHIPPED, "nano-stages"}
+    assert known == {name for name, recipe in SHIPPED.items() if can_be_asked(recipe)}
 
 
 def test_the_recorded_run_of_stages_is_what_its_command_makes():

@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pytest
 
+from tests.checkpoints.photos import photo_crops
 from vlmcourse.data.assets import shipped
+from vlmcourse.data.pixels import in_grey
 from vlmcourse.evaluation.statements import stated, true_share
 from vlmcourse.families import nano
+from vlmcourse.families.making import load_speaker
 from vlmcourse.speak import Speaker
 from vlmcourse.world import captions, questions, scenes
 from vlmcourse.world.instructions import FULL
@@ -55,6 +58,16 @@ def test_an_aligned_model_describes_what_it_sees_and_one_that_only_knows_words_d
         texts = Speaker(model).answer(render(batch), [FULL] * 20)
         shares[name] = true_share(texts, batch) if any(map(stated, texts)) else 0.0
     assert abs(shares["nano-aligned"] - 0.54) < 0.12 and shares["nano-aligned"] > shares["nano-words"] + 0.1
+
+
+def test_it_knows_scenes_from_photos():
+    """At least 95 % right; where its eye is new, `python tools/ship.py --familiar` measures anew."""
+    speaker, _ = load_speaker("nano-vlm")
+    assert speaker.familiar is not None, "its eye is another one than was measured"
+    inside = render(scenes.sample("test", 300, start=2000))
+    assert speaker.foreign(inside).float().mean() <= 0.05
+    assert speaker.foreign(in_grey(inside)).float().mean() <= 0.05
+    assert speaker.foreign(photo_crops()).float().mean() >= 0.95
 
 
 def test_it_is_small(final):

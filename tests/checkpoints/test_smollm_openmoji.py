@@ -5,11 +5,15 @@ import json
 import numpy as np
 import pytest
 
+from tests.checkpoints.photos import photo_crops
 from vlmcourse.data import openmoji
 from vlmcourse.data.assets import shipped
+from vlmcourse.diagnostics.familiar import read_familiar
 from vlmcourse.evaluation.answers import grade_sentences
 from vlmcourse.families import drawings, real
+from vlmcourse.families.making import FAMILIAR
 from vlmcourse.interop import distillation
+from vlmcourse.world.render import to_tensor
 
 COUNT = 100  # of the 400 drawings on the card
 
@@ -17,6 +21,17 @@ COUNT = 100  # of the 400 drawings on the card
 @pytest.fixture(scope="module")
 def model(load_real):
     return load_real("smollm-openmoji")
+
+
+def test_it_knows_drawings_from_photos():
+    """At least 95 % right, by its eye alone."""
+    eye, layer = real.load_eye("clip-openmoji")
+    familiar = read_familiar(shipped(f"smollm-openmoji{FAMILIAR}"), eye)
+    inside, photos = (
+        familiar.foreign(eye.patches(to_tensor(images), layer)).float().mean()
+        for images in (openmoji.load("heldout").images, photo_crops())
+    )
+    assert inside <= 0.05 and photos >= 0.95
 
 
 @pytest.mark.slow

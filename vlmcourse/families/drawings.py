@@ -28,7 +28,7 @@ from vlmcourse.models.language import Llama
 from vlmcourse.models.projector import Projector, pixel_shuffle
 from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.recipes.smollm import TOKENS
-from vlmcourse.speak import Speaker
+from vlmcourse.speak import Images, Speaker
 
 QUESTIONS = dict(role="Who or what is shown?", gender="Is it a woman, a man or a person?",
                  tone="Which skin tone is it?", full="Describe the drawing fully.")  # fmt: skip
@@ -147,6 +147,11 @@ def fit(
 def counts(parts: Sequence[Parts], people: float) -> Float[Tensor, "drawing"]:
     """How much each drawing counts: one with a gender or a skin tone ``people`` times as much as another."""
     return torch.tensor([people if part.gender or part.tone else 1.0 for part in parts])
+
+
+def pictures() -> Images:
+    """The drawings that the eye saw in training."""
+    return openmoji.load("train").images
 
 
 def run(recipe: Recipe, options: Options) -> Iterator[Made]:

@@ -1,9 +1,11 @@
 """Carrying out recipes, and asking what came of them: the same for every family.
 
 A family is a module of this folder that a recipe names. It has ``run(recipe, options)``; if its models can
-be asked, also ``load_named(name)``, which gives a Speaker and the card.
+be asked, also ``load_named(name)``, which gives a Speaker and the card, and ``pictures()``, as its vision
+encoder saw them in training.
 """
 
+import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -13,11 +15,14 @@ from typing import Any
 from torch import nn
 
 from vlmcourse.data.assets import shipped
+from vlmcourse.diagnostics.familiar import fit_familiar, read_familiar, save_familiar
 from vlmcourse.recipes.book import find_recipe
 from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.speak import Speaker
 from vlmcourse.training.checkpoints import card_of, save_weights, written_whole
 from vlmcourse.training.reading import CheckpointError, read_json, refuse_sizes, stored_tensors
+
+FAMILIAR = ".familiar.safetensors"  # beside the weights, in place of .safetensors
 
 
 def run(recipe: Recipe, options: Options) -> Iterator[Made]:
@@ -26,9 +31,15 @@ def run(recipe: Recipe, options: Options) -> Iterator[Made]:
 
 
 def store(made: Made, path: Path, card: dict[str, Any]) -> Path:
-    """Write the weights of a stage and their card; ``path`` ends in .safetensors. A tokenizer has no card."""
+    """Write the weights of a stage and their card; ``path`` ends in .safetensors. A tokenizer has no card.
+
+    Beside a model that can be asked stands which pictures it learned from, see diagnostics/familiar.py.
+    """
     if isinstance(made.stored, nn.Module):
-        return save_weights(made.stored, path, card)
+        save_weights(made.stored, path, card)
+        if hasattr(_family(card["recipe"]["family"]), "load_named"):
+            store_familiar(str(path))
+        return path
     with written_whole(path.with_suffix(".json")) as writing:
         made.stored.save(writing)
     return path.with_suffix(".json")
@@ -50,17 +61,47 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
         CheckpointError: if the file or its card is damaged, or made up.
         ValueError: if it is no model that can be asked about images.
     """
-    path = Path(name) if name.endswith(".safetensors") else shipped(f"{name}.safetensors")
+    path = _path(name)
+    speaker, card = _family_of(path).load_named(name)
+    beside = path.with_suffix(FAMILIAR)
+    if beside.is_file():
+        try:
+            speaker.familiar = read_familiar(beside, speaker.model.vision)
+        except CheckpointError as error:
+            remedy = f"`python tools/ship.py --familiar {name}` fits it anew"
+            warnings.warn(f"{error}; nothing is said of foreign pictures. {remedy}", stacklevel=2)
+    return speaker, card
+
+
+def store_familiar(name: str) -> Path:
+    """Fit which pictures a stored model learned from, and write it beside the weights."""
+    path = _path(name)
+    family = _family_of(path)
+    speaker, _ = family.load_named(name)
+    familiar = fit_familiar(speaker.features(family.pictures()))
+    return save_familiar(familiar, speaker.model.vision, path.with_suffix(FAMILIAR))
+
+
+def _path(name: str) -> Path:
+    """Of the weights, see load_speaker."""
+    return Path(name) if name.endswith(".safetensors") else shipped(f"{name}.safetensors")
+
+
+def _family_of(path: Path) -> ModuleType:
+    """The family of a stored model that can be asked; the errors of load_speaker otherwise."""
     card, stored = card_of(path), stored_tensors([path])
     recipe = read_json(card).get("recipe")
     refuse_sizes({"recipe": recipe}, stored, card)
     known = isinstance(recipe, str)
     if not known and not (isinstance(recipe, dict) and isinstance(recipe.get("family"), str)):
         raise CheckpointError(f"{card} does not say by which recipe the weights were made")
-    family = find_recipe(recipe).family if known else recipe["family"]
-    if not hasattr(_family(family), "load_named"):
-        raise ValueError(f"{name} cannot be asked about images; its family, {family}, reads no instructions")
-    return _family(family).load_named(name)
+    name = find_recipe(recipe).family if known else recipe["family"]
+    family = _family(name)
+    if not hasattr(family, "load_named"):
+        raise ValueError(
+            f"{path.stem} cannot be asked about images; its family, {name}, reads no instructions"
+        )
+    return family
 
 
 def _family(name: str) -> ModuleType:

@@ -79,6 +79,17 @@ def load_named(name: str) -> tuple[Speaker, dict[str, Any]]:
     return Speaker(model), card
 
 
+def pictures(count: int = 4000) -> Images:
+    """Scenes as the eye saw them in training, a share of them in grey."""
+    images, pale = (
+        render(scenes.sample("train", count, seed=1)),
+        int(NANO_VLM.stage("eye").data["grey"] * count),
+    )
+    images = images[np.random.default_rng(1).permutation(count)]
+    images[:pale] = in_grey(images[:pale])
+    return images
+
+
 def run(recipe: Recipe, options: Options) -> Iterator[Made]:
     """Carry out the recipe, or a variant of it."""
     model = new_vlm(recipe.model, recipe.seed)

@@ -26,6 +26,7 @@ from vlmcourse.data.packing import Packs
 from vlmcourse.evaluation.answers import Asked, Graded, grade_sentences
 from vlmcourse.families.clips import load_clip
 from vlmcourse.families.nano import load_vlm
+from vlmcourse.families.nano import pictures as pictures  # whose eye looks at these scenes too
 from vlmcourse.interop import hub
 from vlmcourse.interop.assembling import StoredParts, assemble_llava
 from vlmcourse.interop.distillation import Memory, perplexity
