@@ -221,6 +221,13 @@ def test_blobs_are_sent_in_order_while_they_fit():
     assert [len(data) for data in widget.blobs.values()] == [half]  # what comes after waits, too
 
 
+def test_dollars_in_a_text_are_no_formula():
+    text, plot = r"$\frac$ costs $5", LivePlot(r"$\frac$")
+    explorer = AttentionExplorer(RED, EVEN, grid=(2, 2), labels=[text, text])
+    for widget in (SceneBrowser(RED, [text, text]), plot, explorer):
+        assert widget.static_figure().data  # as a formula it would not be drawn
+
+
 def test_tokens_are_shown_by_signs():
     assert [base.visible(token) for token in ("", " ", " \n", "a b", "a\tb")] == [
         "∅",

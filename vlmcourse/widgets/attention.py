@@ -143,7 +143,7 @@ class AttentionExplorer(MapWidget):
         if query >= self._cls:
             for axes in (plain, overlaid):
                 outline(axes, query - self._cls, self._grid, pixels)
-        drawing.suptitle(f"Attention of {words}", fontsize=9)
+        drawing.suptitle(f"Attention of {words}", fontsize=9, parse_math=False)
         return Still(drawing, f"Attention of {words}; largest patch weight {patches.max():.3f}")
 
     def _words(self, image, step, layer, head, query) -> str:

@@ -65,7 +65,8 @@ class SceneBrowser(Widget):
             axes.axis("off")
         for axes, scene in zip(all_axes, shown):  # noqa: B905 - the last line may have places to spare
             axes.imshow(self._images[scene], interpolation="nearest")
-            axes.set_title(textwrap.fill(self.scenes[scene]["caption"], 28), fontsize=6.5)
+            caption = textwrap.fill(self.scenes[scene]["caption"], 28)
+            axes.set_title(caption, fontsize=6.5, parse_math=False)
         return Still(drawing, f"Scenes {start} to {shown[-1]} of {len(self._images)} with their captions")
 
     def __repr__(self) -> str:
