@@ -631,9 +631,9 @@ def rope_by_rotating_the_halves(parts, angles):
 @right("language.rope")
 def rope_by_complex_numbers(parts, angles):
     half = parts.shape[-1] // 2
-    points = torch.complex(parts[..., :half], parts[..., half:])
+    points = torch.complex(parts[..., :half].float(), parts[..., half:].float())
     turned = points * torch.polar(torch.ones_like(angles), angles)[:, None]
-    return torch.cat([turned.real, turned.imag], dim=-1)
+    return torch.cat([turned.real, turned.imag], dim=-1).to(parts.dtype)
 
 
 @right("language.rope")
@@ -761,7 +761,7 @@ def buckets_number_by_number(distance, buckets, farthest, both_ways):
         return first + min(wide, size - 1)
 
     rows = [[bucket(d) for d in row] for row in distance.tolist()]
-    return torch.tensor(rows, dtype=distance.dtype)
+    return torch.tensor(rows).to(distance)
 
 
 @right("t5.relative_buckets")
@@ -867,7 +867,8 @@ def prefix_by_assignment(prefix):
 def prefix_by_loops(prefix):
     rows = prefix.tolist()
     token = range(len(rows[0]))
-    return torch.tensor([[[k <= q or (row[q] and row[k]) for k in token] for q in token] for row in rows])
+    masks = [[[k <= q or (row[q] and row[k]) for k in token] for q in token] for row in rows]
+    return torch.tensor(masks, device=prefix.device)
 
 
 # chapter 07: projection and alignment
@@ -1010,7 +1011,7 @@ def labels_token_by_token(ids, start=ASSISTANT, end=END):
             elif token == end:
                 inside = False
         rows.append(marks)
-    return torch.tensor(rows)
+    return torch.tensor(rows, device=ids.device)
 
 
 @right("chat.label_mask")
@@ -1088,8 +1089,8 @@ def written_after_reading_the_prompt(model, prompt, mask, steps, end, pad=0):
         for text, token in zip(texts, best, strict=True):
             text.append(pad if end in text else token)
         if len(texts[0]) == steps or all(end in text for text in texts):
-            return torch.tensor(texts)
-        newest = torch.tensor([text[-1:] for text in texts])
+            return torch.tensor(texts, device=prompt.device)
+        newest = torch.tensor([text[-1:] for text in texts], device=prompt.device)
         mask = torch.nn.functional.pad(mask, (0, 1), value=True)
         hidden = model.hidden(embeddings=model.embed(newest), mask=mask, caches=caches)
 

@@ -66,12 +66,16 @@ exercise(language.causal_mask, picture=lambda output: output,
 
 
 def _norm_cases() -> list[tuple]:
-    """Ordinary numbers; small ones, where epsilon counts; large ones in fp16, whose squares do not fit."""
+    """Ordinary numbers; small ones, where epsilon counts; large ones in fp16, whose squares do not fit; and
+    vectors in fp16 beside a scale in fp32, as in mixed precision.
+    """
     signs = torch.randint(0, 2, (2, 3, 4)) * 2 - 1
     return [
         (3 * torch.randn(2, 3, 5) + 1, 1 + torch.randn(5), 1e-5),
         (0.1 * torch.randn(3, 4, 7), 1 + torch.randn(7), 1e-2),
         (512 * signs.half(), torch.tensor([1, 2, -1, 0.5]).half(), 1e-5),
+        (512 * signs.half(), torch.tensor([1, 2, -1, 0.5]), 1e-5),
+        (torch.randn(5, 3), 1 + torch.randn(3), 1e-5),  # vectors without a batch
     ]
 
 
@@ -103,10 +107,17 @@ exercise(language.rms_norm, gradient=("tokens", "scale"),
            "times scale; then back to the dtype of tokens."],
 )
 
+def _quarter_turns(batch: int, token: int, half: int) -> Tensor:
+    """Angles whose sines and cosines are 0 and ±1, so that nothing is rounded in half precision."""
+    return torch.pi / 2 * torch.randint(-2, 3, (batch, token, half))
+
+
 exercise(language.rope, gradient=("parts",),
     cases=lambda: [
-        (torch.randn(2, 3, 5, 8), 3 * torch.rand(2, 5, 4)),
-        (torch.randn(4, 3, 7, 10), 3 * torch.rand(4, 7, 5)),
+        (torch.randn(2, 3, 5, 8), 3 * torch.randn(2, 5, 4)),
+        (torch.randn(4, 3, 7, 10), 3 * torch.randn(4, 7, 5)),
+        (torch.randn(4, 2, 5, 6), 3 * torch.randn(1, 5, 3)),  # the same angles for all texts
+        (torch.randint(-4, 5, (2, 3, 5, 4)).half(), _quarter_turns(2, 5, 2)),  # as in mixed precision
     ],
     slips=[
         (("parts.chunk(2, dim=-1)", "parts[..., ::2], parts[..., 1::2]"), ("torch.cat(", "torch.stack("),
@@ -132,14 +143,14 @@ exercise(language.rope, gradient=("parts",),
 )
 
 
-def _mlp_case(batch: int, token: int, width: int, hidden: int) -> tuple:
-    gate, up, down = nn.Linear(width, hidden), nn.Linear(width, hidden), nn.Linear(hidden, width)
-    return torch.randn(batch, token, width), gate, up, down
+def _mlp_case(*shape: int, hidden: int) -> tuple:
+    gate, up, down = (nn.Linear(*sizes) for sizes in 2 * [(shape[-1], hidden)] + [(hidden, shape[-1])])
+    return torch.randn(shape), gate, up, down
 
 
 exercise(language.swiglu, gradient=("tokens",),
     axes={"tokens": "batch token width", "return": "batch token width"},
-    cases=lambda: [_mlp_case(2, 5, 4, 9), _mlp_case(3, 4, 7, 5)],
+    cases=lambda: [_mlp_case(2, 5, 4, hidden=9), _mlp_case(3, 4, 7, hidden=5), _mlp_case(5, 4, hidden=7)],
     slips=[
         (("silu(gate(", "silu(up("), ("* up(", "* gate("),
          "the silu stands on the wrong branch: it belongs to the gate."),
@@ -220,7 +231,7 @@ exercise(attention.extend_cache, gradient=("key", "value"),
 
 def _spread_logits(batch: int, vocabulary: int) -> Tensor:
     """Every row is another order of the same well separated scores, so that no choice hangs on rounding."""
-    return torch.stack([1.1 * torch.randperm(vocabulary) ** 0.8 for _ in range(batch)])
+    return torch.stack([1.1 * torch.randperm(vocabulary) ** 0.8 - 2 for _ in range(batch)])
 
 
 exercise(generation.top_p,
@@ -262,15 +273,18 @@ exercise(generation.top_p,
 )
 
 
-def _mask_case(batch: int, token: int) -> tuple:
+def _mask_case(batch: int, token: int, mask_id: int) -> tuple:
+    """The chances in double precision, some of them just on the borders."""
     ids, random_ids = torch.randint(10, 90, (2, batch, token))
-    special = torch.zeros(batch, token, dtype=torch.bool)
-    special[:, ::4] = True
-    return ids, 0.3 * torch.rand(batch, token), torch.rand(batch, token), random_ids, 5, special
+    special = torch.arange(token) % 4 == torch.arange(batch)[:, None]
+    chosen, dice = torch.rand(2, batch, token, dtype=torch.float64)
+    chosen *= 0.3
+    chosen[:, ::5], chosen[:, 1::6], dice[:, ::5], dice[:, 1::5] = 0.1, 0.15, 0.8, 0.9
+    return ids, chosen, dice, random_ids, mask_id, special
 
 
 exercise(bert.mask_tokens, picture=lambda output: output[1] != bert.IGNORED,
-    cases=lambda: [_mask_case(2, 31), _mask_case(3, 40)],
+    cases=lambda: [_mask_case(2, 31, 5), _mask_case(3, 40, 7)],
     slips=[
         ("ids.masked_fill(~asked, IGNORED)", "ids",
          "every token has a label; the loss must count only the chosen ones, so the others get -100."),
@@ -303,6 +317,7 @@ exercise(t5.relative_buckets, picture=lambda output: output / output.max(),
         (_steps(5, 130), 20, 100, True),
         (_steps(4, 131), 20, 100, False),
         (_steps(3, 60), 12, 40, True),
+        (_steps(3, 130), 15, 100, False),  # more rough buckets than exact ones
     ],
     slips=[
         (("distance > 0", "distance < 0"), ("(-distance)", "distance"),

@@ -14,6 +14,7 @@ exercise(projector.pixel_shuffle, gradient=("features",), picture=lambda output:
         (torch.randn(2, 24, 5), 2, (4, 6)),
         (torch.randn(3, 54, 4), 3, (9, 6)),
         (torch.randn(2, 16, 3), 2, None),
+        (torch.randn(3, 36, 2), 3, None),
     ],
     slips=[
         (".transpose(2, 3)", "", "each token holds patches that stand in one row; "
@@ -51,7 +52,8 @@ def _project_case(*shape: int, hidden: int, out: int) -> tuple:
 
 exercise(projector.project, gradient=("features",),
     axes={"features": "image patch width", "return": "image patch out"},
-    cases=lambda: [_project_case(2, 5, 4, hidden=6, out=3), _project_case(3, 4, 5, hidden=8, out=7)],
+    cases=lambda: [_project_case(2, 5, 4, hidden=6, out=3), _project_case(3, 4, 5, hidden=8, out=7),
+                   _project_case(5, 4, hidden=6, out=3)],
     slips=[
         ("F.gelu(expand(features))", "expand(features)",
          "nothing stands between the two layers, so together they are one linear layer; put a GELU there."),
@@ -149,7 +151,7 @@ NAMES = [
 ]
 
 exercise(stages.trained_names,
-    cases=lambda: [(NAMES, 1), (NAMES, 2), (NAMES[::-1], 2)],
+    cases=lambda: [(NAMES, 1), (NAMES, 2), (NAMES[::-1], 2), (NAMES[2:-2], 1), (NAMES[2:-2], 2)],
     slips=[
         ("if name.starts", 'if "projector" in name or name.starts',
          'a name in which "projector" stands somewhere may belong to another part; the beginning decides.'),
@@ -176,7 +178,7 @@ exercise(stages.trained_names,
 exercise(projector.spectrum,
     cases=lambda: [
         (torch.randn(4, 7) * torch.tensor([3.0, 1.0, 0.5, 0.2])[:, None],),
-        (torch.randn(5, 3),),
+        (nn.Parameter(torch.randn(5, 3)),),  # still learns afterwards
         (torch.diag(torch.tensor([3.0, 1.0, 0.0]))[:2],),
         (torch.diag(torch.tensor([2.0, 0.5, 0.0, 0.0, 0.0]))[:3],),
     ],

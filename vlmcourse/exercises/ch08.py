@@ -1,5 +1,7 @@
 """Exercises of chapter 08: what a model reads of a conversation, what of it is learned, and its answer."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -91,7 +93,7 @@ exercise(chat.label_mask, picture=lambda output: output,
 exercise(chat.collate,
     cases=lambda: [
         ([[5, 6, 7, 8, 9], [4, 0, 6], [7]], 0, False),
-        ([[3, 9], [8, 7, 6, 5], [2, 4, 4]], 9, True),
+        ([[3, 9], [8, 7, 6, 5], [2, 4, 4], [6]], 9, True),
     ],
     slips=[
         ("return ids, mask", "return ids, ids != pad", "the mask asks which ids differ from `pad`; "
@@ -117,29 +119,54 @@ exercise(chat.collate,
 )
 
 
-def _writing_case(seed: int, batch: int, token: int, width: int, steps: int, endless: int) -> tuple:
+class _Thrifty(Llama):
+    """A LLaMA that says so when it reads more than ``most`` tokens, such as all of them at every step."""
+
+    def __init__(self, config: LlamaConfig, most: int):
+        super().__init__(config)
+        self.most, self.read = most, 0
+
+    def hidden(self, ids: Tensor | None = None, *more: Any, embeddings: Tensor | None = None, **named: Any):
+        self.read += (embeddings if ids is None else ids).shape[1]
+        if self.read > self.most:
+            raise ValueError(f"the model read {self.read} tokens, but the prompt and one for each step "
+                             f"are {self.most}; what stands in the caches is read already")  # fmt: skip
+        return super().hidden(ids, *more, embeddings=embeddings, **named)
+
+
+def _writing_case(seed: int, *shape: int, steps: int, endless: int, pad: int | None = 0) -> tuple:
     """A small random LLaMA; rows are padded on the left and end after different numbers of tokens.
 
     Args:
+        shape: batch, token, width.
         endless: how many rows never end.
+        pad: None for the end itself, as in many published models.
     """
+    batch, token, width = shape
     generator = torch.Generator().manual_seed(seed)
-    model = Llama(LlamaConfig(13, width, depth=2, heads=2, groups=1))
+    config = LlamaConfig(13, width, depth=1, heads=2, groups=1)
+    model = Llama(config)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=1.0 if parameter.dim() == 1 else 0.5, generator=generator)
-    prompt = torch.randn(batch, token, width, generator=generator)
+    prompt = torch.randn(shape, generator=generator)
     mask = torch.arange(token) >= torch.arange(batch)[:, None]
+    thrifty = _Thrifty(config, token + steps)
+    thrifty.load_state_dict(model.state_dict())
     texts = generation.write_greedily.reference(model, prompt, mask, steps, end=-1)
     for end in range(1, 13):
         lengths = (texts != end).cumprod(dim=1).sum(dim=1)  # steps where it never ends
         apart = len(lengths.unique()) == batch and lengths.min() > 0
         if apart and (lengths == steps).sum() == endless and (endless or lengths.max() < steps - 2):
-            return model, prompt, mask, steps, end, 0
+            return thrifty, prompt, mask, steps, end, end if pad is None else pad
     raise LookupError(f"no token ends the texts of seed {seed} as wanted")
 
 
 exercise(generation.write_greedily,
-    cases=lambda: [_writing_case(3, 3, 5, 12, 9, 0), _writing_case(0, 2, 7, 8, 9, 1)],
+    cases=lambda: [
+        _writing_case(2, 3, 5, 12, steps=9, endless=0),
+        _writing_case(0, 2, 7, 8, steps=8, endless=1, pad=3),
+        _writing_case(1, 2, 3, 8, steps=7, endless=0, pad=None),
+    ],
     slips=[
         ("[:, -1]", "[:, 0]",
          "the next token is read from the first place; it follows the last one: [:, -1]."),

@@ -13,15 +13,18 @@ NAMES = {
     "attention.project_in.weight": ("q_proj.weight", "k_proj.weight", "v_proj.weight"),
     "norm.scale": ("input_layernorm.weight",),
     "attention.project_out.weight": ("o_proj.weight",),
+    "mlp.open.weight": ("gate_proj.weight", "up_proj.weight"),
 }
 
 def _layer(width: int, query: int, group: int) -> dict[str, Tensor]:
     """A layer as transformers keeps it, in its order."""
     return {
+        "gate_proj.weight": torch.randn(query + 1, width),
         "input_layernorm.weight": torch.randn(width),
         "k_proj.weight": torch.randn(group, width),
         "o_proj.weight": torch.randn(width, query),
         "q_proj.weight": torch.randn(query, width),
+        "up_proj.weight": torch.randn(query + 1, width),
         "v_proj.weight": torch.randn(group, width),
     }
 
@@ -68,6 +71,8 @@ exercise(lora.lora_forward, gradient=("tokens", "down", "up"),
     cases=lambda: [
         (torch.randn(2, 4, 5), nn.Linear(5, 7), torch.randn(3, 5), torch.randn(7, 3), 2.5),
         (torch.randn(3, 5, 6), nn.Linear(6, 4, bias=False), torch.randn(2, 6), torch.randn(4, 2), 0.5),
+        (torch.randn(2, 3, 4, 6), nn.Linear(6, 5), torch.randn(2, 6), torch.randn(5, 2), 1.5),
+        (torch.randn(4, 6), nn.Linear(6, 5), torch.randn(2, 6), torch.randn(5, 2), 1.5),
     ],
     slips=[
         ("scale * ", "", "the scale is missing: it keeps the size of the change when the rank changes."),

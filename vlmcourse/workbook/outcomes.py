@@ -35,6 +35,8 @@ def run(function: Callable, names: list[str], case: tuple) -> Outcome:
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         outcome.error = error
     for name, before, after in zip(names, case, given, strict=False):
+        if isinstance(before, Tensor) and before.requires_grad != after.requires_grad:
+            outcome.changed = name
         if isinstance(before, Tensor | tuple | list | dict) and not equal(before, after):
             outcome.changed = name
     return outcome
@@ -192,15 +194,6 @@ class Operations(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
         self.seen.add(function.name().split(".")[0])
         return function(*args, **(kwargs or {}))
-
-
-def run_meta(function: Callable, case: tuple) -> str | None:
-    """Run on torch's meta device, which notices tensors made on a fixed device. The error, if any."""
-    try:
-        function(*case)
-    except Exception as error:
-        return str(error)
-    return None
 
 
 def constant_factor(got: Tensor, right: Tensor) -> float | None:

@@ -136,15 +136,16 @@ class Trace(TorchFunctionMode):
         key = (line, name, self.count[line, name])
         self.count[line, name] += 1
         mine = self.step if self.step and self.step.key == key else None
+        value = _mapped(mine.value, _copy) if mine else None  # the answer may change it in place
         if mine and mine.operand is not None:
             number = iter(range(STEPS))
             args, kwargs = _mapped(
-                (args, kwargs), lambda t: mine.value if next(number) == mine.operand else t)  # fmt: skip
+                (args, kwargs), lambda t: value if next(number) == mine.operand else t)  # fmt: skip
         call = Call(key, *_mapped((args, kwargs), _copy), None, _defaults(function) if kwargs else {})
         self.calls.append(call)
         self.inside = True
         try:
-            result = mine.value if mine and mine.operand is None else function(*args, **kwargs)
+            result = value if mine and mine.operand is None else function(*args, **kwargs)
         finally:
             self.inside = False
         call.result = _mapped(result, _copy)
