@@ -528,11 +528,11 @@ assert both["1,024 inside"][0] < both["one matrix"][0]
 folded = {64: trained(shuffle=1), 16: strength["two layers, 128 inside"], 4: trained(shuffle=4)}
 cost = {count: (caption_loss(model), log.seconds) for count, (model, log) in folded.items()}
 tabulate(cost, "tokens", loss=".3f", seconds=".0f")
-keep_weights(folded[64][0].projector, "projector")                     # chapter 08 begins with it
+keep_weights(folded[64][0].projector, "projector")             # chapter 08 can go on from it
 assert cost[64][0] < cost[4][0] - 0.02 < blind - 0.07 and cost[64][1] > 1.5 * cost[4][1]
 
 # %% [markdown] id="cost-lesson" lang="en"
-# Four tokens see least. 64 take two to three times as long, and end close to 16: the difference between these two is no larger than that between two seeds of one of them, so it decides nothing. Folding too far has a price, and not folding has one at every step. Try `trained(shuffle=1, steps=30)` and `trained(shuffle=4, steps=30)`: with so few steps, is there a difference yet? Published models fold by 4 or more because a picture of 1,000 tokens is dear. The small model of this course keeps all 64, so the first of the three was saved: chapter 08 begins with *your* projector.
+# Four tokens see least. 64 take two to three times as long, and end close to 16: the difference between these two is no larger than that between two seeds of one of them, so it decides nothing. Folding too far has a price, and not folding has one at every step. Try `trained(shuffle=1, steps=30)` and `trained(shuffle=4, steps=30)`: with so few steps, is there a difference yet? Published models fold by 4 or more because a picture of 1,000 tokens is dear. The small model of this course keeps all 64, so the first of the three was saved: chapter 08 can go on from *your* projector.
 
 # %% [markdown] id="break-intro" lang="en"
 # ## 15 · Break it on purpose: the projector that was never loaded

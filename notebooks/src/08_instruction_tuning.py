@@ -32,13 +32,15 @@ course_map("language")
 # %% [markdown] id="q-obey" lang="en"
 # ## 1 · Does a model that describes also obey?
 #
-# **Question.** Here is the aligned model: trained eye, trained language model, and a projector that learned to connect them on captions. (Yours, if chapter 07 saved it.) Ask it for a colour. **Predict:** what will it say?
+# **Question.** Here is the aligned model: trained eye, trained language model, and a projector that learned to connect them on captions. Ask it for a colour. **Predict:** what will it say?
+#
+# (Remove the `#` below to go on from *your* projector of chapter 07; our numbers are the course's.)
 
 # %% id="obey"
 from vlmcourse.speak import Speaker
 
 aligned, _ = nano.load_vlm("nano-aligned")
-reuse_weights(aligned.projector, "projector", "07")                    # yours, if it is there
+# reuse_weights(aligned.projector, "projector", "07")
 speaker = Speaker(aligned)  # the model and its words: what can be asked
 held_out = scenes.sample("validation", 300)
 pictures = render.render(held_out)
@@ -131,7 +133,7 @@ def label_mask(ids, start=ASSISTANT, end=END):
     raise NotImplementedError
 
 # %% [markdown] id="inspect-intro" lang="en"
-# Look at a conversation through the mask: filled tokens are learned, hatched ones only read. The second set of labels is one place too early. **Find** what it costs: which token is learned in vain, and which one is missing?
+# Look through the mask: filled tokens are learned, hatched ones only read. The second set of labels is one place too early. **Find** what it costs: which token is learned in vain, and which one is missing?
 
 # %% id="inspect"
 from vlmcourse.widgets.labels import LabelInspector, read_chats
@@ -357,7 +359,7 @@ habit = {kind: max(Counter(answer for *_, answer in rows).values()) / len(rows)
 habit["all"] = np.mean(list(habit.values()))
 marks = {"answer prior": habit, "blind twin": grades(blind, torch.zeros_like),
          "your assistant": grades(assistant)}
-fig, ax = plt.subplots(figsize=(6.8, 2.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7.6, 2.6), layout="constrained")
 for place, (name, row) in enumerate(marks.items()):
     ax.bar(np.arange(9) + 0.27 * place - 0.27, row.values(), 0.27, label=name,
            hatch=["//", "..", ""][place],
