@@ -221,6 +221,19 @@ def test_blobs_are_sent_in_order_while_they_fit():
     assert [len(data) for data in widget.blobs.values()] == [half]  # what comes after waits, too
 
 
+WANTS = [None, -1, float("nan"), [], "x", "page/9", "a/b/c"]
+BAD = [None, 3, "want", [], {}, *({"want": bad} for bad in WANTS)]
+
+
+@pytest.mark.parametrize("make", WIDGETS.values(), ids=NAMES)
+def test_a_message_that_asks_for_nothing_there_is_passed_over(make, monkeypatch):
+    widget, sent = make(), []
+    monkeypatch.setattr(type(widget), "send", lambda _, content, buffers: sent.append(content))
+    for bad in BAD:
+        widget._answer(widget, bad, [])
+    assert not sent
+
+
 def test_dollars_in_a_text_are_no_formula():
     text, plot = r"$\frac$ costs $5", LivePlot(r"$\frac$")
     explorer = AttentionExplorer(RED, EVEN, grid=(2, 2), labels=[text, text])

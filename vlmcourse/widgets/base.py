@@ -122,6 +122,7 @@ class Widget(anywidget.AnyWidget):
     view = traitlets.Dict(help="what is shown now, where one can choose").tag(sync=True)
 
     def __init__(self, **traits):
+        self._arrays: Mapping[str, np.ndarray] = {}
         super().__init__(**traits)
         self.on_msg(self._answer)
 
@@ -151,8 +152,14 @@ class Widget(anywidget.AnyWidget):
         self.blobs = chosen
 
     def _answer(self, _, content, buffers):
-        if "want" in content:
-            self.send({"have": content["want"]}, [self.blob(content["want"])])
+        """Send the blob that the page asks for; a message that asks for none of them is passed over."""
+        want = content.get("want") if isinstance(content, Mapping) else None
+        try:
+            data = self.blob(want) if isinstance(want, str) else None
+        except (KeyError, IndexError, ValueError):  # no such name, no such number
+            return
+        if data is not None:
+            self.send({"have": want}, [data])
 
     def static_figure(self) -> Still | None:
         """The widget as a picture, for viewers without a kernel; None if its text says it all."""
