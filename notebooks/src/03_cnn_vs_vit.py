@@ -606,15 +606,17 @@ assert max((found - even).abs().max() for found in looked.values()) < 4
 # %% [markdown] id="explore-intro" lang="en"
 # Dots are heads, and they all lie near the dotted line, in both ViTs. Not one has learned to look near. Raghu et al. (2021) found the same in large ViTs with little data; with much data, some heads of the first layers become local.
 #
-# But an average hides the aim. "16 pixels away" may mean everywhere, or exactly at the other object. Click a patch of one object. Does some head answer with the *other* one? Then count, before you believe: over 200 pictures, from the patches of object 0, what share of the gaze falls on object 1, compared with an even gaze?
+# But an average hides the aim. "16 pixels away" may mean everywhere, or exactly at the other object. The framed patch lies on one object. Does some head answer with the *other* one? Then count, before you believe: over 200 pictures, from the patches of object 0, what share of the gaze falls on object 1, compared with an even gaze?
 
 # %% id="explore"
 from vlmcourse.widgets.attention import AttentionExplorer
 
 picked = (gaps > 9).nonzero().flatten()[:6]
+on_object = int((torch.as_tensor(far_world.cover(8))[picked[0]].flatten() == 0).nonzero().median())
 far_images = to_bytes(test_pictures[picked].repeat_interleave(4, 2).repeat_interleave(4, 3))
 AttentionExplorer(far_images, maps.attention_maps(far_vit.vit, test_pictures[picked]), grid=(8, 8),
-                  labels=["same" if answer else "different" for answer in test_answers[picked]])
+                  labels=["same" if answer else "different" for answer in test_answers[picked]],
+                  view=dict(query=1 + on_object))
 
 # %% id="explore-count"
 cover = torch.as_tensor(far_world[:200].cover(8)).flatten(1)

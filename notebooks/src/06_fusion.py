@@ -432,7 +432,7 @@ assert max(wrong_picture.values()) < table["blind"][0] + 0.1
 # %% [markdown] id="look-intro" lang="en"
 # ## 8 · Look inside: the same question through each family
 #
-# One picture, one question, five models. The tile *CLS* in the widget stands for a **word of the question**; the slider *Training*, or *Play*, walks through the words. Choose the family where it says *image*. The tile's own number is what the word gives to other words instead of the picture.
+# One picture, one question, five models. The slider *Word*, or *Play*, walks through the words of the question. The tile *the word* asks from that word; its number is what the word gives to other words instead of the picture.
 #
 # **Try this:** let it play in "injection", then in "cross-attention". At which word does the gaze find the object? Then click a patch: in injection it looks around; in cross-attention it asks nobody but itself.
 
@@ -466,8 +466,8 @@ words = tokenizer.tokens(tokenizer.encode([asked.text])[0][0])
 maps = torch.stack([gaze(name, number, asked.text) for name in fusion.FAMILIES], dim=1)
 print(asked.text, "→", asked.answer)
 AttentionExplorer(np.stack([picture] * 5), maps, grid=(4, 4), cls=True, steps=words,
-                  labels=list(fusion.FAMILIES),
-                  view=dict(image=3, query=0))
+                  labels=list(fusion.FAMILIES), view=dict(image=3, query=0),
+                  names=dict(image="family", step="word", cls="the word"))
 
 # %% [markdown] id="evidence-intro" lang="en"
 # One picture is an anecdote. The scenes know which object each question is about, so count: over all colour questions, what share of its attention on the picture do the last words give to the *asked* object? An even gaze gives the share of image tokens that the object touches.

@@ -143,9 +143,9 @@ def test_dragging_moves_an_object_and_everything_follows(page, lab):
     assert np.array_equal(shown(page), image)
     ink = world["ink"](image)
     grey = image @ [0.299, 0.587, 0.114]
-    under = image + (grey[..., None] - image) * 0.6
+    under = image + (grey[..., None] - image) * 0.8
     over = colours(ink / ink.max()).repeat(16, 0).repeat(16, 1)
-    assert np.abs(shown(page, GIVEN) - (under + (over - under) * 0.6)).max() <= 3
+    assert np.abs(shown(page, GIVEN) - (under + (over - under) * 0.8 * 0.55)).max() <= 3
     left, share = ink[:, :2].sum() / ink.sum(), ink.sum() / 16
     best = f"<b>yes</b> {100 * left:.0f} %" if left >= 0.5 else f"no {100 - 100 * left:.0f} %"
     assert text_of(page, ".vlm-chance") == best

@@ -269,7 +269,7 @@ def test_one_picture_alone_and_the_overlay(page):
     slide(page, "Overlay", 0)
     assert np.array_equal(pixels(page, ".vlm-lens .vlm-picture canvas")[..., :3], world["image"])
     assert page.locator(".vlm-named:visible").count() == 0
-    slide(page, "Overlay", 50)
+    slide(page, "Overlay", 80)
     choose(page, "0", "2")
     assert page.locator(".vlm-lens .vlm-picture:visible").count() == 2
 

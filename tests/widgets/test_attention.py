@@ -81,6 +81,17 @@ def test_large_photos_are_made_smaller():
     assert len(explorer.blob("image/0")) == 256 * 512 * 3 < PRELOAD
 
 
+def test_axes_bear_the_names_they_are_given():
+    names = {"image": "family", "step": "word", "cls": "the word"}
+    explorer = AttentionExplorer(
+        pictures(2), attention(2, 2, 1, 1, 5, 5), grid=(2, 2), steps=["is", "?"], names=names
+    )
+    assert explorer.shape["names"] == names and explorer.shape["labels"] == ["family 0", "family 1"]
+    assert "query the word, family 0, word ?;" in explorer.static_figure().alt
+    explorer = AttentionExplorer(pictures(1), attention(1, 1, 1, 5, 5), grid=(2, 2), names={"cls": "summary"})
+    assert explorer.shape["names"] == {"image": "image", "step": "training step", "cls": "summary"}
+
+
 def test_the_picture_follows_the_view():
     explorer = AttentionExplorer(pictures(2), attention(2, 2, 3, 5, 5), grid=(2, 2), labels=["cat", "dog"])
     assert explorer.static_figure().alt.startswith(
@@ -162,6 +173,7 @@ GOOD = attention(2, 3, 4, 10, 10)
         ({"view": {"image": 2}}, r"image=2, expected 0..1"),
         ({"view": {"step": 1}}, r"step=1, expected 0..0"),
         ({"view": {"query": 10}}, r"query=10, expected 0..9"),
+        ({"names": {"layer": "block"}}, "names has layer, expected some of image, step, cls"),
     ],
 )
 def test_bad_input_is_named_with_its_numbers(change, message):

@@ -1,5 +1,7 @@
+const title = (name) => name.slice(0, 1).toUpperCase() + name.slice(1);
+
 function build(model) {
-  const { rows, columns, cls, layers, heads, rollout, labels, steps, sizes } = model.get("shape");
+  const { rows, columns, cls, layers, heads, rollout, labels, names, steps, sizes } = model.get("shape");
   const table = bytes(model.get("colours"));
   const [grid, cells] = [[rows, columns], rows * columns];
   const maps = layers * (heads + 1) + (rollout ? 1 : 0);
@@ -21,17 +23,17 @@ function build(model) {
     return { largest: numbers.getFloat32(0, true), cls: numbers.getFloat32(4, true), codes: data.subarray(start, start + cells) };
   }
 
-  const overview = headGrid({ layers, heads, extra: rollout ? "rollout" : null, height: rows, width: columns, go });
+  const overview = headGrid({ layers, heads, extra: rollout ? "rollout" : null, height: rows, width: columns,
+    scaled: "Small maps: dark blue is 0, yellow the largest weight of each, by itself", go });
   const image = choice(labels.map((label, i) => [i, label]), () => go({ image: +image.value }));
-  const strength = overlaySlider(60, draw);
-  const stepName = (step) => (/^[\d,.]+$/.test(steps[step]) ? `step ${steps[step]}` : steps[step]);
-  const training = playback({ axis: "step", label: "Training", last: steps.length - 1, frame: 600, name: stepName,
+  const strength = overlaySlider(draw);
+  const training = playback({ axis: "step", label: title(names.step), last: steps.length - 1, frame: 600, name: (step) => steps[step],
     ready: () => slab(view) !== null }, view, go); // null: the kernel has not answered yet
 
   const marker = div("vlm-box");
-  const { area, canvas, point } = cellPicture({ grid, label: "Picture: arrow keys move the query patch, C asks from the class token",
+  const { area, canvas, point } = cellPicture({ grid, label: `Picture: arrow keys move the query patch${cls ? `, C asks from ${names.cls}` : ""}`,
     at: () => placeOf(Math.max(view.query - cls, 0), grid), hover, choose: (place) => go({ query: cls + cellOf(place, grid) }), keys }, marker);
-  const token = button("CLS", () => go({ query: 0 }), { className: "vlm-token", "aria-label": "Class token as query", ...pointed(hover, "cls") });
+  const token = button(names.cls, () => go({ query: 0 }), { className: "vlm-token", ...pointed(hover, "cls") });
   const [scale, words, reading] = [colourScale(table), says("vlm-words"), div("vlm-reading")];
 
   function keys(event) {
@@ -40,7 +42,7 @@ function build(model) {
     go({ query: 0 });
   }
 
-  const nameOf = (query) => (query < cls ? "class token" : placeName(placeOf(query - cls, grid)));
+  const nameOf = (query) => (query < cls ? names.cls : placeName(placeOf(query - cls, grid)));
   const largest = (map) => `${number(map.largest)} at ${nameOf(cls + map.codes.indexOf(255))}`;
   const mapName = () => view.layer === "rollout" ? "Rollout" : `Layer ${view.layer}, ${headName(view.head)}`;
 
@@ -83,7 +85,7 @@ function build(model) {
     const { map } = shown;
     const weight = place ? (map.codes[cellOf(place, grid)] * map.largest) / 255 : map.cls;
     const share = `${number(weight)}, ${(weight * (cells + cls)).toFixed(1)} × an even share`;
-    reading.textContent = `${place ? `Row ${place[0]}, column ${place[1]}` : "Class token"}: ${share}`;
+    reading.textContent = `${place ? `Row ${place[0]}, column ${place[1]}` : title(names.cls)}: ${share}`;
     scale.point(map.largest ? weight / map.largest : 0);
   }
 
@@ -103,7 +105,7 @@ function build(model) {
     }
     Object.assign(pen, { fillStyle: INK, font: "24px system-ui, sans-serif", textBaseline: "top" });
     pen.fillText("0", 0, height + 40);
-    pen.fillText(`${words.textContent} ${labels[view.image]}${steps.length > 1 ? `, step ${steps[view.step]}` : ""}`, 0, height + 80, width);
+    pen.fillText(`${words.textContent} ${labels[view.image]}${steps.length > 1 ? `, ${names.step} ${steps[view.step]}` : ""}`, 0, height + 80, width);
     pen.textAlign = "right";
     pen.fillText(scale.high.textContent, width, height + 40);
     h("a", { href: sheet.toDataURL("image/png"), download: `attention_${mapName()}_query_${view.query}.png`.replace(/[ ,]+/g, "_").toLowerCase() }).click();
@@ -112,8 +114,8 @@ function build(model) {
   const root = frame("attention", "Attention explorer",
     h("div", {}, area, scale.element, words, reading),
     div("vlm-side",
-      div("vlm-bar", ...when(labels.length > 1, labelled("Image", image)), ...overview.controls, ...when(cls, labelled("Query", token))),
-      div("vlm-scroll", overview.element),
+      div("vlm-bar", ...when(labels.length > 1, labelled(title(names.image), image)), ...overview.controls, ...when(cls, labelled("Query", token))),
+      overview.element,
       ...when(steps.length > 1, div("vlm-bar", ...training.controls)),
       div("vlm-bar", labelled("Overlay", strength), button("Save PNG", exportPicture))));
   return { root, draw, heard: { "msg:custom": store.receive, ...heard }, stop: training.stop };

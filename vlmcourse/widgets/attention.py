@@ -17,6 +17,14 @@ from vlmcourse.widgets.maps import MapWidget, check_rows, quantise
 from vlmcourse.widgets.stills import Still, new_figure, outline, overlay, scale_bar
 
 LARGEST_SIDE = 512
+NAMES = {"image": "image", "step": "training step", "cls": "class token"}
+
+
+def named_axes(names: dict[str, str]) -> dict[str, str]:
+    """NAMES with other `names` for some of them; ValueError for an axis that has no name."""
+    if unknown := ", ".join(set(names) - set(NAMES)):
+        raise ValueError(f"names has {unknown}, expected some of {', '.join(NAMES)}")
+    return NAMES | {axis: str(name) for axis, name in names.items()}
 
 
 class AttentionExplorer(MapWidget):
@@ -31,6 +39,7 @@ class AttentionExplorer(MapWidget):
         rollout: one more map, weights through all layers: (step, image, query, key), leading axes likewise.
         steps: names of the training steps to play back, such as [0, 50, 100]; opens at the last.
         labels: one name per image.
+        names: what the axes and the class token are called where they are something else than in NAMES.
         view: where to open, any of image, step, layer, head, query; layer may be "rollout" and head "mean".
 
     Source: rollout is Abnar & Zuidema 2020, arXiv:2005.00928; the caller computes it.
@@ -39,8 +48,19 @@ class AttentionExplorer(MapWidget):
     _esm = script("maps.js", "attention.js")
 
     def __init__(
-        self, images, attention, *, grid, cls=True, rollout=None, steps=None, labels=None, view=None
+        self,
+        images,
+        attention,
+        *,
+        grid,
+        cls=True,
+        rollout=None,
+        steps=None,
+        labels=None,
+        names=None,
+        view=None,
     ):
+        self._names = named_axes(names or {})
         batch = as_images(images)
         self._images = [shrink(image, LARGEST_SIDE) for image in batch]
         self._steps = [""] if steps is None else [str(step) for step in steps]
@@ -49,13 +69,14 @@ class AttentionExplorer(MapWidget):
         lead |= {} if as_array(images).ndim == 3 else {"image": len(batch)}
         self._attention = self._checked("attention", attention, lead, ("layer", "head"))
         self._rollout = None if rollout is None else self._checked("rollout", rollout, lead, ())
-        labels = one_name_each(labels, "image", len(batch), called="label")
+        labels = one_name_each(labels, self._names["image"], len(batch), called="label")
         layers, heads = self._attention.shape[2:4]
         centre = self._cls + grid[0] // 2 * grid[1] + grid[1] // 2
         start = {"image": 0, "step": len(self._steps) - 1, "layer": layers - 1, "head": "mean"}
         start |= {"query": 0 if cls else centre, **(view or {})}
         shape = {"rows": grid[0], "columns": grid[1], "cls": self._cls, "layers": layers, "heads": heads}
         shape |= {"rollout": rollout is not None, "labels": labels, "steps": self._steps}
+        shape["names"] = self._names
         shape["sizes"] = [image.shape[:2] for image in self._images]
         super().__init__(view=start, shape=shape)
         self._place(start)
@@ -134,25 +155,26 @@ class AttentionExplorer(MapWidget):
         view, query = self.view, self.view["query"]
         weights = self.maps(view["step"], view["image"], slice(query, query + 1))[0, self._place(view)]
         pixels, patches = self._images[view["image"]], weights[self._cls :].reshape(self._grid)
-        words = self._words(**view)
+        source, place = self._words(**view)
         drawing = new_figure(3.1)
         plain, overlaid = drawing.subplots(1, 2)
         plain.imshow(pixels, extent=(0, pixels.shape[1], pixels.shape[0], 0), interpolation="nearest")
         plain.axis("off")
-        scale_bar(overlay(overlaid, pixels, patches, alpha=0.6), overlaid, "attention weight")
+        scale_bar(overlay(overlaid, pixels, patches), overlaid, "attention weight")
         if query >= self._cls:
             for axes in (plain, overlaid):
                 outline(axes, query - self._cls, self._grid, pixels)
-        drawing.suptitle(f"Attention of {words}", fontsize=9, parse_math=False)
-        return Still(drawing, f"Attention of {words}; largest patch weight {patches.max():.3f}")
+        drawing.suptitle(f"Attention of {source}\n{place}", fontsize=9, parse_math=False)
+        return Still(drawing, f"Attention of {source}, {place}; largest patch weight {patches.max():.3f}")
 
-    def _words(self, image, step, layer, head, query) -> str:
+    def _words(self, image, step, layer, head, query) -> tuple[str, str]:
+        """Whose weights are shown, and of what."""
         heads = "mean of heads" if head == "mean" else f"head {head}"
         source = "rollout" if layer == "rollout" else f"layer {layer}, {heads}"
         row, column = divmod(query - self._cls, self._grid[1])
-        place = "class token" if query < self._cls else f"patch at row {row}, column {column}"
-        at = f", step {self._steps[step]}" if len(self._steps) > 1 else ""
-        return f"{source}, query {place}, {self.shape['labels'][image]}{at}"
+        place = self._names["cls"] if query < self._cls else f"patch at row {row}, column {column}"
+        at = f", {self._names['step']} {self._steps[step]}" if len(self._steps) > 1 else ""
+        return f"{source}, query {place}", f"{self.shape['labels'][image]}{at}"
 
     def __repr__(self) -> str:
         (layers, heads), (rows, columns) = self._attention.shape[2:4], self._grid

@@ -27,7 +27,7 @@ function build(model) {
     return { name, canvas, pick, labels, marker, point, list, title,
       element: div("vlm-pane", h("div", {}, title, area), div("vlm-listed", list)) };
   });
-  const [scale, strength, where] = [colourScale(table), overlaySlider(50, draw), says("vlm-words")];
+  const [scale, strength, where] = [colourScale(table), overlaySlider(draw), says("vlm-words")];
   [scale.low.textContent, scale.high.textContent] = [number(low), number(high)];
   const both = div("vlm-panes", ...panes.map(({ element }) => element));
 

@@ -87,7 +87,7 @@ class TokenLens(MapWidget):
     def _draw_map(self, axes, moment: int, cell: int):
         rows, columns = grid = self.shape["rows"], self.shape["columns"]
         best = self._scores[moment, :, 0].reshape(grid)
-        drawn = overlay(axes, self._image, best, 0.5, self.shape["low"], self.shape["high"])
+        drawn = overlay(axes, self._image, best, low=self.shape["low"], high=self.shape["high"])
         down, across = self._image.shape[0] / rows, self._image.shape[1] / columns
         box = {"boxstyle": "square,pad=0.15", "fc": INK, "ec": "none", "alpha": 0.75}
         if columns <= 10:

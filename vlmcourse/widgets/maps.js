@@ -13,9 +13,12 @@ function coloured(codes, table) {
 // The style of a word on the colour of a code.
 const tinted = (code, table) => ({ background: `rgb(${table.subarray(3 * code, 3 * code + 3).join()})`, color: code > 140 ? INK : "#ffffff" });
 
-// A picture (height, width, 3) under the colours of a map (rows, columns). The picture fades to grey while the colours of
-// the map come in, both by the strength: 0 is the picture untouched, 1 the map alone. Grey lets no colour of the picture
-// pass for a colour of the map.
+// A picture (height, width, 3) under the colours of a map (rows, columns). By the strength, 0 to 1, the picture fades to grey,
+// which lets no colour of it pass for a colour of the map, and the map comes in, up to MOST: below the brightest cell and
+// the darkest, the picture keeps the rest of its contrast and can still be read.
+const MOST = 0.55;
+const USUAL = 0.8; // strength where one has not chosen; stills.py covers as much
+
 function overlaid(pixels, codes, table, strength, [height, width], [rows, columns]) {
   const out = new Uint8Array(pixels.length);
   for (let y = 0, i = 0; y < height; y++) {
@@ -25,7 +28,7 @@ function overlaid(pixels, codes, table, strength, [height, width], [rows, column
       const grey = 0.299 * pixels[i] + 0.587 * pixels[i + 1] + 0.114 * pixels[i + 2];
       for (let c = 0; c < 3; c++, i++) {
         const under = pixels[i] + (grey - pixels[i]) * strength;
-        out[i] = Math.round(under + (table[colour + c] - under) * strength);
+        out[i] = Math.round(under + (table[colour + c] - under) * strength * MOST);
       }
     }
   }
@@ -45,7 +48,7 @@ function colourScale(table) {
 }
 
 // The slider for how much of its picture a map covers.
-const overlaySlider = (percent, draw) => slider(100, draw, { step: 5, value: percent });
+const overlaySlider = (draw) => slider(100, draw, { step: 5, value: 100 * USUAL });
 
 // A picture that is a grid of cells, with `over` on top. `hover` gets the cell [row, column] under the pointer, or null; `choose`
 // gets the one that is clicked, or where an arrow key leads from the cell `at()`; `point` frames one. Other keys go to `keys`.
@@ -79,8 +82,8 @@ function cellMap({ size, side, rows, columns, hover, ...more }) {
 }
 
 // One small map for every layer and head, and for the mean of heads; `extra` names one more below them. `controls` choose
-// the same by name. A place is {layer, head}, or {layer: extra}; `go` takes one.
-function headGrid({ layers, heads, extra, height, width, go }) {
+// the same by name. A place is {layer, head}, or {layer: extra}; `go` takes one. `scaled` says what is brightest in a map.
+function headGrid({ layers, heads, extra, height, width, scaled, go }) {
   const side = clamp(Math.floor(400 / (heads + 1)) - 6, 20, 64);
   const thumb = (place, name) => {
     const canvas = fit(h("canvas"), height, width, side);
@@ -97,11 +100,12 @@ function headGrid({ layers, heads, extra, height, width, go }) {
   let now = 0;
   const keys = walking(() => thumbs.map((it) => it.button), () => now, (index) => go(thumbs[index].place), heads + 1);
   const axis = (text) => h("span", { className: "vlm-axis" }, text);
-  const element = h("div", { className: "vlm-overview", role: "group", "aria-label": "All heads; arrow keys move", onkeydown: keys },
+  const grid = h("div", { className: "vlm-overview", role: "group", "aria-label": "All heads; arrow keys move", onkeydown: keys },
     h("span"), ...count(heads).map((column) => axis(heads > 8 ? String(column) : `head ${column}`)), axis("mean"),
     ...count(layers).flatMap((row) => [axis(`layer ${row}`), ...thumbs.slice(row * (heads + 1), (row + 1) * (heads + 1)).map((it) => it.button)]),
     ...(extra ? [axis(extra), thumbs.at(-1).button] : []));
-  element.style.gridTemplateColumns = `repeat(${heads + 2}, max-content)`;
+  grid.style.gridTemplateColumns = `repeat(${heads + 2}, max-content)`;
+  const element = h("div", {}, div("vlm-scroll", grid), div("vlm-guess", scaled));
 
   return { element, which, controls: [labelled("Layer", layer), labelled("Head", head)],
     mark(place) {

@@ -1,6 +1,5 @@
 const PATIENCE_MS = 5000; // a request without an answer for so long no longer holds up the next
 const LATE_MS = 1500; // then one is told that the kernel is being waited for
-const STRENGTH = 0.6; // of the attention over the picture
 const [STAGE, GIVEN] = [384, 192]; // pixels on the screen
 const [SHAPE, COLOUR, SIZE, X, Y] = [0, 1, 2, 3, 4]; // of an object
 
@@ -272,7 +271,7 @@ function build(model) {
     if (String(grid) !== String(it.grid)) [hover.place, rested] = [null, null];
     Object.assign(grid, it.grid);
     const picture = bytes(model.get("model_input"));
-    paint(given, shown() ? overlaid(picture, bytes(model.get("attention")), table, STRENGTH, [side, side], grid) : picture, side, side);
+    paint(given, shown() ? overlaid(picture, bytes(model.get("attention")), table, USUAL, [side, side], grid) : picture, side, side);
     gets.textContent = { scene: "the model gets this scene", swapped: "the model gets another scene", grey: "the model gets a grey picture" }[now.given];
     given.setAttribute("aria-label", `${gets.textContent}${shown() ? ", under the attention of its answer" : ""}`);
     scale.element.hidden = !shown();

@@ -204,7 +204,7 @@ class ScenePlayground(MapWidget):
         scene.set_title("the scene", fontsize=8)
         if self.attention:
             weights = np.frombuffer(self.attention, np.uint8).reshape(self.answer["grid"])
-            shown = overlay(looked, picture, weights * (self.answer["largest"] / 255), alpha=0.6)
+            shown = overlay(looked, picture, weights * (self.answer["largest"] / 255))
             bar = scale_bar(shown, looked)
             bar.set_label("attention of the answer", fontsize=7)
             bar.ax.tick_params(labelsize=6)

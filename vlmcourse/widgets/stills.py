@@ -8,6 +8,7 @@ import numpy as np
 IMAGE, TEXT, ACCENT, MASKED, INK, GOOD = "#E69F00", "#0072B2", "#D55E00", "#9aa5b1", "#1f2933", "#5B8C7B"
 CONTROL, FIRST, SECOND = "#7b8794", "#AA4499", "#1B9AAA"
 """The course's colours; what each of them means stands in workbook/figures.py, at `roles`."""
+COVER = 0.45  # how much of its picture a map covers where one does not choose; maps.js has the same
 
 
 def cividis() -> np.ndarray:
@@ -58,7 +59,7 @@ class Still:
         return data, {"image/png": metadata}
 
 
-def overlay(axes, image: np.ndarray, values: np.ndarray, alpha: float, low=0.0, high: float | None = None):
+def overlay(axes, image: np.ndarray, values: np.ndarray, alpha=COVER, low=0.0, high: float | None = None):
     """Draw `values` (row, column) as colours over the picture (height, width, 3), which turns grey.
 
     Grey lets no colour of the picture pass for a colour of the map.  The scale ends at the largest value if

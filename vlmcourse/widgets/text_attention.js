@@ -13,7 +13,7 @@ function build(model) {
   const matrixOf = (map) => coloured(Uint8Array.from(count(size).flatMap((query) => [...rowOf(query, map).codes])), table);
   const masked = (query, key) => causal && key > query && weight(query, key) === 0;
 
-  const overview = headGrid({ layers, heads, extra: null, height: size, width: size, go });
+  const overview = headGrid({ layers, heads, extra: null, height: size, width: size, scaled: "Small maps: in every row, yellow is its own largest weight", go });
   const writing = playback({ axis: "query", label: "Query", last: size - 1, frame: 500, name: (query) => `token ${query}` }, view, go);
   const ask = (query) => { writing.stop(); go({ query }); };
 
@@ -89,6 +89,6 @@ function build(model) {
   overview.draw(matrixOf);
   const root = frame("text-attention", "Attention of a text",
     div("vlm-side", div("vlm-bar", ...overview.controls), text, scale.element, words, reading, warning, div("vlm-bar", ...writing.controls)),
-    div("vlm-side", map.element, div("vlm-scroll", overview.element)));
+    div("vlm-side", map.element, overview.element));
   return { root, draw, heard, stop: writing.stop };
 }
