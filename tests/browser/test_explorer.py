@@ -167,7 +167,7 @@ def test_every_control_is_reached_by_tab_and_has_a_name(page):
         "Image",
         "Layer",
         "Head",
-        "class token",
+        "Class token",
         "layer",
         "Play",
         "Training step",

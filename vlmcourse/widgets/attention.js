@@ -33,7 +33,7 @@ function build(model) {
   const marker = div("vlm-box");
   const { area, canvas, point } = cellPicture({ grid, label: `Picture: arrow keys move the query patch${cls ? `, C asks from ${names.cls}` : ""}`,
     at: () => placeOf(Math.max(view.query - cls, 0), grid), hover, choose: (place) => go({ query: cls + cellOf(place, grid) }), keys }, marker);
-  const token = button(names.cls, () => go({ query: 0 }), { className: "vlm-token", ...pointed(hover, "cls") });
+  const token = button(names.cls, () => go({ query: 0 }), { className: "vlm-token", "aria-label": `${title(names.cls)} as query`, ...pointed(hover, "cls") });
   const [scale, words, reading] = [colourScale(table), says("vlm-words"), div("vlm-reading")];
 
   function keys(event) {
