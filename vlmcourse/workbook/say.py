@@ -7,8 +7,8 @@ from vlmcourse.exercises.base import Text
 PHRASES = {
     "ready": ("{chapter}: ready", "{chapter}: 準備ができました"),
     "weights_kept": (
-        "Saved as {path}; a later chapter goes on from it.",
-        "{path} に保存しました。後の章で使います。",
+        "Saved as {path}; a later chapter can go on from it.",
+        "{path} に保存しました。後の章で使えます。",
     ),
     "weights_not_kept": ("Not saved: {error}", "保存できませんでした：{error}"),
     "weights_taken": ("{name}: yours, from {path}", "{name}：あなたの重みを使います（{path}）"),
