@@ -127,9 +127,9 @@ assert names.count("<image>") == aligned.tokens_per_image
 # %% id="label_mask"
 @exercise(chat.label_mask)
 def label_mask(ids, start=ASSISTANT, end=END):
-    """True at the tokens of answers and at their ends"""
-    # 1. answers opened so far, answers closed so far: cumsum
-    # 2. inside = more opened than closed *before* this token
+    """bool: True at the tokens of answers and at their ends; an end outside an answer closes nothing"""
+    # 1. the place of the latest start so far, and of the latest end: torch.where, cummax
+    # 2. inside = the start is later than the end, *before* this token
     raise NotImplementedError
 
 # %% [markdown] id="inspect-intro" lang="en"

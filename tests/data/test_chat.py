@@ -35,6 +35,11 @@ def test_an_answer_that_was_not_closed_is_learned_to_its_end():
     assert label_mask(ids).tolist() == [[False] * 3 + [True] * 2 + [False] * 3 + [True] * 2]
 
 
+def test_an_end_outside_an_answer_closes_nothing():
+    ids = torch.tensor([[END, USER, END, 302, ASSISTANT, 303, END, END, ASSISTANT, 304]])
+    assert label_mask(ids).tolist() == [[False] * 5 + [True] * 2 + [False] * 2 + [True]]
+
+
 def test_prompts_end_together_with_the_role_that_answers():
     chats = encode([ASKED[:1], [("user", "hello")]], prompt=True)
     assert (chats.ids[:, -1] == ASSISTANT).all() and not chats.mask[1, 0] and (chats.labels == -100).all()

@@ -138,6 +138,10 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         'text = "".join(f"<{role}>{said}" + "<end>" * ((role <= "assistant")) for role, said in turns)':
             "no role stands before it in the alphabet",
     },
+    "chat.label_mask": {
+        "opened = torch.where(ids == start, place, -2).cummax(dim=1).values  # the latest start so far":
+            "any number below all places",
+    },
     "chat.collate": {"for number, row in list(enumerate(rows))[::-1]:": ORDER},
     "generation.write_greedily": {
         "caches = [Cache() for _ in list(model.blocks)[::-1]]": ORDER,

@@ -126,10 +126,10 @@ AS_EDITS = {  # slot: (old text, new text, what the sentence must say, None if i
         (".exp()", ".exp() - 1", r"off by -1"),
     ],
     "chat.label_mask": [
-        ("> 0", ">= 0", r">=.*: with .*>"),
-        ("> 0", "> 1", r"> 1`: with .*> 0"),
+        ("opened > closed", "opened >= closed", r">=.*: with .*>"),
+        ("opened > closed", "opened > 1 + closed", r"\+ 1\)`: with `… > …`"),
         ("(1, 0))", "(1, 0), value=1)", r"value=1\)`: with `pad\("),
-        ("(ids == end)", "(ids == start)", r"`ids == 8`: with `ids == 9`"),
+        ("ids == end", "ids == start", r"`ids == 8`: with `ids == 9`"),
     ],
     "generation.write_greedily": [
         ("argmax(", "argmin(", None),

@@ -1,12 +1,14 @@
 """The one wrong step of an answer is found by trying, and nothing is said that was not tried."""
 
+import copy
+
 import torch
 
 from tests.workbook.learner import cell
 from vlmcourse.exercises.base import exercise_of
-from vlmcourse.models import attention, language
+from vlmcourse.models import attention, bert, language
 from vlmcourse.workbook import check, search
-from vlmcourse.workbook.outcomes import Trial
+from vlmcourse.workbook.outcomes import Trial, equal
 from vlmcourse.workbook.repair import other_calls, wrong_step
 
 
@@ -34,6 +36,18 @@ def test_what_a_function_among_the_arguments_reads_is_compared():
 def test_an_answer_with_no_single_wrong_step_gets_no_step():
     trial = Trial(exercise_of(language.swiglu))
     assert wrong_step(lambda tokens, gate, up, down: torch.zeros_like(tokens), trial, [0, 1]) is None
+
+
+def test_an_answer_that_works_in_place_leaves_the_cases_as_they_are():
+    answer = cell(
+        "def mask_tokens(ids, chosen, dice, random_ids, mask_id, special):\n"
+        "    asked = (chosen <= 0.15) & ~special\n    inputs = ids.clone()\n"
+        "    inputs[asked & (dice < 0.8)] = mask_id\n    return inputs, ids.masked_fill(~asked, -100)\n"
+    )
+    trial = Trial(exercise_of(bert.mask_tokens))
+    before = copy.deepcopy(trial.cases)
+    wrong_step(answer, trial, [0, 1])
+    assert equal(trial.cases, before)
 
 
 def test_a_search_ends_in_time_and_leaves_nothing(monkeypatch):

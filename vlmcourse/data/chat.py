@@ -42,10 +42,13 @@ def label_mask(
 ) -> Bool[Tensor, "batch token"]:
     """True at the tokens of answers: behind each ``start``, up to and with the next ``end``.
 
-    The start itself is given, not predicted; the end is predicted, or the model would never stop.
+    The start itself is given, not predicted; the end is predicted, or the model would never stop. An end
+    outside an answer closes nothing.
     """
-    opened, closed = (ids == start).cumsum(dim=1), (ids == end).cumsum(dim=1)
-    return F.pad((opened - closed)[:, :-1], (1, 0)) > 0  # of what stands before each token
+    place = torch.arange(ids.shape[1], device=ids.device)
+    opened = torch.where(ids == start, place, -1).cummax(dim=1).values  # the latest start so far
+    closed = torch.where(ids == end, place, -1).cummax(dim=1).values
+    return F.pad((opened > closed)[:, :-1], (1, 0))  # of what stands before each token
 
 
 @slot

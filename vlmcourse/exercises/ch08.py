@@ -50,11 +50,11 @@ exercise(chat.render_chat,
 
 
 def _token_rows(start: int, end: int, other: int) -> Tensor:
-    """Two turns; one turn between paddings; an answer that was not closed."""
+    """Two turns; one between paddings, behind an end of nothing; an answer at once, and one not closed."""
     rows = [
         [other, 30, 31, start, 32, 33, end, other, 34, start, 35, end, end],
-        [0, 0, 0, other, 36, 37, 38, 39, start, 40, end, 0, 0],
-        [other, 41, start, 42, 43, end, other, 44, 45, start, 46, 47, 48],
+        [0, 0, end, other, 36, 37, 38, 39, start, 40, end, 0, 0],
+        [start, 41, 42, 43, 44, end, other, 44, 45, start, 46, 47, 48],
     ]
     return torch.tensor(rows)
 
@@ -62,32 +62,36 @@ def _token_rows(start: int, end: int, other: int) -> Tensor:
 exercise(chat.label_mask, picture=lambda output: output,
     cases=lambda: [(_token_rows(8, 9, 7), 8, 9), (_token_rows(21, 5, 8)[:2, :12], 21, 5)],
     slips=[
-        ("F.pad((opened - closed)[:, :-1], (1, 0))", "opened - closed", "the mask is one place too early: "
+        ("F.pad((opened > closed)[:, :-1], (1, 0))", "opened > closed", "the mask is one place too early: "
          "the start is learned, which is given, and the end is not, so the model never stops."),
         ("[:, :-1], (1, 0)", "[:, :-2], (2, 0)", "the mask is one place too late: "
          "the first word of every answer is never learned, and what follows the end is."),
-        (("return ", "return (ids != end) & ("), ("> 0", "> 0)"),
+        ("return ", "return (ids != end) & ",
          "the end is left out: it has to be predicted, or the model never learns to stop."),
-        (("return ", "return (ids == start) | ("), ("> 0", "> 0)"),
+        ("return ", "return (ids == start) | ",
          "the start is learned too; it is given, the model never has to write it."),
-        ("opened - closed", "opened", "everything behind the first start is learned, later questions too; "
-         "an answer goes to its end only."),
+        ("opened > closed", "opened >= 0", "everything behind the first start is learned, "
+         "later questions too; an answer goes to its end only."),
         ("return ", "return ids != 0\n    return ", "all tokens but padding are learned: "
          "the model is trained on the prompt, questions and images included."),
-        ("> 0", "<= 0", "the mask is inverted: True belongs to the answers."),
-        (("return ", "return (opened == opened[:, -1:]) & ("), ("> 0", "> 0)"),
+        ("return ", "return ~", "the mask is inverted: True belongs to the answers."),
+        ("return ", "return (opened == opened[:, -1:]) & ",
          "only the last answer is learned; every answer of a conversation is."),
-        (("return ", "return (opened == 1) & ("), ("> 0", "> 0)"),
+        ("return ", "return ((ids == start).cumsum(dim=1) == 1) & ",
          "only the first answer is learned; every answer of a conversation is."),
         (("ids == start", "ids == 8"), ("ids == end", "ids == 9"),
          "8 and 9 are written into it; take the numbers from `start` and `end`."),
-        (("return ", "return ("), ("> 0", "> 0).long()"),
+        (("torch.where(ids == start, place, -1).cummax(dim=1).values", "(ids == start).cumsum(dim=1)"),
+         ("torch.where(ids == end, place, -1).cummax(dim=1).values", "(ids == end).cumsum(dim=1)"),
+         "starts and ends are counted, so an end outside an answer hides the next answer; "
+         "ask which of the two came last."),
+        ("(1, 0))", "(1, 0)).long()",
          "the places are right, but the mask must hold True and False: compare, or use dtype=torch.bool."),
     ],
     hints=["Read a row from left to right: when does an answer begin, when is it over? "
            "What has to be known of the tokens before?",
-           "`(ids == start).cumsum(1)` counts the answers opened so far, the same with `end` those closed. "
-           "More opened than closed *before* a token: shift by one."],
+           "`torch.where(ids == start, place, -1).cummax(dim=1).values` is the place of the latest start, "
+           "the same with `end` that of the latest end. Which is later *before* a token? Shift by one."],
 )
 
 exercise(chat.collate,
