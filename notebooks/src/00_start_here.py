@@ -161,6 +161,15 @@ print(f"{576 / (576 + 6):.1%} of what LLaVA-1.5 reads here is image")
 #
 # Endless loops, crashes and huge allocations are caught too. You cannot break the notebook.
 #
+# Right values are not all that a model needs. In every chapter, unless a brief says otherwise:
+#
+# - any batch and any sizes work, also sides of different length;
+# - the **dtype** stays: float64 or half precision comes out as it went in;
+# - the **device** stays: new tensors are made where the input is, as with `device=ids.device`;
+# - **gradients** pass through to all that learns;
+# - what your function was given is not changed;
+# - arguments such as `norm` or `mlp` are functions, to be called.
+#
 # ### Your turn: `normalise` · difficulty 1/5 · 5 min
 #
 # A picture arrives as bytes from 0 to 255, with the colour channel last. A network wants numbers around zero, with the channel right after the batch.

@@ -228,11 +228,13 @@ assert train_image.shape[-1] == words.shape[-1] == 48
 # | cone | `()` | mean cosine between two **different** features |
 #
 # A cone of 0 means: directions all around. A cone of 1: everything points the same way. By hand: for (1, 0), (0, 1) and (−1, 0) the three cosines are 0, −1 and 0, so the cone is −⅓.
+#
+# Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
 # %% id="feature_statistics"
 @exercise(gap.feature_statistics)
 def feature_statistics(features):
-    """(feature, width) -> (norm, mean, std, cone)"""
+    """(feature, width) -> (norm, mean, std, cone); std divides by n - 1, as torch's does"""
     # 1. norm, mean and std are one call each   2. scale every feature to length 1
     # 3. cosines of different pairs
     raise NotImplementedError
@@ -290,7 +292,7 @@ FeatureClouds(some[chosen], words,
 # %% id="join"
 @exercise(naive.join)
 def join(image, text, mask):
-    """-> (sequence, mask), image in front"""
+    """-> (sequence, mask), image in front; the mask is bool"""
     # 1. join the vectors along the token axis   2. all image features are real
     # 3. join the masks in the same order
     raise NotImplementedError
@@ -490,7 +492,7 @@ figure(fig, alt="The text-only loss falls from seven to the entropy of the habit
 # %% id="twin_accuracy"
 @exercise(controls.twin_accuracy)
 def twin_accuracy(guesses, answers):
-    """(pair, two), (pair, two) -> (accuracy, both)"""
+    """(pair, two), (pair, two) -> (accuracy, both), two float32 tensors ()"""
     raise NotImplementedError
 
 # %% id="twins-make"

@@ -67,6 +67,8 @@ assert squares[1].tolist() == [2, 3, 6, 7]
 # | out | `(batch, patch, pixel)` |
 #
 # Patches go row by row, left to right. Inside a patch the order is (row, column, channel).
+#
+# Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
 # %% id="patchify"
 @exercise(vit.patchify)
@@ -185,7 +187,10 @@ assert largest["not divided"][3] > 0.7 and largest["divided by √d"][3] < 0.2
 # %% id="scaled_dot_product"
 @exercise(attention.scaled_dot_product)
 def scaled_dot_product(query, key, value, mask=None, bias=None):
-    """-> (output, weights); every row of weights sums to 1"""
+    """-> (output, weights); every row of weights sums to 1
+
+    Mask and bias may come together; scores may be in the hundreds.
+    """
     # 1. scores, divided by √part, plus the bias   2. hide what the mask forbids
     # 3. softmax over keys   4. mix
     raise NotImplementedError

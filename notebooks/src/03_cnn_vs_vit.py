@@ -76,11 +76,13 @@ assert (edge @ windows).tolist() == [0, 5, 5, 0, -5]
 # | out | `(batch, filter, newheight, newwidth)`, newheight = (height + 2 · padding − row) // stride + 1 |
 #
 # Write it for `groups = 1` first. Groups are one more axis; section 3 needs them.
+#
+# Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
 # %% id="conv2d"
 @exercise(cnn.conv2d)
 def conv2d(images, weight, stride=1, padding=0, groups=1):
-    """Slide every filter over the images."""
+    """Slide every filter over the images. Do not call any convolution of torch's."""
     # 1. unfold into windows (name the arguments!)   2. give windows and filters a group axis
     # 3. one matrix product   4. reshape to a map
     raise NotImplementedError
@@ -273,7 +275,7 @@ assert neighbours.shape == features.shape and 7.8 < cheaper < 8
 # %% id="squeeze_excite"
 @exercise(efficientnet.squeeze_excite)
 def squeeze_excite(features, reduce, expand):
-    """(batch, channel, height, width) -> the same shape"""
+    """(batch, channel, height, width) -> the same shape; reduce and expand are called"""
     raise NotImplementedError
 
 # %% [markdown] id="ex-mbconv" lang="en"
@@ -313,7 +315,7 @@ assert parameters(b0) < parameters(resnet50) / 5
 # %% id="receptive_field"
 @exercise(reach.receptive_field)
 def receptive_field(kernels, strides):
-    """(layer,), (layer,) -> (layer,)"""
+    """(layer,), (layer,) -> (layer,); integers"""
     # two numbers to carry along: pixels per step, and the field so far
     raise NotImplementedError
 
@@ -373,7 +375,7 @@ assert (strength > 0).any(0).sum() == side and half > 0.45
 # %% id="attention_distance"
 @exercise(reach.attention_distance)
 def attention_distance(weights, grid, patch_size):
-    """(layer, head, query, key) -> (layer, head)"""
+    """(..., layer, head, query, key) -> (..., layer, head)"""
     # 1. (row, column) of every patch   2. all distances, (patch, patch)
     # 3. weights without token 0, rows scaled to 1   4. sum over keys, mean over queries
     raise NotImplementedError

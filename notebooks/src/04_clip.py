@@ -76,6 +76,8 @@ assert (pictures @ texts.T).argmax(1).tolist() == [2, 2, 2]
 # ### Your turn: `normalise` · difficulty 1/5 · 3 min
 #
 # Divide each vector by its Euclidean length, along the last axis: `(…, width)` → `(…, width)`.
+#
+# Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
 # %% id="normalise"
 @exercise(clip.normalise)
@@ -115,7 +117,10 @@ assert shares[1] < 0.1 < 0.99 < shares[1 / 0.07]
 # %% id="info_nce"
 @exercise(clip.info_nce)
 def info_nce(image, text, scale):
-    """mean of two cross-entropies: over the rows and over the columns"""
+    """mean of two cross-entropies: over the rows and over the columns
+
+    `scale` learns, a tensor (); logits may be in the hundreds.
+    """
     # 1. logits (image, text)   2. the right answer of row i is i   3. both directions
     raise NotImplementedError
 
@@ -149,7 +154,7 @@ assert abs(start - math.log(128)) < 1e-3
 # %% id="pool_at_eos"
 @exercise(clip.pool_at_eos)
 def pool_at_eos(hidden, ids, eos):
-    """the vector at the first end-of-sequence token of each text"""
+    """the vector at the first end-of-sequence token of each text; ids may be above `eos`"""
     raise NotImplementedError
 
 # %% id="tokens-look"
@@ -208,7 +213,10 @@ from vlmcourse.evaluation import retrieval
 
 @exercise(retrieval.recall_at_k)
 def recall_at_k(similarity, right, k):
-    """share of queries with a hit among the first k"""
+    """share of queries with a hit among the first k, a Python float
+
+    A query without any right candidate is a miss.
+    """
     raise NotImplementedError
 
 # %% [markdown] id="heldout-intro" lang="en"
@@ -324,7 +332,7 @@ from vlmcourse.diagnostics import gap
 
 @exercise(gap.modality_gap)
 def modality_gap(image, text):
-    """-> (gap (width,), its length)"""
+    """-> (gap (width,), its length, a tensor ())"""
     raise NotImplementedError
 
 # %% id="gap-numbers"
@@ -462,7 +470,10 @@ assert abs(floor - 2 / 8 * math.log(2)) < 1e-3
 # %% id="siglip_loss"
 @exercise(clip.siglip_loss)
 def siglip_loss(image, text, scale, bias):
-    """-Σ log σ(±logit) / batch"""
+    """-Σ log σ(±logit) / batch
+
+    As in info_nce; `bias` learns, too, and logits may be in the hundreds.
+    """
     raise NotImplementedError
 
 # %% [markdown] id="real-intro" lang="en"

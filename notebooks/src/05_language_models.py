@@ -89,7 +89,7 @@ assert pairs.most_common(1) == [(("a", "r"), 7)]  # 3 times in star, 4 times in 
 # %% id="merge_pair"
 @exercise(bpe.merge_pair)
 def merge_pair(tokens, pair):
-    """["s", "t", "a", "r"] and ("a", "r") -> ["s", "t", "ar"]"""
+    """["s", "t", "a", "r"] and ("a", "r") -> ["s", "t", "ar"]; tokens may have several letters"""
     # walk through the list: where the pair stands, append the glued token and step over both
     raise NotImplementedError
 
@@ -128,7 +128,7 @@ assert tokenizer.tokens(for_sight[0])[0] == "<image>"
 # %% id="causal_mask"
 @exercise(language.causal_mask)
 def causal_mask(queries, keys):
-    """True where key <= query; the queries are the last `queries` of the `keys` tokens."""
+    """bool, True where key <= query; the queries are the last `queries` of the `keys` tokens."""
     raise NotImplementedError
 
 # %% id="mask-picture"
@@ -159,11 +159,13 @@ assert causal_mask(1, 8).all() and causal_mask(8, 8).sum() == 36
 # | `scale` | `(width,)`, learned |
 # | `epsilon` | added to the mean of the squares, inside the root |
 # | out | like `tokens`; compute in float32, return the dtype that came in |
+#
+# Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
 # %% id="rms_norm"
 @exercise(language.rms_norm)
 def rms_norm(tokens, scale, epsilon):
-    """tokens / root of (mean square + epsilon) · scale"""
+    """tokens / root of (mean square + epsilon) · scale; scale may be float32 beside half tokens"""
     # 1. to float32: 512² does not fit into half precision   2. mean of the squares over the width
     # 3. divide, scale
     raise NotImplementedError
@@ -186,7 +188,10 @@ def rms_norm(tokens, scale, epsilon):
 # %% id="rope"
 @exercise(language.rope)
 def rope(parts, angles):
-    """Turn each pair (i, i + part/2) by its token's angle."""
+    """Turn each pair (i, i + part/2) by its token's angle.
+
+    The dtype of `parts` stays, though angles may be float32; their batch may be 1, for all texts.
+    """
     # 1. cosine and sine, with an axis for the heads   2. split parts into its two halves
     # 3. turn, join
     raise NotImplementedError
@@ -218,7 +223,7 @@ assert products[0, 0] > products[24, 0]
 # %% id="swiglu"
 @exercise(language.swiglu)
 def swiglu(tokens, gate, up, down):
-    """gate, up: (..., width) -> (..., hidden);  down: back to (..., width)"""
+    """gate, up: (..., width) -> (..., hidden);  down: back to (..., width); all are called"""
     raise NotImplementedError
 
 # %% [markdown] id="q-groups" lang="en"
@@ -263,7 +268,7 @@ def share_heads(parts, heads):
 # %% id="extend_cache"
 @exercise(attention.extend_cache)
 def extend_cache(old, key, value):
-    """-> (keys, values), each (batch, group, past + token, part)"""
+    """-> the tuple (keys, values), each (batch, group, past + token, part)"""
     raise NotImplementedError
 
 # %% [markdown] id="assemble" lang="en"
@@ -402,7 +407,10 @@ assert excess(small_gpt) < 1.1
 # %% id="top_p"
 @exercise(generation.top_p)
 def top_p(logits, temperature, top_p):
-    """Scores -> probabilities of the next token, without the tail."""
+    """Scores -> probabilities of the next token, without the tail.
+
+    Each row has a nucleus of its own; top_p = 1 cuts nothing.
+    """
     # 1. temperature 0   2. softmax(logits / temperature), sorted
     # 3. drop those with top_p or more before them
     # 4. make rows sum to 1 again, and put every token back in its own place
@@ -579,7 +587,10 @@ assert lost != good and grammatical(lost) < grammatical(good) - 0.2
 # %% id="mask_tokens"
 @exercise(bert.mask_tokens)
 def mask_tokens(ids, chosen, dice, random_ids, mask_id, special):
-    """-> (inputs, labels), both (batch, token)"""
+    """-> (inputs, labels), both (batch, token)
+
+    Chances may be float64 and lie exactly on a border: 0.15, 0.8 or 0.9.
+    """
     raise NotImplementedError
 
 # %% id="bert-train"
@@ -623,12 +634,12 @@ assert both[:2].sum() > 0.9 and both[2:].sum() < 0.05 and left_only[2:].sum() > 
 #
 # ### Your turn: `relative_buckets` · difficulty 3/5 · 10 min
 #
-# `distance` is key − query. If `both_ways`, each side has half of the buckets: add that half for keys *after* the query, and go on with |distance|. If not, the future counts as 0. With b buckets left and e = b/2, a distance n ≥ e gets e + ⌊log(n/e) / log(farthest/e) · (b − e)⌋, at most b − 1.
+# `distance` is key − query. If `both_ways`, each side has half of the buckets: add that half for keys *after* the query, and go on with |distance|. If not, the future counts as 0. With b buckets left and e = ⌊b/2⌋, a distance n ≥ e gets e + ⌊log(n/e) / log(farthest/e) · (b − e)⌋, at most b − 1.
 
 # %% id="relative_buckets"
 @exercise(t5.relative_buckets)
 def relative_buckets(distance, buckets, farthest, both_ways):
-    """(query, key) distances -> (query, key) bucket numbers"""
+    """(query, key) distances -> (query, key) bucket numbers, integers"""
     # 1. both ways: half the buckets, |distance|; else the past only   2. near: n itself
     # 3. far: logarithmic, capped
     raise NotImplementedError

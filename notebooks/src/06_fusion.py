@@ -122,8 +122,10 @@ assert (cases @ best_sum).abs().max() < 1e-6 and torch.equal(cases.prod(1), agre
 # |---|---|
 # | `image` | `(batch, width)`, one vector per picture |
 # | `text` | `(batch, token, width)` |
-# | `mix` | layers from 3 · width to out |
+# | `mix` | layers from 3 · width to out, to be called |
 # | out | `(batch, token, out)`: `mix` of [text, image, text · image] |
+#
+# Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
 # %% id="late_fusion"
 @exercise(fusion.late_fusion)
@@ -139,7 +141,7 @@ def late_fusion(image, text, mix):
 #
 # ### Your turn: `cross_attend` · difficulty 1/5 · 5 min
 #
-# One step of the residual stream, as in your `pre_norm_block`. `attend(queries, context)` is given.
+# One step of the residual stream, as in your `pre_norm_block`. Call `norm(tokens)` and `attend(queries, context)`, which are given.
 
 # %% id="cross_attend"
 @exercise(fusion.cross_attend)
@@ -157,7 +159,10 @@ def cross_attend(tokens, context, norm, attend):
 # %% id="gated_cross_attend"
 @exercise(fusion.gated_cross_attend)
 def gated_cross_attend(tokens, context, norm, attend, gate):
-    """as cross_attend, but what was seen comes through tanh(gate)"""
+    """as cross_attend, but what was seen comes through tanh(gate)
+
+    Call norm and attend; `gate` is a tensor () that learns, also at 0.
+    """
     raise NotImplementedError
 
 # %% [markdown] id="gate-test-intro" lang="en"
@@ -216,9 +221,9 @@ assert placed[0, 1].tolist() == [1, 1, 1] and placed[0, 3].tolist() == [0, 0, 0]
 # | | shape |
 # |---|---|
 # | `embeddings` | `(batch, token, width)` |
-# | `features` | `(image, patch, width)`: the images of all texts, in order |
+# | `features` | `(image, patch, width)`: the images of all texts, in order; perhaps of another dtype |
 # | `places` | `(batch, token)`, True at placeholders; as many as there are features |
-# | out | like `embeddings`; the first placeholder of the first text gets the first patch of the first image |
+# | out | like `embeddings`, dtype included; the first placeholder of the first text gets the first patch of the first image |
 #
 # A text may hold two images, or none.
 
@@ -242,7 +247,7 @@ def inject(embeddings, features, places):
 # %% id="prefix_mask"
 @exercise(language.prefix_mask)
 def prefix_mask(prefix):
-    """(batch, token) -> (batch, token, key)"""
+    """bool (batch, token) -> bool (batch, token, key)"""
     raise NotImplementedError
 
 # %% id="prefix-picture"

@@ -113,6 +113,8 @@ assert corner.tolist() == [0, 1, 4, 5]
 # | out | `(image, patch / factor², width · factor²)` |
 #
 # Tokens stand row by row. Inside a token comes the square's upper row first, left to right, each patch with all its numbers.
+#
+# Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
 # %% id="pixel_shuffle"
 @exercise(projector.pixel_shuffle)
@@ -161,7 +163,7 @@ assert gap_to_one < 1e-5
 #
 # ### Your turn: `project` · difficulty 1/5 · 4 min
 #
-# `expand` and `contract` are linear layers; between them stands the exact GELU. `(…, width)` → `(…, out)`.
+# `expand` and `contract` are linear layers, to be called; between them stands the exact GELU. `(…, width)` → `(…, out)`.
 
 # %% id="project"
 @exercise(projector.project)
@@ -211,7 +213,7 @@ assert asked[0] == ("<assistant>", "a") and asked[-1] == ("star", "<end>") and l
 # %% id="alignment_loss"
 @exercise(stages.alignment_loss)
 def alignment_loss(logits, ids, given, mask):
-    """mean cross-entropy of the caption tokens, in nats"""
+    """mean cross-entropy of the caption tokens, in nats; 0 is a token, padding any number"""
     # 1. mark the caption: not padding, and at place `given` or later
     # 2. scores one place before each marked token
     # 3. one mean over all of them
@@ -461,7 +463,10 @@ assert short > long + 0.05
 # %% id="spectrum"
 @exercise(projector.spectrum)
 def spectrum(weight):
-    """(out, width) -> (singular values, largest first; effective rank)"""
+    """(out, width) -> (singular values, largest first; effective rank), two tensors
+
+    `weight` may be a parameter; it must still learn afterwards.
+    """
     # 1. torch.linalg.svdvals   2. shares of the sum   3. e to their entropy
     raise NotImplementedError
 

@@ -116,18 +116,20 @@ assert names.count("<image>") == aligned.tokens_per_image
 # %% [markdown] id="q-mask" lang="en"
 # ## 3 · Which of these tokens shall it learn?
 #
-# The loss of chapter 05 asked for every next token. Here that would mean: predict the question, too. But the user writes the questions. The model only has to write **answers, and their end**. All other tokens get the label −100.
+# The loss of chapter 05 asked for every next token. That would predict questions, too. But the user writes those; the model only has to write **answers, and their end**. All other tokens get the label −100.
 #
-# By hand, for `<user> how many ? <assistant> 2 <end>`: learned are `2` and `<end>`, two of seven. The token `<assistant>` is given. `<end>` is not: somebody has to stop.
+# By hand, for `<user> how many ? <assistant> 2 <end>`: learned are `2` and `<end>`, two of seven. `<assistant>` is given. `<end>` is not: somebody has to stop.
 #
 # ### Your turn: `label_mask` · difficulty 3/5 · 12 min
 #
-# In: ids `(batch, token)`, and the ids that open and close an answer. Out: `(batch, token)`, True from behind each `start` up to and with its `end`. There may be several answers in a row; an answer that was never closed goes on to the end.
+# In: ids `(batch, token)`, and the ids that open and close an answer. Out: `(batch, token)`, True from behind each `start` up to and with its `end`. A row may hold several answers; one never closed goes on to the end.
+#
+# Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
 # %% id="label_mask"
 @exercise(chat.label_mask)
 def label_mask(ids, start=ASSISTANT, end=END):
-    """bool: True at the tokens of answers and at their ends; an end outside an answer closes nothing"""
+    """bool, True at the tokens of answers and at their ends; an end outside closes nothing"""
     # 1. the place of the latest start so far, and of the latest end: torch.where, cummax
     # 2. inside = the start is later than the end, *before* this token
     raise NotImplementedError
@@ -178,7 +180,10 @@ assert "576 of them for images" in complaint(exchange, image_tokens=576, length=
 # %% id="collate"
 @exercise(chat.collate)
 def collate(rows, pad=0, left=False):
-    """[[5, 6, 7], [8]] -> [[5, 6, 7], [8, pad, pad]], with left=True [pad, pad, 8]; and the mask"""
+    """[[5, 6, 7], [8]] -> [[5, 6, 7], [8, pad, pad]], with left=True [pad, pad, 8]; and the mask
+
+    Two tensors on the CPU: ids torch.long, mask torch.bool.
+    """
     raise NotImplementedError
 
 # %% [markdown] id="packs-intro" lang="en"
@@ -220,7 +225,10 @@ from torch.nn import functional as F
 
 @exercise(generation.write_greedily)
 def write_greedily(model, prompt, mask, steps, end, pad=0):
-    """Vectors in, the likeliest tokens out."""
+    """Vectors in, the likeliest tokens out.
+
+    Call model.hidden once a step: with the prompt, then with one token each. `pad` may be `end`.
+    """
     caches = [Cache() for _ in model.blocks]
     # repeat: 1. hidden of what is unread, last place   2. head, argmax
     # 3. rows that ended before: pad

@@ -70,11 +70,13 @@ assert attention["k"] == (192, 576)
 # | `names` | our name → tuple of theirs, such as `{"project_in": ("q", "k", "v"), "norm": ("ln",)}` |
 # | out | our name → tensor, in the order of `names`; several are stacked along the first axis |
 # | raises | `KeyError` if a name of theirs is missing, **or** if a tensor of theirs belongs to no name |
+#
+# Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
 # %% id="fuse"
 @exercise(keys.fuse)
 def fuse(state, names):
-    """{their name: tensor} and {our name: (their names)} -> {our name: tensor}"""
+    """{their name: tensor} and {our name: (their names)} -> {our name: tensor}, dtypes kept"""
     # 1. compare the two sets of their names   2. stack what belongs together with torch.cat
     raise NotImplementedError
 
@@ -252,7 +254,7 @@ def lora_forward(tokens, frozen, down, up, scale):
 # %% id="lora_numbers"
 @exercise(lora.lora_numbers)
 def lora_numbers(layers, rank):
-    """[(out, width), ...] -> how many numbers LoRA learns"""
+    """[(out, width), ...] -> how many numbers LoRA learns, an int"""
     raise NotImplementedError
 
 # %% id="count"
@@ -412,7 +414,7 @@ def lora_merge(weight, down, up, scale):
 # %% id="unfuse"
 @exercise(keys.unfuse)
 def unfuse(state, names, rows):
-    """{our name: tensor} -> {their name: tensor}: fuse backwards"""
+    """{our name: tensor} -> {their name: tensor}: fuse backwards; `rows` may have another order"""
     raise NotImplementedError
 
 # %% id="export"
