@@ -75,6 +75,7 @@ NAMES = [
     "lens",
     "gradients",
 ]
+WIDGETS_BY_NAME = dict(zip(NAMES, WIDGETS.values(), strict=True))
 
 
 @pytest.fixture
@@ -155,11 +156,14 @@ def test_pictures_of_another_kind_are_refused_with_the_way_out():
         base.as_images(np.zeros((2, 8, 8, 3), np.float32))
 
 
+RULES = {"layer": range(3), "head": (range(4), "mean")}
+
+
 @pytest.mark.parametrize(
     "view", [{"layer": 0, "head": 0}, {"layer": 2, "head": "mean"}, {"layer": np.int64(1), "head": 3}]
 )
 def test_a_place_that_is_there_may_be_opened(view):
-    base.check_view(view, {"layer": 3, "head": 4}, head="mean")
+    base.check_value("view", view, RULES)
 
 
 @pytest.mark.parametrize(
@@ -171,11 +175,42 @@ def test_a_place_that_is_there_may_be_opened(view):
         ({"layer": "mean", "head": 0}, r"view has layer='mean', expected 0\.\.2$"),
         ({"layer": None, "head": 0}, r"view has layer=None, expected 0\.\.2$"),
         ({"layer": 0, "head": 4}, r"view has head=4, expected 0\.\.3 or mean$"),
+        ({"layer": True, "head": 0}, r"view has layer=True, expected 0\.\.2$"),
+        ({"layer": 0}, r"view is {'layer': 0}, expected a dict with the fields layer, head$"),
+        ({"layer": 0, "head": 0, "more": 1}, "expected a dict with the fields layer, head$"),
+        ([0, 0], r"view is \[0, 0\], expected a dict with the fields layer, head$"),
     ],
 )
 def test_a_place_that_is_not_there_is_named_with_what_could_be(view, message):
     with pytest.raises(ValueError, match=message):
-        base.check_view(view, {"layer": 3, "head": 4}, head="mean")
+        base.check_value("view", view, RULES)
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad", "words"),
+    [
+        (
+            base.Between(0.5, 2),
+            [0.5, 1, np.float32(2)],
+            [0.4, 2.1, float("nan"), True, "1", None],
+            "0.5 to 2",
+        ),
+        ([range(2), bool], [[1, True], (0, False)], [[1], [True, 1], 1, None, {}], "(0..1, bool)"),
+        (base.UpTo(2, range(3)), [[], [2, 0]], [[3], [0, 0, 0], 0, {}, "0"], "at most 2 of 0..2"),
+        ((None, str), [None, ""], [0, [], False], "None or str"),
+    ],
+)
+def test_a_rule_allows_what_it_says(rule, good, bad, words):
+    assert all(base.fits(value, rule) for value in good) and not any(base.fits(value, rule) for value in bad)
+    with pytest.raises(ValueError, match=re.escape(f"zoom is {bad[0]!r}, expected {words}")):
+        base.check_value("zoom", bad[0], rule)
+
+
+def test_a_rule_may_follow_from_the_fields_before_it():
+    rules = {"row": range(3), "column": lambda cell: range(cell["row"] + 1)}
+    base.check_value("cell", {"row": 2, "column": 2}, rules)
+    with pytest.raises(ValueError, match=r"cell has column=2, expected 0\.\.1$"):
+        base.check_value("cell", {"row": 1, "column": 2}, rules)
 
 
 def test_things_are_named_by_number_or_each_by_its_name():
@@ -234,11 +269,13 @@ def test_a_message_that_asks_for_nothing_there_is_passed_over(make, monkeypatch)
     assert not sent
 
 
-def test_dollars_in_a_text_are_no_formula():
-    text, plot = r"$\frac$ costs $5", LivePlot(r"$\frac$")
-    explorer = AttentionExplorer(RED, EVEN, grid=(2, 2), labels=[text, text])
-    for widget in (SceneBrowser(RED, [text, text]), plot, explorer):
-        assert widget.static_figure().data  # as a formula it would not be drawn
+def test_python_cannot_go_where_nothing_is():
+    explorer, browser = WIDGETS_BY_NAME["attention"](), WIDGETS_BY_NAME["scenes"]()
+    with pytest.raises(ValueError, match=r"view has layer=-1, expected 0\.\.0$"):
+        explorer.view = {**explorer.view, "layer": -1}
+    with pytest.raises(ValueError, match=r"chosen is 2, expected 0\.\.1$"):
+        browser.chosen = 2
+    assert explorer.view["layer"] == browser.chosen == 0
 
 
 def test_tokens_are_shown_by_signs():

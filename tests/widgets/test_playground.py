@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from vlmcourse.widgets.playground import MID_GREY, ScenePlayground, draw_choices, percent
-from vlmcourse.widgets.stills import new_figure
+from vlmcourse.widgets.playground import MID_GREY, ScenePlayground, percent
 from vlmcourse.world.scenes import COLOURS, Scenes, sample
 from vlmcourse.world.truth import Thing
 
@@ -194,13 +193,3 @@ def test_shares_read_well():
         "10 %",
         "< 0.1 %",
     ]
-
-
-def test_an_answer_with_dollars_is_no_formula():
-    figure = new_figure(2)
-    bars = figure.subplots()
-    draw_choices(bars, [{"text": "$x^2$ and $", "p": 0.5, "right": True}])
-    figure.canvas.draw()
-    (label,) = bars.get_yticklabels()
-    assert label.get_text() == "$x^2$ and $ ✓" and not label.get_parse_math()
-    assert figure.get_size_inches().tolist() == [7, 2]

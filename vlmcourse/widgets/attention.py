@@ -12,7 +12,7 @@ within 1/510 of that maximum.
 
 import numpy as np
 
-from vlmcourse.widgets.base import as_array, as_images, check_view, one_name_each, script, shrink
+from vlmcourse.widgets.base import as_array, as_images, one_name_each, script, shrink
 from vlmcourse.widgets.maps import MapWidget, check_rows, quantise
 from vlmcourse.widgets.stills import Still, new_figure, outline, overlay, scale_bar
 
@@ -65,6 +65,8 @@ class AttentionExplorer(MapWidget):
         self._images = [shrink(image, LARGEST_SIDE) for image in batch]
         self._steps = [""] if steps is None else [str(step) for step in steps]
         self._grid, self._cls = tuple(grid), int(cls)
+        if min(self._grid) < 1:
+            raise ValueError(f"grid is {self._grid}, expected (rows, columns) of at least 1 each")
         lead = {} if steps is None else {"step": len(self._steps)}
         lead |= {} if as_array(images).ndim == 3 else {"image": len(batch)}
         self._attention = self._checked("attention", attention, lead, ("layer", "head"))
@@ -78,8 +80,11 @@ class AttentionExplorer(MapWidget):
         shape |= {"rollout": rollout is not None, "labels": labels, "steps": self._steps}
         shape["names"] = self._names
         shape["sizes"] = [image.shape[:2] for image in self._images]
+        if start["layer"] == "rollout" and rollout is None:
+            last = layers - 1
+            raise ValueError(f"view has layer='rollout', expected 0..{last}, or rollout if rollout= is given")
+        self.allowed = {"view": self._rules()}
         super().__init__(view=start, shape=shape)
-        self._place(start)
         self.preload(self._in_order())
 
     def _checked(self, name: str, values, lead: dict[str, int], axes: tuple[str, ...]) -> np.ndarray:
@@ -104,16 +109,17 @@ class AttentionExplorer(MapWidget):
         check_rows(name, values)
         return values.reshape(len(self._steps), len(self._images), *values.shape[len(lead) :])
 
-    def _place(self, view: dict) -> int:
-        """Which of `maps` a view names; ValueError if there is no such place."""
+    def _rules(self) -> dict:
+        """What `view` may hold."""
         steps, images, layers, heads, tokens, _ = self._attention.shape
-        layer, head = view["layer"], view["head"]
-        if layer == "rollout" and self._rollout is None:
-            last = layers - 1
-            raise ValueError(f"view has layer='rollout', expected 0..{last}, or rollout if rollout= is given")
-        sizes = {"image": images, "step": steps, "query": tokens, "layer": layers, "head": heads}
-        words = {"head": "mean"} if self._rollout is None else {"head": "mean", "layer": "rollout"}
-        check_view(view, sizes, **words)
+        layer = range(layers) if self._rollout is None else (range(layers), "rollout")
+        rules = {"image": range(images), "step": range(steps), "query": range(tokens)}
+        return rules | {"layer": layer, "head": (range(heads), "mean")}
+
+    def _place(self) -> int:
+        """Which of `maps` is shown now."""
+        layers, heads = self._attention.shape[2:4]
+        layer, head = self.view["layer"], self.view["head"]
         if layer == "rollout":
             return layers * (heads + 1)
         return layer * (heads + 1) + (heads if head == "mean" else head)
@@ -153,7 +159,7 @@ class AttentionExplorer(MapWidget):
     def static_figure(self) -> Still:
         """The current view as a picture."""
         view, query = self.view, self.view["query"]
-        weights = self.maps(view["step"], view["image"], slice(query, query + 1))[0, self._place(view)]
+        weights = self.maps(view["step"], view["image"], slice(query, query + 1))[0, self._place()]
         pixels, patches = self._images[view["image"]], weights[self._cls :].reshape(self._grid)
         source, place = self._words(**view)
         drawing = new_figure(3.1)
@@ -164,7 +170,7 @@ class AttentionExplorer(MapWidget):
         if query >= self._cls:
             for axes in (plain, overlaid):
                 outline(axes, query - self._cls, self._grid, pixels)
-        drawing.suptitle(f"Attention of {source}\n{place}", fontsize=9, parse_math=False)
+        drawing.suptitle(f"Attention of {source}\n{place}", fontsize=9)
         return Still(drawing, f"Attention of {source}, {place}; largest patch weight {patches.max():.3f}")
 
     def _words(self, image, step, layer, head, query) -> tuple[str, str]:

@@ -12,6 +12,8 @@ only its text and picture.
 import os
 from collections.abc import Mapping
 from importlib.resources import files
+from types import FunctionType
+from typing import NamedTuple
 
 import anywidget
 import numpy as np
@@ -43,13 +45,20 @@ def as_array(values) -> np.ndarray:
     return np.asarray(values)
 
 
+def not_empty(name: str, values: np.ndarray) -> np.ndarray:
+    """The values as they came; ValueError if there are none."""
+    if not values.size:
+        raise ValueError(f"{name} is empty, its shape is {values.shape}; pass at least one along every axis")
+    return values
+
+
 def as_images(images) -> np.ndarray:
     """Pictures as uint8 (image, height, width, 3); one picture (height, width, 3) becomes a batch of one.
 
     Raises:
         ValueError: if the shape or the type differs; the message says what to do.
     """
-    images = as_array(images)
+    images = not_empty("images", as_array(images))
     if images.ndim not in (3, 4) or images.shape[-1] != 3:
         hint = "; the channel comes last, so permute it there" if 3 in images.shape[:2] else ""
         raise ValueError(f"images must be ([image,] height, width, 3), got {images.shape}{hint}")
@@ -70,20 +79,76 @@ def one_name_each(names, thing: str, count: int, called: str = "name") -> list[s
     return [str(name) for name in names]
 
 
-def check_view(view: Mapping, sizes: Mapping[str, int], **words) -> None:
-    """ValueError unless a view such as {"layer": 1, "head": "mean"} names a place that is there.
+class Between(NamedTuple):
+    """A rule of `fits`: any number from low to high."""
+
+    low: float
+    high: float
+
+
+class UpTo(NamedTuple):
+    """A rule of `fits`: a list of at most `most` values, each what `rule` allows."""
+
+    most: int
+    rule: object
+
+
+def fits(value, rule) -> bool:
+    """Whether a value is what a rule allows.
+
+    A range allows its whole numbers, a type such as str its values, a tuple what one of its rules allows, a
+    list one value for each of its rules; all but these, such as "mean" or None, allows only itself.
+    """
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if isinstance(rule, range):
+        return number and isinstance(value, int | np.integer) and value in rule
+    if isinstance(rule, Between):
+        return number and rule.low - 1e-9 <= value <= rule.high + 1e-9  # a slider's end is rounded
+    if isinstance(rule, type):
+        return type(value) is rule
+    if isinstance(rule, UpTo):
+        few = isinstance(value, list | tuple) and len(value) <= rule.most
+        return few and all(fits(one, rule.rule) for one in value)
+    if isinstance(rule, tuple):
+        return any(fits(value, one) for one in rule)
+    if isinstance(rule, list):
+        same = isinstance(value, list | tuple) and len(value) == len(rule)
+        return same and all(map(fits, value, rule))
+    return type(value) is type(rule) and value == rule
+
+
+def in_words(rule) -> str:
+    """What a rule of `fits` allows, for the message that refuses a value."""
+    if isinstance(rule, range):
+        return f"{rule.start}..{rule.stop - 1}"
+    if isinstance(rule, Between):
+        return f"{rule.low:g} to {rule.high:g}"
+    if isinstance(rule, UpTo):
+        return f"at most {rule.most} of {in_words(rule.rule)}"
+    if isinstance(rule, tuple):
+        return " or ".join(map(in_words, rule))
+    if isinstance(rule, list):
+        return f"({', '.join(map(in_words, rule))})"
+    return rule.__name__ if isinstance(rule, type) else str(rule)
+
+
+def check_value(name: str, value, rules) -> None:
+    """ValueError, which names the place, unless a value such as {"layer": 1, "head": "mean"} is allowed.
 
     Args:
-        sizes: how many there are of what; the view counts them from 0.
-        words: what may stand in place of a number, such as head="mean".
+        rules: a rule of `fits`; or one for each field the value has to have.  A function there takes the
+            value, whose fields before it are right, and returns the rule.
     """
-    for name, size in sizes.items():
-        value = view[name]
-        if name in words and value == words[name]:
-            continue
-        if not isinstance(value, int | np.integer) or not 0 <= value < size:
-            word = f" or {words[name]}" if name in words else ""
-            raise ValueError(f"view has {name}={value!r}, expected 0..{size - 1}{word}")
+    if not isinstance(rules, Mapping):
+        if not fits(value, rules):
+            raise ValueError(f"{name} is {value!r:.80}, expected {in_words(rules)}")
+        return
+    if not isinstance(value, Mapping) or set(value) != set(rules):
+        raise ValueError(f"{name} is {value!r:.80}, expected a dict with the fields {', '.join(rules)}")
+    for field, rule in rules.items():
+        rule = rule(value) if isinstance(rule, FunctionType) else rule
+        if not fits(value[field], rule):
+            raise ValueError(f"{name} has {field}={value[field]!r:.80}, expected {in_words(rule)}")
 
 
 def same_words(text: str, other: str) -> bool:
@@ -114,7 +179,12 @@ class Widget(anywidget.AnyWidget):
     A blob is an array as bytes under a name such as "image/3".  `blobs` holds those sent at once; the browser
     asks for any other by name and `blob(name)` answers.  What a widget cannot show, it refuses with a
     ValueError when it is made, which names what does not fit, the numbers, and what to do.
+
+    `allowed` holds the rules (see check_value) of the traits that one may set once it is made.  Python gets
+    a ValueError for another value; the page, which may set no other trait, gets the old one back.
     """
+
+    allowed: Mapping[str, object] = {}
 
     _css = (SOURCE / "widgets.css").read_text("utf-8")
     blobs = traitlets.Dict().tag(sync=True)
@@ -130,6 +200,32 @@ class Widget(anywidget.AnyWidget):
         """Open the channel to the browser; called by ipywidgets."""
         if not under_ci():
             super().open()
+
+    @traitlets.validate("view", "state", "chosen", "query")
+    def _check(self, proposal):
+        name, value = proposal["trait"].name, proposal["value"]
+        if name in self.allowed:
+            self.check(name, value)
+        return value
+
+    def check(self, name: str, value) -> None:
+        """ValueError unless the trait `name` may be set to `value`."""
+        check_value(name, value, self.allowed[name])
+
+    def set_state(self, sync_data):
+        """Take from the page what it may set, and tell it again what became of the rest."""
+        said = sync_data if isinstance(sync_data, Mapping) else {}
+        taken = {name: value for name, value in said.items() if self._may_set(name, value)}
+        super().set_state(taken)
+        if refused := {name for name in said if name in self.keys} - set(taken):
+            self.send_state(refused)
+
+    def _may_set(self, name: str, value) -> bool:
+        try:
+            self.check(name, value)
+        except (KeyError, ValueError):  # no trait that the page sets, no value for it
+            return False
+        return True
 
     def offer(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep arrays as blobs under their names, and send them with the widget while they fit."""

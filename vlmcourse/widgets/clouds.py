@@ -9,7 +9,16 @@ clouds together (PCA); the numbers told about the gap are measured in the full w
 
 import numpy as np
 
-from vlmcourse.widgets.base import THUMBNAIL, Widget, as_array, as_images, one_name_each, script, shrink
+from vlmcourse.widgets.base import (
+    THUMBNAIL,
+    Between,
+    Widget,
+    as_array,
+    as_images,
+    one_name_each,
+    script,
+    shrink,
+)
 from vlmcourse.widgets.similarity import hits
 from vlmcourse.widgets.stills import IMAGE, INK, MASKED, TEXT, Still, new_figure, open_corner
 
@@ -78,6 +87,9 @@ class FeatureClouds(Widget):
         shape |= {"stops": len(STOPS), "furthest": float(STOPS[-1])}
         shape["thumbnail"] = pictures[0].shape[:2] if pictures else None
         view = {"closed": 0.0, "lines": paired and len(images) <= 100, "cloud": "image", "point": None}
+        rules = {"closed": Between(0, float(STOPS[-1])), "lines": bool, "cloud": ("image", "text")}
+        rules["point"] = lambda view: (range(len(images if view["cloud"] == "image" else texts)), None)
+        self.allowed = {"view": rules}
         super().__init__(view=view, shape=shape)
         floats = {"images": self._points[0], "texts": self._points[1], "recall": self._recall}
         arrays = {name: values.astype("<f4") for name, values in floats.items()}

@@ -45,6 +45,7 @@ class GradientFlow(Widget):
         norms = {measure: [row[measure] for row in rows] for measure in MEASURES}
         norms["gradient"] += [row["through"] for row in rows]  # the line shares the scale of the bars
         ranges = {measure: powers(values) for measure, values in norms.items()}
+        self.allowed = {"view": {"part": range(len(rows)), "measure": tuple(MEASURES)}}
         super().__init__(parts=rows, view={"part": first, "measure": "gradient"}, ranges=ranges)
 
     def static_figure(self) -> Still:
@@ -67,7 +68,7 @@ class GradientFlow(Widget):
                 axes.plot(place - 0.42, value, "<", color=TEXT, markersize=6)
         axes.set(yscale="log", ylim=(low, high), ylabel=MEASURES[measure], xlim=(-0.5, len(rows) - 0.5))
         look = {"rotation": 45, "ha": "right"} if len(rows) > 8 else {}
-        axes.set_xticks(range(len(rows)), [row["name"] for row in rows], fontsize=8, parse_math=False, **look)
+        axes.set_xticks(range(len(rows)), [row["name"] for row in rows], fontsize=8, **look)
         open_corner(axes)
         shown = [Patch(fc=GOOD, label="trained"), Patch(fc="white", ec=MASKED, hatch="////", label="frozen")]
         if measure == "gradient":
@@ -75,7 +76,7 @@ class GradientFlow(Widget):
         drawing.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
         words = "; ".join(f"{row['name']} {say(row, measure)}" for row in rows)
         title = MEASURES[measure].capitalize()
-        drawing.suptitle(title, fontsize=10, color=INK, parse_math=False)
+        drawing.suptitle(title, fontsize=10, color=INK)
         return Still(drawing, f"{title}: {words}")
 
     def __repr__(self) -> str:

@@ -119,6 +119,9 @@ class LabelInspector(Widget):
         if context is not None and context < 1:
             raise ValueError(f"context={context}, expected at least 1: how many tokens the model can read")
         view = {"conversation": 0, "token": 0, "labels": 0}
+        rules = {"conversation": range(len(rows)), "labels": range(len(sets))}
+        rules["token"] = lambda view: range(len(rows[view["conversation"]]))
+        self.allowed = {"view": rules}
         super().__init__(sets=[str(name) for name in sets], context=context, view=view)
         known = zip(rows, ids, images, zip(*self._labels, strict=True), strict=True)
         self.chats = [self._chat(*conversation) for conversation in known]
@@ -174,7 +177,7 @@ class LabelInspector(Widget):
         alt = f"conversation {place}: {count} tokens{of}, {share}"
         alt += f"; {totals['over']} too many" * bool(totals["over"])
         alt += f"; labels: {self.sets[which]}" * (len(self.sets) > 1)
-        drawing.suptitle(alt, fontsize=9, parse_math=False)
+        drawing.suptitle(alt, fontsize=9)
         return Still(drawing, "Labels of " + alt)
 
     def _draw_budget(self, axes, totals) -> None:
@@ -239,7 +242,7 @@ def draw_run(axes, left: float, line: int, width: float, run: dict) -> None:
         look = {"fc": "white", "ec": MASKED if run["role"] == "padding" else TEXT, "hatch": "////"}
         box = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85}
     axes.add_patch(Rectangle(corner, width, 0.8, lw=0.8, alpha=0.9, **look))
-    font = {"fontsize": 7, "family": "monospace", "color": INK, "parse_math": False}
+    font = {"fontsize": 7, "family": "monospace", "color": INK}
     middle = (left + width / 2, line + 0.5)
     axes.text(*middle, run["text"].strip(), ha="center", va="center", bbox=box, **font)
     if run["differs"]:

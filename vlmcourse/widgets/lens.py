@@ -9,7 +9,7 @@ import math
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import as_array, as_images, one_name_each, script, shrink, visible
+from vlmcourse.widgets.base import as_array, as_images, not_empty, one_name_each, script, shrink, visible
 from vlmcourse.widgets.maps import MapWidget
 from vlmcourse.widgets.stills import INK, Still, new_figure, open_corner, outline, overlay, scale_bar, tint
 
@@ -61,6 +61,8 @@ class TokenLens(MapWidget):
         shape = {"size": list(self._image.shape[:2]), "rows": rows, "columns": columns, "k": k}
         shape |= {"moments": one_name_each(moments, "moment", count), "measure": measure}
         shape |= {"low": min(0.0, float(best.min())), "high": max(float(best.max()), 1e-9)}
+        rules = {"cell": range(cells), "left": range(count), "right": (range(count), None)}
+        self.allowed = {"view": rules}
         super().__init__(words=list(self._words.ravel()), view=view, shape=shape)
         self.offer({"image": self._image, "scores": self._scores.astype("<f4")})
 
@@ -81,7 +83,7 @@ class TokenLens(MapWidget):
         words, scores = self._words[:, view["cell"], 0], self._scores[:, view["cell"], 0]
         best = [f"“{words[m]}” {scores[m]:.3f} ({self.shape['moments'][m]})" for m in shown]
         alt = f"Nearest words of the image token at row {row}, column {column}: {' and '.join(best)}"
-        drawing.suptitle(alt, fontsize=8, parse_math=False)
+        drawing.suptitle(alt, fontsize=8)
         return Still(drawing, alt)
 
     def _draw_map(self, axes, moment: int, cell: int):
@@ -95,9 +97,9 @@ class TokenLens(MapWidget):
                 size = max(3.5, min(8, 110 / columns / max(4, len(word)) * 1.6))
                 x, y = (place % columns + 0.5) * across, (place // columns + 0.5) * down
                 text = axes.text(x, y, word, fontsize=size, color="white", ha="center", va="center")
-                text.set(parse_math=False, bbox=box)
+                text.set(bbox=box)
         outline(axes, cell, grid, self._image)
-        axes.set_title(self.shape["moments"][moment], fontsize=9, parse_math=False)
+        axes.set_title(self.shape["moments"][moment], fontsize=9)
         return drawn
 
     def _draw_list(self, axes, moment: int, cell: int) -> None:
@@ -105,9 +107,9 @@ class TokenLens(MapWidget):
         part = (scores - self.shape["low"]) / (self.shape["high"] - self.shape["low"])
         axes.barh(range(len(words)), scores, color=tint(part))
         axes.set(ylim=(len(words) - 0.5, -0.5), xlim=(self.shape["low"], self.shape["high"]))
-        axes.set_yticks(range(len(words)), words, fontsize=8, parse_math=False)
+        axes.set_yticks(range(len(words)), words, fontsize=8)
         axes.tick_params(axis="x", labelsize=7)
-        axes.set_xlabel(self.shape["measure"], fontsize=8, parse_math=False)
+        axes.set_xlabel(self.shape["measure"], fontsize=8)
         open_corner(axes)
 
     def __repr__(self) -> str:
@@ -119,7 +121,8 @@ def in_order(words, scores) -> tuple[np.ndarray, np.ndarray]:
     """Words and scores as (moment, cell, k); ValueError if they do not fit together or are not in order."""
     several = isinstance(scores, list | tuple)
     scores = np.stack([as_array(moment) for moment in scores]) if several else as_array(scores)
-    words, scores = np.array(words, dtype=object), scores.astype(np.float32)
+    scores = not_empty("scores", scores).astype(np.float32)
+    words = np.array(words, dtype=object)
     if words.shape != scores.shape or scores.ndim not in (2, 3):
         raise ValueError(
             f"words {words.shape} and scores {scores.shape} must both be (cell, k) or (moment, cell, k), "

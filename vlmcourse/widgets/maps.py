@@ -3,7 +3,7 @@
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import Widget
+from vlmcourse.widgets.base import Widget, not_empty
 from vlmcourse.widgets.stills import cividis
 
 
@@ -19,6 +19,7 @@ def quantise(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def check_rows(name: str, rows: np.ndarray) -> None:
     """ValueError unless every row (..., key) is a distribution: finite, not negative, its sum 1 (± 0.01)."""
+    not_empty(name, rows)
     if not np.isfinite(rows).all():
         raise ValueError(f"{name} holds NaN or infinity; was a softmax taken over a row masked everywhere?")
     if rows.min() < 0:

@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import as_array, as_images, same_words, script
+from vlmcourse.widgets.base import UpTo, as_array, as_images, same_words, script
 from vlmcourse.widgets.maps import MapWidget, quantise
 from vlmcourse.widgets.stills import ACCENT, TEXT, Still, new_figure, open_corner, overlay, scale_bar
 from vlmcourse.world import questions
@@ -79,10 +79,20 @@ class ScenePlayground(MapWidget):
         state = {"turn": 0, "by": "python", "number": 0, "question": question, "given": "scene"}
         state["things"] = listed[0]["things"]
         self._show(state)
+        rules = {"turn": int, "by": str, "number": range(len(scenes)), "question": str, "given": tuple(WORDS)}
+        rules["things"] = UpTo(
+            MOST, [range(len(names)) for names in (SHAPES, COLOURS, SIZES)] + [range(SIDE)] * 2
+        )
+        self.allowed = {"state": rules}
         self.state = state
         papers = [f"paper/{number}" for number in range(len(scenes))]
         lights = [f"sprites/{light}" for light in dict.fromkeys(scenes.light.tolist())]
         self.preload([papers[0], lights[0], *papers[1:], *lights[1:]])
+
+    def check(self, name: str, value) -> None:
+        """ValueError unless the trait `name` may be set to `value`; things also stand inside the frame."""
+        super().check(name, value)
+        check_things([Thing(*thing) for thing in value["things"]])
 
     def change(self, **what) -> None:
         """Set any of number (of the scene), things, question, given; ValueError names the rule it breaks."""
@@ -192,8 +202,8 @@ class ScenePlayground(MapWidget):
         verdict = "" if not truth else " ✓" if said["right"] else f" ✗ ({truth})"
         colour = "black" if said["right"] or not truth else ACCENT
         title = f"{said['question']}  {said['answer']}{verdict}"
-        drawing.suptitle(title, fontsize=10, parse_math=False, color=colour)
-        drawing.supxlabel("\n".join(textwrap.wrap(caption, 110)), fontsize=7.5, parse_math=False)
+        drawing.suptitle(title, fontsize=10, color=colour)
+        drawing.supxlabel("\n".join(textwrap.wrap(caption, 110)), fontsize=7.5)
         alt = f"A scene; what the model gets{given}; asked “{said['question']}” it says “{said['answer']}”"
         return Still(drawing, alt + f", the truth is {truth}" * bool(truth) + f"; its caption: {caption}")
 
@@ -221,7 +231,7 @@ def draw_choices(bars, rows: list[dict]) -> None:
     """Bars of the likeliest answers, from the lowest to the highest."""
     bars.barh(range(len(rows)), [row["p"] for row in rows], color=TEXT)
     names = [textwrap.shorten(row["text"], 22, placeholder="…") + " ✓" * row["right"] for row in rows]
-    bars.set_yticks(range(len(rows)), names, fontsize=7, parse_math=False)
+    bars.set_yticks(range(len(rows)), names, fontsize=7)
     for place, row in enumerate(rows):
         bars.text(row["p"] + 0.02, place, percent(row["p"]), va="center", fontsize=7)
     bars.set(xlim=(0, 1.25), xticks=[])

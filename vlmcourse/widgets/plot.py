@@ -72,7 +72,7 @@ class LivePlot(Widget):
             axes.set_xlabel("step")
             open_corner(axes)
             axes.legend(frameon=False)
-        drawing.suptitle(self.title, fontsize=10, parse_math=False)
+        drawing.suptitle(self.title, fontsize=10)
         known = {name: values[np.isfinite(values)] for name, values in history.items()}
         last = ", ".join(f"{name} {values[-1]:.4g}" for name, values in known.items() if len(values))
         return Still(drawing, f"{self.title}: last {last}" if last else f"{self.title}: no points yet")

@@ -39,6 +39,7 @@ class Quiz(Widget):
             raise ValueError(
                 f"a quiz needs at least two choices, one of them right; got {count}, {right} right"
             )
+        self.allowed = {"chosen": (range(count), None)}
         super().__init__(question=question, choices=[list(choice) for choice in choices])
 
     @traitlets.observe("chosen")

@@ -50,6 +50,7 @@ class SceneBrowser(Widget):
             {"caption": str(caption), "records": [plain(record) for record in questions]}
             for caption, questions in zip(captions, records, strict=True)
         ]
+        self.allowed = {"chosen": range(len(self._images))}
         super().__init__(size=[height, width, PAGE], scenes=scenes)
         firsts = range(0, len(self._images), PAGE)
         self.offer({f"page/{page}": self._images[first : first + PAGE] for page, first in enumerate(firsts)})
@@ -66,7 +67,7 @@ class SceneBrowser(Widget):
         for axes, scene in zip(all_axes, shown):  # noqa: B905 - the last line may have places to spare
             axes.imshow(self._images[scene], interpolation="nearest")
             caption = textwrap.fill(self.scenes[scene]["caption"], 28)
-            axes.set_title(caption, fontsize=6.5, parse_math=False)
+            axes.set_title(caption, fontsize=6.5)
         return Still(drawing, f"Scenes {start} to {shown[-1]} of {len(self._images)} with their captions")
 
     def __repr__(self) -> str:

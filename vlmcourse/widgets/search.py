@@ -43,6 +43,7 @@ class TextToImageSearch(Widget):
 
     def __init__(self, score, images, labels, *, suggestions=(), attribution=""):
         self._score, self._images = score, as_images(images)
+        self.allowed = {"query": str}
         self._labels = one_name_each(labels, "image", len(self._images), called="label")
         suggestions = [str(text) for text in suggestions]
         height, width = shrink(self._images[0], SIDE_OF_RESULT).shape[:2]
@@ -102,10 +103,10 @@ class TextToImageSearch(Widget):
             mark, weight = ("✓ ", "bold") if result["right"] else ("", "normal")
             label = "\n".join(textwrap.wrap(result["label"], 18, max_lines=2, placeholder=" …"))
             title = f"{mark}{result['score']:.3f}\n{label}"
-            axes.set_title(title, fontsize=6.5, parse_math=False, fontweight=weight)
+            axes.set_title(title, fontsize=6.5, fontweight=weight)
         query = self.answer["query"]
-        drawing.suptitle(f"“{query}”", fontsize=10, color=TEXT, parse_math=False)
-        drawing.supxlabel(self.texts["attribution"], fontsize=6.5, parse_math=False)
+        drawing.suptitle(f"“{query}”", fontsize=10, color=TEXT)
+        drawing.supxlabel(self.texts["attribution"], fontsize=6.5)
         first = ", ".join(result["label"] for result in results[:3])
         alt = f"The {len(results)} best of {len(self._images)} pictures for “{query}”: {first} first"
         return Still(drawing, alt)

@@ -14,7 +14,7 @@ A pair is ranked right in a direction if its cosine is larger than every other o
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import THUMBNAIL, as_array, as_images, script, shrink
+from vlmcourse.widgets.base import THUMBNAIL, Between, as_array, as_images, script, shrink
 from vlmcourse.widgets.maps import MapWidget
 from vlmcourse.widgets.stills import ACCENT, Still, new_figure
 
@@ -83,6 +83,8 @@ class SimilarityMatrix(MapWidget):
         if not 0.01 <= temperature <= 1:
             raise ValueError(f"temperature must be 0.01 to 1, got {temperature}; it is 1 / exp(logit_scale)")
         view = {"temperature": float(temperature), "mode": "cosine", "cell": [0, 0]}
+        rules = {"temperature": Between(0.01, 1), "mode": tuple(MODES), "cell": [range(count)] * 2}
+        self.allowed = {"view": rules}
         size = list(self._images.shape[1:3])
         super().__init__(texts=[str(text) for text in texts], size=size, view=view)
         self.offer({"similarity": self.similarity.astype("<f4"), "images": self._images})

@@ -39,11 +39,22 @@ def open_corner(axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def take_as_written(figure) -> None:
+    """Let dollars open no formula in any text of the figure; a log axis keeps its powers of ten."""
+    from matplotlib.text import Text
+
+    axes = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    powers = [label for axis in axes if axis.get_scale() == "log" for label in axis.get_ticklabels()]
+    for text in set(figure.findobj(Text)) - set(powers):
+        text.set_parse_math(False)
+
+
 class Still:
     """A PNG with its description, shown as one output; `figure` is what it was drawn from."""
 
     def __init__(self, figure, alt: str):
         """Draws a matplotlib `figure` at twice its shown size, for sharp screens."""
+        take_as_written(figure)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=192, facecolor="white")
         self.data, self.alt, self.figure = buffer.getvalue(), alt, figure

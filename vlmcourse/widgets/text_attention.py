@@ -10,7 +10,7 @@ Weights travel as one byte each, so a number shown is right to within 1/510 of t
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import as_array, check_view, script
+from vlmcourse.widgets.base import as_array, script
 from vlmcourse.widgets.maps import MapWidget, check_rows, quantise
 from vlmcourse.widgets.stills import ACCENT, MASKED, TEXT, Still, new_figure, tint
 
@@ -52,16 +52,15 @@ class TextAttention(MapWidget):
         check_rows("attention", attention)
         self._maps = np.concatenate([attention, attention.mean(axis=1, keepdims=True)], axis=1)
         start = {"layer": layers - 1, "head": "mean", "query": count - 1, **(view or {})}
+        rules = {"layer": range(layers), "head": (range(heads), "mean"), "query": range(count)}
+        self.allowed = {"view": rules}
         shape = {"layers": layers, "heads": heads, "causal": causal}
         super().__init__(tokens=tokens, view=start, shape=shape)
-        self._matrix()
         codes, largest = quantise(self._maps)  # of every head, the last is the mean
         self.offer({"largest": largest.astype("<f4"), "codes": codes})
 
     def _matrix(self) -> np.ndarray:
-        """Weights (query, key) of the head shown now; ValueError if there is no such place."""
-        sizes = {"layer": self.shape["layers"], "head": self.shape["heads"], "query": len(self.tokens)}
-        check_view(self.view, sizes, head="mean")
+        """Weights (query, key) of the head shown now."""
         return self._maps[self.view["layer"], -1 if self.view["head"] == "mean" else self.view["head"]]
 
     def static_figure(self) -> Still:
@@ -73,7 +72,7 @@ class TextAttention(MapWidget):
         small = min(8, 300 / count)
         bars.barh(range(count), row, color=tint(row / row.max()))
         bars.set(ylim=(count - 0.5, -0.5), xlabel="weight")
-        bars.set_yticks(range(count), self.tokens, fontsize=small, color=TEXT, parse_math=False)
+        bars.set_yticks(range(count), self.tokens, fontsize=small, color=TEXT)
         bars.get_yticklabels()[query].set(color=ACCENT, fontweight="bold")
         if self.shape["causal"]:
             edges = np.arange(count + 1) - 0.5
@@ -86,7 +85,7 @@ class TextAttention(MapWidget):
         best = int(row.argmax())
         reads = f"token {query} “{self.tokens[query]}” reads token {best} “{self.tokens[best]}” most"
         alt = f"Attention of layer {view['layer']}, {heads}: {reads}, with weight {row[best]:.3f}"
-        drawing.suptitle(alt, fontsize=8, parse_math=False)
+        drawing.suptitle(alt, fontsize=8)
         return Still(drawing, alt)
 
     def __repr__(self) -> str:
