@@ -245,7 +245,8 @@ def scaled_dot_product(query, key, value, mask=None, bias=None):
     return weights @ value, weights
 """
     says = check(attention.scaled_dot_product, cell(source)).says.en
-    assert "in line 3" in says.lower() and "/ 2.0" in says and "wrong cases would be right" in says
+    assert "in line 3" in says.lower() and "wrong cases would be right" in says
+    assert "/ math.sqrt(query.shape[-1])" in says
 
 
 # Slots of every kind of output, made here because no chapter of today needs them all.
@@ -467,3 +468,26 @@ def test_what_differs_from_the_cases_that_are_right_is_told():
     says = judge(task, lambda x: ["red", "circle"] * min(x, 2)).says.en
     assert "has 4 items, expected 6 items" in says and "x = 1 / 2" in says
     assert "Missing: ['red', 'circle']; too many: []." in says
+
+
+def both(x):
+    return x.sum(0), x.mean(0)
+
+
+LIKE = {
+    "exchanged": (both, lambda x: both(x)[::-1], "the two outputs are exchanged"),
+    "moved": (running_mean, lambda x: running_mean(x).roll(1, 0), "moved by one place along batch"),
+    "negated": (running_mean, lambda x: -running_mean(x), "every number is -1 times the expected one"),
+    "nearly equal": (
+        running_mean,
+        lambda x: running_mean(x) + 0.01 * running_mean(x).sin(),
+        "nearly right: no number of the output is off by more than 0.01",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LIKE)
+def test_how_an_output_resembles_the_right_one_is_told(name):
+    reference, wrong, says = LIKE[name]
+    task = made(reference, [(X + 1,), (X.flip(0) + 2,)], {"return": "batch width"})
+    assert says in judge(task, wrong).says.en

@@ -5,11 +5,13 @@ import copy
 import torch
 
 from tests.workbook.learner import cell
+from vlmcourse.data import chat
 from vlmcourse.exercises.base import exercise_of
-from vlmcourse.models import attention, bert, language
+from vlmcourse.models import attention, bert, clip, language
 from vlmcourse.workbook import check, search
 from vlmcourse.workbook.outcomes import Trial, equal
-from vlmcourse.workbook.repair import other_calls, wrong_step
+from vlmcourse.workbook.repair import wrong_step
+from vlmcourse.workbook.search import other_calls
 
 
 def test_a_wrong_setting_is_named_with_its_line_and_the_right_one():
@@ -21,14 +23,16 @@ def test_a_wrong_setting_is_named_with_its_line_and_the_right_one():
         "    weights = scores.softmax(dim=1)\n    return weights @ value, weights\n"
     )
     verdict = check.judge(exercise_of(attention.scaled_dot_product), answer)
-    assert "In line 7, `softmax(" in verdict.says.en and "dim=-1)` in its place" in verdict.says.en
+    assert "In line 7, `scores.softmax(dim=1)`: with `scores.softmax(dim=-1)` in its place" in verdict.says.en
     assert verdict.line[1] == 7
 
 
 def test_what_a_function_among_the_arguments_reads_is_compared():
     trial = Trial(exercise_of(language.swiglu))
     twice = cell("def swiglu(tokens, gate, up, down):\n    return down(gate(up(tokens)[..., :4]))\n")
-    assert "`gate(" in other_calls(twice, trial, 0).en or "order" in other_calls(twice, trial, 0).en
+    assert other_calls(twice, trial, 0).en == (
+        "the calls come in the order up, gate, down; expected gate, up, down."
+    )
     never = cell("def swiglu(tokens, gate, up, down):\n    return down(F.silu(gate(tokens)) ** 2)\n")
     assert other_calls(never, trial, 0).en == "`up` is never called; it must be called 1 ×."
 
@@ -56,7 +60,7 @@ def test_a_search_ends_in_time_and_leaves_nothing(monkeypatch):
             pass
 
     monkeypatch.setattr(search, "SEARCH", 0.1)
-    for module, name in ((search.repair, "wrong_step"), (search.likeness, "without_effect")):
+    for module, name in ((search.repair, "wrong_step"), (search, "right_for_others")):
         monkeypatch.setattr(module, name, endless)
     answer = cell("def swiglu(tokens, gate, up, down):\n    return down(gate(tokens) * 3)\n")
     assert "`up` is never called" in check.judge(exercise_of(language.swiglu), answer).says.en
@@ -70,4 +74,27 @@ def test_a_step_that_cannot_be_written_down_is_not_told():
     )
     says = check.judge(exercise_of(attention.pre_norm_block), cell(source)).says.en
     assert "return …" not in says
-    assert "`norm_before_mlp(norm_before_attention(tokens))`" in says
+    assert "mlp(norm_before_mlp(tokens + attend(norm_before_attention(tokens))))`" in says
+
+
+def test_the_wrong_step_of_a_helper_is_found_with_its_line():
+    source = (
+        "def latest(ids, token):\n    place = torch.arange(ids.shape[1])\n"
+        "    return torch.where(ids == token, place, -1).cummax(0).values\n\n\n"
+        "def label_mask(ids, start, end):\n"
+        "    return F.pad((latest(ids, start) > latest(ids, end))[:, :-1], (1, 0))\n"
+    )
+    verdict = check.judge(exercise_of(chat.label_mask), cell(source))
+    assert "In line 3, `torch.where(ids == token, place, -1).cummax(0)" in verdict.says.en
+    assert verdict.line[1] == 3
+
+
+def test_a_slip_that_is_only_equal_by_accident_is_not_told():
+    """An added scale cancels in the softmax, as if there were none; the code shows what was meant."""
+    source = (
+        "def info_nce(image, text, scale):\n    logits = scale + image @ text.T\n"
+        "    partner = torch.arange(len(image))\n    loss = F.cross_entropy\n"
+        "    return (loss(logits, partner) + loss(logits.T, partner)) / 2\n"
+    )
+    says = check.judge(exercise_of(clip.info_nce), cell(source)).says.en
+    assert "`scale + image @ text.T`: with `scale * (image @ text.T)`" in says and "missing" not in says

@@ -35,8 +35,8 @@ def test_a_slip_runs_once_for_each_case_however_many_answers_are_checked(task):
 
 def test_the_first_slip_that_does_the_same_on_a_case_speaks(task):
     trial = Trial(task[0])
-    assert trial.says_of_slip({0: run(lambda x: 4 * x, trial.names, trial.cases[0])}).en == "fourfold."
-    assert trial.says_of_slip({0: run(lambda x: 5 * x, trial.names, trial.cases[0])}) is None
+    assert trial.like_slip({0: run(lambda x: 4 * x, trial.names, trial.cases[0])}).says == "fourfold."
+    assert trial.like_slip({0: run(lambda x: 5 * x, trial.names, trial.cases[0])}) is None
     assert [outcome.value.tolist() for outcome in trial.expected] == [[2, 2], [0, 2, 4]]
 
 

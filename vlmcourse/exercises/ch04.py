@@ -15,6 +15,7 @@ def _texts(hidden: Tensor, eos: int, places: list[list[int]]) -> tuple[Tensor, T
     """Ids below and above ``eos`` everywhere, and ``eos`` itself at the places given for each text."""
     ids = torch.randint(0, 30, hidden.shape[:2])
     ids[ids == eos] += 1
+    ids[0, 1] = 31  # the highest of the batch stands in no text's first place
     for row, several in enumerate(places):
         ids[row, several] = eos
     return hidden, ids, eos

@@ -40,7 +40,7 @@ from vlmcourse.workbook.elsewhere import DeviceError, placed
 from vlmcourse.workbook.outcomes import Outcome, Trial, equal, run, same
 from vlmcourse.workbook.repair import Line
 from vlmcourse.workbook.say import joined, phrase
-from vlmcourse.workbook.search import cause
+from vlmcourse.workbook.search import by_accident, cause
 
 SILENCE = Text("", "")
 LIBRARIES = (
@@ -135,8 +135,10 @@ def explain(answer: Callable, trial: Trial, got: list[Outcome], wrong: list[int]
     mine, right, axes = got[wrong[0]], trial.expected[wrong[0]], trial.exercise.axes["return"]
     shown = pictures(trial.exercise, mine, right)
     every, false = dict(enumerate(got)), {place: got[place] for place in wrong}
-    if says := trial.says_of_slip(every) or trial.says_of_slip(false):
-        return Verdict("wrong", says, pictures=shown)
+    slip = trial.like_slip(every) or trial.like_slip(false)
+    found = cause(answer, trial, got, wrong) if slip and by_accident(answer, slip) else None
+    if slip and not (found and found[1]):
+        return Verdict("wrong", in_both(slip.says), pictures=shown)
     call, line = describe(trial, wrong[0]), None
     if right.error is not None:
         name = "must_raise" if mine.error is None else "raises_other"
@@ -150,7 +152,7 @@ def explain(answer: Callable, trial: Trial, got: list[Outcome], wrong: list[int]
             return Verdict("wrong", phrase("changed_input", name=mine.changed), pictures=shown)
     if not says and (broken := broken_promise(answer, trial)):
         return Verdict("wrong", broken, pictures=shown)
-    said, where = cause(answer, trial, wrong)
+    said, where = found or cause(answer, trial, got, wrong)
     values = None if says else value_problem(got, trial, wrong)
     says = joined(says or values, said, likeness.right_until(trial, wrong))
     return Verdict("wrong", says, line or where, pictures=shown)
@@ -286,7 +288,7 @@ def value_problem(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text:
         bad = ~mine.isfinite()
         if bad.any() and right.isfinite().all():
             return phrase("not_finite", where, count=bad.sum(), all=bad.numel())
-        if factor := outcomes.constant_factor(mine, right):
+        if not exchanged and (factor := outcomes.constant_factor(mine, right)):
             return joined(phrase("factor", where, factor=factor), rest)
     if not right.dim():
         says = phrase("wrong_value", where, got=number_in_short(mine), right=number_in_short(right))

@@ -1,9 +1,15 @@
 """What a function does when it is called, and when two do the same; the checker's measuring tools."""
 
+import contextlib
 import copy
 import functools
 import inspect
+import io
 import math
+import signal
+import threading
+import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vlmcourse.exercises.base import Exercise, Text, in_both
+from vlmcourse.exercises.base import Exercise, Slip
 
 RELATIVE, ABSOLUTE = 1e-4, 1e-5  # float32 results of the same formula in another order differ by less
 
@@ -40,6 +46,43 @@ def run(function: Callable, names: list[str], case: tuple) -> Outcome:
         if isinstance(before, Tensor | tuple | list | dict) and not equal(before, after):
             outcome.changed = name
     return outcome
+
+
+class OutOfTime(BaseException):
+    """Trying took longer than it may; a learner's ``except Exception`` does not stop it."""
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise OutOfTime after so many seconds of CPU time; at once where there is no timer for it."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        raise OutOfTime
+
+    over = threading.Event()
+
+    def ring(*_: Any) -> None:
+        if not over.is_set():
+            raise OutOfTime
+
+    outer, before = signal.getitimer(signal.ITIMER_PROF)[0], signal.signal(signal.SIGPROF, ring)
+    began, again = time.process_time(), 0.05  # it rings again: what was tried may have caught the first one
+    try:
+        signal.setitimer(signal.ITIMER_PROF, min(seconds, outer or seconds), again)
+        yield
+    finally:
+        over.set()
+        left = outer and max(outer - (time.process_time() - began), 1e-6)
+        signal.setitimer(signal.ITIMER_PROF, left, again if left else 0)
+        signal.signal(signal.SIGPROF, before if callable(before) else signal.SIG_IGN)  # one may be on its way
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Nothing that is printed or warned of while things are tried is the learner's to read."""
+    nowhere = io.StringIO()
+    with contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def same(a: Outcome, b: Outcome) -> bool:
@@ -129,11 +172,11 @@ class Trial:
             self._outcomes[number, place] = run(wrong, self.names, self.cases[place])
         return self._outcomes[number, place]
 
-    def says_of_slip(self, got: dict[int, Outcome]) -> Text | None:
-        """The sentence of the first slip that does the same with each of these cases, given by place."""
+    def like_slip(self, got: dict[int, Outcome]) -> Slip | None:
+        """The first slip that does the same with each of these cases, given by place."""
         for number, slip in enumerate(self.exercise.slips):
             if all(same(self.slip(number, place), mine) for place, mine in got.items()):
-                return in_both(slip.says)
+                return slip
         return None
 
     def gradients(self, function: Callable, case: tuple) -> dict[str, list[Tensor | None] | None]:

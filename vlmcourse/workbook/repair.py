@@ -1,369 +1,449 @@
-"""Find the one step of a wrong answer that makes it wrong, by trying what the reference does there.
+"""Find the one step of a wrong answer that makes it wrong, by editing its source and trying.
 
-Both functions run once on a case while every torch call, every call of a slot and every call of a function
-among the arguments is noted. Then one step of the answer at a time is exchanged: for a call the reference
-makes of the same tensors, or one tensor it reads for an argument, for what the reference makes of that
-tensor, or for what the tensor was one step before. If the outputs of all wrong cases become right, that step
-is the mistake. Nothing is said that was not tried.
+One place at a time is edited: an operator, a number, a name, a call exchanged for one the reference makes, a
+step left out or put in, two places exchanged, a line moved. If all cases become right, that place is the
+mistake. Likely edits come first, and nothing is said that was not tried.
 """
 
+import ast
+import contextlib
+import copy
 import inspect
 import itertools
-import sys
-from collections import Counter
+import textwrap
+import time
+import types
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
-from unittest.mock import patch
-
-import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from vlmcourse.exercises.base import Text
-from vlmcourse.slots import Slot
-from vlmcourse.workbook.outcomes import Trial, equal, run, same
+from vlmcourse.workbook.outcomes import OutOfTime, Trial, limited, run, same
 from vlmcourse.workbook.say import phrase
 
-NOT_THE_LEARNERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
-OPERATORS = dict(add="+", sub="-", mul="*", div="/", truediv="/", floordiv="//", matmul="@", lt="<", le="<=",
-                 gt=">", ge=">=", eq="==", ne="!=", pow="**") | {"and": "&", "or": "|"}  # fmt: skip
-STEPS, LENGTH = 200, 80  # calls that are followed; letters of a tensor's name
+EDITS, TRY = 4.5, 0.15  # seconds of CPU time for all edits, and for one
+SHOWN, KNOWN = 64, 56  # letters of the code that is shown; of what is taken from the reference
+HOLE = "_hole_"
+OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.MatMult, ast.FloorDiv, ast.Mod, ast.Pow)
+COMPARISONS = (ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.Eq, ast.NotEq)
+KIN = [
+    "sum mean amax amin median prod max min std norm", "argmax argmin", "any all", "tril triu",
+    "log log2 log10", "zeros_like ones_like", "zeros ones", "sin cos tan", "floor ceil round trunc",
+    "relu gelu silu sigmoid tanh", "softmax log_softmax sigmoid", "repeat repeat_interleave", "append extend",
+    "sum cumsum", "exp exp2", "square abs", "startswith endswith", "permute reshape", "stack cat",
+]  # fmt: skip
 
 Line = tuple[str, int]  # file and number
-Key = tuple[Line, str, int]  # line, name, how many of that name came before in that line
-
-
-@dataclass
-class Call:
-    """One noted call: its arguments as they were, and its result."""
-
-    key: Key
-    args: tuple
-    kwargs: dict
-    result: Any
-    defaults: dict = field(default_factory=dict)  # of what is called
-
-    @property
-    def tensors(self) -> list[Tensor]:
-        return list(_tensors((self.args, self.kwargs)))
-
-
-@dataclass
-class Step:
-    """One exchange: in the call ``key``, tensor number ``operand`` (None: the result) becomes ``value``."""
-
-    key: Key
-    operand: int | None
-    value: Any
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, tuple | list | dict):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(item)
-
-
-def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(value, Tensor):
-        return change(value)
-    if type(value) in (tuple, list):
-        return type(value)(_mapped(item, change) for item in value)
-    return {key: _mapped(item, change) for key, item in value.items()} if type(value) is dict else value
-
-
-class TooLong(Exception):
-    """A function makes more calls than are followed."""
-
-
-class Trace(TorchFunctionMode):
-    """Runs a function on a case, notes its calls, and makes one exchange if asked for."""
-
-    def __init__(self, function: Callable, trial: Trial, case: tuple, step: Step | None = None):
-        super().__init__()
-        self.calls: list[Call] = []
-        self.step, self.count, self.inside = step, Counter(), False
-        self.names = dict(zip(trial.names, case, strict=False))
-        self.texts: dict[int, str] = {}
-        self.others: list[Call] = []  # of the other function, to name values by
-        self.outcome = run(lambda *given: self._whole(function, given), trial.names, case)
-
-    def _whole(self, function: Callable, given: tuple) -> Any:
-        watched = [self._watched(name, value) for name, value in zip(self.names, given, strict=False)]
-        called, trace = Slot.__call__, self
-
-        def slot_called(slot: Slot, *args: Any, **kwargs: Any) -> Any:
-            return trace.note(slot.__name__, lambda *a, **k: called(slot, *a, **k), args, kwargs)
-
-        with patch.object(Slot, "__call__", slot_called), self:
-            result = function(*watched)
-        return self.note("return", lambda value: value, (result,), {})
-
-    def _watched(self, name: str, value: Any) -> Any:
-        """The argument; if it is a function or module, one that notes its calls."""
-
-        def noting(called: str, function: Callable) -> Callable:
-            return lambda *args, **kwargs: self.note(called, function, args, kwargs)
-
-        if not isinstance(value, torch.nn.Module):
-            return noting(name, value) if callable(value) else value
-        value.forward = noting(name, value.forward)
-        for kind in type(value).__mro__[: type(value).__mro__.index(torch.nn.Module)]:
-            for method, of in vars(kind).items():
-                if inspect.isfunction(of) and method != "forward" and not method.startswith("_"):
-                    setattr(value, method, noting(f"{name}.{method}", getattr(value, method)))
-        return value
-
-    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: Any = None) -> Any:
-        name, kwargs = function.__name__, kwargs or {}
-        if name == "__get__":
-            name = function.__self__.__name__
-            if name not in ("T", "mT"):
-                return function(*args, **kwargs)
-        return self.note(name.strip("_"), function, args, kwargs)
-
-    def note(self, name: str, function: Callable, args: tuple, kwargs: dict) -> Any:
-        """Call ``function``; note it unless it was called by a noted call."""
-        if self.inside:
-            return function(*args, **kwargs)
-        if len(self.calls) > STEPS:
-            raise TooLong
-        line = self.calls[-1].key[0] if name == "return" and self.calls else _line()
-        key = (line, name, self.count[line, name])
-        self.count[line, name] += 1
-        mine = self.step if self.step and self.step.key == key else None
-        value = _mapped(mine.value, _copy) if mine else None  # the answer may change it in place
-        if mine and mine.operand is not None:
-            number = iter(range(STEPS))
-            args, kwargs = _mapped(
-                (args, kwargs), lambda t: value if next(number) == mine.operand else t)  # fmt: skip
-        call = Call(key, *_mapped((args, kwargs), _copy), None, _defaults(function) if kwargs else {})
-        self.calls.append(call)
-        self.inside = True
-        try:
-            result = value if mine and mine.operand is None else function(*args, **kwargs)
-        finally:
-            self.inside = False
-        call.result = _mapped(result, _copy)
-        return result
-
-    def text(self, value: Any, to: int | None = None) -> str:
-        """A value as code: an argument by its name, a result by the call that made it, else "…"."""
-        if isinstance(value, Tensor):
-            name = next(
-                (n for n, v in self.names.items() if isinstance(v, Tensor) and _equal(v, value)), None
-            )
-            known = [*self.calls[:to], *self.others] if name is None else []
-            made = next((c for c in known if _equal(c.result, value) and c.key[1] != "return"), None)
-            text = name or (self.written(made) if made else "…")
-            return text if len(text) <= LENGTH else "…"
-        if type(value) in (tuple, list):
-            inner = ", ".join(self.text(item, to) for item in value)
-            return f"[{inner}]" if isinstance(value, list) else f"({inner})"
-        if isinstance(value, slice):
-            return ":".join("" if part is None else str(part) for part in (value.start, value.stop))
-        return ("..." if value is ... else repr(value))[:LENGTH]
-
-    def written(self, call: Call) -> str:
-        """The call as code; worked out once."""
-        if id(call) not in self.texts:
-            self.texts[id(call)] = "…"
-            self.texts[id(call)] = self._code(call)
-        return self.texts[id(call)]
-
-    def _code(self, call: Call) -> str:
-        name = call.key[1]
-        to = next((number for number, known in enumerate(self.calls) if known.key == call.key), None)
-        words = [self.text(value, to) for value in call.args]
-        words += [f"{key}={self.text(value, to)}" for key, value in call.kwargs.items()
-                  if value is not None and key != "device" and not key.startswith("_")
-                  and not (key in call.defaults and equal(call.defaults[key], value))]  # fmt: skip
-        if name == "return":
-            return f"return {words[0]}"
-        if name in OPERATORS and len(words) == 2:
-            return f"({words[0]} {OPERATORS[name]} {words[1]})"
-        if name == "getitem":
-            inside = words[1][1:-1] if isinstance(call.args[1], tuple) else words[1]
-            return f"{words[0]}[{inside}]"
-        if name in ("invert", "neg", "T", "mT"):
-            return {"invert": f"~{words[0]}", "neg": f"-{words[0]}"}.get(name, f"{words[0]}.{name}")
-        return f"{name}({', '.join(words)})"
-
-
-def _defaults(function: Callable) -> dict[str, Any]:
-    """The default arguments of a function written in Python."""
-    try:
-        return {name: of.default for name, of in inspect.signature(function).parameters.items()}
-    except (ValueError, TypeError):
-        return {"keepdim": False, "p": "fro"}
-
-
-def _line() -> Line:
-    """The line of the learner's code that runs now; the same for all of the course's own."""
-    frame = sys._getframe(1)
-    while frame and frame.f_code.co_filename.startswith(NOT_THE_LEARNERS):
-        frame = frame.f_back
-    return (frame.f_code.co_filename, frame.f_lineno) if frame else ("", 0)
-
-
-def _copy(value: Tensor) -> Tensor:
-    with torch._C.DisableTorchFunction():
-        return value.detach().clone()
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
-        return False
-    if a.shape != b.shape or a.dtype != b.dtype or a.device != b.device:
-        return False
-    return torch.allclose(a, b, 1e-4, 1e-6, equal_nan=True) if a.is_floating_point() else torch.equal(a, b)
-
-
-@dataclass
-class Traces:
-    """An answer and the reference on one case."""
-
-    mine: Trace
-    theirs: Trace
-
-    @classmethod
-    def of(cls, answer: Callable, trial: Trial, place: int) -> "Traces":
-        mine, theirs = (Trace(function, trial, trial.cases[place]) for function in (answer, trial.reference))
-        mine.others, theirs.others = theirs.calls, mine.calls
-        return cls(mine, theirs)
-
-    def exchanges(self) -> Iterator[tuple[Step, Callable[[], str], Callable[["Traces"], Any]]]:
-        """(step, what writes the call it makes, how to find the step's value in the traces of a case)."""
-        for call in self.mine.calls:
-            own = call.tensors
-            for other in self.theirs.calls if call.key[1] != "return" else ():
-                kinds = isinstance(other.result, Tensor) and isinstance(call.result, Tensor | None)
-                if (
-                    kinds
-                    and own
-                    and _same_tensors(own, other.tensors)
-                    and not equal(call.result, other.result)
-                ):
-                    step = Step(call.key, None, other.result)
-                    yield step, partial(self.theirs.written, other), _result_of("theirs", other.key)
-            for number, tensor in enumerate(own):
-                for value, find in self._instead_of(tensor):
-                    if not _equal(value, tensor):
-                        yield Step(call.key, number, value), partial(self._with, call, number, value), find
-
-    def _instead_of(self, tensor: Tensor) -> Iterator[tuple[Tensor, Callable[["Traces"], Any]]]:
-        """An argument, the tensor one step of the reference later, or one step of the answer earlier."""
-        for other in self.theirs.calls:
-            if isinstance(other.result, Tensor) and any(_equal(tensor, read) for read in other.tensors):
-                yield other.result, _result_of("theirs", other.key)
-        for other in self.mine.calls:
-            if _equal(other.result, tensor):
-                for number, read in enumerate(other.tensors):
-                    yield read, _operand_of(other.key, number)
-                for another in self.theirs.calls:
-                    if isinstance(another.result, Tensor) and _alike(other, another):
-                        yield another.result, _result_of("theirs", another.key)
-        for name, value in self.mine.names.items():
-            if isinstance(value, Tensor):
-                yield value, _argument(name)
-
-    def _with(self, call: Call, operand: int, value: Tensor) -> str:
-        number = iter(range(STEPS))
-        args, kwargs = _mapped((call.args, call.kwargs), lambda t: value if next(number) == operand else t)
-        return self.mine.written(Call(call.key, args, kwargs, None, call.defaults))
-
-
-def _alike(call: Call, other: Call) -> bool:
-    """Whether two calls read the same tensors, or do the same with at least one tensor in common."""
-    own, theirs = call.tensors, other.tensors
-    if call.key[1] == other.key[1]:
-        return any(_equal(one, another) for one in own for another in theirs)
-    return bool(own) and _same_tensors(own, theirs)
-
-
-def _same_tensors(some: list[Tensor], others: list[Tensor]) -> bool:
-    left = list(others)
-    for tensor in some:
-        match = next((n for n, other in enumerate(left) if _equal(tensor, other)), None)
-        if match is None:
-            return False
-        left.pop(match)
-    return not left
-
-
-def _result_of(side: str, key: Key) -> Callable[[Traces], Any]:
-    return lambda traces: next(call.result for call in getattr(traces, side).calls if call.key == key)
-
-
-def _operand_of(key: Key, number: int) -> Callable[[Traces], Any]:
-    return lambda traces: next(call.tensors[number] for call in traces.mine.calls if call.key == key)
-
-
-def _argument(name: str) -> Callable[[Traces], Any]:
-    return lambda traces: traces.mine.names[name]
+Place = tuple[ast.AST, str, int | None]  # a node's field that holds another, and where in a list
 
 
 def wrong_step(answer: Callable, trial: Trial, wrong: list[int]) -> tuple[Text, Line] | None:
-    """The sentence about the one step that, exchanged, makes the most ``wrong`` cases right, and its line."""
-    cases = {place: Traces.of(answer, trial, place) for place in wrong}
-    first = cases[wrong[0]]
+    """The sentence about the one edit that makes the most ``wrong`` cases right, and its line."""
+    words, began = Vocabulary.of(trial, answer), time.process_time()
     most, found = 0, None
-    for step, right, find in itertools.islice(first.exchanges(), STEPS):
-        mended = sum(_mends(step, find, cases[place], answer, trial, place) for place in wrong)
-        if mended > most:
-            call = next(call for call in first.mine.calls if call.key == step.key)
-            written = _bare(first.mine.written(call)), _bare(right())
-            if written[0] != "return …" and (mended == len(wrong) or "…" not in written[1]):
-                most, found = mended, (step.key[0], *written)
-        if most == len(wrong):
-            break
-    if found is None or found[1] == found[2]:
+    for function in (answer, *helpers(answer)):
+        with contextlib.suppress(OSError, SyntaxError):
+            held = inspect.getclosurevars(function).nonlocals
+            source = Source(parsed(function), function, answer, words, held)
+            for edit in source.edits():
+                if time.process_time() - began > EDITS or most == len(wrong):
+                    break
+                mended = _mended(source, edit, trial, wrong)
+                if mended > most:
+                    most, found = mended, source.shown(edit)
+    if found is None:
         return None
     line, got, right = found
     name = "wrong_step" if most == len(wrong) else "wrong_step_somewhere"
-    return phrase(name, line=line[1], got=got, right=right, mended=most, all=len(wrong)), line
+    words = {"line": line, "got": got, "right": right, "mended": most, "all": len(wrong)}
+    return phrase(name, **words), (answer.__code__.co_filename, line)
 
 
-def _mends(step: Step, find: Callable, traces: Traces, answer: Callable, trial: Trial, place: int) -> bool:
-    """Whether the exchange ``step``, with its value found in this case's traces, makes the case right."""
-    try:
-        exchange = Step(step.key, step.operand, find(traces))
-    except (StopIteration, IndexError):
-        return False
-    return same(Trace(answer, trial, trial.cases[place], exchange).outcome, trial.expected[place])
+def _mended(source: "Source", edit: "Exchange", trial: Trial, wrong: list[int]) -> int:
+    """How many wrong cases, the first among them, the edit makes right; 0 if it makes a right one wrong."""
+    places = [*wrong, *(place for place in range(len(trial.cases)) if place not in wrong)]
+    right = []
+    with contextlib.suppress(Exception, OutOfTime), limited(TRY), source.edited(edit) as function:
+        for place in places:
+            right.append(same(run(function, trial.names, trial.cases[place]), trial.expected[place]))
+            if not right[0] or (place not in wrong and not right[-1]):
+                return 0
+    return sum(right[: len(wrong)]) if len(right) == len(places) else 0
 
 
-def _bare(text: str) -> str:
-    """Without the brackets around a whole operation."""
-    depth = list(itertools.accumulate((letter == "(") - (letter == ")") for letter in text))
-    return text[1:-1] if text.startswith("(") and 0 not in depth[:-1] else text
+def helpers(answer: Callable) -> list[Callable]:
+    """The functions of the same file that the answer calls by their names."""
+    of = (answer.__globals__.get(name) for name in answer.__code__.co_names)
+    file = answer.__code__.co_filename
+    return [f for f in of if isinstance(f, types.FunctionType) and f.__code__.co_filename == file]
 
 
-def other_calls(answer: Callable, trial: Trial, place: int) -> Text | None:
-    """How the answer calls the functions among its arguments otherwise than the reference does."""
-    traces = Traces.of(answer, trial, place)
-    given = [name for name, value in traces.theirs.names.items() if callable(value)]
-    mine, theirs = (
-        [call for call in trace.calls if call.key[1].split(".")[0] in given]
-        for trace in (traces.mine, traces.theirs)
-    )
-    called = [[call.key[1] for call in calls] for calls in (mine, theirs)]
-    for name in dict.fromkeys(called[1] + called[0]):
-        times = [names.count(name) for names in called]
-        if times[0] != times[1]:
-            return phrase(
-                "called_times" if times[0] else "never_called", name=name, got=times[0], right=times[1]
-            )
-    if called[0] != called[1]:
-        return phrase("call_order", got=", ".join(called[0]), right=", ".join(called[1]))
-    for one, other in zip(mine, theirs, strict=True):
-        got, right = traces.mine.written(one), traces.theirs.written(other)
-        if got != right and not (
-            _same_tensors(one.tensors, other.tensors) and len(one.args) == len(other.args)
-        ):
-            return phrase("other_call", got=got, right=right)
-    return None
+@dataclass
+class Exchange:
+    """One exchange: what stands at the places, one or several alike, becomes ``new``, code or a block."""
+
+    places: list[Place]
+    new: Any
+
+
+def parsed(function: Callable) -> ast.FunctionDef:
+    """The definition, numbered as in its file, without decorators and annotations; OSError without one."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    if not isinstance(tree, ast.FunctionDef):
+        raise OSError(f"{function} is not written with def")
+    ast.increment_lineno(tree, function.__code__.co_firstlineno - 1)
+    tree.decorator_list, tree.returns = [], None
+    for argument in [*tree.args.args, *tree.args.kwonlyargs]:
+        argument.annotation = None
+    return tree
+
+
+def places(tree: ast.AST) -> Iterator[Place]:
+    """Every place of an expression below ``tree``, inner ones last."""
+    for node in ast.walk(tree):
+        for name, value in ast.iter_fields(node):
+            for number, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
+                if isinstance(child, ast.expr) and name != "targets" and name != "target":
+                    yield node, name, number
+
+
+def at(place: Place) -> Any:
+    node, name, number = place
+    return getattr(node, name) if number is None else getattr(node, name)[number]
+
+
+def put(place: Place, new: Any) -> None:
+    node, name, number = place
+    if number is None:
+        setattr(node, name, new)
+    else:
+        getattr(node, name)[number] = new
+
+
+def operands(node: ast.AST) -> list[Place]:
+    """Where a step holds what it works on: x in x.f(), f(x), x + y, -x, x[0], x.T and x < y; y in x + y."""
+    if isinstance(node, ast.BinOp):
+        return [(node, "left", None), (node, "right", None)]
+    if isinstance(node, ast.Compare):
+        return [(node, "left", None), (node, "comparators", 0)]
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Attribute) and not _module(node.func.value):
+            return [(node.func, "value", None)]
+        return [(node, "args", 0)] if node.args and not isinstance(node.args[0], ast.Starred) else []
+    if isinstance(node, ast.UnaryOp):
+        return [(node, "operand", None)]
+    if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr in ("T", "mT")):
+        return [(node, "value", None)]
+    return []
+
+
+def _module(node: ast.AST) -> bool:
+    return ast.unparse(node).split(".")[0] in ("torch", "F", "nn", "math")
+
+
+@dataclass
+class Vocabulary:
+    """What the reference is written with, by its arguments: steps with a hole, values, names of numbers."""
+
+    names: list[str]
+    space: dict[str, Any]
+    steps: list[ast.expr]
+    values: list[ast.expr]
+    keywords: dict[str, list[ast.keyword]]
+
+    @classmethod
+    def of(cls, trial: Trial, answer: Callable) -> "Vocabulary":
+        reference = inspect.unwrap(trial.reference)
+        own = answer.__code__.co_varnames[: answer.__code__.co_argcount]
+        tree, space = parsed(reference), reference.__globals__
+        known = _Known(tree, dict(zip(trial.names, own, strict=False)), space)
+        wholes = [node.value for node in ast.walk(tree) if isinstance(node, ast.Return)]
+        steps, values, keywords = [], [], {}
+        for node in ast.walk(tree):
+            for number in range(len(operands(node))):
+                step = copy.deepcopy(node)
+                put(operands(step)[number], ast.Name(HOLE, ast.Load()))
+                steps.append(known.of(step))
+            if isinstance(node, ast.expr) and node not in wholes:
+                values.append(known.of(node))
+            if isinstance(node, ast.Call):
+                keywords.setdefault(_name(node), []).extend(k for k in node.keywords if known.of(k.value))
+        case = zip(own, max(trial.cases, key=len), strict=False)
+        numbers = [name for name, value in case if type(value) in (int, float)]
+        return cls(numbers, space, _once(steps), _once(values), keywords)
+
+
+class _Known(ast.NodeTransformer):
+    """Writes code of the reference with its arguments only: a name given once becomes its value."""
+
+    def __init__(self, tree: ast.FunctionDef, names: dict[str, str], space: dict):
+        self.names, self.space, self.given = names, space, {}
+        stored = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+        for node in [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]:
+            name = getattr(node.targets[0], "id", None)
+            if stored.count(name) == 1 and name not in names:
+                self.given[name] = node.value
+        self.free = {name for name in stored if name not in names}
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id in self.given and self.depth < 4:
+            self.depth += 1
+            return self.visit(copy.deepcopy(self.given[node.id]))
+        if isinstance(self.space.get(node.id), int | float | str) and node.id not in self.names:
+            return ast.Constant(self.space[node.id])
+        return ast.Name(self.names.get(node.id, node.id), ast.Load())
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        node.keywords = [k for k in node.keywords if getattr(k.value, "attr", "") not in ("device", "dtype")]
+        return self.generic_visit(node)
+
+    def of(self, node: ast.expr) -> ast.expr | None:
+        """The code, or None if it needs more than the arguments or is too long to be one step."""
+        self.depth = 0
+        node = self.visit(copy.deepcopy(node))
+        free = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)} & self.free
+        return None if free or len(ast.unparse(node)) > KNOWN else node
+
+
+def _once(nodes: list[ast.expr | None]) -> list[ast.expr]:
+    return list({ast.unparse(node): node for node in nodes if node}.values())
+
+
+def _name(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ast.unparse(call.func)
+
+
+@dataclass
+class Source:
+    """A function of the learner's as a tree that can be edited."""
+
+    tree: ast.FunctionDef
+    function: Callable
+    answer: Callable
+    words: Vocabulary
+    held: dict[str, Any]  # names of the function that encloses it
+
+    @contextlib.contextmanager
+    def edited(self, edit: Exchange) -> Iterator[Callable]:
+        """The answer with the edit made; afterwards the tree is as it was."""
+        before = [at(place) for place in edit.places]
+        for place in edit.places:
+            put(place, edit.new)
+        try:
+            module = ast.fix_missing_locations(ast.Module([self.tree], []))
+            space = {**self.words.space, **self.answer.__globals__, **self.held}
+            exec(compile(module, self.function.__code__.co_filename, "exec"), space)
+            made = space[self.tree.name]
+            if self.function is not self.answer:
+                code, rest = self.answer.__code__, (self.answer.__defaults__, self.answer.__closure__)
+                made = types.FunctionType(code, space, self.answer.__name__, *rest)
+            yield made
+        finally:
+            for place, node in zip(edit.places, before, strict=True):
+                put(place, node)
+
+    def shown(self, edit: Exchange) -> tuple[int, str, str]:
+        """The line of an edit, and the code around it before and after."""
+        old = [at(place) for place in edit.places]
+        if isinstance(old[0], list):
+            return self._shown_lines(old[0], edit.new)
+        tops = [self._around(node) for node in old]
+        got = [_brief(top, node) for top, node in zip(tops, old, strict=True)]
+        with self.edited(edit):
+            right = [_brief(edit.new if top is old[n] else top, edit.new) for n, top in enumerate(tops)]
+        return old[0].lineno, "`, `".join(got), "`, `".join(right)
+
+    def _around(self, node: ast.expr) -> ast.expr:
+        """The largest expression around a node that is short enough to be shown."""
+        parents = {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
+        top = node
+        while not isinstance(node := parents[node], ast.stmt):
+            bare = isinstance(top, ast.Constant | ast.Name)
+            if isinstance(node, ast.expr) and (bare or len(ast.unparse(node)) <= SHOWN):
+                top = node
+        return top
+
+    def _shown_lines(self, before: list[ast.stmt], after: list[ast.stmt]) -> tuple[int, str, str]:
+        first = next(n for n in range(len(before)) if n >= len(after) or before[n] is not after[n])
+        last = next(n for n in range(1, len(before) + 1) if n > len(after) or before[-n] is not after[-n])
+        old, new = before[first : len(before) - last + 1], after[first : len(after) - last + 1]
+        texts = ["; ".join(map(ast.unparse, lines)) for lines in (old, new)]
+        got, right = (textwrap.shorten(" ".join(text.split()), 2 * SHOWN) for text in texts)
+        return old[0].lineno, got, right or "pass"
+
+    def edits(self) -> Iterator[Exchange]:
+        """All edits, the likeliest first."""
+        spots = list(places(self.tree))
+        kinds = (self._left_out, self._operators, self._numbers, self._swapped, self._other_names,
+                 self._alike, self._exchanged, self._values, self._put_in, self._terms)  # fmt: skip
+        for kind in kinds:
+            if kind == self._put_in:
+                yield from self._lines()
+            for place in spots:
+                before = ast.dump(at(place))
+                yield from (Exchange([place], new) for new in kind(at(place)) if ast.dump(new) != before)
+            if kind == self._numbers:
+                yield from self._together()
+
+    def _operators(self, node: ast.expr) -> Iterator[ast.expr]:
+        if isinstance(node, ast.BinOp):
+            of = (ast.BitAnd, ast.BitOr) if isinstance(node.op, ast.BitAnd | ast.BitOr) else OPERATORS
+            yield from (ast.BinOp(node.left, op(), node.right) for op in of)
+        if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in COMPARISONS:
+            yield from (ast.Compare(node.left, [op()], node.comparators) for op in COMPARISONS)
+        if isinstance(node, ast.BoolOp):
+            yield from (ast.BoolOp(op(), node.values) for op in (ast.And, ast.Or))
+        if isinstance(node, ast.UnaryOp):
+            yield node.operand
+        if isinstance(node, ast.IfExp):
+            yield ast.IfExp(node.test, node.orelse, node.body)
+        if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+            yield ast.Constant(not node.value)
+
+    def _numbers(self, node: ast.expr) -> Iterator[ast.expr]:
+        value = _number(node)
+        if value is None and not (isinstance(node, ast.Constant) and isinstance(node.value, str)):
+            return
+        yield from (other for other in self.words.values
+                    if isinstance(other, ast.Constant) or _number(other) is not None)  # fmt: skip
+        if isinstance(value, int):
+            near = (-value, value + 1, value - 1, -1, 0, 1, 2, 3, -2)
+            yield from (ast.Constant(number) for number in dict.fromkeys(near) if number != value)
+            yield ast.Slice()
+        yield from map(_load, self.words.names)
+
+    def _together(self) -> Iterator[Exchange]:
+        """The same number in several calls of the same name."""
+        groups: dict[tuple, list[Place]] = {}
+        for call in [node for node in ast.walk(self.tree) if isinstance(node, ast.Call)]:
+            spots = {n: (call, "args", n) for n in range(len(call.args))}
+            spots |= {keyword.arg: (keyword, "value", None) for keyword in call.keywords}
+            for name, place in spots.items():
+                if (number := _number(at(place))) is not None:
+                    groups.setdefault((_name(call), name, number), []).append(place)
+        for alike in [alike for alike in groups.values() if len(alike) > 1]:
+            yield from (Exchange(alike, new) for new in self._numbers(at(alike[0])))
+
+    def _scope(self) -> list[str]:
+        """The names of its arguments, and those it gives."""
+        stored = (n for n in ast.walk(self.tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store))
+        given = [argument.arg for argument in self.tree.args.args]
+        return list(dict.fromkeys([*given, *(name.id for name in stored)]))
+
+    def _other_names(self, node: ast.expr) -> Iterator[ast.expr]:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and node.id in self._scope():
+            lists = {ast.unparse(call.func.value) for call in ast.walk(self.tree) if _appends(call)
+                     and node in ast.walk(call)}  # fmt: skip
+            yield from (_load(name) for name in self._scope() if name not in lists)  # none holds itself
+
+    def _exchanged(self, node: ast.expr) -> Iterator[ast.expr]:
+        inner = [at(place) for place in operands(node)]
+        inner += [at(place) for one in inner for place in operands(one)[:1]]
+        for operand, step in itertools.product(inner, self.words.steps):
+            yield _filled(step, operand)
+
+    def _left_out(self, node: ast.expr) -> Iterator[ast.expr]:
+        yield from (at(place) for place in operands(node))
+        if isinstance(node, ast.Call):
+            for number in range(len(node.keywords)):
+                yield ast.Call(node.func, node.args, node.keywords[:number] + node.keywords[number + 1 :])
+            yield from (ast.Call(node.func, node.args, [*node.keywords, more])
+                        for more in self.words.keywords.get(_name(node), [])
+                        if more.arg not in [k.arg for k in node.keywords])  # fmt: skip
+        if isinstance(node, ast.Slice):
+            yield from (ast.Slice(node.lower), ast.Slice(None, node.upper), ast.Slice())
+        if isinstance(node, ast.BoolOp):
+            yield from node.values
+
+    def _alike(self, node: ast.expr) -> Iterator[ast.expr]:
+        if isinstance(node, ast.Call):
+            others = {name: None for group in KIN if _name(node) in group.split() for name in group.split()}
+            for name in others:
+                func = copy.copy(node.func)
+                setattr(func, "attr" if isinstance(func, ast.Attribute) else "id", name)
+                yield ast.Call(func, node.args, node.keywords)
+
+    def _swapped(self, node: ast.expr) -> Iterator[ast.expr]:
+        if isinstance(node, ast.BinOp):
+            yield ast.BinOp(node.right, node.op, node.left)
+        if isinstance(node, ast.Call):
+            yield from (ast.Call(node.func, args, node.keywords) for args in _orders(node.args))
+        if isinstance(node, ast.Tuple | ast.List):
+            yield from (type(node)(items, node.ctx) for items in _orders(node.elts))
+
+    def _values(self, node: ast.expr) -> Iterator[ast.expr]:
+        if isinstance(node, ast.Attribute | ast.Subscript | ast.Call | ast.Name | ast.BinOp):
+            yield from (value for value in self.words.values if not isinstance(value, ast.Constant))
+
+    def _put_in(self, node: ast.expr) -> Iterator[ast.expr]:
+        if isinstance(node, ast.Constant) or not isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
+            return
+        for step in self.words.steps:
+            yield _filled(step, node)
+        for code in ("{}.T", "-{}", "~{}", "reversed({})", "{}.argsort(-1)", "{}[1:]", "{}[:-1]"):
+            if code != "~{}" or not isinstance(node, ast.Name):
+                yield _filled(ast.parse(code.format(HOLE), mode="eval").body, node)
+
+    def _terms(self, node: ast.expr) -> Iterator[ast.expr]:
+        if isinstance(node, ast.Call | ast.BinOp | ast.Name):
+            for name, op in itertools.product(self._scope(), (ast.Add, ast.Mult, ast.Sub, ast.Div)):
+                yield ast.BinOp(node, op(), _load(name))
+            yield from (ast.BinOp(node, ast.Add(), value) for value in self.words.values
+                        if isinstance(value, ast.Constant) and isinstance(value.value, str))  # fmt: skip
+
+    def _lines(self) -> Iterator[Exchange]:
+        """A line left out, or moved to another place of its block."""
+        for node in ast.walk(self.tree):
+            for name in ("body", "orelse"):
+                block = getattr(node, name, None)
+                if not isinstance(block, list):
+                    continue
+                for number, line in enumerate(block):
+                    rest = block[:number] + block[number + 1 :]
+                    yield from (Exchange([(node, name, None)], [*rest[:to], line, *rest[to:]])
+                                for to in range(len(block)) if to != number)  # fmt: skip
+                    if rest:
+                        yield Exchange([(node, name, None)], rest)
+
+
+def _brief(top: ast.expr, kept: ast.expr) -> str:
+    """An expression as text; if that is long, only what holds ``kept`` is written out."""
+    if top is kept or len(ast.unparse(top)) <= SHOWN:
+        return textwrap.shorten(ast.unparse(top), 2 * SHOWN)
+
+    def dots(part: Any) -> Any:
+        if isinstance(part, list):
+            return list(map(dots, part))
+        long = isinstance(part, ast.expr) and len(ast.unparse(part)) > SHOWN // 4
+        return _load("…") if long and all(node is not kept for node in ast.walk(part)) else part
+
+    return ast.unparse(type(top)(**{name: dots(value) for name, value in ast.iter_fields(top)}))
+
+
+def _appends(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("append", "insert", "extend")
+
+
+def _number(node: ast.expr) -> int | float | None:
+    with contextlib.suppress(ValueError, TypeError):
+        value = ast.literal_eval(node)
+        return value if type(value) in (int, float) else None
+
+
+def _load(name: str) -> ast.Name:
+    return ast.Name(name, ast.Load())
+
+
+def _filled(step: ast.expr, operand: ast.expr) -> ast.expr:
+    class Fill(ast.NodeTransformer):
+        def visit_Name(self, node: ast.Name) -> ast.expr:
+            return operand if node.id == HOLE else node
+
+    return Fill().visit(copy.deepcopy(step))
+
+
+def _orders(items: list) -> Iterator[list]:
+    """Other orders: two items exchanged, or all moved round."""
+    for one, other in itertools.combinations(range(min(len(items), 6)), 2):
+        yield [items[{one: other, other: one}.get(n, n)] for n in range(len(items))]
+    yield from (items[by:] + items[:by] for by in range(1, len(items)) if len(items) > 2)

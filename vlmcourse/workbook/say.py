@@ -217,9 +217,10 @@ PHRASES = {
         "in line {line}, `{got}`: with `{right}` in its place {mended} of {all} wrong cases would be right.",
         "{line} 行目の `{got}` を `{right}` に置き換えると、違う {all} 件中 {mended} 件は正しくなります。",
     ),
-    "without_effect": (
-        "`{name}` is without effect: whenever it was changed, the output stayed the same.",
-        "`{name}` が結果に影響していません。値を変えて試しても、出力は同じでした。",
+    "unread": ("`{name}` is never read.", "`{name}` が一度も使われていません。"),
+    "right_for": (
+        "the output would be right for `{changed}` in place of `{name}`.",
+        "`{name}` の代わりに `{changed}` が渡されていれば、この出力は正しいものです。",
     ),
     "never_called": (
         "`{name}` is never called; it must be called {right} ×.",
@@ -236,6 +237,10 @@ PHRASES = {
     "other_call": (
         "it calls `{got}`, expected `{right}`.",
         "`{got}` を呼んでいますが、正しくは `{right}` です。",
+    ),
+    "other_values": (
+        "`{name}` is called with other values than it should be, first in its call number {number}.",
+        "`{name}` に渡している値が正しくありません（最初は {number} 回目の呼び出し）。",
     ),
     "repeated": (
         "right only while nothing in {names} repeats: an index that comes twice must count twice.",
@@ -275,14 +280,6 @@ PHRASES = {
     "first_for_all": (
         "{output} holds what belongs to {axis} 0 at every {axis}.",
         "{output}のどの {axis} にも、{axis} 0 の値が入っています。",
-    ),
-    "row_factors": (
-        "along {axis} {output} is right up to a factor, but the factor is not the same everywhere.",
-        "{output}は {axis} に沿って定数倍を除けば正しいですが、その倍率が場所によって違います。",
-    ),
-    "relation": (
-        "{output} is {relation}, where x is the expected one.",
-        "{output}は、正しい値を x とすると {relation} になっています。",
     ),
     "offset": (
         "every number of {output} is off by {offset}.",
