@@ -9,9 +9,10 @@ The ladder, first match wins:
     5  other values                                          what is wrong, as far as it can be found out
     6  right values, but: not its own work · no gradient · dtype · device
 
-What is found out of other values, and beside 2 and 3: the one step that, exchanged, makes everything right
-(repair.py), an argument without effect, how the output resembles the right one (likeness.py), and last the
-first differing element, by axis names.
+What is found out of other values, and beside 2 and 3: the one edit of the learner's source that makes
+everything right (repair.py), an argument that is not read, a changed argument for which the output would be
+right, other calls (search.py), how the output resembles the right one (likeness.py), and last the first
+differing element, by axis names.
 
 This module runs inside the checker process (see worker.py) and only talks about outcomes; it installs
 nothing.
