@@ -230,10 +230,10 @@ def test_every_cell_shows_its_best_word_and_the_colour_of_its_score(page):
         names = page.locator(".vlm-names").nth(side).locator("> *").all_inner_texts()
         assert names == [f"<i>{moment}</i>{cell}-0" for cell in range(8)]
         grey = world["image"].astype(float) @ [0.299, 0.587, 0.114]
-        under = (world["image"] + grey[..., None]) / 2
+        under = world["image"] + 0.8 * (grey[..., None] - world["image"])  # where the slider opens
         over = colours((best[moment] - low) / (best.max() - low)).reshape(2, 4, 3).repeat(12, 0).repeat(12, 1)
         shown = pixels(page, f".vlm-pane:nth-child({side + 1}) .vlm-picture canvas")[..., :3]
-        assert np.abs(shown - (under + over) / 2).max() <= 2
+        assert np.abs(shown - (under + 0.8 * 0.55 * (over - under))).max() <= 2
 
 
 def test_the_list_is_that_of_the_chosen_cell_in_both_pictures(page):

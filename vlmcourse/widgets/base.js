@@ -110,7 +110,13 @@ function viewer(model, draw) {
     clearTimeout(saving);
     saving = setTimeout(() => remember(model, "view", { ...view }), 100);
   };
-  const heard = { "change:view": () => { Object.assign(view, model.get("view")); draw(); } };
+  const heard = {
+    "change:view": () => {
+      if (JSON.stringify(view) === JSON.stringify(model.get("view"))) return; // our own: drawing again would drop what is pointed at
+      Object.assign(view, model.get("view"));
+      draw();
+    },
+  };
   return { view, go, heard };
 }
 
