@@ -281,7 +281,7 @@ def sentence(x):
 
 
 def running_mean(x):
-    return x.cumsum(1) / torch.arange(1, x.shape[1] + 1)
+    return x.cumsum(1) / torch.arange(1, x.shape[1] + 1, device=x.device)
 
 
 X = torch.arange(15.0).reshape(5, 3)
@@ -429,7 +429,7 @@ def test_gradient_and_dtype_reach_into_dicts_and_lists():
 
 def test_bfloat16_must_stay_what_it_is_and_may_round():
     def halves(x):
-        return x @ torch.eye(len(x), dtype=x.dtype) / 2
+        return x @ torch.eye(len(x), dtype=x.dtype, device=x.device) / 2
 
     task = made(halves, [(torch.randn(3),)], {"return": "width"})
     assert judge(task, halves).status == "passed"
@@ -491,3 +491,35 @@ def test_how_an_output_resembles_the_right_one_is_told(name):
     reference, wrong, says = LIKE[name]
     task = made(reference, [(X + 1,), (X.flip(0) + 2,)], {"return": "batch width"})
     assert says in judge(task, wrong).says.en
+
+
+def test_of_texts_it_is_told_what_is_missing_or_too_much():
+    task = made(sentence, [(2,), (3,)], {"return": ""})
+    says = judge(task, lambda x: sentence(x).replace("red ", "")).says.en
+    assert says.startswith("the output is right but for what is missing: ' red'.")
+    says = judge(task, lambda x: "<" + sentence(x) + ">").says.en
+    assert says.startswith("the output is right but for what is too much: '<', '>'.")
+    assert "right but" not in judge(task, lambda x: sentence(x).replace("red", "blue")).says.en
+
+
+def test_a_number_that_differs_in_every_case_explains_no_mistake():
+    def decayed(x, decay):
+        return x * decay
+
+    task = made(decayed, [(torch.ones(n), 0.1 * n) for n in (2, 3, 4)], {"return": "width"})
+    assert "Right are the cases" not in judge(task, lambda x, decay: x * decay * (len(x) < 4)).says.en
+
+
+def test_where_it_is_right_is_told_if_the_wrong_places_stand_together():
+    def plain(x):
+        return x * 1.0
+
+    def with_rows(rows):
+        wrong = X.clone()
+        wrong[rows] = wrong[rows].cos()
+        return judge(task, lambda x: wrong).says.en
+
+    task = made(plain, [(X,)], {"return": "token width"})
+    assert with_rows([3, 4]).startswith("Right: token 0, 1, 2; wrong: token 3, 4.")
+    assert with_rows([2]).startswith("Only token 2 is wrong.")
+    assert "ight: token" not in with_rows([0, 2])

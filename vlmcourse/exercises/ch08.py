@@ -29,8 +29,12 @@ exercise(chat.render_chat,
          "only answers are, since only the model has to know when it is done."),
         (('"<end>"', '""'), ("return text", 'return text + "<end>" * (not prompt)'),
          "`<end>` stands once, behind the whole conversation; each answer needs its own."),
+        (('"<end>"', '""'), ("return text", 'return text + "<end>"'),
+         "`<end>` stands once, behind the whole conversation; each answer needs its own."),
         (' + "<assistant>" * prompt', "", "`prompt` is not used: "
          "with prompt=True the text ends in `<assistant>`, so that the answer comes next."),
+        (" * prompt", " * (not prompt)", "`prompt` is the wrong way round: "
+         "the text ends in `<assistant>` only with prompt=True."),
         (" * prompt", "", "`<assistant>` stands behind every text; it belongs there only with prompt=True."),
         ('"<assistant>"', '"<assistant><end>"',
          "the prompt is closed already: nothing may stand behind its `<assistant>`, the answer goes there."),
@@ -50,11 +54,11 @@ exercise(chat.render_chat,
 
 
 def _token_rows(start: int, end: int, other: int) -> Tensor:
-    """Two turns; one between paddings, behind an end of nothing; an answer at once, and one not closed."""
+    """Two turns; an answer at once, and one not closed; one between paddings, behind an end of nothing."""
     rows = [
         [other, 30, 31, start, 32, 33, end, other, 34, start, 35, end, end],
-        [0, 0, end, other, 36, 37, 38, 39, start, 40, end, 0, 0],
         [start, 41, 42, 43, 44, end, other, 44, 45, start, 46, 47, 48],
+        [0, 0, end, other, 36, 37, 38, 39, start, 40, end, 0, 0],
     ]
     return torch.tensor(rows)
 
@@ -77,6 +81,8 @@ exercise(chat.label_mask, picture=lambda output: output,
         ("return ", "return ~", "the mask is inverted: True belongs to the answers."),
         ("return ", "return (opened == opened[:, -1:]) & ",
          "only the last answer is learned; every answer of a conversation is."),
+        ("return ", "return (ids == end).flip(1).cumsum(1).flip(1).bool() & ",
+         "an answer that was never closed is left out; it goes on to the end of its row."),
         ("return ", "return ((ids == start).cumsum(dim=1) == 1) & ",
          "only the first answer is learned; every answer of a conversation is."),
         (("ids == start", "ids == 8"), ("ids == end", "ids == 9"),
@@ -98,6 +104,7 @@ exercise(chat.collate,
     cases=lambda: [
         ([[5, 6, 7, 8, 9], [4, 0, 6], [7]], 0, False),
         ([[3, 9], [8, 7, 6, 5], [2, 4, 4], [6]], 9, True),
+        ([[1], [2, 8]], 5, False),
     ],
     slips=[
         ("return ids, mask", "return ids, ids != pad", "the mask asks which ids differ from `pad`; "
@@ -105,6 +112,8 @@ exercise(chat.collate,
         ("if left", "if False",
          "`left` is not used: with left=True the padding stands in front, and all rows end together."),
         ("if left", "if not left", "the sides are swapped: with left=True the padding stands on the left."),
+        ("torch.tensor(row)", "torch.tensor(row[::-1] if left else row)",
+         "with left=True the rows stand backwards; only the padding changes its side."),
         (("max(map", "min(map"), ("enumerate(rows)", "enumerate(row[:length] for row in rows)"),
          "long rows were cut to the shortest; nothing may be cut off, fill up to the longest."),
         ("return ids, mask", "return ids, ~mask", "the mask is inverted: True stands for real tokens."),
@@ -148,7 +157,7 @@ def _writing_case(seed: int, *shape: int, steps: int, endless: int, pad: int | N
     """
     batch, token, width = shape
     generator = torch.Generator().manual_seed(seed)
-    config = LlamaConfig(13, width, depth=1, heads=2, groups=1)
+    config = LlamaConfig(13, width, depth=2, heads=2, groups=1)
     model = Llama(config)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=1.0 if parameter.dim() == 1 else 0.5, generator=generator)
@@ -167,9 +176,9 @@ def _writing_case(seed: int, *shape: int, steps: int, endless: int, pad: int | N
 
 exercise(generation.write_greedily,
     cases=lambda: [
-        _writing_case(2, 3, 5, 12, steps=9, endless=0),
+        _writing_case(3, 3, 5, 12, steps=9, endless=0),
         _writing_case(0, 2, 7, 8, steps=8, endless=1, pad=3),
-        _writing_case(1, 2, 3, 8, steps=7, endless=0, pad=None),
+        _writing_case(0, 2, 3, 8, steps=7, endless=0, pad=None),
     ],
     slips=[
         ("[:, -1]", "[:, 0]",
@@ -179,6 +188,13 @@ exercise(generation.write_greedily,
         ("append(token)", "append(token.masked_fill(token == end, pad))",
          "the end token itself is replaced by `pad`; it is written, and `pad` comes after it."),
         ("ended.all()", "ended.any()", "writing stops when the first row has ended; go on until all have."),
+        ("ended | (token == end)", "token == end",
+         "it forgets which rows ended before this step: ended = ended | (token == end)."),
+        (("written.append(token)", "pass"), ("break", "break\n        written.append(token)"),
+         "the last token is lost: keep it before you stop."),
+        ("range(steps)", "range(steps - 1)", "it takes one step too few; the prompt gives the first token."),
+        ("(0, 1), value", "(1, 0), value",
+         "the mask grows in front, where the padding is; new tokens stand behind."),
         ("ended.all()", "False", "it writes all `steps` even when every row has ended; stop then."),
         ("mask=mask", "mask=None",
          "the mask is not handed to the model, so padding is read and takes up positions."),
@@ -188,6 +204,7 @@ exercise(generation.write_greedily,
          "each step forgets what came before: hand the same `caches` to the model every time."),
         ("model.embed(token[:, None])", "torch.zeros_like(unread[:, :1])",
          "the model does not read what it wrote: the next input is the embedding of the new token."),
+        ("model.head(last)", "last", "the head is left out: a hidden vector holds no scores of tokens."),
         ("dim=1", "dim=0", "rows are steps: stack the tokens along dim=1."),
     ],
     hints=["The prompt is read once. "
@@ -203,7 +220,9 @@ def _parameter(*shape: int, learns: bool = True) -> nn.Parameter:
 
 
 def _named_cases() -> list[tuple]:
-    """Names that contain other parts' names; a frozen part; a kernel with four axes; no vectors in a part."""
+    """Names that contain other parts' names; a frozen part; a kernel with four axes; no vectors in a part; a
+    weight that is a vector.
+    """
     first = [
         ("vision.patches.weight", _parameter(3, 2, 4, 5, learns=False)),
         ("vision.projector.bias", _parameter(3, learns=False)),
@@ -219,7 +238,7 @@ def _named_cases() -> list[tuple]:
         ("projector.scale", _parameter(3, learns=False)),
         ("language.vision_norm.scale", _parameter(6)),
     ]
-    alike = [("vision.weight", _parameter(3, 2)), ("vision_norm.scale", _parameter(5))]
+    alike = [("vision.weight", _parameter(3, 2)), ("vision_norm.weight", _parameter(5))]
     return [
         (first, {"language": 0.001, "projector": 0.01}, 0.1),
         (second, {"projector": 0.03, "vision": 0.002, "language": 0.001}, 0.05),
@@ -241,10 +260,36 @@ exercise(optimizers.rate_groups,
         ('"lr": rate', '"lr": max(rates.values())',
          "all groups have the same rate; each part has its own: rates[part]."),
         ("ndim < 2", "ndim != 2", "the patch kernel has four axes and counts as a matrix: two axes or more."),
+        (("name, parameter in named",
+          "part, name, parameter in [(key, *one) for key in rates for one in named]"),
+         ("if parameter.requires_grad", "if parameter.requires_grad and name.startswith(part)"),
+         ('part = name.split(".")[0]', "pass"),
+         "a part is told by how the name begins, so `vision` takes `vision_norm` too; compare whole words."),
         ('= name.split(".")[0]', "= next(part for part in rates if part in name)",
          "the part's name was searched anywhere in the parameter's name; "
          "it is the first word, before a dot."),
+        (("name, parameter in named",
+          "part, name, parameter in [(key, *one) for key in rates for one in named]"),
+         ("if parameter.requires_grad", "if parameter.requires_grad and part in name"),
+         ('part = name.split(".")[0]', "pass"),
+         "the part's name was searched anywhere in the parameter's name; "
+         "it is the first word, before a dot."),
+        ("parameter.ndim < 2", 'not name.endswith("weight")',
+         "the name decides what is a matrix; a norm's weight is a vector, so count the axes."),
+        ("parameter.ndim < 2", '"bias" in name',
+         "the name decides what is a vector; a norm's scale is one too, so count the axes."),
+        ("ndim < 2", "ndim >= 2", "matrices and vectors changed places: two axes or more get the decay."),
+        ("(False, True)", "(True, False)", "the vectors stand before the matrices of their part."),
+        ('if group["params"]', 'if group["params"] and group["weight_decay"]',
+         "the vectors are lost: they learn too, in a group without weight decay."),
+        ("return [group for", 'return [groups[name.split(".")[0], p.ndim < 2] | {"params": [p]} '
+         "for name, p in named if p.requires_grad]\n    return [group for",
+         "each parameter has a group of its own; those of a part share two, matrices and vectors."),
         (' if group["params"]', "", "a group without parameters is left in; leave it out."),
+        ('if group["params"]', 'if group["params"] or group["weight_decay"]',
+         "a group without parameters is left in; leave it out."),
+        ("in rates.items()", "in sorted(rates.items())",
+         "the groups are right but in another order: parts as in `rates`, matrices before vectors."),
         ("in rates.items()", "in reversed(rates.items())",
          "the groups are right but in another order: parts as in `rates`, matrices before vectors."),
     ],

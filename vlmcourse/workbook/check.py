@@ -195,7 +195,7 @@ def in_short(value: Any) -> str:
         return sizes(value)
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key!r}: {in_short(item)}' for key, item in value.items())}}}"
-    if isinstance(value, tuple | list) and value and isinstance(value[0], Tensor | tuple):
+    if isinstance(value, tuple | list) and any(isinstance(item, Tensor | tuple) for item in value):
         inside = ", ".join(map(in_short, value))
         return f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
     try:
@@ -294,10 +294,12 @@ def value_problem(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text:
     if not right.dim():
         says = phrase("wrong_value", where, got=number_in_short(mine), right=number_in_short(right))
         return joined(likeness.likeness(pairs, "", where), says, rest, call)
-    alike = exchanged or likeness.likeness(pairs, str(axes), where) or likeness.where_right(mine, right, axes)
+    named = str(axes).split()
+    alike = exchanged or likeness.likeness(pairs, str(axes), where)
+    alike = alike or likeness.where_right(mine, right, named)
     differs = ~outcomes.close(mine, right)
     index = tuple(differs.nonzero()[0].tolist())
-    names = [*str(axes).split(), *("axis " + str(n) for n in range(len(str(axes).split()), right.dim()))]
+    names = [*named, *("axis " + str(n) for n in range(len(named), right.dim()))]
     place = ", ".join(f"{axis} {i}" for axis, i in zip(names, index, strict=False))
     words = {"place": place, "got": number_in_short(mine[index]), "right": number_in_short(right[index])}
     first = phrase("first_difference", where, count=differs.sum(), all=differs.numel(), **words)

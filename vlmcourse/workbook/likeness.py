@@ -4,6 +4,7 @@ Every finding is computed from the outputs and true as it stands; the first one 
 """
 
 from collections.abc import Callable, Iterator
+from difflib import SequenceMatcher
 from typing import Any
 
 import torch
@@ -93,6 +94,10 @@ def _of_values(pairs: Pairs, where: str) -> Iterator[Text]:
         yield phrase("other_case", where)
     if _all(pairs, lambda got, right: "".join(got.split()) == "".join(right.split())):
         yield phrase("other_spaces", where)
+    if _all(pairs, lambda got, right: isinstance(right, str) and not _pieces(right, got)):
+        yield phrase("text_lacks", where, pieces=_quoted(_pieces(*pairs[0])))
+    if _all(pairs, lambda got, right: isinstance(right, str) and not _pieces(got, right)):
+        yield phrase("text_more", where, pieces=_quoted(_pieces(*pairs[0][::-1])))
     if _all(
         pairs, lambda got, right: sorted(map(repr, got)) == sorted(map(repr, right)) and got is not right
     ):
@@ -105,10 +110,11 @@ def where_right(got: Tensor, right: Tensor, axes: list[str]) -> Text | None:
     for axis, name in enumerate(axes if len(axes) == right.dim() else []):
         bad = wrong.movedim(axis, 0).flatten(1).any(1) if right.dim() > 1 else wrong
         good, false = ((~bad).nonzero().flatten().tolist(), bad.nonzero().flatten().tolist())
-        if good and len(bad) > 2 and (len(false) == 1 or len(good) == 1):
+        apart = (bad[1:] != bad[:-1]).sum() == 1  # first the right places, then the wrong ones, or so back
+        if len(bad) > 2 and good and (len(false) == 1 or (apart and len(good) == 1)):
             which, places = ("one_wrong", false) if len(false) == 1 else ("one_right", good)
             return phrase(which, axis=name, place=places[0])
-        if good and len(bad) > 1 and right.dim() > 1:
+        if apart and right.dim() > 1:
             return phrase("some_right", axis=name, good=_listed(good), bad=_listed(false))
     return None
 
@@ -116,6 +122,21 @@ def where_right(got: Tensor, right: Tensor, axes: list[str]) -> Text | None:
 def _listed(numbers: list[int]) -> str:
     text = ", ".join(map(str, numbers[:6]))
     return text + (", …" if len(numbers) > 6 else "")
+
+
+def _pieces(text: str, longer: str) -> list[str]:
+    """What ``longer`` has that ``text`` has not, each piece from as far in front as it can begin."""
+    pieces = []
+    for kind, _, _, start, stop in SequenceMatcher(None, text, longer, autojunk=False).get_opcodes():
+        while kind == "insert" and start and longer[start - 1] == longer[stop - 1]:
+            start, stop = start - 1, stop - 1
+        if kind in ("insert", "replace"):
+            pieces.append(longer[start:stop])
+    return pieces
+
+
+def _quoted(pieces: list[str]) -> str:
+    return ", ".join(f"'{piece}'" for piece in dict.fromkeys(pieces))
 
 
 def right_until(trial: Trial, wrong: list[int]) -> Text | None:
@@ -127,7 +148,8 @@ def right_until(trial: Trial, wrong: list[int]) -> Text | None:
         numbers = told and len(values) > 2
         kinds = [_kind(value, numbers) for value in values]
         good, bad = ({kinds[place] for place in places} for places in (right, wrong))
-        if None not in good | bad and not good & bad and len(bad) == 1:
+        by_chance = len(set(kinds)) == len(kinds) > 2 and len(trial.names) > 1  # another number in each case
+        if None not in good | bad and not good & bad and len(bad) == 1 and not by_chance:
             return phrase("right_before", name=name, good=" / ".join(sorted(good)), bad=bad.pop())
     return None
 

@@ -292,6 +292,14 @@ PHRASES = {
     ),
     "backwards": ("{output} is backwards.", "{output}が逆順です。"),
     "other_case": ("{output} differs only in capital letters.", "{output}は大文字と小文字だけが違います。"),
+    "text_lacks": (
+        "{output} is right but for what is missing: {pieces}.",
+        "{output}に足りないもの：{pieces}。ほかは正しいです。",
+    ),
+    "text_more": (
+        "{output} is right but for what is too much: {pieces}.",
+        "{output}に余分なもの：{pieces}。ほかは正しいです。",
+    ),
     "other_spaces": (
         "{output} differs only in spaces and line ends.",
         "{output}は空白と改行だけが違います。",
