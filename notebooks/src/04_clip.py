@@ -172,7 +172,7 @@ assert (ids == 3).sum(1).tolist() == [1, 1]           # 3 is EOS
 #
 # Two details decide a lot at this size. The matrices are trained by **Muon** (Jordan 2024, kellerjordan.github.io/posts/muon). AdamW scales each number of a step by itself, and the step of a whole matrix still goes mostly along a few directions. Muon makes all directions of the step equally long, so rare ones are learned sooner. Leave `muon=0.02` out of the cell below, and AdamW trains all of them: compare the last losses.
 #
-# The other is the start. On a white background every patch starts with nearly the same large vector. `new_clip` rescales the patch embedding once, so that its outputs have mean 0 and deviation 1 on a few hundred pictures (Krähenbühl et al. 2015, arXiv:1511.06856).
+# The other is the start. On a white background every patch starts with nearly the same large vector. `new_clip` rescales the patch embedding once, so that its outputs have mean 0 and deviation 1 on a few hundred pictures (Krähenbühl et al. 2015, arXiv:1511.06856). In the cell, `positions=0.5` is the size of the positions at the start, and `shift=2` moves each batch by up to two pixels.
 
 # %% id="train"
 from vlmcourse.data import pixels
@@ -465,7 +465,7 @@ assert abs(floor - 2 / 8 * math.log(2)) < 1e-3
 #
 # ### Your turn: `siglip_loss` · difficulty 3/5 · 10 min
 #
-# Logits are `scale · cosine + bias`. The sign is +1 for partners and −1 for all others. Return −Σ log σ(sign · logit), divided by the number of pairs in the batch.
+# Logits are `scale · cosine + bias`. The sign is +1 for partners and −1 for all others. Return −Σ log σ(sign · logit), divided by the batch size.
 
 # %% id="siglip_loss"
 @exercise(clip.siglip_loss)

@@ -22,6 +22,8 @@ import contextlib
 import copy
 import dis
 import inspect
+import itertools
+import math
 import sysconfig
 import textwrap
 import types
@@ -248,14 +250,22 @@ def wrong_shape(got: Tensor, right: Tensor, axes: str, where: str) -> Text | Non
     words = {"got": sizes(got), "right": sizes(right), "axes": axes or "…"}
     if got.dim() == right.dim() == 1:
         return phrase("wrong_size", where, got=len(got), right=len(right))
-    if sorted(got.shape) == sorted(right.shape):
+    if any(equal(got.permute(order), right) for order in orders(got, right)):
         return phrase("axes_swapped", where, **words)
     says = phrase("wrong_shape", where, **words)
     if got.numel() == right.numel() and equal(got.reshape(right.shape), right):
         return joined(says, phrase("only_shape"))
-    if got.dim() and got.shape == right.shape[1:] and equal(got, right[0]):
+    if got.dim() and right.dim() and len(right) and (equal(got, right[0]) or equal(got, right[:1])):
         return joined(says, phrase("only_first", axis=axes.split()[0] if axes else "axis 0"))
     return says
+
+
+def orders(got: Tensor, right: Tensor) -> list[tuple[int, ...]]:
+    """The orders of the axes of ``got`` that give it the shape of ``right``."""
+    if sorted(got.shape) != sorted(right.shape):
+        return []
+    every = itertools.permutations(range(got.dim()))
+    return [order for order in every if tuple(got.shape[axis] for axis in order) == tuple(right.shape)]
 
 
 def kind_of(value: Any) -> str:
@@ -283,6 +293,8 @@ def value_problem(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text:
     pairs = pairs_at(where, got, trial, wrong) or [(mine, right)]
     call = phrase("the_call", call=describe(trial, wrong[0])) if trial.cases[wrong[0]] else None
     if not isinstance(right, Tensor):
+        if isinstance(mine, float) and not math.isfinite(mine):
+            return joined(phrase("not_finite", where, count=1, all=1), rest, call)
         says = phrase("wrong_value", where, got=in_short(mine), right=in_short(right))
         return joined(likeness.likeness(pairs, "", where), says, rest, call)
     if right.is_floating_point():
@@ -290,7 +302,8 @@ def value_problem(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text:
         if bad.any() and right.isfinite().all():
             return phrase("not_finite", where, count=bad.sum(), all=bad.numel())
         if not exchanged and (factor := outcomes.constant_factor(mine, right)):
-            return joined(phrase("factor", where, factor=factor), rest)
+            same_for_all = all(outcomes.constant_factor(a, b) == factor for a, b in pairs)
+            return joined(phrase("factor", where, factor=factor), rest, None if same_for_all else call)
     if not right.dim():
         says = phrase("wrong_value", where, got=number_in_short(mine), right=number_in_short(right))
         return joined(likeness.likeness(pairs, "", where), says, rest, call)

@@ -66,9 +66,9 @@ def _of_numbers(pairs: Pairs, where: str) -> Iterator[Text]:
         if factor := constant_factor(*stacked):
             yield phrase("factor", where, factor=factor)
     offset = (pairs[0][0] - pairs[0][1]).flatten()[0]
-    if _all(pairs, lambda got, right: bool(close(got - right, offset.expand_as(right)).all())) and (
-        pairs[0][1].numel() > 1 or len(pairs) > 1
-    ):
+    several = pairs[0][1].numel() > 1 or len(pairs) > 1
+    if offset.isfinite() and several and _all(
+            pairs, lambda got, right: bool(close(got - right, offset.expand_as(right)).all())):  # fmt: skip
         yield phrase("offset", where, offset=f"{offset.item():+.4g}")
     if _all(pairs, lambda got, right: bool((got - right).abs().max() <= NEARLY * right.abs().max())):
         most = max((got - right).abs().max().item() for got, right in pairs)
