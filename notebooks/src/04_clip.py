@@ -110,7 +110,7 @@ assert shares[1] < 0.1 < 0.99 < shares[1 / 0.07]
 #
 # | | shape |
 # |---|---|
-# | `image`, `text` | `(batch, width)`, already normalised, row *i* of both from one pair |
+# | `image`, `text` | `(batch, width)`, already normalised (not again here), row *i* of both from one pair |
 # | `scale` | one number, multiplied with the cosines |
 # | out | one number |
 

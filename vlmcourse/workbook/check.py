@@ -250,7 +250,8 @@ def wrong_shape(got: Tensor, right: Tensor, axes: str, where: str) -> Text | Non
     words = {"got": sizes(got), "right": sizes(right), "axes": axes or "…"}
     if got.dim() == right.dim() == 1:
         return phrase("wrong_size", where, got=len(got), right=len(right))
-    if any(equal(got.permute(order), right) for order in orders(got, right)):
+    orders = itertools.permutations(range(got.dim())) if sorted(got.shape) == sorted(right.shape) else ()
+    if any(equal(got.permute(order), right) for order in orders):
         return phrase("axes_swapped", where, **words)
     says = phrase("wrong_shape", where, **words)
     if got.numel() == right.numel() and equal(got.reshape(right.shape), right):
@@ -258,14 +259,6 @@ def wrong_shape(got: Tensor, right: Tensor, axes: str, where: str) -> Text | Non
     if got.dim() and right.dim() and len(right) and (equal(got, right[0]) or equal(got, right[:1])):
         return joined(says, phrase("only_first", axis=axes.split()[0] if axes else "axis 0"))
     return says
-
-
-def orders(got: Tensor, right: Tensor) -> list[tuple[int, ...]]:
-    """The orders of the axes of ``got`` that give it the shape of ``right``."""
-    if sorted(got.shape) != sorted(right.shape):
-        return []
-    every = itertools.permutations(range(got.dim()))
-    return [order for order in every if tuple(got.shape[axis] for axis in order) == tuple(right.shape)]
 
 
 def kind_of(value: Any) -> str:

@@ -78,8 +78,10 @@ def unread(answer: Callable, trial: Trial) -> Text | None:
 def right_for_others(trial: Trial, got: list[Outcome], wrong: list[int]) -> Text | None:
     """Whether each wrong output is right for an argument that is changed, such as ``text.flip(0)``."""
     first, *rest = [(trial.cases[place], got[place]) for place in wrong]
-    for number, name in enumerate(trial.names):
-        for written, change in _changes(name, first[0][number] if number < len(first[0]) else None):
+    options = inspect.signature(trial.reference).parameters
+    for number, (name, value) in enumerate(zip(trial.names, first[0], strict=False)):
+        left_out = [("None", lambda v: None)] if value is not None and options[name].default is None else []
+        for written, change in [*left_out, *_changes(name, value)]:
             with contextlib.suppress(Exception):
                 if all(_right_for(trial, change, number, *each) for each in (first, *rest)):
                     return phrase("right_for", name=name, changed=written)
