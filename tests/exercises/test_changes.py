@@ -149,8 +149,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "ended = torch.zeros(len(mask), dtype=torch.bool, device=prompt.device)": "as many rows of the mask",
         "ended = ended[:1].expand(ended.shape)": "no row has ended before it begins",
         "token = model.head(last).argmax(dim=(1)).masked_fill(ended, pad)": LAST,
-        "unread, mask = (token[:, None]), F.pad(mask, (0, 1), value=True)":
-            "a language model embeds ids itself",
         "prompt = prompt.detach()": "nothing learns through the likeliest token",
     },
     "keys.fuse": {

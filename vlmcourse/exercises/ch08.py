@@ -147,7 +147,9 @@ class _Thrifty(Llama):
         return super().hidden(ids, *more, embeddings=embeddings, **named)
 
 
-def _writing_case(seed: int, *shape: int, steps: int, endless: int, pad: int | None = 0) -> tuple:
+def _writing_case(
+    seed: int, *shape: int, steps: int, endless: int, pad: int | None = 0, depth: int = 1
+) -> tuple:
     """A small random LLaMA; rows are padded on the left and end after different numbers of tokens.
 
     Args:
@@ -157,7 +159,7 @@ def _writing_case(seed: int, *shape: int, steps: int, endless: int, pad: int | N
     """
     batch, token, width = shape
     generator = torch.Generator().manual_seed(seed)
-    config = LlamaConfig(13, width, depth=2, heads=2, groups=1)
+    config = LlamaConfig(13, width, depth, heads=2, groups=1)
     model = Llama(config)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=1.0 if parameter.dim() == 1 else 0.5, generator=generator)
@@ -176,9 +178,9 @@ def _writing_case(seed: int, *shape: int, steps: int, endless: int, pad: int | N
 
 exercise(generation.write_greedily,
     cases=lambda: [
-        _writing_case(3, 3, 5, 12, steps=9, endless=0),
+        _writing_case(2, 3, 5, 12, steps=9, endless=0),
         _writing_case(0, 2, 7, 8, steps=8, endless=1, pad=3),
-        _writing_case(0, 2, 3, 8, steps=7, endless=0, pad=None),
+        _writing_case(0, 2, 3, 8, steps=7, endless=0, pad=None, depth=2),
     ],
     slips=[
         ("[:, -1]", "[:, 0]",
