@@ -247,7 +247,10 @@ def inject(embeddings, features, places):
 # %% id="prefix_mask"
 @exercise(language.prefix_mask)
 def prefix_mask(prefix):
-    """bool (batch, token) -> bool (batch, token, key)"""
+    """bool (batch, token) -> bool (batch, token, key), on the device of `prefix`
+
+    causal_mask makes its mask on the CPU.
+    """
     raise NotImplementedError
 
 # %% id="prefix-picture"

@@ -276,7 +276,7 @@ from vlmcourse.training import optimizers
 
 @exercise(optimizers.rate_groups)
 def rate_groups(named, rates, weight_decay):
-    """Groups for torch.optim.AdamW: a rate per part, weight decay on matrices only."""
+    """Groups for AdamW in the order of `rates`: a rate per part, weight decay on matrices only."""
     raise NotImplementedError
 
 # %% id="rates-proved"
