@@ -67,7 +67,7 @@ exercise(keys.fuse,
 )
 
 exercise(lora.lora_forward, gradient=("tokens", "down", "up"),
-    axes={"tokens": "batch token width", "return": "batch token out"},
+    axes={"tokens": "group batch token width", "return": "group batch token out"},
     cases=lambda: [
         (torch.randn(2, 4, 5), nn.Linear(5, 7), torch.randn(3, 5), torch.randn(7, 3), 2.5),
         (torch.randn(3, 5, 6), nn.Linear(6, 4, bias=False), torch.randn(2, 6), torch.randn(4, 2), 0.5),
