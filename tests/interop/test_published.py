@@ -13,6 +13,7 @@ from transformers import CLIPImageProcessor, PreTrainedTokenizerFast
 
 from vlmcourse.data.photos import photo
 from vlmcourse.interop import clip, hub
+from vlmcourse.workbook import tabulate
 
 SOURCE = Path(__file__).parents[2] / "notebooks" / "src" / "17_real_models.py"
 TEXT = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4)
@@ -156,6 +157,7 @@ def cell(name: str) -> str:
 
 def run(name: str) -> None:
     space = dict(hub=hub, clip=clip, torch=torch, transformers=transformers, Image=Image, photo=photo)
+    space |= dict(tabulate=tabulate)
     for source in (cell("photo"), cell(name)):
         exec(source, space)
 

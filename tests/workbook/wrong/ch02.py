@@ -207,7 +207,7 @@ def bias_after_softmax(query, key, value, mask=None, bias=None):
     return torch.matmul(probs, value), probs
 
 
-@wrong("attention.scaled_dot_product", "scores = scores / math.sqrt(query.size(-1)); if bias is not None")
+@wrong("attention.scaled_dot_product", "the bias is divided by √part too; only the scores are")
 def bias_scaled_too(query, key, value, mask=None, bias=None):
     """The bias is divided by the root of the width together with the scores."""
     scores = query @ key.transpose(-1, -2)

@@ -208,7 +208,7 @@ def sorted_ascending(similarity, right, k):
     return hit / similarity.shape[0]
 
 
-@wrong("retrieval.recall_at_k", "`right[i, order[i, :k + 1]].any().item()`: with")
+@wrong("retrieval.recall_at_k", "one candidate too many is looked at")
 def one_too_many(similarity, right, k):
     """It looks at k + 1 candidates."""
     order = similarity.argsort(dim=1, descending=True)

@@ -208,7 +208,7 @@ def added_in_place(old, key, value):
     return old[0] + key, old[1] + value
 
 
-@wrong("generation.top_p", "`torch.cumsum(s, -1) < top_p`: with")
+@wrong("generation.top_p", "the token that crosses the line is missing")
 def crossing_token_dropped(logits, temperature, top_p):
     """The token that crosses the line is dropped."""
     if temperature == 0:
@@ -221,7 +221,7 @@ def crossing_token_dropped(logits, temperature, top_p):
     return torch.zeros_like(p).scatter_(-1, idx, s)
 
 
-@wrong("generation.top_p", "`s.gather(-1, idx)`: with")
+@wrong("generation.top_p", "gather sorts once more; scatter puts every token back")
 def gather_for_scatter(logits, temperature, top_p):
     """It gathers where it must scatter."""
     if temperature == 0:

@@ -178,7 +178,7 @@ def ends_when_it_does_not(model, prompt, mask, steps, end, pad=0):
     return torch.stack(out, 1)
 
 
-@wrong("generation.write_greedily", "`range(1, steps)`: with")
+@wrong("generation.write_greedily", "it takes one step too few")
 def one_step_too_few(model, prompt, mask, steps, end, pad=0):
     """The loop makes one step too few."""
     caches = [Cache() for _ in model.blocks]
@@ -212,7 +212,7 @@ def prompt_is_read_again(model, prompt, mask, steps, end, pad=0):
     return torch.stack(out, 1)
 
 
-@wrong("generation.write_greedily", "`model.head` is never called")
+@wrong("generation.write_greedily", "the head is left out")
 def head_forgotten(model, prompt, mask, steps, end, pad=0):
     """The head is not called: argmax runs over the hidden vector."""
     caches = [Cache() for _ in model.blocks]
@@ -257,7 +257,7 @@ def frozen_included(named, rates, weight_decay):
     return groups
 
 
-@wrong("optimizers.rate_groups", "`[p for n, p in named if n.startswith(part) and p.requires_grad]`: with")
+@wrong("optimizers.rate_groups", "a part is told by how the name begins, so `vision` takes `vision_norm` too")
 def prefix_without_dot(named, rates, weight_decay):
     """The prefix is compared without its dot, so vision takes vision_norm too."""
     out = []
