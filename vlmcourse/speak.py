@@ -6,7 +6,7 @@
 
 Evaluation, diagnostics, playground, command line and export speak to a model through a Speaker. It takes any
 model of models/vlm.py that also says how many placeholders an image has, ``tokens_per_image``, what its
-vision encoder says, ``image_features(images)``, and what the language reads of it, ``projector(features)``.
+vision encoder says, ``image_features(images)``, and what the language reads of it, ``connect(features)``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,6 @@ from vlmcourse.data.text import END, IMAGE, IMAGE_WORD, PAD, SPECIAL, as_plain_t
 from vlmcourse.diagnostics.familiar import Familiar
 from vlmcourse.models.generation import generate
 from vlmcourse.models.language import CONTEXT, IGNORED, following
-from vlmcourse.models.look import packed
 from vlmcourse.models.vlm import VLM
 from vlmcourse.training.answers import read
 from vlmcourse.training.history import History
@@ -204,9 +203,9 @@ class Speaker:
 
     def hidden(self, features: Features, rows: Packs) -> Float[Tensor, "image token width"]:
         """What the language model makes of rows whose images have these features."""
-        model, image_tokens = self.model, self.model.projector(features)
+        model, image_tokens = self.model, self.model.connect(features)
         if not self.words.opening_apart:
-            return model.hidden(rows.ids, features=image_tokens, look=packed(rows.packs))
+            return model.hidden_of_packs(rows.ids, rows.packs, image_tokens)
         opening = self.words.opening().to(rows.ids.device)
         return read(model.language, opening, model.embed(rows.ids, features=image_tokens), rows.packs)
 

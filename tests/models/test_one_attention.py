@@ -53,7 +53,11 @@ def test_every_layer_runs_the_installed_function(name):
 
 def test_no_other_module_of_models_has_an_attention_of_its_own():
     """A softmax elsewhere is allowed where tokens are drawn; a fused or ready-made attention nowhere else."""
-    allowed = {"attention.py": {"softmax", "scaled_dot_product_attention"}, "generation.py": {"softmax"}}
+    allowed = {
+        "attention.py": {"softmax", "scaled_dot_product_attention"},
+        "generation.py": {"softmax"},
+        "blip.py": {"softmax"},  # wrong partners are drawn
+    }
     for path in Path(attention.__file__).parent.glob("*.py"):
         names = {
             node.attr

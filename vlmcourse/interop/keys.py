@@ -91,13 +91,14 @@ FORMS = {
     ),
     "matrix": Form(lambda theirs: theirs.flatten(min(theirs.dim() - 1, 1)), Tensor.reshape),  # 1×1 filters
     "rows": Form(lambda theirs: theirs.flatten(0, 1), Tensor.reshape),  # without a batch axis of one
+    "number": Form(lambda theirs: theirs.reshape(()), Tensor.reshape),  # without axes
     "vector": Form(lambda theirs: theirs.flatten(), Tensor.reshape),  # without axes of one
 }
 
 
 def nested(rows: Rows, ours: str, theirs: str) -> dict[str, str]:
     """The rows of a part that stands deeper in the whole: a prefix on either side."""
-    return {f"{ours}{mine}": f"{theirs}{key}" for mine, key in rows.items()}
+    return {f"{ours}{mine}": theirs + key.replace(" = ", f" = {theirs}") for mine, key in rows.items()}
 
 
 def spell(rows: Rows, names: Iterable[str]) -> tuple[Names, dict[str, Form], dict[str, list[str]]]:
@@ -207,6 +208,7 @@ def represent(config: Any, words: Mapping[str, str], *read: str, **needed: Any) 
     require(config, **needed)
     usual, harmless = vars(type(config)()), vars(transformers.PreTrainedConfig()) | vars(GenerationConfig())
     seen = {*words.values(), *read, *needed, *harmless}
+    seen |= {real for name, real in config.attribute_map.items() if name in seen}
     for name, value in vars(config).items():
         strange = value != usual[name] if name in usual else value
         if strange and name not in seen and not HARMLESS.fullmatch(name):

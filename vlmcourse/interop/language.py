@@ -33,8 +33,8 @@ def from_transformers(theirs: nn.Module) -> nn.Module:
             require(config, tie_word_embeddings=True)
             model, rows = BertForMaskedLM(_bert_config(config)), MASKED
         case "T5ForConditionalGeneration":
-            model = T5(_t5_config(config))
-            rows = _t5_rows(model.config.tied, model.config.gated)
+            model = T5(t5_config(config))
+            rows = t5_rows(model.config.tied, model.config.gated)
         case _:
             raise ValueError(f"the course knows {', '.join(KNOWN)}, not {kind}")
     return take_weights(model, state, rows, f"this {kind}")
@@ -78,10 +78,11 @@ def llama_names(depth: int) -> Names:
     return spell(LLAMA, dict.fromkeys(names))[0]
 
 
-def llama_rows(tied: bool, ours: str = "", theirs: str = "model.") -> dict[str, str]:
-    """The rows of a LLaMA below these prefixes; its head, if apart, has none in transformers."""
-    head = f"{theirs}embed_tokens.weight = lm_head.weight" if tied else "lm_head.weight"
-    return nested(LLAMA, ours, theirs) | {f"{ours}head.weight": head}
+def llama_rows(tied: bool, ours: str = "", theirs: str = "model.", head: str = "") -> dict[str, str]:
+    """The rows of a LLaMA below these prefixes, and below ``head`` its head, which may be the embedding."""
+    apart = f"{head}lm_head.weight"
+    key = f"{theirs}embed_tokens.weight = {apart}" if tied else apart
+    return nested(LLAMA, ours, theirs) | {f"{ours}head.weight": key}
 
 
 GPT2 = {
@@ -117,17 +118,18 @@ BERT = {
     "blocks.#.attention.project_in.*": "encoder.layer.#.attention.self.(query key value).*",
     "blocks.#.attention.project_out.*": "encoder.layer.#.attention.output.dense.*",
     "blocks.#.norm_after_attention.*": "encoder.layer.#.attention.output.LayerNorm.*",
-    "blocks.#.expand.*": "encoder.layer.#.intermediate.dense.*",
-    "blocks.#.contract.*": "encoder.layer.#.output.dense.*",
-    "blocks.#.norm_after_mlp.*": "encoder.layer.#.output.LayerNorm.*",
+    "blocks.#.mlp.expand.*": "encoder.layer.#.intermediate.dense.*",
+    "blocks.#.mlp.contract.*": "encoder.layer.#.output.dense.*",
+    "blocks.#.mlp.norm.*": "encoder.layer.#.output.LayerNorm.*",
     "pooler.*": "pooler.dense.*",
 }
-MASKED = nested(BERT, "bert.", "bert.") | {
-    "transform.*": "cls.predictions.transform.dense.*",
-    "norm.*": "cls.predictions.transform.LayerNorm.*",
-    "head.weight": "bert.embeddings.word_embeddings.weight = cls.predictions.decoder.weight",
-    "head.bias": "cls.predictions.bias = cls.predictions.decoder.bias",
+WORD_HEAD = {
+    "head.transform.*": "cls.predictions.transform.dense.*",
+    "head.norm.*": "cls.predictions.transform.LayerNorm.*",
+    "head.score.weight": "bert.embeddings.word_embeddings.weight = cls.predictions.decoder.weight",
+    "head.score.bias": "cls.predictions.bias = cls.predictions.decoder.bias",
 }
+MASKED = nested(BERT, "bert.", "bert.") | WORD_HEAD
 BERT_WORDS = ENCODER_WORDS | {
     "vocabulary": "vocab_size", "positions": "max_position_embeddings", "segments": "type_vocab_size",
 }  # fmt: skip
@@ -168,7 +170,7 @@ T5_WORDS = {
 }  # fmt: skip
 
 
-def _t5_config(config: transformers.T5Config) -> T5Config:
+def t5_config(config: transformers.T5Config) -> T5Config:
     gated = config.feed_forward_proj == "gated-gelu"
     activation = "gated-gelu" if gated else "relu"
     words = represent(config, T5_WORDS, "tie_word_embeddings", feed_forward_proj=activation, is_decoder=False,
@@ -177,7 +179,7 @@ def _t5_config(config: transformers.T5Config) -> T5Config:
     return T5Config(**words, gated=gated)
 
 
-def _t5_rows(tied: bool, gated: bool) -> dict[str, str]:
+def t5_rows(tied: bool, gated: bool) -> dict[str, str]:
     rows = {
         "embedding.weight": "shared.weight = encoder.embed_tokens.weight = decoder.embed_tokens.weight",
         "head.weight": "shared.weight = lm_head.weight" if tied else "lm_head.weight",

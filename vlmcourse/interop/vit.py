@@ -82,8 +82,11 @@ def from_timm(theirs: nn.Module) -> ViT:
 
 
 def vision_fields(config: Any, **needed: Any) -> dict[str, Any]:
-    """Arguments for ViTConfig from the configuration of a transformers ViT, or of CLIP's vision encoder."""
-    fields = represent(config, VISION_WORDS, **needed)
+    """Arguments for ViTConfig from the configuration of a transformers ViT, or of CLIP's, BLIP's encoder."""
+    words = dict(VISION_WORDS)
+    if not hasattr(config, "num_channels"):
+        del words["channels"]  # BLIP's are 3, and ours if nothing is said
+    fields = represent(config, words, **needed)
     for name in ("image_size", "patch_size"):
         if not isinstance(fields[name], int):
             height, width = fields[name]

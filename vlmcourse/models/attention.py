@@ -317,6 +317,7 @@ def run_blocks(
     tokens: Tokens,
     caches: list | None = None,
     after: Callable[[int, Tensor], Tensor] | None = None,
+    before: Callable[[int, Tensor], Tensor] | None = None,
     **options: Any,
 ) -> Tokens:
     """The residual stream behind the last of the blocks: each reads what the one before it wrote.
@@ -324,10 +325,12 @@ def run_blocks(
     Args:
         caches: one for each block, its ``cache``.
         after: called behind every block with its number and its tokens; what it returns goes on to the next.
+        before: likewise, in front of every block.
         options: what every block needs beside the tokens, such as a mask.
     """
     for number, block in enumerate(blocks):
         own = {"cache": caches[number]} if caches else {}
+        tokens = before(number, tokens) if before else tokens
         tokens = block(tokens, **own, **options)
         tokens = after(number, tokens) if after else tokens
     return tokens

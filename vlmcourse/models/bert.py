@@ -59,6 +59,21 @@ class BertConfig:
     epsilon: float = 1e-12
 
 
+class PostNormMLP(nn.Module):
+    """Two linear layers; what comes out is added to the input, and the sum is normalised."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        width, hidden = config.width, config.hidden or 4 * config.width
+        self.expand = nn.Linear(width, hidden)
+        self.contract = nn.Linear(hidden, width)
+        self.norm = nn.LayerNorm(width, eps=config.epsilon)
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        return self.norm(tokens + self.contract(self.activation(self.expand(tokens))))
+
+
 class PostNormBlock(nn.Module):
     """Attention, then MLP; after each the sum of input and output is normalised.
 
@@ -67,17 +82,12 @@ class PostNormBlock(nn.Module):
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        width, hidden = config.width, config.hidden or 4 * config.width
-        self.attention = Attention(width, config.heads)
-        self.norm_after_attention = nn.LayerNorm(width, eps=config.epsilon)
-        self.expand = nn.Linear(width, hidden)
-        self.contract = nn.Linear(hidden, width)
-        self.norm_after_mlp = nn.LayerNorm(width, eps=config.epsilon)
-        self.activation = ACTIVATIONS[config.activation]
+        self.attention = Attention(config.width, config.heads)
+        self.norm_after_attention = nn.LayerNorm(config.width, eps=config.epsilon)
+        self.mlp = PostNormMLP(config)
 
     def forward(self, tokens: Tokens, mask: Mask | None = None) -> Tokens:
-        tokens = self.norm_after_attention(tokens + self.attention(tokens, mask))
-        return self.norm_after_mlp(tokens + self.contract(self.activation(self.expand(tokens))))
+        return self.mlp(self.norm_after_attention(tokens + self.attention(tokens, mask)))
 
 
 class Bert(nn.Module):
@@ -122,6 +132,25 @@ class Bert(nn.Module):
         return self.pooler(tokens[:, 0]).tanh()
 
 
+class WordHead(nn.Module):
+    """Which token stands at a position: a layer, a norm, and the product with every token's embedding.
+
+    Source: the authors' code of Devlin et al. 2018, arXiv:1810.04805.
+    """
+
+    def __init__(self, config: BertConfig, embedding: nn.Embedding):
+        super().__init__()
+        self.transform = nn.Linear(config.width, config.width)
+        self.activation = ACTIVATIONS[config.activation]
+        self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
+        self.score = nn.Linear(config.width, config.vocabulary)
+        initialise(self)
+        self.score.weight = embedding.weight
+
+    def forward(self, tokens: Float[Tensor, "... width"]) -> Float[Tensor, "... vocabulary"]:
+        return self.score(self.norm(self.activation(self.transform(tokens))))
+
+
 class BertForMaskedLM(nn.Module):
     """A Bert and a head that says, at every position, which token stands there; equal to transformers' class.
 
@@ -134,14 +163,8 @@ class BertForMaskedLM(nn.Module):
     def __init__(self, config: BertConfig):
         super().__init__()
         self.bert = Bert(config, pooler=False)
-        self.transform = nn.Linear(config.width, config.width)
-        self.activation = ACTIVATIONS[config.activation]
-        self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
-        self.head = nn.Linear(config.width, config.vocabulary)
-        initialise(self)
-        self.head.weight = self.bert.embedding.weight
+        self.head = WordHead(config, self.bert.embedding)
 
     def forward(self, *args: Any, **options: Any) -> Float[Tensor, "batch token vocabulary"]:
         """Scores of every token of the vocabulary, at each position; arguments as in Bert.forward."""
-        tokens = self.bert(*args, **options)
-        return self.head(self.norm(self.activation(self.transform(tokens))))
+        return self.head(self.bert(*args, **options))

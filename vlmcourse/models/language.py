@@ -154,6 +154,7 @@ class LanguageModel(nn.Module):
         caches: list[Cache] | None = None,
         after: Callable[[int, Tensor], Tensor] | None = None,
         *,
+        before: Callable[[int, Tensor], Tensor] | None = None,
         embeddings: Tokens | None = None,
         mask: Real = None,
     ) -> Tokens:
@@ -162,7 +163,7 @@ class LanguageModel(nn.Module):
         Args:
             look: who may see whom and where each token stands, see models/look.py; causal when not given.
             caches: one Cache per block, empty at first; the tokens given are those that are not in it yet.
-            after: see run_blocks. This is where words may look at an image (models/fusion.py).
+            after, before: see run_blocks. This is where words may look at an image (models/fusion.py).
             embeddings: vectors by this name, in place of ids.
             mask: True for real tokens; short for ``look=causal(..., real=mask)``.
 
@@ -180,7 +181,8 @@ class LanguageModel(nn.Module):
         look = look or causal(count, past, mask, tokens.device)
         look.check(count, past)
         tokens, rotate = self.place(tokens, look.positions)
-        return self.norm(run_blocks(self.blocks, tokens, caches, after, mask=look.mask, rotate=rotate))
+        options = dict(mask=look.mask, rotate=rotate)
+        return self.norm(run_blocks(self.blocks, tokens, caches, after, before, **options))
 
     def forward(self, *args: Any, **options: Any) -> Float[Tensor, "batch token vocabulary"]:
         """Scores (logits) of every token to come next, at each position; arguments as in hidden."""

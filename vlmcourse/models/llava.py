@@ -4,6 +4,7 @@ Image tokens stand among the words. Shapes as in models/vlm.py; it writes with m
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -43,7 +44,61 @@ class LlavaConfig:
             raise ValueError(f"layer = {self.layer}, but the encoder has {streams} residual streams")
 
 
-class Llava(VLM):
+def with_images(language: Any, ids: Ids, features: ImageTokens | None, image_token: int) -> Tokens:
+    """Texts as vectors, with image tokens at their placeholders.
+
+    Args:
+        language: whose words they are; it has ``embed``.
+        features: image tokens of the images, in the order of their placeholders, over all texts.
+
+    Raises:
+        ValueError: if placeholders and image tokens are not equally many, or images are missing.
+    """
+    places = ids == image_token
+    if features is None:
+        if count := int(places.sum()):
+            raise ValueError(f"the texts have {count} image placeholders, but no images were given")
+        return language.embed(ids)
+    check_places(places, len(features), features.shape[1])
+    return inject(language.embed(ids), features, places)
+
+
+class Injected(VLM):
+    """A VLM whose image tokens stand among the words; once there, the language model goes on alone."""
+
+    config: Any  # has ``image_token``, the id of the placeholder
+
+    def embed(self, ids: Ids, images: Pictures | None = None, features: ImageTokens | None = None) -> Tokens:
+        """Texts with their images, as the language model reads them; see with_images.
+
+        Args:
+            images: in the order of their placeholders, over all texts.
+            features: image_tokens of the images, instead of them, where they are known already.
+        """
+        features = features if images is None else self.image_tokens(images)
+        return with_images(self.language, ids, features, self.config.image_token)
+
+    def begin(self, ids: Ids, images: Pictures | None = None) -> tuple[Llama, Tokens]:
+        """See VLM.begin."""
+        return self.language, self.embed(ids, images)
+
+    def hidden(
+        self,
+        ids: Ids,
+        images: Pictures | None = None,
+        features: ImageTokens | None = None,
+        look: Look | None = None,
+        *,
+        mask: Real = None,
+        caches: list[Cache] | None = None,
+    ) -> Tokens:
+        """See VLM.hidden and embed. With caches, images are given once, at the first call."""
+        if not (caches and caches[0].length):  # later on, a placeholder is a word that the model wrote itself
+            ids = self.embed(ids, images, features)
+        return self.language.hidden(ids, look, caches, mask=mask)
+
+
+class Llava(Injected):
     """An image encoder's patches, projected, among the tokens of a language model.
 
     Source: Liu et al. 2023, arXiv:2304.08485, section 4.1, with the projector of arXiv:2310.03744. Equal to
@@ -68,45 +123,9 @@ class Llava(VLM):
         """What the encoder says of every patch; the class token stays behind."""
         return self.vision.patches(images, self.config.layer)
 
+    def connect(self, features: Float[Tensor, "image patch features"]) -> ImageTokens:
+        return self.projector(features)
+
     def image_tokens(self, images: Pictures) -> ImageTokens:
         size = self.config.vision.patch_size
         return self.projector(self.image_features(images), (images.shape[2] // size, images.shape[3] // size))
-
-    def embed(self, ids: Ids, images: Pictures | None = None, features: ImageTokens | None = None) -> Tokens:
-        """Texts with their images, as the language model reads them.
-
-        Args:
-            images: in the order of their placeholders, over all texts.
-            features: image_tokens of the images, instead of them, where they are known already.
-
-        Raises:
-            ValueError: if placeholders and image tokens are not equally many, or images are missing.
-        """
-        places = ids == self.config.image_token
-        if images is not None:
-            features = self.image_tokens(images)
-        if features is None:
-            if count := int(places.sum()):
-                raise ValueError(f"the texts have {count} image placeholders, but no images were given")
-            return self.language.embed(ids)
-        check_places(places, len(features), features.shape[1])
-        return inject(self.language.embed(ids), features, places)
-
-    def begin(self, ids: Ids, images: Pictures | None = None) -> tuple[Llama, Tokens]:
-        """See VLM.begin: once the images stand among the words, the language model goes on alone."""
-        return self.language, self.embed(ids, images)
-
-    def hidden(
-        self,
-        ids: Ids,
-        images: Pictures | None = None,
-        features: ImageTokens | None = None,
-        look: Look | None = None,
-        *,
-        mask: Real = None,
-        caches: list[Cache] | None = None,
-    ) -> Tokens:
-        """See VLM.hidden and embed. With caches, images are given once, at the first call."""
-        if not (caches and caches[0].length):  # later on, a placeholder is a word that the model wrote itself
-            ids = self.embed(ids, images, features)
-        return self.language.hidden(ids, look, caches, mask=mask)

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from vlmcourse.models.attention import Attention, Cache, PreNormBlock, Tokens, pre_norm_block, run_blocks
 from vlmcourse.models.generation import write
-from vlmcourse.models.language import IGNORED, Ids, Real, RMSNorm
-from vlmcourse.models.look import Mask, bidirectional, causal
+from vlmcourse.models.language import IGNORED, Ids, Inputs, Real, RMSNorm
+from vlmcourse.models.look import Look, Mask, bidirectional, causal
 from vlmcourse.slots import slot
 
 CachePair = tuple[Cache, Cache]  # of a decoder block's self-attention and of its cross-attention
@@ -80,11 +80,13 @@ class RelativeBias(nn.Module):
         self.table = nn.Embedding(config.buckets, config.heads)
         self.bins = config.buckets, config.farthest, both_ways
 
-    def forward(self, queries: int, keys: int) -> Float[Tensor, "1 head query key"]:
-        """The queries are the last ones of the keys, as in causal_mask."""
-        position = torch.arange(keys, device=self.table.weight.device)
-        distance = position - position[keys - queries :, None]
-        return self.table(relative_buckets(distance, *self.bins)).permute(2, 0, 1)[None]
+    def forward(
+        self, queries: Int[Tensor, "batch query"], keys: Int[Tensor, "batch key"]
+    ) -> Float[Tensor, "batch head query key"]:
+        """Both are positions, of those that look and of what they look at."""
+        distance = keys[:, None] - queries[:, :, None]
+        bins = relative_buckets(distance.flatten(0, 1), *self.bins).view_as(distance)
+        return self.table(bins).permute(0, 3, 1, 2)
 
 
 class MLP(nn.Module):
@@ -167,11 +169,21 @@ class T5(nn.Module):
         for bias in (self.encoder_bias, self.decoder_bias):
             nn.init.normal_(bias.table.weight, std=self.config.width**-0.5)
 
-    def encode(self, ids: Int[Tensor, "batch key"], mask: Real = None) -> Context:
-        """What the encoder makes of a text; mask is True for real tokens, False for padding."""
-        count = ids.shape[1]
-        options = {"mask": bidirectional(count, mask).mask, "bias": self.encoder_bias(count, count)}
-        return self.encoder_norm(run_blocks(self.encoder, self.embedding(ids), **options))
+    def embed(self, ids: Ids) -> Tokens:
+        return self.embedding(ids)
+
+    def encode(self, text: Inputs, mask: Real = None, look: Look | None = None) -> Context:
+        """What the encoder makes of a text.
+
+        Args:
+            text: ids, or vectors in their place, for instance an image's before a question's.
+            mask: True for real tokens, False for padding.
+            look: in place of the mask, see models/look.py.
+        """
+        look = look or bidirectional(text.shape[1], mask, text.device)
+        tokens = text if text.is_floating_point() else self.embed(text)
+        options = {"mask": look.mask, "bias": self.encoder_bias(look.positions, look.positions)}
+        return self.encoder_norm(run_blocks(self.encoder, tokens, **options))
 
     def decode(
         self, written: Ids, context: Context, mask: Real = None, caches: list[CachePair] | None = None
@@ -184,14 +196,35 @@ class T5(nn.Module):
             mask: of the context; True for real tokens.
             caches: one pair per decoder block, empty at first.
         """
-        count, past = written.shape[1], caches[0][0].length if caches else 0
-        own, across = causal(count, past, device=written.device), bidirectional(context.shape[1], mask)
-        options = {"mask": own.mask, "bias": self.decoder_bias(count, past + count)}
-        options |= {"context": context, "context_mask": across.mask}
-        tokens = self.decoder_norm(run_blocks(self.decoder, self.embedding(written), caches, **options))
-        if self.config.tied:  # the embeddings are of unit size, a head's rows are not
-            tokens = tokens * self.config.width**-0.5
-        return self.head(tokens)
+        past = caches[0][0].length if caches else 0
+        look, seen = (
+            causal(written.shape[1], past, device=written.device),
+            None if mask is None else mask[:, None, None],
+        )
+        return self.head(self.hidden(written, context, look, seen, caches))
+
+    def hidden(
+        self,
+        written: Inputs,
+        context: Context,
+        look: Look,
+        context_mask: Mask | None = None,
+        caches: list[CachePair] | None = None,
+    ) -> Tokens:
+        """What the head reads: one vector per token; arguments as in decode, the masks said by looks.
+
+        Args:
+            look: who of what is written sees whom, and where it stands, which counts from 0 in a cache.
+            context_mask: True where a token may look at the context.
+        """
+        tokens = written if written.is_floating_point() else self.embed(written)
+        past = caches[0][0].length if caches else 0
+        keys = torch.arange(past + tokens.shape[1], device=tokens.device)[None] if past else look.positions
+        options = {"mask": look.mask, "bias": self.decoder_bias(look.positions, keys)}
+        options |= {"context": context, "context_mask": context_mask}
+        tokens = self.decoder_norm(run_blocks(self.decoder, tokens, caches, **options))
+        # the embeddings are of unit size, a head's rows are not
+        return tokens * self.config.width**-0.5 if self.config.tied else tokens
 
     def forward(
         self, ids: Int[Tensor, "batch key"], labels: Ids, mask: Real = None

@@ -1,20 +1,24 @@
-"""What every vision-language model of the course answers to, whatever its family (notebooks 06 to 08).
+"""What every vision-language model of the course answers to, whatever its family (notebooks 06 to 11).
 
-    VLM       images and texts in, scores for the next token out, at every position
-    Reading   a model and the image it has read: it goes on writing like a language model
+    VLM              images and texts in, scores for the next token out, at every position
+    Reading          a model and the image it has read: it goes on writing like a language model
+    EncoderDecoder   a VLM that reads the question with one stack and writes the answer with another
+    Answering        the same as Reading, for such a model
 
 Whoever trains, measures, asks or explains a model uses these methods and needs to know no family. In shapes,
 batch and token are of texts, image and patch of pictures, width of the language model.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from vlmcourse.models import look as looks
 from vlmcourse.models.attention import Cache, Tokens
-from vlmcourse.models.language import Ids, Inputs, LanguageModel, Real
+from vlmcourse.models.language import Ids, Inputs, LanguageModel, Marks, Real
 from vlmcourse.models.look import Look
 
 ImageTokens = Float[Tensor, "image patch width"]  # of an image, as the language model reads them
@@ -23,8 +27,8 @@ ImageTokens = Float[Tensor, "image patch width"]  # of an image, as the language
 class VLM(nn.Module):
     """A language model that also reads images.
 
-    A family is a subclass: it makes ``language`` and says in ``image_tokens`` what an image is to it, and in
-    ``hidden`` where image and words meet.
+    A family is a subclass: it makes ``language``, says in ``image_features`` and ``connect`` what an image is
+    to it, and in ``hidden`` where image and words meet.
     """
 
     language: LanguageModel
@@ -37,9 +41,17 @@ class VLM(nn.Module):
     def head(self) -> nn.Linear:
         return self.language.head
 
+    def image_features(self, images: Tensor) -> Tensor:
+        """What the vision encoder says of images; where it is frozen, computed once for a whole training."""
+        raise NotImplementedError
+
+    def connect(self, features: Tensor) -> ImageTokens:
+        """What the language model reads of image_features: the work of the connector."""
+        raise NotImplementedError
+
     def image_tokens(self, images: Tensor) -> ImageTokens:
         """Vectors of the language model's width, computed once for an image, whatever is asked about it."""
-        raise NotImplementedError
+        return self.connect(self.image_features(images))
 
     def hidden(
         self,
@@ -63,6 +75,10 @@ class VLM(nn.Module):
         """Scores (logits) of every token to come next, at each position; arguments as in hidden."""
         return self.head(self.hidden(*args, **options))
 
+    def hidden_of_packs(self, ids: Ids, packs: Int[Tensor, "batch token"], features: ImageTokens) -> Tokens:
+        """``hidden`` of rows that hold several texts about one image each, see data/packing.py."""
+        return self.hidden(ids, features=features, look=looks.packed(packs))
+
     def begin(self, ids: Ids, images: Tensor | None = None) -> tuple[Any, Tokens]:
         """What writing starts from: what reads on like a language model, and the prompts as vectors."""
         features = None if images is None else self.image_tokens(images)
@@ -81,3 +97,103 @@ class Reading:
 
     def hidden(self, embeddings: Tokens, *, mask: Real = None, caches: list[Cache] | None = None) -> Tokens:
         return self.model.hidden(embeddings, features=self.features, mask=mask, caches=caches)
+
+
+class EncoderDecoder(VLM):
+    """A VLM that reads image and question with one stack, and writes the answer with another.
+
+    A family says in ``read_question`` and ``write_answer`` what the stacks do. The answer begins with the
+    token ``start``, which the decoder is given, and ends with ``end``; all before ``start`` is the question.
+    """
+
+    start: int
+    end: int
+
+    def embed(self, ids: Ids, features: ImageTokens | None = None) -> Tokens:
+        """Questions as vectors, as read_question takes them."""
+        raise NotImplementedError
+
+    def read_question(self, question: Tokens, features: ImageTokens | None, look: Look) -> Tokens:
+        """What the encoder makes of questions (as vectors, see embed) and their images."""
+        raise NotImplementedError
+
+    def write_answer(
+        self,
+        answer: Inputs,
+        context: Float[Tensor, "batch read width"],
+        look: Look,
+        context_mask: Bool[Tensor, "... read"] | None,
+        caches: list[tuple[Cache, Cache]] | None = None,
+    ) -> Tokens:
+        """One vector per token of the answer, from which the head reads the next one."""
+        raise NotImplementedError
+
+    def hidden(
+        self,
+        ids: Ids,
+        images: Tensor | None = None,
+        features: ImageTokens | None = None,
+        *,
+        mask: Real = None,
+    ) -> Tokens:
+        """See VLM.hidden; what stands at the question's places means nothing. Writing goes through begin."""
+        features = self.image_tokens(images) if images is not None else features
+        real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+        return self.hidden_of_packs(ids, torch.where(real, 1, -1), features)
+
+    def hidden_of_packs(
+        self, ids: Ids, packs: Int[Tensor, "batch token"], features: ImageTokens | None
+    ) -> Tokens:
+        """See VLM.hidden_of_packs: a question sees itself and what the row begins with, an answer its own."""
+        answers = answering(ids, self.start, self.end) & (packs > 0)
+        asking = ~answers & (packs >= 0)
+        mine, other = packs[:, :, None], packs[:, None]
+        shared = ((mine == other) | ((other == 0) & (mine > 0)))[:, None]  # (batch, 1, token, key)
+        positions, itself = looks.packed(packs).positions, torch.eye(ids.shape[1], device=ids.device).bool()
+        question = Look(shared & asking[:, None, None] | itself, positions)
+        context = self.read_question(self.embed(ids, features), features, question)
+        before = looks.causal_mask(ids.shape[1], ids.shape[1]).to(ids.device)
+        own = shared & answers[:, None, None] & before | itself
+        places = (answers.cumsum(dim=1) - 1).clamp(min=0)
+        first = places.masked_fill(ids != self.start, 0).cummax(dim=1).values  # where the own answer began
+        return self.write_answer(ids, context, Look(own, places - first), shared & asking[:, None, None])
+
+    def begin(self, ids: Ids, images: Tensor | None = None) -> tuple["Answering", Tokens]:
+        features = None if images is None else self.image_tokens(images)
+        return Answering(self, features, ids), self.embed(ids, features)
+
+
+def answering(ids: Ids, start: int, end: int) -> Marks:
+    """True at the tokens of answers: from each ``start`` on, up to and with the next ``end``."""
+    opened, closed = (ids == start).cumsum(dim=1), (ids == end).cumsum(dim=1)
+    return opened > closed - (ids == end).long()
+
+
+@dataclass
+class Answering:
+    """An EncoderDecoder, its image and its question; to whoever writes with it, a language model."""
+
+    model: EncoderDecoder
+    features: ImageTokens | None
+    ids: Ids  # the prompts, whose last token begins the answer
+    context: Tokens | None = None  # what the encoder made of the question, once it is known
+    across: list[Cache] = field(default_factory=list)  # of the decoder's attention to it
+
+    def __post_init__(self):
+        self.blocks, self.head, self.embed = self.model.blocks, self.model.head, self.model.language.embed
+
+    def hidden(self, embeddings: Tokens, *, mask: Real = None, caches: list[Cache] | None = None) -> Tokens:
+        """See LanguageModel.hidden; first come the prompts, then, with caches, what was written."""
+        asked = self.ids.shape[1] - 1
+        past = caches[0].length if caches else 0
+        real = None if mask is None else mask[:, :asked]
+        if not past:
+            look = looks.bidirectional(asked, real, embeddings.device)
+            self.context = self.model.read_question(embeddings[:, :asked], self.features, look)
+            self.across = [Cache() for _ in self.blocks]
+            begun = self.embed(self.ids[:, asked:])
+            embeddings = torch.cat([begun, embeddings[:, asked + 1 :]], dim=1)
+        look = looks.causal(embeddings.shape[1], past, device=embeddings.device)
+        seen = None if real is None else real[:, None, None]
+        pairs = list(zip(caches, self.across, strict=True)) if caches else None
+        return self.model.write_answer(embeddings, self.context, look, seen, pairs)

@@ -72,7 +72,7 @@ def align(
 
     def loss(model: Llava, batch: tuple[Tensor, tuple]) -> Tensor:
         features, (ids, given, mask) = batch
-        logits = model(ids, features=model.projector(features.float()), mask=mask)
+        logits = model(ids, features=model.connect(features.float()), mask=mask)
         return alignment_loss(logits, ids, given, mask)
 
     options = dict(optimizer=MuonAdamW(model), schedule=warmup_linear(steps)) | train_options
