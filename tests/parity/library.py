@@ -1,5 +1,7 @@
 """What the parity tests of the language models share: random library models, comparison of gradients."""
 
+from collections.abc import Callable
+
 import torch
 import transformers
 from torch import nn
@@ -59,12 +61,20 @@ def assert_equal(mine: torch.Tensor, theirs: torch.Tensor) -> None:
     assert (mine - theirs).abs().max() <= 1e-5 * max(1.0, theirs.abs().max().item())
 
 
-def assert_equal_gradients(mine: nn.Module, theirs: nn.Module) -> None:
-    """After backward on both: gradients are carried over as if they were weights; every one must agree."""
+def assert_equal_gradients(
+    mine: nn.Module, theirs: nn.Module, convert: Callable = from_transformers, idle: tuple[str, ...] = ()
+) -> None:
+    """After backward on both: gradients are carried over as if they were weights; every one must agree.
+
+    ``idle``: what our names begin with of parameters that no output depends on.
+    """
     with torch.no_grad():
         for parameter in theirs.parameters():
-            parameter.copy_(parameter.grad)
-    gradients = dict(from_transformers(theirs).named_parameters())
+            parameter.copy_(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
+    gradients = dict(convert(theirs).named_parameters())
     for name, parameter in mine.named_parameters():
+        if name.startswith(idle) if idle else False:
+            assert parameter.grad is None and gradients[name].abs().max() == 0, name
+            continue
         assert gradients[name].abs().max() > 1e-7, f"no gradient reaches {name}"
         assert_equal(parameter.grad, gradients[name].to(parameter.grad))

@@ -9,7 +9,7 @@ In shapes, image counts the images of one text, latent the vectors that each of 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,12 +20,13 @@ from torch.nn import functional as F
 from vlmcourse.models.attention import Attention, Cache, Layer, Tokens, run_blocks
 from vlmcourse.models.language import Ids, Inputs, Llama, LlamaConfig, Real, RMSNorm, swiglu
 from vlmcourse.models.llava import Pictures
-from vlmcourse.models.look import Look, Mask
+from vlmcourse.models.look import Look
 from vlmcourse.models.vit import ViT, ViTConfig
-from vlmcourse.models.vlm import VLM, ImageTokens
+from vlmcourse.models.vlm import VLM, ImageTokens, Reading
 from vlmcourse.slots import slot
 
 Latents = Float[Tensor, "picture latent features"]  # of all pictures of all texts, in their order
+Allowed = Bool[Tensor, "batch 1 token read"]  # True where a token may look at a vector of its text's images
 Attend = Callable[[Tensor, Tensor], Tensor]  # queries from the first, keys and values from the second
 
 
@@ -149,7 +150,7 @@ class GatedBlock(nn.Module):
         self.look_gate = nn.Parameter(torch.tensor(config.gate))
         self.think_gate = nn.Parameter(torch.tensor(config.gate))
 
-    def forward(self, tokens: Tokens, context: Tensor, mask: Mask, cache: Cache | None = None) -> Tokens:
+    def forward(self, tokens: Tokens, context: Tensor, mask: Allowed, cache: Cache | None = None) -> Tokens:
         def look(tokens: Tensor) -> Tensor:
             return self.attention(self.norm_before_attention(tokens), mask, context, cache=cache)
 
@@ -184,7 +185,7 @@ class Flamingo(VLM):
     def connect(self, features: Float[Tensor, "picture patch features"]) -> Latents:
         return self.resampler(features)
 
-    def media(self, ids: Ids, latents: Latents) -> tuple[Float[Tensor, "batch read features"], Mask]:
+    def media(self, ids: Ids, latents: Latents) -> tuple[Float[Tensor, "batch read features"], Allowed]:
         """What each text can look at, its images side by side, and which of its tokens may.
 
         Raises:
@@ -212,7 +213,7 @@ class Flamingo(VLM):
         *,
         mask: Real = None,
         caches: list[Cache] | None = None,
-        media: tuple[Tensor, Mask] | None = None,
+        media: tuple[Float[Tensor, "batch read features"], Allowed] | None = None,
         across: list[Cache] | None = None,
     ) -> Tokens:
         """See VLM.hidden.
@@ -239,16 +240,13 @@ class Flamingo(VLM):
 
 
 @dataclass
-class Watching:
-    """A Flamingo and the images of its prompts; to whoever writes with it, a language model."""
+class Watching(Reading):
+    """A Flamingo and the images of its prompts, see Flamingo.media."""
 
-    model: Flamingo
-    context: Tensor  # see Flamingo.media
-    allowed: Mask
-    across: list[Cache] = field(default_factory=list)
+    allowed: Allowed
 
     def __post_init__(self):
-        self.blocks, self.head, self.embed = self.model.blocks, self.model.head, self.model.language.embed
+        super().__post_init__()
         self.across = [Cache() for _ in self.model.gated]
 
     def hidden(self, embeddings: Tokens, *, mask: Real = None, caches: list[Cache] | None = None) -> Tokens:
@@ -257,5 +255,5 @@ class Watching:
         more = max(past + count - self.allowed.shape[2], 0)
         allowed = F.pad(self.allowed, (0, 0, 0, more))
         allowed[:, :, self.allowed.shape[2] :] = self.allowed[:, :, -1:]
-        media, across = (self.context, allowed[:, :, past:]), self.across if caches else None
+        media, across = (self.features, allowed[:, :, past:]), self.across if caches else None
         return self.model.hidden(embeddings, mask=mask, caches=caches, media=media, across=across)

@@ -170,17 +170,12 @@ def answering(ids: Ids, start: int, end: int) -> Marks:
 
 
 @dataclass
-class Answering:
+class Answering(Reading):
     """An EncoderDecoder, its image and its question; to whoever writes with it, a language model."""
 
-    model: EncoderDecoder
-    features: ImageTokens | None
     ids: Ids  # the prompts, whose last token begins the answer
     context: Tokens | None = None  # what the encoder made of the question, once it is known
     across: list[Cache] = field(default_factory=list)  # of the decoder's attention to it
-
-    def __post_init__(self):
-        self.blocks, self.head, self.embed = self.model.blocks, self.model.head, self.model.language.embed
 
     def hidden(self, embeddings: Tokens, *, mask: Real = None, caches: list[Cache] | None = None) -> Tokens:
         """See LanguageModel.hidden; first come the prompts, then, with caches, what was written."""
