@@ -90,7 +90,7 @@ def _parts(config: transformers.Blip2Config) -> tuple[ViTConfig, QFormerConfig]:
     """Our configurations of image encoder and Q-Former."""
     represent(config, {}, "vision_config", "qformer_config", "text_config", "num_query_tokens",
               "image_token_index", "image_text_hidden_size", "use_decoder_only_language_model",
-              "is_encoder_decoder")  # fmt: skip
+              "is_encoder_decoder", "tie_word_embeddings")  # fmt: skip
     given = config.qformer_config
     words: dict[str, Any] = represent(given, QFORMER_WORDS, "use_qformer_text_input")
     every, width = words.pop("every"), words.pop("context_width")

@@ -26,6 +26,7 @@ from vlmcourse.models.vlm import EncoderDecoder, ImageTokens
 from vlmcourse.slots import slot
 
 Context = Float[Tensor, "batch read features"]  # what the words look at
+ContextMask = Bool[Tensor, "... read"]  # True where a word may look at the context
 Vectors = Float[Tensor, "vector shared"]  # of length 1, in the space that images and texts share
 
 
@@ -85,7 +86,7 @@ class ReadingBlock(PostNormBlock):
             self.norm_after_cross = nn.LayerNorm(config.width, eps=config.epsilon)
 
     def look_across(
-        self, tokens: Tokens, context: Context, mask: Mask | None = None, cache: Cache | None = None
+        self, tokens: Tokens, context: Context, mask: ContextMask | None = None, cache: Cache | None = None
     ) -> Tokens:
         """The tokens after they have looked at the context."""
         return self.norm_after_cross(tokens + self.cross(tokens, mask, context, cache=cache))
@@ -95,7 +96,7 @@ class ReadingBlock(PostNormBlock):
         tokens: Tokens,
         mask: Mask | None = None,
         context: Context | None = None,
-        context_mask: Mask | None = None,
+        context_mask: ContextMask | None = None,
         cache: tuple[Cache, Cache] | None = None,
     ) -> Tokens:
         own, across = cache or (None, None)
@@ -133,7 +134,7 @@ class TextStack(nn.Module):
         text: Inputs,
         look: Look,
         context: Context | None = None,
-        context_mask: Mask | None = None,
+        context_mask: ContextMask | None = None,
         caches: list[tuple[Cache, Cache]] | None = None,
     ) -> Tokens:
         """One vector per token; without a context, the text alone is read.
@@ -205,7 +206,7 @@ class Blip(EncoderDecoder):
         """One vector per patch, and before them that of the class token."""
         return self.vision(images)
 
-    def connect(self, features: Float[Tensor, "image patch features"]) -> ImageTokens:
+    def connect(self, features: ImageTokens) -> ImageTokens:
         return features
 
     def image_vectors(self, features: Float[Tensor, "image patch features"]) -> Vectors:
@@ -239,7 +240,7 @@ class Blip(EncoderDecoder):
         answer: Inputs,
         context: Context,
         look: Look,
-        context_mask: Bool[Tensor, "... read"] | None,
+        context_mask: ContextMask | None,
         caches: list[tuple[Cache, Cache]] | None = None,
     ) -> Tokens:
         return self.language(answer, look, context, context_mask, caches)

@@ -51,7 +51,7 @@ class WithQFormer(VLM):
         """One vector per patch, and before them that of the class token."""
         return self.vision(images)
 
-    def connect(self, features: Float[Tensor, "image patch features"]) -> ImageTokens:
+    def connect(self, features: Float[Tensor, "image patch features"]) -> Float[Tensor, "image query width"]:
         return self.projector(self.qformer.ask(features))
 
 

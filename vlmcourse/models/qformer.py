@@ -182,7 +182,7 @@ class Matcher(nn.Module):
         """Where each query puts each image in the shared space."""
         return normalise(self.project_image(self.qformer.ask(features)))
 
-    def text_vectors(self, ids: Ids, words: Words) -> Float[Tensor, "text shared"]:
+    def text_vectors(self, ids: Ids, words: Words) -> Float[Tensor, "batch shared"]:
         """Where texts stand there; their first token speaks for them."""
         return normalise(self.project_text(self.qformer.read(ids, words)[:, 0]))
 

@@ -208,7 +208,7 @@ class T5(nn.Module):
         written: Inputs,
         context: Context,
         look: Look,
-        context_mask: Mask | None = None,
+        context_mask: Bool[Tensor, "... key"] | None = None,
         caches: list[CachePair] | None = None,
     ) -> Tokens:
         """What the head reads: one vector per token; arguments as in decode, the masks said by looks.

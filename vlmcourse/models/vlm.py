@@ -38,7 +38,7 @@ class VLM(nn.Module):
         return self.language.blocks
 
     @property
-    def head(self) -> nn.Linear:
+    def head(self) -> nn.Module:
         return self.language.head
 
     def image_features(self, images: Tensor) -> Tensor:
@@ -177,18 +177,19 @@ class Answering(Reading):
     context: Tokens | None = None  # what the encoder made of the question, once it is known
     across: list[Cache] = field(default_factory=list)  # of the decoder's attention to it
 
-    def hidden(self, embeddings: Tokens, *, mask: Real = None, caches: list[Cache] | None = None) -> Tokens:
+    def hidden(
+        self, embeddings: Tokens, *, mask: Real = None, caches: list[Cache] | None = None
+    ) -> Float[Tensor, "batch written width"]:
         """See LanguageModel.hidden; first come the prompts, then, with caches, what was written."""
         asked = self.ids.shape[1] - 1
         past = caches[0].length if caches else 0
-        real = None if mask is None else mask[:, :asked]
+        real = torch.ones_like(self.ids[:, :asked], dtype=torch.bool) if mask is None else mask[:, :asked]
         if not past:
-            look = looks.bidirectional(asked, real, embeddings.device)
+            look = Look(real[:, None, None], (real.cumsum(dim=1) - 1).clamp(min=0))
             self.context = self.model.read_question(embeddings[:, :asked], self.features, look)
             self.across = [Cache() for _ in self.blocks]
             begun = self.embed(self.ids[:, asked:])
             embeddings = torch.cat([begun, embeddings[:, asked + 1 :]], dim=1)
         look = looks.causal(embeddings.shape[1], past, device=embeddings.device)
-        seen = None if real is None else real[:, None, None]
         pairs = list(zip(caches, self.across, strict=True)) if caches else None
-        return self.model.write_answer(embeddings, self.context, look, seen, pairs)
+        return self.model.write_answer(embeddings, self.context, look, real[:, None, None], pairs)
