@@ -35,7 +35,10 @@ def library(kind, text=LLAMA, every=2, **qformer):
         image_token_index=None if kind == "Blip2ForImageTextRetrieval" else TOKEN,
     )  # fmt: skip
     theirs = getattr(transformers, kind)(config)
-    theirs = randomised(theirs)
+    if text.model_type == "t5" and not text.scale_decoder_outputs:  # as in Flan-T5; tied by the library
+        head = theirs.language_model.lm_head
+        head.weight = torch.nn.Parameter(head.weight.detach().clone())
+    randomised(theirs)
     torch.nn.init.normal_(theirs.query_tokens)
     return theirs
 

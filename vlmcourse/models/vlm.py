@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vlmcourse.models import look as looks
 from vlmcourse.models.attention import Cache, Tokens
@@ -139,28 +140,46 @@ class EncoderDecoder(VLM):
         """See VLM.hidden; what stands at the question's places means nothing. Writing goes through begin."""
         features = self.image_tokens(images) if images is not None else features
         real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
-        return self.hidden_of_packs(ids, torch.where(real, 1, -1), features)
-
-    def hidden_of_packs(
-        self, ids: Ids, packs: Int[Tensor, "batch token"], features: ImageTokens | None
-    ) -> Tokens:
-        """See VLM.hidden_of_packs: a question sees itself and what the row begins with, an answer its own."""
-        answers = answering(ids, self.start, self.end) & (packs > 0)
-        asking = ~answers & (packs >= 0)
-        mine, other = packs[:, :, None], packs[:, None]
-        shared = ((mine == other) | ((other == 0) & (mine > 0)))[:, None]  # (batch, 1, token, key)
-        positions, itself = looks.packed(packs).positions, torch.eye(ids.shape[1], device=ids.device).bool()
-        question = Look(shared & asking[:, None, None] | itself, positions)
+        answers = answering(ids, self.start, self.end) & real
+        asking = (real & ~answers)[:, None, None]
+        itself = torch.eye(ids.shape[1], dtype=torch.bool, device=ids.device)  # padding must see something
+        question = Look(asking | itself, (real.cumsum(dim=1) - 1).clamp(min=0))
         context = self.read_question(self.embed(ids, features), features, question)
         before = looks.causal_mask(ids.shape[1], ids.shape[1]).to(ids.device)
-        own = shared & answers[:, None, None] & before | itself
+        own = before & answers[:, None, None] | itself
         places = (answers.cumsum(dim=1) - 1).clamp(min=0)
-        first = places.masked_fill(ids != self.start, 0).cummax(dim=1).values  # where the own answer began
-        return self.write_answer(ids, context, Look(own, places - first), shared & asking[:, None, None])
+        return self.write_answer(ids, context, Look(own, places), asking)
+
+    def hidden_of_packs(self, ids: Ids, packs: Int[Tensor, "batch token"], features: ImageTokens) -> Tokens:
+        """See VLM.hidden_of_packs. An encoder lets the image see the question, so every text has a row."""
+        row, places, real = unpacked(packs)
+        texts = ids[row].gather(1, places)
+        hidden = self.hidden(texts, features=features[row], mask=real)
+        own = real & (packs[row].gather(1, places) > 0)
+        whole = hidden.new_zeros(*ids.shape, hidden.shape[-1])
+        whole[row[:, None].expand_as(places)[own], places[own]] = hidden[own]
+        return whole
 
     def begin(self, ids: Ids, images: Tensor | None = None) -> tuple["Answering", Tokens]:
         features = None if images is None else self.image_tokens(images)
         return Answering(self, features, ids), self.embed(ids, features)
+
+
+def unpacked(
+    packs: Int[Tensor, "batch token"],
+) -> tuple[Int[Tensor, "text"], Int[Tensor, "text place"], Bool[Tensor, "text place"]]:
+    """Where the texts of packed rows stand: the row of each, its places there, and which of these are real.
+
+    A text's places begin with those of the row's beginning.
+
+    Args:
+        packs: 0 for what a row begins with, 1, 2, ... for its texts, -1 for padding, see data/packing.py.
+    """
+    row, text = torch.nonzero(F.one_hot(packs.clamp(min=0)).amax(dim=1)[:, 1:], as_tuple=True)
+    member = (packs[row] == 0) | (packs[row] == text[:, None] + 1)
+    longest = int(member.sum(dim=1).max())
+    places = (~member).long().argsort(dim=1, stable=True)[:, :longest]
+    return row, places, member.gather(1, places)
 
 
 def answering(ids: Ids, start: int, end: int) -> Marks:
