@@ -14,7 +14,7 @@ from vlmcourse.models.bert import BertConfig
 from vlmcourse.models.blip import Blip, BlipConfig
 from vlmcourse.models.vit import ViTConfig
 
-VISION = {  # of BLIP and BLIP-2
+BLIP_VISION = {  # of BLIP and BLIP-2
     "class_token": "embeddings.class_embedding, vector",
     "embed_patch.weight": "embeddings.patch_embedding.weight, patches",
     "embed_patch.bias": "embeddings.patch_embedding.bias",
@@ -26,7 +26,7 @@ VISION = {  # of BLIP and BLIP-2
     "blocks.#.norm_before_mlp.*": "encoder.layers.#.layer_norm2.*",
     **nested(MLP_ROWS, "blocks.#.", "encoder.layers.#."),
 }
-TEXT = {
+BLIP_TEXT = {
     "embedding.weight": "embeddings.word_embeddings.weight",
     "positions.weight": "embeddings.position_embeddings.weight",
     "norm.*": "embeddings.LayerNorm.*",
@@ -42,16 +42,16 @@ TEXT = {
     "blocks.#.mlp.norm.*": "encoder.layer.#.output.LayerNorm.*",
 }
 BLIP = {
-    **nested(VISION, "vision.", "vision_model."),
-    **nested(TEXT, "encoder.", "text_encoder."),
-    **nested(TEXT, "language.", "text_decoder.bert."),
+    **nested(BLIP_VISION, "vision.", "vision_model."),
+    **nested(BLIP_TEXT, "encoder.", "text_encoder."),
+    **nested(BLIP_TEXT, "language.", "text_decoder.bert."),
     **nested(WORD_HEAD, "language.", "text_decoder."),
     "project_image.*": "vision_proj.*",
     "project_text.*": "text_proj.*",
     "match.*": "itm_head.*",
 }
-TEXT_WORDS = ENCODER_WORDS | {"vocabulary": "vocab_size", "positions": "max_position_embeddings"}
-PARTS = {  # of each class: what ours reads, writes and matches with
+BLIP_TEXT_WORDS = ENCODER_WORDS | {"vocabulary": "vocab_size", "positions": "max_position_embeddings"}
+BLIP_PARTS = {  # of each class: what ours reads, writes and matches with
     "BlipForImageTextRetrieval": dict(reads=True, writes=False, matches=True),
     "BlipForConditionalGeneration": dict(reads=False, writes=True, matches=False),
     "BlipForQuestionAnswering": dict(reads=True, writes=True, matches=False),
@@ -66,13 +66,13 @@ def from_transformers(theirs: nn.Module) -> Blip:
         CheckpointError: if a weight is missing, or has no place in ours.
     """
     require_family(theirs, "blip")
-    if (kind := type(theirs).__name__) not in PARTS:
-        raise ValueError(f"the course knows {', '.join(PARTS)}, not {kind}")
+    if (kind := type(theirs).__name__) not in BLIP_PARTS:
+        raise ValueError(f"the course knows {', '.join(BLIP_PARTS)}, not {kind}")
     config, text = theirs.config, theirs.config.text_config
     represent(config, {}, "vision_config", "text_config", "image_text_hidden_size", "label_smoothing")
     ours = BlipConfig(
         ViTConfig(**vision_fields(config.vision_config)), text_config(text), start=text.bos_token_id,
-        end=text.sep_token_id, shared=config.image_text_hidden_size, tied=False, **PARTS[kind],
+        end=text.sep_token_id, shared=config.image_text_hidden_size, tied=False, **BLIP_PARTS[kind],
     )  # fmt: skip
     return take_weights(Blip(ours), theirs.state_dict(), BLIP, f"this {kind}")
 
@@ -80,5 +80,5 @@ def from_transformers(theirs: nn.Module) -> Blip:
 def text_config(text: transformers.BlipTextConfig) -> BertConfig:
     """Our configuration of BLIP's text stacks; ValueError for options that ours does not have."""
     read = ("encoder_hidden_size", "label_smoothing", "use_cache")
-    words = represent(text, TEXT_WORDS, *read, is_decoder=True)
+    words = represent(text, BLIP_TEXT_WORDS, *read, is_decoder=True)
     return BertConfig(**words, segments=0)

@@ -5,7 +5,7 @@ from typing import Any
 import transformers
 from torch import nn
 
-from vlmcourse.interop.blip import TEXT, TEXT_WORDS, VISION
+from vlmcourse.interop.blip import BLIP_TEXT, BLIP_TEXT_WORDS, BLIP_VISION
 from vlmcourse.interop.keys import nested, represent, take_weights
 from vlmcourse.interop.language import llama_config, llama_rows, t5_config, t5_rows
 from vlmcourse.interop.vit import vision_fields
@@ -21,7 +21,9 @@ def _as_qformer(theirs: str) -> str:
 
 
 QFORMER = {
-    ours: _as_qformer(theirs) for ours, theirs in TEXT.items() if not theirs.endswith("_embeddings.weight")
+    ours: _as_qformer(theirs)
+    for ours, theirs in BLIP_TEXT.items()
+    if not theirs.endswith("_embeddings.weight")
 }
 QFORMER |= {
     "blocks.#.query_mlp.expand.*": "encoder.layer.#.intermediate_query.dense.*",
@@ -33,14 +35,17 @@ READER = {  # the Q-Former and what stands beside it in a whole model
     "qformer.queries": "query_tokens, rows",
     "qformer.embedding.weight": "embeddings.word_embeddings.weight",
     "qformer.positions.weight": "embeddings.position_embeddings.weight",
-    **nested(VISION, "vision.", "vision_model."),
+    **nested(BLIP_VISION, "vision.", "vision_model."),
 }
 MATCHER = READER | {
     "project_image.*": "vision_projection.*",
     "project_text.*": "text_projection.*",
     "match.*": "itm_head.*",
 }
-QFORMER_WORDS = TEXT_WORDS | {"every": "cross_attention_frequency", "context_width": "encoder_hidden_size"}
+QFORMER_WORDS = BLIP_TEXT_WORDS | {
+    "every": "cross_attention_frequency",
+    "context_width": "encoder_hidden_size",
+}
 
 
 def from_transformers(theirs: nn.Module) -> Matcher | Blip2 | Blip2T5:

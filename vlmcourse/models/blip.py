@@ -25,8 +25,8 @@ from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.models.vlm import EncoderDecoder, ImageTokens
 from vlmcourse.slots import slot
 
-Context = Float[Tensor, "batch read features"]  # what the words look at
-ContextMask = Bool[Tensor, "... read"]  # True where a word may look at the context
+Views = Float[Tensor, "batch read features"]  # what the words look at
+ViewsMask = Bool[Tensor, "... read"]  # True where a word may look at the context
 Vectors = Float[Tensor, "vector shared"]  # of length 1, in the space that images and texts share
 
 
@@ -86,7 +86,7 @@ class ReadingBlock(PostNormBlock):
             self.norm_after_cross = nn.LayerNorm(config.width, eps=config.epsilon)
 
     def look_across(
-        self, tokens: Tokens, context: Context, mask: ContextMask | None = None, cache: Cache | None = None
+        self, tokens: Tokens, context: Views, mask: ViewsMask | None = None, cache: Cache | None = None
     ) -> Tokens:
         """The tokens after they have looked at the context."""
         return self.norm_after_cross(tokens + self.cross(tokens, mask, context, cache=cache))
@@ -95,8 +95,8 @@ class ReadingBlock(PostNormBlock):
         self,
         tokens: Tokens,
         mask: Mask | None = None,
-        context: Context | None = None,
-        context_mask: ContextMask | None = None,
+        context: Views | None = None,
+        context_mask: ViewsMask | None = None,
         cache: tuple[Cache, Cache] | None = None,
     ) -> Tokens:
         own, across = cache or (None, None)
@@ -133,8 +133,8 @@ class TextStack(nn.Module):
         self,
         text: Inputs,
         look: Look,
-        context: Context | None = None,
-        context_mask: ContextMask | None = None,
+        context: Views | None = None,
+        context_mask: ViewsMask | None = None,
         caches: list[tuple[Cache, Cache]] | None = None,
     ) -> Tokens:
         """One vector per token; without a context, the text alone is read.
@@ -218,13 +218,13 @@ class Blip(EncoderDecoder):
         tokens = self.encoder(ids, bidirectional(ids.shape[1], mask, ids.device))
         return normalise(self.project_text(tokens[:, 0]))
 
-    def match_scores(self, features: Context, ids: Ids, mask: Real = None) -> Float[Tensor, "batch 2"]:
+    def match_scores(self, features: Views, ids: Ids, mask: Real = None) -> Float[Tensor, "batch 2"]:
         """Scores (logits) of "do not belong together" and "do", for each image with its text."""
         tokens = self.encoder(ids, bidirectional(ids.shape[1], mask, ids.device), features)
         return self.match(tokens[:, 0])
 
     def caption_scores(
-        self, features: Context, ids: Ids, mask: Real = None
+        self, features: Views, ids: Ids, mask: Real = None
     ) -> Float[Tensor, "batch token vocabulary"]:
         """Scores of every next token of captions; the first token begins them."""
         return self.head(self.language(ids, causal(ids.shape[1], 0, mask, ids.device), features))
@@ -238,9 +238,9 @@ class Blip(EncoderDecoder):
     def write_answer(
         self,
         answer: Inputs,
-        context: Context,
+        context: Views,
         look: Look,
-        context_mask: ContextMask | None,
+        context_mask: ViewsMask | None,
         caches: list[tuple[Cache, Cache]] | None = None,
     ) -> Tokens:
         return self.language(answer, look, context, context_mask, caches)

@@ -8,7 +8,6 @@
 In shapes, image counts the images of one text, latent the vectors that each of them is resampled to.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmcourse.models.attention import Attention, Cache, Layer, Tokens, run_blocks
+from vlmcourse.models.fusion import Attend
 from vlmcourse.models.language import Ids, Inputs, Llama, LlamaConfig, Real, RMSNorm, swiglu
 from vlmcourse.models.llava import Pictures
 from vlmcourse.models.look import Look
@@ -27,7 +27,6 @@ from vlmcourse.slots import slot
 
 Latents = Float[Tensor, "picture latent features"]  # of all pictures of all texts, in their order
 Allowed = Bool[Tensor, "batch 1 token read"]  # True where a token may look at a vector of its text's images
-Attend = Callable[[Tensor, Tensor], Tensor]  # queries from the first, keys and values from the second
 
 
 @slot

@@ -123,7 +123,7 @@ class Llava(Injected):
         """What the encoder says of every patch; the class token stays behind."""
         return self.vision.patches(images, self.config.layer)
 
-    def connect(self, features: Float[Tensor, "image patch features"]) -> ImageTokens:
+    def connect(self, features: Float[Tensor, "image patch features"]) -> Float[Tensor, "image token width"]:
         return self.projector(features)
 
     def image_tokens(self, images: Pictures) -> ImageTokens:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vlmcourse.models.attention import Tokens, initialise, run_blocks
 from vlmcourse.models.bert import BertConfig, PostNormMLP, WordHead
-from vlmcourse.models.blip import Context, ReadingBlock
+from vlmcourse.models.blip import ReadingBlock, Views
 from vlmcourse.models.clip import normalise
 from vlmcourse.models.language import Ids
 from vlmcourse.models.llava import Pictures
@@ -24,12 +24,12 @@ from vlmcourse.models.look import Mask, causal_mask
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.slots import slot
 
-Words = Bool[Tensor, "batch text"]  # True for real words, False for padding
+WordMarks = Bool[Tensor, "batch text"]  # True for real words, False for padding
 Seen = Bool[Tensor, "batch both both"]
 
 
 @slot
-def apart_mask(queries: int, words: Words) -> Seen:
+def apart_mask(queries: int, words: WordMarks) -> Seen:
     """For the contrast: queries see queries, words see words, and neither sees the other.
 
     Padding is never seen.
@@ -42,7 +42,7 @@ def apart_mask(queries: int, words: Words) -> Seen:
 
 
 @slot
-def together_mask(queries: int, words: Words) -> Seen:
+def together_mask(queries: int, words: WordMarks) -> Seen:
     """For matching: queries and words all see each other, so that the queries can compare.
 
     Source: Li et al. 2023 (BLIP-2), arXiv:2301.12597, section 3.1 and figure 2, "bi-directional".
@@ -52,7 +52,7 @@ def together_mask(queries: int, words: Words) -> Seen:
 
 
 @slot
-def writing_mask(queries: int, words: Words) -> Seen:
+def writing_mask(queries: int, words: WordMarks) -> Seen:
     """For writing: queries see queries alone; a word sees all queries, itself and the words before it.
 
     So whatever the words know of the image went through the queries.
@@ -100,7 +100,7 @@ class QFormerBlock(ReadingBlock):
         self.mlp = self.mlp if config.reads else None
 
     def forward(
-        self, tokens: Tokens, mask: Mask | None = None, *, context: Context | None, queries: int
+        self, tokens: Tokens, mask: Mask | None = None, *, context: Views | None, queries: int
     ) -> Tokens:
         """One step for so many queries, in front, and the words behind them."""
         tokens = self.norm_after_attention(tokens + self.attention(tokens, mask))
@@ -128,17 +128,17 @@ class QFormer(nn.Module):
         self.blocks = nn.ModuleList(QFormerBlock(config, looks) for looks in crosses)
         initialise(self)
 
-    def ask(self, context: Context) -> Float[Tensor, "batch query width"]:
+    def ask(self, context: Views) -> Float[Tensor, "batch query width"]:
         """What the queries find in images; this is what a language model reads."""
         queries = self.norm(self.queries).expand(len(context), -1, -1)
         return run_blocks(self.blocks, queries, context=context, queries=queries.shape[1])
 
-    def read(self, ids: Ids, words: Words) -> Float[Tensor, "batch text width"]:
+    def read(self, ids: Ids, words: WordMarks) -> Float[Tensor, "batch text width"]:
         """What texts say, read without queries and image."""
         tokens = self.norm(self._embed(ids))
         return run_blocks(self.blocks, tokens, mask=words[:, None, None], context=None, queries=0)
 
-    def forward(self, context: Context, ids: Ids, seen: Seen) -> Float[Tensor, "batch both width"]:
+    def forward(self, context: Views, ids: Ids, seen: Seen) -> Float[Tensor, "batch both width"]:
         """Queries and words in one pass; ``seen`` says who sees whom, see the three masks."""
         queries = self.queries.expand(len(context), -1, -1)
         tokens = self.norm(torch.cat([queries, self._embed(ids)], dim=1))
@@ -175,25 +175,25 @@ class Matcher(nn.Module):
         self.match = nn.Linear(text.width, 2)
         self.head = WordHead(text, self.qformer.embedding) if config.writes else None
 
-    def image_features(self, images: Pictures) -> Context:
+    def image_features(self, images: Pictures) -> Views:
         return self.vision(images)
 
-    def image_vectors(self, features: Context) -> Float[Tensor, "image query shared"]:
+    def image_vectors(self, features: Views) -> Float[Tensor, "image query shared"]:
         """Where each query puts each image in the shared space."""
         return normalise(self.project_image(self.qformer.ask(features)))
 
-    def text_vectors(self, ids: Ids, words: Words) -> Float[Tensor, "batch shared"]:
+    def text_vectors(self, ids: Ids, words: WordMarks) -> Float[Tensor, "batch shared"]:
         """Where texts stand there; their first token speaks for them."""
         return normalise(self.project_text(self.qformer.read(ids, words)[:, 0]))
 
-    def match_scores(self, features: Context, ids: Ids, words: Words) -> Float[Tensor, "batch 2"]:
+    def match_scores(self, features: Views, ids: Ids, words: WordMarks) -> Float[Tensor, "batch 2"]:
         """Scores (logits) of "do not belong together" and "do": the mean of what every query says."""
         queries = self.config.qformer.queries
         tokens = self.qformer(features, ids, together_mask(queries, words))
         return self.match(tokens[:, :queries]).mean(dim=1)
 
     def write_scores(
-        self, features: Context, ids: Ids, words: Words
+        self, features: Views, ids: Ids, words: WordMarks
     ) -> Float[Tensor, "batch text vocabulary"]:
         """Scores of every next word; the first token begins the text."""
         queries = self.config.qformer.queries
