@@ -6,6 +6,7 @@ import torch
 
 from tests.workbook.learner import cell
 from vlmcourse.data import chat
+from vlmcourse.diagnostics import gap
 from vlmcourse.exercises.base import exercise_of
 from vlmcourse.models import attention, bert, clip, language
 from vlmcourse.workbook import check, search
@@ -98,3 +99,15 @@ def test_a_slip_that_is_only_equal_by_accident_is_not_told():
     )
     says = check.judge(exercise_of(clip.info_nce), cell(source)).says.en
     assert "`scale + image @ text.T`: with `scale * (image @ text.T)`" in says and "missing" not in says
+
+
+def test_two_places_in_one_expression_are_told_once():
+    source = (
+        "def modality_gap(image, text):\n"
+        "    image, text = F.normalize(image, dim=-1), F.normalize(text, dim=-1)\n"
+        "    gap = image.mean(1) - text.mean(1)\n    return gap, gap.norm()\n"
+    )
+    trial = Trial(exercise_of(gap.modality_gap))
+    says, _ = wrong_step(cell(source), trial, list(range(len(trial.cases))))
+    got, right = "image.mean(1) - text.mean(1)", "image.mean(0) - text.mean(0)"
+    assert says.en == f"in line 3, `{got}`: with `{right}` in its place the output would be right."

@@ -26,3 +26,10 @@ def test_a_part_of_the_output_and_a_text_are_put_in_in_each_language():
     )
     says = phrase("no_longer_passes", slot="a.b", says=Text("{no}.", "いいえ。"))
     assert "{no}." in says.en and "いいえ。" in says.ja
+
+
+def test_an_article_suits_the_word_that_is_put_in_and_no_other():
+    assert phrase("wrong_type", got="int", right="Tensor").en == "the output is an int, expected a Tensor."
+    assert phrase("wrong_type", got="Tensor", right="OrderedDict").en.endswith("expected an OrderedDict.")
+    assert phrase("not_a_function", kind="int").en.startswith("this is an int;")
+    assert "for a in it" in phrase("the_line", code="for a in it").en  # the learner's own text stays

@@ -251,7 +251,8 @@ class Source:
         got = [_brief(top, node) for top, node in zip(tops, old, strict=True)]
         with self.edited(edit):
             right = [_brief(edit.new if top is old[n] else top, edit.new) for n, top in enumerate(tops)]
-        return old[0].lineno, "`, `".join(got), "`, `".join(right)
+        told = dict.fromkeys(zip(tops, got, right, strict=True))  # two places of one expression: once
+        return old[0].lineno, *("`, `".join(texts[n] for texts in told) for n in (1, 2))
 
     def _around(self, node: ast.expr) -> ast.expr:
         """The largest expression around a node that is short enough to be shown."""

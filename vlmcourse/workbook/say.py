@@ -1,5 +1,6 @@
 """Every sentence of the checker and its cards, in English and Japanese; slips bring their own."""
 
+import re
 from typing import Any
 
 from vlmcourse.exercises.base import Text
@@ -364,7 +365,13 @@ def phrase(sentence: str, /, where: str = "", **words: Any) -> Text:
     english, japanese = PHRASES[sentence]
     en = {name: word.en if isinstance(word, Text) else word for name, word in words.items()}
     ja = {name: word.ja if isinstance(word, Text) else word for name, word in words.items()}
-    return Text(english.format(**en), japanese.format(**ja))
+    return Text(_with_articles(english, en).format(**en), japanese.format(**ja))
+
+
+def _with_articles(template: str, words: dict[str, Any]) -> str:
+    """The template with "an" where it has "a" before a word that starts with a vowel's letter."""
+    vowel = {name for name, word in words.items() if str(word)[:1].lower() in tuple("aeiou")}
+    return re.sub(r"\ba (?=\{(\w+)\})", lambda found: "an " if found[1] in vowel else "a ", template)
 
 
 def joined(*texts: Text | None) -> Text:
