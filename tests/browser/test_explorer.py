@@ -15,13 +15,18 @@ images = random.integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
 attention = random.dirichlet(np.full(65, 0.3), (3, 2, 4, 3, 65))  # step image layer head query
 attention = attention.astype(np.float32)
 rollout = attention.mean((2, 3))
-labels = ["a digit", "<script>alert('run')</script><b>bold</b>"]
+labels = ["a digit", "<script>alert('run')</script><b>bold</b>, as long as a caption"]
 """
 SHOW = """
 more = {"rollout": rollout, "steps": [0, 50, 400], "labels": labels}
 explorer = AttentionExplorer(images, attention, grid=(8, 8), **more)
 explorer
 """
+SPARE = """select => { // pixels of a choice that its longest option and the arrow leave free
+    const [pen, style] = [document.createElement('canvas').getContext('2d'), getComputedStyle(select)];
+    pen.font = `${style.fontSize} ${style.fontFamily}`;
+    const longest = Math.max(...[...select.options].map(option => pen.measureText(option.text).width));
+    return select.clientWidth - parseFloat(style.paddingLeft) - 16 - longest }"""
 READ = """selector => { const canvas = document.querySelector(selector), {height, width} = canvas;
     return [height, width, ...canvas.getContext('2d').getImageData(0, 0, width, height).data] }"""
 world: dict = {}
@@ -253,6 +258,17 @@ def test_the_saved_picture_holds_the_map(page):
 def test_labels_stay_text(page):
     assert page.locator("option", has_text="<script>alert('run')</script><b>bold</b>").count() == 1
     assert page.locator(".vlm b, .vlm script").count() == 0
+
+
+def test_a_long_name_in_a_choice_is_not_cut_and_keeps_to_its_column(page):
+    choices = page.locator(".vlm-attention select")
+    assert choices.count() == 3
+    for i in range(3):
+        assert choices.nth(i).evaluate(SPARE) >= 0, choices.nth(i).inner_text()
+    page.set_viewport_size({"width": 640, "height": 1300})  # here it must give way, and not push others out
+    inside = "e => e.getBoundingClientRect().right <= e.closest('.vlm-side').getBoundingClientRect().right"
+    assert all(choices.nth(i).evaluate(inside) for i in range(3))
+    page.set_viewport_size({"width": 1200, "height": 1300})
 
 
 def test_python_knows_the_view_and_can_set_it(page, lab):

@@ -75,7 +75,7 @@ function build(model) {
     if (paired && chosen) stroke(pen, pair(chosen.point));
     for (const [cloud, place] of Object.entries(means)) mark(pen, cloud, place, 9, "#ffffff");
     if (chosen) mark(pen, chosen.cloud, screen(at(chosen)), 7, ACCENT);
-    Object.assign(pen, { fillStyle: GREY, font: "11px system-ui, sans-serif", textAlign: "center" });
+    Object.assign(pen, { fillStyle: GREY, font: "12px system-ui, sans-serif", textAlign: "center" });
     const axis = (i) => `direction ${i + 1} · ${(100 * variance[i]).toFixed(0)} % of the variance`;
     pen.fillText(axis(0), WIDTH / 2, HEIGHT - 6);
     pen.rotate(-Math.PI / 2);

@@ -21,6 +21,7 @@ function build(model) {
   const [words, facts, warning] = [says("vlm-words"), div("vlm-facts"), says()];
 
   const short = (value) => (value === 0 ? "0" : value >= 1e-3 && value < 1e5 ? String(+value.toPrecision(3)) : value.toExponential(1));
+  const power = (n) => `10${[...String(n)].map((sign) => "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"["-0123456789".indexOf(sign)]).join("")}`;
   const kind = ({ parameters, trained }) => !parameters ? "no parameters of its own" : !trained ? "frozen" : trained < parameters ? `${trained.toLocaleString("en")} parameters trained` : "trained";
   const height = (value) => { const [low, high] = ranges[view.measure]; return value > 0 ? (Math.log10(value) - low) / (high - low) : null; };
 
@@ -48,7 +49,7 @@ function build(model) {
     const [low, high] = ranges[view.measure];
     const every = Math.ceil((high - low) / 8);
     ticks.replaceChildren(...count(high - low + 1).filter((n) => n % every === 0).map((n) =>
-      h("span", { style: `bottom: ${(100 * n) / (high - low)}%` }, short(10 ** (low + n)))));
+      h("span", { style: `bottom: ${(100 * n) / (high - low)}%` }, power(low + n))));
   }
 
   // The numbers of the part under the pointer, otherwise of the chosen one.

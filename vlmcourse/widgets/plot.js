@@ -48,7 +48,7 @@ function build(model) {
     const x = (step) => EDGE.left + ((step - start) / (end - start)) * (width - EDGE.left - EDGE.right);
     const y = (value) => height - EDGE.bottom - ((value - low) / (high - low)) * (height - EDGE.top - EDGE.bottom);
 
-    Object.assign(pen, { font: "11px system-ui, sans-serif", fillStyle: GREY, strokeStyle: GREY, textAlign: "right", textBaseline: "middle" });
+    Object.assign(pen, { font: "12px system-ui, sans-serif", fillStyle: GREY, strokeStyle: GREY, textAlign: "right", textBaseline: "middle" });
     for (const value of ticks(low, high, 4)) {
       pen.fillText(short(value), EDGE.left - 6, y(value));
       pen.globalAlpha = 0.25;
