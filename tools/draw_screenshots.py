@@ -1,14 +1,19 @@
 """Draw the README's pictures of widgets, in a light and a dark theme: python tools/draw_screenshots.py
 
 A widget's own script and style run in a plain page of Chromium, on what the widget has computed in this
-process; a page without a kernel shows the same as JupyterLab.  Needs the extra "test" and Chromium.
+process; a page without a kernel shows the same as JupyterLab.  The Attention Explorer is chapter 02's, whose
+cells are run for it (two minutes).  Needs the extra "test" and Chromium.
 """
 
 import base64
+import io
 import json
 import shutil
 from pathlib import Path
 
+import nbformat
+from IPython.core.interactiveshell import InteractiveShell
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from vlmcourse.diagnostics.alternatives import answers_for
@@ -18,7 +23,8 @@ from vlmcourse.widgets.base import Widget
 from vlmcourse.widgets.playground import ScenePlayground
 from vlmcourse.world import scenes
 
-FOLDER = Path(__file__).parents[1] / "assets" / "screenshots"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "assets" / "screenshots"
 THEMES = {
     "light": {
         "--jp-ui-font-color1": "#1f2933",
@@ -57,6 +63,22 @@ def playground() -> ScenePlayground:
     return shown
 
 
+def made_by(chapter: str, cell_id: str) -> Widget:
+    """What a cell of a chapter shows last, all code cells up to it run in this process.
+
+    Raises whatever a cell raises; LookupError if the chapter has no such cell.
+    """
+    shell = InteractiveShell.instance()
+    cells = nbformat.read(ROOT / "notebooks" / f"{chapter}.ipynb", 4).cells
+    for cell in cells:
+        if cell.cell_type == "code":
+            outcome = shell.run_cell(cell.source)
+            outcome.raise_error()
+            if cell.id == cell_id:
+                return outcome.result
+    raise LookupError(f"chapter {chapter} has no code cell {cell_id}")
+
+
 def page_of(widget: Widget, theme: str) -> str:
     """The widget as a page by itself."""
     names = [name for name in widget.traits(sync=True) if name != "layout" and not name.startswith("_")]
@@ -74,16 +96,19 @@ def as_text(value: object) -> dict[str, str]:
 
 
 def draw(widget: Widget, name: str, width: int = 900) -> None:
-    """Write NAME_light.png and NAME_dark.png, as wide as `width` and as high as the widget."""
+    """Write NAME_light.png and NAME_dark.png: the widget and an even margin, laid out in `width` pixels."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for theme in THEMES:
             page = browser.new_page(viewport={"width": width, "height": 400}, device_scale_factor=1.5)
             page.set_content(page_of(widget, theme))
             page.wait_for_selector("body[data-ready]", timeout=120_000)
-            page.screenshot(path=FOLDER / f"{name}_{theme}.png", full_page=True)
+            shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
+            few = shot.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # 1/3 of the bytes
+            few.save(FOLDER / f"{name}_{theme}.png", optimize=True)
         browser.close()
 
 
 if __name__ == "__main__":
     draw(playground(), "playground")
+    draw(made_by("02_vit", "photo-explore"), "attention_explorer")

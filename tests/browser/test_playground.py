@@ -9,6 +9,8 @@ import pytest
 
 from tests.browser.test_looks import colours, pixels, text_of
 from tests.browser.test_widgets import INK, luminance
+from tests.tools.test_draw_screenshots import draw_screenshots
+from vlmcourse.widgets.playground import ScenePlayground
 from vlmcourse.world.arranging import arrange
 from vlmcourse.world.scenes import COLOURS, SHAPES, SIZES, sample
 from vlmcourse.world.truth import Thing, list_things
@@ -494,3 +496,19 @@ def test_without_a_kernel_editing_goes_on_and_the_last_answer_stays(lab):
     tool(page, "Next scene")
     assert np.array_equal(shown(page), world["draw"](world["scenes"])[1])
     page.context.close()
+
+
+ALPHAS = """icons => icons.map(icon => { const [pen, n] = [icon.getContext('2d'), icon.width];
+    return [[0, 0], [n >> 1, n >> 1]].map(place => pen.getImageData(...place, 1, 1).data[3]) })"""
+
+
+def test_on_the_buttons_the_page_is_seen_around_a_shape(chromium):
+    """No white boxes in a dark theme; a plain page without a kernel shows the buttons as JupyterLab does."""
+    widget = ScenePlayground(world["answer"], world["caption"], world["scenes"])
+    page = chromium.new_page()
+    page.set_content(draw_screenshots.page_of(widget, "dark"))
+    page.wait_for_selector("body[data-ready]")
+    corners, middles = zip(*page.locator(".vlm-tool canvas").evaluate_all(ALPHAS), strict=True)
+    assert middles == (255,) * len(SHAPES)
+    assert dict(zip(SHAPES, corners, strict=True)) == dict.fromkeys(SHAPES, 0) | {"square": 255}
+    page.close()

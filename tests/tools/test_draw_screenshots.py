@@ -5,6 +5,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -19,7 +20,12 @@ spec.loader.exec_module(draw_screenshots)
 def test_the_readme_shows_both_themes_and_is_quick_to_load():
     named = set(re.findall(r"assets/screenshots/\w+\.png", (ROOT / "README.md").read_text(encoding="utf-8")))
     assert named == {str(path.relative_to(ROOT)) for path in draw_screenshots.FOLDER.glob("*.png")}
-    assert {f"assets/screenshots/playground_{theme}.png" for theme in draw_screenshots.THEMES} <= named
+    shown = [
+        f"{name}_{theme}"
+        for name in ("playground", "attention_explorer")
+        for theme in draw_screenshots.THEMES
+    ]
+    assert named == {f"assets/screenshots/{name}.png" for name in shown}
     assert sum((ROOT / name).stat().st_size for name in named) <= 300_000
 
 
@@ -35,3 +41,26 @@ def test_a_page_holds_the_widgets_state_script_and_theme():
 def test_what_json_cannot_hold_is_named():
     with pytest.raises(TypeError, match="object cannot be written into a page"):
         draw_screenshots.as_text(object())
+
+
+def test_a_cell_of_a_chapter_gives_what_it_shows_and_an_unknown_one_is_named(tmp_path, monkeypatch):
+    cells = [
+        nbformat.v4.new_code_cell(source, id=f"cell-{n}")
+        for n, source in enumerate(["x = 6", "x * 7", "1 / 0"])
+    ]
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "01_tiny.ipynb")
+    monkeypatch.setattr(draw_screenshots, "ROOT", tmp_path)
+    assert draw_screenshots.made_by("01_tiny", "cell-1") == 42
+    with pytest.raises(ZeroDivisionError):
+        draw_screenshots.made_by("01_tiny", "cell-2")
+    cells.pop()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "notebooks" / "01_tiny.ipynb")
+    with pytest.raises(LookupError, match="01_tiny has no code cell cell-9"):
+        draw_screenshots.made_by("01_tiny", "cell-9")
+
+
+def test_the_chapter_still_shows_the_explorer_in_the_cell_that_is_run():
+    notebook = nbformat.read(ROOT / "notebooks" / "02_vit.ipynb", 4)
+    (cell,) = [cell for cell in notebook.cells if cell.id == "photo-explore"]
+    assert "AttentionExplorer(" in cell.source.splitlines()[-3]

@@ -175,3 +175,15 @@ def test_powers_of_ten_of_an_axis_stay_formulas():
     figure = WIDGETS_BY_NAME["gradients"]().static_figure().figure
     ticks = [label for label in figure.axes[0].get_yticklabels() if label.get_text()]
     assert ticks and all("^" in tick.get_text() and tick.get_parse_math() for tick in ticks)
+
+
+@pytest.mark.parametrize("name", WIDGETS_BY_NAME)
+def test_every_text_of_a_picture_has_nine_points_but_words_laid_over_cells(name):
+    widget = WIDGETS_BY_NAME[name]()
+    if isinstance(widget, TextToImageSearch):
+        widget.query = "b"
+    still = widget.static_figure()
+    texts = [] if still is None else still.figure.findobj(Text)
+    cells = widget._words.ravel().tolist() if isinstance(widget, TokenLens) else []
+    small = {text.get_text() for text in texts if text.get_text() and text.get_fontsize() < 9}
+    assert small <= set(cells)

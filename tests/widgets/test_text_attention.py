@@ -101,3 +101,9 @@ def test_tensors_of_any_float_type_are_taken():
 def test_bad_input_is_named_with_its_numbers(change, message):
     with pytest.raises(ValueError, match=message):
         TextAttention(**{"tokens": TOKENS, "attention": WEIGHTS, **change})
+
+
+def test_the_axes_of_the_picture_count_tokens_in_whole_numbers():
+    figure = TextAttention(TOKENS * 2 + ["."], causal(1, 1, 11)).static_figure().figure
+    for axis in (figure.axes[1].xaxis, figure.axes[1].yaxis):
+        assert all(place == round(place) for place in axis.get_ticklocs())

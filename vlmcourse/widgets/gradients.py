@@ -68,12 +68,12 @@ class GradientFlow(Widget):
                 axes.plot(place - 0.42, value, "<", color=TEXT, markersize=6)
         axes.set(yscale="log", ylim=(low, high), ylabel=MEASURES[measure], xlim=(-0.5, len(rows) - 0.5))
         look = {"rotation": 45, "ha": "right"} if len(rows) > 8 else {}
-        axes.set_xticks(range(len(rows)), [row["name"] for row in rows], fontsize=8, **look)
+        axes.set_xticks(range(len(rows)), [row["name"] for row in rows], fontsize=9, **look)
         open_corner(axes)
         shown = [Patch(fc=GOOD, label="trained"), Patch(fc="white", ec=MASKED, hatch="////", label="frozen")]
         if measure == "gradient":
             shown += axes.plot([], [], "<-", color=TEXT, label="gradient that reaches its output")
-        drawing.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        drawing.legend(handles=shown, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         words = "; ".join(f"{row['name']} {say(row, measure)}" for row in rows)
         title = MEASURES[measure].capitalize()
         drawing.suptitle(title, fontsize=10, color=INK)

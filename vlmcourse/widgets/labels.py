@@ -170,7 +170,7 @@ class LabelInspector(Widget):
         self._draw_budget(budget, totals)
         known = [Patch(fc=IMAGE, label="image"), Patch(fc="white", ec=TEXT, hatch="////", label="only read")]
         known.append(Patch(fc=GOOD, label="learned"))
-        drawing.legend(handles=known, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
+        drawing.legend(handles=known, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
         of = f" of a context of {self.context}" if self.context else ""
         count, image, learned = (totals[part] for part in ("tokens", "image", "learned"))
         share = f"{image} image ({image / count:.0%}) and {learned} learned ({learned / count:.0%})"
@@ -190,6 +190,7 @@ class LabelInspector(Widget):
             axes.axvline(self.context, color=ACCENT, linewidth=2)
             axes.barh(0, totals["over"], left=self.context, fc="none", hatch="xxxx", ec=ACCENT, lw=0)
         axes.set(xlim=(0, most * 1.01), yticks=[], xlabel="tokens")
+        axes.locator_params(axis="x", integer=True)
         open_corner(axes)
         axes.spines["left"].set_visible(False)
 
@@ -227,7 +228,7 @@ def draw_runs(axes, runs: Iterator[dict]) -> int:
             lines, left = lines + 1, 11.0
         if run["role"] != role:
             role = run["role"]
-            axes.text(0, lines - 0.5, role or "–", fontsize=8, va="center", fontweight="bold", color=INK)
+            axes.text(0, lines - 0.5, role or "–", fontsize=9, va="center", fontweight="bold", color=INK)
         draw_run(axes, left, lines - 1, width, run)
         left += width + 0.5
     return lines
@@ -242,7 +243,7 @@ def draw_run(axes, left: float, line: int, width: float, run: dict) -> None:
         look = {"fc": "white", "ec": MASKED if run["role"] == "padding" else TEXT, "hatch": "////"}
         box = {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85}
     axes.add_patch(Rectangle(corner, width, 0.8, lw=0.8, alpha=0.9, **look))
-    font = {"fontsize": 7, "family": "monospace", "color": INK}
+    font = {"fontsize": 9, "family": "monospace", "color": INK}
     middle = (left + width / 2, line + 0.5)
     axes.text(*middle, run["text"].strip(), ha="center", va="center", bbox=box, **font)
     if run["differs"]:

@@ -5,6 +5,7 @@ row, as image tokens do.  All moments share one scale of colours, so that they c
 """
 
 import math
+import textwrap
 
 import numpy as np
 import traitlets
@@ -83,7 +84,7 @@ class TokenLens(MapWidget):
         words, scores = self._words[:, view["cell"], 0], self._scores[:, view["cell"], 0]
         best = [f"“{words[m]}” {scores[m]:.3f} ({self.shape['moments'][m]})" for m in shown]
         alt = f"Nearest words of the image token at row {row}, column {column}: {' and '.join(best)}"
-        drawing.suptitle(alt, fontsize=8)
+        drawing.suptitle(textwrap.fill(alt, 95), fontsize=9)
         return Still(drawing, alt)
 
     def _draw_map(self, axes, moment: int, cell: int):
@@ -107,9 +108,9 @@ class TokenLens(MapWidget):
         part = (scores - self.shape["low"]) / (self.shape["high"] - self.shape["low"])
         axes.barh(range(len(words)), scores, color=tint(part))
         axes.set(ylim=(len(words) - 0.5, -0.5), xlim=(self.shape["low"], self.shape["high"]))
-        axes.set_yticks(range(len(words)), words, fontsize=8)
-        axes.tick_params(axis="x", labelsize=7)
-        axes.set_xlabel(self.shape["measure"], fontsize=8)
+        axes.set_yticks(range(len(words)), words, fontsize=9)
+        axes.tick_params(axis="x", labelsize=9)
+        axes.set_xlabel(self.shape["measure"], fontsize=9)
         open_corner(axes)
 
     def __repr__(self) -> str:

@@ -250,12 +250,12 @@ function build(model) {
   }
 
   function drawTools() {
-    const sprites = store.get(`sprites/${scenes[now.number].light}`);
+    const [paper, sprites] = [store.get(`paper/${now.number}`), store.get(`sprites/${scenes[now.number].light}`)];
     const [shape, colour, size] = selected < 0 ? [-1, 0, -1] : thing();
     const rows = [[shapeTools, shape], [colourTools, selected < 0 ? -1 : colour], [sizeTools, size]];
     rows.forEach(([tools, chosen]) => tools.forEach((it, n) => it.setAttribute("aria-pressed", n === chosen)));
     for (const it of [...shapeTools, ...colourTools, ...sizeTools, removing]) it.disabled = selected < 0;
-    if (sprites) icons.forEach((icon, n) => paint(icon, spriteOf(sprites, n, colour, 1), 2 * radii[1] + 1, 2 * radii[1] + 1));
+    if (paper && sprites) icons.forEach((icon, n) => drawIcon(icon, spriteOf(sprites, n, colour, 1), paper));
     if (sprites) paints.forEach((swatch, n) => { swatch.style.background = `rgb(${middle(spriteOf(sprites, 0, n, 1))})`; });
     [adding.disabled, undoing.disabled] = [now.things.length >= most, !undo.length];
     adding.title = adding.disabled ? `A scene has at most ${most} objects` : "";
@@ -264,7 +264,20 @@ function build(model) {
     swap.setAttribute("aria-pressed", now.given === "swapped");
   }
 
-  const middle = (sprite) => sprite.subarray(3 * ((sprite.length / 3 - 1) / 2)).subarray(0, 3).join();
+  const middle = (sprite) => sprite.subarray(3 * ((sprite.length / 3 - 1) / 2)).subarray(0, 3);
+
+  // An object without the paper around it: a pixel covers as much as it differs from that.
+  function drawIcon(icon, sprite, paper) {
+    const side = 2 * radii[1] + 1;
+    const pen = paint(icon, sprite, side, side).getContext("2d");
+    const [image, colour] = [pen.getImageData(0, 0, side, side), middle(sprite)];
+    const apart = (rgb) => count(3).reduce((sum, c) => sum + Math.abs(rgb[c] - paper[c]), 0);
+    for (let i = 0; i < image.data.length; i += 4) {
+      const covers = 255 * Math.min(1, apart(image.data.subarray(i, i + 3)) / apart(colour));
+      image.data.set([...colour, covers], i);
+    }
+    pen.putImageData(image, 0, 0);
+  }
 
   function drawAnswer() {
     const it = said();

@@ -193,17 +193,17 @@ class ScenePlayground(MapWidget):
     def static_figure(self) -> Still:
         """The scene, what the model was given with the attention of its answer, and the likeliest answers."""
         said, given = self.answer, WORDS[self.state["given"]]
-        drawing = new_figure(2.9)
+        drawing = new_figure(3.1)
         scene, looked, bars = drawing.subplots(1, 3, width_ratios=(1, 1.15, 1.1))
         self._draw_pictures(scene, looked)
-        looked.set_title(f"what the model gets{given}", fontsize=8)
+        looked.set_title(f"what the model gets{given}", fontsize=9)
         draw_choices(bars, said["choices"][::-1])
         truth, caption = said["truth"], said["caption"]
         verdict = "" if not truth else " ✓" if said["right"] else f" ✗ ({truth})"
         colour = "black" if said["right"] or not truth else ACCENT
         title = f"{said['question']}  {said['answer']}{verdict}"
         drawing.suptitle(title, fontsize=10, color=colour)
-        drawing.supxlabel("\n".join(textwrap.wrap(caption, 110)), fontsize=7.5)
+        drawing.supxlabel("\n".join(textwrap.wrap(caption, 95)), fontsize=9)
         alt = f"A scene; what the model gets{given}; asked “{said['question']}” it says “{said['answer']}”"
         return Still(drawing, alt + f", the truth is {truth}" * bool(truth) + f"; its caption: {caption}")
 
@@ -211,13 +211,13 @@ class ScenePlayground(MapWidget):
         shape, frame = (SIDE, SIDE, 3), {"extent": (0, SIDE, SIDE, 0), "interpolation": "nearest"}
         pixels, picture = (np.frombuffer(b, np.uint8).reshape(shape) for b in (self.pixels, self.model_input))
         scene.imshow(pixels, **frame)
-        scene.set_title("the scene", fontsize=8)
+        scene.set_title("the scene", fontsize=9)
         if self.attention:
             weights = np.frombuffer(self.attention, np.uint8).reshape(self.answer["grid"])
             shown = overlay(looked, picture, weights * (self.answer["largest"] / 255))
             bar = scale_bar(shown, looked)
-            bar.set_label("attention of the answer", fontsize=7)
-            bar.ax.tick_params(labelsize=6)
+            bar.set_label("attention of the answer", fontsize=9)
+            bar.ax.tick_params(labelsize=9)
         else:
             looked.imshow(picture, **frame)
         for axes in (scene, looked):
@@ -231,9 +231,9 @@ def draw_choices(bars, rows: list[dict]) -> None:
     """Bars of the likeliest answers, from the lowest to the highest."""
     bars.barh(range(len(rows)), [row["p"] for row in rows], color=TEXT)
     names = [textwrap.shorten(row["text"], 22, placeholder="…") + " ✓" * row["right"] for row in rows]
-    bars.set_yticks(range(len(rows)), names, fontsize=7)
+    bars.set_yticks(range(len(rows)), names, fontsize=9)
     for place, row in enumerate(rows):
-        bars.text(row["p"] + 0.02, place, percent(row["p"]), va="center", fontsize=7)
+        bars.text(row["p"] + 0.02, place, percent(row["p"]), va="center", fontsize=9)
     bars.set(xlim=(0, 1.25), xticks=[])
     open_corner(bars)
     bars.spines["bottom"].set_visible(False)

@@ -60,14 +60,14 @@ class SceneBrowser(Widget):
         start = self.chosen // PAGE * PAGE
         shown = range(start, min(start + PAGE, len(self._images)))
         lines = -(-len(shown) // 4)
-        drawing = new_figure(2.1 * lines)
+        drawing = new_figure(2.5 * lines)
         all_axes = drawing.subplots(lines, 4, squeeze=False).ravel()
         for axes in all_axes:
             axes.axis("off")
         for axes, scene in zip(all_axes, shown):  # noqa: B905 - the last line may have places to spare
             axes.imshow(self._images[scene], interpolation="nearest")
-            caption = textwrap.fill(self.scenes[scene]["caption"], 28)
-            axes.set_title(caption, fontsize=6.5)
+            caption = textwrap.fill(self.scenes[scene]["caption"], 24)
+            axes.set_title(caption, fontsize=9)
         return Still(drawing, f"Scenes {start} to {shown[-1]} of {len(self._images)} with their captions")
 
     def __repr__(self) -> str:

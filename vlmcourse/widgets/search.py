@@ -94,19 +94,19 @@ class TextToImageSearch(Widget):
         results = self.answer["results"]
         if not results:
             return None
-        drawing = new_figure(3.4)
+        drawing = new_figure(3.9)
         all_axes = drawing.subplots(2, RESULTS // 2).ravel()
         for axes in all_axes:
             axes.axis("off")
         for axes, result in zip(all_axes, results):  # noqa: B905 - there may be fewer results than places
             axes.imshow(self._images[result["index"]])
             mark, weight = ("✓ ", "bold") if result["right"] else ("", "normal")
-            label = "\n".join(textwrap.wrap(result["label"], 18, max_lines=2, placeholder=" …"))
+            label = "\n".join(textwrap.wrap(result["label"], 15, max_lines=2, placeholder=" …"))
             title = f"{mark}{result['score']:.3f}\n{label}"
-            axes.set_title(title, fontsize=6.5, fontweight=weight)
+            axes.set_title(title, fontsize=9, fontweight=weight)
         query = self.answer["query"]
         drawing.suptitle(f"“{query}”", fontsize=10, color=TEXT)
-        drawing.supxlabel(self.texts["attribution"], fontsize=6.5)
+        drawing.supxlabel(textwrap.fill(self.texts["attribution"], 95), fontsize=9)
         first = ", ".join(result["label"] for result in results[:3])
         alt = f"The {len(results)} best of {len(self._images)} pictures for “{query}”: {first} first"
         return Still(drawing, alt)

@@ -7,6 +7,8 @@ Every row of weights (one query, one head) is scaled to its own largest weight, 
 Weights travel as one byte each, so a number shown is right to within 1/510 of that largest one.
 """
 
+import textwrap
+
 import numpy as np
 import traitlets
 
@@ -69,7 +71,7 @@ class TextAttention(MapWidget):
         row = matrix[query]
         drawing = new_figure(max(3.4, 0.16 * count))
         bars, axes = drawing.subplots(1, 2)
-        small = min(8, 300 / count)
+        small = min(9, 300 / count)
         bars.barh(range(count), row, color=tint(row / row.max()))
         bars.set(ylim=(count - 0.5, -0.5), xlabel="weight")
         bars.set_yticks(range(count), self.tokens, fontsize=small, color=TEXT)
@@ -81,11 +83,12 @@ class TextAttention(MapWidget):
         axes.imshow(matrix / matrix.max(axis=1, keepdims=True), cmap="cividis", zorder=2)
         axes.axhspan(query - 0.5, query + 0.5, fill=False, edgecolor=ACCENT, linewidth=1.5, zorder=3)
         axes.set(xlabel="key", ylabel="query")
+        axes.locator_params(integer=True)  # a token has no half
         heads = "mean of heads" if view["head"] == "mean" else f"head {view['head']}"
         best = int(row.argmax())
         reads = f"token {query} “{self.tokens[query]}” reads token {best} “{self.tokens[best]}” most"
         alt = f"Attention of layer {view['layer']}, {heads}: {reads}, with weight {row[best]:.3f}"
-        drawing.suptitle(alt, fontsize=8)
+        drawing.suptitle(textwrap.fill(alt, 95), fontsize=9)
         return Still(drawing, alt)
 
     def __repr__(self) -> str:
