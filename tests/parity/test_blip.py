@@ -54,7 +54,7 @@ def test_captions(side):
     mine = from_transformers(theirs)
     more = {} if real is None else {"attention_mask": real.long()}
     ours, his = (
-        mine.caption_scores(mine.image_features(IMAGES), ids, real),
+        mine.write_scores(mine.image_features(IMAGES), ids, real),
         theirs(IMAGES, ids, **more).logits,
     )
     keep = torch.ones_like(ids, dtype=torch.bool) if real is None else real

@@ -36,9 +36,9 @@ def hard_negatives(
 ) -> Int[Tensor, "image"]:
     """For every image the number of a text that is not its own, the likelier the more similar it is.
 
-    Text i belongs to image i and is never taken. Of the others, text j is taken with probability
-    softmax(similarity)[j]: they are laid end to end on a line from 0 to 1, and the one on which the image's
-    number falls is taken.
+    Text i belongs to image i and is never taken; texts beyond the images belong to none. Of the others, text
+    j is taken with probability softmax(similarity)[j]: they are laid end to end on a line from 0 to 1, and
+    the one on which the image's number falls is taken.
 
     Args:
         dice: uniform in [0, 1).
@@ -46,10 +46,10 @@ def hard_negatives(
     Source: Li et al. 2022 (BLIP), arXiv:2201.12086, section 3.2; the sampling after Li et al. 2021 (ALBEF),
         arXiv:2107.07651, section 3.2.
     """
-    own = torch.eye(len(similarity), dtype=torch.bool, device=similarity.device)
+    own = torch.eye(*similarity.shape, dtype=torch.bool, device=similarity.device)
     chances = similarity.masked_fill(own, -torch.inf).softmax(dim=1)
-    line = chances.cumsum(dim=1) / chances.sum(dim=1, keepdim=True)
-    return (line <= dice[:, None]).sum(dim=1)
+    line = chances.cumsum(dim=1)
+    return (line / line[:, -1:] <= dice[:, None]).sum(dim=1)
 
 
 @slot
@@ -223,7 +223,11 @@ class Blip(EncoderDecoder):
         tokens = self.encoder(ids, bidirectional(ids.shape[1], mask, ids.device), features)
         return self.match(tokens[:, 0])
 
-    def caption_scores(
+    def alike(self, images: Vectors, texts: Vectors) -> Float[Tensor, "image text"]:
+        """How alike every image and every text are: the cosine of their vectors."""
+        return images @ texts.T
+
+    def write_scores(
         self, features: Views, ids: Ids, mask: Real = None
     ) -> Float[Tensor, "batch token vocabulary"]:
         """Scores of every next token of captions; the first token begins them."""

@@ -186,6 +186,12 @@ class Matcher(nn.Module):
         """Where texts stand there; their first token speaks for them."""
         return normalise(self.project_text(self.qformer.read(ids, words)[:, 0]))
 
+    def alike(
+        self, images: Float[Tensor, "image query shared"], texts: Float[Tensor, "text shared"]
+    ) -> Float[Tensor, "image text"]:
+        """How alike every image and every text are, see best_query."""
+        return best_query(images, texts)
+
     def match_scores(self, features: Views, ids: Ids, words: WordMarks) -> Float[Tensor, "batch 2"]:
         """Scores (logits) of "do not belong together" and "do": the mean of what every query says."""
         queries = self.config.qformer.queries
