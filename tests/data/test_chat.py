@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vlmcourse.data.chat import collate, encode, label_mask, render_chat
+from vlmcourse.data.chat import collate, encode, few_shot, label_mask, render_chat
 from vlmcourse.data.text import ASSISTANT, END, IMAGE, PAD, USER, load_tokenizer
 
 ASKED = [("user", "<image>what colour is the circle?"), ("assistant", "red")]
@@ -76,3 +76,8 @@ def test_control_words_that_someone_said_are_plain_text():
 def test_bytes_that_are_no_text_are_refused():
     with pytest.raises(ValueError, match=r"'a\\udcff' is no text in UTF-8"):
         encode([[("user", "a\udcff")]])
+
+
+def test_every_instruction_of_a_prompt_with_examples_has_its_image():
+    text = render_chat(few_shot([("dax?", "red")], "dax?"), prompt=True)
+    assert text == "<user><image>dax?<assistant>red<end><user><image>dax?<assistant>"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vlmcourse.models.flamingo import Flamingo, FlamingoConfig, media_mask
+from vlmcourse.models.flamingo import Flamingo, FlamingoConfig, media_mask, side_by_side
 from vlmcourse.models.language import LlamaConfig
 from vlmcourse.models.vit import ViTConfig
 
@@ -70,6 +70,12 @@ def test_texts_have_images_of_their_own_number():
     together = model(both, IMAGES)
     torch.testing.assert_close(together[:1], model(both[:1], IMAGES[:2]))
     torch.testing.assert_close(together[1:], model(both[1:], IMAGES[2:]))
+
+
+def test_images_stand_beside_their_own_text():
+    latents = torch.arange(6.0).reshape(3, 2, 1)
+    row = side_by_side(latents, torch.tensor([1, 2]))
+    assert row[..., 0].tolist() == [[0, 1, 0, 0], [2, 3, 4, 5]]
 
 
 @pytest.mark.parametrize("places, images", [((3, 7), 1), ((3,), 2), ((), 1)])

@@ -69,6 +69,20 @@ def collate(
     return ids, mask
 
 
+@slot
+def few_shot(examples: Sequence[tuple[str, str]], instruction: str) -> list[tuple[str, str]]:
+    """Turns of a prompt with examples: of each its instruction and its answer, and then what is asked.
+
+    Every instruction has an image of its own, which stands before it.
+
+    Source: Alayrac et al. 2022 (Flamingo), arXiv:2204.14198, section 2.5 and appendix A.2.
+    """
+    turns = []
+    for asked, answer in examples:
+        turns += [("user", IMAGE_WORD + asked), ("assistant", answer)]
+    return [*turns, ("user", IMAGE_WORD + instruction)]
+
+
 class Chats(NamedTuple):
     """Encoded conversations."""
 

@@ -1,6 +1,7 @@
 """Flamingo: a frozen language model that looks at images between its blocks (notebook 09).
 
     media_mask      which images each token may look at
+    side_by_side    what each text has to look at: its images, one behind the other
     resample        one step of the resampler: a few latents look at all patches, and at each other
     gated_block     look and think, both behind gates that start closed
     Flamingo        image encoder, resampler, language model; a gated block before every n-th of its blocks
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -45,6 +46,26 @@ def media_mask(
     begun = starts.cumsum(dim=1)[..., None]  # images so far, (batch, token, 1)
     number = torch.arange(1, images + 1, device=starts.device)
     return number == begun if last_only else number <= begun
+
+
+@slot
+def side_by_side(
+    latents: Float[Tensor, "picture latent features"], counts: Int[Tensor, "batch"]
+) -> Float[Tensor, "batch read features"]:
+    """The latents of each text's images, one image behind the other, in one row; zeros fill up a shorter row.
+
+    Args:
+        latents: of all images of all texts: first those of the first text, in their order.
+        counts: how many images each text has; the sum is picture.
+
+    Returns:
+        read = the most images that a text has, times latent.
+    """
+    image = torch.arange(int(counts.max()), device=counts.device)
+    there = image < counts[:, None]  # (batch, image): who has so many images
+    rows = latents.new_zeros(*there.shape, *latents.shape[1:])
+    rows[there] = latents
+    return rows.flatten(1, 2)
 
 
 @slot
@@ -196,12 +217,8 @@ class Flamingo(VLM):
             raise ValueError(
                 f"the texts have {total} image placeholders, but there are {len(latents)} images"
             )
-        most = max(int(counts.max()), 1)
-        first = counts.cumsum(0) - counts  # images of the texts before
-        rows = first[:, None] + torch.arange(most, device=ids.device)
-        context = latents[rows.clamp(max=len(latents) - 1)].flatten(1, 2)
-        allowed = media_mask(starts, most, self.config.last_only)
-        return context, allowed.repeat_interleave(latents.shape[1], dim=-1)[:, None]
+        allowed = media_mask(starts, int(counts.max()), self.config.last_only)
+        return side_by_side(latents, counts), allowed.repeat_interleave(latents.shape[1], dim=-1)[:, None]
 
     def hidden(
         self,
