@@ -1,0 +1,22 @@
+"""What a computation costs, counted where the count is known."""
+
+import torch
+from torch import nn
+
+from vlmcourse.diagnostics.cost import cpu_seconds, flops, kept_bytes
+
+
+def test_a_product_of_matrices_counts_its_multiplications_and_additions():
+    assert flops(lambda: torch.randn(3, 5) @ torch.randn(5, 7)) == 2 * 3 * 5 * 7
+
+
+def test_what_the_backward_pass_needs_is_counted_once():
+    layer, inputs = nn.Linear(64, 32, bias=False), torch.randn(16, 64)
+    one = kept_bytes(lambda: layer(inputs).sum())
+    assert one >= 4 * 16 * 64
+    assert kept_bytes(lambda: (layer(inputs) + layer(inputs)).sum()) == one
+
+
+def test_time_is_that_of_the_middle_call():
+    calls = []
+    assert cpu_seconds(lambda: calls.append(1), times=3) >= 0 and len(calls) == 3
