@@ -111,6 +111,26 @@ DRAWINGS = {
             ("stage 2", "eye:|frozen > projector:|learns > language:|learns > loss on|answer words", []),
         ],
     ),
+    "flamingo": (
+        "Flamingo",
+        "A frozen eye's patches are resampled to a few latents for each image; each text's images stand "
+        "side by side. Between the frozen blocks of the language model, words look at the last image "
+        "before them and think about it, both behind gates that start closed.",
+        [
+            (
+                "images",
+                "image > eye:|frozen > *resample to|latents > *side by side > what may|be looked at",
+                [],
+            ),
+            ("text", "*examples and|question > marks for|images > *media mask > who may look|at which", []),
+            (
+                "one gated block",
+                "norm > look|at latents > *+ tanh · > norm > think > *+ tanh ·",
+                [(0, 2), (3, 5)],
+            ),
+            ("all blocks", "words > *gated block > language block:|frozen > and so on > next word", []),
+        ],
+    ),
     "lora": (
         "LoRA in the assembled model",
         "An eye, a projector and a pretrained language model are put together; the projector learns "

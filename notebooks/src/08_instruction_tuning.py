@@ -786,4 +786,4 @@ progress()
 # - Goyal et al. 2017, *Making the V in VQA Matter*, [arXiv:1612.00837](https://arxiv.org/abs/1612.00837): blind baselines and twins.
 # - Krell et al. 2021, *Efficient Sequence Packing without Cross-contamination*, [arXiv:2107.02027](https://arxiv.org/abs/2107.02027).
 #
-# **Next:** [17 · Real models: your code with pretrained parts](17_real_models.ipynb)
+# **Next:** [09 · Flamingo: a language model that looks, and learns from examples](09_flamingo.ipynb)

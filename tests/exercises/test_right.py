@@ -1126,6 +1126,94 @@ def groups_by_sorting(named, rates, weight_decay):
              "weight_decay": 0.0 if place[1] else weight_decay} for place in sorted(found)]  # fmt: skip
 
 
+# chapter 09: Flamingo
+
+
+@right("flamingo.media_mask")
+def media_mask_text_by_text(starts, images, last_only):
+    mask = torch.zeros(*starts.shape, images, dtype=torch.bool, device=starts.device)
+    for row, marks in enumerate(starts.tolist()):
+        begun = 0
+        for place, mark in enumerate(marks):
+            begun += mark
+            first = max(begun - 1, 0) if last_only else 0
+            mask[row, place, first:begun] = True
+    return mask
+
+
+@right("flamingo.media_mask")
+def media_mask_by_one_hot(starts, images, last_only):
+    last = F.one_hot(starts.cumsum(1), max(images, starts.shape[1]) + 1)[..., 1 : images + 1].bool()
+    if last_only:
+        return last
+    return last.flip(-1).cumsum(-1).flip(-1) > 0
+
+
+@right("flamingo.side_by_side")
+def side_by_side_by_padding(latents, counts):
+    rows = [part.flatten(0, 1) for part in latents.split(counts.tolist())]
+    return pad_sequence(rows, batch_first=True)
+
+
+@right("flamingo.side_by_side")
+def side_by_side_picture_by_picture(latents, counts):
+    most, number = int(counts.max()), 0
+    rows = torch.zeros(len(counts), most * latents.shape[1], latents.shape[2]).to(latents)
+    for row, count in enumerate(counts.tolist()):
+        for image in range(count):
+            start = image * latents.shape[1]
+            rows[row, start : start + latents.shape[1]] = latents[number]
+            number += 1
+    return rows
+
+
+@right("flamingo.resample")
+def resample_with_latents_first_in_the_context(latents, patches, norm_latents, norm_patches, attend):
+    own = norm_latents(latents)
+    return attend(own, torch.hstack([own, norm_patches(patches)])).add(latents)
+
+
+@right("flamingo.resample")
+def resample_image_by_image(latents, patches, norm_latents, norm_patches, attend):
+    seen = []
+    for some, picture in zip(latents, patches, strict=True):
+        own, read = norm_latents(some[None]), norm_patches(picture[None])
+        seen.append(some + attend(own, torch.cat((read, own), 1))[0])
+    return torch.stack(seen)
+
+
+@right("flamingo.gated_block")
+def gated_block_by_addcmul(tokens, look, think, look_gate, think_gate):
+    for step, gate in ((look, look_gate), (think, think_gate)):
+        tokens = torch.addcmul(tokens, torch.tanh(gate), step(tokens))
+    return tokens
+
+
+@right("flamingo.gated_block")
+def gated_block_with_the_formula_of_tanh(tokens, look, think, look_gate, think_gate):
+    def opened(gate):
+        return 2 * torch.sigmoid(2 * gate) - 1
+
+    seen = look(tokens) * opened(look_gate) + tokens
+    return think(seen) * opened(think_gate) + seen
+
+
+@right("chat.few_shot")
+def few_shot_by_unpacking(examples, instruction):
+    shown = [[("user", f"<image>{asked}"), ("assistant", said)] for asked, said in examples]
+    return [*(turn for pair in shown for turn in pair), ("user", f"<image>{instruction}")]
+
+
+@right("chat.few_shot")
+def few_shot_by_appending(examples, instruction):
+    turns = []
+    for example in examples:
+        turns.append(("user", "<image>" + example[0]))
+        turns.append(("assistant", example[1]))
+    turns.append(("user", "<image>" + instruction))
+    return turns
+
+
 # chapter 17: real models
 
 

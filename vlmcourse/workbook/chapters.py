@@ -20,7 +20,7 @@ CHAPTERS = [
     Chapter("06_fusion"),
     Chapter("07_projection_and_alignment"),
     Chapter("08_instruction_tuning"),
-    Chapter("09_flamingo", ready=False),
+    Chapter("09_flamingo"),
     Chapter("10_blip", ready=False),
     Chapter("11_qformer_blip2", ready=False),
     Chapter("12_data", ready=False),
