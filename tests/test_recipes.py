@@ -38,12 +38,14 @@ def test_a_variant_leaves_the_recipe_as_it_is():
 
 def test_a_recipe_can_end_earlier_and_be_short():
     assert [stage.name for stage in NANO_VLM.until("words").stages] == ["eye", "words"]
-    assert [stage.steps for stage in NANO_VLM.short(2).stages] == [2, 2, 2, 2]
+    assert [stage.steps for stage in NANO_VLM.short(2).stages] == [2, 2, 2, 2, 2, 2, 2]
     assert [stage.steps for stage in find_recipe("smollm-openmoji").short(5).stages] == [
         0,
         5,
     ]  # one is in closed form
-    with pytest.raises(ValueError, match="nano-vlm has the stages eye, words, aligned, vlm, not 'ears'"):
+    with pytest.raises(
+        ValueError, match="nano-vlm has the stages eye, words, aligned, vlm, last, sharp, whole, not 'ears'"
+    ):
         NANO_VLM.until("ears")
 
 

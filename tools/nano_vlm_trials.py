@@ -1,4 +1,4 @@
-"""What a choice of the nano VLM is worth: the last two stages, short, with one thing changed.
+"""What a choice of the nano VLM is worth: alignment and instructions, short, with one thing changed.
 
     python tools/nano_vlm_trials.py [TRIAL ...]
 
@@ -46,12 +46,12 @@ def clip_eye() -> Llava:
 
 
 def shortened(recipe: Recipe) -> Recipe:
-    """The last two stages, with no more scenes than they have time for."""
+    """Alignment and instructions, with no more scenes than they have time for."""
     for name, steps in (("aligned", 150), ("vlm", 300)):
         stage = recipe.stage(name)
         data = {**stage.data, "scenes": min(stage.data["scenes"], steps * stage.size)}
         recipe = recipe.vary(name, steps=steps, data=data)
-    return replace(recipe, stages=recipe.stages[2:])
+    return replace(recipe, stages=recipe.until("vlm").stages[2:])
 
 
 SHORT = shortened(NANO_VLM)

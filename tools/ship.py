@@ -3,7 +3,8 @@
     python tools/ship.py [NAME ...]
     python tools/ship.py --familiar [NAME ...]
 
-Without a name all recipes run, in the order in which they build on each other. A stage that was broken off
+Without a name all recipes run, in the order in which they build on each other. nano-vlm:vlm trains only from
+the stage vlm on and takes what the stage before it shipped, and its CPU seconds. A stage that was broken off
 goes on from its newest checkpoint in runs/shipping, and a finished one is only loaded. The card of nano-vlm
 also holds its accuracy over CPU seconds, all stages counted; a card says what else was tried, if tools/tried
 has a list. The second form trains nothing: it only measures anew which pictures shipped models learned from.
@@ -20,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vlmcourse.data.assets import assets_folder
+from vlmcourse.data.assets import assets_folder, shipped
 from vlmcourse.families import nano
 from vlmcourse.families.making import FAMILIAR, run, store, store_familiar
 from vlmcourse.recipes.book import RECIPES, find_recipe
@@ -51,18 +52,21 @@ class Clock:
             self.start = time.process_time()
 
 
-def ship(recipe: Recipe) -> None:
-    """Train a recipe and store what its stages leave."""
-    folder, clocks = ROOT / "runs" / "shipping" / recipe.name, []
+def ship(recipe: Recipe, first: str = "") -> None:
+    """Train a recipe and store what its stages leave; all of them, or those from the ``first`` one on."""
+    folder, clocks, begun = ROOT / "runs" / "shipping" / recipe.name, [], 0.0
+    trained = recipe.since(first) if first else recipe
+    if first:
+        begun = json.loads(shipped(f"{trained.start['shipped']}.json").read_text())["cpu_seconds"]
 
     def options(stage: Stage, model: nn.Module) -> dict:
         accuracy = nano.held_out(model) if stage.ships == "nano-vlm" else None
-        spent = clocks[-1].spent if clocks else 0.0
+        spent = clocks[-1].spent if clocks else begun
         clocks.append(Clock(model, spent, folder / f"{stage.name}.json", accuracy))
         origin = dict(recipe=recipe.name, **asdict(stage))
         return dict(checkpoint=folder / stage.name, resume=True, origin=origin, watch=clocks[-1])
 
-    for made in run(recipe, options):
+    for made in run(trained, options):
         if made.stage.ships:
             path = assets_folder() / "checkpoints" / f"{made.stage.ships}.safetensors"
             print(store(made, path, card_of(made, recipe, clocks)), flush=True)
@@ -94,5 +98,6 @@ if __name__ == "__main__":
         for name in names or sorted(path.name.removesuffix(FAMILIAR) for path in beside):
             print(store_familiar(name))
     else:
-        for name in names or RECIPES:
-            ship(find_recipe(name))
+        for wanted in names or RECIPES:
+            name, _, first = wanted.partition(":")
+            ship(find_recipe(name), first)

@@ -32,7 +32,7 @@ course_map()
 # %% [markdown] id="meet" lang="en"
 # ## Meet the model
 #
-# This is what you will have built by chapter 08: a vision-language model with 1.4 million parameters, trained from nothing in 50 minutes on one CPU core. It sees a scene and answers questions about it.
+# This is what you will have built by chapter 08: a vision-language model with 1.4 million parameters, trained from nothing in 90 minutes on one CPU core. It sees a scene and answers questions about it.
 #
 # **Change something.** Click an object, drag it, give it another colour, delete it. The answer, the caption and the map of where the model looked follow at once. Ask your own question, too.
 #

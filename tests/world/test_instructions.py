@@ -2,22 +2,29 @@
 
 import re
 
+import numpy as np
 import pytest
 
+from vlmcourse.evaluation.statements import true_and_complete
 from vlmcourse.world import captions, questions, scenes
+from vlmcourse.world.grammar import stated
 from vlmcourse.world.instructions import (
     FULL,
     PALE,
     SENTENCE,
     SHORT,
+    close_call,
     halves,
     hard_talks,
     in_a_sentence,
+    last_talks,
+    ordered_captions,
     pale_talks,
     talks,
     turns,
 )
-from vlmcourse.world.scenes import COLOURS
+from vlmcourse.world.scenes import COLOURS, PLACES
+from vlmcourse.world.truth import Thing, Who, list_things
 
 BATCH = scenes.sample("train", 60)
 
@@ -51,13 +58,21 @@ def test_every_question_has_a_sentence_that_holds_its_answer():
 
 def test_a_row_has_a_question_of_each_kind_and_a_caption():
     rows = talks(BATCH, sentences=0.5)
-    full, short = captions.captions(BATCH, "full"), captions.captions(BATCH, "short")
+    full, short = ordered_captions(BATCH), captions.captions(BATCH, "short")
     assert {len(row) for row in rows} == {len(questions.KINDS) + 1}
     for row, long, brief in zip(rows, full, short, strict=True):
         assert row[-1] in ((FULL, long), (SHORT, brief))
         assert all(said.endswith(".") == text.endswith(SENTENCE) for text, said in row[:-1])
     share = sum(text.endswith(SENTENCE) for row in rows for text, _ in row) / sum(map(len, rows))
     assert 0.35 < share < 0.55
+
+
+def test_full_captions_go_from_place_to_place():
+    told, any_order = ordered_captions(BATCH), captions.captions(BATCH, "full")
+    assert told != any_order and true_and_complete(told, BATCH).all()
+    for text, other in zip(told, any_order, strict=True):
+        places = [mention.place for mention in stated(text)]
+        assert places == sorted(places) and sorted(stated(text)) == sorted(stated(other))
 
 
 def test_the_seed_chooses_the_questions():
@@ -87,15 +102,55 @@ def test_hard_talks_ask_for_places_one_axis_at_a_time():
         found[text.split(" at the ")[1]].add(said)
     assert found == {"top or the bottom?": {"top", "bottom"}, "left or the right?": {"left", "right"}}
     for question in filter(None, questions.ask(BATCH, "position")):
-        (_, upright), (_, sideways) = halves(question)
+        (_, upright), (_, sideways) = halves(question.asked.who, question.answer)
         assert f"{upright} {sideways}" == question.answer
+
+
+def test_every_fourth_scene_asks_for_the_side_of_the_thing_nearest_to_a_middle_line():
+    rows, near = hard_talks(BATCH), 0
+    for number in range(0, len(BATCH), 4):
+        things, batch = list_things(BATCH, number), BATCH[number]
+        off = np.minimum(abs(batch.x - 31.5), abs(batch.y - 31.5))[batch.present]
+        thing, place = things[off.argmin()], PLACES[batch.place[0, off.argmin()]]
+        who = Who(thing.shape, thing.colour, thing.size)
+        assert set(halves(who, place)) <= set(rows[number]) or not who.only(things)
+        near += thing.position is None
+    assert near > 5 and not set(close_call(list_things(BATCH, 1))) & set(rows[1])
+    twice = [Thing(0, 0, 0, 10, 10), Thing(0, 0, 0, 40, 30)]
+    assert close_call(twice) == close_call([]) == []
+    assert close_call([*twice, Thing(1, 2, 1, 32, 31)])[0] == (
+        "Is the medium red square at the top or the bottom?",
+        "top",
+    )
+
+
+def test_last_talks_describe_every_scene_and_ask_what_is_learned_late():
+    rows, full, short = last_talks(BATCH), ordered_captions(BATCH), captions.captions(BATCH, "short")
+    asked, hard = talks(BATCH, captioned=False), hard_talks(BATCH)
+    for number, row in enumerate(rows):
+        near = close_call(list_things(BATCH, number))
+        assert row[: 1 + len(near)] == [(FULL, full[number]), *near]
+        assert ((SHORT, short[number]) in row) == (number % 4 == 0)
+        assert set(asked[number]) | set(hard[number]) <= set(row)
+    for kind in ("comparison", "count"):
+        more = questions.ask(BATCH, kind, seed=4)
+        assert all((asked.text, asked.answer) in row for asked, row in zip(more, rows, strict=True) if asked)
+    assert last_talks(BATCH, 1) == last_talks(BATCH, 1) != rows
+
+
+def test_of_a_share_of_scenes_last_talks_ask_for_little_but_a_description():
+    rows, some = last_talks(BATCH), last_talks(BATCH, described=0.5)
+    little = [row == [(FULL, full), *close_call(list_things(BATCH, n))]
+              for n, (row, full) in enumerate(zip(some, ordered_captions(BATCH), strict=True))]  # fmt: skip
+    assert 0.3 < np.mean(little) < 0.7
+    assert all(row == whole for row, whole, short in zip(some, rows, little, strict=True) if not short)
 
 
 def test_pale_talks_say_nothing_of_colours_and_are_true():
     rows = pale_talks(BATCH)
     words = " ".join(text + " " + said for row in rows for text, said in row if text != PALE)
     assert not set(re.findall(r"\w+", words)) & {"colour", *COLOURS}
-    full = captions.captions(BATCH, "full")
+    full = ordered_captions(BATCH)
     for row, text in zip(rows, full, strict=True):
         assert row[-1] == (PALE, " ".join(word for word in text.split() if word not in COLOURS))
         assert len({asked for asked, _ in row}) == len(row)

@@ -169,3 +169,16 @@ def test_bad_knobs_are_named(knobs, words):
 
 def test_sizes_differ_clearly():
     assert (RADII[1:] / RADII[:-1] >= 1.3).all()
+
+
+@examples
+@given(KNOBS)
+def test_reading_order_goes_from_place_to_place_and_then_to_the_right(knobs):
+    batch = sample(count=100, **knobs)
+    ordered, names = scenes.in_reading_order(batch), ("place", "x", "y", "shape", "colour", "size")
+    table, before = (np.stack([getattr(b, name) for name in names], -1).tolist() for b in (ordered, batch))
+    for count, things, same_things in zip(batch.count, table, before, strict=True):
+        assert sorted(things[:count]) == sorted(same_things[:count])
+        assert [thing[:2] for thing in things[:count]] == sorted(thing[:2] for thing in things[:count])
+    assert np.array_equal(ordered.shape >= 0, batch.present)
+    assert same(scenes.in_reading_order(ordered), ordered)

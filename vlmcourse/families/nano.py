@@ -40,7 +40,7 @@ from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.training.regions import RegionReader, new_eye, train_eye
 from vlmcourse.training.stages import align, set_stage
 from vlmcourse.world import captions, scenes
-from vlmcourse.world.instructions import FULL, SHORT, hard_talks, pale_talks, talks
+from vlmcourse.world.instructions import FULL, SHORT, hard_talks, last_talks, pale_talks, talks
 from vlmcourse.world.render import render
 
 CONFIG = NANO_VLM.model
@@ -91,12 +91,35 @@ def pictures(count: int = 4000) -> Images:
 
 
 def run(recipe: Recipe, options: Options) -> Iterator[Made]:
-    """Carry out the recipe, or a variant of it."""
-    model = new_vlm(recipe.model, recipe.seed)
-    measures = dict(words=_measure_words, aligned=_measure_captions, vlm=measure)
+    """Carry out the recipe, or a variant of it, such as ``recipe.since("vlm")``.
+
+    A stage whose data say ``after`` begins where that stage ended, and is averaged with the one before it.
+    """
+    before = recipe.start.get("shipped")
+    model = load_vlm(before)[0] if before else new_vlm(recipe.model, recipe.seed)
+    measures = dict(words=_measure_words, aligned=_measure_captions, whole=measure)
+    left = {}  # by the name of each stage
     for stage in recipe.stages:
+        latest, after = _weights(model), stage.data.get("after")
+        if after:
+            model.load_state_dict(left[after])
         history = make(stage, model, recipe.seed, **options(stage, model))
+        if after:
+            model.load_state_dict(mean_weights(latest, _weights(model)))
+        left[stage.name] = _weights(model)
         yield Made(stage, model, history, partial(measures.get(stage.name, lambda _: {}), model))
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: weight.clone() for name, weight in model.state_dict().items()}
+
+
+def mean_weights(one: dict[str, Tensor], other: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mean of two trainings that began with the same weights: it may do what either does well.
+
+    Source: Wortsman et al. 2022 (model soups), arXiv:2203.05482, section 2.
+    """
+    return {name: (weight + other[name]) / 2 for name, weight in one.items()}
 
 
 def make(stage: Stage, model: Llava, seed: int = NANO_VLM.seed, **train_options: Any) -> History:
@@ -119,7 +142,10 @@ def make(stage: Stage, model: Llava, seed: int = NANO_VLM.seed, **train_options:
         set_stage(model, 1)
         texts = captions.captions(batch, "full")
         return align(model, images, texts, **_optimized(stage, model), **options)
-    return tune(model, *lessons(model, batch, seed, stage.data["grey"]), stage=stage, **options)
+    later = seed + stage.data.get("draw", 0)  # other scenes than before
+    batch = scenes.sample("train", stage.data["scenes"], seed=later)
+    data = lessons(model, batch, later, stage.data["grey"], stage.data.get("described"))
+    return tune(model, *data, stage=stage, **options)
 
 
 def _optimized(stage: Stage, model: nn.Module) -> dict[str, Any]:
@@ -149,17 +175,25 @@ def features(model: Llava, images: Images) -> Features:
 
 
 def lessons(
-    model: Llava, batch: scenes.Scenes, seed: int = 0, grey: float = INSTRUCTED.data["grey"]
+    model: Llava,
+    batch: scenes.Scenes,
+    seed: int = 0,
+    grey: float = INSTRUCTED.data["grey"],
+    described: float | None = None,
 ) -> tuple[Features, Packs]:
     """Features and conversations of scenes for instruction tuning.
 
     Args:
         grey: share of scenes that are seen in grey and asked nothing of colours, so that the language model
             cannot learn which colours a shape usually has.
+        described: see last_talks, in place of talks and hard_talks.
     """
     images, pale = render(batch), np.random.default_rng(seed).random(len(batch)) < grey
     images[pale] = in_grey(images[pale])
-    about = [a + b for a, b in zip(talks(batch, seed=seed), hard_talks(batch, seed=seed), strict=True)]
+    if described is None:
+        about = [a + b for a, b in zip(talks(batch, seed), hard_talks(batch, seed), strict=True)]
+    else:
+        about = last_talks(batch, seed, described)
     for number, row in zip(np.flatnonzero(pale), pale_talks(batch[pale], seed=seed), strict=True):
         about[number] = row
     return features(model, images), Speaker(model).encode(about)

@@ -60,6 +60,18 @@ class Recipe:
         """The same recipe, ending with the stage of this name."""
         return replace(self, stages=self.stages[: self.stages.index(self.stage(name)) + 1])
 
+    def since(self, name: str) -> "Recipe":
+        """The same recipe from the stage of this name on: it goes on from what the stage before ships.
+
+        Raises:
+            ValueError: if there is no such stage, or nothing is shipped before it.
+        """
+        number = self.stages.index(self.stage(name))
+        if not number or self.stages[number - 1].ships is None:
+            raise ValueError(f"nothing is shipped before {name}, the stage to begin with; train all of them")
+        start = {**self.start, "shipped": self.stages[number - 1].ships}
+        return replace(self, stages=self.stages[number:], start=start)
+
     def short(self, steps: int) -> "Recipe":
         """The same recipe with so many steps in every stage that takes steps, for a trial."""
         return replace(self, stages=tuple(replace(s, steps=min(s.steps, 1) * steps) for s in self.stages))

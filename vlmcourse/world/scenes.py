@@ -113,6 +113,14 @@ def concatenate(batches: list[Scenes]) -> Scenes:
     return replace(batches[0], **columns)
 
 
+def in_reading_order(scenes: Scenes) -> Scenes:
+    """The same scenes with their objects in the order of PLACES, those of one place from left to right."""
+    first = np.where(scenes.present, SIDE * scenes.place + scenes.x, SIDE * len(PLACES))
+    order = np.argsort(first, axis=1, kind="stable")
+    columns = {name: getattr(scenes, name) for name in ("shape", "colour", "size", "x", "y")}
+    return replace(scenes, **{n: np.take_along_axis(c, order, axis=1) for n, c in columns.items()})
+
+
 def palette(split: str) -> Int64[np.ndarray, "shape colour"]:
     """The colours each shape may have in this split: five seen ones, or the two novel ones."""
     if split not in SPLITS:
