@@ -512,3 +512,26 @@ def test_on_the_buttons_the_page_is_seen_around_a_shape(chromium):
     assert middles == (255,) * len(SHAPES)
     assert dict(zip(SHAPES, corners, strict=True)) == dict.fromkeys(SHAPES, 0) | {"square": 255}
     page.close()
+
+
+def test_models_stand_side_by_side_and_one_is_chosen(lab):
+    """With mouse and keyboard; the caption and what the model gets are those of the chosen one."""
+    show = (
+        "said = {'answer': '<i>pink</i>', 'choices': [('pink', 1.0)], 'attention': None}\n"
+        "playground = ScenePlayground(answer, caption, scenes, render=draw, name='first', "
+        "others={'second': (lambda image, question: said, lambda image: 'all pink')})\nplayground"
+    )
+    page = lab.open(WORLD, show, name="playground-choir")
+    page.wait_for_selector(IDLE)
+    voices = page.locator(".vlm-chorus .vlm-button")
+    assert voices.count() == 2 and voices.first.get_attribute("aria-pressed") == "true"
+    assert voices.nth(1).inner_text().startswith("second <i>pink</i>")
+    voices.nth(1).click()
+    page.wait_for_selector(".vlm-playground .vlm-caption:text-is('all pink')")
+    assert text_of(page, ".vlm-answer") == "<i>pink</i>"
+    assert voices.nth(1).get_attribute("aria-pressed") == "true"
+    voices.first.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".vlm-playground .vlm-caption:has-text('pixels')")
+    assert page.complaints == []
+    lab.close(page)

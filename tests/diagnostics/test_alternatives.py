@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import math
 
@@ -8,11 +9,14 @@ import torch
 from vlmcourse.data.text import END
 from vlmcourse.diagnostics import alternatives
 from vlmcourse.diagnostics.alternatives import answers_for, beam, look_and_answer, one_thread
-from vlmcourse.families import nano
+from vlmcourse.families import connectors, nano
 from vlmcourse.models.attention import Cache
+from vlmcourse.models.language import next_scores
+from vlmcourse.recipes.book import RECIPES
 from vlmcourse.speak import Speaker
 from vlmcourse.world import questions, render, scenes
 from vlmcourse.world.instructions import FULL
+from vlmcourse.world.render import to_tensor
 
 IMAGES = render.render(scenes.sample("test", 3))
 QUESTION = "What colour is the circle?"
@@ -107,3 +111,24 @@ def test_the_nano_vlm_says_what_greedy_decoding_says():
 def test_weights_that_form_no_square_are_one_row():
     assert alternatives._grid(torch.arange(9.0)).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
     assert alternatives._grid(torch.arange(6.0)).tolist() == [[0, 1, 2, 3, 4, 5]]
+
+
+@pytest.mark.parametrize("name", ["nano-flamingo", "nano-blip", "nano-blip2", "nano-blip2-t5"])
+@torch.no_grad()
+def test_the_beams_of_every_family_take_image_and_question_with_them(name, monkeypatch):
+    """Untrained, apart from the eye; what a beam says of a text is what one pass over the text says."""
+    monkeypatch.setattr(alternatives, "LONGEST", 4)
+    recipe = RECIPES[name]
+    taken = {part: other for part, other in recipe.start.items() if other == "nano-vlm"}
+    model = connectors.new_model(dataclasses.replace(recipe, start=taken)).eval()
+    speaker, image = Speaker(model), to_tensor(IMAGES[:1])
+    ids, _ = speaker.words.prompts([QUESTION], model.tokens_per_image)
+    reader, prompt = model.begin(ids, image)
+    caches = [Cache() for _ in reader.blocks]
+    scores = next_scores(reader, prompt, caches=caches).log_softmax(dim=-1)
+    for tokens, total in beam(reader, scores, caches, 5):
+        tokens = [*tokens, END][:4]
+        whole = torch.cat([ids, torch.tensor([tokens])], dim=1)
+        said = model(whole, image)[0, ids.shape[1] - 1 : -1].log_softmax(dim=-1)
+        assert total == pytest.approx(sum(said[n, token].item() for n, token in enumerate(tokens)), abs=1e-3)
+    assert look_and_answer(speaker, IMAGES[0], QUESTION, 2)["attention"] is None

@@ -48,6 +48,7 @@ GOOD = {
             "number": 1,
             "question": "Is there a star?",
             "given": "grey",
+            "model": 0,
             "things": [[0, 0, 0, 32, 32]],
         }
     },

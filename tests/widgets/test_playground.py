@@ -147,7 +147,7 @@ def test_a_model_that_is_broken_from_the_start_is_noticed(model):
         ({"number": 6}, r"number is 6, expected 0\.\.5"),
         ({"given": "blind"}, "given is 'blind', expected one of scene, swapped, grey"),
         ({"things": [(0, 0, 2, 10, 30)]}, r"leaves the frame at \(10, 30\)"),
-        ({"colour": "red"}, "there is no colour; set number, things, question or given"),
+        ({"colour": "red"}, "there is no colour; set number, things, question, given or model"),
     ],
 )
 def test_what_cannot_be_set_is_refused_with_the_rule(playground, what, message):
@@ -193,3 +193,42 @@ def test_shares_read_well():
         "10 %",
         "< 0.1 %",
     ]
+
+
+class Other(Model):
+    """Says something else, and shows no attention."""
+
+    def answer(self, image, question):
+        return {"answer": "blue", "choices": [("blue", 1.0)], "attention": None}
+
+    def caption(self, image):
+        return "something blue"
+
+
+@pytest.fixture
+def choir(model):
+    other = Other()
+    others = {"other": (other.answer, other.caption)}
+    return ScenePlayground(model.answer, model.caption, SCENES, render=draw, name="first", others=others)
+
+
+def test_several_models_answer_side_by_side_and_one_is_looked_at(choir):
+    assert choir.world["models"] == ["first", "other"] and choir.state["model"] == 0
+    assert [one["text"] for one in choir.answer["all"]] == ["red", "blue"] and choir.attention
+    choir.change(model="other")
+    assert choir.answer["answer"] == "blue" and choir.answer["caption"] == "something blue"
+    assert choir.attention == b"" and choir.answer["choices"][0]["text"] == "blue"
+    choir.change(model=0)
+    assert choir.answer["answer"] == "red" and choir.answer["caption"].endswith("pixels")
+    truth = choir.answer["truth"]
+    assert [one["right"] for one in choir.answer["all"]] == [truth == "red", truth == "blue"]
+    assert "first: " in str(choir.static_figure().figure._suptitle.get_text())
+
+
+def test_a_model_that_is_not_there_is_named(choir, model):
+    for wrong in ("third", 2, -1):
+        with pytest.raises(ValueError, match=f"model is {wrong!r}, expected one of first, other"):
+            choir.change(model=wrong)
+    with pytest.raises(ValueError, match="two models are called one"):
+        ScenePlayground(model.answer, model.caption, SCENES, render=draw, name="one",
+                        others={"one": (model.answer, model.caption)})  # fmt: skip

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vlmcourse.data.text import END
 from vlmcourse.models.attention import Cache, record_attention
 from vlmcourse.models.language import LanguageModel, next_scores
+from vlmcourse.models.vlm import Reading
 from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import to_tensor
 
@@ -49,20 +51,25 @@ def look_and_answer(speaker: Any, image: np.ndarray, instruction: str, choices: 
     Returns:
         "answer", the likeliest; "choices", pairs (answer, probability), best first; "attention", (row,
         column): how much the last token of the prompt attends to each image token, mean over heads and over
-        the later half of the layers. What these weights lack to 1 goes to words.
+        the later half of the layers. What these weights lack to 1 goes to words. None where image tokens
+        stand for no place in the image.
     """
     model, words = speaker.model, speaker.words
     ids, _ = words.prompts([instruction], model.tokens_per_image)
     reader, prompt = model.begin(ids, to_tensor(image[None]))
     caches = [Cache() for _ in reader.blocks]
-    with record_attention(model.language) as layers:
+    with record_attention(model.language) if model.patchwise else contextlib.nullcontext([]) as layers:
         scores = next_scores(reader, prompt, caches=caches)
-    looked = torch.cat([layer[0, :, -1] for layer in layers[len(layers) // 2 :]]).mean(dim=0)
-    looked = looked[ids[0] == words.image]
     finished = beam(reader, scores.log_softmax(dim=-1), caches, choices, words.end)
     texts = words.spell([tokens for tokens, _ in finished])
     likely = [(text, math.exp(score)) for text, (_, score) in zip(texts, finished, strict=True)]
-    return {"answer": texts[0], "choices": likely, "attention": _grid(looked)}
+    looked = _grid(_looked(layers)[ids[0] == words.image]) if model.patchwise else None
+    return {"answer": texts[0], "choices": likely, "attention": looked}
+
+
+def _looked(layers: list[Tensor]) -> Float[Tensor, "key"]:
+    """Where the last token looked, mean over heads and the later half of the layers."""
+    return torch.cat([layer[0, :, -1] for layer in layers[len(layers) // 2 :]]).mean(dim=0)
 
 
 def _grid(weights: Tensor) -> Tensor:
@@ -72,7 +79,7 @@ def _grid(weights: Tensor) -> Tensor:
 
 
 def beam(
-    reader: LanguageModel, scores: Tensor, caches: list[Cache], width: int, end: int = END
+    reader: LanguageModel | Reading, scores: Tensor, caches: list[Cache], width: int, end: int = END
 ) -> list[tuple[list[int], float]]:
     """The likeliest texts behind a prompt, best first, each with its log-probability, the end included.
 
@@ -97,9 +104,11 @@ def beam(
             return ended
         begun = [[*begun[parent], token] for _, parent, token in grown]
         sums = torch.tensor([[total] for total, _, _ in grown])
-        for cache in caches:
-            cache.past = tuple(part[[parent for _, parent, _ in grown]] for part in cache.past)
+        parents = [parent for _, parent, _ in grown]
+        for kept in (*caches, *[reader] * isinstance(reader, Reading)):
+            kept.select(parents)
         tokens = torch.tensor([[token] for _, _, token in grown])
+        tokens = reader.embed(tokens) if isinstance(reader, Reading) else tokens
         scores = next_scores(reader, tokens, caches=caches).log_softmax(dim=-1)
     cut = [(tokens, total) for tokens, (total, _, _) in zip(begun, grown, strict=True)]
     return sorted(ended + cut, key=lambda text: -text[1])[:width]

@@ -142,6 +142,11 @@ class Cache:
     def length(self) -> Any:  # a number; while a replay is recorded, a tensor
         return 0 if self.past is None else self.past[0].shape[2]
 
+    def select(self, rows: list[int]) -> None:
+        """Go on with these texts, in this order; one may come several times."""
+        if self.past is not None:
+            self.past = tuple(part[rows] for part in self.past)
+
 
 class Attention(nn.Module):
     """Multi-head attention: project to query, key and value, attend in every head, project back.

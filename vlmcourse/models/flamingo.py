@@ -273,3 +273,9 @@ class Watching(Reading):
         allowed[:, :, self.allowed.shape[2] :] = self.allowed[:, :, -1:]
         media, across = (self.features, allowed[:, :, past:]), self.across if caches else None
         return self.model.hidden(embeddings, mask=mask, caches=caches, media=media, across=across)
+
+    def select(self, rows: list[int]) -> None:
+        super().select(rows)
+        self.allowed = self.allowed[rows]
+        for cache in self.across:
+            cache.select(rows)

@@ -105,6 +105,8 @@ class Llava(Injected):
     transformers' LlavaForConditionalGeneration, see tests/parity.
     """
 
+    patchwise = True
+
     def __init__(self, config: LlavaConfig):
         super().__init__()
         self.config = config

@@ -22,7 +22,7 @@ from vlmcourse.models.attention import Cache, Tokens
 from vlmcourse.models.language import Ids, Inputs, LanguageModel, Marks, Real
 from vlmcourse.models.look import Look
 
-ImageTokens = Float[Tensor, "image patch width"]  # of an image, as the language model reads them
+ImageTokens = Float[Tensor, "image vector connected"]  # what the connector makes of an image
 
 
 class VLM(nn.Module):
@@ -33,6 +33,8 @@ class VLM(nn.Module):
     """
 
     language: LanguageModel
+    tokens_per_image: int  # placeholders of an image in a text
+    patchwise = False  # whether each of them stands for a place in the image
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -99,6 +101,11 @@ class Reading:
     def hidden(self, embeddings: Tokens, *, mask: Real = None, caches: list[Cache] | None = None) -> Tokens:
         return self.model.hidden(embeddings, features=self.features, mask=mask, caches=caches)
 
+    def select(self, rows: list[int]) -> None:
+        """Go on with these of the texts, in this order, as Cache.select does for what caches keep."""
+        if self.features is not None:
+            self.features = self.features[rows]
+
 
 class EncoderDecoder(VLM):
     """A VLM that reads image and question with one stack, and writes the answer with another.
@@ -137,18 +144,20 @@ class EncoderDecoder(VLM):
         *,
         mask: Real = None,
     ) -> Tokens:
-        """See VLM.hidden; what stands at the question's places means nothing. Writing goes through begin."""
+        """See VLM.hidden; at the question's places stand zeros. Writing goes through begin."""
         features = self.image_tokens(images) if images is not None else features
         real = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
         answers = answering(ids, self.start, self.end) & real
-        asking = (real & ~answers)[:, None, None]
-        itself = torch.eye(ids.shape[1], dtype=torch.bool, device=ids.device)  # padding must see something
-        question = Look(asking | itself, (real.cumsum(dim=1) - 1).clamp(min=0))
-        context = self.read_question(self.embed(ids, features), features, question)
-        before = looks.causal_mask(ids.shape[1], ids.shape[1]).to(ids.device)
-        own = before & answers[:, None, None] | itself
-        places = (answers.cumsum(dim=1) - 1).clamp(min=0)
-        return self.write_answer(ids, context, Look(own, places), asking)
+        asking = real & ~answers
+        count = int(asking.any(dim=0).nonzero().max()) + 1  # columns that hold questions
+        sees = (asking[:, :count] | ~asking[:, :count].any(dim=1, keepdim=True))[:, None, None]
+        question = Look(sees, (real.cumsum(dim=1) - 1).clamp(min=0)[:, :count])
+        context = self.read_question(self.embed(ids[:, :count], features), features, question)
+        places = (~answers).long().argsort(dim=1, stable=True)[:, : max(int(answers.sum(dim=1).max()), 1)]
+        own = looks.causal(places.shape[1], 0, answers.gather(1, places), ids.device)
+        written = self.write_answer(ids.gather(1, places), context, own, asking[:, None, None, :count])
+        hidden = written.new_zeros(*ids.shape, written.shape[-1])
+        return hidden.scatter(1, places[..., None].expand_as(written), written)
 
     def hidden_of_packs(self, ids: Ids, packs: Int[Tensor, "batch token"], features: ImageTokens) -> Tokens:
         """See VLM.hidden_of_packs. An encoder lets the image see the question, so every text has a row."""
@@ -212,3 +221,9 @@ class Answering(Reading):
         look = looks.causal(embeddings.shape[1], past, device=embeddings.device)
         pairs = list(zip(caches, self.across, strict=True)) if caches else None
         return self.model.write_answer(embeddings, self.context, look, real[:, None, None], pairs)
+
+    def select(self, rows: list[int]) -> None:
+        super().select(rows)
+        self.ids, self.context = self.ids[rows], self.context[rows]
+        for cache in self.across:
+            cache.select(rows)

@@ -4,7 +4,7 @@ const [STAGE, GIVEN] = [384, 192]; // pixels on the screen
 const [SHAPE, COLOUR, SIZE, X, Y] = [0, 1, 2, 3, 4]; // of an object
 
 function build(model) {
-  const { names: [shapes, colours, sizes], radii, side, margin, gap, slant, most, trained, best, scenes } = model.get("world");
+  const { names: [shapes, colours, sizes], radii, side, margin, gap, slant, most, trained, best, scenes, models } = model.get("world");
   const table = bytes(model.get("colours"));
   const store = new Store(model, draw);
   const me = Math.random().toString(36).slice(2); // one model may have several views
@@ -222,6 +222,12 @@ function build(model) {
 
   const reply = h("span", { className: "vlm-answer", "aria-live": "polite" });
   const [verdict, truth] = [h("span", { className: "vlm-mark" }), h("span")];
+  // one button for each model, with what it says; the pressed one is looked at closely
+  const voices = models.map((name, n) => {
+    const [text, mark] = [h("span"), h("span", { className: "vlm-mark" })];
+    return { text, mark, it: button(h("span", {}, h("b", {}, name), " ", text, " ", mark), () => set({ model: n })) };
+  });
+  const chorus = h("div", { className: "vlm-bar vlm-chorus", role: "group", "aria-label": "Models", hidden: models.length < 2 }, ...voices.map(({ it }) => it));
   const bars = count(best).map(() => {
     const [text, bar, value] = [h("span"), meter(), h("span")];
     return { text, bar, value, row: h("div", { className: "vlm-chance", role: "listitem" }, text, bar.element, value) };
@@ -292,6 +298,12 @@ function build(model) {
     reply.textContent = it.answer || "–";
     verdict.textContent = !it.truth ? "" : it.right ? "✓" : "✗";
     verdict.className = `vlm-mark ${it.right ? "vlm-right" : "vlm-wrong"}`;
+    voices.forEach(({ text, mark, it: voice }, n) => {
+      text.textContent = it.all[n].text || "–";
+      mark.textContent = !it.truth ? "" : it.all[n].right ? "✓" : "✗";
+      mark.className = `vlm-mark ${it.all[n].right ? "vlm-right" : "vlm-wrong"}`;
+      voice.setAttribute("aria-pressed", n === now.model);
+    });
     truth.textContent = it.truth === null ? "" : it.truth === "" ? "no single right answer here" : it.right ? "right" : `right would be: ${it.truth}`;
     bars.forEach(({ row, text, bar, value }, n) => {
       const choice = it.choices[n];
@@ -322,7 +334,7 @@ function build(model) {
       div("vlm-bar", group("Shape", shapeTools), group("Size", sizeTools)), div("vlm-bar", group("Colour", colourTools)),
       div("vlm-bar", adding, removing, undoing, restoring, button("Next scene", next)),
       div("vlm-axis", "Drag, or use Tab and the arrow keys. Delete removes, Ctrl+Z undoes.")),
-    div("vlm-side", question.input, chips,
+    div("vlm-side", question.input, chips, chorus,
       div("vlm-bar vlm-outcome",
         div("vlm-said", div("vlm-bar", reply, verdict, truth),
           h("div", { className: "vlm-chances", role: "list", "aria-label": "Likeliest answers" }, ...bars.map(({ row }) => row)),

@@ -32,7 +32,8 @@ class ScenePlayground(MapWidget):
     """A canvas with a scene, and what a model says about it.
 
     `playground.change(question="Is there a star?", given="grey")` does from Python what the controls do;
-    `playground.state` holds what is set, `playground.answer` what came of it.
+    `playground.state` holds what is set, `playground.answer` what came of it. With several models, all answer
+    the question side by side, and one of them is looked at closely.
 
     Args:
         answer: takes a picture, uint8 (64, 64, 3), and a question; returns {"answer": str, "choices": [(text,
@@ -40,9 +41,11 @@ class ScenePlayground(MapWidget):
         caption: takes a picture and returns a text.
         scenes: where to start, and what "Next scene" goes to.
         render: Scenes -> uint8 pictures (scene, 64, 64, 3); the course's own if not given.
+        name: of the model, where it stands beside others.
+        others: by name further models: for each an answer and a caption, as above.
 
     Raises:
-        ValueError: if there are no scenes, or a picture or an answer has another form.
+        ValueError: if there are no scenes, two models have one name, a picture or an answer another form.
         Exception: whatever the functions raise for the first scene, so that a broken model is noticed at
             once.  Later, the message is shown in one line and the last answer stays.
     """
@@ -55,13 +58,17 @@ class ScenePlayground(MapWidget):
     attention = traitlets.Bytes(help="one byte for each cell of the grid").tag(sync=True)
     world = traitlets.Dict(help="names, rules and scenes").tag(sync=True)
 
-    def __init__(self, answer, caption, scenes: Scenes, *, render=None):
+    def __init__(self, answer, caption, scenes: Scenes, *, render=None, name: str = "model", others=None):
         if not len(scenes):
             raise ValueError("there are no scenes to play with; pass some, such as scenes.sample('test', 12)")
         if render is None:
             from vlmcourse.world.render import render
-        self._ask, self._tell, self._scenes, self._render = answer, caption, scenes, render
-        self._captioned = (None, "")  # the last picture and its caption
+        self._scenes, self._render = scenes, render
+        self._models = [(answer, caption), *(others or {}).values()]
+        self._names = [name, *(others or {})]
+        if len(set(self._names)) < len(self._names):
+            raise ValueError(f"two models are called {name}; give this one another name")
+        self._captioned = (None, "")  # the last picture with its reader, and the caption
         self._sheets = {
             int(light): cut_sprites(self._draw, scenes[first])
             for light, first in zip(*np.unique(scenes.light, return_index=True), strict=True)
@@ -75,11 +82,12 @@ class ScenePlayground(MapWidget):
         question = next(iter(listed[0]["questions"].values()))
         rules = {"side": SIDE, "margin": MARGIN, "gap": GAP, "slant": SLANT, "most": MOST, "trained": TRAINED}
         names = {"names": [SHAPES, COLOURS, SIZES], "radii": RADII.tolist()}
-        super().__init__(world={**rules, **names, "best": BARS, "scenes": listed})
-        state = {"turn": 0, "by": "python", "number": 0, "question": question, "given": "scene"}
+        super().__init__(world={**rules, **names, "best": BARS, "scenes": listed, "models": self._names})
+        state = {"turn": 0, "by": "python", "number": 0, "question": question, "given": "scene", "model": 0}
         state["things"] = listed[0]["things"]
         self._show(state)
         rules = {"turn": int, "by": str, "number": range(len(scenes)), "question": str, "given": tuple(WORDS)}
+        rules["model"] = range(len(self._models))
         rules["things"] = UpTo(
             MOST, [range(len(names)) for names in (SHAPES, COLOURS, SIZES)] + [range(SIDE)] * 2
         )
@@ -95,10 +103,16 @@ class ScenePlayground(MapWidget):
         check_things([Thing(*thing) for thing in value["things"]])
 
     def change(self, **what) -> None:
-        """Set any of number (of the scene), things, question, given; ValueError names the rule it breaks."""
-        unknown = ", ".join(sorted(set(what) - {"number", "things", "question", "given"}))
+        """Set any of number (of the scene), things, question, given, model (its number or name).
+
+        Raises:
+            ValueError: names the rule that is broken.
+        """
+        unknown = ", ".join(sorted(set(what) - {"number", "things", "question", "given", "model"}))
         if unknown:
-            raise ValueError(f"there is no {unknown}; set number, things, question or given")
+            raise ValueError(f"there is no {unknown}; set number, things, question, given or model")
+        if "model" in what:
+            what["model"] = self._number_of(what["model"])
         state = {**self.state, **what, "turn": self.state["turn"] + 1, "by": "python"}
         if not 0 <= state["number"] < len(self._scenes):
             raise ValueError(f"number is {state['number']}, expected 0..{len(self._scenes) - 1}")
@@ -109,6 +123,12 @@ class ScenePlayground(MapWidget):
         state["things"] = [Thing(*map(int, thing)) for thing in state["things"]]
         check_things(state["things"])
         self.state = state
+
+    def _number_of(self, model: int | str) -> int:
+        number = self._names.index(model) if model in self._names else model
+        if number not in range(len(self._names)):
+            raise ValueError(f"model is {model!r}, expected one of {', '.join(self._names)}")
+        return number
 
     @traitlets.observe("state")
     def _react(self, change):
@@ -126,10 +146,11 @@ class ScenePlayground(MapWidget):
         things = [Thing(*map(int, thing)) for thing in state["things"]]
         image = self._picture(state["number"], things)
         start = time.perf_counter()
-        picture = self._given(state, image)
-        said = self._asked(picture, state["question"])
-        if self._captioned[0] != picture.tobytes():
-            self._captioned = picture.tobytes(), str(self._tell(picture))
+        picture, chosen = self._given(state, image), state["model"]
+        all_said = [self._asked(ask, picture, state["question"]) for ask, _ in self._models]
+        said, seen = all_said[chosen], (chosen, picture.tobytes())
+        if self._captioned[0] != seen:
+            self._captioned = seen, str(self._models[chosen][1](picture))
         took = time.perf_counter() - start
         text, weights, truth = said["answer"], said["attention"], true_answer(state["question"], things)
         codes, largest = quantise(weights.ravel()) if weights.size else (weights.astype(np.uint8), 0.0)
@@ -141,7 +162,8 @@ class ScenePlayground(MapWidget):
         answer |= {"answer": text, "right": right(text), "truth": truth, "caption": self._captioned[1]}
         answer["choices"] = [{"text": text, "p": p, "right": right(text)} for text, p in said["choices"]]
         answer |= {"grid": weights.shape, "largest": float(largest), "share": float(weights.sum())}
-        answer |= {"outside": outside(things), "milliseconds": round(1000 * took)}
+        answer |= {"outside": outside(things), "milliseconds": round(1000 * took), "model": chosen}
+        answer["all"] = [{"text": one["answer"], "right": right(one["answer"])} for one in all_said]
         with self.hold_sync():  # pictures and numbers change together
             self.pixels, self.model_input = image.tobytes(), picture.tobytes()
             self.attention, self.answer = codes.tobytes(), answer
@@ -166,12 +188,12 @@ class ScenePlayground(MapWidget):
             return self._draw(self._scenes[(state["number"] + 1) % len(self._scenes)])[0]
         return image
 
-    def _asked(self, image: np.ndarray, question: str) -> dict:
-        """What the model says, checked; nothing to an empty question."""
+    def _asked(self, ask, image: np.ndarray, question: str) -> dict:
+        """What a model says, checked; nothing to an empty question."""
         nothing = np.zeros((0, 0), np.float32)
         if not question.strip():
             return {"answer": "", "choices": [], "attention": nothing}
-        said = self._ask(image, question)
+        said = ask(image, question)
         choices = [(str(text), float(p)) for text, p in said["choices"]][:BARS]
         if not all(0 <= p <= 1.001 for _, p in choices):
             raise ValueError(f"answer returned the probabilities {[p for _, p in choices]}; expected 0 to 1")
@@ -201,7 +223,8 @@ class ScenePlayground(MapWidget):
         truth, caption = said["truth"], said["caption"]
         verdict = "" if not truth else " ✓" if said["right"] else f" ✗ ({truth})"
         colour = "black" if said["right"] or not truth else ACCENT
-        title = f"{said['question']}  {said['answer']}{verdict}"
+        name = f"{self._names[said['model']]}: " if len(self._names) > 1 else ""
+        title = f"{name}{said['question']}  {said['answer']}{verdict}"
         drawing.suptitle(title, fontsize=10, color=colour)
         drawing.supxlabel("\n".join(textwrap.wrap(caption, 95)), fontsize=9)
         alt = f"A scene; what the model gets{given}; asked “{said['question']}” it says “{said['answer']}”"
