@@ -9,14 +9,18 @@ import torch
 import transformers
 from torch import nn
 
-from vlmcourse.interop import clip, cnn, language, llava, vit
+from vlmcourse.interop import blip, blip2, clip, cnn, flamingo, language, llava, vit
 from vlmcourse.models.bert import BertConfig
+from vlmcourse.models.blip import BlipConfig
+from vlmcourse.models.blip2 import Blip2Config
 from vlmcourse.models.clip import CLIPConfig, TextConfig
 from vlmcourse.models.cnn import ResNetConfig
 from vlmcourse.models.efficientnet import EfficientNetConfig, StageConfig
+from vlmcourse.models.flamingo import FlamingoConfig
 from vlmcourse.models.gpt import GPTConfig
 from vlmcourse.models.language import LlamaConfig
 from vlmcourse.models.llava import LlavaConfig
+from vlmcourse.models.qformer import QFormerConfig
 from vlmcourse.models.t5 import T5Config
 from vlmcourse.models.vit import ViTConfig
 
@@ -112,6 +116,54 @@ def with_images(model: nn.Module) -> torch.Tensor:
     return model(ids, image)
 
 
+def library_idefics() -> nn.Module:
+    config = transformers.IdeficsConfig(
+        vocab_size=18, hidden_size=12, intermediate_size=10, num_hidden_layers=2, num_attention_heads=3,
+        cross_layer_interval=2, rms_norm_eps=0.1, tie_word_embeddings=False, use_resampler=True,
+        rope_parameters={"rope_theta": 30.0, "rope_type": "default"},
+        vision_config=dict(
+            embed_dim=12, image_size=12, patch_size=4, intermediate_size=10, num_hidden_layers=2,
+            num_attention_heads=3, hidden_act="relu", layer_norm_eps=0.1),
+        perceiver_config=dict(
+            resampler_n_latents=5, resampler_depth=3, resampler_n_heads=2, resampler_head_dim=8),
+        pad_token_id=None, bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    return transformers.IdeficsForVisionText2Text(config)
+
+
+def looking_back(model: nn.Module) -> torch.Tensor:
+    """Two texts, the placeholder of an image third in each; what stands before it sees none."""
+    ids = torch.tensor([[5, 3, 4, 6, 17, 11], [9, 17, 4, 7, 3, 5]])
+    if not isinstance(model, transformers.PreTrainedModel):
+        return model(ids, SQUARE)
+    sees = (ids == 4).cumsum(dim=1)[..., None]
+    return model(input_ids=ids, pixel_values=SQUARE[:, None], image_attention_mask=sees).logits
+
+
+BLIP_TEXT = dict(vocab_size=18, hidden_size=12, encoder_hidden_size=12, intermediate_size=10,
+                 num_hidden_layers=2, num_attention_heads=3, max_position_embeddings=9, hidden_act="relu",
+                 layer_norm_eps=0.1, bos_token_id=5, sep_token_id=8)  # fmt: skip
+OUR_BLIP_TEXT = BertConfig(18, 12, 2, 3, 10, 9, 0, "relu", 0.1)
+QFORMER = dict(vocab_size=18, hidden_size=12, intermediate_size=10, num_hidden_layers=3,
+               num_attention_heads=2, max_position_embeddings=9, hidden_act="relu", layer_norm_eps=0.1,
+               cross_attention_frequency=3)  # fmt: skip
+
+
+def library_blip(kind: str) -> nn.Module:
+    config = transformers.BlipConfig(text_config=BLIP_TEXT, vision_config=EYE, image_text_hidden_size=7)
+    return getattr(transformers, kind)(config)
+
+
+def library_blip2(kind: str, text: Any, image_token: int | None, **qformer: Any) -> nn.Module:
+    config = transformers.Blip2Config(
+        vision_config=EYE, qformer_config=QFORMER | qformer, num_query_tokens=3, text_config=text.to_dict(),
+        image_text_hidden_size=7, tie_word_embeddings=False, image_token_index=image_token)  # fmt: skip
+    return getattr(transformers, kind)(config)
+
+
+BLIP_EYE = ViTConfig(12, 4, 3, 12, 2, 3, 10, "relu", 0.1)
+OUR_QFORMER_TEXT = BertConfig(18, 12, 3, 2, 10, 9, 0, "relu", 0.1)
+QUERIED = torch.tensor([[4, 4, 4, 8, 17, 11], [4, 4, 4, 7, 3, 5]])
 SEGMENTS = IDS % 3
 ANSWERS = IDS[:, :4].contiguous()
 t5 = dict(theirs=lambda model: model(IDS, labels=ANSWERS).logits, ours=lambda model: model(IDS, ANSWERS))
@@ -196,4 +248,24 @@ FAMILIES = {
         lambda: library_llava(vision_feature_layer=-3, tie_word_embeddings=True), llava.from_transformers,
         LlavaConfig(OUR_EYE, LlamaConfig(18, 12, 2, 6, 3, 10, 30.0, 0.1, tied=True), 4, -3), with_images,
         with_images),
+    "idefics": Family(
+        library_idefics, lambda theirs: flamingo.from_transformers(theirs, image_token=4),
+        FlamingoConfig(OUR_EYE, LlamaConfig(18, 12, 2, 3, 3, 10, 30.0, 0.1), 4, 5, 3, 2, 8, every=2),
+        looking_back, looking_back),
+    "blip, retrieval": Family(
+        lambda: library_blip("BlipForImageTextRetrieval"), blip.from_transformers,
+        BlipConfig(BLIP_EYE, OUR_BLIP_TEXT, 5, 8, 7, tied=False, writes=False),
+        lambda model: model(IDS, SQUARE).itm_score,
+        lambda model: model.match_scores(model.image_features(SQUARE), IDS)),
+    "blip, captions": Family(
+        lambda: library_blip("BlipForConditionalGeneration"), blip.from_transformers,
+        BlipConfig(BLIP_EYE, OUR_BLIP_TEXT, 5, 8, 7, tied=False, reads=False, matches=False),
+        lambda model: model(SQUARE, IDS).logits,
+        lambda model: model.write_scores(model.image_features(SQUARE), IDS)),
+    "blip-2": Family(
+        lambda: library_blip2("Blip2ForConditionalGeneration", transformers.LlamaConfig(**LLAMA), 4),
+        blip2.from_transformers,
+        Blip2Config(BLIP_EYE, QFormerConfig(OUR_QFORMER_TEXT, 12, 3, 3, reads=False), OUR_LLAMA, 4),
+        lambda model: model(pixel_values=SQUARE, input_ids=QUERIED).logits,
+        lambda model: model(QUERIED, SQUARE)),
 }  # fmt: skip
