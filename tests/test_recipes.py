@@ -59,7 +59,8 @@ def test_a_card_is_plain_data_and_holds_every_number():
 def test_every_family_can_be_carried_out(name):
     recipe = find_recipe(name)
     assert callable(making._family(recipe.family).run)
-    assert making.can_be_asked(recipe) == (name in ("nano-vlm", "smollm-scenes", "smollm-openmoji"))
+    deaf = name in ("tokenizer", "lm-captions", "nano-chat", "nano-qformer") or name.startswith("clip-")
+    assert making.can_be_asked(recipe) != deaf
 
 
 def test_what_reads_no_instructions_cannot_be_asked():

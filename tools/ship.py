@@ -5,9 +5,10 @@
 
 Without a name all recipes run, in the order in which they build on each other. nano-vlm:vlm trains only from
 the stage vlm on and takes what the stage before it shipped, and its CPU seconds. A stage that was broken off
-goes on from its newest checkpoint in runs/shipping, and a finished one is only loaded. The card of nano-vlm
-also holds its accuracy over CPU seconds, all stages counted; a card says what else was tried, if tools/tried
-has a list. The second form trains nothing: it only measures anew which pictures shipped models learned from.
+goes on from its newest checkpoint in runs/shipping, and a finished one is only loaded. The card of a nano
+model also holds its accuracy over CPU seconds, all stages counted; a card says what else was tried, if
+tools/tried has a list. The second form trains nothing: it only measures anew which pictures shipped models
+learned from.
 """
 
 import json
@@ -29,6 +30,7 @@ from vlmcourse.recipes.recipe import Made, Recipe, Stage
 
 ROOT = Path(__file__).parents[1]
 EVERY = 100  # steps between two points of the curve
+WATCHED = ("vlm", "last", "sharp")  # stages in which the model learns to answer
 
 
 class Clock:
@@ -60,7 +62,7 @@ def ship(recipe: Recipe, first: str = "") -> None:
         begun = json.loads(shipped(f"{trained.start['shipped']}.json").read_text())["cpu_seconds"]
 
     def options(stage: Stage, model: nn.Module) -> dict:
-        accuracy = nano.held_out(model) if stage.ships == "nano-vlm" else None
+        accuracy = nano.held_out(model) if stage.name in WATCHED else None
         spent = clocks[-1].spent if clocks else begun
         clocks.append(Clock(model, spent, folder / f"{stage.name}.json", accuracy))
         origin = dict(recipe=recipe.name, **asdict(stage))

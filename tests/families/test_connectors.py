@@ -1,0 +1,122 @@
+"""Connectors take parts from shipped models, train the rest, and keep what they took bit for bit."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vlmcourse.families import connectors, nano, preparing
+from vlmcourse.families.making import load_speaker, store
+from vlmcourse.models.vlm import EncoderDecoder
+from vlmcourse.recipes.book import RECIPES
+from vlmcourse.recipes.recipe import Recipe
+from vlmcourse.speak import Speaker
+from vlmcourse.training.checkpoints import load_weights
+from vlmcourse.training.reading import CheckpointError
+from vlmcourse.world import scenes
+from vlmcourse.world.instructions import talks
+from vlmcourse.world.render import render
+
+NAMES = [name for name, recipe in RECIPES.items() if recipe.family == "connectors"]
+
+
+def small(recipe: Recipe) -> Recipe:
+    """Two steps on a few scenes."""
+    stages = tuple(
+        replace(stage, steps=2, size=4, data=dict(stage.data) | dict(scenes=20)) for stage in recipe.stages
+    )
+    return replace(recipe, stages=stages)
+
+
+def values(module: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([weight.detach().flatten() for weight in module.parameters()])
+
+
+@pytest.fixture(scope="module")
+def batch() -> scenes.Scenes:
+    return scenes.sample("test", 6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_taken_is_the_others_and_stays_as_it_was(name):
+    recipe = small(RECIPES[name])
+    *_, made = connectors.run(recipe, lambda stage, model: dict(precision="no"))
+    model = connectors.new_model(recipe)
+    taken = {part: values(getattr(model, part)) for part in recipe.start}
+    for part, other in recipe.start.items():
+        theirs = connectors._part(part, other).state_dict()
+        mine = getattr(model, part).state_dict()
+        assert mine and all(torch.equal(weight, theirs[key]) for key, weight in mine.items())
+    trained = made.measure.args[0]
+    assert all(torch.equal(taken[part], values(getattr(trained, part))) for part in taken)
+    assert not set(made.stored) & set(recipe.start)
+    for part, child in made.stored.named_children():
+        assert not torch.equal(values(child), values(getattr(model, part))), part
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_packed_conversations_are_graded_like_single_ones(name, batch):
+    speaker = Speaker(connectors.new_model(RECIPES[name]).eval())
+    about = talks(batch, captioned=False)
+    features = speaker.features(render(batch))
+    hidden = speaker.hidden(features, rows := speaker.encode(about))
+    for text in (1, 3):
+        alone = speaker.encode([[row[text - 1]] for row in about])
+        single = speaker.hidden(features, alone)
+        for n in range(len(batch)):
+            answered = rows.labels[n].where(rows.packs[n] == text, torch.tensor(-100)) != -100
+            mine = hidden[n, answered.roll(-1)]
+            theirs = single[n, (alone.labels[n] != -100).roll(-1)]
+            torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=1e-3)
+
+
+def test_a_stored_model_is_only_what_it_learned_and_opens_again(tmp_path, batch):
+    recipe = small(RECIPES["nano-flamingo"])
+    (made,) = connectors.run(recipe, lambda stage, model: dict(precision="no"))
+    path = store(made, tmp_path / "mine.safetensors", {"recipe": recipe.card()})
+    speaker, card = load_speaker(str(path))
+    assert card["recipe"]["name"] == "nano-flamingo" and speaker.familiar is not None
+    trained = made.measure.args[0]
+    for part in ("resampler", "gated"):
+        stored = values(getattr(trained, part)).half().float()
+        assert torch.equal(values(getattr(speaker.model, part)), stored)
+    with pytest.raises(CheckpointError, match="mine"):
+        load_weights(speaker.model, path)
+
+
+def test_who_reads_and_who_writes():
+    two = {name for name in NAMES if isinstance(connectors.new_model(RECIPES[name]), EncoderDecoder)}
+    assert two == {"nano-blip", "nano-blip2-t5"}
+
+
+@pytest.mark.parametrize("name", ["nano-chat", "nano-qformer"])
+def test_what_is_prepared_learns_and_keeps_the_eye(name):
+    recipe = small(RECIPES[name])
+    (made,) = preparing.run(recipe, lambda stage, model: dict(precision="no"))
+    new = preparing._stored(preparing.new_prepared(recipe))
+    assert made.history.steps == 2
+    assert [*new.state_dict()] == [*made.stored.state_dict()]
+    assert not torch.equal(values(new), values(made.stored))
+    assert "vision" not in dict(made.stored.named_children())
+
+
+def test_a_new_matcher_has_the_eye_of_nano_vlm():
+    eye = nano.load_vlm("nano-vlm")[0].vision
+    assert torch.equal(values(preparing.new_prepared(RECIPES["nano-qformer"]).vision), values(eye))
+
+
+def test_what_is_prepared_is_measured_on_scenes_never_seen(monkeypatch):
+    asked, sample = [], scenes.sample
+    monkeypatch.setattr(
+        scenes, "sample", lambda split, count, **more: asked.append(split) or sample(split, 20)
+    )
+    matcher = preparing.new_prepared(RECIPES["nano-qformer"]).eval()
+    monkeypatch.setattr(matcher, "alike", lambda images, texts: torch.eye(20).roll(1, 1) + 2 * torch.eye(20))
+    assert preparing.measure_matches(matcher, 20) == {"text found first": 1.0, "image found first": 1.0}
+    monkeypatch.setattr(matcher, "alike", lambda images, texts: torch.eye(20).roll(1, 1))
+    assert preparing.measure_matches(matcher, 20) == {"text found first": 0.0, "image found first": 0.0}
+    chat, _ = preparing.load_prepared("nano-chat")
+    (surprise,) = preparing.measure_words(chat).values()
+    before, _ = nano.load_vlm("nano-words")
+    assert surprise < preparing.measure_words(before.language)["surprise by answers, no image"] - 0.3
+    assert "train" not in asked

@@ -1,0 +1,82 @@
+"""nano-chat, nano-flamingo, nano-blip, nano-qformer, nano-blip2, nano-blip2-t5: one eye, many connectors.
+
+All see with the eye of nano-vlm, which stays frozen, and learn from the same conversations about the same
+scenes. What a model takes from another one, its recipe names in ``start``; a checkpoint holds only the rest.
+The course ships nano-chat; ``vlmcourse train`` makes the others, in half an hour to an hour of one core.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+from vlmcourse.data.text import ASSISTANT, END, IMAGE
+from vlmcourse.models.bert import BertConfig
+from vlmcourse.models.blip import BlipConfig
+from vlmcourse.models.blip2 import Blip2Config
+from vlmcourse.models.flamingo import FlamingoConfig
+from vlmcourse.models.qformer import MatcherConfig, QFormerConfig
+from vlmcourse.models.t5 import T5Config
+from vlmcourse.recipes.nano_vlm import NANO_VLM
+from vlmcourse.recipes.recipe import Recipe, Stage
+
+_stage = partial(Stage, rates=dict(muon=0.02, adamw=2e-3), weight_decay=0.01, flat=0.4)
+_EYE, _LANGUAGE = NANO_VLM.model.vision, NANO_VLM.model.language
+_VLM = dict(scenes=24_000, grey=0.25)
+
+NANO_CHAT = Recipe(
+    name="nano-chat",
+    family="preparing",
+    needs=("nano-words",),
+    model=_LANGUAGE,
+    start=dict(language="nano-words"),
+    # the conversations alone, without an image: what a question wants, and how often each answer is right
+    stages=(_stage("chat", steps=300, size=16, data=dict(scenes=16_000), ships="nano-chat"),),
+)
+
+
+def _grows(
+    name: str, model: object, start: dict, steps: int, before: tuple[Stage, ...] = (), **options: object
+) -> Recipe:
+    """A model that learns to answer with what it does not take from others."""
+    needs = tuple(sorted(set(start.values())))
+    stage = _stage("vlm", steps=steps, size=16, data=_VLM, **options)
+    return Recipe(name, "connectors", model, (*before, stage), start, needs)
+
+
+NANO_FLAMINGO = _grows(
+    "nano-flamingo",
+    FlamingoConfig(_EYE, _LANGUAGE, IMAGE, latents=64, resampler_depth=1),
+    dict(vision="nano-vlm", language="nano-chat"),
+    steps=2000,
+)
+NANO_BLIP = _grows(
+    "nano-blip",
+    # one width for image and text, since the decoder looks at the question with the weights by which the
+    # encoder looks at the image
+    BlipConfig(_EYE, BertConfig(1024, _EYE.width, 4, 4, positions=96, segments=0), ASSISTANT, END, shared=64),
+    dict(vision="nano-vlm"),
+    steps=1600,
+    before=(_stage("match", steps=400, size=32, data=dict(scenes=12_000)),),
+)
+_QFORMER = QFormerConfig(BertConfig(1024, 128, 4, 4, positions=96, segments=0), _EYE.width, queries=16)
+NANO_QFORMER = Recipe(
+    name="nano-qformer",
+    family="preparing",
+    needs=("nano-vlm",),
+    model=MatcherConfig(_EYE, _QFORMER, shared=64),
+    start=dict(vision="nano-vlm"),
+    stages=(_stage("match", steps=600, size=32, data=dict(scenes=16_000)),),
+)
+# what reads words serves stage 1 alone
+_ASKING = replace(_QFORMER, reads=False)
+NANO_BLIP2 = _grows(
+    "nano-blip2",
+    Blip2Config(_EYE, _ASKING, _LANGUAGE, IMAGE),
+    dict(vision="nano-vlm", language="nano-chat"),
+    steps=1600,
+)
+NANO_BLIP2_T5 = _grows(
+    "nano-blip2-t5",
+    Blip2Config(_EYE, _ASKING, T5Config(1024, 128, 2, 3, 4, 32, 384), IMAGE, ASSISTANT, END),
+    dict(vision="nano-vlm"),
+    steps=1600,
+)
