@@ -119,7 +119,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "return embeddings.masked_scatter(places[:, :, None], features.to(embeddings.dtype))":
             "places have two axes",
     },
-    # chapters 07, 08 and 17
+    # chapters 07 to 09 and 17
     "projector.pixel_shuffle": {
         "squares = features.reshape(rows // factor, image, factor, columns // factor, factor, width)":
             "both stand in front and are put together again",
@@ -134,6 +134,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "projector.spectrum": {
         "values = torch.linalg.svdvals((weight))": DIAGNOSTIC,
         "weight = weight.detach()": DIAGNOSTIC,
+    },
+    "flamingo.media_mask": {
+        "begun = starts.cumsum(dim=1)[:, :, None]  # images so far, (batch, token, 1)": "there are two axes",
+    },
+    "flamingo.side_by_side": {
+        "image = torch.arange((counts.max()), device=counts.device)": "torch takes a tensor of one number",
     },
     "chat.render_chat": {
         'text = "".join(f"<{role}>{said}" + "<end>" * ((role <= "assistant")) for role, said in turns)':
