@@ -131,6 +131,28 @@ DRAWINGS = {
             ("all blocks", "words > *gated block > language block:|frozen > and so on > next word", []),
         ],
     ),
+    "qformer": (
+        "Q-Former: one block, three losses, two stages",
+        "In a block, queries and words share self-attention; then queries look at the image, and each "
+        "kind has its own MLP. Stage 1 trains contrast, matching and captioning, each with its mask. "
+        "Stage 2 puts the queries before a frozen language model; MiniGPT-4 trains one linear layer.",
+        [
+            (
+                "one block",
+                "queries,|then words > self-attention|with a mask > *queries look|at the image > *two MLPs",
+                [],
+            ),
+            (
+                "contrast",
+                "queries;|words > *each sees|its own > vectors of|both > *the best|query counts",
+                [],
+            ),
+            ("matching", "queries|and words > *all see all > score of|each query > *the mean|counts", []),
+            ("captioning", "queries,|then words > *words see queries,|earlier words > head > next word", []),
+            ("stage 2", "frozen eye > Q-Former:|learns > linear:|learns > frozen|language", []),
+            ("MiniGPT-4", "frozen eye > Q-Former:|frozen > linear:|learns > frozen|chat model", []),
+        ],
+    ),
     "lora": (
         "LoRA in the assembled model",
         "An eye, a projector and a pretrained language model are put together; the projector learns "

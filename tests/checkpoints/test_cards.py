@@ -16,7 +16,7 @@ SHIPPED = {stage.ships: recipe for recipe in RECIPES.values() for stage in recip
 def test_every_shipped_file_has_a_recipe_or_is_a_recorded_run():
     files = {path.name for path in shipped("tokenizer.json").parent.iterdir()}
     known = {name.removesuffix(FAMILIAR) for name in files if name.endswith(FAMILIAR)}
-    assert {name.split(".")[0] for name in files} == {*SHIPPED, "nano-stages"}
+    assert {name.split(".")[0] for name in files} == {*SHIPPED, "nano-stages", "nano-queries"}
     assert known == {name for name, recipe in SHIPPED.items() if can_be_asked(recipe)}
 
 
@@ -27,6 +27,17 @@ def test_the_recorded_run_of_stages_is_what_its_command_makes():
     points = tool["STEPS"] // tool["EVERY"]
     assert all(len(arm) == points and arm == sorted(arm) for arm in card["arms"].values())
     assert card["hardware"] and 0 < card["answer prior"] < 1 < card["perplexity before"]
+
+
+def test_the_recorded_trials_of_queries_are_what_their_command_makes():
+    card, root = json.loads(shipped("nano-queries.json").read_text()), Path(__file__).parents[2]
+    tool = runpy.run_path(str(root / card["command"].removeprefix("python ")))
+    setting = json.loads(json.dumps(tool["SETTING"]))
+    assert card["setting"] == setting and list(card["arms"]) == list(tool["ARMS"])
+    steps = list(range(0, setting["steps"][1] + 1, setting["every"]))
+    for name, arm in card["arms"].items():
+        assert [step for step, _ in arm["right"]] == steps and arm["questions"] > 500
+        assert (arm["right"][-1][1] > arm["right blind"] + 0.1) is (name != "new and frozen")  # the control
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name != "tokenizer"])

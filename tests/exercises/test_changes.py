@@ -119,7 +119,10 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "return embeddings.masked_scatter(places[:, :, None], features.to(embeddings.dtype))":
             "places have two axes",
     },
-    # chapters 07 to 09 and 17
+    # chapters 07 to 09, 11 and 17
+    "qformer.apart_mask": {
+        "ours = ours[:1].expand(ours.shape)": "queries and words have the same places in every row",
+    },
     "projector.pixel_shuffle": {
         "squares = features.reshape(rows // factor, image, factor, columns // factor, factor, width)":
             "both stand in front and are put together again",

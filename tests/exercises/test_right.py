@@ -1315,6 +1315,99 @@ def unfused_by_narrow(state, names, rows):
     return result
 
 
+# chapter 11: Q-Former and BLIP-2
+
+
+@right("qformer.apart_mask")
+def apart_by_blocks(queries, words):
+    batch, text = words.shape
+    mask = words.new_zeros(batch, queries + text, queries + text)
+    mask[:, :queries, :queries] = True
+    mask[:, queries:, queries:] = words[:, None]
+    return mask
+
+
+@right("qformer.apart_mask")
+def apart_by_loops(queries, words):
+    both = range(queries + words.shape[1])
+
+    def may(row, look, key):
+        if look < queries or key < queries:
+            return look < queries and key < queries
+        return row[key - queries]
+
+    return torch.tensor(
+        [[[may(row, look, key) for key in both] for look in both] for row in words.tolist()],
+        device=words.device,
+    )
+
+
+@right("qformer.together_mask")
+def together_by_repeat(queries, words):
+    real = F.pad(words, (queries, 0), value=True)
+    return real.unsqueeze(1).repeat(1, real.size(1), 1)
+
+
+@right("qformer.together_mask")
+def together_by_assignment(queries, words):
+    both = queries + words.size(1)
+    mask = torch.ones(len(words), both, both, dtype=torch.bool, device=words.device)
+    mask[:, :, queries:] &= words[:, None, :]
+    return mask
+
+
+@right("qformer.writing_mask")
+def writing_as_a_prefix(queries, words):
+    marks = torch.zeros_like(words)
+    prefix = torch.cat([words.new_ones(len(words), queries), marks], dim=1)
+    real = F.pad(words, (queries, 0), value=True)
+    return language.prefix_mask(prefix) & real[:, None]
+
+
+@right("qformer.writing_mask")
+def writing_by_tril(queries, words):
+    both = queries + words.shape[1]
+    mask = torch.ones(len(words), both, both, dtype=torch.bool, device=words.device).tril()
+    mask[:, :, :queries] = True
+    mask[:, :, queries:] &= words.unsqueeze(1)
+    return mask
+
+
+@right("qformer.best_query")
+def best_by_matmul(images, texts):
+    return (images @ texts.T).amax(dim=1)
+
+
+@right("qformer.best_query")
+def best_by_loops(images, texts):
+    rows = [[max((query * text).sum() for query in image) for text in texts] for image in images]
+    return torch.stack([torch.stack(row) for row in rows])
+
+
+@right("qformer.query_votes")
+def votes_counted_after_the_mean(tokens, queries, match):
+    return match(tokens[:, :queries].sum(dim=1) / queries)
+
+
+@right("qformer.query_votes")
+def votes_one_by_one(tokens, queries, match):
+    return sum(match(tokens[:, number]) for number in range(queries)) / queries
+
+
+@right("qformer.part_ways")
+def ways_by_split(tokens, queries, look, query_mlp, word_mlp):
+    asking, words = tokens.split([queries, tokens.shape[1] - queries], dim=1)
+    return torch.hstack((query_mlp(look(asking)), word_mlp(words)))
+
+
+@right("qformer.part_ways")
+def ways_on_a_copy(tokens, queries, look, query_mlp, word_mlp):
+    result = torch.empty_like(tokens)
+    result[:, :queries] = query_mlp(look(tokens[:, :queries]))
+    result[:, queries:] = word_mlp(tokens[:, queries:])
+    return result
+
+
 @pytest.mark.parametrize(("name", "answer"), RIGHT, ids=lambda value: getattr(value, "__name__", value))
 def test_a_right_answer_of_another_form_passes(name, answer):
     began = time.process_time()

@@ -10,6 +10,7 @@ from vlmcourse.models.qformer import (
     QFormerConfig,
     apart_mask,
     best_query,
+    query_votes,
     together_mask,
     writing_mask,
 )
@@ -86,3 +87,17 @@ def test_of_the_queries_the_best_one_counts():
 
 def test_the_image_reaches_every_second_block_only(matcher):
     assert [hasattr(block, "cross") for block in matcher.qformer.blocks] == [True, False, True, False]
+
+
+def test_in_a_block_another_image_changes_all_queries_and_no_word(matcher):
+    features, tokens = matcher.image_features(IMAGES), torch.randn(1, QUERIES + 4, 24)
+    one, other = (matcher.qformer.blocks[0](tokens, context=f[None], queries=QUERIES) for f in features)
+    assert ((one - other).abs().amax(-1) > 1e-6)[0].tolist() == [True] * QUERIES + [False] * 4
+
+
+def test_every_query_has_a_vote_and_no_word():
+    tokens, match = torch.randn(2, 5, 4), torch.nn.Linear(4, 2)
+    votes = query_votes(tokens, QUERIES, match)
+    torch.testing.assert_close(votes, torch.stack([match(tokens[:, q]) for q in range(QUERIES)]).mean(dim=0))
+    tokens[:, QUERIES:] += 1
+    assert torch.equal(query_votes(tokens, QUERIES, match), votes)

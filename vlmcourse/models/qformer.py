@@ -1,14 +1,17 @@
 """The Q-Former: a few learned queries that ask an image what a language model wants to know (notebook 11).
 
     apart_mask, together_mask, writing_mask   who sees whom in each of its three trainings
-    best_query                                how alike image and text are, by the query that fits best
+    part_ways                                 what a block does apart for queries and for words
+    best_query, query_votes                   what all queries together say of image and text
     QFormer                                   queries and words in one stack; queries also see the image
     Matcher                                   image encoder and Q-Former: contrast, match and write (stage 1)
 
 In shapes, query counts the learned queries, text the words, both = query + text, in this order.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -63,9 +66,8 @@ def writing_mask(queries: int, words: WordMarks) -> Seen:
     real = torch.cat([words.new_ones(len(words), queries), words], dim=1)
     count = real.shape[1]
     before = causal_mask(count, count).to(words.device)
-    place = torch.arange(count, device=words.device)
-    among = (place < queries) & (place[:, None] < queries)
-    return (before | among) & real[:, None]
+    a_query = torch.arange(count, device=words.device) < queries
+    return (before | a_query) & real[:, None]
 
 
 @slot
@@ -77,6 +79,42 @@ def best_query(
     Source: Li et al. 2023 (BLIP-2), arXiv:2301.12597, section 3.1.
     """
     return torch.einsum("iqs,ts->itq", images, texts).amax(dim=-1)
+
+
+@slot
+def query_votes(
+    tokens: Float[Tensor, "batch both width"], queries: int, match: Callable
+) -> Float[Tensor, "batch score"]:
+    """Whether image and text belong together: every query is scored by itself, and the mean counts.
+
+    Args:
+        tokens: what came out for queries and words, the queries first.
+        match: the layer that scores, (..., width) -> (..., score).
+
+    Source: Li et al. 2023 (BLIP-2), arXiv:2301.12597, section 3.1, "image-text matching".
+    """
+    return match(tokens[:, :queries]).mean(dim=1)
+
+
+@slot
+def part_ways(
+    tokens: Float[Tensor, "batch both width"],
+    queries: int,
+    look: Callable,
+    query_mlp: Callable,
+    word_mlp: Callable,
+) -> Float[Tensor, "batch both width"]:
+    """What follows self-attention in a block: queries look at the image, and each kind has its own MLP.
+
+    Args:
+        tokens: queries first, then words.
+        look: what the image adds is in its result, so it takes the place of what it is given.
+        query_mlp, word_mlp: likewise.
+
+    Source: Li et al. 2023 (BLIP-2), arXiv:2301.12597, section 3.1 and figure 2.
+    """
+    asking, words = tokens[:, :queries], tokens[:, queries:]
+    return torch.cat([query_mlp(look(asking)), word_mlp(words)], dim=1)
 
 
 @dataclass(frozen=True)
@@ -104,10 +142,11 @@ class QFormerBlock(ReadingBlock):
     ) -> Tokens:
         """One step for so many queries, in front, and the words behind them."""
         tokens = self.norm_after_attention(tokens + self.attention(tokens, mask))
-        asking, words = tokens[:, :queries], tokens[:, queries:]
-        if queries:
-            asking = self.query_mlp(self.look_across(asking, context) if self.crosses else asking)
-        return torch.cat([asking, self.mlp(words)], dim=1) if words.shape[1] else asking
+        if not queries:
+            return self.mlp(tokens)
+        look = partial(self.look_across, context=context) if self.crosses else nn.Identity()
+        word_mlp = self.mlp if tokens.shape[1] > queries else nn.Identity()
+        return part_ways(tokens, queries, look, self.query_mlp, word_mlp)
 
 
 class QFormer(nn.Module):
@@ -196,7 +235,7 @@ class Matcher(nn.Module):
         """Scores (logits) of "do not belong together" and "do": the mean of what every query says."""
         queries = self.config.qformer.queries
         tokens = self.qformer(features, ids, together_mask(queries, words))
-        return self.match(tokens[:, :queries]).mean(dim=1)
+        return query_votes(tokens, queries, self.match)
 
     def write_scores(
         self, features: Views, ids: Ids, words: WordMarks

@@ -22,7 +22,7 @@ CHAPTERS = [
     Chapter("08_instruction_tuning"),
     Chapter("09_flamingo"),
     Chapter("10_blip", ready=False),
-    Chapter("11_qformer_blip2", ready=False),
+    Chapter("11_qformer_blip2"),
     Chapter("12_data", ready=False),
     Chapter("13_evaluation", ready=False),
     Chapter("14_debugging", ready=False),
