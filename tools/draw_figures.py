@@ -97,6 +97,19 @@ DRAWINGS = {
             ("answer", "image and|question > model > *likeliest|next word > *until the|end token", []),
         ],
     ),
+    "blip": (
+        "One text model, three jobs",
+        "The same text model reads alone for the contrast, reads beside the image to tell whether both "
+        "belong together, and writes captions of the image. CapFilt lets its captions and those of the web "
+        "pass a filter.",
+        [
+            ("ITC", "text > reads|alone > one vector > cosine with|the image > *soft contrast", []),
+            ("ITM", "*hard|negatives > *pairs > reads beside|the image > first|token > belongs,|or not", []),
+            ("LM", "caption > writes beside|the image > score of each|next word > *loss of|next words", []),
+            ("slow copy", "model > *moving|average > its vectors > *queue > more|candidates", []),
+            ("CapFilt", "web caption,|written one > ITM > *keep what|it believes > new training|pairs", []),
+        ],
+    ),
     "projector": (
         "Projector and stages",
         "Patch vectors are folded, then pass two layers with a GELU between them and become image "

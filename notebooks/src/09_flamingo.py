@@ -657,4 +657,4 @@ progress()
 # - Min et al. 2022, *Rethinking the Role of Demonstrations*, [arXiv:2202.12837](https://arxiv.org/abs/2202.12837).
 # - Jaegle et al. 2021, *Perceiver*, [arXiv:2103.03206](https://arxiv.org/abs/2103.03206).
 #
-# **Next:** [11 · Q-Former, BLIP-2 and MiniGPT-4](11_qformer_blip2.ipynb)
+# **Next:** [10 · BLIP: one text model, three jobs](10_blip.ipynb)

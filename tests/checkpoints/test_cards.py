@@ -16,7 +16,7 @@ SHIPPED = {stage.ships: recipe for recipe in RECIPES.values() for stage in recip
 def test_every_shipped_file_has_a_recipe_or_is_a_recorded_run():
     files = {path.name for path in shipped("tokenizer.json").parent.iterdir()}
     known = {name.removesuffix(FAMILIAR) for name in files if name.endswith(FAMILIAR)}
-    assert {name.split(".")[0] for name in files} == {*SHIPPED, "nano-stages", "nano-queries"}
+    assert {name.split(".")[0] for name in files} == {*SHIPPED, "nano-stages", "nano-queries", "blip-trials"}
     assert known == {name for name, recipe in SHIPPED.items() if can_be_asked(recipe)}
 
 
@@ -38,6 +38,15 @@ def test_the_recorded_trials_of_queries_are_what_their_command_makes():
     for name, arm in card["arms"].items():
         assert [step for step, _ in arm["right"]] == steps and arm["questions"] > 500
         assert (arm["right"][-1][1] > arm["right blind"] + 0.1) is (name != "new and frozen")  # the control
+
+
+def test_the_recorded_trials_of_blip_are_what_their_command_makes():
+    card, root = json.loads(shipped("blip-trials.json").read_text()), Path(__file__).parents[2]
+    tool = runpy.run_path(str(root / card["command"].removeprefix("python ")))
+    assert card["setting"] == tool["SETTING"] and card["hardware"]
+    seeds = len(tool["SEEDS"])
+    for arms in (card["negatives"], card["capfilt"]):
+        assert all(len(arm) == seeds and 0 < min(arm) <= max(arm) <= 1 for arm in arms.values())
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name != "tokenizer"])

@@ -13,6 +13,8 @@ from vlmcourse.workbook.outcomes import OutOfTime, limited, unheard
 
 LAST = "the last axis of two is axis 1"
 DIAGNOSTIC = "nothing is trained through a measurement"
+DRAWN = "nothing learns through what is drawn"
+QUEUED = "nothing learns through what a queue holds"
 ORDER, ONE = "the order does not matter", "one weight alone stays as it is"
 WHOLE = "with top_p = 1 nothing is cut off either way"
 MERGED = "merging comes after training"
@@ -119,7 +121,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "return embeddings.masked_scatter(places[:, :, None], features.to(embeddings.dtype))":
             "places have two axes",
     },
-    # chapters 07 to 09, 11 and 17
+    # chapters 07 to 11 and 17
     "qformer.apart_mask": {
         "ours = ours[:1].expand(ours.shape)": "queries and words have the same places in every row",
     },
@@ -160,6 +162,31 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "ended = ended[:1].expand(ended.shape)": "no row has ended before it begins",
         "token = model.head(last).argmax(dim=(1)).masked_fill(ended, pad)": LAST,
         "prompt = prompt.detach()": "nothing learns through the likeliest token",
+    },
+    "blip.hard_negatives": {
+        "similarity = similarity.detach()": DRAWN,
+        "dice = dice.detach()": DRAWN,
+        "dice = dice.abs()": "a chance is never negative",
+        "similarity, dice = similarity.float(), dice.float()": "only the place on which the dice fall counts",
+        "return ((line) <= dice[:, None]).sum(dim=1)": "the line ends at 1, but for rounding",
+        "return (line * line[:, -1:] <= dice[:, None]).sum(dim=1)": "the line ends at 1, but for rounding",
+    },
+    "matching.matched_pairs": {
+        "own = torch.arange(len(wrong_image), device=wrong_text.device)": "as many images as texts",
+        "return images, texts, (torch.arange(len(texts), device=own.device) < len(own)).long()":
+            "as many images as texts",
+    },
+    "matching.soft_contrast": {
+        "slow = slow.detach()": "the slow copy's similarities come without gradients",
+        "partner = torch.eye(*similarity.shape, dtype=slow.dtype, device=similarity.device)":
+            "both are of one dtype",
+        "partner = torch.eye(*slow.shape, dtype=similarity.dtype, device=similarity.device)":
+            "both are of one shape",
+    },
+    "blip.enqueue": {"queue = queue.detach()": QUEUED, "new = new.detach()": QUEUED},
+    "capfilt.keep_captions": {
+        "scores = scores.detach()": DIAGNOSTIC,
+        "scores = scores.float()": "probabilities are only compared",
     },
     "keys.fuse": {
         "wanted = {key for keys in list(names.values())[::-1] for key in keys}": ORDER,

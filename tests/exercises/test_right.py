@@ -1214,6 +1214,117 @@ def few_shot_by_appending(examples, instruction):
     return turns
 
 
+# chapter 10: BLIP
+
+
+@right("blip.hard_negatives")
+def negatives_one_by_one(similarity, dice):
+    drawn = []
+    for image, row in enumerate(similarity):
+        chances = row.exp()
+        chances[image] = 0
+        ends = torch.cumsum(chances / chances.sum(), dim=0)
+        drawn.append(min(int(torch.searchsorted(ends, dice[image], right=True)), len(row) - 1))
+    return torch.tensor(drawn, device=similarity.device)
+
+
+@right("blip.hard_negatives")
+def negatives_without_own(similarity, dice):
+    scores = similarity.clone()
+    scores.fill_diagonal_(float("-inf"))
+    ends = torch.softmax(scores, dim=-1).cumsum(-1)
+    beyond = dice.unsqueeze(1) < ends / ends[:, -1:]
+    return beyond.int().argmax(dim=1)
+
+
+@right("matching.matched_pairs")
+def pairs_by_lists(wrong_text, wrong_image):
+    n, device = wrong_text.shape[0], wrong_text.device
+    rows = [(i, i, 1) for i in range(n)]
+    rows += [(i, int(wrong_text[i]), 0) for i in range(n)]
+    rows += [(int(wrong_image[i]), i, 0) for i in range(n)]
+    return tuple(torch.tensor(column, device=device) for column in zip(*rows, strict=True))
+
+
+@right("matching.matched_pairs")
+def pairs_by_stacking(wrong_text, wrong_image):
+    n = torch.arange(wrong_text.numel(), device=wrong_text.device)
+    images, texts = torch.stack([n, n, wrong_image]).flatten(), torch.stack([n, wrong_text, n]).flatten()
+    return images, texts, torch.cat([torch.ones_like(n), torch.zeros_like(n), torch.zeros_like(n)])
+
+
+@right("matching.next_words_loss")
+def surprise_by_hand(scores, ids, mask, smoothing):
+    chances = scores[:, :-1].log_softmax(dim=-1)
+    right = chances.gather(2, ids[:, 1:].unsqueeze(2)).squeeze(2)
+    per_word = -(1 - smoothing) * right - smoothing * chances.mean(dim=-1)
+    real = mask[:, 1:]
+    return (per_word * real).sum() / real.sum()
+
+
+@right("matching.next_words_loss")
+def surprise_with_ignored_labels(scores, ids, mask, smoothing):
+    labels = ids.masked_fill(~mask, -100)[:, 1:]
+    flat = scores[:, :-1].reshape(-1, scores.shape[-1])
+    return F.cross_entropy(flat, labels.reshape(-1), ignore_index=-100, label_smoothing=smoothing)
+
+
+@right("matching.soft_contrast")
+def contrast_in_two_parts(similarity, slow, share):
+    chances = F.log_softmax(similarity, dim=1)
+    told = (F.softmax(slow, dim=1) * chances).sum(dim=1)
+    return -((1 - share) * chances.diagonal() + share * told).mean()
+
+
+@right("matching.soft_contrast")
+def contrast_by_cross_entropy(similarity, slow, share):
+    rows = torch.arange(similarity.shape[0], device=similarity.device)
+    target = share * slow.detach().softmax(-1)
+    target[rows, rows] += 1 - share
+    return F.cross_entropy(similarity, target)
+
+
+@right("blip.move_average")
+def average_by_lerp(average, model, momentum):
+    return {name: torch.lerp(model[name], old, momentum) for name, old in average.items()}
+
+
+@right("blip.move_average")
+def average_in_a_loop(average, model, momentum):
+    moved = {}
+    for name in average:
+        moved[name] = average[name] - (1 - momentum) * (average[name] - model[name])
+    return moved
+
+
+@right("blip.enqueue")
+def queue_by_slices(queue, new):
+    return torch.cat((queue[len(new) :], new), dim=0)
+
+
+@right("blip.enqueue")
+def queue_rolled(queue, new):
+    count = new.shape[0]
+    moved = queue.roll(-count, dims=0)
+    moved[-count:] = new
+    return moved
+
+
+@right("capfilt.keep_captions")
+def kept_by_difference(scores, least):
+    chance = torch.sigmoid(scores[..., 1] - scores[..., 0])
+    places = (chance > least).nonzero()
+    return places[:, 0], places[:, 1]
+
+
+@right("capfilt.keep_captions")
+def kept_in_loops(scores, least):
+    chances = torch.softmax(scores, dim=-1)[..., -1]
+    kept = [(i, s) for i, row in enumerate(chances) for s, chance in enumerate(row) if chance > least]
+    images, sources = zip(*kept, strict=True)
+    return torch.tensor(images, device=scores.device), torch.tensor(sources, device=scores.device)
+
+
 # chapter 17: real models
 
 

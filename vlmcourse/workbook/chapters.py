@@ -21,7 +21,7 @@ CHAPTERS = [
     Chapter("07_projection_and_alignment"),
     Chapter("08_instruction_tuning"),
     Chapter("09_flamingo"),
-    Chapter("10_blip", ready=False),
+    Chapter("10_blip"),
     Chapter("11_qformer_blip2"),
     Chapter("12_data", ready=False),
     Chapter("13_evaluation", ready=False),

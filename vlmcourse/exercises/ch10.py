@@ -1,0 +1,266 @@
+"""Exercises of chapter 10: partners and strangers, the slow copy and its queue, words to write, a filter."""
+
+import torch
+from torch import Tensor
+
+from vlmcourse.exercises.base import chapter
+from vlmcourse.models import blip
+from vlmcourse.training import capfilt, matching
+
+exercise, quiz = chapter("10_blip")
+
+
+def _dice(count: int) -> Tensor:
+    """Uniform numbers, the first of them 0 and the last all but 1."""
+    return torch.cat([torch.zeros(1), torch.rand(count - 2), torch.tensor([0.9999])])
+
+
+exercise(blip.hard_negatives,
+    cases=lambda: [
+        (2 * torch.randn(6, 9), _dice(6)),
+        (torch.zeros(4, 5), torch.tensor([0.0, 0.3, 0.6, 0.99])),
+        (9 * torch.eye(7, 8) + torch.randn(7, 8), _dice(7)),
+        (torch.randn(2, 3), torch.tensor([0.0, 0.9])),
+    ],
+    slips=[
+        (".masked_fill(own, -torch.inf)", "", "a pair's own text can be drawn as its negative: "
+         "give it the similarity -inf before the softmax."),
+        ("(own, -torch.inf)", "(own, 0.0)", "the own text is set to similarity 0, which is a chance like "
+         "others; -inf is none."),
+        ("masked_fill(own, -torch.inf).softmax(dim=1)", "softmax(dim=1).masked_fill(own, 1.0)",
+         "the own text keeps a chance after the softmax; it must have none."),
+        ("similarity.masked_fill(own, -torch.inf)", "(-similarity).masked_fill(own, -torch.inf)",
+         "the *least* similar texts are drawn most often; hard negatives are the most similar ones."),
+        ("similarity.masked_fill(own, -torch.inf)", "(0 * similarity).masked_fill(own, -torch.inf)",
+         "all texts are drawn equally often: these are random negatives; "
+         "their chances are the softmax of the similarities."),
+        ("return (line / line[:, -1:] <= dice[:, None]).sum(dim=1)", "return chances.argmax(dim=1)",
+         "always the most similar text is taken; draw it, with the chances and the dice."),
+        ("similarity.masked_fill", "similarity.T.masked_fill",
+         "rows and columns are swapped: for every *image*, a row, a text is drawn."),
+        ("softmax(dim=1)", "softmax(dim=0)",
+         "the chances of an image must sum to 1 over the texts: softmax over dim=1."),
+        ("<= dice", "> dice", "the wrong end of the line is counted: "
+         "the number of ends that are not beyond the dice is the place."),
+    ],
+    hints=["What must a text's chance be if it is the image's own? "
+           "Then lay the chances end to end: on which does the dice fall?",
+           "`similarity.masked_fill(torch.eye(n, dtype=torch.bool), -torch.inf).softmax(dim=1)`, "
+           "then `cumsum(dim=1)`; the text is the number of ends that are `<= dice[:, None]`."],
+)
+
+exercise(matching.matched_pairs,
+    cases=lambda: [
+        (torch.tensor([2, 0, 1]), torch.tensor([1, 2, 0])),
+        (torch.tensor([3, 2, 3, 1, 0]), torch.tensor([4, 0, 4, 2, 1])),
+    ],
+    slips=[
+        ("torch.cat([own, own, wrong_image]), torch.cat([own, wrong_text, own])",
+         "torch.cat([own, wrong_image, own]), torch.cat([own, own, wrong_text])",
+         "the three groups stand in another order: "
+         "true pairs, then images with wrong texts, then texts with wrong images."),
+        ("torch.cat([own, own, wrong_image]), torch.cat([own, wrong_text, own])",
+         "torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, own])",
+         "`wrong_text` and `wrong_image` changed places: `wrong_text[i]` is the number of a text."),
+        (("torch.cat([own, own, wrong_image]), torch.cat([own, wrong_text, own])",
+          "torch.cat([own, own]), torch.cat([own, wrong_text])"),
+         "every text meets a wrong image, too: three groups of pairs, not two."),
+        (("[own, own, wrong_image]", "[own, own, own]"),
+         ("[own, wrong_text, own]", "[own, wrong_text, wrong_image]"),
+         "the third group takes images in order with the wrong *numbers as texts*; "
+         "it is text i with image wrong_image[i]."),
+        ("< len(own)).long()", "< len(own))",
+         "the labels must be whole numbers, 1 and 0, for cross_entropy."),
+        ("< len(own)", ">= len(own)", "the labels are inverted: 1 belongs to pairs that belong together."),
+        ("< len(own)", "< 2 * len(own)", "the second group is labelled as true; only the first is."),
+        ("return images, texts, ", "return texts, images, ", "images and texts are swapped in the output."),
+    ],
+    hints=["Write down for two pairs which image meets which text: three groups of two.",
+           "`own = torch.arange(n)`; images are own, own, wrong_image; texts are own, wrong_text, own; "
+           "the first n labels are 1."],
+)
+
+
+def _texts(batch: int, token: int, vocabulary: int, lengths: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, ids (some of them 0, as padding is) and mask of texts of these lengths."""
+    ids = torch.randint(0, vocabulary, (batch, token))
+    mask = torch.arange(token) < torch.tensor(lengths)[:, None]
+    return 2 * torch.randn(batch, token, vocabulary), ids, mask
+
+
+exercise(matching.next_words_loss, gradient=("scores",),
+    cases=lambda: [
+        (*_texts(3, 6, 7, [6, 2, 4]), 0.0),
+        (*_texts(2, 5, 11, [3, 5]), 0.1),
+        (*_texts(4, 3, 5, [3, 3, 2, 3]), 0.4),
+    ],
+    slips=[
+        (", label_smoothing=smoothing", "", "`smoothing` is not used: a share of the target is spread "
+         "evenly over all words; cross_entropy has `label_smoothing`."),
+        (("scores[:, :-1][asked]", "scores[:, 1:][asked]"),
+         "each place is asked for its own word; a place predicts the *next* word."),
+        (("asked = mask[:, 1:]", "asked = mask[:, :-1]"),
+         "it is asked which words are *read*; ask which words are predicted: mask[:, 1:]."),
+        (("asked = mask[:, 1:]", "asked = torch.ones_like(mask[:, 1:])"),
+         "padding is asked for, too; only real words are predicted."),
+        (("asked = mask[:, 1:]", "asked = ids[:, 1:] != 0"),
+         "it is asked which ids are 0; a real word may have that number. The mask tells."),
+        ("label_smoothing=smoothing)", 'label_smoothing=smoothing, reduction="sum")',
+         "the loss is a sum; it is the mean over all real words that are predicted."),
+        (("return F.cross_entropy(scores[:, :-1][asked], ids[:, 1:][asked], label_smoothing=smoothing)",
+          "texts = [F.cross_entropy(row[one], word[one], label_smoothing=smoothing) "
+          "for row, word, one in zip(scores[:, :-1], ids[:, 1:], asked)]\n"
+          "    return torch.stack(texts).mean()"),
+         "the mean is taken text by text, so words of short texts count more; take it over all words."),
+    ],
+    hints=["Place t has read words 0 to t. Which word does it predict, and is it a real one?",
+           "Leave out the last score and the first id, pick both with `mask[:, 1:]`, "
+           "and hand them to `F.cross_entropy(..., label_smoothing=smoothing)`."],
+)
+
+exercise(matching.soft_contrast, gradient=("similarity",),
+    cases=lambda: [
+        (3 * torch.randn(4, 5), 3 * torch.randn(4, 5), 0.0),
+        (3 * torch.randn(3, 8), 3 * torch.randn(3, 8), 0.4),
+        (2 * torch.randn(5, 7), 2 * torch.randn(5, 7), 0.7),
+    ],
+    slips=[
+        ("slow.softmax", "similarity.softmax", "the share is given by the model itself; "
+         "its slow copy decides: softmax of `slow`."),
+        (("(1 - share) * partner + share * slow", "share * partner + (1 - share) * slow"),
+         "the shares are swapped: the slow copy has `share`, the partner 1 - share."),
+        (("(1 - share) * partner", "partner"), "the targets of a row sum to more than 1; "
+         "the partner gives up the share: (1 - share)."),
+        (("target = (1 - share) * partner + share * slow.softmax(dim=1)", "target = partner"),
+         "`slow` and `share` are not used: this is the hard contrast."),
+        (("slow.softmax(dim=1)", "torch.full_like(slow, 1 / slow.shape[1])"),
+         "the share is spread evenly over all candidates; the slow copy knows better: its softmax."),
+        ("slow.softmax(dim=1)", "slow",
+         "similarities are no shares: the slow copy's softmax is."),
+        ("return -(", "return (", "the sign is wrong: a loss falls as the right candidates get likelier."),
+        ("sum(dim=1).mean()", "mean(dim=1).mean()",
+         "it is averaged over the candidates; sum over them, and average over the rows."),
+        ("sum(dim=1).mean()", "sum(dim=1).sum()", "the rows are summed; their mean is the loss."),
+        (("similarity.log_softmax(dim=1)", "similarity.log_softmax(dim=0)"),
+         "the softmax runs over the rows; a row's candidates compete: dim=1."),
+    ],
+    hints=["Without the slow copy, what is the target of row i? Now give a share of it away.",
+           "`target = (1 - share) * one_hot + share * slow.softmax(dim=1)`; "
+           "the loss is `-(target * similarity.log_softmax(dim=1)).sum(dim=1).mean()`."],
+)
+
+
+def _weights(*shapes: tuple[int, ...], names: str) -> dict[str, Tensor]:
+    return {name: torch.randn(shape) for name, shape in zip(names.split(), shapes, strict=True)}
+
+
+def _slow_and_fast() -> list[tuple]:
+    """Weights whose names stand in another order; a model that knows more than its copy."""
+    first = _weights((3, 2), (3,), names="project.weight project.bias")
+    second = _weights((3,), (3, 2), names="project.bias project.weight")
+    more = _weights((4,), (2, 5), (2, 3, 4), names="scale match.weight words")
+    less = _weights((2, 3, 4), (4,), names="words scale")
+    return [(first, second, 0.995), (less, more, 0.9), (first, second, 0.0)]
+
+
+exercise(blip.move_average,
+    cases=_slow_and_fast,
+    slips=[
+        (("momentum * old + (1 - momentum) * model[name]", "(1 - momentum) * old + momentum * model[name]"),
+         "the copy runs after the model at once: old weights keep `momentum`, new ones give 1 - momentum."),
+        (("momentum * old + (1 - momentum) * model[name]", "momentum * old + model[name]"),
+         "the weights grow with every step; the model gives only 1 - momentum."),
+        (("momentum * old + (1 - momentum) * model[name]", "model[name]"),
+         "this copies the model; the average moves only a little towards it."),
+        (("momentum * old + (1 - momentum) * model[name]", "(old + model[name]) / 2"),
+         "`momentum` is not used: old weights count `momentum`, new ones 1 - momentum."),
+        (("for name, old in average.items()", "for (name, old), new in zip(average.items(), model.values())"),
+         ("model[name]", "new"),
+         "weights are paired by their order; pair them by their names."),
+    ],
+    hints=["What is the new weight if momentum is 1, and what if it is 0?",
+           "`{name: momentum * old + (1 - momentum) * model[name] for name, old in average.items()}`, "
+           "a new dictionary."],
+)
+
+exercise(blip.enqueue,
+    cases=lambda: [
+        (torch.randn(7, 3), torch.randn(2, 3)),
+        (torch.randn(6, 4), torch.randn(5, 4)),
+        (torch.randn(5, 2), torch.randn(3, 2)),
+    ],
+    slips=[
+        (("[queue, new]", "[new, queue]"), ("[-len(queue) :]", "[: len(queue)]"),
+         "the new vectors stand in front; they belong behind the old ones."),
+        ("[-len(queue) :]", "",
+         "the queue grows with every step; as many old vectors leave as new ones come."),
+        ("[-len(queue) :]", "[: len(queue)]",
+         "the new vectors are thrown out again; the oldest stand in front and leave."),
+        ("torch.cat([queue, new])[-len(queue) :]", "torch.cat([queue[: -len(new)], new])",
+         "the last vectors of the queue leave, which are its newest; the oldest stand in front."),
+    ],
+    hints=["First in, first out: which vectors are the oldest, and how many have to leave?",
+           "`torch.cat([queue, new])`, and of that the last `len(queue)`."],
+)
+
+exercise(capfilt.keep_captions,
+    cases=lambda: [
+        (torch.randn(5, 3, 2).round(), 0.5),  # some are as likely as not
+        (2 * torch.randn(4, 3, 2), 0.8),
+        (torch.randn(7, 4, 2), 0.3),
+        (torch.randn(3, 5, 2), 0.6),
+    ],
+    slips=[
+        ("[:, :, 1]", "[:, :, 0]", "the captions that do *not* belong are kept: "
+         "the second score, number 1, speaks for a pair."),
+        ("> least", "< least", "the captions that ITM does not believe are kept; keep the others."),
+        (("scores.softmax(dim=2)", "scores"),
+         "scores are compared with a probability; the softmax of the two scores is one."),
+        (("scores.softmax(dim=2)", "scores.sigmoid()"),
+         "the sigmoid of one score forgets the other; the softmax over both is the probability."),
+        (("scores.softmax(dim=2)", "scores.softmax(dim=1)"),
+         "captions of an image compete with each other; each is judged alone, "
+         "by the softmax of its two scores."),
+        ("> least", "> 0.5", "0.5 is written into it; the probability must be greater than `least`."),
+        ("return images, sources", "return sources, images", "images and sources are swapped."),
+        (("torch.nonzero(belongs > least, as_tuple=True)",
+          "torch.nonzero((belongs > least) & (belongs == belongs.amax(1, True)), as_tuple=True)"),
+         "only the best caption of an image is kept; all that ITM believes are."),
+        (("images, sources = torch.nonzero(belongs > least, as_tuple=True)",
+          "sources, images = torch.nonzero(belongs.T > least, as_tuple=True)"),
+         "they stand source by source; the order is image by image."),
+    ],
+    hints=["How likely does a caption belong to its image? ITM gives two scores for that.",
+           "`scores.softmax(dim=2)[:, :, 1] > least` says which stay; "
+           "`torch.nonzero(..., as_tuple=True)` gives their numbers, image by image."],
+)
+
+quiz(1, "ITM's training loss falls to nearly 0, yet it cannot tell “red circle, blue square” from "
+        "“blue circle, red square”. Where do you look first?", [
+    ("At its negatives: if none of them differs so little from the truth, nothing asks it to look closely.",
+     True, "Random partners differ in many words, and one of them is enough to tell. "
+           "Hard negatives ask for the rest, if the batch holds any."),
+    ("At the learning rate: the loss is low, but not low enough.", False,
+     "A loss near 0 leaves no gradient. Other pairs give one."),
+    ("At the head: two scores are too few for so many captions.", False,
+     "One question, belongs or not, needs two scores. "
+     "What is asked decides, not how many answers there are."),
+])
+quiz(2, "Why may the encoder's words see each other in both directions, "
+        "but the decoder's only those before?", [
+    ("A decoder is trained to predict the next word; one that sees it learns to copy.", True,
+     "Same weights for the rest; the mask makes the difference between reading and writing."),
+    ("The decoder has fewer parameters, so it can look at fewer words.", False,
+     "BLIP's decoder has as many as its encoder, and shares most of them."),
+    ("Because the encoder has no cross-attention.", False,
+     "It has: beside an image it reads for ITM. Without an image the same weights read for ITC."),
+])
+quiz(3, "CapFilt throws away four of ten web captions. "
+        "Why is what is left the better training set?", [
+    ("It is smaller, so each pair is seen more often.", False,
+     "All arms took the same number of steps, and with the captioner's captions the set had even grown."),
+    ("A wrong caption is not nothing: it pushes an image to a text that is false.", True,
+     "In the contrast it pulls towards a stranger, and it pushes away the texts that fit."),
+    ("The captions that stay are longer.", False,
+     "The filter judges whether text and image belong together, not the length."),
+])
