@@ -110,7 +110,7 @@ assert begun.tolist() == [0, 1, 1, 1, 2, 2]
 # Two questions that people ask about this rule:
 #
 # - **Why only the last?** A model trained with up to five images can then be asked about many more: it never sees more than one at once. Flamingo's authors found it better, too (Alayrac et al. 2022, section 2.3). Earlier images are still known, through the words that stood behind them. Idefics' model takes any mask; its processor makes this one.
-# - **And text before the first image?** It may look at nothing. Attention over nothing would be 0/0, so the course's `Attention` returns zeros, and the stream passes unchanged.
+# - **And text before the first image?** It may look at nothing. Attention over nothing would be 0/0, so the course's `Attention` returns zeros there, which add nothing. The MLP behind it still runs for these words.
 #
 # ### Your turn: `media_mask` · difficulty 3/5 · 12 min
 #
@@ -509,8 +509,9 @@ def thousands(*parts):
 
 def bill(model, seen, new_seen, *learned):
     """Every line of the comparison."""
-    right = grade_riddles(model, exam["right"], new_seen)[0].float().mean(0).tolist()
-    lines = {f"right with {n} examples (%)": 100 * right[n] for n in (0, 1, 4)}
+    right = [share_of(marks) for marks in grade_riddles(model, exam["right"], new_seen)[0].T]
+    lines = {f"right with {n} examples (%)": 100 * right[n][0] for n in (0, 1, 4)}
+    lines["give or take, with 4 examples"] = 100 * right[4][1]
     lines["parameters that learn (thousands)"] = thousands(*learned)
     lines["parameters in all (thousands)"] = thousands(model)
     lines["tokens of five images and words"] = write_out(told, model.tokens_per_image).ids.shape[1]
