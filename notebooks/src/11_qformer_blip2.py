@@ -611,11 +611,11 @@ assert shares[1] > 0.4
 #
 # ## 12 · With a T5, and MiniGPT-4
 #
-# Three models carry the idea on. The first two can be trained at the full set of questions, `vlmcourse train nano-blip2` and `vlmcourse train nano-blip2-t5`, half an hour to an hour of one core each; the course ships neither.
+# Three models carry the idea on. The first two you can train on all questions, `vlmcourse train nano-blip2` and `nano-blip2-t5`, in up to an hour of one core each.
 #
-# - **BLIP-2 with a decoder**, as in this chapter. Of a decoder's words, each sees the image vectors before it.
-# - **BLIP-2 with a T5**: image vectors and question go through T5's *encoder*, where they all see each other; a decoder writes. Like BLIP-2 with Flan-T5.
-# - **MiniGPT-4**: BLIP-2's eye and Q-Former, **frozen**, and another language model behind them, which chats. Only the linear layer between them learns: at our size 16,512 numbers.
+# - **BLIP-2 with a decoder**, as in this chapter.
+# - **BLIP-2 with a T5**, like Flan-T5: image vectors and question see each other in its *encoder*; a decoder writes.
+# - **MiniGPT-4**: BLIP-2's eye and Q-Former, **frozen**, before another language model, which chats. Only the linear layer between them learns: here 16,512 numbers.
 #
 # MiniGPT-4 (Zhu et al. 2023) had two stages of its own: about five million raw pairs, then about 3,500 with long, polished descriptions. After the first it repeated itself and broke off; the second took minutes, and repaired the *form*.
 
