@@ -137,11 +137,11 @@ DRAWINGS = {
             ),
             ("text", "*examples and|question > marks for|images > *media mask > who may look|at which", []),
             (
-                "one gated block",
+                "gated block",
                 "norm > look|at latents > *+ tanh · > norm > think > *+ tanh ·",
                 [(0, 2), (3, 5)],
             ),
-            ("all blocks", "words > *gated block > language block:|frozen > and so on > next word", []),
+            ("all blocks", "words > *gated block > block:|frozen > and so on > next word", []),
         ],
     ),
     "qformer": (

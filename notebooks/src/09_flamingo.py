@@ -136,8 +136,8 @@ both = {"only the last image": media_mask(starts, 3, True)[0],
 fig, axes = plt.subplots(1, 2, figsize=(7, 4.6), layout="constrained")
 for ax, (title, seen) in zip(axes, both.items()):
     draw_mask(ax, seen, roles.image)
-    ax.set(aspect=0.4, title=title, yticks=np.arange(24) + 0.5, yticklabels=shown,
-           xticks=np.arange(3) + 0.5, xticklabels=["image 1", "image 2", "image 3"])
+    ax.set(aspect=0.3, title=title, yticks=np.arange(24) + 0.5, yticklabels=shown,
+           xticks=np.arange(3) + 0.5, xticklabels=[1, 2, 3], xlabel="image")
 figure(fig, alt="Tokens of a prompt with three images, from top to bottom: with the first mask "
                 "each sees the image before it, with the second one more with every image")
 assert not both["only the last image"][0].any() and both["only the last image"][-1].sum() == 1
