@@ -16,7 +16,7 @@
 # - **train** a Q-Former in two stages, and say what the first one is for,
 # - **choose** the number of queries from a measured curve,
 # - **build** MiniGPT-4 from BLIP-2 with one linear layer,
-# - **compare** the families CLIP, BLIP, BLIP-2, LLaVA, MiniGPT-4 and Flamingo in one table.
+# - **compare** the families whose models you have in one table.
 
 # %% id="setup"
 import numpy as np, torch
@@ -632,8 +632,7 @@ def shipped_models(*names):
             continue
     return found
 
-family = shipped_models("nano-vlm", "nano-blip2", "nano-blip2-t5", "nano-minigpt4",
-                        "nano-flamingo", "nano-blip")
+family = shipped_models("nano-vlm", "nano-blip2", "nano-blip2-t5", "nano-flamingo", "nano-blip")
 asked = new_talks[0][0][0], "Describe the image."
 some = render.render(new_scenes[:1])[0]
 tabulate({(name, question): Speaker(model).answer(some, question)
@@ -641,7 +640,7 @@ tabulate({(name, question): Speaker(model).answer(some, question)
 assert "nano-vlm" in family
 
 # %% [markdown] id="polish-intro" lang="en"
-# Its second stage in small: our model of section 9 was taught answers of a word or two. Freeze its Q-Former. Let the linear layer alone learn from **300** polished descriptions. **Predict:** what does it say before, and what after?
+# In small: our model of section 9 was taught answers of a word or two. Freeze its Q-Former, and let the linear layer alone learn from **300** polished descriptions. **Predict:** what does it say before, and what after?
 
 # %% id="polish"
 import copy
@@ -672,7 +671,7 @@ after, exchanged = (described[name] for name in list(described)[1:])
 assert after[0] > 1.5 * described["before"][0] and after[1] > exchanged[1] + 0.05
 
 # %% [markdown] id="polish-proved" lang="en"
-# Before, it broke off after a few words, often after *a*. Afterwards it speaks in whole descriptions: in our run 15 words instead of 4. Its statements, though, became *less* often true, 38 % instead of 43 %: it states more now, sizes and places too, and not everything it states was in the queries. With another image it is 24 %, so the rest is seen. **Polish repairs form, not sight.** A frozen Q-Former hands over what stage 1 and 2 put into it, and a fluent model fills the gaps.
+# Before, it broke off after a few words, often after *a*. Afterwards it speaks in whole descriptions: in our run 15 words instead of 4. Its statements, though, became *less* often true, 38 % instead of 43 %: it states more now, sizes and places too, and not everything it states was in the queries. With another image it is 24 %, so the rest is seen. **Polish repairs form, not sight.** A fluent model fills the gaps.
 
 # %% [markdown] id="real-intro" lang="en"
 # ## 13 · Is this the real thing?
@@ -724,7 +723,7 @@ assert all(gap < 1e-4 < spread for gap, spread in gaps.values())
 # %% [markdown] id="families-intro" lang="en"
 # ## 14 · All families side by side
 #
-# One eye, one world, one interface, and what stands between image and words. Parameters and tokens are counted on the models, right answers and seconds read from their cards. A family without a checkpoint is left out. CLIP answers no questions; its numbers are others.
+# One eye, one world, one interface. Parameters and tokens are counted on the models, right answers and seconds read from their cards. A family without a checkpoint is left out. CLIP answers no questions; its numbers are others.
 
 # %% id="families"
 HOW = {  # connector, language model, what it is for
@@ -732,7 +731,6 @@ HOW = {  # connector, language model, what it is for
     "nano-blip2": ("Q-Former, one layer", "LLaMA, frozen", "questions, captions"),
     "nano-blip2-t5": ("Q-Former, one layer", "T5", "questions, captions"),
     "nano-vlm": ("two-layer MLP (LLaVA)", "LLaMA, learns", "conversation"),
-    "nano-minigpt4": ("frozen Q-Former, one layer", "LLaMA that chats", "conversation"),
     "nano-flamingo": ("resampler, gated layers", "LLaMA, frozen", "examples, questions"),
 }
 
