@@ -419,7 +419,7 @@ leaky, apart = contrasts["leaky"], contrasts["apart"]
 assert leaky[0] < apart[0] / 2 and leaky[1] < apart[1] / 2 and leaky[2] < apart[2] - 0.1
 
 # %% [markdown] id="break-why" lang="en"
-# In our run the leaky loss ended at 0.07, the honest one at 0.29; and the leaky model found 7 % of the texts, the honest one 63 %. A query copies "its" text, the text copies its query, and nobody needs the image. At retrieval an image stands alone, with nothing to copy; what is still found was learned before the leak. **A loss that falls too well is a symptom.** The perturbation test of section 3 finds this fault before a single step.
+# In our run the leaky loss ended at 0.07, the honest one at 0.29; and the leaky model found 7 % of the texts, the honest one 63 %. A query copies "its" text, and nobody needs the image. At retrieval an image stands alone, with nothing to copy; what is still found was learned before the leak. **A loss that falls too well is a symptom.** The perturbation test of section 3 finds it before a single step.
 #
 # In captioning a word could leak from behind, or through the queries. In matching nothing *can* leak: the answer, yes or no, stands in neither input.
 
