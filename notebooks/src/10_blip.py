@@ -300,6 +300,8 @@ assert fits.diagonal().all() and fits.sum() > 100
 # | out | `()`: mean cross-entropy over all real words but the first |
 
 # %% id="next_words_loss"
+from torch.nn import functional as F
+
 @exercise(matching.next_words_loss)
 def next_words_loss(scores, ids, mask, smoothing):
     """in nats; F.cross_entropy knows label_smoothing"""
