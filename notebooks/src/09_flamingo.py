@@ -1,7 +1,7 @@
 # %% [markdown] id="title" lang="en"
 # # 09 · Flamingo: a language model that looks, and learns from examples
 #
-# **95 minutes.** Everything runs on two CPU cores; no GPU is needed.
+# **100 minutes.** Everything runs on two CPU cores; no GPU is needed.
 #
 # LLaVA put image tokens among the words, and taught the language model to read them. Flamingo leaves the language model as it is. New layers between its blocks look at the images, behind gates that start closed. So it keeps what it could before, and that includes the most useful thing language models can do: pick up a task from a few examples.
 
@@ -574,6 +574,29 @@ assert room["Flamingo"][-1] < 0.6 * room["LLaVA"][-1]
 # | least work per answer | it depends | many images and few words: Flamingo; long texts about one image: LLaVA |
 #
 # Most open models since 2023 follow LLaVA; Llama 3.2 Vision is a published exception, with cross-attention layers in a language model that stayed frozen. Idefics went from Flamingo's design to LLaVA's: its authors compared both. With frozen parts cross-attention won, with parts that learn image tokens did (Laurençon et al. 2024, arXiv:2405.02246, section 3).
+
+# %% [markdown] id="side-intro" lang="en"
+# ### Side by side
+#
+# The course ships a Flamingo too, `nano-flamingo`: 64 latents, a frozen language model, all eight kinds of questions, 2,000 steps. Move an object, ask something else, and **click a model's name** to look at it closely.
+
+# %% id="side-by-side"
+from vlmcourse.diagnostics.alternatives import answers_for
+from vlmcourse.families.making import load_speaker
+from vlmcourse.widgets.playground import ScenePlayground
+
+speakers, cards = zip(*(load_speaker(name) for name in ("nano-vlm", "nano-flamingo")))
+ask = ("answers", "answers: colour", "answers: relation", "answers without the image")
+tabulate({name: [card["metrics"][what] for card in cards] for name, what in
+          zip(("all", "colour", "relation", "all, blind"), ask)},
+         "right, on their cards", nano_vlm=".0%", nano_flamingo=".0%")
+assert cards[1]["metrics"]["answers"] > 0.8 and cards[1]["metrics"]["answers: relation"] < 0.6
+first, second = map(answers_for, speakers)
+ScenePlayground(*first, scenes.sample("test", 6, start=100), name="nano-vlm",
+                others={"nano-flamingo": second})
+
+# %% [markdown] id="side-lesson" lang="en"
+# Colours are right, relations at chance: of 64 latents none stands for a place, and until a loss asks for *where*, they keep *what*. Chapter 08 met the same in its projector.
 
 # %% [markdown] id="real-intro" lang="en"
 # ## 11 · Is this the real thing?

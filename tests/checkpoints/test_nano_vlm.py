@@ -74,10 +74,11 @@ def test_it_knows_scenes_from_photos():
 def test_it_is_small(final):
     model, _ = final
     assert sum(parameter.numel() for parameter in model.parameters()) <= 6_000_000
-    assert (
-        sum(path.stat().st_size for path in shipped("nano-vlm.safetensors").parent.glob("nano-*"))
-        <= 12_000_000
-    )
+    folder = shipped("nano-vlm.safetensors").parent
+    stages = ("nano-words", "nano-aligned", "nano-vlm")
+    sizes = [path.stat().st_size for name in stages for path in folder.glob(f"{name}.*")]
+    assert len(sizes) == 9 and sum(sizes) <= 12_000_000
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 40_000_000
 
 
 def test_the_card_shows_how_it_came_about():

@@ -2,7 +2,8 @@
 
 All see with the eye of nano-vlm, which stays frozen, and learn from the same conversations about the same
 scenes. What a model takes from another one, its recipe names in ``start``; a checkpoint holds only the rest.
-The course ships nano-chat; ``vlmcourse train`` makes the others, in half an hour to an hour of one core.
+The course ships nano-chat and nano-flamingo; ``vlmcourse train`` makes the others, in half an hour to an
+hour of one core.
 """
 
 from dataclasses import replace
@@ -47,6 +48,7 @@ NANO_FLAMINGO = _grows(
     FlamingoConfig(_EYE, _LANGUAGE, IMAGE, latents=64, resampler_depth=1),
     dict(vision="nano-vlm", language="nano-chat"),
     steps=2000,
+    ships="nano-flamingo",
 )
 NANO_BLIP = _grows(
     "nano-blip",
