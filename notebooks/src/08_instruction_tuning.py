@@ -676,7 +676,7 @@ tabulate(poll(vlm), "nano-vlm says", right=".0%")
 # Now make it ill. People write questions about what they see, so much of the data says "yes". Give `nano-vlm` 24 more steps on pictures with nothing but true "yes" questions. Then the cure: 24 steps in which half of the questions are about absent things.
 
 # %% id="yes"
-def short_course(model, answers, steps=24):
+def short_course(model, answers, steps=32):
     """A copy of the model, tuned on questions of existence with these answers only."""
     talk = [[(text, answer)
              for _, text, answer in polls(seen_scenes[n : n + 1], "any", n) if answer in answers]
@@ -698,9 +698,9 @@ assert table["cured"]["no to near things"] > table["only yes"]["no to near thing
 assert table["cured"]["yes to what is there"] < table["nano-vlm"]["yes to what is there"] - 0.02
 
 # %% [markdown] id="yes-lesson" lang="en"
-# Twenty-four steps were enough. In our run the ill model says no to 23 % of the near things and 81 % of the others; before, to all of them. Its loss looked excellent.
+# Thirty-two steps were enough. In our run the ill model says no to 6 % of the near things and 65 % of the others; before, to all of them. Its loss looked excellent.
 #
-# The cure is data of the other kind, and it cures what it asks about. Questions about *any* absent thing bring those back to 91 %, near things only to 71 %: two seen properties, wrongly combined, need questions of their own. And it has a **price**: of what is there, all got a "yes" before, and now 92 %. Read all columns; whoever always says no wins two of them. Liu et al. (2023, arXiv:2306.14565) built 400,000 instructions, positive and negative ones, for this purpose.
+# The cure is data of the other kind, and it cures what it asks about. Questions about *any* absent thing bring those back to 89 %, near things only to 66 %: two seen properties, wrongly combined, need questions of their own. And it has a **price**: of what is there, all got a "yes" before, and now 96 %. Read all columns; whoever always says no wins two of them. Liu et al. (2023, arXiv:2306.14565) built 400,000 instructions, positive and negative ones, for this purpose.
 
 # %% [markdown] id="real-intro" lang="en"
 # ## 13 · Is this the real thing?

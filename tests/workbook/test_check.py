@@ -300,7 +300,7 @@ OUTPUTS = [
         [(X,)],
         "width",
         lambda x: {"mean": x.mean(0), "count": torch.tensor(5)},
-        "is a Tensor, expected a int",
+        "is a Tensor, expected an int",
     ),
     (number, [(X,)], "", lambda x: x.sum(), "is a Tensor, expected a float"),
     (number, [(X,)], "", lambda x: float(x.mean()), "the output is 7.0, expected 105.0"),

@@ -62,7 +62,7 @@ def test_the_course_map_lights_one_part(capsys, page):
 def test_a_drawing_says_what_it_shows(capsys):
     drawing("fusion")
     assert "after every block, words look at the image" in capsys.readouterr().out
-    with pytest.raises(ValueError, match="no drawing 'fission'; there are architecture, clip"):
+    with pytest.raises(ValueError, match="no drawing 'fission'; there are architecture, blip, clip"):
         drawing("fission")
 
 

@@ -137,7 +137,7 @@ def test_a_call_with_an_argument_the_function_lacks_runs_the_reference():
         ("import sys\nsys.exit()\n", "does not load: SystemExit"),
         ("raise KeyboardInterrupt\n", "does not load: KeyboardInterrupt"),
         ("import os\nos._exit(3)\n", "no longer passes: it brought down the Python process"),
-        ("merge_heads = 3\n", "this is a int"),
+        ("merge_heads = 3\n", "this is an int"),
         ("def other(parts):\n    return parts\n", "does not load: KeyError"),
         ("print('x' * 10_000_000)\nimport os\nos.fork()\n", "does not load: PermissionError"),
     ],

@@ -42,9 +42,9 @@ def test_progress_counts_chapters_and_the_whole_and_links_to_notebooks(tmp_path,
         (tmp_path / f"{name}.ipynb").write_text("{}")
     monkeypatch.chdir(tmp_path)
     card, passed = lesson.progress(), len(first) + 1
-    assert f"{passed} of {len(tasks)} exercises passed, 1 of 10 chapters complete" in card.title
+    assert f"{passed} of {len(tasks)} exercises passed, 1 of 13 chapters complete" in card.title
     assert card.table[1][-1][:2] == ["in all", f"{passed}/{len(tasks)}"]
-    assert card.table[1][2][1].startswith("█░") and card.table[1][9] == ["09_flamingo", "to come", ""]
+    assert card.table[1][2][1].startswith("█░") and card.table[1][12] == ["12_data", "to come", ""]
     assert card.links == {"00_start_here": "00_start_here.ipynb", "02_vit": "02_vit.ipynb"}
     monkeypatch.chdir(tmp_path / "ja")
     assert lesson.progress().links == {"00_start_here": "../00_start_here.ipynb", "02_vit": "02_vit.ipynb"}

@@ -225,7 +225,7 @@ function build(model) {
   // one button for each model, with what it says; the pressed one is looked at closely
   const voices = models.map((name, n) => {
     const [text, mark] = [h("span"), h("span", { className: "vlm-mark" })];
-    return { text, mark, it: button(h("span", {}, h("b", {}, name), " ", text, " ", mark), () => set({ model: n })) };
+    return { text, mark, it: button(h("span", {}, h("span", { className: "vlm-voice" }, name), " ", text, " ", mark), () => set({ model: n })) };
   });
   const chorus = h("div", { className: "vlm-bar vlm-chorus", role: "group", "aria-label": "Models", hidden: models.length < 2 }, ...voices.map(({ it }) => it));
   const bars = count(best).map(() => {
