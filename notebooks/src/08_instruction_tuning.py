@@ -673,7 +673,7 @@ def poll(model):
 tabulate(poll(vlm), "nano-vlm says", right=".0%")
 
 # %% [markdown] id="yes-intro" lang="en"
-# Now make it ill. People write questions about what they see, so much of the data says "yes". Give `nano-vlm` 24 more steps on pictures with nothing but true "yes" questions. Then the cure: 24 steps in which half of the questions are about absent things.
+# Now make it ill. People write questions about what they see, so much of the data says "yes". Give `nano-vlm` 32 more steps on pictures with nothing but true "yes" questions. Then the cure: 24 steps in which half of the questions are about absent things.
 
 # %% id="yes"
 def short_course(model, answers, steps=32):
