@@ -140,7 +140,7 @@ class Bench:
             if step % SETTING["every"] == 0:
                 curve.append([step, right(self.new_seen)])
 
-        options = dict(seed=SETTING["seed"], loss=preparing.by_length, watch=watch)
+        options = dict(seed=SETTING["seed"], loss=nano.by_length, watch=watch)
         size = SETTING["size"][1]
         speaker.tune(self.seen, rows, steps=steps, size=size, **options, **optimized(model, steps))
         empty = speaker.features(blinded(render(self.new)))

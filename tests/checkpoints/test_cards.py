@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from vlmcourse.data.assets import shipped
-from vlmcourse.families.making import FAMILIAR, can_be_asked
+from vlmcourse.families import nano
+from vlmcourse.families.making import FAMILIAR, can_be_asked, load_speaker
 from vlmcourse.recipes.book import RECIPES
 
 SHIPPED = {stage.ships: recipe for recipe in RECIPES.values() for stage in recipe.stages if stage.ships}
@@ -54,3 +55,10 @@ def test_a_card_holds_its_recipe(name):
     card = json.loads(shipped(f"{name}.json").read_text())
     assert card["recipe"] == SHIPPED[name].card() and card["seed"] == SHIPPED[name].seed
     assert card["hardware"] and card["metrics"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nano-vlm", "nano-flamingo"])
+def test_measuring_again_says_what_the_card_says(name):
+    speaker, card = load_speaker(name)
+    assert nano.measure(speaker.model) == pytest.approx(card["metrics"], abs=0.01)

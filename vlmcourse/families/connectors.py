@@ -17,8 +17,9 @@ from torch import nn
 
 from vlmcourse.data.assets import shipped
 from vlmcourse.families import nano
+from vlmcourse.families.nano import by_length, optimized
 from vlmcourse.families.nano import pictures as pictures  # all have the same eye
-from vlmcourse.families.preparing import by_length, load_prepared, meet_texts, optimized
+from vlmcourse.families.preparing import load_prepared, meet_texts
 from vlmcourse.models.blip import Blip, BlipConfig
 from vlmcourse.models.blip2 import Blip2, Blip2Config, Blip2T5
 from vlmcourse.models.flamingo import Flamingo, FlamingoConfig

@@ -16,6 +16,7 @@ Whoever reads single words of a caption finds all of a twin's words in the image
 Source: which attribute belongs to which thing, Lewis et al. 2022, arXiv:2212.10537.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,10 +25,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from vlmcourse.data.batches import Batches
-from vlmcourse.data.text import BOS, EOS, load_tokenizer
+from vlmcourse.data.text import BOS, EOS, PAD, load_tokenizer
 from vlmcourse.families import nano
 from vlmcourse.models.bert import BertConfig
 from vlmcourse.models.blip import Blip, BlipConfig
+from vlmcourse.models.generation import write
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
 from vlmcourse.training.matching import matching_loss
@@ -180,9 +182,16 @@ def swap_some(pairs: NamedPairs, share: float, seed: int = 0) -> NamedPairs:
 @torch.no_grad()
 def write_names(model: Blip, features: Float[Tensor, "image read width"], steps: int = 6) -> list[str]:
     """Greedy captions."""
-    ids = torch.full((len(features), 1), model.start)
-    for _ in range(steps):
-        likeliest = model.write_scores(features.float(), ids)[:, -1].argmax(dim=1, keepdim=True)
-        ids = torch.cat([ids, likeliest], dim=1)
-    rows = [row[: row.index(model.end)] if model.end in row else row for row in ids[:, 1:].tolist()]
+    text = []
+
+    def read(unread: Tensor, mask: None) -> Tensor:
+        text.append(unread)
+        return model.write_scores(features.float(), torch.cat(text, dim=1))[:, -1]
+
+    begun, likeliest = (
+        torch.full((len(features), 1), model.start),
+        partial(torch.argmax, dim=-1, keepdim=True),
+    )
+    written = torch.cat(write(read, begun, None, steps, likeliest, model.end, PAD), dim=1)
+    rows = [row[: row.index(model.end)] if model.end in row else row for row in written.tolist()]
     return load_tokenizer().decode(rows)

@@ -133,22 +133,22 @@ def make(stage: Stage, model: Llava, seed: int = NANO_VLM.seed, **train_options:
     if stage.name == "eye":
         torch.manual_seed(seed)
         reader = RegionReader(model.vision)
-        return train_eye(reader, batch, grey=stage.data["grey"], **_optimized(stage, reader), **options)
+        return train_eye(reader, batch, grey=stage.data["grey"], **optimized(stage, reader), **options)
     if stage.name == "words":
-        return _read_captions(model, stage, batch, **_optimized(stage, model.language), **options)
+        return _read_captions(model, stage, batch, **optimized(stage, model.language), **options)
     if stage.name == "aligned":
         images = features(model, render(batch))
         model.projector.calibrate(images[: stage.data["calibrated_on"]], WORD_SIZE)
         set_stage(model, 1)
         texts = captions.captions(batch, "full")
-        return align(model, images, texts, **_optimized(stage, model), **options)
+        return align(model, images, texts, **optimized(stage, model), **options)
     later = seed + stage.data.get("draw", 0)  # other scenes than before
     batch = scenes.sample("train", stage.data["scenes"], seed=later)
     data = lessons(model, batch, later, stage.data["grey"], stage.data.get("described"))
     return tune(model, *data, stage=stage, **options)
 
 
-def _optimized(stage: Stage, model: nn.Module) -> dict[str, Any]:
+def optimized(stage: Stage, model: nn.Module) -> dict[str, Any]:
     """Optimizer and schedule of a stage, for the parameters that learn in it."""
     rates = stage.rates["muon"], stage.rates["adamw"], stage.weight_decay
     schedule = warmup_linear(stage.steps, flat=stage.flat)
@@ -210,17 +210,18 @@ def tune(
         options: size, images per step; seed; further arguments of training.loop.train.
     """
     set_stage(model, 2)
-    options = dict(seed=0, loss=_by_length) | _optimized(replace(stage, steps=steps), model) | options
+    options = dict(seed=0, loss=by_length) | optimized(replace(stage, steps=steps), model) | options
     return Speaker(model).tune(features, rows, steps=steps, **options)
 
 
-def _by_length(hidden: Tensor, rows: Packs, head: Callable) -> Tensor:
+def by_length(hidden: Tensor, rows: Packs, head: Callable) -> Float[Tensor, ""]:
+    """What instruction tuning makes small, see losses.balanced_loss."""
     return losses.balanced_loss(hidden, rows.labels, rows.packs, head)
 
 
 def instruction_loss(model: Llava, features: Features, rows: Packs) -> Float[Tensor, ""]:
     """What `tune` makes small, see losses.balanced_loss; one row about each image."""
-    return _by_length(Speaker(model).hidden(features, rows.cut()), rows.cut(), model.head)
+    return by_length(Speaker(model).hidden(features, rows.cut()), rows.cut(), model.head)
 
 
 def measure(model: Llava, count: int = 300) -> dict[str, float]:

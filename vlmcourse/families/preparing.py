@@ -18,19 +18,18 @@ from vlmcourse.data.packing import Packs
 from vlmcourse.data.text import load_tokenizer
 from vlmcourse.evaluation.retrieval import recall_at_k
 from vlmcourse.families import nano
+from vlmcourse.families.nano import by_length, optimized
 from vlmcourse.models.blip import Blip
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.look import packed
 from vlmcourse.models.qformer import Matcher
 from vlmcourse.recipes.book import find_recipe
-from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
+from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.speak import Speaker, course_words
-from vlmcourse.training import losses
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
 from vlmcourse.training.matching import learn_to_match
-from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.world import captions, scenes
 from vlmcourse.world.instructions import hard_talks, talks
 from vlmcourse.world.render import render
@@ -75,18 +74,6 @@ def run(recipe: Recipe, options: Options) -> Iterator[Made]:
         yield Made(stage, model, read_talks(model, batch, **given), lambda: measure_words(model))
     else:
         yield Made(stage, _stored(model), meet_texts(model, batch, **given), lambda: measure_matches(model))
-
-
-def optimized(stage: Stage, model: nn.Module) -> dict[str, Any]:
-    """Optimizer and schedule of a stage, for the parameters that learn in it."""
-    rates = stage.rates["muon"], stage.rates["adamw"], stage.weight_decay
-    schedule = warmup_linear(stage.steps, flat=stage.flat)
-    return dict(optimizer=MuonAdamW(model, *rates, factors=stage.factors), schedule=schedule)
-
-
-def by_length(hidden: Tensor, rows: Packs, head: nn.Module) -> Tensor:
-    """What instruction tuning makes small, see losses.balanced_loss."""
-    return losses.balanced_loss(hidden, rows.labels, rows.packs, head)
 
 
 def read_talks(model: Llama, batch: scenes.Scenes, size: int, seed: int, **options: Any) -> History:

@@ -2,8 +2,8 @@
 
 All see with the eye of nano-vlm, which stays frozen, and learn from the same conversations about the same
 scenes. What a model takes from another one, its recipe names in ``start``; a checkpoint holds only the rest.
-The course ships nano-chat and nano-flamingo; ``vlmcourse train`` makes the others, in half an hour to an
-hour of one core.
+The course ships nano-chat and nano-flamingo; ``vlmcourse train`` makes the others, in 10 to 35 minutes of
+one core.
 """
 
 from dataclasses import replace
