@@ -1,12 +1,17 @@
 """Riddles as rows of tokens, and models that learn from them."""
 
+import pytest
 import torch
+from torch.nn import functional as F
 
+from vlmcourse.data.chat import encode
 from vlmcourse.data.text import IMAGE
 from vlmcourse.evaluation.riddles import grade_riddles, share_of
 from vlmcourse.models.flamingo import Flamingo, FlamingoConfig
 from vlmcourse.models.language import LlamaConfig
 from vlmcourse.models.vit import ViTConfig
+from vlmcourse.training import riddles as training
+from vlmcourse.training.history import History
 from vlmcourse.training.riddles import learn_riddles, learn_texts, riddle_loss, write_out
 from vlmcourse.world import scenes
 from vlmcourse.world.riddles import ASKED_FOR, riddles
@@ -32,9 +37,19 @@ def test_every_answer_is_learned_and_every_image_marked():
     assert (ends.sum(dim=1) == 3).all()
 
 
+def test_further_conversations_have_rows_of_their_own():
+    also = [[("user", "dax?"), ("assistant", "red")]]
+    rows, alone = write_out(TOLD, also=also), write_out(TOLD)
+    assert len(rows.ids) == 7 and torch.equal(rows.ids[1:], alone.ids)
+    assert torch.equal(rows.ids[:1, :9], F.pad(encode(also).ids, (0, 99))[:, :9])
+
+
 def test_the_loss_is_that_of_the_pictures_told():
     flamingo, rows = model(), write_out(TOLD)
-    loss = riddle_loss(flamingo, SEEN, TOLD, rows)
+    loss = riddle_loss(flamingo, SEEN.bfloat16(), TOLD, rows)
+    read = flamingo.connect(SEEN.bfloat16().float()[TOLD.pictures.flatten()])
+    scores = flamingo(rows.ids, features=read)[:, :-1]
+    torch.testing.assert_close(loss, F.cross_entropy(scores.flatten(0, 1), rows.labels[:, 1:].flatten()))
     other = riddle_loss(flamingo, SEEN, TOLD._replace(pictures=TOLD.pictures[::-1].copy()), rows)
     assert loss != other
 
@@ -49,6 +64,35 @@ def test_what_is_frozen_stays_and_all_else_learns():
         name.split(".")[0] for name, each in flamingo.state_dict().items() if (each != before[name]).any()
     }
     assert moved == {"gated"} and history.steps == 3
+
+
+def test_every_step_reads_riddles_with_their_own_pictures(monkeypatch):
+    seen, rows = [], write_out(TOLD)
+
+    def noted(model, features, told, some):
+        seen.append((told.pictures.tolist(), some.ids.tolist()))
+        return riddle_loss(model, features, told, some)
+
+    monkeypatch.setattr(training, "riddle_loss", noted)
+    learn_riddles(model(), SEEN, TOLD, steps=3, size=2, precision="no")
+    whole = dict(zip(map(tuple, TOLD.pictures.tolist()), rows.ids.tolist(), strict=True))
+    assert len(seen) == 3
+    for pictures, ids in seen:
+        assert [whole[tuple(row)] for row in pictures] == ids and len(ids) == 2
+
+
+@pytest.mark.parametrize("learn", [learn_riddles, learn_texts])
+def test_matrices_learn_by_muon_and_all_else_at_the_rate_wanted(monkeypatch, learn):
+    given = {}
+    monkeypatch.setattr(training, "learn", lambda *_, **options: given.update(options) or History())
+    data = (SEEN, TOLD) if learn is learn_riddles else (write_out(TOLD),)
+    learn(model(), *data, steps=1000, size=2, rate=0.3)
+    groups = given["optimizer"].param_groups
+    assert {group["lr"] for group in groups} == {0.02, 0.3}
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.01}
+    assert given["steps"] == 1000 and given["schedule"](499) == 1 > given["schedule"](510)
+    learn(model(), *data, steps=1000, size=2, schedule=abs)  # whoever brings one gets it
+    assert given["schedule"] is abs
 
 
 def test_a_language_model_learns_texts_without_images():
@@ -83,6 +127,17 @@ def test_an_answer_is_right_if_all_its_tokens_are_and_of_the_kind_by_its_first()
     right, in_kind = grade_riddles(Parrot([(row, end, 5)]), TOLD)
     assert (~right).nonzero().tolist() == [[1, 1]] and in_kind.all()
     assert len(ASKED_FOR) == 4
+
+
+def test_each_answer_is_read_behind_its_own_images():
+    parrot, given = Parrot([]), []
+    parrot.tokens_per_image, parrot.connect = 3, lambda features: features + 1
+    forward = parrot.forward
+    parrot.forward = lambda ids, features: given.append((ids, features)) or forward(ids)
+    right, in_kind = grade_riddles(parrot, TOLD, SEEN.bfloat16())
+    ((ids, features),) = given
+    assert torch.equal(ids, write_out(TOLD, 3).ids) and right.all() and in_kind.all()
+    assert torch.equal(features, SEEN.bfloat16().float()[TOLD.pictures.flatten()] + 1)
 
 
 def test_an_interval_is_never_empty():

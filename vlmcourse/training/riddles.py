@@ -58,7 +58,7 @@ def learn_texts(
     def loss_of(model: nn.Module, batch: tuple) -> Tensor:
         return answer_loss(model.hidden(batch[0]), batch[1], model.head)
 
-    options |= _optimized(model, steps, rate)
+    options = _optimized(model, steps, rate) | options
     return learn(model, Batches((rows.ids, rows.labels), size), loss_of, steps=steps, **options)
 
 
@@ -85,7 +85,7 @@ def learn_riddles(
         pictures, *some = batch
         return riddle_loss(model, features, told._replace(pictures=pictures), Chats(*some))
 
-    options |= _optimized(model, steps, rate)
+    options = _optimized(model, steps, rate) | options
     batches = Batches((torch.from_numpy(told.pictures), *rows), size)
     return learn(model, batches, loss_of, steps=steps, **options)
 
