@@ -49,6 +49,16 @@ def test_a_recipe_can_end_earlier_and_be_short():
         NANO_VLM.until("ears")
 
 
+def test_a_recipe_can_begin_behind_what_is_shipped():
+    late = NANO_VLM.since("vlm")
+    assert [stage.name for stage in late.stages] == ["vlm", "last", "sharp", "whole"]
+    assert late.start == NANO_VLM.start | {"shipped": "nano-aligned"} and "shipped" not in NANO_VLM.start
+    assert NANO_VLM.since("aligned").start["shipped"] == "nano-words"
+    for name in ("eye", "words", "last"):
+        with pytest.raises(ValueError, match=f"nothing is shipped before {name}, the stage to begin with"):
+            NANO_VLM.since(name)
+
+
 def test_a_card_is_plain_data_and_holds_every_number():
     card = NANO_VLM.card()
     assert json.loads(json.dumps(card)) == card and card["stages"][3]["factors"] == {"projector": 0.01}

@@ -7,7 +7,9 @@ import torch
 
 from vlmcourse.families import connectors, nano, preparing
 from vlmcourse.families.making import load_speaker, store
-from vlmcourse.models.vlm import EncoderDecoder
+from vlmcourse.models.attention import Cache
+from vlmcourse.models.language import next_scores
+from vlmcourse.models.vlm import EncoderDecoder, Reading
 from vlmcourse.recipes.book import RECIPES
 from vlmcourse.recipes.recipe import Recipe
 from vlmcourse.speak import Speaker
@@ -15,7 +17,7 @@ from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.reading import CheckpointError
 from vlmcourse.world import scenes
 from vlmcourse.world.instructions import talks
-from vlmcourse.world.render import render
+from vlmcourse.world.render import render, to_tensor
 
 NAMES = [name for name, recipe in RECIPES.items() if recipe.family == "connectors"]
 
@@ -68,6 +70,33 @@ def test_packed_conversations_are_graded_like_single_ones(name, batch):
             mine = hidden[n, answered.roll(-1)]
             theirs = single[n, (alone.labels[n] != -100).roll(-1)]
             torch.testing.assert_close(mine, theirs, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["nano-vlm", *NAMES])
+@torch.no_grad()
+def test_texts_that_go_on_take_their_image_and_question_with_them(name, batch):
+    """As in a beam, but of two pictures and questions, in another order; with what is kept and without."""
+    model = nano.load_vlm()[0] if name == "nano-vlm" else connectors.new_model(RECIPES[name]).eval()
+    for gate in [value for key, value in model.named_parameters() if key.endswith("_gate")]:
+        gate.fill_(0.5)
+    images, (ids, _) = (
+        to_tensor(render(batch[:2])),
+        Speaker(model).words.prompts(["Is there a star?"] * 2, model.tokens_per_image),
+    )
+    ids[1, -3] += 1  # another word
+    reader, prompt = model.begin(ids, images)
+    caches = [Cache() for _ in reader.blocks]
+    next_scores(reader, prompt, caches=caches)
+    rows, token = [1, 0, 1], torch.tensor([[40], [50], [60]])
+    for kept in (*caches, *[reader] * isinstance(reader, Reading)):
+        kept.select(rows)
+    expected = model(torch.cat([ids[rows], token], dim=1), images[rows])[:, -1]
+    swapped = model(torch.cat([ids[rows], token], dim=1), images[[0, 1, 0]])[:, -1]
+    assert (expected - swapped).abs().amax() > 1e-3  # the picture makes a difference
+    said = next_scores(reader, reader.embed(token), caches=caches)
+    torch.testing.assert_close(said, expected, atol=1e-4, rtol=1e-4)
+    said = next_scores(reader, torch.cat([prompt[rows], reader.embed(token)], dim=1))
+    torch.testing.assert_close(said, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_a_stored_model_is_only_what_it_learned_and_opens_again(tmp_path, batch):

@@ -105,3 +105,14 @@ def test_a_single_token_looks_where_it_would_look_among_the_others(groups):
     with record_attention(attention) as alone:
         torch.testing.assert_close(attention(whole[:, 5:], hidden, cache=cache), expected)
     torch.testing.assert_close(alone[0], all_at_once[0][:, :, -1:])
+
+
+def test_what_is_kept_of_chosen_texts_is_theirs_in_their_order():
+    attention, cache, empty = Attention(16, 2).double(), Cache(), Cache()
+    attention(tokens(), cache=cache)
+    kept = cache.past
+    cache.select([1, 0, 1])
+    for part, before in zip(cache.past, kept, strict=True):
+        assert torch.equal(part, torch.stack([before[1], before[0], before[1]]))
+    empty.select([0])
+    assert empty.past is None and empty.length == 0

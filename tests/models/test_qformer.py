@@ -55,6 +55,7 @@ def test_together_everything_sees_everything(matcher):
 
 def test_writing_queries_see_no_word_and_words_see_none_that_follows(matcher):
     assert moved(matcher, writing_mask, 2) == [False] * 5 + [True] * 2
+    assert moved(matcher, writing_mask, 0) == [False] * 3 + [True] * 4
     assert moved(matcher, writing_mask, None, image=True) == [True] * 7
 
 
@@ -101,3 +102,17 @@ def test_every_query_has_a_vote_and_no_word():
     torch.testing.assert_close(votes, torch.stack([match(tokens[:, q]) for q in range(QUERIES)]).mean(dim=0))
     tokens[:, QUERIES:] += 1
     assert torch.equal(query_votes(tokens, QUERIES, match), votes)
+
+
+def test_every_image_is_held_against_every_text_by_all_its_queries(matcher):
+    images, texts = torch.randn(2, QUERIES, 8), torch.randn(4, 8)
+    alike = matcher.alike(images, texts)
+    assert alike.shape == (2, 4)
+    assert alike[1, 3].item() == pytest.approx(max((query @ texts[3]).item() for query in images[1]))
+
+
+def test_whether_they_match_is_the_mean_of_what_the_queries_say(matcher):
+    features = matcher.image_features(IMAGES)
+    tokens = matcher.qformer(features, IDS, together_mask(QUERIES, WORDS))
+    scores = matcher.match(tokens[:, :QUERIES]).mean(dim=1)
+    torch.testing.assert_close(matcher.match_scores(features, IDS, WORDS), scores)
