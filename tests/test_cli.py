@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,6 +19,8 @@ import pytest
 from typer.testing import CliRunner
 
 from vlmcourse import cli
+from vlmcourse.recipes import book
+from vlmcourse.recipes.book import find_recipe
 
 run = CliRunner()
 doctor = importlib.import_module("vlmcourse.workbook.doctor")  # the package exports the function of this name
@@ -396,6 +399,36 @@ def test_train_goes_on_where_it_stopped_and_its_file_can_be_asked(tmp_path):
     assert asked.exit_code == 0
     longer = run.invoke(cli.app, [*command[:5], "3", *command[6:]])
     assert longer.exit_code == 1 and "steps: 2 there, 3 now" in longer.output and "--fresh" in longer.output
+
+
+def test_a_model_that_is_no_llava_answers_and_is_not_exported(tmp_path):
+    seen = run.invoke(cli.app, ["ask", SCENE, "What shape is the green thing?", "--model", "nano-flamingo"])
+    assert seen.exit_code == 0 and seen.output.startswith("star\n") and "Attention" not in seen.output
+    refused = run.invoke(cli.app, ["export", str(tmp_path / "new"), "--model", "nano-flamingo"])
+    assert refused.exit_code == 1 and not (tmp_path / "new").exists()
+    assert refused.output == "only a LLaVA can be exported, such as nano-vlm; this model is a Flamingo\n"
+
+
+@pytest.mark.parametrize("name", ["nano-blip", "nano-blip2", "nano-blip2-t5"])
+def test_a_model_that_one_has_to_train_oneself_says_how(name):
+    refused = run.invoke(cli.app, ["ask", SCENE, "Why?", "--model", name])
+    assert (
+        refused.exit_code == 1 and f"`vlmcourse train {name}` makes runs/{name}.safetensors" in refused.output
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["nano-flamingo", "nano-blip", "nano-blip2", "nano-blip2-t5"])
+def test_whatever_is_trained_can_be_asked(name, tmp_path, monkeypatch):
+    """As the last line of `vlmcourse train` says."""
+    monkeypatch.chdir(tmp_path)
+    small = find_recipe(name)
+    stages = tuple(replace(s, steps=2, size=4, data=dict(s.data) | dict(scenes=20)) for s in small.stages)
+    monkeypatch.setitem(book.RECIPES, name, replace(small, stages=stages))
+    made = run.invoke(cli.app, ["train", name, "--steps", "2"])
+    assert made.exit_code == 0, made.output
+    asked = run.invoke(cli.app, ["ask", SCENE, "Why?", "--model", f"runs/{name}.safetensors"])
+    assert asked.exit_code == 0, asked.output
 
 
 @pytest.mark.slow

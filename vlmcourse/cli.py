@@ -145,7 +145,8 @@ def ask(
     typer.echo(printable(looked["answer"]))
     rows = [[printable(text), f"{share:.1%}", "█" * round(30 * share)] for text, share in looked["choices"]]
     show(["answer", "probability", ""], rows)
-    typer.echo(f"Attention on the picture: {looked['attention'].sum():.0%}, the rest on words.")
+    if looked["attention"] is not None:  # some families look at pictures elsewhere than among the words
+        typer.echo(f"Attention on the picture: {looked['attention'].sum():.0%}, the rest on words.")
     if foreign:
         typer.echo("This picture is unlike those that the model learned from: it may be answering by habit.")
 
@@ -189,7 +190,10 @@ def train(
 
 @app.command()
 def export(folder: Annotated[Path, Argument(help="A new folder.")], model: Model = "nano-vlm") -> None:
-    """Write a folder that transformers opens: LlavaForConditionalGeneration and AutoProcessor."""
+    """Write a folder that transformers opens: LlavaForConditionalGeneration and AutoProcessor.
+
+    Of the course's models those that are a LLaVA, such as nano-vlm.
+    """
     from vlmcourse.families.making import load_speaker
     from vlmcourse.interop.llava import CHAT_TEMPLATE, save_folder
     from vlmcourse.models.lora import merge_lora

@@ -16,7 +16,7 @@ from torch import nn
 
 from vlmcourse.data.assets import shipped
 from vlmcourse.diagnostics.familiar import fit_familiar, read_familiar, save_familiar
-from vlmcourse.recipes.book import find_recipe
+from vlmcourse.recipes.book import RECIPES, find_recipe
 from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.speak import Speaker
 from vlmcourse.training.checkpoints import card_of, save_weights, written_whole
@@ -84,6 +84,11 @@ def store_familiar(name: str) -> Path:
 
 def _path(name: str) -> Path:
     """Of the weights, see load_speaker."""
+    if name in RECIPES and all(stage.ships is None for stage in RECIPES[name].stages):
+        file = f"runs/{name}.safetensors"
+        raise FileNotFoundError(
+            f"the course does not ship {name}: `vlmcourse train {name}` makes {file}; name that"
+        )
     return Path(name) if name.endswith(".safetensors") else shipped(f"{name}.safetensors")
 
 

@@ -74,6 +74,7 @@ def save_folder(model: Llava, folder: str | Path, words: Any = None, template: s
         template: of conversations, as transformers writes them.
 
     Raises:
+        ValueError: if the model is no LLaVA, or one that transformers cannot represent.
         CheckpointError: if it cannot be written, the disk being full, say; then there is no half folder.
     """
     words = words or load_tokenizer()
@@ -132,8 +133,11 @@ def _our_config(config: transformers.PretrainedConfig) -> LlavaConfig:
     return LlavaConfig(vision_config(vision), words, config.image_token_id, layer)
 
 
-def _their_config(config: LlavaConfig) -> transformers.LlavaConfig:
-    """Theirs for ours; ValueError if ours has what transformers' LLaVA lacks."""
+def _their_config(config: Any) -> transformers.LlavaConfig:
+    """Theirs for ours; ValueError if ours is another family, or has what transformers' LLaVA lacks."""
+    if not isinstance(config, LlavaConfig):
+        family = type(config).__name__.removesuffix("Config")
+        raise ValueError(f"only a LLaVA can be exported, such as nano-vlm; this model is a {family}")
     vision, language = config.vision, config.language
     lacking = {
         "pixel shuffle": config.shuffle != 1,
