@@ -3,12 +3,12 @@
     python tools/ship.py [NAME ...]
     python tools/ship.py --familiar [NAME ...]
 
-Without a name all recipes run, in the order in which they build on each other. nano-vlm:vlm trains only from
-the stage vlm on and takes what the stage before it shipped, and its CPU seconds. A stage that was broken off
-goes on from its newest checkpoint in runs/shipping, and a finished one is only loaded. The card of a nano
-model also holds its accuracy over CPU seconds, all stages counted; a card says what else was tried, if
-tools/tried has a list. The second form trains nothing: it only measures anew which pictures shipped models
-learned from.
+Without a name all recipes run whose models are shipped, in the order in which they build on each other.
+nano-vlm:vlm trains only from the stage vlm on and takes what the stage before it shipped, and its CPU
+seconds. A stage that was broken off goes on from its newest checkpoint in runs/shipping, and a finished one
+is only loaded. The card of a nano model also holds its accuracy over CPU seconds, all stages counted; a card
+says what else was tried, if tools/tried has a list. The second form trains nothing: it only measures anew
+which pictures shipped models learned from.
 """
 
 import json
@@ -30,7 +30,7 @@ from vlmcourse.recipes.recipe import Made, Recipe, Stage
 
 ROOT = Path(__file__).parents[1]
 EVERY = 100  # steps between two points of the curve
-WATCHED = ("vlm", "last", "sharp")  # stages in which the model learns to answer
+WATCHED = ("vlm", "last", "sharp", "whole")  # stages in which the model learns to answer
 
 
 class Clock:
@@ -52,6 +52,11 @@ class Clock:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self.file.write_text(json.dumps({"spent": self.spent, "curve": self.curve}))
             self.start = time.process_time()
+
+
+def ships(recipe: Recipe) -> bool:
+    """Whether the course ships anything that the recipe makes."""
+    return any(stage.ships for stage in recipe.stages)
 
 
 def ship(recipe: Recipe, first: str = "") -> None:
@@ -100,6 +105,6 @@ if __name__ == "__main__":
         for name in names or sorted(path.name.removesuffix(FAMILIAR) for path in beside):
             print(store_familiar(name))
     else:
-        for wanted in names or RECIPES:
+        for wanted in names or [name for name, recipe in RECIPES.items() if ships(recipe)]:
             name, _, first = wanted.partition(":")
             ship(find_recipe(name), first)
