@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from vlmcourse.data.text import IMAGE
 from vlmcourse.families import connectors, nano, preparing
 from vlmcourse.families.making import load_speaker, store
 from vlmcourse.models.attention import Cache
@@ -119,14 +120,34 @@ def test_who_reads_and_who_writes():
 
 
 @pytest.mark.parametrize("name", ["nano-chat", "nano-qformer"])
-def test_what_is_prepared_learns_and_keeps_the_eye(name):
-    recipe = small(RECIPES[name])
+def test_what_is_prepared_learns_and_keeps_the_eye(name, monkeypatch):
+    recipe, models = replace(small(RECIPES[name]), seed=3), []
+    new, sample, seeds = preparing.new_prepared(recipe), scenes.sample, []
+    before = {key: weight.clone() for key, weight in new.state_dict().items()}
+    monkeypatch.setattr(preparing, "new_prepared", lambda recipe: models.append(new) or new)
+    monkeypatch.setattr(
+        scenes, "sample", lambda *a, seed=0, **b: seeds.append(seed) or sample(*a, seed=seed, **b)
+    )
     (made,) = preparing.run(recipe, lambda stage, model: dict(precision="no"))
-    new = preparing._stored(preparing.new_prepared(recipe))
-    assert made.history.steps == 2
-    assert [*new.state_dict()] == [*made.stored.state_dict()]
-    assert not torch.equal(values(new), values(made.stored))
-    assert "vision" not in dict(made.stored.named_children())
+    assert models == [new] and made.history.steps == 2 and seeds == [3]
+    moved = {key for key, weight in new.state_dict().items() if not torch.equal(weight, before[key])}
+    assert moved and not {key for key in moved if key.startswith("vision.")}
+    assert moved <= {*made.stored.state_dict()} and "vision" not in dict(made.stored.named_children())
+
+
+@pytest.mark.parametrize("new", [connectors.new_model, preparing.new_prepared])
+def test_a_seed_alone_decides_how_a_new_model_begins(new):
+    recipe, models = RECIPES["nano-blip2" if new is connectors.new_model else "nano-qformer"], []
+    for before, seed in ((1, 0), (2, 0), (1, 4)):
+        torch.manual_seed(before)
+        models.append(values(new(replace(recipe, seed=seed))))
+    assert torch.equal(models[0], models[1]) and not torch.equal(models[0], models[2])
+
+
+def test_a_variant_may_take_a_part_of_a_stage_that_is_shipped():
+    recipe = replace(RECIPES["nano-flamingo"], start=dict(language="nano-words"))
+    words = nano.load_vlm("nano-words")[0].language
+    assert torch.equal(values(connectors.new_model(recipe).language), values(words))
 
 
 def test_a_new_matcher_has_the_eye_of_nano_vlm():
@@ -145,7 +166,9 @@ def test_what_is_prepared_is_measured_on_scenes_never_seen(monkeypatch):
     monkeypatch.setattr(matcher, "alike", lambda images, texts: torch.eye(20).roll(1, 1))
     assert preparing.measure_matches(matcher, 20) == {"text found first": 0.0, "image found first": 0.0}
     chat, _ = preparing.load_prepared("nano-chat")
+    read, hidden = [], chat.hidden
+    monkeypatch.setattr(chat, "hidden", lambda ids, look: read.append(ids) or hidden(ids, look))
     (surprise,) = preparing.measure_words(chat).values()
     before, _ = nano.load_vlm("nano-words")
     assert surprise < preparing.measure_words(before.language)["surprise by answers, no image"] - 0.3
-    assert "train" not in asked
+    assert "train" not in asked and not (read[0] == IMAGE).any()

@@ -241,6 +241,7 @@ def test_the_recipe_runs_stage_by_stage(small, monkeypatch):
         "nano-vlm",
     ]
     assert all(one.stored is small and one.history[2]["given"] is small for one in made)
+    assert made[-1].measure.func is nano.measure and made[-1].measure.args == (small,)
     assert made[0].measure() == {} and list(made[1].measure()) == ["caption perplexity, no image"]
 
 

@@ -27,7 +27,7 @@ queries, blip = load("qformer_trials"), load("blip_trials")
 @pytest.fixture(scope="module")
 def bench():
     """Everything small: two steps of each stage."""
-    small = dict(scenes=40, new_scenes=30, steps=(2, 2), size=(8, 8), every=1, width=16, depth=2)
+    small = dict(scenes=40, new_scenes=30, steps=(2, 2), size=(8, 6), every=1, width=16, depth=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(queries, "SETTING", queries.SETTING | small)
         yield queries.Bench()
@@ -40,6 +40,7 @@ def values(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 def test_an_arm_of_queries_differs_in_what_its_name_says():
     usual = queries.Arm()
     assert usual == queries.ARMS["16 queries"] and usual.losses == ("contrast", "match", "write")
+    assert usual.queries == 16 and not usual.frozen
     assert queries.ARMS["4 queries"] == replace(usual, queries=4)
     assert queries.ARMS["without match"] == replace(usual, losses=("contrast", "write"))
     assert queries.ARMS["new"] == replace(usual, losses=())
@@ -51,7 +52,30 @@ def test_every_scene_of_the_bench_can_be_asked_about_and_new_ones_are_new(bench)
     for batch in (bench.known, bench.new):
         assert all(queries.lessons(batch)) and batch.count.max() <= 2
     assert bench.known.split == "train" and bench.new.split == "validation"
+    for kind in ("colour", "shape", "position"):
+        asked = queries.questions.ask(bench.new, kind)
+        for question, row in zip(asked, queries.lessons(bench.new), strict=True):
+            assert question is None or (question.text, question.answer) in row
     assert len(bench.seen) == len(bench.known) and len(bench.new_seen) == len(bench.new)
+
+
+def test_both_stages_are_as_long_and_as_wide_as_the_setting_says(bench, monkeypatch):
+    noted = []
+    learn, tune = queries.learn_to_match, queries.Speaker.tune
+
+    def note(what, *data, **options):
+        noted.append(options)
+        return what(*data, **options)
+
+    monkeypatch.setattr(queries, "learn_to_match", lambda *a, **b: note(learn, *a, **b))
+    monkeypatch.setattr(queries.Speaker, "tune", lambda *a, **b: note(tune, *a, **b))
+    bench.run(queries.Arm(queries=3, losses=("contrast",)))
+    first, second = noted
+    assert (first["steps"], first["size"], second["steps"], second["size"]) == (2, 8, 2, 6)
+    assert first["loss"].keywords == {"kinds": ("contrast",)}
+    for options in noted:
+        assert {group["initial_lr"] for group in options["optimizer"].param_groups} == {0.02, 2e-3}
+        assert options["schedule"](0) == 1 / 20
 
 
 @pytest.mark.parametrize("name", ["16 queries", "frozen", "new", "new and frozen"])
@@ -61,6 +85,7 @@ def test_stage_2_begins_with_what_met_texts_and_trains_what_the_arm_says(bench, 
     arm = queries.ARMS[name]
     numbers = bench.run(arm)
     (model,) = begun
+    assert numbers["seconds"] >= 0 and not model.config.qformer.reads
     learns = {part for part, child in model.named_children() if next(child.parameters()).requires_grad}
     assert learns == ({"projector"} if arm.frozen else {"projector", "qformer"})
     new = bench.matcher(arm).qformer.state_dict()
@@ -131,6 +156,13 @@ def test_twins_of_both_kinds_count_alike(monkeypatch):
     assert blip.told(None) == 0.7
 
 
+def test_pictures_that_are_tested_were_never_learned_from(monkeypatch):
+    monkeypatch.setattr(blip, "SETTING", blip.SETTING | {"images": 6, "tested": 5})
+    assert len(blip.training().said) == 6 and len(blip.tested().said) == 5
+    assert blip.scenes_tested().split == "test"
+    assert torch.equal(blip.tested().said, blip.naming.name_things(blip.scenes_tested()))
+
+
 class Noted:
     """A model that holds what it was taught."""
 
@@ -183,3 +215,4 @@ def test_noisy_filtered_and_clean_captions_teach_equal_models_equally_long(monke
         assert (noisy.lessons[1][0].said != clean.said).sum() == 8  # two fifths
         given = noisy.lessons[1][1]
         assert given["kinds"] == ("contrast",) and given["known"] is False and given["steps"] == 80
+    assert [models[0].lessons[1][1]["seed"], models[3].lessons[1][1]["seed"]] == [0, 1]

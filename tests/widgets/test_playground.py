@@ -182,7 +182,16 @@ def test_the_picture_tells_scene_answer_truth_and_caption(playground):
         "truth is blue; its caption: 0 pixels"
     )
     playground.change(given="scene")
-    assert playground.static_figure().data != still.data
+    drawn = playground.static_figure()
+    assert drawn.data != still.data
+    scene, looked, bars = drawn.figure.axes[:3]
+    assert np.array_equal(scene.images[0].get_array(), seen(playground))
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["blue ✓", "red"]
+    assert [bar.get_width() for bar in bars.patches] == [0.1, 0.9]
+    assert [text.get_text() for text in bars.texts] == ["10 %", "90 %"]
+    title, caption = drawn.figure._suptitle.get_text(), drawn.figure._supxlabel.get_text()
+    assert title == "What colour is the circle?  red ✗ (blue)" and caption == playground.answer["caption"]
+    assert (scene.get_title(), looked.get_title()) == ("the scene", "what the model gets")
 
 
 def test_shares_read_well():
