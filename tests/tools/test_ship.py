@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ spec.loader.exec_module(tool)
 
 def test_a_clock_counts_training_alone_and_goes_on_where_it_was(monkeypatch, tmp_path):
     ticks = iter([0, 7, 100, 103, 1000, 0])  # three times: begin or end of training
-    monkeypatch.setattr(tool.time, "process_time", lambda: next(ticks))
+    monkeypatch.setattr(tool, "time", SimpleNamespace(process_time=lambda: next(ticks)))
     model, file = torch.nn.Linear(1, 1), tmp_path / "new" / "vlm.json"
     clock = tool.Clock(model, 5.0, file, lambda: 0.25 if not model.training else 0.0)
     clock.add(49, loss=1.0)
@@ -54,7 +55,7 @@ def test_all_stages_are_shipped_and_those_that_answer_are_watched(stages, tmp_pa
     given, stored = stages
     tool.ship(NANO_VLM)
     assert [*given] == [stage.name for stage in NANO_VLM.stages]
-    assert {name for name, one in given.items() if one["watch"].accuracy} == {"vlm", "last", "sharp"}
+    assert {name for name, one in given.items() if one["watch"].accuracy} == {"vlm", "last", "sharp", "whole"}
     assert stored == [
         ("nano-words", NANO_VLM, 20),
         ("nano-aligned", NANO_VLM, 30),

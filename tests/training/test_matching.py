@@ -167,12 +167,13 @@ def test_padding_changes_no_loss(new, kind):
 def test_in_the_contrast_image_and_text_do_not_see_each_other(new):
     model, (features, ids, mask) = new(), batch()
     features.requires_grad_()
-    with torch.no_grad():
-        words = model.text_vectors(ids, mask)
     images = model.image_vectors(features)
     (slope,) = torch.autograd.grad(images[0].sum(), features)
     assert slope[0].abs().sum() > 0 and slope[1:].abs().sum() == 0
-    assert torch.equal(words, model.text_vectors(ids, mask))
+    other = ids.clone()
+    other[1, 3] = (other[1, 3] + 1) % 19
+    moved = (model.text_vectors(ids, mask) - model.text_vectors(other, mask)).abs().amax(dim=1) > 1e-6
+    assert moved.tolist() == [False, True, False, False]
 
 
 @pytest.mark.parametrize("new", [blip, matcher])
