@@ -238,6 +238,32 @@ def test_losses_of_several_kinds_are_summed_and_named():
     assert torch.allclose(loss, sum(parts.values()))
 
 
+def test_negatives_are_hard_and_targets_sharp_unless_said_otherwise():
+    def losses(**options):
+        torch.manual_seed(9)
+        return torch.stack([*matching_loss(blip(), *batch(), **options)[1].values()])
+
+    usual = losses()
+    assert torch.equal(usual, losses(kinds=KINDS_OF_LOSS, hard=True, smoothing=0.0, fits=None))
+    assert (usual != losses(hard=False)).tolist() == [False, True, False]
+    assert (usual != losses(smoothing=0.1)).tolist() == [False, False, True]
+
+
+def test_a_seed_decides_which_pairs_a_step_reads():
+    def read(seed):
+        seen, model = [], torch.nn.Linear(12, 1)
+
+        def noted(model, features, ids, mask):
+            seen.append(ids.tolist())
+            return model(features).mean()
+
+        features, ids, mask = batch(6)
+        learn_to_match(model, features, (ids, mask), steps=3, size=2, seed=seed, loss=noted)
+        return seen
+
+    assert read(0) == read(0) != read(1)
+
+
 @pytest.mark.parametrize(("kinds", "says"), [(["match", "itm"], "no loss is called itm"), ([], "no loss is")])
 def test_unknown_losses_are_refused_by_name(kinds, says):
     with pytest.raises(ValueError, match=says):

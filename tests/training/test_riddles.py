@@ -142,6 +142,6 @@ def test_each_answer_is_read_behind_its_own_images():
 
 def test_an_interval_is_never_empty():
     share, width = share_of(torch.ones(200, dtype=torch.bool))
-    assert share == 1 and 0.005 < width < 0.03
-    share, width = share_of(torch.arange(200) < 100)
-    assert share == 0.5 and abs(width - 0.069) < 0.002
+    assert share == 1 and width == pytest.approx(1.96 * (202 / 204 * 2 / 204 / 204) ** 0.5)
+    share, width = share_of(torch.arange(6) < 4)
+    assert share == pytest.approx(2 / 3) and width == pytest.approx(1.96 * (0.6 * 0.4 / 10) ** 0.5)
