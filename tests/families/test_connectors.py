@@ -1,10 +1,12 @@
 """Connectors take parts from shipped models, train the rest, and keep what they took bit for bit."""
 
+import json
 from dataclasses import replace
 
 import pytest
 import torch
 
+from vlmcourse.data.assets import shipped
 from vlmcourse.data.text import IMAGE
 from vlmcourse.families import connectors, nano, preparing
 from vlmcourse.families.making import load_speaker, store
@@ -15,6 +17,7 @@ from vlmcourse.recipes.book import RECIPES
 from vlmcourse.recipes.recipe import Recipe
 from vlmcourse.speak import Speaker
 from vlmcourse.training.checkpoints import load_weights
+from vlmcourse.training.history import History
 from vlmcourse.training.reading import CheckpointError
 from vlmcourse.world import scenes
 from vlmcourse.world.instructions import talks
@@ -118,6 +121,37 @@ def test_a_stored_model_is_only_what_it_learned_and_opens_again(tmp_path, batch)
         assert torch.equal(values(getattr(speaker.model, part)), stored)
     with pytest.raises(CheckpointError, match="mine"):
         load_weights(speaker.model, path)
+
+
+def test_the_seed_of_a_recipe_decides_what_is_talked_about(monkeypatch):
+    noted, sample = [], scenes.sample
+    for name in ("talks", "hard_talks"):
+        asked = getattr(preparing, name)
+        monkeypatch.setattr(
+            preparing, name, lambda batch, seed=0, asked=asked: noted.append(seed) or asked(batch, seed)
+        )
+    monkeypatch.setattr(preparing, "learn", lambda *_, **options: noted.append(options["steps"]) or History())
+    [*preparing.run(replace(small(RECIPES["nano-chat"]), seed=3), lambda stage, model: {})]
+    assert noted == [3, 3, 2]
+    recipe, noted[:] = replace(small(RECIPES["nano-blip2"]), seed=5), []
+    monkeypatch.setattr(scenes, "sample", lambda split, count, seed=0: noted.append(seed) or sample(split, 9))
+    monkeypatch.setattr(
+        connectors.nano, "lessons", lambda model, batch, *given: noted.append(given) or (0, 0)
+    )
+    monkeypatch.setattr(Speaker, "tune", lambda *_, **options: noted.append(options))
+    model = connectors.new_model(recipe)
+    connectors.make_connected(recipe, recipe.stages[0], model, precision="no")
+    seed, given, options = noted
+    assert seed == 5 and given == (5, 0.25) and options["seed"] == 5 and options["precision"] == "no"
+
+
+def test_a_card_without_a_recipe_is_read_by_the_name_of_its_file(tmp_path):
+    path = tmp_path / "nano-flamingo.safetensors"
+    path.write_bytes(shipped(path.name).read_bytes())
+    card = json.loads(shipped("nano-flamingo.json").read_text())
+    path.with_suffix(".json").write_text(json.dumps({k: v for k, v in card.items() if k != "recipe"}))
+    one, other = connectors.load_connected(str(path))[0], connectors.load_connected("nano-flamingo")[0]
+    assert torch.equal(values(one), values(other)) and not one.training
 
 
 def test_who_reads_and_who_writes():
