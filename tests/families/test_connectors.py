@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vlmcourse.data.assets import shipped
-from vlmcourse.data.text import IMAGE
+from vlmcourse.data.text import BOS, EOS, IMAGE, load_tokenizer
 from vlmcourse.families import connectors, nano, preparing
 from vlmcourse.families.making import load_speaker, store
 from vlmcourse.models.attention import Cache
@@ -19,7 +19,7 @@ from vlmcourse.speak import Speaker
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.reading import CheckpointError
-from vlmcourse.world import scenes
+from vlmcourse.world import captions, scenes
 from vlmcourse.world.instructions import talks
 from vlmcourse.world.render import render, to_tensor
 
@@ -143,6 +143,13 @@ def test_the_seed_of_a_recipe_decides_what_is_talked_about(monkeypatch):
     connectors.make_connected(recipe, recipe.stages[0], model, precision="no")
     seed, given, options = noted
     assert seed == 5 and given == (5, 0.25) and options["seed"] == 5 and options["precision"] == "no"
+
+
+def test_texts_to_match_are_full_captions_between_their_ends(batch):
+    ids, mask = preparing.scene_texts(batch)
+    for row, real, caption in zip(ids, mask, captions.captions(batch, "full"), strict=True):
+        first, *words, last = row[real].tolist()
+        assert (first, last) == (BOS, EOS) and load_tokenizer().decode([words]) == [caption]
 
 
 def test_a_card_without_a_recipe_is_read_by_the_name_of_its_file(tmp_path):

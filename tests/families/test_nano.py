@@ -195,6 +195,25 @@ def test_who_sees_grey_is_asked_nothing_of_colours(small, monkeypatch):
     assert (given["images"] == render(batch)).all()
 
 
+def test_a_seed_decides_the_conversations(small, monkeypatch):
+    noted, batch = [], scenes.sample("train", 12)
+    for name in ("talks", "hard_talks", "last_talks", "pale_talks"):
+        asked = getattr(nano, name)
+        monkeypatch.setattr(
+            nano, name, lambda batch, seed=0, *more, name=name, asked=asked:
+            noted.append((name, seed, *more)) or asked(batch, seed, *more)
+        )  # fmt: skip
+    nano.lessons(small, batch, 7)
+    nano.lessons(small, batch, 7, described=0.5)
+    assert noted == [
+        ("talks", 7),
+        ("hard_talks", 7),
+        ("pale_talks", 7),
+        ("last_talks", 7, 0.5),
+        ("pale_talks", 7),
+    ]
+
+
 def test_captions_are_read_in_both_styles_and_calibration_comes_before_alignment(small, trained):
     nano.make(STAGES["words"], small)
     ids = trained[-1][1].pick(torch.arange(40))[0]
