@@ -19,9 +19,9 @@ def _starts(token: int, *places: list[int]) -> Tensor:
 
 
 def _later(case: tuple) -> tuple:
-    """Another text behind the first three tokens."""
+    """No image behind the first three tokens, so that there are never more than ``images``."""
     starts, images, last_only = case
-    return torch.cat([starts[:, :3], ~starts[:, 3:]], dim=1), images, last_only
+    return torch.cat([starts[:, :3], torch.zeros_like(starts[:, 3:])], dim=1), images, last_only
 
 
 exercise(flamingo.media_mask, picture=lambda output: output[0].float(),
@@ -52,6 +52,13 @@ exercise(flamingo.media_mask, picture=lambda output: output[0].float(),
          "with last_only the text before the first image sees that image; it may see none."),
         ("starts.cumsum(dim=1)", "starts.long().flip(1).cumsum(dim=1).flip(1)",
          "images are counted from the end of the text; how many have begun says the count from its start."),
+        ("starts.cumsum(dim=1)", "starts.flatten().cumsum(dim=0).view_as(starts)",
+         "the count goes on from one text to the next; each text begins again at 0."),
+        ("return number == begun if last_only else number <= begun",
+         "begun = torch.where(begun > 0, begun, images if last_only else 0)\n"
+         "    return number == begun if last_only else number <= begun",
+         "with last_only the text before the first image sees the last one, as an index of -1 does; "
+         "it may see none."),
     ],
     hints=["Number the images of a text 1, 2, 3, … How many have begun at each token?",
            "`starts.cumsum(dim=1)` counts them: (batch, token). Give it a last axis and compare it with "
@@ -84,6 +91,13 @@ exercise(flamingo.side_by_side, gradient=("latents",),
          "the images of a text are averaged; they stand one behind the other."),
         ("int(counts.max())", "int(counts.sum())",
          "rows have room for all images of all texts; the most that one text has is enough."),
+        ("rows[there] = latents", "rows[there] = latents[image.expand_as(there)[there]]",
+         "every text takes the first images of all; each goes on where the text before it ended."),
+        ("return rows", "rows = rows[counts > 0]\n    return rows",
+         "a text without images is left out; it keeps its row, all zeros."),
+        ("return rows", "last = rows[torch.arange(len(rows)), counts - 1]\n"
+         "    rows = torch.where(there[..., None, None], rows, last[:, None])\n    return rows",
+         "a shorter row is filled up with its last image again; zeros belong there."),
     ],
     hints=["Make a table of zeros with a row for each text and a column for each image. "
            "Which of its places are real?",
@@ -139,6 +153,18 @@ exercise(flamingo.resample, gradient=("latents", "patches"),
         ("asking]", "norm_patches(latents)]",
          "in the context the latents went through the norm of the patches; they have their own."),
         ("attend(asking", "attend(latents", "the latents ask as they are; attention reads them normalised."),
+        (("= norm_latents(latents)", "= norm_patches(latents)"),
+         ("norm_patches(patches)", "norm_latents(patches)"),
+         "the two norms changed places."),
+        (("torch.cat([norm_patches(patches), asking], dim=1)", "norm_patches(patches)"),
+         ("return latents + ", "latents = latents + "),
+         ("norm_patches(patches))", "norm_patches(patches))\n    asking = norm_latents(latents)\n"
+          "    return latents + attend(asking, asking)"),
+         "patches and latents are asked one after the other; they stand in one context, asked once."),
+        ("torch.cat([norm_patches(patches), asking], dim=1)",
+         "norm_patches(patches)) + attend(asking, asking",
+         "patches and latents are asked apart and the answers added; "
+         "in one context they compete for the same attention."),
     ],
     hints=["Who asks: the latents. Who is asked: the patches, and the latents as well. Everyone normalised.",
            "`asking = norm_latents(latents)`; the context is "

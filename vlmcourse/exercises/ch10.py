@@ -42,6 +42,15 @@ exercise(blip.hard_negatives,
          "the chances of an image must sum to 1 over the texts: softmax over dim=1."),
         ("<= dice", "> dice", "the wrong end of the line is counted: "
          "the number of ends that are not beyond the dice is the place."),
+        (("masked_fill(own, -torch.inf).softmax(dim=1)", "softmax(dim=1).masked_fill(own, 0.0)"),
+         ("line / line[:, -1:]", "line"), (".sum(dim=1)", ".sum(dim=1).clamp(max=similarity.shape[1] - 1)"),
+         "the own text lost its chance after the softmax, so the others no longer sum to 1; "
+         "take it out before."),
+        ("<= dice", "< dice", "an end that equals the dice is not passed, so a dice of 0 draws a text "
+         "that has no chance."),
+        (("return (", "place = ("), (".sum(dim=1)", ".sum(dim=1)\n"
+         "    return place - (place > torch.arange(len(place))).long()"),
+         "with the own text taken out, those behind it moved up by one place; count it again."),
     ],
     hints=["What must a text's chance be if it is the image's own? "
            "Then lay the chances end to end: on which does the dice fall?",
@@ -74,6 +83,13 @@ exercise(matching.matched_pairs,
         ("< len(own)", ">= len(own)", "the labels are inverted: 1 belongs to pairs that belong together."),
         ("< len(own)", "< 2 * len(own)", "the second group is labelled as true; only the first is."),
         ("return images, texts, ", "return texts, images, ", "images and texts are swapped in the output."),
+        ("return images, texts, (torch.arange(len(images), device=own.device) < len(own)).long()",
+         "turn = torch.arange(len(images)).view(3, -1).T.flatten()\n"
+         "    return images[turn], texts[turn], (turn < len(own)).long()",
+         "the groups are interleaved, pair by pair; first all true pairs, then each group of wrong ones."),
+        (("[own, own, wrong_image]", "[own, wrong_image, own]"),
+         ("[own, wrong_text, own]", "[wrong_text, own, own]"), ("< len(own)", ">= 2 * len(own)"),
+         "the true pairs stand last; they come first."),
     ],
     hints=["Write down for two pairs which image meets which text: three groups of two.",
            "`own = torch.arange(n)`; images are own, own, wrong_image; texts are own, wrong_text, own; "
@@ -112,6 +128,14 @@ exercise(matching.next_words_loss, gradient=("scores",),
           "for row, word, one in zip(scores[:, :-1], ids[:, 1:], asked)]\n"
           "    return torch.stack(texts).mean()"),
          "the mean is taken text by text, so words of short texts count more; take it over all words."),
+        (("mask[:, 1:]", "mask"), ("scores[:, :-1]", "scores"), ("ids[:, 1:]", "ids"),
+         "nothing is shifted: each place is scored by its own word; a place predicts the *next* one."),
+        (("scores[:, :-1]", "scores[:, 1:]"), ("ids[:, 1:]", "ids[:, :-1]"),
+         "it is shifted the wrong way: each place is asked for the word before it."),
+        (("return F", "words = scores.shape[2]\n    return F"),
+         ("label_smoothing=smoothing", "label_smoothing=smoothing * words / (words - 1)"),
+         "the share is spread over the other words alone; it goes to the whole vocabulary, "
+         "the right word included."),
     ],
     hints=["Place t has read words 0 to t. Which word does it predict, and is it a real one?",
            "Leave out the last score and the first id, pick both with `mask[:, 1:]`, "
@@ -143,6 +167,14 @@ exercise(matching.soft_contrast, gradient=("similarity",),
         ("sum(dim=1).mean()", "sum(dim=1).sum()", "the rows are summed; their mean is the loss."),
         (("similarity.log_softmax(dim=1)", "similarity.log_softmax(dim=0)"),
          "the softmax runs over the rows; a row's candidates compete: dim=1."),
+        ("return -(", "candidates = len(similarity)\n    similarity = similarity[:, :candidates]\n"
+         "    target = (1 - share) * partner[:, :candidates] + share * slow[:, :candidates].softmax(dim=1)\n"
+         "    return -(", "the candidates of the queue are left out; they compete as well."),
+        (("target = (1 - share) * partner + share * slow.softmax(dim=1)", "target = slow.softmax(dim=1)"),
+         "`share` is not used: the slow copy decides all; the partner keeps 1 - share."),
+        (("return -(target * similarity.log_softmax(dim=1))",
+          "return (torch.xlogy(target, target) - target * similarity.log_softmax(dim=1))"),
+         "this is the KL divergence, which takes off the target's entropy; the cross-entropy is wanted."),
     ],
     hints=["Without the slow copy, what is the target of row i? Now give a share of it away.",
            "`target = (1 - share) * one_hot + share * slow.softmax(dim=1)`; "

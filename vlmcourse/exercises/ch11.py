@@ -22,6 +22,8 @@ _EMPTY = (
     "padding sees nothing at all, so its softmax has nothing to sum; "
     "forbid that it is seen, not that it sees."
 )
+_COUNT = "words = torch.arange(words.shape[1]) < words.sum(dim=1, keepdim=True)\n    real = "
+_COUNTED = "the words are only counted, as if padding stood behind them; `words` says where they stand."
 _ORDER = "the words stand first; the queries come first, then the words."
 
 
@@ -40,6 +42,9 @@ exercise(qformer.apart_mask, picture=lambda output: output[0], cases=lambda: lis
         (("queries), torch.zeros_like(words)], dim=1)", "queries), torch.zeros_like(words)], dim=1).flip(1)"),
          ("queries), words], dim=1)", "queries), words], dim=1).roll(-queries, 1)"), _ORDER),
         (("return (ours", "return ((ours"), ("real[:, None]", "real[:, None]).float()"), _NUMBERS),
+        ("real = ", _COUNT, _COUNTED),
+        ("return ", "return (~ours[:, :, None] | torch.eye(ours.shape[1], dtype=torch.bool)) & ",
+         "a query sees itself alone; the queries see each other."),
     ],
     hints=["Give each of the queries + words a mark: is it a query or a word? Who may see whom then?",
            "With the marks `kind`, `kind[:, :, None] == kind[:, None]` is True where both are of one kind; "
@@ -57,6 +62,13 @@ exercise(qformer.together_mask, picture=lambda output: output[0], cases=lambda: 
         ("expand(-1, real.shape[1], -1)", "expand(-1, real.shape[1], -1).tril()",
          "this is causal: a query cannot see the words behind it, so it cannot compare them with the image."),
         ("expand(-1, real.shape[1], -1)", "expand(-1, real.shape[1], -1).float()", _NUMBERS),
+        ("real = ", _COUNT, _COUNTED),
+        ("return ", "place = torch.arange(real.shape[1])\n"
+         "    return ((place[:, None] >= queries) | (place < queries)) & ",
+         "the queries do not see the words, so they cannot compare them with the image."),
+        ("return ", "place = torch.arange(real.shape[1])\n"
+         "    return ((place[:, None] < queries) | (place >= queries)) & ",
+         "the words do not see the queries; here all see each other."),
     ],
     hints=["Which keys may be seen does not depend on who looks.",
            "One row, queries all True and then `words`; every token that looks has the same row."],
@@ -66,7 +78,8 @@ exercise(qformer.writing_mask, picture=lambda output: output[0], cases=lambda: l
     slips=[
         ("before | a_query", "before",
          "a query sees only the queries before it; queries have no order, they all see each other."),
-        ("before | a_query", "a_query", "the words see no words; each also sees itself and those before it."),
+        ("before | a_query", "a_query.expand(count, -1)",
+         "the words see no words; each also sees itself and those before it."),
         ("before | a_query", "before | a_query | True",
          "a word sees the words that follow, and it is asked for the next one: it can copy."),
         ("causal_mask(count, count)", "torch.ones(count, count, dtype=torch.bool).tril(1)",
@@ -78,9 +91,15 @@ exercise(qformer.writing_mask, picture=lambda output: output[0], cases=lambda: l
         ("before | a_query", "before | a_query | a_query[:, None]",
          "the queries see the words: then what they tell a word is what it shall write."),
         ("< queries", "<= queries", "the first word counts as a query, so the queries see it."),
-        (" & real[:, None]", "", _PADDING),
+        ("& real[:, None]", "& torch.ones_like(real)[:, None]", _PADDING),
         ("& real[:, None]", "& real[:, :, None]", _ROWS),
         (("return (before", "return ((before"), ("real[:, None]", "real[:, None]).float()"), _NUMBERS),
+        ("real = ", _COUNT, _COUNTED),
+        ("& real[:, None]", "& real[:, None] & real[:, :, None]", _EMPTY),
+        ("return (before | a_query) & real[:, None]", "seen = (before | a_query) & real[:, None]\n"
+         "    return seen.roll((-queries, -queries), (1, 2))", _ORDER),
+        ("before | a_query", "before | a_query | ~a_query[:, None]",
+         "a word sees the words that follow, and it is asked for the next one: it can copy."),
     ],
     hints=["Two rules, and one of them is enough: the key is a query, or it does not come after the one "
            "who looks.",
@@ -105,6 +124,12 @@ exercise(qformer.best_query, gradient=("images", "texts"),
          "multiply first, then take the largest."),
         ("texts).amax", "texts).softmax(dim=-1).amax",
          "a softmax over the queries makes shares of the products; the product itself is wanted."),
+        ("images, texts).amax", "torch.nn.functional.normalize(images, dim=-1), "
+         "torch.nn.functional.normalize(texts, dim=-1)).amax",
+         "these are cosines; the plain dot product is asked for: nothing is normalised here."),
+        (".amax(dim=-1)", "[..., -1]", "only the last query is asked; each of them may be the best one."),
+        (".amax(dim=-1)", ".logsumexp(dim=-1)",
+         "log Σ exp is a soft maximum, in which every query counts; only the best one does here."),
     ],
     hints=["First all products: every image, every query, every text. Then one axis goes.",
            '`torch.einsum("iqs,ts->itq", images, texts)`, then the largest along the last axis.'],
@@ -128,6 +153,8 @@ exercise(qformer.query_votes, gradient=("tokens",),
          "these are probabilities; the loss takes the softmax itself, give it the scores."),
         ("match(tokens[:, :queries]).mean(dim=1)", "tokens[:, :queries].mean(dim=1)",
          "nobody scored: the layer `match` is missing."),
+        (".mean(dim=1)", ".median(dim=1).values",
+         "this is the median; every query has the same say: the mean."),
     ],
     hints=["Three steps: leave out the words, let the layer score, take the mean.",
            "`match` takes any number of axes in front; the mean runs over axis 1."],
@@ -162,6 +189,15 @@ exercise(qformer.part_ways, gradient=("tokens",),
          "what `look` gives holds its input already; it takes its place, nothing is added."),
         ("[query_mlp(look(asking)), word_mlp(words)]", "[word_mlp(words), query_mlp(look(asking))]",
          "the words stand first; the queries come first, as they came in."),
+        (("tokens[:, :queries], tokens[:, queries:]", "tokens[:queries], tokens[queries:]"),
+         ("dim=1", "dim=0"),
+         "the batch is cut in two; queries and words stand along axis 1."),
+        (("query_mlp(look(asking))", "query_mlp(asking)"), ("word_mlp(words)", "word_mlp(look(words))"),
+         "the words look at the image and the queries do not; it is the other way round."),
+        (("return torch", "asking = look(asking)\n    return torch"),
+         ("query_mlp(look(asking))", "asking + query_mlp(asking)"),
+         ("word_mlp(words)", "words + word_mlp(words)"),
+         "what the MLPs give holds their input already; nothing is added."),
     ],
     hints=["Cut the tokens in two at `queries`, treat each part, put them together in the same order.",
            "The queries: `look`, then `query_mlp`. The words: `word_mlp` alone."],
