@@ -206,7 +206,7 @@ assert sure[0.0] < losses[0.0] and sure[0.4] > losses[0.4]
 #
 # ### Your turn: `move_average` · difficulty 1/5 · 4 min
 #
-# In: two dictionaries, name to weight, and the momentum. Out: for every name of `average`, momentum · its weight + (1 − momentum) · the model's. The model may know more names, in another order.
+# In: two dictionaries, name to weight, and the momentum. Out: for every name of `average`, momentum · its weight + (1 − momentum) · the model's, in the order of `average`. The model may know more names, in another order.
 
 # %% id="move_average"
 @exercise(blip.move_average)
@@ -354,7 +354,7 @@ print(f"fluent captions of the blind twin: {fluent:.0%}")
 assert right.mean() > 0.9 and blind_right.mean() < 0.3 and fluent > 0.95
 
 # %% [markdown] id="captions-lesson" lang="en"
-# **Why does a fluent caption not fit, although the loss is low?** The blind twin writes perfect English about nothing: "a", a colour, a shape. Grammar is most of the words, and needs no image. Its loss per word is low because four of five tokens are easy. A loss is a mean over words; whether a caption *fits* hangs on two of them. So measure fit, not loss.
+# **Why does a fluent caption not fit, although the loss is low?** The blind twin writes perfect English about nothing: "a", a colour, a shape. Half of what it must predict, "a" and the end, is certain without an image, and in longer captions grammar is most of the words. A loss is a mean over all of them; whether a caption *fits* hangs on two. So measure fit, not loss.
 
 # %% [markdown] id="q-hard" lang="en"
 # ## 7 · Are hard negatives worth it?

@@ -221,7 +221,7 @@ exercise(chat.few_shot,
         ([("what colour?", "red"), ("which Shape?", "star")], "what size?"),
         ([("dax?", "large")], "dax?"),
         ([], "where?"),
-        ([("a?", "b"), ("c?", "d"), ("e?", "b")], "c?"),
+        ([("a?", "b"), ("c?", "d"), ("a?", "e")], "c?"),
     ],
     slips=[
         ("IMAGE_WORD + asked", "asked + IMAGE_WORD",

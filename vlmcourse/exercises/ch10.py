@@ -15,6 +15,10 @@ def _dice(count: int) -> Tensor:
     return torch.cat([torch.zeros(1), torch.rand(count - 2), torch.tensor([0.9999])])
 
 
+_LATE = (
+    "the own text lost its chance after the softmax, so the others no longer sum to 1; take it out before."
+)
+
 exercise(blip.hard_negatives,
     cases=lambda: [
         (2 * torch.randn(6, 9), _dice(6)),
@@ -43,9 +47,10 @@ exercise(blip.hard_negatives,
         ("<= dice", "> dice", "the wrong end of the line is counted: "
          "the number of ends that are not beyond the dice is the place."),
         (("masked_fill(own, -torch.inf).softmax(dim=1)", "softmax(dim=1).masked_fill(own, 0.0)"),
+         ("line / line[:, -1:]", "line"), _LATE),
+        (("masked_fill(own, -torch.inf).softmax(dim=1)", "softmax(dim=1).masked_fill(own, 0.0)"),
          ("line / line[:, -1:]", "line"), (".sum(dim=1)", ".sum(dim=1).clamp(max=similarity.shape[1] - 1)"),
-         "the own text lost its chance after the softmax, so the others no longer sum to 1; "
-         "take it out before."),
+         _LATE),
         ("<= dice", "< dice", "an end that equals the dice is not passed, so a dice of 0 draws a text "
          "that has no chance."),
         (("return (", "place = ("), (".sum(dim=1)", ".sum(dim=1)\n"
@@ -209,6 +214,13 @@ exercise(blip.move_average,
         (("for name, old in average.items()", "for (name, old), new in zip(average.items(), model.values())"),
          ("model[name]", "new"),
          "weights are paired by their order; pair them by their names."),
+        (("momentum * old + (1 - momentum) * model[name] for name, old in average.items()",
+          "momentum * average[name] + (1 - momentum) * new for name, new in model.items()"),
+         "it goes through the model's names, which may be more; go through those of `average`."),
+        (("momentum * old + (1 - momentum) * model[name] for name, old in average.items()",
+          "momentum * average[name] + (1 - momentum) * new for name, new in model.items() "
+          "if name in average"),
+         "the values are right, but the names stand in the model's order; keep the order of `average`."),
     ],
     hints=["What is the new weight if momentum is 1, and what if it is 0?",
            "`{name: momentum * old + (1 - momentum) * model[name] for name, old in average.items()}`, "

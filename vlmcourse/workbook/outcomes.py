@@ -173,9 +173,14 @@ class Trial:
         return self._outcomes[number, place]
 
     def like_slip(self, got: dict[int, Outcome]) -> Slip | None:
-        """The first slip that does the same with each of these cases, given by place."""
+        """The first slip that does the same with each of these cases, given by place.
+
+        Where all it does is raise, the words must be the same, too: a type of error alone says little.
+        """
+        raises = all(mine.error is not None for mine in got.values())
         for number, slip in enumerate(self.exercise.slips):
-            if all(same(self.slip(number, place), mine) for place, mine in got.items()):
+            both = ((self.slip(number, place), mine) for place, mine in got.items())
+            if all(same(a, b) and (not raises or str(a.error) == str(b.error)) for a, b in both):
                 return slip
         return None
 
