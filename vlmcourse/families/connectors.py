@@ -104,12 +104,12 @@ def make_connected(recipe: Recipe, stage: Stage, model: VLM, **train_options: An
     Args:
         train_options: further arguments of training.loop.train, such as checkpoint and resume.
     """
-    batch = scenes.sample("train", stage.data["scenes"], seed=recipe.seed)
     model.requires_grad_(False)
     own_parts(model, recipe).requires_grad_(True)
     options = dict(steps=stage.steps, size=stage.size, seed=recipe.seed) | optimized(stage, model)
     options |= train_options
     if stage.name == "match":
+        batch = scenes.sample("train", stage.data["scenes"], seed=recipe.seed)
         return meet_texts(model, batch, **options)
-    features, rows = nano.lessons(model, batch, recipe.seed, stage.data["grey"])
+    features, rows = nano.lessons_of(stage, model, recipe.seed)
     return Speaker(model).tune(features, rows, loss=by_length, **options)

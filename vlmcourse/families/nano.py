@@ -29,6 +29,7 @@ from vlmcourse.evaluation.statements import true_and_complete, true_share
 from vlmcourse.families.captioner import loss_of
 from vlmcourse.models.language import next_token_loss
 from vlmcourse.models.llava import Llava, LlavaConfig
+from vlmcourse.models.vlm import VLM
 from vlmcourse.recipes.nano_vlm import NANO_VLM
 from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
 from vlmcourse.speak import Features, Images, Speaker, blinded
@@ -128,24 +129,21 @@ def make(stage: Stage, model: Llava, seed: int = NANO_VLM.seed, **train_options:
     Args:
         train_options: further arguments of training.loop.train, such as checkpoint and resume.
     """
-    batch = scenes.sample("train", stage.data["scenes"], seed=seed)
     options = dict(steps=stage.steps, size=stage.size, seed=seed) | train_options
+    if stage.name not in ("eye", "words", "aligned"):
+        return tune(model, *lessons_of(stage, model, seed), stage=stage, **options)
+    batch = scenes.sample("train", stage.data["scenes"], seed=seed)
     if stage.name == "eye":
         torch.manual_seed(seed)
         reader = RegionReader(model.vision)
         return train_eye(reader, batch, grey=stage.data["grey"], **optimized(stage, reader), **options)
     if stage.name == "words":
         return _read_captions(model, stage, batch, **optimized(stage, model.language), **options)
-    if stage.name == "aligned":
-        images = features(model, render(batch))
-        model.projector.calibrate(images[: stage.data["calibrated_on"]], WORD_SIZE)
-        set_stage(model, 1)
-        texts = captions.captions(batch, "full")
-        return align(model, images, texts, **optimized(stage, model), **options)
-    later = seed + stage.data.get("draw", 0)  # other scenes than before
-    batch = scenes.sample("train", stage.data["scenes"], seed=later)
-    data = lessons(model, batch, later, stage.data["grey"], stage.data.get("described"))
-    return tune(model, *data, stage=stage, **options)
+    images = features(model, render(batch))
+    model.projector.calibrate(images[: stage.data["calibrated_on"]], WORD_SIZE)
+    set_stage(model, 1)
+    texts = captions.captions(batch, "full")
+    return align(model, images, texts, **optimized(stage, model), **options)
 
 
 def optimized(stage: Stage, model: nn.Module) -> dict[str, Any]:
@@ -169,13 +167,13 @@ def _read_captions(
     return history
 
 
-def features(model: Llava, images: Images) -> Features:
+def features(model: VLM, images: Images) -> Features:
     """See Speaker.features; in bf16, to save memory."""
     return Speaker(model).features(images, 500, torch.bfloat16)
 
 
 def lessons(
-    model: Llava,
+    model: VLM,
     batch: scenes.Scenes,
     seed: int = 0,
     grey: float = INSTRUCTED.data["grey"],
@@ -197,6 +195,13 @@ def lessons(
     for number, row in zip(np.flatnonzero(pale), pale_talks(batch[pale], seed=seed), strict=True):
         about[number] = row
     return features(model, images), Speaker(model).encode(about)
+
+
+def lessons_of(stage: Stage, model: VLM, seed: int) -> tuple[Features, Packs]:
+    """What a stage of instruction tuning learns from: its data say which scenes, and what is asked of them."""
+    drawn = seed + stage.data.get("draw", 0)
+    batch = scenes.sample("train", stage.data["scenes"], seed=drawn)
+    return lessons(model, batch, drawn, stage.data["grey"], stage.data.get("described"))
 
 
 def tune(

@@ -22,6 +22,7 @@ from vlmcourse.models.attention import Cache, Tokens
 from vlmcourse.models.language import Ids, Inputs, LanguageModel, Marks, Real
 from vlmcourse.models.look import Look
 
+PARTS = 4  # into which the texts of a batch are cut by length
 ImageTokens = Float[Tensor, "image vector connected"]  # what the connector makes of an image
 
 
@@ -162,11 +163,16 @@ class EncoderDecoder(VLM):
     def hidden_of_packs(self, ids: Ids, packs: Int[Tensor, "batch token"], features: ImageTokens) -> Tokens:
         """See VLM.hidden_of_packs. An encoder lets the image see the question, so every text has a row."""
         row, places, real = unpacked(packs)
-        texts = ids[row].gather(1, places)
-        hidden = self.hidden(texts, features=features[row], mask=real)
-        own = real & (packs[row].gather(1, places) > 0)
-        whole = hidden.new_zeros(*ids.shape, hidden.shape[-1])
-        whole[row[:, None].expand_as(places)[own], places[own]] = hidden[own]
+        whole = None
+        # texts of one length together, so that a word is not filled up to a caption
+        for some in real.sum(dim=1).argsort().chunk(PARTS):
+            longest = int(real[some].sum(dim=1).max())
+            image, place, own = row[some], places[some, :longest], real[some, :longest]
+            hidden = self.hidden(ids[image].gather(1, place), features=features[image], mask=own)
+            if whole is None:
+                whole = hidden.new_zeros(*ids.shape, hidden.shape[-1])
+            own = own & (packs[image].gather(1, place) > 0)
+            whole[image[:, None].expand_as(place)[own], place[own]] = hidden[own]
         return whole
 
     def begin(self, ids: Ids, images: Tensor | None = None) -> tuple["Answering", Tokens]:

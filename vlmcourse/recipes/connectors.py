@@ -20,8 +20,10 @@ from vlmcourse.recipes.nano_vlm import NANO_VLM
 from vlmcourse.recipes.recipe import Recipe, Stage
 
 _stage = partial(Stage, rates=dict(muon=0.02, adamw=2e-3), weight_decay=0.01, flat=0.4)
+_LOW = dict(muon=0.008, adamw=8e-4)
 _EYE, _LANGUAGE = NANO_VLM.model.vision, NANO_VLM.model.language
 _VLM = dict(scenes=24_000, grey=0.25)
+_LAST = _VLM | dict(described=0.0, draw=1)
 
 NANO_CHAT = Recipe(
     name="nano-chat",
@@ -35,20 +37,22 @@ NANO_CHAT = Recipe(
 
 
 def _grows(
-    name: str, model: object, start: dict, steps: int, before: tuple[Stage, ...] = (), **options: object
+    name: str, model: object, start: dict, steps: tuple[int, int], before: tuple[Stage, ...] = ()
 ) -> Recipe:
-    """A model that learns to answer with what it does not take from others."""
+    """A model that learns to answer with what it does not take from others; at a low rate what is hard."""
     needs = tuple(sorted(set(start.values())))
-    stage = _stage("vlm", steps=steps, size=16, data=_VLM, **options)
-    return Recipe(name, "connectors", model, (*before, stage), start, needs)
+    vlm = _stage("vlm", steps=steps[0], size=16, data=_VLM)
+    last = Stage(
+        "last", steps=steps[1], size=16, rates=_LOW, data=_LAST, weight_decay=0.01, flat=0.3, ships=name
+    )
+    return Recipe(name, "connectors", model, (*before, vlm, last), start, needs)
 
 
 NANO_FLAMINGO = _grows(
     "nano-flamingo",
     FlamingoConfig(_EYE, _LANGUAGE, IMAGE, latents=64, resampler_depth=1),
-    dict(vision="nano-vlm", language="nano-chat"),
-    steps=2000,
-    ships="nano-flamingo",
+    dict(vision="nano-vlm", language="nano-vlm"),
+    steps=(1200, 600),
 )
 NANO_BLIP = _grows(
     "nano-blip",
@@ -56,10 +60,10 @@ NANO_BLIP = _grows(
     # encoder looks at the image
     BlipConfig(_EYE, BertConfig(1024, _EYE.width, 4, 4, positions=96, segments=0), ASSISTANT, END, shared=64),
     dict(vision="nano-vlm"),
-    steps=1600,
+    steps=(1400, 600),
     before=(_stage("match", steps=400, size=32, data=dict(scenes=12_000)),),
 )
-_QFORMER = QFormerConfig(BertConfig(1024, 128, 4, 4, positions=96, segments=0), _EYE.width, queries=16)
+_QFORMER = QFormerConfig(BertConfig(1024, 128, 4, 4, positions=96, segments=0), _EYE.width, queries=32)
 NANO_QFORMER = Recipe(
     name="nano-qformer",
     family="preparing",
@@ -73,12 +77,12 @@ _ASKING = replace(_QFORMER, reads=False)
 NANO_BLIP2 = _grows(
     "nano-blip2",
     Blip2Config(_EYE, _ASKING, _LANGUAGE, IMAGE),
-    dict(vision="nano-vlm", language="nano-chat"),
-    steps=1600,
+    dict(vision="nano-vlm", language="nano-vlm"),
+    steps=(1400, 600),
 )
 NANO_BLIP2_T5 = _grows(
     "nano-blip2-t5",
     Blip2Config(_EYE, _ASKING, T5Config(1024, 128, 2, 3, 4, 32, 384), IMAGE, ASSISTANT, END),
-    dict(vision="nano-vlm"),
-    steps=1600,
+    dict(vision="nano-vlm", qformer="nano-blip2"),
+    steps=(1400, 600),
 )
