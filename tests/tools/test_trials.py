@@ -30,7 +30,7 @@ def bench():
     small = dict(scenes=40, new_scenes=30, steps=(2, 2), size=(8, 6), every=1, width=16, depth=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(queries, "SETTING", queries.SETTING | small)
-        yield queries.Bench()
+        yield queries.Bench(queries.SETTING["objects"])
 
 
 def values(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -46,6 +46,10 @@ def test_an_arm_of_queries_differs_in_what_its_name_says():
     assert queries.ARMS["new"] == replace(usual, losses=())
     assert queries.ARMS["frozen"] == replace(usual, frozen=True)
     assert queries.ARMS["new and frozen"] == replace(usual, losses=(), frozen=True)
+    assert usual.words == "nano-chat" and usual.objects == (1, 2) and usual.seed == 0
+    seen = replace(usual, words="nano-vlm")
+    assert queries.ARMS["seen"] == seen and queries.ARMS["seen and frozen"] == replace(seen, frozen=True)
+    assert queries.ARMS["crowded, 4 queries"] == replace(seen, queries=4, objects=(1, 4))
 
 
 def test_every_scene_of_the_bench_can_be_asked_about_and_new_ones_are_new(bench):
@@ -78,10 +82,10 @@ def test_both_stages_are_as_long_and_as_wide_as_the_setting_says(bench, monkeypa
         assert options["schedule"](0) == 1 / 20
 
 
-@pytest.mark.parametrize("name", ["16 queries", "frozen", "new", "new and frozen"])
+@pytest.mark.parametrize("name", ["16 queries", "frozen", "new", "new and frozen", "seen"])
 def test_stage_2_begins_with_what_met_texts_and_trains_what_the_arm_says(bench, monkeypatch, name):
     begun = []
-    monkeypatch.setattr(bench, "tuned", lambda model: begun.append(model) or {})
+    monkeypatch.setattr(bench, "tuned", lambda model, seed: begun.append(model) or {})
     arm = queries.ARMS[name]
     numbers = bench.run(arm)
     (model,) = begun
@@ -90,7 +94,7 @@ def test_stage_2_begins_with_what_met_texts_and_trains_what_the_arm_says(bench, 
     assert learns == ({"projector"} if arm.frozen else {"projector", "qformer"})
     new = bench.matcher(arm).qformer.state_dict()
     if arm.losses:
-        matcher, found = bench.stage_1(replace(arm, frozen=False))
+        matcher, found = bench.stage_1(replace(arm, frozen=False, words="nano-chat"))
         known = matcher.qformer.state_dict()
         assert found.items() <= numbers.items() and 0 <= found["text found first"] <= 1
     assert bool(arm.losses) == ("text found first" in numbers)
@@ -98,8 +102,8 @@ def test_stage_2_begins_with_what_met_texts_and_trains_what_the_arm_says(bench, 
     if arm.losses:
         assert all(torch.equal(mine[key], known[key]) for key in mine)
         assert any(not torch.equal(mine[key], new[key]) for key in mine)
-    assert all(torch.equal(a, b) for a, b in zip(values(model.language).values(),
-                                                 values(bench.chat).values(), strict=True))  # fmt: skip
+    own, theirs = values(model.language), values(bench.words[arm.words])
+    assert own and all(torch.equal(own[name], theirs[name]) for name in theirs)
 
 
 def test_right_answers_are_noted_over_the_steps_and_in_the_end_of_empty_pictures(bench):
@@ -107,6 +111,23 @@ def test_right_answers_are_noted_over_the_steps_and_in_the_end_of_empty_pictures
     assert [step for step, _ in numbers["right"]] == [0, 1, 2]
     assert numbers["questions"] == sum(map(len, queries.lessons(bench.new)))
     assert all(0 <= share <= 1 for share in (numbers["right blind"], *(s for _, s in numbers["right"])))
+
+
+def test_every_seed_has_its_own_weights_and_batches(bench, monkeypatch):
+    seeds, tune = [], queries.Speaker.tune
+    monkeypatch.setattr(
+        queries.Speaker, "tune", lambda *a, seed, **b: seeds.append(seed) or tune(*a, seed=seed, **b)
+    )
+    one, other = queries.Arm(losses=("contrast",)), queries.Arm(losses=("contrast",), seed=1)
+    assert not torch.equal(bench.matcher(one).qformer.queries, bench.matcher(other).qformer.queries)
+    bench.run(other)
+    assert seeds == [1]
+
+
+def test_an_arm_has_the_means_of_its_seeds_and_where_each_ended():
+    runs = [{"right": [[0, 0.1], [40, 0.4]], "seconds": 3}, {"right": [[0, 0.3], [40, 0.5]], "seconds": 4}]
+    expected = {"seconds": 3.5, "right": [[0, 0.2], [40, 0.45]], "ends": [0.4, 0.5]}
+    assert queries.mean_of(runs) == expected
 
 
 def test_of_equal_captions_each_is_found(bench, monkeypatch):

@@ -7,7 +7,7 @@
 What is measured, and from what they learn, is the same as for nano-vlm, see families/nano.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,10 +47,15 @@ def new_model(recipe: Recipe) -> VLM:
     config = recipe.model
     two_stacks = isinstance(config, Blip2Config) and isinstance(config.language, T5Config)
     model = Blip2T5(config) if two_stacks else _MODELS[type(config)](config)
-    for part, name in recipe.start.items():
+    _take(model, recipe.start)
+    return model
+
+
+def _take(model: VLM, parts: Mapping[str, str]) -> None:
+    """Give a model parts of shipped models: by name of the part, whose it is."""
+    for part, name in parts.items():
         mine, theirs = getattr(model, part), _part(part, name).state_dict()
         mine.load_state_dict({name: theirs[name] for name in mine.state_dict()})  # a Q-Former may know words
-    return model
 
 
 def _part(part: str, name: str) -> nn.Module:
@@ -99,11 +104,12 @@ def run(recipe: Recipe, options: Options) -> Iterator[Made]:
 
 
 def make_connected(recipe: Recipe, stage: Stage, model: VLM, **train_options: Any) -> History:
-    """Run a stage of the recipe, or a variant of it.
+    """Run a stage of the recipe, or a variant of it; parts that its data say it ``begins`` with learn on.
 
     Args:
         train_options: further arguments of training.loop.train, such as checkpoint and resume.
     """
+    _take(model, stage.data.get("begins", {}))
     model.requires_grad_(False)
     own_parts(model, recipe).requires_grad_(True)
     options = dict(steps=stage.steps, size=stage.size, seed=recipe.seed) | optimized(stage, model)

@@ -198,7 +198,7 @@ def lessons(
 
 
 def lessons_of(stage: Stage, model: VLM, seed: int) -> tuple[Features, Packs]:
-    """What a stage of instruction tuning learns from: its data say which scenes, and what is asked of them."""
+    """What a stage of instruction tuning learns from; its data say which scenes, and what is asked."""
     drawn = seed + stage.data.get("draw", 0)
     batch = scenes.sample("train", stage.data["scenes"], seed=drawn)
     return lessons(model, batch, drawn, stage.data["grey"], stage.data.get("described"))

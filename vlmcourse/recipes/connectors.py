@@ -19,8 +19,10 @@ from vlmcourse.models.t5 import T5Config
 from vlmcourse.recipes.nano_vlm import NANO_VLM
 from vlmcourse.recipes.recipe import Recipe, Stage
 
-_stage = partial(Stage, rates=dict(muon=0.02, adamw=2e-3), weight_decay=0.01, flat=0.4)
-_LOW = dict(muon=0.008, adamw=8e-4)
+_FULL, _MILD, _LOW = (
+    dict(muon=muon, adamw=adamw) for muon, adamw in ((0.02, 2e-3), (0.008, 1e-3), (0.008, 8e-4))
+)
+_stage = partial(Stage, rates=_FULL, weight_decay=0.01, flat=0.4)
 _EYE, _LANGUAGE = NANO_VLM.model.vision, NANO_VLM.model.language
 _VLM = dict(scenes=24_000, grey=0.25)
 _LAST = _VLM | dict(described=0.0, draw=1)
@@ -37,14 +39,23 @@ NANO_CHAT = Recipe(
 
 
 def _grows(
-    name: str, model: object, start: dict, steps: tuple[int, int], before: tuple[Stage, ...] = ()
+    name: str,
+    model: object,
+    start: dict,
+    steps: tuple[int, int],
+    before: tuple[Stage, ...] = (),
+    rates: dict = _MILD,
+    begins: dict | None = None,
 ) -> Recipe:
-    """A model that learns to answer with what it does not take from others; at a low rate what is hard."""
-    needs = tuple(sorted(set(start.values())))
-    vlm = _stage("vlm", steps=steps[0], size=16, data=_VLM)
-    last = Stage(
-        "last", steps=steps[1], size=16, rates=_LOW, data=_LAST, weight_decay=0.01, flat=0.3, ships=name
-    )
+    """A model that learns to answer with what it does not take from others; at a low rate what is hard.
+
+    Args:
+        begins: parts that begin as those of other models, and learn on.
+    """
+    needs = tuple(sorted({*start.values(), *(begins or {}).values()}))
+    data = _VLM | (dict(begins=begins) if begins else {})
+    vlm = _stage("vlm", steps=steps[0], size=16, rates=rates, data=data)
+    last = _stage("last", steps=steps[1], size=16, rates=_LOW, data=_LAST, flat=0.3, ships=name)
     return Recipe(name, "connectors", model, (*before, vlm, last), start, needs)
 
 
@@ -53,6 +64,7 @@ NANO_FLAMINGO = _grows(
     FlamingoConfig(_EYE, _LANGUAGE, IMAGE, latents=64, resampler_depth=1),
     dict(vision="nano-vlm", language="nano-vlm"),
     steps=(1200, 600),
+    rates=_FULL,
 )
 NANO_BLIP = _grows(
     "nano-blip",
@@ -60,8 +72,8 @@ NANO_BLIP = _grows(
     # encoder looks at the image
     BlipConfig(_EYE, BertConfig(1024, _EYE.width, 4, 4, positions=96, segments=0), ASSISTANT, END, shared=64),
     dict(vision="nano-vlm"),
-    steps=(1400, 600),
-    before=(_stage("match", steps=400, size=32, data=dict(scenes=12_000)),),
+    steps=(1000, 500),
+    before=(_stage("match", steps=300, size=32, data=dict(scenes=12_000)),),
 )
 _QFORMER = QFormerConfig(BertConfig(1024, 128, 4, 4, positions=96, segments=0), _EYE.width, queries=32)
 NANO_QFORMER = Recipe(
@@ -83,6 +95,23 @@ NANO_BLIP2 = _grows(
 NANO_BLIP2_T5 = _grows(
     "nano-blip2-t5",
     Blip2Config(_EYE, _ASKING, T5Config(1024, 128, 2, 3, 4, 32, 384), IMAGE, ASSISTANT, END),
-    dict(vision="nano-vlm", qformer="nano-blip2"),
-    steps=(1400, 600),
+    dict(vision="nano-vlm"),
+    steps=(1000, 500),
+    begins=dict(qformer="nano-blip2"),
 )
+NANO_MINIGPT4 = Recipe(
+    name="nano-minigpt4",
+    family="connectors",
+    model=NANO_BLIP2.model,
+    # the Q-Former of the BLIP-2 with a T5, as in MiniGPT-4, before another language model: one layer learns
+    start=dict(vision="nano-vlm", qformer="nano-blip2-t5", language="nano-vlm"),
+    needs=("nano-blip2-t5", "nano-vlm"),
+    stages=(
+        _stage("vlm", steps=400, size=16, data=_VLM),
+        # few descriptions, good ones
+        _stage(
+            "polished", steps=100, size=16, rates=_LOW, data=_LAST | dict(scenes=300, described=1.0),
+            ships="nano-minigpt4",
+        ),
+    ),
+)  # fmt: skip
