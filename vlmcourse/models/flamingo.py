@@ -2,7 +2,6 @@
 
     media_mask      which images each token may look at
     side_by_side    what each text has to look at: its images, one behind the other
-    resample        one step of the resampler: a few latents look at all patches, and at each other
     gated_block     look and think, both behind gates that start closed
     Flamingo        image encoder, resampler, language model; a gated block before every n-th of its blocks
 
@@ -17,16 +16,16 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.models.attention import Attention, Cache, Layer, Tokens, run_blocks
-from vlmcourse.models.fusion import Attend
+from vlmcourse.models.attention import Attention, Cache, Layer, Tokens
 from vlmcourse.models.language import Ids, Inputs, Llama, LlamaConfig, Real, RMSNorm, swiglu
 from vlmcourse.models.llava import Pictures
 from vlmcourse.models.look import Look
+from vlmcourse.models.resampler import Latents, Resampler
+from vlmcourse.models.resampler import resample as resample  # an exercise of notebook 09
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.models.vlm import VLM, ImageTokens, Reading
 from vlmcourse.slots import slot
 
-Latents = Float[Tensor, "picture latent features"]  # of all pictures of all texts, in their order
 Allowed = Bool[Tensor, "batch 1 token read"]  # True where a token may look at a vector of its text's images
 
 
@@ -69,22 +68,6 @@ def side_by_side(
 
 
 @slot
-def resample(
-    latents: Float[Tensor, "picture latent features"],
-    patches: Float[Tensor, "picture patch features"],
-    norm_latents: Layer,
-    norm_patches: Layer,
-    attend: Attend,
-) -> Float[Tensor, "picture latent features"]:
-    """latents + attend(norm(latents), [norm(patches), norm(latents)]): they ask the patches and each other.
-
-    Source: Alayrac et al. 2022 (Flamingo), arXiv:2204.14198, section 2.1 and figure 5.
-    """
-    asking = norm_latents(latents)
-    return latents + attend(asking, torch.cat([norm_patches(patches), asking], dim=1))
-
-
-@slot
 def gated_block(
     tokens: Tokens, look: Layer, think: Layer, look_gate: Float[Tensor, ""], think_gate: Float[Tensor, ""]
 ) -> Tokens:
@@ -114,44 +97,6 @@ class FlamingoConfig:
     every: int = 1  # a gated block stands before every n-th block of the language model
     last_only: bool = True  # see media_mask
     gate: float = 0.0  # where the gates start
-
-
-class ResamplerBlock(nn.Module):
-    """One step of resample, then an MLP with ReLU; no biases but the norms'."""
-
-    def __init__(self, config: FlamingoConfig):
-        super().__init__()
-        width, heads, part = config.vision.width, config.resampler_heads, config.resampler_part
-        self.norm_latents, self.norm_patches = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.attention = Attention(width, heads, part=part, bias=False, context_width=width)
-        self.norm_before_mlp = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, 4 * width, bias=False)
-        self.contract = nn.Linear(4 * width, width, bias=False)
-
-    def forward(self, latents: Latents, patches: Float[Tensor, "picture patch features"]) -> Latents:
-        def attend(asking: Tensor, context: Tensor) -> Tensor:
-            return self.attention(asking, context=context)
-
-        latents = resample(latents, patches, self.norm_latents, self.norm_patches, attend)
-        return latents + self.contract(F.relu(self.expand(self.norm_before_mlp(latents))))
-
-
-class Resampler(nn.Module):
-    """Any number of patches in, always as many latents out.
-
-    Source: Alayrac et al. 2022, arXiv:2204.14198, section 2.1. Equal to transformers'
-    IdeficsPerceiverResampler, see tests/parity.
-    """
-
-    def __init__(self, config: FlamingoConfig):
-        super().__init__()
-        self.latents = nn.Parameter(torch.randn(config.latents, config.vision.width))
-        self.blocks = nn.ModuleList(ResamplerBlock(config) for _ in range(config.resampler_depth))
-        self.norm = nn.LayerNorm(config.vision.width)
-
-    def forward(self, patches: Float[Tensor, "picture patch features"]) -> Latents:
-        latents = self.latents.expand(len(patches), -1, -1)
-        return self.norm(run_blocks(self.blocks, latents, patches=patches))
 
 
 class GatedBlock(nn.Module):
@@ -193,7 +138,9 @@ class Flamingo(VLM):
         super().__init__()
         self.config = config
         self.vision = ViT(config.vision)
-        self.resampler = Resampler(config)
+        heads, part = config.resampler_heads, config.resampler_part
+        width, depth = config.vision.width, config.resampler_depth
+        self.resampler = Resampler(width, config.latents, depth, heads, part)
         self.language = Llama(config.language)
         count = config.language.depth // config.every
         self.gated = nn.ModuleList(GatedBlock(config) for _ in range(count))

@@ -22,7 +22,7 @@ from vlmcourse.models.attention import Cache, Tokens
 from vlmcourse.models.language import Ids, Inputs, LanguageModel, Marks, Real
 from vlmcourse.models.look import Look
 
-PARTS = 4  # into which the texts of a batch are cut by length
+LENGTHS = 4  # groups of like length into which the texts of a batch are cut
 ImageTokens = Float[Tensor, "image vector connected"]  # what the connector makes of an image
 
 
@@ -165,7 +165,7 @@ class EncoderDecoder(VLM):
         row, places, real = unpacked(packs)
         whole = None
         # texts of one length together, so that a word is not filled up to a caption
-        for some in real.sum(dim=1).argsort().chunk(PARTS):
+        for some in real.sum(dim=1).argsort().chunk(LENGTHS):
             longest = int(real[some].sum(dim=1).max())
             image, place, own = row[some], places[some, :longest], real[some, :longest]
             hidden = self.hidden(ids[image].gather(1, place), features=features[image], mask=own)
