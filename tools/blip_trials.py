@@ -1,11 +1,13 @@
 """BLIP's negatives and its filter, with three seeds each, for notebook 10.
 
-    python tools/blip_trials.py [negatives] [capfilt]
+    python tools/blip_trials.py [negatives] [capfilt] [relations]
 
 negatives: from one start, ITC and ITM go on with hard or with random negatives; how often is a true caption
 told from its twin? capfilt: a contrast learns from web captions of which 40 % belong to other images, from
 what CapFilt leaves of them and of the captioner's, and from true captions; how often is the nearest of all
-names that of a thing in the image? The card is assets/checkpoints/blip-trials.json.
+names that of a thing in the image? relations: ITM learns from captions and their twins, in which the things
+changed places, in a new BLIP and in nano-blip, which answered questions before; how often is the true one
+told? The card is assets/checkpoints/blip-trials.json.
 """
 
 import copy
@@ -13,18 +15,23 @@ import json
 import platform
 import sys
 import time
+from dataclasses import replace
 
 import torch
 
 from vlmcourse.data.assets import assets_folder
-from vlmcourse.families import naming
+from vlmcourse.families import clips, naming, relating
+from vlmcourse.families.connectors import load_connected, new_model
 from vlmcourse.families.naming import ALL_NAMES, NamedPairs, learn_names, new_blip, show_pairs
 from vlmcourse.models.blip import Blip
+from vlmcourse.recipes.book import RECIPES
 from vlmcourse.training.capfilt import judge_captions, keep_captions
+from vlmcourse.world.render import render
 
 SEEDS = (0, 1, 2)
 SETTING = {"images": 1500, "pairs": 48, "start": 90, "more": 60, "few pairs": 16, "tested": 400}
 SETTING |= {"taught": 150, "web": 600, "noise": 0.4, "contrast": 80}
+SETTING |= {"related": 4000, "related steps": 250}
 
 
 def negatives() -> dict[str, list[float]]:
@@ -75,6 +82,24 @@ def capfilt() -> dict[str, list[float]]:
     return rows
 
 
+def relations() -> dict[str, list[float]]:
+    """Relation twins told by ITM, for each seed: a new BLIP and nano-blip after equal steps, and CLIP."""
+    recipe = RECIPES["nano-blip"]
+    clip, test = clips.load_clip("clip-scenes")[0], relating.relations("test", SETTING["tested"])
+    seen = clips.image_features(clip, render(test[0]))
+    true, twin = ((seen * clips.text_features(clip, texts)).sum(dim=1) for texts in test[1:])
+    rows = {"CLIP": [round((true > twin).float().mean().item(), 4)] * len(SEEDS), "new": [], "nano-blip": []}
+    for seed in SEEDS:
+        for name in ("new", "nano-blip"):
+            model = new_model(replace(recipe, seed=seed)) if name == "new" else load_connected(name)[0]
+            pairs = relating.show_relations(model, "train", SETTING["related"])
+            relating.learn_relations(model, pairs, steps=SETTING["related steps"], seed=seed)
+            new = relating.show_relations(model, "test", SETTING["tested"])
+            rows[name].append(round(relating.relations_told(model, new), 4))
+        print({name: seen[-1] for name, seen in rows.items()}, flush=True)
+    return rows
+
+
 def bootstrap(model: Blip, noisy: NamedPairs) -> tuple[NamedPairs, float]:
     """What the filter leaves of web captions and of the captioner's; and its share of the web captions."""
     numbers = {text: number for number, text in enumerate(ALL_NAMES)}
@@ -116,7 +141,7 @@ if __name__ == "__main__":
     card = json.loads(path.read_text()) if path.is_file() else {}
     hardware = f"{torch.get_num_threads()} CPU threads, {platform.machine()}, torch {torch.__version__}"
     card |= dict(command="python tools/blip_trials.py", setting=SETTING, hardware=hardware)
-    for chosen in sys.argv[1:] or ("negatives", "capfilt"):
-        card[chosen] = dict(negatives=negatives, capfilt=capfilt)[chosen]()
+    for chosen in sys.argv[1:] or ("negatives", "capfilt", "relations"):
+        card[chosen] = dict(negatives=negatives, capfilt=capfilt, relations=relations)[chosen]()
         path.write_text(json.dumps(card, indent=1) + "\n")
     print(f"{time.process_time() - started:.0f} CPU seconds")

@@ -11,6 +11,7 @@ from vlmcourse.families import nano
 from vlmcourse.families.making import FAMILIAR, can_be_asked, load_speaker
 from vlmcourse.recipes.book import RECIPES
 
+CONNECTED = [name for name, recipe in RECIPES.items() if recipe.family == "connectors"]
 SHIPPED = {stage.ships: recipe for recipe in RECIPES.values() for stage in recipe.stages if stage.ships}
 
 
@@ -58,7 +59,7 @@ def test_a_card_holds_its_recipe(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nano-vlm", "nano-flamingo"])
+@pytest.mark.parametrize("name", ["nano-vlm", *CONNECTED])
 def test_measuring_again_says_what_the_card_says(name):
     speaker, card = load_speaker(name)
     assert nano.measure(speaker.model) == pytest.approx(card["metrics"], abs=0.01)

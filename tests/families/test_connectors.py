@@ -111,7 +111,7 @@ def test_texts_that_go_on_take_their_image_and_question_with_them(name, batch):
 
 def test_a_stored_model_is_only_what_it_learned_and_opens_again(tmp_path, batch):
     recipe = small(RECIPES["nano-flamingo"])
-    (made,) = connectors.run(recipe, lambda stage, model: dict(precision="no"))
+    *_, made = connectors.run(recipe, lambda stage, model: dict(precision="no"))
     path = store(made, tmp_path / "mine.safetensors", {"recipe": recipe.card()})
     speaker, card = load_speaker(str(path))
     assert card["recipe"]["name"] == "nano-flamingo" and speaker.familiar is not None
@@ -142,7 +142,21 @@ def test_the_seed_of_a_recipe_decides_what_is_talked_about(monkeypatch):
     model = connectors.new_model(recipe)
     connectors.make_connected(recipe, recipe.stages[0], model, precision="no")
     seed, given, options = noted
-    assert seed == 5 and given == (5, 0.25) and options["seed"] == 5 and options["precision"] == "no"
+    assert seed == 5 and given == (5, 0.25, None) and options["seed"] == 5 and options["precision"] == "no"
+    noted.clear()
+    connectors.make_connected(recipe, recipe.stages[1], model)
+    assert noted[:2] == [6, (6, 0.25, 0.0)] and noted[2]["seed"] == 5  # the last stage sees other scenes
+
+
+def test_a_part_may_begin_as_that_of_another_and_learn_on():
+    recipe = small(RECIPES["nano-blip2-t5"])
+    theirs = connectors.load_connected("nano-blip2")[0].qformer
+    assert not torch.equal(values(connectors.new_model(recipe).qformer), values(theirs))
+    model = connectors.new_model(recipe)
+    connectors.make_connected(recipe, recipe.stages[0], model, precision="no", schedule=lambda step: 0.0)
+    assert torch.equal(values(model.qformer), values(theirs))  # no step was taken yet, so to say
+    connectors.make_connected(recipe, recipe.stages[0], model, precision="no")
+    assert not torch.equal(values(model.qformer), values(theirs))
 
 
 def test_texts_to_match_are_full_captions_between_their_ends(batch):

@@ -237,3 +237,24 @@ def test_noisy_filtered_and_clean_captions_teach_equal_models_equally_long(monke
         given = noisy.lessons[1][1]
         assert given["kinds"] == ("contrast",) and given["known"] is False and given["steps"] == 80
     assert [models[0].lessons[1][1]["seed"], models[3].lessons[1][1]["seed"]] == [0, 1]
+
+
+def test_relations_are_learned_alike_by_a_new_blip_and_by_one_that_answered(monkeypatch):
+    monkeypatch.setattr(blip, "SEEDS", (0, 1))
+    monkeypatch.setattr(blip, "SETTING", blip.SETTING | {"related": 40, "related steps": 7, "tested": 30})
+    monkeypatch.setattr(blip, "new_model", lambda recipe: ("new", recipe.name, recipe.seed))
+    monkeypatch.setattr(blip, "load_connected", lambda name: (("shipped", name), {}))
+    shown, lessons, told = [], [], iter([0.5, 0.98, 0.52, 0.96])
+    monkeypatch.setattr(blip.relating, "show_relations", lambda *given: shown.append(given) or given[1:])
+    monkeypatch.setattr(
+        blip.relating, "learn_relations", lambda model, pairs, **more: lessons.append((model, pairs, more))
+    )
+    monkeypatch.setattr(blip.relating, "relations_told", lambda model, pairs: next(told))
+    rows = blip.relations()
+    assert rows["new"] == [0.5, 0.52] and rows["nano-blip"] == [0.98, 0.96]
+    assert len(rows["CLIP"]) == 2 and 0.2 < rows["CLIP"][0] < 0.8
+    models = [("new", "nano-blip", 0), ("shipped", "nano-blip"), ("new", "nano-blip", 1)]
+    assert [model for model, *_ in lessons] == [*models, models[1]]
+    assert [more["seed"] for *_, more in lessons] == [0, 0, 1, 1]
+    assert all(pairs == ("train", 40) and more["steps"] == 7 for _, pairs, more in lessons)
+    assert shown[1][1:] == ("test", 30)
