@@ -409,16 +409,19 @@ def test_a_model_that_is_no_llava_answers_and_is_not_exported(tmp_path):
     assert refused.output == "only a LLaVA can be exported, such as nano-vlm; this model is a Flamingo\n"
 
 
-@pytest.mark.parametrize("name", ["nano-blip", "nano-blip2", "nano-blip2-t5"])
-def test_a_model_that_one_has_to_train_oneself_says_how(name):
-    refused = run.invoke(cli.app, ["ask", SCENE, "Why?", "--model", name])
-    assert (
-        refused.exit_code == 1 and f"`vlmcourse train {name}` makes runs/{name}.safetensors" in refused.output
-    )
+def test_a_model_that_one_has_to_train_oneself_says_how(monkeypatch):
+    small = find_recipe("nano-blip")
+    stages = tuple(replace(stage, ships=None) for stage in small.stages)
+    monkeypatch.setitem(book.RECIPES, "nano-own", replace(small, name="nano-own", stages=stages))
+    refused = run.invoke(cli.app, ["ask", SCENE, "Why?", "--model", "nano-own"])
+    assert refused.exit_code == 1
+    assert "`vlmcourse train nano-own` makes runs/nano-own.safetensors" in refused.output
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nano-flamingo", "nano-blip", "nano-blip2", "nano-blip2-t5"])
+@pytest.mark.parametrize(
+    "name", ["nano-flamingo", "nano-blip", "nano-blip2", "nano-blip2-t5", "nano-minigpt4"]
+)
 def test_whatever_is_trained_can_be_asked(name, tmp_path, monkeypatch):
     """As the last line of `vlmcourse train` says."""
     monkeypatch.chdir(tmp_path)

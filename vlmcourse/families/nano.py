@@ -41,7 +41,7 @@ from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.training.regions import RegionReader, new_eye, train_eye
 from vlmcourse.training.stages import align, set_stage
 from vlmcourse.world import captions, scenes
-from vlmcourse.world.instructions import FULL, SHORT, hard_talks, last_talks, late_talks, pale_talks, talks
+from vlmcourse.world.instructions import FULL, SHORT, hard_talks, last_talks, pale_talks, talks
 from vlmcourse.world.render import render
 
 CONFIG = NANO_VLM.model
@@ -178,7 +178,6 @@ def lessons(
     seed: int = 0,
     grey: float = INSTRUCTED.data["grey"],
     described: float | None = None,
-    late: bool = False,
 ) -> tuple[Features, Packs]:
     """Features and conversations of scenes for instruction tuning.
 
@@ -186,13 +185,10 @@ def lessons(
         grey: share of scenes that are seen in grey and asked nothing of colours, so that the language model
             cannot learn which colours a shape usually has.
         described: see last_talks, in place of talks and hard_talks.
-        late: whether late_talks take the place of all others.
     """
     images, pale = render(batch), np.random.default_rng(seed).random(len(batch)) < grey
     images[pale] = in_grey(images[pale])
-    if late:
-        about = late_talks(batch, seed)
-    elif described is None:
+    if described is None:
         about = [a + b for a, b in zip(talks(batch, seed), hard_talks(batch, seed), strict=True)]
     else:
         about = last_talks(batch, seed, described)
@@ -205,8 +201,7 @@ def lessons_of(stage: Stage, model: VLM, seed: int) -> tuple[Features, Packs]:
     """What a stage of instruction tuning learns from; its data say which scenes, and what is asked."""
     drawn = seed + stage.data.get("draw", 0)
     batch = scenes.sample("train", stage.data["scenes"], seed=drawn)
-    told = {name: stage.data[name] for name in ("grey", "described", "late") if name in stage.data}
-    return lessons(model, batch, drawn, **told)
+    return lessons(model, batch, drawn, stage.data["grey"], stage.data.get("described"))
 
 
 def tune(

@@ -1,4 +1,4 @@
-"""nano-chat, nano-flamingo, nano-blip, nano-qformer, nano-blip2, nano-blip2-t5, nano-minigpt4: the connectors.
+"""nano-chat, nano-flamingo, nano-blip, nano-qformer, nano-blip2, nano-blip2-t5, nano-minigpt4: connectors.
 
 All see with the eye of nano-vlm, which stays frozen, and learn from the same conversations about the same
 scenes. What a model takes from another one, its recipe names in ``start``; a checkpoint holds only the rest.

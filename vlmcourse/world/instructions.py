@@ -2,7 +2,6 @@
 
     talks           for each scene a question of every kind and a caption
     hard_talks      more of what is learned late, and looks asked for in ways that give no look away
-    late_talks      relations and comparisons, which everything else must be learned for first
     last_talks      a full caption of every scene, and what is still wrong when the rest is right
     pale_talks      for scenes seen in grey: nothing of colours
 
@@ -84,18 +83,6 @@ def hard_talks(batch: Scenes, seed: int = 0) -> list[Talk]:
             row.append((question.text, question.answer))
         about.append(row)
     return about
-
-
-def late_talks(batch: Scenes, seed: int = 0) -> list[Talk]:
-    """For each scene up to six relations, three comparisons, a count and a place; no question twice.
-
-    Who asks "Is the star above the circle?" must find both before the answer teaches anything. Among other
-    questions it is one of fifteen, and a model that knows the rest stays at chance for long.
-    """
-    kinds = ["relation"] * 6 + ["comparison"] * 3 + ["count", "position"]
-    asked = [questions.ask(batch, kind, seed=seed + number) for number, kind in enumerate(kinds)]
-    about = [{each.text: each.answer for each in row if each} for row in zip(*asked, strict=True)]
-    return [list(row.items()) for row in about]
 
 
 def last_talks(batch: Scenes, seed: int = 0, described: float = 0.0) -> list[Talk]:
