@@ -547,7 +547,7 @@ figure(fig, alt="Right answers over the number of queries, for scenes of one or 
                 "of one to four; bars from the worst to the best of three seeds")
 
 # %% [markdown] id="queries-lesson" lang="en"
-# All arms see: each lies far above its own answers about empty pictures. For one or two objects the number hardly matters: one vector of 64 numbers has room for two. **With up to four objects one query falls behind**: 36 % against 54 with four queries and 57 with 64; its best seed lies below their worst. From four on, seeds overlap. So there should be about as many queries as things, and more cost without a gain. BLIP-2 chose 32 for photos; a page of small print needs more.
+# All arms see: each lies far above its own answers about empty pictures. With one or two objects the number matters little: 58 % with one query, 65 with 16, no more with 64. **With up to four objects one query falls far behind**: 36 % against 54 with four; its best seed lies below their worst. From four on, seeds overlap. So there should be about as many queries as things, and more cost without a gain. BLIP-2 chose 32 for photos; a page of small print needs more.
 #
 # Now the stages, the losses and the reader, all with 16 queries:
 #
@@ -588,7 +588,12 @@ assert min(arms["seen"]["ends"]) > max(arms["16 queries"]["ends"])
 assert max(crowd[1]["ends"]) < min(crowd[4]["ends"] + crowd[16]["ends"] + crowd[64]["ends"]) - 0.1
 
 # %% [markdown] id="ablation-lesson" lang="en"
-# ABLATION_LESSON
+# **What the record shows**, in means of three seeds.
+#
+# - **Frozen, stage 1 is everything.** A linear layer behind trained queries reaches 58 %. Behind new ones it stays at 25 %, where empty pictures are: a new Q-Former looks everywhere alike, and no matrix finds in a mean what is not in it.
+# - **If the Q-Former learns on, stage 1 is a head start.** After 40 steps it is 45 % against 32 %; at the end 65 and 64. So a new Q-Former in stage 2 is not seen in the last loss, only in how long it takes. In our world stage 1 costs more than it saves. In BLIP-2 it paid: without it, the whole learned far worse (figure 5 of the paper). Photos are harder to align than two objects, and a step through an LLM is dear.
+# - **One loss less** changes the answers by less than the seeds do: for two objects, what is left is enough. It changes what else the Q-Former can do. Without ITC nobody taught the shared space, and texts are found by chance.
+# - **The reader counts.** Frozen words that once saw images, through another connector, give 72 %, and its worst seed beats the best of the others. They know what to do with a thing and its place.
 
 # %% [markdown] id="q-question" lang="en"
 # ### Is the question given to the Q-Former?
@@ -750,8 +755,9 @@ def row(name):
 table = {name: row(name) for name in HOW}
 tabulate(table, "model", encoder="", connector="", language_model="", use="", parameters=",",
          right=".1%", blind=".0%", twins=".0%", tokens="", seconds=".0f")
-assert min(line[5] for line in table.values()) >= 0.92
-assert min(line[7] for line in table.values()) >= 0.8
+knew = [line for line in table.values() if "LLaMA" in line[2]]  # words that saw images before
+assert len(knew) == 4 and min(line[5] for line in knew) >= 0.92 and min(line[7] for line in knew) >= 0.8
+assert all(line[6] < 0.4 < line[5] for line in table.values())
 
 # %% id="clip-row"
 from vlmcourse.families import clips
@@ -762,7 +768,7 @@ print(f"clip-scenes: ViT and text tower, one matrix for each, search; {numbers:,
 tabulate(card["metrics"], "clip-scenes", value=".3g")
 
 # %% [markdown] id="families-lesson" lang="en"
-# **Tokens** are what an image costs in every answer. **Seconds** are CPU time on top of what a model took over, no prices of whole models. **Right** compares connectors only where the rest is equal: where the language model is that of `nano-vlm`, somebody paid for it before. Take a Q-Former when tokens are dear, images many, and the language model must stay as it is; not when small detail decides.
+# **Tokens** are what an image costs in every answer. **Seconds** are CPU time on top of what a model took over, no prices of whole models. **Right** compares connectors only where the rest is equal: where the language model is that of `nano-vlm`, somebody paid for it before. BLIP and the T5 learned to read from nothing; relations they still answer at chance. Take a Q-Former when tokens are dear, images many, and the language model must stay as it is; not when small detail decides.
 
 # %% [markdown] id="recap" lang="en"
 # ## Recap

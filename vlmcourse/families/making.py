@@ -33,11 +33,12 @@ def run(recipe: Recipe, options: Options) -> Iterator[Made]:
 def store(made: Made, path: Path, card: dict[str, Any]) -> Path:
     """Write the weights of a stage and their card; ``path`` ends in .safetensors. A tokenizer has no card.
 
-    Beside a model that can be asked stands which pictures it learned from, see diagnostics/familiar.py.
+    Beside a model that can be asked stands which pictures it learned from, see diagnostics/familiar.py; not
+    where it has its eye from another model, beside which that stands already.
     """
     if isinstance(made.stored, nn.Module):
         save_weights(made.stored, path, card)
-        if hasattr(_family(card["recipe"]["family"]), "load_named"):
+        if hasattr(_family(card["recipe"]["family"]), "load_named") and not _whose_eye(card):
             store_familiar(str(path))
         return path
     with written_whole(path.with_suffix(".json")) as writing:
@@ -63,7 +64,8 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
     """
     path = _path(name)
     speaker, card = _family_of(path).load_named(name)
-    beside = path.with_suffix(FAMILIAR)
+    whose = _whose_eye(card)
+    beside = shipped(f"{whose}{FAMILIAR}") if whose else path.with_suffix(FAMILIAR)
     if beside.is_file():
         try:
             speaker.familiar = read_familiar(beside, speaker.model.vision)
@@ -71,6 +73,12 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
             remedy = f"`python tools/ship.py --familiar {name}` fits it anew"
             warnings.warn(f"{error}; nothing is said of foreign pictures. {remedy}", stacklevel=2)
     return speaker, card
+
+
+def _whose_eye(card: dict[str, Any]) -> str | None:
+    """The shipped model from which another one has its vision encoder, if it does."""
+    recipe = card.get("recipe")
+    return recipe.get("start", {}).get("vision") if isinstance(recipe, dict) else None
 
 
 def store_familiar(name: str) -> Path:

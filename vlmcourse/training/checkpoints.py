@@ -196,7 +196,13 @@ def save_weights(model: nn.Module, path: str | Path, card: dict[str, Any]) -> Pa
     """
     path = Path(path)
     weights = model.state_dict()
-    half = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
+    once: dict[tuple, torch.Tensor] = {}  # tied weights stay one tensor, see _write_tensors
+    half = {
+        name: once.setdefault((value.data_ptr(), value.shape, value.stride()), value.half())
+        if value.is_floating_point()
+        else value
+        for name, value in weights.items()
+    }
     for name, value in half.items():
         if not value.isfinite().all():
             largest = weights[name].abs().max()
