@@ -507,7 +507,7 @@ assert answered["after, another image"] < answered["after"] - 0.15
 #
 # ## 10 · What is each part worth?
 #
-# One run says that it works, not *why*. The same two stages were run with one thing changed at a time, by `python tools/qformer_trials.py`; here we read its record. **Predict:** how many queries do two objects need? And what does a new Q-Former cost in stage 2?
+# The same two stages were run with one thing changed at a time, three seeds each, by `python tools/qformer_trials.py`; here we read its record. **Predict:** how many queries do two objects need? And what does a new Q-Former cost in stage 2?
 
 # %% id="trials"
 import json
@@ -547,7 +547,7 @@ figure(fig, alt="Right answers over the number of queries, for scenes of one or 
                 "of one to four; bars from the worst to the best of three seeds")
 
 # %% [markdown] id="queries-lesson" lang="en"
-# All arms see: each lies far above its own answers about empty pictures. With one or two objects the number matters little: 58 % with one query, 65 with 16, no more with 64. **With up to four objects one query falls far behind**: 36 % against 54 with four; its best seed lies below their worst. From four on, seeds overlap. So there should be about as many queries as things, and more cost without a gain. BLIP-2 chose 32 for photos; a page of small print needs more.
+# All arms see: each lies far above its own answers about empty pictures. With one or two objects the number matters little: 58 % with one query, 65 with 16, no more with 64. **With up to four objects one query falls far behind**: 36 % against 54 with four; its best seed lies below their worst. From four on, seeds overlap. More cost without a gain. BLIP-2 chose 32 for photos; a page of small print needs more.
 #
 # Now the stages, the losses and the reader, all with 16 queries:
 #
@@ -591,9 +591,9 @@ assert max(crowd[1]["ends"]) < min(crowd[4]["ends"] + crowd[16]["ends"] + crowd[
 # **What the record shows**, in means of three seeds.
 #
 # - **Frozen, stage 1 is everything.** A linear layer behind trained queries reaches 58 %. Behind new ones it stays at 25 %, where empty pictures are: a new Q-Former looks everywhere alike, and no matrix finds in a mean what is not in it.
-# - **If the Q-Former learns on, stage 1 is a head start.** After 40 steps it is 45 % against 32 %; at the end 65 and 64. So a new Q-Former in stage 2 is not seen in the last loss, only in how long it takes. In our world stage 1 costs more than it saves. In BLIP-2 it paid: without it, the whole learned far worse (figure 5 of the paper). Photos are harder to align than two objects, and a step through an LLM is dear.
-# - **One loss less** changes the answers by less than the seeds do: for two objects, what is left is enough. It changes what else the Q-Former can do. Without ITC nobody taught the shared space, and texts are found by chance.
-# - **The reader counts.** Frozen words that once saw images, through another connector, give 72 %, and its worst seed beats the best of the others. They know what to do with a thing and its place.
+# - **If the Q-Former learns on, stage 1 is a head start.** After 40 steps it is 45 % against 32 %; at the end 65 and 64. So a new Q-Former in stage 2 is not seen in the last loss, only in how long it takes. Here stage 1 costs more than it saves; in BLIP-2 it paid (figure 5 of the paper).
+# - **One loss less** changes the answers by less than the seeds do. Without ITC nobody taught the shared space, though, and texts are found by chance.
+# - **The reader counts.** Frozen words that once saw images, through another connector, give 72 %, and its worst seed beats the best of the others.
 
 # %% [markdown] id="q-question" lang="en"
 # ### Is the question given to the Q-Former?
@@ -633,7 +633,7 @@ assert shares[1] > 0.4
 #
 # MiniGPT-4 (Zhu et al. 2023) had two stages of its own: about five million raw pairs, then about 3,500 with long, polished descriptions. After the first it repeated itself and broke off; the second took minutes, and repaired the *form*.
 #
-# **Here are all families.** Move an object, ask something else, click a name to look at one closely.
+# All families side by side; click a name to look at one closely:
 
 # %% id="shipped"
 from vlmcourse.diagnostics.alternatives import answers_for

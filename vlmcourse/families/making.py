@@ -75,10 +75,20 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
     return speaker, card
 
 
+def _of_its_own(recipe: Any) -> Any:
+    """A recipe on a card without the parts that the model has from others, and its file does not hold."""
+    parts = (recipe.get("model"), recipe.get("start")) if isinstance(recipe, dict) else ()
+    if not all(isinstance(part, dict) for part in parts) or not parts:
+        return recipe
+    config, taken = parts
+    return recipe | {"model": {name: value for name, value in config.items() if name not in taken}}
+
+
 def _whose_eye(card: dict[str, Any]) -> str | None:
     """The shipped model from which another one has its vision encoder, if it does."""
     recipe = card.get("recipe")
-    return recipe.get("start", {}).get("vision") if isinstance(recipe, dict) else None
+    start = recipe.get("start") if isinstance(recipe, dict) else None
+    return start.get("vision") if isinstance(start, dict) else None
 
 
 def store_familiar(name: str) -> Path:
@@ -104,7 +114,7 @@ def _family_of(path: Path) -> ModuleType:
     """The family of a stored model that can be asked; the errors of load_speaker otherwise."""
     card, stored = card_of(path), stored_tensors([path])
     recipe = read_json(card).get("recipe")
-    refuse_sizes({"recipe": recipe}, stored, card)
+    refuse_sizes({"recipe": _of_its_own(recipe)}, stored, card)
     known = isinstance(recipe, str)
     if not known and not (isinstance(recipe, dict) and isinstance(recipe.get("family"), str)):
         raise CheckpointError(f"{card} does not say by which recipe the weights were made")
