@@ -409,7 +409,8 @@ assert gains.min() > 0 and len(gains) >= 3
 from vlmcourse.families import connectors, relating
 
 asked, card = connectors.load_connected("nano-blip")
-pairs, unseen = (relating.show_relations(asked, *which) for which in (("train", 4000), ("test", 400)))
+pairs = relating.show_relations(asked, "train", 4000)
+unseen = relating.show_relations(asked, "test", 400)
 before = relating.relations_told(asked, unseen)
 sizes = budget(cpu=dict(steps=250), gpu=dict(steps=250))
 relating.learn_relations(asked, pairs, steps=sizes.steps, name="relations")
