@@ -194,7 +194,7 @@ nano_vlm, _ = nano.load_vlm("nano-vlm")
 config = flamingo.FlamingoConfig(nano_vlm.config.vision, nano_vlm.config.language, IMAGE,
                                  latents=16, resampler_depth=1)
 torch.manual_seed(0)
-resampler = flamingo.Resampler(config)
+resampler = flamingo.Resampler(width=96, latents=16, depth=1, heads=4, part=32)
 shapes = {f"{n} patches": tuple(resampler(torch.randn(2, n, 96)).shape) for n in (65, 260, 1000)}
 tabulate(shapes, "in", pictures="", vectors="", width="")
 assert len(set(shapes.values())) == 1
