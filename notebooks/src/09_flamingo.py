@@ -601,7 +601,7 @@ ScenePlayground(*first, scenes.sample("test", 6, start=100), name="nano-vlm",
 # %% [markdown] id="side-lesson" lang="en"
 # Move an object, ask something else, and **click a model's name** to look at it closely.
 #
-# It matters. Behind words that never saw an image, relations stay at chance, after as many steps. A likely reason: gated blocks bring to *circle* where the circle is, but from there to the question mark it must go through the frozen attention between them. That carries what its training had a use for, and texts alone had none for places. **Frozen does not mean indifferent**: a connector can only use what the language model already does. Flamingo's Chinchilla, with 70 billion parameters, does a lot.
+# It matters. Behind words that never saw an image, relations are still at chance after 2,000 steps; behind the others, `nano-flamingo` passed 90 % of all answers after 300 (its card, `curve`). A likely reason: gated blocks bring to *circle* where the circle is, but from there to the question mark it must go through the frozen attention between them. That carries what its training had a use for, and texts alone had none for places. **Frozen does not mean indifferent**: a connector can only use what the language model already does. Flamingo's Chinchilla, with 70 billion parameters, does a lot.
 
 # %% [markdown] id="real-intro" lang="en"
 # ## 11 · Is this the real thing?

@@ -154,7 +154,7 @@ def test_a_part_may_begin_as_that_of_another_and_learn_on():
     assert not torch.equal(values(connectors.new_model(recipe).qformer), values(theirs))
     model = connectors.new_model(recipe)
     connectors.make_connected(recipe, recipe.stages[0], model, precision="no", schedule=lambda step: 0.0)
-    assert torch.equal(values(model.qformer), values(theirs))  # no step was taken yet, so to say
+    assert torch.equal(values(model.qformer), values(theirs))  # at a rate of 0
     connectors.make_connected(recipe, recipe.stages[0], model, precision="no")
     assert not torch.equal(values(model.qformer), values(theirs))
 
@@ -233,3 +233,19 @@ def test_what_is_prepared_is_measured_on_scenes_never_seen(monkeypatch):
     before, _ = nano.load_vlm("nano-words")
     assert surprise < preparing.measure_words(before.language)["surprise by answers, no image"] - 0.3
     assert "train" not in asked and not (read[0] == IMAGE).any()
+
+
+@pytest.mark.parametrize("start", [["vision"], 5, {"vision": "../../nano-vlm"}, dict(language=1, vision=[])])
+def test_a_card_cannot_say_whose_parts_a_model_has(tmp_path, start):
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(shipped("nano-minigpt4.safetensors").read_bytes())
+    card = json.loads(shipped("nano-minigpt4.json").read_text())
+    card["recipe"]["start"] = start
+    path.with_suffix(".json").write_text(json.dumps(card))
+    speaker, _ = load_speaker(str(path))
+    assert speaker.familiar is not None
+    assert torch.equal(speaker.model.language.head.weight, nano.load_vlm()[0].language.head.weight)
+    card["recipe"]["name"], card["recipe"]["start"] = "nano-vlm", {"vision": "x", "language": "x"}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(CheckpointError):
+        load_speaker(str(path))

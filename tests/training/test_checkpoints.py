@@ -349,3 +349,18 @@ def test_a_file_in_place_of_a_folder_is_no_checkpoint_and_an_empty_manifest_is_d
     assert checkpoints.newest_checkpoint(tmp_path) == path
     (path / "manifest.json").write_text('{"files": {}}')
     assert checkpoints.find_damage(path) == "state.json is not in the manifest"
+
+
+def test_shipped_weights_that_are_tied_are_stored_once_too(tmp_path):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words, self.head = nn.Embedding(50, 8), nn.Linear(8, 50, bias=False)
+            self.head.weight = self.words.weight
+
+    model = Tied()
+    path = checkpoints.save_weights(model, tmp_path / "tied.safetensors", {})
+    assert [*load_file(path)] == ["words.weight"]  # fp16 made of it twice would be two tensors
+    other = Tied()
+    checkpoints.load_weights(other, path)
+    assert torch.equal(other.head.weight, model.words.weight.half().float())

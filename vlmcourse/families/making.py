@@ -6,7 +6,7 @@ encoder saw them in training.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +38,9 @@ def store(made: Made, path: Path, card: dict[str, Any]) -> Path:
     """
     if isinstance(made.stored, nn.Module):
         save_weights(made.stored, path, card)
-        if hasattr(_family(card["recipe"]["family"]), "load_named") and not _whose_eye(card):
+        if hasattr(_family(card["recipe"]["family"]), "load_named") and "vision" not in _taken(
+            card["recipe"]
+        ):
             store_familiar(str(path))
         return path
     with written_whole(path.with_suffix(".json")) as writing:
@@ -64,7 +66,7 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
     """
     path = _path(name)
     speaker, card = _family_of(path).load_named(name)
-    whose = _whose_eye(card)
+    whose = _taken(card.get("recipe")).get("vision")  # its eye was measured there
     beside = shipped(f"{whose}{FAMILIAR}") if whose else path.with_suffix(FAMILIAR)
     if beside.is_file():
         try:
@@ -75,20 +77,18 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
     return speaker, card
 
 
+def _taken(recipe: Any) -> Mapping[str, Any]:
+    """Which parts the models of a recipe on a card have from whom: as our recipe says, not the card."""
+    name = recipe.get("name") if isinstance(recipe, dict) else None
+    known = RECIPES.get(name) if isinstance(name, str) else None
+    return known.start if known and known.family == "connectors" else {}
+
+
 def _of_its_own(recipe: Any) -> Any:
-    """A recipe on a card without the parts that the model has from others, and its file does not hold."""
-    parts = (recipe.get("model"), recipe.get("start")) if isinstance(recipe, dict) else ()
-    if not all(isinstance(part, dict) for part in parts) or not parts:
+    """A recipe on a card without the parts that its file does not hold."""
+    if not (taken := _taken(recipe)) or not isinstance(config := recipe.get("model"), dict):
         return recipe
-    config, taken = parts
     return recipe | {"model": {name: value for name, value in config.items() if name not in taken}}
-
-
-def _whose_eye(card: dict[str, Any]) -> str | None:
-    """The shipped model from which another one has its vision encoder, if it does."""
-    recipe = card.get("recipe")
-    start = recipe.get("start") if isinstance(recipe, dict) else None
-    return start.get("vision") if isinstance(start, dict) else None
 
 
 def store_familiar(name: str) -> Path:

@@ -1,5 +1,6 @@
 """Which thing is above which: captions of two things, and twins in which they changed places (notebook 10).
 
+    relations         scenes, true captions, and their twins
     show_relations    features of an eye, true captions, and their twins
     learn_relations   ITM on pairs and twins; the eye stays frozen
     relations_told    how often the true caption beats its twin
@@ -26,6 +27,7 @@ from vlmcourse.training.loop import learn
 from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.world.captions import captions, exchange_words
 from vlmcourse.world.render import render
+from vlmcourse.world.scenes import Scenes
 
 
 class Related(NamedTuple):
@@ -38,7 +40,7 @@ class Related(NamedTuple):
     twin_mask: Bool[Tensor, "pair token"]
 
 
-def relations(split: str, count: int, seed: int = 0) -> tuple[Any, list[str], list[str]]:
+def relations(split: str, count: int, seed: int = 0) -> tuple[Scenes, list[str], list[str]]:
     """Scenes of two things, a true caption of each, and its twin."""
     batch = two_things(split, count, seed)
     true = captions(batch, "short")
