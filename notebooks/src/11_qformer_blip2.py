@@ -516,11 +516,6 @@ from vlmcourse.data.assets import shipped
 trials = json.loads(shipped("nano-queries.json").read_text())
 arms = trials["arms"]
 
-def interval(arm):
-    """Half of the 95 % interval of a share of this many questions, asked with each seed."""
-    share = arm["right"][-1][1]
-    return 1.96 * (share * (1 - share) / arm["questions"]) ** 0.5
-
 def counts_of(start, end):
     """Arms by their number of queries."""
     return {int(name.removeprefix(start).split()[0]): arm for name, arm in arms.items()
