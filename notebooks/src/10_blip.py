@@ -403,7 +403,7 @@ assert gains.min() > 0 and len(gains) >= 3
 #
 # "A red circle above a blue square", and with the two exchanged: the same words, the other relation. As twins for negatives, both hold the right things (NegCLIP, Yuksekgonul et al. 2022); ITM must know *where* each is.
 #
-# Two models learn it for 250 steps: a **new** BLIP, and `nano-blip`, which the course ships. It first answered questions for 1,500 steps, with the same encoder. **Predict** both.
+# Two models learn it for 250 steps: a **new** BLIP, and `nano-blip`, which the course ships. It first met captions for 300 steps and answered questions for 1,150, with the same encoder. **Predict** both.
 
 # %% id="relation"
 from vlmcourse.families import connectors, relating
