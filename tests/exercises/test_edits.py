@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vlmcourse.exercises.base import all_exercises
-from vlmcourse.exercises.edits import Edit, edits, plain_source
+from vlmcourse.exercises.edits import Edit, edits, pasted_source, plain_source
 from vlmcourse.models import attention
 from vlmcourse.slots import Slot
 
@@ -62,3 +62,12 @@ def test_nothing_is_compiled_before_it_is_needed():
     (edit,) = edits(attention.merge_heads, ("transpose(1, 2)", "no such ( thing", "broken."))
     with pytest.raises(SyntaxError):
         _ = edit.wrong
+
+
+def test_a_solution_imports_what_it_uses_of_its_module_and_nothing_that_is_its_own():
+    source = pasted_source(all_exercises()["answers.answer_loss"].slot.reference)
+    signature, taken, *_ = source.split("\n")
+    assert signature == "def answer_loss(hidden, labels, head):"
+    assert taken == "    from vlmcourse.training.losses import IGNORED, following"  # F is a module
+    clash = pasted_source(all_exercises()["generation.top_p"].slot.reference)
+    assert "import top_p" not in clash and "top_p" in clash  # a parameter, and a slot of that module

@@ -14,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from tests.workbook.learner import cell
 from vlmcourse.exercises.base import all_exercises
-from vlmcourse.exercises.edits import plain_source
+from vlmcourse.exercises.edits import pasted_source
 from vlmcourse.slots import Slot
 from vlmcourse.workbook.chapters import CHAPTERS
 from vlmcourse.workbook.engine import check
@@ -42,9 +42,10 @@ def solve(notebook: nbformat.NotebookNode, chapter: str) -> list[str]:
 
 def under(stub: str, slot: Slot) -> str:
     """The stub's own ``def`` line with the steps of the course's version."""
-    names = [ast.parse(text).body[0].args for text in (stub, plain_source(slot.reference))]
+    shown = pasted_source(slot.reference)
+    names = [ast.parse(text).body[0].args for text in (stub, shown)]
     assert [a.arg for a in names[0].args] == [a.arg for a in names[1].args]
-    return stub.partition("\n")[0] + "\n" + plain_source(slot.reference).partition("\n")[2]
+    return stub.partition("\n")[0] + "\n" + shown.partition("\n")[2]
 
 
 def run(notebook: nbformat.NotebookNode, folder: Path) -> list[dict]:
@@ -113,3 +114,20 @@ def test_a_stub_as_shipped_is_still_to_do(name, imports, source):
     ours = inspect.signature(all_exercises()[name].slot.reference).parameters.values()
     stub = inspect.signature(function).parameters.values()
     assert [(p.name, p.kind, p.default) for p in stub] == [(p.name, p.kind, p.default) for p in ours]
+
+
+SHOWN = {name: pasted_source(task.slot.reference) for name, task in all_exercises().items()}
+NEEDY = [stub for stub in stubs() if "    from vlmcourse" in SHOWN[stub[0]]]
+
+
+@pytest.mark.parametrize(("name", "imports", "source"), NEEDY, ids=[name for name, *_ in NEEDY])
+def test_a_solution_brings_what_its_notebook_may_not_import(name, imports, source):
+    slot = all_exercises()[name].slot
+    space: dict = {}
+    exec(imports, space)  # the stub's defaults stand there
+    space["exercise"] = lambda slot: lambda function: function
+    modules = vars(inspect.getmodule(slot.reference)).items()
+    space |= {key: value for key, value in modules if inspect.ismodule(value)}  # torch, F
+    begin = EXERCISE.search(source).end()
+    verdict = check(slot, cell(source[:begin] + under(source[begin:], slot), **space))
+    assert verdict.status == "passed", verdict.says

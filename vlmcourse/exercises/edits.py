@@ -5,7 +5,8 @@
         (("tokens + attend", "attend"), ("tokens + mlp", "mlp"), "no residual at all ..."),  # two places
     ]
 
-The source is what ``solution()`` shows: without decorator, types and docstring. Each old text must stand in
+The source is what ``solution()`` shows: without decorator, types and docstring (and there with the imports
+it needs, see ``pasted_source``). Each old text must stand in
 it exactly once: the import fails otherwise, so whoever changes a reference sees which slips spoke of the old
 words. The edited source is compiled in the reference's module when the slip is first needed.
 """
@@ -17,6 +18,7 @@ import linecache
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import CodeType, ModuleType
 from typing import Any
 
 from vlmcourse.slots import Slot
@@ -62,6 +64,26 @@ def _edit(slot: Slot, source: str, *parts: Any) -> Edit:
             )
         source = source.replace(old, new)
     return Edit(slot, source, says)
+
+
+def pasted_source(function: Callable) -> str:
+    """``plain_source`` that runs wherever it is pasted: its first line imports what it uses of its module.
+
+    Modules such as torch are left out: every notebook imports them.
+    """
+    there = inspect.unwrap(function).__globals__
+    names = _read_outside(inspect.unwrap(function).__code__) & there.keys()
+    names = sorted(name for name in names if not isinstance(there[name], ModuleType))
+    signature, _, steps = plain_source(function).partition("\n")
+    taken = [f"    from {function.__module__} import {', '.join(names)}"] if names else []
+    return "\n".join([signature, *taken, steps])
+
+
+def _read_outside(code: CodeType) -> set[str]:
+    """Names that a function, or one inside it, reads from outside, and those of attributes."""
+    inside = [part for part in code.co_consts if isinstance(part, CodeType)]
+    own = {*code.co_varnames, *code.co_cellvars, *code.co_freevars}
+    return {*code.co_names}.union(*map(_read_outside, inside)) - own
 
 
 def plain_source(function: Callable) -> str:

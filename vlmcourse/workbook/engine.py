@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vlmcourse.exercises.base import Text, all_exercises, exercise_of, in_both
-from vlmcourse.exercises.edits import plain_source
+from vlmcourse.exercises.edits import pasted_source
 from vlmcourse.slots import Slot
 from vlmcourse.workbook import portfolio
 from vlmcourse.workbook.card import Card
@@ -166,7 +166,7 @@ def solution(slot: Slot) -> None:
     """Show the course's own version of ``slot``."""
     task = exercise_of(slot)
     portfolio.note(chapter=task.chapter, slot=slot.name, solution=True)
-    Card("note", tell("solution", slot=slot.name), code=plain_source(slot.reference)).show()
+    Card("note", tell("solution", slot=slot.name), code=pasted_source(slot.reference)).show()
 
 
 def reinstall() -> tuple[list[str], list[str]]:
