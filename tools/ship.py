@@ -30,7 +30,7 @@ from vlmcourse.recipes.recipe import Made, Recipe, Stage
 
 ROOT = Path(__file__).parents[1]
 EVERY = 100  # steps between two points of the curve
-WATCHED = ("vlm", "last", "sharp", "whole")  # stages in which the model learns to answer
+WATCHED = ("vlm", "pairs", "last", "sharp", "whole")  # stages in which the model learns to answer
 
 
 class Clock:

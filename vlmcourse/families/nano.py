@@ -41,7 +41,7 @@ from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.training.regions import RegionReader, new_eye, train_eye
 from vlmcourse.training.stages import align, set_stage
 from vlmcourse.world import captions, scenes
-from vlmcourse.world.instructions import FULL, SHORT, hard_talks, last_talks, pale_talks, talks
+from vlmcourse.world.instructions import FULL, SHORT, hard_talks, last_talks, paired_talks, pale_talks, talks
 from vlmcourse.world.render import render
 
 CONFIG = NANO_VLM.model
@@ -178,6 +178,7 @@ def lessons(
     seed: int = 0,
     grey: float = INSTRUCTED.data["grey"],
     described: float | None = None,
+    relations: int = 0,
 ) -> tuple[Features, Packs]:
     """Features and conversations of scenes for instruction tuning.
 
@@ -185,10 +186,13 @@ def lessons(
         grey: share of scenes that are seen in grey and asked nothing of colours, so that the language model
             cannot learn which colours a shape usually has.
         described: see last_talks, in place of talks and hard_talks.
+        relations: see paired_talks, in their place as well.
     """
     images, pale = render(batch), np.random.default_rng(seed).random(len(batch)) < grey
     images[pale] = in_grey(images[pale])
-    if described is None:
+    if relations:
+        about = paired_talks(batch, seed, relations)
+    elif described is None:
         about = [a + b for a, b in zip(talks(batch, seed), hard_talks(batch, seed), strict=True)]
     else:
         about = last_talks(batch, seed, described)
@@ -199,9 +203,10 @@ def lessons(
 
 def lessons_of(stage: Stage, model: VLM, seed: int) -> tuple[Features, Packs]:
     """What a stage of instruction tuning learns from; its data say which scenes, and what is asked."""
-    drawn = seed + stage.data.get("draw", 0)
-    batch = scenes.sample("train", stage.data["scenes"], seed=drawn)
-    return lessons(model, batch, drawn, stage.data["grey"], stage.data.get("described"))
+    data = stage.data
+    drawn, objects = seed + data.get("draw", 0), data.get("objects", (1, scenes.MOST))
+    batch = scenes.sample("train", data["scenes"], seed=drawn, objects=objects)
+    return lessons(model, batch, drawn, data["grey"], data.get("described"), data.get("relations", 0))
 
 
 def tune(

@@ -19,13 +19,19 @@ from vlmcourse.models.t5 import T5Config
 from vlmcourse.recipes.nano_vlm import NANO_VLM
 from vlmcourse.recipes.recipe import Recipe, Stage
 
-_FULL, _WORDS, _MILD, _LOW = (
-    dict(muon=muon, adamw=adamw) for muon, adamw in ((0.02, 2e-3), (0.01, 2e-3), (0.008, 1e-3), (0.008, 8e-4))
-)
+
+def _rates(muon: float, adamw: float) -> dict[str, float]:
+    return dict(muon=muon, adamw=adamw)
+
+
+_FULL, _WORDS = _rates(0.02, 2e-3), _rates(0.01, 2e-3)
+_PAIRING, _ENDING = _rates(0.01, 1.5e-3), _rates(0.01, 1.2e-3)
+_MILD, _LOW = _rates(0.008, 1e-3), _rates(0.008, 8e-4)
 _stage = partial(Stage, rates=_FULL, weight_decay=0.01, flat=0.4)
 _EYE, _LANGUAGE = NANO_VLM.model.vision, NANO_VLM.model.language
 _VLM = dict(scenes=24_000, grey=0.25)
 _LAST = _VLM | dict(described=0.0, draw=1)
+_PAIRS = _VLM | dict(scenes=16_000, objects=(2, 4), relations=5, draw=2)
 
 NANO_CHAT = Recipe(
     name="nano-chat",
@@ -44,6 +50,7 @@ def _grows(
     start: dict,
     steps: tuple[int, int],
     before: tuple[Stage, ...] = (),
+    between: tuple[Stage, ...] = (),
     rates: dict = _MILD,
     last: dict | None = None,
     **more: object,
@@ -51,13 +58,14 @@ def _grows(
     """A model that learns to answer with what it does not take from others; at a low rate what is hard.
 
     Args:
+        before, between: further stages, before those two and between them.
         more, last: what is otherwise in the first stage, and in the last; its data may say with which parts
             of other models it ``begins``, which learn on.
     """
     vlm = dict(steps=steps[0], size=16, rates=rates, data=_VLM) | more
     end = dict(steps=steps[1], size=16, rates=_LOW, data=_LAST, flat=0.3, ships=name) | (last or {})
     needs = tuple(sorted({*start.values(), *vlm["data"].get("begins", {}).values()}))
-    stages = (*before, _stage("vlm", **vlm), _stage("last", **end))
+    stages = (*before, _stage("vlm", **vlm), *between, _stage("last", **end))
     return Recipe(name, "connectors", model, stages, start, needs)
 
 
@@ -74,9 +82,11 @@ NANO_BLIP = _grows(
     # encoder looks at the image
     BlipConfig(_EYE, BertConfig(1024, _EYE.width, 4, 4, positions=96, segments=0), ASSISTANT, END, shared=64),
     dict(vision="nano-vlm"),
-    steps=(1000, 150),
-    last=dict(flat=0.0),
+    steps=(1000, 500),
     before=(_stage("match", steps=300, size=32, data=dict(scenes=12_000)),),
+    # by now it finds single things; relations stay at chance as long as little else is asked of pairs
+    between=(_stage("pairs", steps=600, size=16, rates=_PAIRING, data=_PAIRS, flat=0.9),),
+    last=dict(rates=_ENDING, flat=0.2),
 )
 _QFORMER = QFormerConfig(BertConfig(1024, 128, 4, 4, positions=96, segments=0), _EYE.width, queries=32)
 NANO_QFORMER = Recipe(

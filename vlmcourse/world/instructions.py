@@ -3,6 +3,7 @@
     talks           for each scene a question of every kind and a caption
     hard_talks      more of what is learned late, and looks asked for in ways that give no look away
     last_talks      a full caption of every scene, and what is still wrong when the rest is right
+    paired_talks    mostly what holds two things against each other
     pale_talks      for scenes seen in grey: nothing of colours
 
 The format is part of the instruction: the same question wants a word, or, if it says so, a sentence. A model
@@ -102,6 +103,30 @@ def last_talks(batch: Scenes, seed: int = 0, described: float = 0.0) -> list[Tal
             row += asked[number] + [(SHORT, short[number])] * (number % 4 == 0) + hard[number]
             row += [(kind[number].text, kind[number].answer) for kind in more if kind[number]]
         about.append(row)
+    return about
+
+
+def paired_talks(batch: Scenes, seed: int = 0, relations: int = 5) -> list[Talk]:
+    """For each scene a question of every kind, and more that hold two things against each other.
+
+    Among the many questions of `talks`, relations may never be learned: until both things are found, an
+    answer can only be guessed, and what is learned of it drowns. Whoever finds single things learns to
+    compare them from these.
+
+    Args:
+        relations: how many to ask about each scene beyond the first, and two comparisons; none twice.
+    """
+    wanted = {"relation": relations, "comparison": 2}
+    more = [
+        questions.ask(batch, kind, seed=seed + 10 + number)
+        for kind, count in wanted.items()
+        for number in range(count)
+    ]
+    about = []
+    for row, *others in zip(talks(batch, seed, captioned=False), *more, strict=True):
+        asked = dict(row)
+        asked |= {other.text: other.answer for other in others if other}
+        about.append([*asked.items()])
     return about
 
 
