@@ -134,7 +134,11 @@ def test_the_seed_of_a_recipe_decides_what_is_talked_about(monkeypatch):
     [*preparing.run(replace(small(RECIPES["nano-chat"]), seed=3), lambda stage, model: {})]
     assert noted == [3, 3, 2]
     recipe, noted[:] = replace(small(RECIPES["nano-blip2"]), seed=5), []
-    monkeypatch.setattr(scenes, "sample", lambda split, count, seed=0: noted.append(seed) or sample(split, 9))
+    monkeypatch.setattr(
+        scenes,
+        "sample",
+        lambda split, count, seed, objects: noted.append((seed, objects)) or sample(split, 9),
+    )
     monkeypatch.setattr(
         connectors.nano, "lessons", lambda model, batch, *given: noted.append(given) or (0, 0)
     )
@@ -142,10 +146,17 @@ def test_the_seed_of_a_recipe_decides_what_is_talked_about(monkeypatch):
     model = connectors.new_model(recipe)
     connectors.make_connected(recipe, recipe.stages[0], model, precision="no")
     seed, given, options = noted
-    assert seed == 5 and given == (5, 0.25, None) and options["seed"] == 5 and options["precision"] == "no"
+    assert seed == (5, (1, 4)) and given == (5, 0.25, None, 0)
+    assert options["seed"] == 5 and options["precision"] == "no"
     noted.clear()
     connectors.make_connected(recipe, recipe.stages[1], model)
-    assert noted[:2] == [6, (6, 0.25, 0.0)] and noted[2]["seed"] == 5  # the last stage sees other scenes
+    # the last stage sees other scenes
+    assert noted[:2] == [(6, (1, 4)), (6, 0.25, 0.0, 0)] and noted[2]["seed"] == 5
+    blip = replace(small(RECIPES["nano-blip"]), seed=5)
+    pairs = blip.stage("pairs")
+    noted.clear()
+    connectors.make_connected(blip, pairs, connectors.new_model(blip))
+    assert noted[:2] == [(7, (2, 4)), (7, 0.25, None, 5)]
 
 
 def test_a_part_may_begin_as_that_of_another_and_learn_on():
@@ -157,6 +168,19 @@ def test_a_part_may_begin_as_that_of_another_and_learn_on():
     assert torch.equal(values(model.qformer), values(theirs))  # at a rate of 0
     connectors.make_connected(recipe, recipe.stages[0], model, precision="no")
     assert not torch.equal(values(model.qformer), values(theirs))
+
+
+def test_the_scores_of_a_t5_are_divided_while_it_learns_and_only_then(monkeypatch):
+    recipe, noted = small(RECIPES["nano-blip2-t5"]), []
+    model, tune = connectors.new_model(recipe), Speaker.tune
+
+    def noting(speaker, *given, **options):
+        noted.append(speaker.model.language.decoder[0].cross.scaled)
+        return tune(speaker, *given, **options)
+
+    monkeypatch.setattr(Speaker, "tune", noting)
+    connectors.make_connected(recipe, recipe.stages[-1], model, precision="no")
+    assert noted == [True] and not model.language.decoder[0].cross.scaled
 
 
 def test_texts_to_match_are_full_captions_between_their_ends(batch):

@@ -19,6 +19,7 @@ from vlmcourse.world.instructions import (
     in_a_sentence,
     last_talks,
     ordered_captions,
+    paired_talks,
     pale_talks,
     talks,
     turns,
@@ -136,6 +137,22 @@ def test_last_talks_describe_every_scene_and_ask_what_is_learned_late():
         more = questions.ask(BATCH, kind, seed=4)
         assert all((asked.text, asked.answer) in row for asked, row in zip(more, rows, strict=True) if asked)
     assert last_talks(BATCH, 1) == last_talks(BATCH, 1) != rows
+
+
+def test_paired_talks_ask_of_every_kind_and_mostly_of_two_things():
+    rows, asked = paired_talks(BATCH, relations=4), talks(BATCH, captioned=False)
+    assert all({*few} <= {*row} for few, row in zip(asked, rows, strict=True))
+    assert all(len(row) == len(dict(row)) for row in rows)
+    crowded = [row for row, count in zip(rows, BATCH.count, strict=True) if count > 2]
+    pairs = [sum(bool(re.search("left of|right of|above|below", text)) for text, _ in row) for row in crowded]
+    assert 4 <= np.mean(pairs) <= 5 and paired_talks(BATCH, 1, 4) != rows
+    seeds = range(10, 14)
+    true = [set() for _ in rows]
+    for kind in ("relation", "comparison"):
+        for seed in seeds:
+            for there, question in zip(true, questions.ask(BATCH, kind, seed), strict=True):
+                there |= {(question.text, question.answer)} if question else set()
+    assert all({*row} <= {*few} | there for row, few, there in zip(rows, asked, true, strict=True))
 
 
 def test_of_a_share_of_scenes_last_talks_ask_for_little_but_a_description():

@@ -8,6 +8,7 @@ What is measured, and from what they learn, is the same as for nano-vlm, see fam
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from vlmcourse.models.blip import Blip, BlipConfig
 from vlmcourse.models.blip2 import Blip2, Blip2Config, Blip2T5
 from vlmcourse.models.flamingo import Flamingo, FlamingoConfig
 from vlmcourse.models.language import Llama
-from vlmcourse.models.t5 import T5Config
+from vlmcourse.models.t5 import T5, T5Config
 from vlmcourse.models.vlm import VLM
 from vlmcourse.recipes.book import RECIPES, find_recipe
 from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
@@ -118,4 +119,6 @@ def make_connected(recipe: Recipe, stage: Stage, model: VLM, **train_options: An
         batch = scenes.sample("train", stage.data["scenes"], seed=recipe.seed)
         return meet_texts(model, batch, **options)
     features, rows = nano.lessons_of(stage, model, recipe.seed)
-    return Speaker(model).tune(features, rows, loss=by_length, **options)
+    language = model.language
+    with language.divided() if isinstance(language, T5) else nullcontext():
+        return Speaker(model).tune(features, rows, loss=by_length, **options)

@@ -189,6 +189,11 @@ class Attention(nn.Module):
         self.project_out = nn.Linear(query, width, bias=bias)
         self.record: list[Tensor] | None = None  # see record_attention
 
+    @property
+    def queries(self) -> Float[Tensor, "query width"]:
+        """The weights that make queries, a view."""
+        return self.project_in.weight[: self.heads * self.part]
+
     def forward(
         self,
         tokens: Tokens,

@@ -6,6 +6,8 @@ Scores are not divided by √part; the initial weights are smaller instead.
 
 import functools
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -163,11 +165,34 @@ class T5(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.normal_(module.weight, std=module.in_features**-0.5)
-        for module in self.modules():
-            if isinstance(module, Attention):
-                module.project_in.weight[: module.heads * module.part] *= module.part**-0.5
+        for attention in self._attentions():
+            attention.queries.mul_(attention.part**-0.5)
         for bias in (self.encoder_bias, self.decoder_bias):
             nn.init.normal_(bias.table.weight, std=self.config.width**-0.5)
+
+    def _attentions(self) -> list[Attention]:
+        return [module for module in self.modules() if isinstance(module, Attention)]
+
+    @contextmanager
+    def divided(self) -> Iterator[None]:
+        """Queries are √part larger and scores are divided by √part; for the time Muon or AdamW trains it.
+
+        Their steps are as long for small weights as for large ones, so that small queries would be moved
+        √part times too far. T5 itself was trained by Adafactor, whose steps can be in proportion to the
+        weights (Shazeer and Stern 2018, arXiv:1804.04235).
+        """
+        self._divide(True)
+        try:
+            yield
+        finally:
+            self._divide(False)
+
+    @torch.no_grad()
+    def _divide(self, scaled: bool) -> None:
+        for attention in self._attentions():
+            if attention.scaled != scaled:
+                attention.queries.mul_(attention.part ** (0.5 if scaled else -0.5))
+                attention.scaled = scaled
 
     def embed(self, ids: Ids) -> Tokens:
         return self.embedding(ids)
