@@ -1149,6 +1149,17 @@ def media_mask_by_one_hot(starts, images, last_only):
     return last.flip(-1).cumsum(-1).flip(-1) > 0
 
 
+@right("flamingo.media_mask")
+def media_mask_image_by_image(starts, images, last_only):
+    mask = torch.zeros(*starts.shape, images, dtype=torch.bool, device=starts.device)
+    for row, marks in zip(mask, starts, strict=True):
+        places = marks.nonzero().flatten().tolist()
+        for number, place in enumerate(places):
+            follows = places[number + 1 : number + 2] if last_only else []
+            row[place : follows[0] if follows else None, number] = True
+    return mask
+
+
 @right("flamingo.side_by_side")
 def side_by_side_by_padding(latents, counts):
     rows = [part.flatten(0, 1) for part in latents.split(counts.tolist())]
@@ -1167,6 +1178,16 @@ def side_by_side_picture_by_picture(latents, counts):
     return rows
 
 
+@right("flamingo.side_by_side")
+def side_by_side_by_matrix(latents, counts):
+    """A matrix of ones and zeros puts each image in its place."""
+    there = torch.arange(int(counts.max()), device=counts.device) < counts[:, None]
+    number = (there.flatten().cumsum(0) - 1).clamp(min=0)
+    places = F.one_hot(number, len(latents)) * there.flatten()[:, None]
+    rows = torch.einsum("rp,plf->rlf", places.to(latents.dtype), latents)
+    return rows.view(len(counts), -1, latents.shape[-1])
+
+
 @right("flamingo.resample")
 def resample_with_latents_first_in_the_context(latents, patches, norm_latents, norm_patches, attend):
     own = norm_latents(latents)
@@ -1180,6 +1201,12 @@ def resample_image_by_image(latents, patches, norm_latents, norm_patches, attend
         own, read = norm_latents(some[None]), norm_patches(picture[None])
         seen.append(some + attend(own, torch.cat((read, own), 1))[0])
     return torch.stack(seen)
+
+
+@right("flamingo.resample")
+def resample_where_everyone_asks(latents, patches, norm_latents, norm_patches, attend):
+    everyone = torch.cat([norm_patches(patches), norm_latents(latents)], dim=1)
+    return latents + attend(everyone, everyone)[:, patches.shape[1] :]
 
 
 @right("flamingo.gated_block")
@@ -1198,6 +1225,12 @@ def gated_block_with_the_formula_of_tanh(tokens, look, think, look_gate, think_g
     return think(seen) * opened(think_gate) + seen
 
 
+@right("flamingo.gated_block")
+def gated_block_by_lerp(tokens, look, think, look_gate, think_gate):
+    looked = tokens.lerp(tokens + look(tokens), look_gate.tanh())
+    return looked.lerp(looked + think(looked), think_gate.tanh())
+
+
 @right("chat.few_shot")
 def few_shot_by_unpacking(examples, instruction):
     shown = [[("user", f"<image>{asked}"), ("assistant", said)] for asked, said in examples]
@@ -1212,6 +1245,15 @@ def few_shot_by_appending(examples, instruction):
         turns.append(("assistant", example[1]))
     turns.append(("user", "<image>" + instruction))
     return turns
+
+
+@right("chat.few_shot")
+def few_shot_from_the_end(examples, instruction):
+    if not examples:
+        return [("user", "<image>" + instruction)]
+    *earlier, (asked, answer) = examples
+    shown = few_shot_from_the_end(earlier, asked)
+    return [*shown, ("assistant", answer), ("user", "<image>" + instruction)]
 
 
 # chapter 10: BLIP
@@ -1237,6 +1279,15 @@ def negatives_without_own(similarity, dice):
     return beyond.int().argmax(dim=1)
 
 
+@right("blip.hard_negatives")
+def negatives_by_weights(similarity, dice):
+    """No softmax: weights, and the dice as long as the line."""
+    most = similarity.max(dim=1, keepdim=True).values
+    own = torch.eye(*similarity.shape, device=similarity.device, dtype=similarity.dtype)
+    ends = ((similarity - most).exp() * (1 - own)).cumsum(dim=1)
+    return (ends <= dice[:, None] * ends[:, -1:]).sum(dim=1)
+
+
 @right("matching.matched_pairs")
 def pairs_by_lists(wrong_text, wrong_image):
     n, device = wrong_text.shape[0], wrong_text.device
@@ -1251,6 +1302,13 @@ def pairs_by_stacking(wrong_text, wrong_image):
     n = torch.arange(wrong_text.numel(), device=wrong_text.device)
     images, texts = torch.stack([n, n, wrong_image]).flatten(), torch.stack([n, wrong_text, n]).flatten()
     return images, texts, torch.cat([torch.ones_like(n), torch.zeros_like(n), torch.zeros_like(n)])
+
+
+@right("matching.matched_pairs")
+def pairs_that_compare_numbers(wrong_text, wrong_image):
+    own = torch.arange(len(wrong_text)).to(wrong_text)
+    images, texts = torch.hstack([own, own, wrong_image]), torch.hstack([own, wrong_text, own])
+    return images, texts, (images == texts).long()
 
 
 @right("matching.next_words_loss")
@@ -1269,6 +1327,16 @@ def surprise_with_ignored_labels(scores, ids, mask, smoothing):
     return F.cross_entropy(flat, labels.reshape(-1), ignore_index=-100, label_smoothing=smoothing)
 
 
+@right("matching.next_words_loss")
+def surprise_text_by_text(scores, ids, mask, smoothing):
+    total, count = 0, 0
+    for row, words, real in zip(scores, ids, mask.sum(dim=1).tolist(), strict=True):
+        options = dict(label_smoothing=smoothing, reduction="sum")
+        total = total + F.cross_entropy(row[: real - 1], words[1:real], **options)
+        count += real - 1
+    return total / count
+
+
 @right("matching.soft_contrast")
 def contrast_in_two_parts(similarity, slow, share):
     chances = F.log_softmax(similarity, dim=1)
@@ -1284,6 +1352,15 @@ def contrast_by_cross_entropy(similarity, slow, share):
     return F.cross_entropy(similarity, target)
 
 
+@right("matching.soft_contrast")
+def contrast_as_divergence(similarity, slow, share):
+    """The KL divergence and the target's entropy make the cross-entropy."""
+    target = share * slow.softmax(dim=1)
+    target.diagonal().add_(1 - share)
+    apart = F.kl_div(similarity.log_softmax(dim=1), target, reduction="batchmean")
+    return apart - torch.xlogy(target, target).sum(dim=1).mean()
+
+
 @right("blip.move_average")
 def average_by_lerp(average, model, momentum):
     return {name: torch.lerp(model[name], old, momentum) for name, old in average.items()}
@@ -1294,6 +1371,14 @@ def average_in_a_loop(average, model, momentum):
     moved = {}
     for name in average:
         moved[name] = average[name] - (1 - momentum) * (average[name] - model[name])
+    return moved
+
+
+@right("blip.move_average")
+def average_in_an_ordered_dict(average, model, momentum):
+    moved = OrderedDict(average)
+    for name, old in average.items():
+        moved[name] = torch.stack([momentum * old, (1 - momentum) * model[name]]).sum(dim=0)
     return moved
 
 
@@ -1310,6 +1395,13 @@ def queue_rolled(queue, new):
     return moved
 
 
+@right("blip.enqueue")
+def queue_as_a_deque(queue, new):
+    kept = deque(queue, maxlen=len(queue))
+    kept.extend(new)
+    return torch.stack(list(kept))
+
+
 @right("capfilt.keep_captions")
 def kept_by_difference(scores, least):
     chance = torch.sigmoid(scores[..., 1] - scores[..., 0])
@@ -1323,6 +1415,13 @@ def kept_in_loops(scores, least):
     kept = [(i, s) for i, row in enumerate(chances) for s, chance in enumerate(row) if chance > least]
     images, sources = zip(*kept, strict=True)
     return torch.tensor(images, device=scores.device), torch.tensor(sources, device=scores.device)
+
+
+@right("capfilt.keep_captions")
+def kept_by_flat_numbers(scores, least):
+    no, yes = scores.exp().unbind(dim=-1)
+    flat = (yes / (no + yes) > least).flatten().nonzero().squeeze(1)
+    return flat // scores.shape[1], flat % scores.shape[1]
 
 
 # chapter 17: real models
@@ -1453,6 +1552,13 @@ def apart_by_loops(queries, words):
     )
 
 
+@right("qformer.apart_mask")
+def apart_by_block_diagonal(queries, words):
+    own = words.new_ones(queries, queries).float()
+    squares = [torch.block_diag(own, row.expand(len(row), -1).float()) for row in words]
+    return torch.stack(squares).bool()
+
+
 @right("qformer.together_mask")
 def together_by_repeat(queries, words):
     real = F.pad(words, (queries, 0), value=True)
@@ -1464,6 +1570,14 @@ def together_by_assignment(queries, words):
     both = queries + words.size(1)
     mask = torch.ones(len(words), both, both, dtype=torch.bool, device=words.device)
     mask[:, :, queries:] &= words[:, None, :]
+    return mask
+
+
+@right("qformer.together_mask")
+def together_by_where(queries, words):
+    mask = words.new_ones(len(words), queries + words.shape[1], queries + words.shape[1])
+    for text, place in torch.nonzero(~words).tolist():
+        mask[text, :, queries + place] = False
     return mask
 
 
@@ -1484,6 +1598,14 @@ def writing_by_tril(queries, words):
     return mask
 
 
+@right("qformer.writing_mask")
+def writing_up_to_the_last_query(queries, words):
+    """A query looks as far as the last query, a word as far as itself."""
+    place = torch.arange(queries + words.shape[1], device=words.device)
+    far = place.clamp(min=queries - 1)
+    return (place <= far[:, None]) & F.pad(words, (queries, 0), value=True)[:, None]
+
+
 @right("qformer.best_query")
 def best_by_matmul(images, texts):
     return (images @ texts.T).amax(dim=1)
@@ -1495,6 +1617,12 @@ def best_by_loops(images, texts):
     return torch.stack([torch.stack(row) for row in rows])
 
 
+@right("qformer.best_query")
+def best_by_sorting(images, texts):
+    fits = torch.tensordot(images, texts, dims=([2], [1]))
+    return fits.sort(dim=1).values[:, -1]
+
+
 @right("qformer.query_votes")
 def votes_counted_after_the_mean(tokens, queries, match):
     return match(tokens[:, :queries].sum(dim=1) / queries)
@@ -1503,6 +1631,13 @@ def votes_counted_after_the_mean(tokens, queries, match):
 @right("qformer.query_votes")
 def votes_one_by_one(tokens, queries, match):
     return sum(match(tokens[:, number]) for number in range(queries)) / queries
+
+
+@right("qformer.query_votes")
+def votes_of_all_and_a_mask(tokens, queries, match):
+    votes = match(tokens)
+    is_query = torch.arange(tokens.shape[1], device=tokens.device) < queries
+    return torch.einsum("bts,t->bs", votes, is_query.to(votes.dtype)) / queries
 
 
 @right("qformer.part_ways")
@@ -1517,6 +1652,13 @@ def ways_on_a_copy(tokens, queries, look, query_mlp, word_mlp):
     result[:, :queries] = query_mlp(look(tokens[:, :queries]))
     result[:, queries:] = word_mlp(tokens[:, queries:])
     return result
+
+
+@right("qformer.part_ways")
+def ways_by_where(tokens, queries, look, query_mlp, word_mlp):
+    """Every token goes both ways, and one of them counts."""
+    is_query = torch.arange(tokens.shape[1], device=tokens.device)[:, None] < queries
+    return torch.where(is_query, query_mlp(look(tokens)), word_mlp(tokens))
 
 
 @pytest.mark.parametrize(("name", "answer"), RIGHT, ids=lambda value: getattr(value, "__name__", value))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.workbook.wrong import WRONG, ch02, ch04, ch05, ch08, ch10, others  # noqa: F401  they fill WRONG
+from tests.workbook.wrong import WRONG, ch02, ch04, ch05, ch08, ch09, ch10, ch11, others  # noqa: F401  they fill WRONG
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.workbook.check import judge
 

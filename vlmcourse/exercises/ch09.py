@@ -59,6 +59,12 @@ exercise(flamingo.media_mask, picture=lambda output: output[0].float(),
          "    return number == begun if last_only else number <= begun",
          "with last_only the text before the first image sees the last one, as an index of -1 does; "
          "it may see none."),
+        ("starts.cumsum(dim=1)", "starts.cumsum(dim=1).clamp(min=1)",
+         "the text before the first image sees that image; it may see none."),
+        ("number <= begun", "(number <= begun) | True",
+         "without last_only a token sees every image, those that follow, too; it may see those before it."),
+        ("starts.cumsum(dim=1)", "torch.ones_like(starts).cumsum(dim=1)",
+         "every token is counted as an image; only the placeholders are, which `starts` marks."),
     ],
     hints=["Number the images of a text 1, 2, 3, … How many have begun at each token?",
            "`starts.cumsum(dim=1)` counts them: (batch, token). Give it a last axis and compare it with "
@@ -66,6 +72,13 @@ exercise(flamingo.media_mask, picture=lambda output: output[0].float(),
     unaffected=[Unaffected("what a token may see depends on the text behind it; "
                            "only images at or before it count.", _later, lambda output: output[:, :3])],
 )
+
+
+def _doubled(case: tuple) -> tuple | None:
+    """The first case, in which text 1 has one image of two latents; all images shown twice as large."""
+    latents, counts = case
+    return (2 * latents, counts) if counts.tolist() == [2, 1, 3] else None
+
 
 exercise(flamingo.side_by_side, gradient=("latents",),
     cases=lambda: [
@@ -87,8 +100,12 @@ exercise(flamingo.side_by_side, gradient=("latents",),
          "image and latent are two axes still; put them together."),
         ("rows[there] = latents", "rows[:] = latents[0]",
          "every place shows the first image; each image has its own place."),
-        ("return rows", "return rows.mean(dim=1, keepdim=True).flatten(1, 2)\n    return rows",
+        ("return rows", "return rows.sum(dim=1) / counts.clamp(min=1)[:, None, None]\n    return rows",
          "the images of a text are averaged; they stand one behind the other."),
+        ("return rows", "return rows[:, 0]\n    return rows",
+         "only the first image of each text is there; all of them stand side by side."),
+        ("return rows", "return rows.transpose(0, 1).flatten(1, 2)\n    return rows",
+         "texts and images are exchanged: a row belongs to a text, and its images stand in it."),
         ("int(counts.max())", "int(counts.sum())",
          "rows have room for all images of all texts; the most that one text has is enough."),
         ("rows[there] = latents", "rows[there] = latents[image.expand_as(there)[there]]",
@@ -103,6 +120,8 @@ exercise(flamingo.side_by_side, gradient=("latents",),
            "Which of its places are real?",
            "`there = torch.arange(most) < counts[:, None]` marks them, row by row, in the order in which the "
            "images come: `rows[there] = latents`, then `flatten(1, 2)`."],
+    unaffected=[Unaffected("the end of a shorter row changes with the images; only zeros belong there.",
+                           _doubled, lambda output: output[1, 2:])],
 )
 
 
@@ -179,12 +198,19 @@ def _gated_case(batch: int, token: int, width: int, look_gate: float, think_gate
     return torch.randn(batch, token, width), look, think, torch.tensor(look_gate), torch.tensor(think_gate)
 
 
+def _other_steps(case: tuple) -> tuple | None:
+    """Closed gates, and look and think exchanged."""
+    tokens, look, think, *gates = case
+    return None if any(gates) else (tokens, think, look, *gates)
+
+
 exercise(flamingo.gated_block, gradient=("tokens", "look_gate", "think_gate"),
     cases=lambda: [
         _gated_case(2, 3, 4, 0.8, -1.4),
         _gated_case(3, 2, 5, -0.6, 0.9),
         _gated_case(2, 4, 3, 0.0, 0.7),
         _gated_case(2, 5, 4, 1.2, 0.0),
+        _gated_case(3, 4, 5, 0.0, 0.0),
     ],
     slips=[
         ("look_gate.tanh()", "look_gate", "the first gate lacks its tanh."),
@@ -211,9 +237,35 @@ exercise(flamingo.gated_block, gradient=("tokens", "look_gate", "think_gate"),
          "this blends: an open gate shuts out the words. The stream is added in full."),
         ("look_gate.tanh() * ", "", "the first gate is not used."),
         ("think_gate.tanh() * ", "", "the second gate is not used."),
+        (("tokens + look_gate.tanh() * look(tokens)", "look_gate.tanh() * (tokens + look(tokens))"),
+         ("tokens + think_gate.tanh() * think(tokens)", "think_gate.tanh() * (tokens + think(tokens))"),
+         "the gate is on the stream as well, which a gate of 0 makes 0; only what a step adds is gated."),
+        (("tokens = tokens + look", "seen = look"), ("return tokens", "return tokens + seen"),
+         ("think(tokens)", "think(seen)"),
+         "think reads only what look saw; it reads the stream, to which that was added."),
+        (("tokens = tokens + look", "tokens = look"), ("return tokens + ", "return "),
+         "both steps lost the residual stream."),
+        (("look_gate.tanh() * look(tokens)", "look_gate * look(tokens).tanh()"),
+         ("think_gate.tanh() * think(tokens)", "think_gate * think(tokens).tanh()"),
+         "the tanh is on what the steps make; it belongs to the gates."),
+        (("look_gate.tanh() * look", "(look_gate.tanh() * think_gate.tanh()) * look"),
+         ("think_gate.tanh() * think", "(look_gate.tanh() * think_gate.tanh()) * think"),
+         "both gates are on both steps; each step has one gate."),
+        (("tokens = tokens + look", "seen = look"), ("think(tokens)", "think(seen)"),
+         "what look saw goes into think alone; it is added to the stream, too, and think reads that."),
+        (("look_gate.tanh()", "(look_gate != 0)"), ("think_gate.tanh()", "(think_gate != 0)"),
+         "a gate is a switch here, open or shut; tanh opens it little by little."),
+        (("look_gate.tanh()", "look_gate.relu()"), ("think_gate.tanh()", "think_gate.relu()"),
+         "a ReLU lets no gate below 0; tanh lets it subtract as well as add."),
+        (("look_gate.tanh() * look(tokens)", "think_gate.tanh() * think(tokens)"),
+         ("+ think_gate.tanh() * think(tokens)\n    return tokens + think_gate.tanh() * think(tokens)",
+          "+ think_gate.tanh() * think(tokens)\n    return tokens + look_gate.tanh() * look(tokens)"),
+         "it thinks before it looks; first comes the image."),
     ],
     hints=["Two steps, each of the form tokens + gate · something(tokens).",
            "`tokens = tokens + look_gate.tanh() * look(tokens)`, and the same with think."],
+    unaffected=[Unaffected("with both gates at 0 it matters still what look and think do; "
+                           "a gate of 0 must shut its step out.", _other_steps)],
 )
 
 exercise(chat.few_shot,
@@ -226,6 +278,9 @@ exercise(chat.few_shot,
     slips=[
         ("IMAGE_WORD + asked", "asked + IMAGE_WORD",
          "in the examples the image stands behind the instruction; it stands before it."),
+        (("IMAGE_WORD + asked", "asked + IMAGE_WORD"),
+         ("IMAGE_WORD + instruction", "instruction + IMAGE_WORD"),
+         "the image stands behind the instruction; put it in front."),
         ("IMAGE_WORD + asked", "asked", "the examples have no images; each instruction has its own."),
         ("IMAGE_WORD + instruction", "instruction", "the last instruction has no image."),
         (("IMAGE_WORD + asked", "asked"), ("IMAGE_WORD + instruction",
@@ -241,6 +296,19 @@ exercise(chat.few_shot,
         (', ("assistant", answer)', "", "the answers of the examples are missing; they are the example."),
         ("return [*turns, (\"user\", IMAGE_WORD + instruction)]", "return turns",
          "the last instruction is missing."),
+        (("IMAGE_WORD + asked), (\"assistant\", answer)", "IMAGE_WORD + asked + answer)"),
+         "an example's answer stands in the user's turn; it is a turn of its own, the assistant's."),
+        (("[(\"user\", IMAGE_WORD + asked)", "[(\"user\", IMAGE_WORD), (\"user\", asked)"),
+         ("(\"user\", IMAGE_WORD + instruction)]", "(\"user\", IMAGE_WORD), (\"user\", instruction)]"),
+         "the image has a turn of its own; it belongs into the instruction's, in front."),
+        ("[*turns,", "[*turns[::2], *turns[1::2],",
+         "all instructions come first and then all answers; each answer follows its own instruction."),
+        ("[*turns, (\"user\", IMAGE_WORD + instruction)]", "[(\"user\", IMAGE_WORD + instruction), *turns]",
+         "what is asked stands before the examples; put it last."),
+        ("in examples", "in dict(examples).items()",
+         "of two examples with the same instruction one is lost; they may differ in their images."),
+        ("in examples", "in examples[-1:]", "only the last example is shown; all of them are."),
+        ("in examples", "in examples[:1]", "only the first example is shown; all of them are."),
     ],
     hints=["An example is two turns, and what is asked at the end is one more of the user's.",
            '`("user", "<image>" + asked)`, then `("assistant", answer)`, for each example.'],

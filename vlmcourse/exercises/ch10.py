@@ -31,6 +31,8 @@ exercise(blip.hard_negatives,
          "give it the similarity -inf before the softmax."),
         ("(own, -torch.inf)", "(own, 0.0)", "the own text is set to similarity 0, which is a chance like "
          "others; -inf is none."),
+        ("(own, -torch.inf)", "(own, -1.0)",
+         "the own text is set to similarity -1, which leaves it a chance; -inf leaves it none."),
         ("masked_fill(own, -torch.inf).softmax(dim=1)", "softmax(dim=1).masked_fill(own, 1.0)",
          "the own text keeps a chance after the softmax; it must have none."),
         ("similarity.masked_fill(own, -torch.inf)", "(-similarity).masked_fill(own, -torch.inf)",
@@ -56,6 +58,20 @@ exercise(blip.hard_negatives,
         (("return (", "place = ("), (".sum(dim=1)", ".sum(dim=1)\n"
          "    return place - (place > torch.arange(len(place))).long()"),
          "with the own text taken out, those behind it moved up by one place; count it again."),
+        ((".masked_fill(own, -torch.inf)", ""), ("return (", "place = ("),
+         (".sum(dim=1)", ".sum(dim=1)\n    mine = place == torch.arange(len(place))\n"
+          "    return torch.where(mine, (place + 1) % similarity.shape[1], place)"),
+         "where the own text is drawn the next one is taken, which gets its chance on top; "
+         "take the own text out before."),
+        ((".softmax(dim=1)", ".softmax(dim=1)\n    chances, order = chances.sort(dim=1, descending=True)"),
+         ("return (", "place = ("),
+         (".sum(dim=1)", ".sum(dim=1, keepdim=True)\n    return order.gather(1, place)[:, 0]"),
+         "the chances are laid on the line by their size; lay them in the order of the texts."),
+        ((".softmax(dim=1)", ".exp()"), ("line / line[:, -1:]", "line"),
+         "these chances do not sum to 1: softmax divides them by their sum."),
+        ((".softmax(dim=1)", ".exp()"), ("line / line[:, -1:]", "line"),
+         (".sum(dim=1)", ".sum(dim=1).clamp(max=similarity.shape[1] - 1)"),
+         "these chances do not sum to 1: softmax divides them by their sum."),
     ],
     hints=["What must a text's chance be if it is the image's own? "
            "Then lay the chances end to end: on which does the dice fall?",
@@ -76,6 +92,16 @@ exercise(matching.matched_pairs,
         ("torch.cat([own, own, wrong_image]), torch.cat([own, wrong_text, own])",
          "torch.cat([own, own, wrong_text]), torch.cat([own, wrong_image, own])",
          "`wrong_text` and `wrong_image` changed places: `wrong_text[i]` is the number of a text."),
+        (("[own, own, wrong_image]", "[own, wrong_text, wrong_image]"),
+         ("[own, wrong_text, own]", "[own, own, own]"),
+         "the second group takes wrong texts' numbers as images; it is image i with text wrong_text[i]."),
+        ("[own, wrong_text, own]", "[own, wrong_text, wrong_text]",
+         "wrong images meet wrong texts in the third group; it is text i with image wrong_image[i]."),
+        (("[own, own, wrong_image]", "[own, wrong_image, wrong_image]"),
+         ("[own, wrong_text, own]", "[own, wrong_text, wrong_text]"),
+         "wrong images meet wrong texts; in a group of wrong pairs one of the two counts 0, 1, 2 and so on."),
+        (("[own, own, wrong_image]", "[own, wrong_image]"), ("[own, wrong_text, own]", "[wrong_text, own]"),
+         ("< len(own)", "< 0"), "the true pairs are missing; they come first."),
         (("torch.cat([own, own, wrong_image]), torch.cat([own, wrong_text, own])",
           "torch.cat([own, own]), torch.cat([own, wrong_text])"),
          "every text meets a wrong image, too: three groups of pairs, not two."),
@@ -87,6 +113,13 @@ exercise(matching.matched_pairs,
          "the labels must be whole numbers, 1 and 0, for cross_entropy."),
         ("< len(own)", ">= len(own)", "the labels are inverted: 1 belongs to pairs that belong together."),
         ("< len(own)", "< 2 * len(own)", "the second group is labelled as true; only the first is."),
+        ("< len(own)", "% (2 * len(own)) < len(own)",
+         "the third group is labelled as true; only the first is."),
+        ("(torch.arange(len(images), device=own.device) < len(own)).long()",
+         "torch.arange(len(images)) // len(own)",
+         "the labels number the groups; a label is 1 where a pair belongs together, else 0."),
+        (", (torch.arange(len(images), device=own.device) < len(own)).long()", "",
+         "the labels are missing; they come last."),
         ("return images, texts, ", "return texts, images, ", "images and texts are swapped in the output."),
         ("return images, texts, (torch.arange(len(images), device=own.device) < len(own)).long()",
          "turn = torch.arange(len(images)).view(3, -1).T.flatten()\n"
@@ -109,6 +142,13 @@ def _texts(batch: int, token: int, vocabulary: int, lengths: list[int]) -> tuple
     return 2 * torch.randn(batch, token, vocabulary), ids, mask
 
 
+_MEAN = "return F.cross_entropy(scores[:, :-1][asked], ids[:, 1:][asked], label_smoothing=smoothing)"
+_EACH = (
+    "(asked * F.cross_entropy(scores[:, :-1].transpose(1, 2), ids[:, 1:], "
+    'label_smoothing=smoothing, reduction="none"))'
+)
+_JOINED = "the texts are joined before the shift, so the last word of one is asked for the first of the next."
+
 exercise(matching.next_words_loss, gradient=("scores",),
     cases=lambda: [
         (*_texts(3, 6, 7, [6, 2, 4]), 0.0),
@@ -124,12 +164,17 @@ exercise(matching.next_words_loss, gradient=("scores",),
          "it is asked which words are *read*; ask which words are predicted: mask[:, 1:]."),
         (("asked = mask[:, 1:]", "asked = torch.ones_like(mask[:, 1:])"),
          "padding is asked for, too; only real words are predicted."),
+        (("asked = mask[:, 1:]", "asked = torch.ones_like(mask[:, 1:])"),
+         ("ids[:, 1:]", "(ids * mask)[:, 1:]"),
+         "padding is asked for, too; only real words are predicted."),
+        (("asked = mask[:, 1:]", "asked = torch.ones_like(mask[:, 1:])"),
+         ("scores[:, :-1]", "(scores * mask[..., None])[:, :-1]"),
+         "padding is asked for, too; only real words are predicted."),
         (("asked = mask[:, 1:]", "asked = ids[:, 1:] != 0"),
          "it is asked which ids are 0; a real word may have that number. The mask tells."),
         ("label_smoothing=smoothing)", 'label_smoothing=smoothing, reduction="sum")',
          "the loss is a sum; it is the mean over all real words that are predicted."),
-        (("return F.cross_entropy(scores[:, :-1][asked], ids[:, 1:][asked], label_smoothing=smoothing)",
-          "texts = [F.cross_entropy(row[one], word[one], label_smoothing=smoothing) "
+        ((_MEAN, "texts = [F.cross_entropy(row[one], word[one], label_smoothing=smoothing) "
           "for row, word, one in zip(scores[:, :-1], ids[:, 1:], asked)]\n"
           "    return torch.stack(texts).mean()"),
          "the mean is taken text by text, so words of short texts count more; take it over all words."),
@@ -141,6 +186,16 @@ exercise(matching.next_words_loss, gradient=("scores",),
          ("label_smoothing=smoothing", "label_smoothing=smoothing * words / (words - 1)"),
          "the share is spread over the other words alone; it goes to the whole vocabulary, "
          "the right word included."),
+        ((_MEAN, f"return {_EACH}.mean()"),
+         "padding costs nothing here, but counts in the mean; divide by the number of words asked for."),
+        ((_MEAN, f"return {_EACH}.sum() / mask.sum()"),
+         "the first words count in the mean, though nothing is asked of them; "
+         "divide by the number of words asked for."),
+        ((_MEAN, f"return {_EACH}.sum() / len(ids)"),
+         "the sum is divided by the number of texts; divide by the number of words asked for."),
+        (("scores[:, :-1][asked]", "scores[mask][:-1]"), ("ids[:, 1:][asked]", "ids[mask][1:]"), _JOINED),
+        (("scores[:, :-1][asked]", "scores.flatten(0, 1)[:-1][mask.flatten()[1:]]"),
+         ("ids[:, 1:][asked]", "ids.flatten()[1:][mask.flatten()[1:]]"), _JOINED),
     ],
     hints=["Place t has read words 0 to t. Which word does it predict, and is it a real one?",
            "Leave out the last score and the first id, pick both with `mask[:, 1:]`, "
@@ -180,6 +235,22 @@ exercise(matching.soft_contrast, gradient=("similarity",),
         (("return -(target * similarity.log_softmax(dim=1))",
           "return (torch.xlogy(target, target) - target * similarity.log_softmax(dim=1))"),
          "this is the KL divergence, which takes off the target's entropy; the cross-entropy is wanted."),
+        ("slow.softmax(dim=1)", "slow.softmax(dim=0)",
+         "the slow copy's softmax runs over the rows; a row's candidates share: dim=1."),
+        ("slow.softmax(dim=1)", "torch.eye(slow.shape[1])[slow.argmax(dim=1)]",
+         "the slow copy gives its whole share to one candidate; its softmax deals it out."),
+        ("log_softmax", "softmax", "the log is missing: a cross-entropy takes the log of the softmax."),
+        ("similarity.log_softmax(dim=1)", "similarity",
+         "similarities are no log-probabilities; log_softmax makes them so."),
+        (("return -(", "mixed = (1 - share) * similarity + share * slow\n    return -("),
+         ("(target *", "(partner *"), ("similarity.log_softmax", "mixed.log_softmax"),
+         "the similarities are mixed; it is the targets that are shared out."),
+        (("share * slow.softmax", "share * similarity.softmax"),
+         ("similarity.log_softmax", "slow.log_softmax"),
+         "`similarity` and `slow` changed places: the slow copy makes the targets, the model is judged."),
+        (("return -(target * similarity.log_softmax(dim=1)).sum(dim=1).mean()",
+          "return torch.nn.functional.binary_cross_entropy_with_logits(similarity, target)"),
+         "every candidate is judged by itself, yes or no; a row's candidates compete in one softmax."),
     ],
     hints=["Without the slow copy, what is the target of row i? Now give a share of it away.",
            "`target = (1 - share) * one_hot + share * slow.softmax(dim=1)`; "
@@ -197,7 +268,7 @@ def _slow_and_fast() -> list[tuple]:
     second = _weights((3,), (3, 2), names="project.bias project.weight")
     more = _weights((4,), (2, 5), (2, 3, 4), names="scale match.weight words")
     less = _weights((2, 3, 4), (4,), names="words scale")
-    return [(first, second, 0.995), (less, more, 0.9), (first, second, 0.0)]
+    return [(first, second, 0.75), (less, more, 0.9), (first, second, 0.0)]
 
 
 exercise(blip.move_average,
@@ -207,6 +278,10 @@ exercise(blip.move_average,
          "the copy runs after the model at once: old weights keep `momentum`, new ones give 1 - momentum."),
         (("momentum * old + (1 - momentum) * model[name]", "momentum * old + model[name]"),
          "the weights grow with every step; the model gives only 1 - momentum."),
+        ("momentum * old", "old",
+         "the old weights stay in full and the model's share comes on top; they keep only `momentum` of it."),
+        ("(1 - momentum) * model", "momentum * model",
+         "old and new weights count alike: `momentum` is for the old ones, 1 - momentum for the new."),
         (("momentum * old + (1 - momentum) * model[name]", "model[name]"),
          "this copies the model; the average moves only a little towards it."),
         (("momentum * old + (1 - momentum) * model[name]", "(old + model[name]) / 2"),
@@ -216,6 +291,10 @@ exercise(blip.move_average,
          "weights are paired by their order; pair them by their names."),
         (("momentum * old + (1 - momentum) * model[name] for name, old in average.items()",
           "momentum * average[name] + (1 - momentum) * new for name, new in model.items()"),
+         "it goes through the model's names, which may be more; go through those of `average`."),
+        (("momentum * old + (1 - momentum) * model[name] for name, old in average.items()",
+          "momentum * average[name] + (1 - momentum) * new if name in average else new "
+          "for name, new in model.items()"),
          "it goes through the model's names, which may be more; go through those of `average`."),
         (("momentum * old + (1 - momentum) * model[name] for name, old in average.items()",
           "momentum * average[name] + (1 - momentum) * new for name, new in model.items() "
@@ -242,10 +321,18 @@ exercise(blip.enqueue,
          "the new vectors are thrown out again; the oldest stand in front and leave."),
         ("torch.cat([queue, new])[-len(queue) :]", "torch.cat([queue[: -len(new)], new])",
          "the last vectors of the queue leave, which are its newest; the oldest stand in front."),
+        ("[queue, new])[-len(queue) :]", "[new, queue[len(new) :]])",
+         "the new vectors overwrite the oldest in place; move the others up and put the new ones last."),
+        ("torch.cat([queue, new])[-len(queue) :]", "queue.roll(-len(new), 0)",
+         "the oldest go to the end instead of leaving; the new vectors belong there."),
+        ("torch.cat([queue, new])[-len(queue) :]", "queue[: len(new)]",
+         "these are the vectors that leave; the queue that stays is wanted."),
     ],
     hints=["First in, first out: which vectors are the oldest, and how many have to leave?",
            "`torch.cat([queue, new])`, and of that the last `len(queue)`."],
 )
+
+_EACH_ALONE = "an image's captions stay or go together; each is judged by its own probability."
 
 exercise(capfilt.keep_captions,
     cases=lambda: [
@@ -265,7 +352,12 @@ exercise(capfilt.keep_captions,
         (("scores.softmax(dim=2)", "scores.softmax(dim=1)"),
          "captions of an image compete with each other; each is judged alone, "
          "by the softmax of its two scores."),
-        ("> least", "> 0.5", "0.5 is written into it; the probability must be greater than `least`."),
+        ("> least", "> 0.5", "0.5 is the border here; the probability must be greater than `least`."),
+        ("> least", ">= least", "a probability equal to `least` is enough here; it must be greater."),
+        ("> least", "> 1 - least",
+         "the border is 1 - least here; the probability must be greater than `least`."),
+        ("scores.softmax(dim=2)[:, :, 1]", "scores[:, :, 1] - scores[:, :, 0]",
+         "a difference of scores is compared with a probability; its sigmoid is one."),
         ("return images, sources", "return sources, images", "images and sources are swapped."),
         (("torch.nonzero(belongs > least, as_tuple=True)",
           "torch.nonzero((belongs > least) & (belongs == belongs.amax(1, True)), as_tuple=True)"),
@@ -273,6 +365,14 @@ exercise(capfilt.keep_captions,
         (("images, sources = torch.nonzero(belongs > least, as_tuple=True)",
           "sources, images = torch.nonzero(belongs.T > least, as_tuple=True)"),
          "they stand source by source; the order is image by image."),
+        ("torch.nonzero(belongs > least, as_tuple=True)",
+         "torch.nonzero((belongs > least) & (torch.arange(belongs.shape[1]) == belongs.argmax(1, True)), "
+         "as_tuple=True)", "only the best caption of an image is kept; all that ITM believes are."),
+        ("belongs > least", "(belongs > least).any(1, True).expand_as(belongs)", _EACH_ALONE),
+        ("belongs > least", "(belongs > least).all(1, True).expand_as(belongs)", _EACH_ALONE),
+        ("return images, sources", "flat = images * belongs.shape[1] + sources\n"
+         "    return flat // len(scores), flat % len(scores)",
+         "flat numbers are divided by the number of images; a row is as long as there are sources."),
     ],
     hints=["How likely does a caption belong to its image? ITM gives two scores for that.",
            "`scores.softmax(dim=2)[:, :, 1] > least` says which stay; "

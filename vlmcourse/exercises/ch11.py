@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from vlmcourse.exercises.base import chapter
+from vlmcourse.exercises.base import Unaffected, chapter
 from vlmcourse.models import qformer
 
 exercise, quiz = chapter("11_qformer_blip2")
@@ -22,6 +22,7 @@ _EMPTY = (
     "padding sees nothing at all, so its softmax has nothing to sum; "
     "forbid that it is seen, not that it sees."
 )
+_ITSELF = "padding sees itself; it is seen by nobody, not even by itself."
 _COUNT = "words = torch.arange(words.shape[1]) < words.sum(dim=1, keepdim=True)\n    real = "
 _COUNTED = "the words are only counted, as if padding stood behind them; `words` says where they stand."
 _ORDER = "the words stand first; the queries come first, then the words."
@@ -45,6 +46,12 @@ exercise(qformer.apart_mask, picture=lambda output: output[0], cases=lambda: lis
         ("real = ", _COUNT, _COUNTED),
         ("return ", "return (~ours[:, :, None] | torch.eye(ours.shape[1], dtype=torch.bool)) & ",
          "a query sees itself alone; the queries see each other."),
+        ("real[:, None]", "(real[:, None] | torch.eye(real.shape[1], dtype=torch.bool))", _ITSELF),
+        ("return ", "return ~ours[:, :, None] & ", "the queries see nobody; let them see each other."),
+        ("return ", "return ours[:, :, None] & ", "the words see nobody; let them see each other."),
+        (("return (ours", "kind = ours.int() + real\n    return (kind"),
+         ("ours[:, None]) &", "kind[:, None]) |"), ("real[:, None]", "False"),
+         "padding is a kind of its own here and sees itself; let it see the words, and nobody see it."),
     ],
     hints=["Give each of the queries + words a mark: is it a query or a word? Who may see whom then?",
            "With the marks `kind`, `kind[:, :, None] == kind[:, None]` is True where both are of one kind; "
@@ -58,6 +65,15 @@ exercise(qformer.together_mask, picture=lambda output: output[0], cases=lambda: 
         (", words], dim=1)", ", torch.ones_like(words)], dim=1)", _PADDING),
         ("real[:, None].expand(-1, real.shape[1], -1)", "real[:, None] & real[:, :, None]", _EMPTY),
         ("new_ones", "new_zeros", "nobody sees the queries; only padding is hidden here."),
+        ("real[:, None].expand(-1, real.shape[1], -1)", "real[:, None] | real[:, :, None]", _PADDING),
+        ("real[:, None].expand(-1, real.shape[1], -1)",
+         "real[:, None] | torch.eye(real.shape[1], dtype=torch.bool)", _ITSELF),
+        (".expand(-1, real.shape[1], -1)", "",
+         "there is one row for all who look; each of them needs its own: expand it."),
+        ("expand(-1, real.shape[1], -1)", "expand(-1, queries, -1)",
+         "the words do not look; they have rows, too."),
+        ("return ", "query = torch.arange(real.shape[1]) < queries\n    return (query[:, None] != query) & ",
+         "queries see only words, and words only queries; here all see each other."),
         ("words], dim=1)", "words], dim=1).roll(-queries, 1)", _ORDER),
         ("expand(-1, real.shape[1], -1)", "expand(-1, real.shape[1], -1).tril()",
          "this is causal: a query cannot see the words behind it, so it cannot compare them with the image."),
@@ -86,6 +102,9 @@ exercise(qformer.writing_mask, picture=lambda output: output[0], cases=lambda: l
          "every word sees the next one, which is the one it is asked for."),
         ("causal_mask(count, count)", "torch.ones(count, count, dtype=torch.bool).tril(-1)",
          "a word does not see itself; it must know what was written last."),
+        ("causal_mask(count, count)", "torch.eye(count, dtype=torch.bool)",
+         "of all words each sees itself alone; let it see those before it, too."),
+        ("real[:, None]", "(real[:, None] | torch.eye(count, dtype=torch.bool))", _ITSELF),
         ("before | a_query", "before & (a_query == a_query[:, None]) | a_query & a_query[:, None]",
          "the words do not see the queries, so they write without the image."),
         ("before | a_query", "before | a_query | a_query[:, None]",
@@ -130,9 +149,22 @@ exercise(qformer.best_query, gradient=("images", "texts"),
         (".amax(dim=-1)", "[..., -1]", "only the last query is asked; each of them may be the best one."),
         (".amax(dim=-1)", ".logsumexp(dim=-1)",
          "log Σ exp is a soft maximum, in which every query counts; only the best one does here."),
+        (".amax(dim=-1)", ".clamp(min=0).amax(dim=-1)",
+         "nothing falls below 0 here; where all queries point away from a text, the largest product does."),
+        (".amax(dim=-1)", "", "all products are there still; the largest over the queries is wanted."),
+        ("images, texts).amax(dim=-1)", "images, texts).gather(2, images.norm(dim=-1).argmax(1)"
+         "[:, None, None].expand(-1, len(texts), 1))[..., 0]",
+         "the longest query is asked, whatever the text; the one that fits best counts."),
     ],
     hints=["First all products: every image, every query, every text. Then one axis goes.",
            '`torch.einsum("iqs,ts->itq", images, texts)`, then the largest along the last axis.'],
+    unaffected=[
+        Unaffected("what a text scores depends on the other texts; each has its own best query.",
+                   lambda case: (case[0], torch.cat([-3 * case[1][:1], case[1][1:]])),
+                   lambda output: output[:, 1:]),
+        Unaffected("the first query twice changes the output; only the best one counts, however many there are.",
+                   lambda case: (torch.cat([case[0], case[0][:, :1]], dim=1), case[1])),
+    ],
 )
 
 
@@ -153,6 +185,12 @@ exercise(qformer.query_votes, gradient=("tokens",),
          "these are probabilities; the loss takes the softmax itself, give it the scores."),
         ("match(tokens[:, :queries]).mean(dim=1)", "tokens[:, :queries].mean(dim=1)",
          "nobody scored: the layer `match` is missing."),
+        (".mean(dim=1)", ".mean(dim=1).softmax(dim=-1)",
+         "these are probabilities; the loss takes the softmax itself, give it the scores."),
+        ("[:, :queries]", "[:, queries - 1 : queries]", "only the last query is asked; all of them vote."),
+        ("return match(tokens[:, :queries])", "scores = match(tokens[:, :queries])\n"
+         "    return torch.nn.functional.one_hot(scores.argmax(dim=-1), scores.shape[-1]).float()",
+         "each query gives one whole vote to its largest score; the scores themselves are averaged."),
         (".mean(dim=1)", ".median(dim=1).values",
          "this is the median; every query has the same say: the mean."),
     ],
@@ -173,7 +211,7 @@ def _ways_case(batch: int, queries: int, words: int, width: int) -> tuple:
 
 
 exercise(qformer.part_ways, gradient=("tokens",),
-    cases=lambda: [_ways_case(2, 3, 4, 5), _ways_case(3, 5, 2, 6), _ways_case(2, 4, 0, 6)],
+    cases=lambda: [_ways_case(2, 3, 4, 5), _ways_case(4, 3, 2, 6), _ways_case(2, 4, 0, 6)],
     slips=[
         ("word_mlp(words)", "word_mlp(look(words))",
          "the words look at the image too; "
@@ -192,11 +230,15 @@ exercise(qformer.part_ways, gradient=("tokens",),
         (("tokens[:, :queries], tokens[:, queries:]", "tokens[:queries], tokens[queries:]"),
          ("dim=1", "dim=0"),
          "the batch is cut in two; queries and words stand along axis 1."),
+        ("word_mlp(words)", "query_mlp(look(words))",
+         "the words go the queries' way, image and all; they have their own MLP, and no image."),
         (("query_mlp(look(asking))", "query_mlp(asking)"), ("word_mlp(words)", "word_mlp(look(words))"),
          "the words look at the image and the queries do not; it is the other way round."),
         (("return torch", "asking = look(asking)\n    return torch"),
          ("query_mlp(look(asking))", "asking + query_mlp(asking)"),
          ("word_mlp(words)", "words + word_mlp(words)"),
+         "what the MLPs give holds their input already; nothing is added."),
+        ("return torch", "return tokens + torch",
          "what the MLPs give holds their input already; nothing is added."),
     ],
     hints=["Cut the tokens in two at `queries`, treat each part, put them together in the same order.",

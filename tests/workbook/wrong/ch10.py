@@ -98,3 +98,97 @@ def one_score(scores, least):
     """Only the second score counts."""
     rows, columns = torch.where(torch.sigmoid(scores[..., 1]) > least)
     return rows, columns
+
+
+@wrong("blip.hard_negatives", "where the own text is drawn the next one is taken")
+def the_next_one_instead(similarity, dice):
+    """Whoever draws the own text takes the one behind it."""
+    ends = similarity.softmax(dim=1).cumsum(dim=1)
+    drawn = (ends / ends[:, -1:] <= dice[:, None]).sum(dim=1)
+    own = torch.arange(len(drawn), device=drawn.device)
+    return torch.where(drawn == own, (drawn + 1) % similarity.shape[1], drawn)
+
+
+@wrong("blip.hard_negatives", "laid on the line by their size")
+def drawn_from_the_best(similarity, dice):
+    """The texts stand on the line sorted, as in top-p sampling."""
+    scores = similarity.clone()
+    scores.fill_diagonal_(-torch.inf)
+    chances, texts = scores.softmax(dim=1).sort(dim=1, descending=True)
+    ends = chances.cumsum(dim=1)
+    place = (ends / ends[:, -1:] <= dice[:, None]).sum(dim=1, keepdim=True)
+    return texts.gather(1, place).squeeze(1)
+
+
+@wrong("matching.matched_pairs", "wrong images meet wrong texts in the third group")
+def both_are_wrong(wrong_text, wrong_image):
+    """The third group pairs strangers with strangers."""
+    n = torch.arange(len(wrong_text), device=wrong_text.device)
+    labels = torch.cat([n.new_ones(len(n)), n.new_zeros(2 * len(n))])
+    return torch.cat([n, n, wrong_image]), torch.cat([n, wrong_text, wrong_text]), labels
+
+
+@wrong("matching.matched_pairs", "the labels number the groups")
+def kinds_of_pairs(wrong_text, wrong_image):
+    """A label for each kind of pair."""
+    n = torch.arange(len(wrong_text), device=wrong_text.device)
+    labels = torch.tensor([0, 1, 2], device=n.device).repeat_interleave(len(n))
+    return torch.cat([n, n, wrong_image]), torch.cat([n, wrong_text, n]), labels
+
+
+@wrong("matching.next_words_loss", "padding costs nothing here, but counts in the mean")
+def padding_in_the_mean(scores, ids, mask, smoothing):
+    """The losses of padding are set to 0 and averaged with the others."""
+    flat = scores[:, :-1].flatten(0, 1)
+    each = F.cross_entropy(flat, ids[:, 1:].flatten(), label_smoothing=smoothing, reduction="none")
+    return (each * mask[:, 1:].flatten()).mean()
+
+
+@wrong("matching.next_words_loss", "the texts are joined before the shift")
+def shifted_after_the_mask(scores, ids, mask, smoothing):
+    """The mask makes one long text of all, and that is shifted."""
+    real, words = scores[mask], ids[mask]
+    return F.cross_entropy(real[:-1], words[1:], label_smoothing=smoothing)
+
+
+@wrong("matching.soft_contrast", "the slow copy gives its whole share to one candidate")
+def best_of_the_slow_copy(similarity, slow, share):
+    """The candidate that the slow copy likes best gets its share."""
+    own = torch.arange(len(similarity), device=similarity.device)
+    told = F.cross_entropy(similarity, slow.argmax(dim=1))
+    return (1 - share) * F.cross_entropy(similarity, own) + share * told
+
+
+@wrong("matching.soft_contrast", "the similarities are mixed")
+def mixed_similarities(similarity, slow, share):
+    """The similarities are averaged, and the target stays hard."""
+    own = torch.arange(len(similarity), device=similarity.device)
+    return F.cross_entropy(torch.lerp(similarity, slow, share), own)
+
+
+@wrong("blip.move_average", "the old weights stay in full")
+def added_on_top(average, model, momentum):
+    """The old weights are not multiplied by the momentum."""
+    return {key: value + (1 - momentum) * model[key] for key, value in average.items()}
+
+
+@wrong("blip.enqueue", "the new vectors overwrite the oldest in place")
+def as_in_a_ring(queue, new):
+    """The oldest places are written over; nothing moves up."""
+    moved = queue.clone()
+    moved[: len(new)] = new
+    return moved
+
+
+@wrong("capfilt.keep_captions", "a difference of scores is compared with a probability")
+def no_sigmoid(scores, least):
+    """The sigmoid of the difference is forgotten."""
+    no, yes = scores.unbind(-1)
+    return torch.where(yes - no > least)
+
+
+@wrong("capfilt.keep_captions", "an image's captions stay or go together")
+def all_or_none(scores, least):
+    """All captions of an image stay if one of them does."""
+    good = (scores.softmax(-1)[..., 1] > least).any(dim=1)
+    return torch.where(good[:, None].repeat(1, scores.shape[1]))

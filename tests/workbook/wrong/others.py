@@ -1,4 +1,4 @@
-"""Wrong answers to the exercises of chapters 03, 06, 07, 11 and 17."""
+"""Wrong answers to the exercises of chapters 03, 06, 07 and 17."""
 
 import torch
 from torch.nn import functional as F
@@ -355,27 +355,3 @@ def equal_parts(state, names, rows):
         for i, key in enumerate(theirs):
             out[key] = state[ours][i * n : (i + 1) * n]
     return out
-
-
-@wrong("qformer.writing_mask", "queries have no order")
-def queries_in_order(queries, words):
-    """The whole row is causal, the queries as well."""
-    real = F.pad(words, (queries, 0), value=True)
-    both = real.shape[1]
-    causal = torch.tril(torch.ones(both, both, dtype=torch.bool, device=words.device))
-    return causal[None] & real[:, None, :]
-
-
-@wrong("qformer.apart_mask", "the queries see the words")
-def queries_read(queries, words):
-    """The queries see everything, the words only words."""
-    real = F.pad(words, (queries, 0), value=True)
-    mask = real[:, None].repeat(1, real.shape[1], 1)
-    mask[:, queries:, :queries] = False
-    return mask
-
-
-@wrong("qformer.best_query", "the mean over the queries")
-def averaged_queries(images, texts):
-    """The queries are averaged before they are compared."""
-    return images.mean(dim=1) @ texts.T
