@@ -162,7 +162,7 @@ exercise(qformer.best_query, gradient=("images", "texts"),
         Unaffected("what a text scores depends on the other texts; each has its own best query.",
                    lambda case: (case[0], torch.cat([-3 * case[1][:1], case[1][1:]])),
                    lambda output: output[:, 1:]),
-        Unaffected("the first query twice changes the output; only the best one counts, however many there are.",
+        Unaffected("the first query twice changes the output; only the best counts, however many there are.",
                    lambda case: (torch.cat([case[0], case[0][:, :1]], dim=1), case[1])),
     ],
 )
