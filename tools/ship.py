@@ -30,6 +30,7 @@ from vlmcourse.recipes.recipe import Made, Recipe, Stage
 
 ROOT = Path(__file__).parents[1]
 EVERY = 100  # steps between two points of the curve
+BESIDE = {"nano-aligned": "nano-words"}  # whose file holds what alignment left as it was
 WATCHED = ("vlm", "pairs", "last", "sharp", "whole")  # stages in which the model learns to answer
 
 
@@ -76,7 +77,9 @@ def ship(recipe: Recipe, first: str = "") -> None:
     for made in run(trained, options):
         if made.stage.ships:
             path = assets_folder() / "checkpoints" / f"{made.stage.ships}.safetensors"
-            print(store(made, path, card_of(made, recipe, clocks)), flush=True)
+            beside = BESIDE.get(made.stage.ships)
+            beside = beside and path.with_name(f"{beside}.safetensors")
+            print(store(made, path, card_of(made, recipe, clocks), beside), flush=True)
 
 
 def card_of(made: Made, recipe: Recipe, clocks: list[Clock]) -> dict:

@@ -47,7 +47,13 @@ def stages(monkeypatch, tmp_path):
     monkeypatch.setattr(tool, "run", run)
     monkeypatch.setattr(tool.nano, "held_out", lambda model: lambda: 0.5)
     monkeypatch.setattr(tool, "card_of", lambda made, recipe, clocks: (recipe, clocks[-1].spent))
-    monkeypatch.setattr(tool, "store", lambda made, path, card: stored.append((path.stem, *card)))
+    monkeypatch.setattr(
+        tool,
+        "store",
+        lambda made, path, card, beside: stored.append(
+            (path.stem, *card, *([beside.stem] if beside else []))
+        ),
+    )
     return given, stored
 
 
@@ -58,7 +64,7 @@ def test_all_stages_are_shipped_and_those_that_answer_are_watched(stages, tmp_pa
     assert {name for name, one in given.items() if one["watch"].accuracy} == {"vlm", "last", "sharp", "whole"}
     assert stored == [
         ("nano-words", NANO_VLM, 20),
-        ("nano-aligned", NANO_VLM, 30),
+        ("nano-aligned", NANO_VLM, 30, "nano-words"),
         ("nano-vlm", NANO_VLM, 70),
     ]
     last = given["last"]

@@ -364,3 +364,36 @@ def test_shipped_weights_that_are_tied_are_stored_once_too(tmp_path):
     other = Tied()
     checkpoints.load_weights(other, path)
     assert torch.equal(other.head.weight, model.words.weight.half().float())
+
+
+def test_what_is_stored_beside_other_weights_holds_only_the_difference(tmp_path):
+    torch.manual_seed(0)
+    first = nn.Sequential(nn.Linear(3, 40), nn.Linear(40, 3))
+    words = checkpoints.save_weights(first, tmp_path / "words.safetensors", {})
+    with torch.no_grad():
+        first[1].bias += 1
+    path = checkpoints.save_weights(first, tmp_path / "aligned.safetensors", {"seed": 3}, beside=words)
+    assert set(checkpoints.read_tensors(path)) == {"1.bias"} and path.stat().st_size < words.stat().st_size
+    assert checkpoints.files_of(path) == [words, path] and checkpoints.files_of(words) == [words]
+    again = nn.Sequential(nn.Linear(3, 40), nn.Linear(40, 3))
+    assert checkpoints.load_weights(again, path)["seed"] == 3
+    for name, value in first.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value.half().float())
+
+
+@pytest.mark.parametrize("beside, reason", [
+    ("words", "names no file of weights beside"),
+    ({"file": "../words.safetensors"}, "names no file of weights beside"),
+    ({"file": "words.bin"}, "names no file of weights beside"),
+    ({"file": 3}, "names no file of weights beside"),
+    ({"file": "gone.safetensors"}, "does not exist"),
+    ({"file": "words.safetensors"}, "another file than its card describes"),
+    ({"file": "words.safetensors", "sha256": "00"}, "another file than its card describes"),
+])  # fmt: skip
+def test_weights_whose_other_part_is_not_there_are_refused(tmp_path, beside, reason):
+    words = checkpoints.save_weights(nn.Linear(3, 3), tmp_path / "words.safetensors", {})
+    path = checkpoints.save_weights(nn.Linear(3, 3), tmp_path / "mine.safetensors", {}, beside=words)
+    card = json.loads(path.with_suffix(".json").read_text()) | {"beside": beside}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match=reason):
+        checkpoints.load_weights(nn.Linear(3, 3), path)

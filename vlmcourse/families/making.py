@@ -19,7 +19,7 @@ from vlmcourse.diagnostics.familiar import fit_familiar, read_familiar, save_fam
 from vlmcourse.recipes.book import RECIPES, find_recipe
 from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.speak import Speaker
-from vlmcourse.training.checkpoints import card_of, save_weights, written_whole
+from vlmcourse.training.checkpoints import card_of, files_of, save_weights, written_whole
 from vlmcourse.training.reading import CheckpointError, read_json, refuse_sizes, stored_tensors
 
 FAMILIAR = ".familiar.safetensors"  # beside the weights, in place of .safetensors
@@ -30,14 +30,16 @@ def run(recipe: Recipe, options: Options) -> Iterator[Made]:
     return _family(recipe.family).run(recipe, options)
 
 
-def store(made: Made, path: Path, card: dict[str, Any]) -> Path:
+def store(made: Made, path: Path, card: dict[str, Any], beside: Path | None = None) -> Path:
     """Write the weights of a stage and their card; ``path`` ends in .safetensors. A tokenizer has no card.
+
+    What they share with those ``beside`` is not written again, see save_weights.
 
     Beside a model that can be asked stands which pictures it learned from, see diagnostics/familiar.py; not
     where it has its eye from another model, beside which that stands already.
     """
     if isinstance(made.stored, nn.Module):
-        save_weights(made.stored, path, card)
+        save_weights(made.stored, path, card, beside)
         if hasattr(_family(card["recipe"]["family"]), "load_named") and "vision" not in _taken(
             card["recipe"]
         ):
@@ -112,7 +114,7 @@ def _path(name: str) -> Path:
 
 def _family_of(path: Path) -> ModuleType:
     """The family of a stored model that can be asked; the errors of load_speaker otherwise."""
-    card, stored = card_of(path), stored_tensors([path])
+    card, stored = card_of(path), stored_tensors(files_of(path))
     recipe = read_json(card).get("recipe")
     refuse_sizes({"recipe": _of_its_own(recipe)}, stored, card)
     known = isinstance(recipe, str)

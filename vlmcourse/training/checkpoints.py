@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -181,7 +182,9 @@ def load_strict(model: nn.Module, weights: Tensors, source: str | Path) -> None:
     model.load_state_dict(weights)
 
 
-def save_weights(model: nn.Module, path: str | Path, card: dict[str, Any]) -> Path:
+def save_weights(
+    model: nn.Module, path: str | Path, card: dict[str, Any], beside: Path | None = None
+) -> Path:
     """Write the weights as fp16 to `path` (.safetensors) and `card` beside it (.json) with their SHA-256.
 
     Both in one act: wherever a process dies, there are the former weights with their card or the new ones
@@ -189,6 +192,7 @@ def save_weights(model: nn.Module, path: str | Path, card: dict[str, Any]) -> Pa
 
     Args:
         card: recipe, seed, seconds, hardware, metrics: whatever lets a reader repeat the training.
+        beside: other weights in the same folder; what is the same in them is not stored again.
 
     Raises:
         CheckpointError: if a weight is not finite in fp16, whose largest number is 65,504; if the disk is
@@ -196,7 +200,7 @@ def save_weights(model: nn.Module, path: str | Path, card: dict[str, Any]) -> Pa
     """
     path = Path(path)
     weights = model.state_dict()
-    once: dict[tuple, torch.Tensor] = {}  # tied weights stay one tensor, see _write_tensors
+    once: dict[tuple, Tensor] = {}  # tied weights stay one tensor, see _write_tensors
     half = {
         name: once.setdefault((value.data_ptr(), value.shape, value.stride()), value.half())
         if value.is_floating_point()
@@ -207,6 +211,14 @@ def save_weights(model: nn.Module, path: str | Path, card: dict[str, Any]) -> Pa
         if not value.isfinite().all():
             largest = weights[name].abs().max()
             raise CheckpointError(f"{name} reaches {largest:g}, but fp16 holds at most 65,504")
+    if beside is not None:
+        there = read_tensors(beside)
+        half = {
+            name: value
+            for name, value in half.items()
+            if name not in there or not torch.equal(value.cpu(), there[name])
+        }
+        card = card | {"beside": {"file": beside.name, "sha256": _hash(beside)}}
     final, coming = path.with_suffix(".json"), path.with_suffix(COMING)
     if card_of(path) == coming:  # of a process that died
         os.replace(coming, final)
@@ -240,8 +252,32 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path.with_suffix('.json')} names no sha256 of the weights; fetch it again")
     if _hash(path) != card["sha256"]:
         raise CheckpointError(f"{path} is not the file its card describes (SHA-256 differs); fetch it again")
-    load_strict(model, read_tensors(path), path)
+    weights = {}
+    for file in files_of(path):
+        weights |= read_tensors(file)
+    load_strict(model, weights, path)
     return card
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files that together hold some weights: `path`, and before it the one `beside` which it was stored.
+
+    Raises:
+        CheckpointError: if that one is missing, in another folder, or not the one that the card describes.
+    """
+    beside = read_json(card_of(path)).get("beside")
+    if beside is None:
+        return [path]
+    named = isinstance(beside, dict) and isinstance(name := beside.get("file"), str)
+    if not named or Path(name).name != name or not name.endswith(".safetensors"):
+        raise CheckpointError(f"{card_of(path)} names no file of weights beside {path.name}: {beside!r}")
+    other = path.with_name(name)
+    if not other.is_file():
+        raise CheckpointError(f"{path} holds only what it does not share with {other}, which does not exist")
+    if _hash(other) != beside.get("sha256"):
+        shared = f"{path} shares weights with {name}, but that is another file than its card describes"
+        raise CheckpointError(f"{shared} (SHA-256 differs); fetch both again")
+    return [other, path]
 
 
 def _write_tensors(path: Path, tensors: Tensors) -> None:
