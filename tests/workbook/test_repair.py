@@ -8,7 +8,7 @@ from tests.workbook.learner import cell
 from vlmcourse.data import chat
 from vlmcourse.diagnostics import gap
 from vlmcourse.exercises.base import exercise_of
-from vlmcourse.models import attention, bert, clip, language
+from vlmcourse.models import attention, bert, clip, language, qformer
 from vlmcourse.workbook import check, search
 from vlmcourse.workbook.outcomes import Trial, equal
 from vlmcourse.workbook.repair import wrong_step
@@ -111,3 +111,22 @@ def test_two_places_in_one_expression_are_told_once():
     says, _ = wrong_step(cell(source), trial, list(range(len(trial.cases))))
     got, right = "image.mean(1) - text.mean(1)", "image.mean(0) - text.mean(0)"
     assert says.en == f"in line 3, `{got}`: with `{right}` in its place the output would be right."
+
+
+def test_a_step_that_nobody_would_write_is_not_told():
+    """-(queries < queries) is 0, and -1 in place of a mask is all True: true, and puzzles."""
+    answer = cell(
+        "def writing_mask(queries, words):\n"
+        "    real = F.pad(words, (queries, 0), value=True)\n    both = real.shape[1]\n"
+        "    mask = torch.ones(both, both, dtype=torch.bool, device=words.device).tril(-queries)\n"
+        "    mask[:, :queries] = True\n    return mask & real[:, None]\n"
+    )
+    says = check.judge(exercise_of(qformer.writing_mask), answer).says.en
+    assert says.startswith("Right: both 0, 1, 2; wrong: both 3, 4, 5, 6.") and "queries < queries" not in says
+    answer = cell(
+        "def together_mask(queries, words):\n    both = queries + words.shape[1]\n"
+        "    mask = words.new_ones(len(words), both, both)\n"
+        "    mask[:, :queries, :queries] = torch.ones(queries, queries, device=words.device).tril().bool()\n"
+        "    mask[:, :, queries:] &= words[:, None]\n    return mask\n"
+    )
+    assert "with `-1`" not in check.judge(exercise_of(qformer.together_mask), answer).says.en

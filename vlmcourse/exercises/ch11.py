@@ -25,6 +25,9 @@ _EMPTY = (
 _ITSELF = "padding sees itself; it is seen by nobody, not even by itself."
 _COUNT = "words = torch.arange(words.shape[1]) < words.sum(dim=1, keepdim=True)\n    real = "
 _COUNTED = "the words are only counted, as if padding stood behind them; `words` says where they stand."
+_WRITING = (
+    "place = torch.arange(real.shape[1])\n    return ((place <= place[:, None]) | (place < queries))"
+)
 _ORDER = "the words stand first; the queries come first, then the words."
 
 
@@ -47,6 +50,13 @@ exercise(qformer.apart_mask, picture=lambda output: output[0], cases=lambda: lis
         ("return ", "return (~ours[:, :, None] | torch.eye(ours.shape[1], dtype=torch.bool)) & ",
          "a query sees itself alone; the queries see each other."),
         ("real[:, None]", "(real[:, None] | torch.eye(real.shape[1], dtype=torch.bool))", _ITSELF),
+        ("& real[:, None]", "& (real[:, None] & ours.new_ones(ours.shape[1], ours.shape[1]).tril())",
+         "this is causal; nobody writes here, so all of a kind see each other."),
+        ("return ", "return torch.eye(ours.shape[1], dtype=torch.bool) & ",
+         "each sees itself alone; all of a kind see each other."),
+        (("return ", "place = torch.arange(real.shape[1])\n    return "),
+         ("(ours[:, :, None] == ours[:, None])", "((place <= place[:, None]) | ours[:, None])"),
+         "this is the mask for writing; here neither kind sees the other, and words see those behind them."),
         ("return ", "return ~ours[:, :, None] & ", "the queries see nobody; let them see each other."),
         ("return ", "return ours[:, :, None] & ", "the words see nobody; let them see each other."),
         (("return (ours", "kind = ours.int() + real\n    return (kind"),
@@ -74,6 +84,11 @@ exercise(qformer.together_mask, picture=lambda output: output[0], cases=lambda: 
          "the words do not look; they have rows, too."),
         ("return ", "query = torch.arange(real.shape[1]) < queries\n    return (query[:, None] != query) & ",
          "queries see only words, and words only queries; here all see each other."),
+        ("return ", "query = torch.arange(real.shape[1]) < queries\n    return (query[:, None] == query) & ",
+         "this is the contrast's mask; here queries and words see each other."),
+        ("return ", f"{_WRITING} & ", "this is the mask for writing; here all see each other."),
+        ("return ", f"{_WRITING[:-1]} | (place[:, None] < queries)) & ",
+         "a word sees no word behind it; here all see each other."),
         ("words], dim=1)", "words], dim=1).roll(-queries, 1)", _ORDER),
         ("expand(-1, real.shape[1], -1)", "expand(-1, real.shape[1], -1).tril()",
          "this is causal: a query cannot see the words behind it, so it cannot compare them with the image."),
@@ -104,6 +119,7 @@ exercise(qformer.writing_mask, picture=lambda output: output[0], cases=lambda: l
          "a word does not see itself; it must know what was written last."),
         ("causal_mask(count, count)", "torch.eye(count, dtype=torch.bool)",
          "of all words each sees itself alone; let it see those before it, too."),
+        ("new_ones", "new_zeros", "nobody sees the queries; queries and words look at all of them."),
         ("real[:, None]", "(real[:, None] | torch.eye(count, dtype=torch.bool))", _ITSELF),
         ("before | a_query", "before & (a_query == a_query[:, None]) | a_query & a_query[:, None]",
          "the words do not see the queries, so they write without the image."),
@@ -232,6 +248,8 @@ exercise(qformer.part_ways, gradient=("tokens",),
          "the batch is cut in two; queries and words stand along axis 1."),
         ("word_mlp(words)", "query_mlp(look(words))",
          "the words go the queries' way, image and all; they have their own MLP, and no image."),
+        (("return torch", "return word_mlp(torch"), ("word_mlp(words)], dim=1)", "words], dim=1))"),
+         "the queries go through both MLPs; each kind has one of its own."),
         (("query_mlp(look(asking))", "query_mlp(asking)"), ("word_mlp(words)", "word_mlp(look(words))"),
          "the words look at the image and the queries do not; it is the other way round."),
         (("return torch", "asking = look(asking)\n    return torch"),

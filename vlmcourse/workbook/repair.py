@@ -282,7 +282,8 @@ class Source:
                 yield from self._lines()
             for place in spots:
                 before = ast.dump(at(place))
-                yield from (Exchange([place], new) for new in kind(at(place)) if ast.dump(new) != before)
+                yield from (Exchange([place], new) for new in kind(at(place))
+                            if ast.dump(new) != before and not _meets_itself(place, new))  # fmt: skip
             if kind == self._numbers:
                 yield from self._together()
 
@@ -374,7 +375,8 @@ class Source:
 
     def _values(self, node: ast.expr) -> Iterator[ast.expr]:
         if isinstance(node, ast.Attribute | ast.Subscript | ast.Call | ast.Name | ast.BinOp):
-            yield from (value for value in self.words.values if not isinstance(value, ast.Constant))
+            yield from (value for value in self.words.values
+                        if _number(value) is None and not isinstance(value, ast.Constant))  # fmt: skip
 
     def _put_in(self, node: ast.expr) -> Iterator[ast.expr]:
         if isinstance(node, ast.Constant) or not isinstance(getattr(node, "ctx", ast.Load()), ast.Load):
@@ -405,6 +407,16 @@ class Source:
                                 for to in range(len(block)) if to != number)  # fmt: skip
                     if rest:
                         yield Exchange([(node, name, None)], rest)
+
+
+def _meets_itself(place: Place, new: ast.expr) -> bool:
+    """Whether a value would be compared with itself, added to it or taken off; nobody would write that."""
+    beside = [at(side) for side in operands(place[0]) if side != place] if place in operands(place[0]) else []
+    pairs = [(place[0], new, other) for other in beside]
+    pairs += [(node, *map(at, operands(node))) for node in ast.walk(new) if len(operands(node)) == 2]
+    odd = ast.Compare, ast.Add, ast.Sub, ast.Div
+    return any(isinstance(getattr(node, "op", node), odd) and ast.dump(one) == ast.dump(other)
+               for node, one, other in pairs)  # fmt: skip
 
 
 def _brief(top: ast.expr, kept: ast.expr) -> str:
