@@ -12,7 +12,7 @@ from vlmcourse.recipes.book import RECIPES
 CONNECTED = [name for name, recipe in RECIPES.items() if recipe.family == "connectors"]
 
 
-# these learned to read from nothing, and answer relations at chance
+# it learned to read from nothing, and answers relations at chance
 NEW_TO_READING = {"nano-blip2-t5": (0.83, 0.62)}
 
 
