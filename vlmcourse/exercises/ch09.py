@@ -110,6 +110,8 @@ exercise(flamingo.side_by_side, gradient=("latents",),
          "rows have room for all images of all texts; the most that one text has is enough."),
         ("rows[there] = latents", "rows[there] = latents[image.expand_as(there)[there]]",
          "every text takes the first images of all; each goes on where the text before it ended."),
+        ("rows[there] = latents", "rows[there] = latents[there.nonzero()[:, 0]]",
+         "all places of text i show image i; the images are counted on from text to text."),
         ("return rows", "rows = rows[counts > 0]\n    return rows",
          "a text without images is left out; it keeps its row, all zeros."),
         ("return rows", "last = rows[torch.arange(len(rows)), counts - 1]\n"

@@ -23,6 +23,7 @@ _EMPTY = (
     "forbid that it is seen, not that it sees."
 )
 _ITSELF = "padding sees itself; it is seen by nobody, not even by itself."
+_SELF = "a query sees itself alone; the queries see each other."
 _COUNT = "words = torch.arange(words.shape[1]) < words.sum(dim=1, keepdim=True)\n    real = "
 _COUNTED = "the words are only counted, as if padding stood behind them; `words` says where they stand."
 _WRITING = (
@@ -48,7 +49,7 @@ exercise(qformer.apart_mask, picture=lambda output: output[0], cases=lambda: lis
         (("return (ours", "return ((ours"), ("real[:, None]", "real[:, None]).float()"), _NUMBERS),
         ("real = ", _COUNT, _COUNTED),
         ("return ", "return (~ours[:, :, None] | torch.eye(ours.shape[1], dtype=torch.bool)) & ",
-         "a query sees itself alone; the queries see each other."),
+         _SELF),
         ("real[:, None]", "(real[:, None] | torch.eye(real.shape[1], dtype=torch.bool))", _ITSELF),
         ("& real[:, None]", "& (real[:, None] & ours.new_ones(ours.shape[1], ours.shape[1]).tril())",
          "this is causal; nobody writes here, so all of a kind see each other."),
@@ -86,6 +87,10 @@ exercise(qformer.together_mask, picture=lambda output: output[0], cases=lambda: 
          "queries see only words, and words only queries; here all see each other."),
         ("return ", "query = torch.arange(real.shape[1]) < queries\n    return (query[:, None] == query) & ",
          "this is the contrast's mask; here queries and words see each other."),
+        ("return ", "query = torch.arange(real.shape[1]) < queries\n"
+         "    return (~(query[:, None] & query) | torch.eye(len(query)).bool()) & ", _SELF),
+        ("return ", "return ~torch.eye(real.shape[1], dtype=torch.bool) & ",
+         "nobody sees itself; here all see all."),
         ("return ", f"{_WRITING} & ", "this is the mask for writing; here all see each other."),
         ("return ", f"{_WRITING[:-1]} | (place[:, None] < queries)) & ",
          "a word sees no word behind it; here all see each other."),
@@ -119,6 +124,8 @@ exercise(qformer.writing_mask, picture=lambda output: output[0], cases=lambda: l
          "a word does not see itself; it must know what was written last."),
         ("causal_mask(count, count)", "torch.eye(count, dtype=torch.bool)",
          "of all words each sees itself alone; let it see those before it, too."),
+        ("before | a_query", "(before | a_query) & ~(a_query & a_query[:, None]) | torch.eye(count).bool()",
+         _SELF),
         ("new_ones", "new_zeros", "nobody sees the queries; queries and words look at all of them."),
         ("real[:, None]", "(real[:, None] | torch.eye(count, dtype=torch.bool))", _ITSELF),
         ("before | a_query", "before & (a_query == a_query[:, None]) | a_query & a_query[:, None]",
@@ -227,7 +234,7 @@ def _ways_case(batch: int, queries: int, words: int, width: int) -> tuple:
 
 
 exercise(qformer.part_ways, gradient=("tokens",),
-    cases=lambda: [_ways_case(2, 3, 4, 5), _ways_case(4, 3, 2, 6), _ways_case(2, 4, 0, 6)],
+    cases=lambda: [_ways_case(2, 5, 4, 6), _ways_case(4, 3, 2, 6), _ways_case(2, 4, 0, 6)],
     slips=[
         ("word_mlp(words)", "word_mlp(look(words))",
          "the words look at the image too; "
