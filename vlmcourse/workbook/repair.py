@@ -19,6 +19,7 @@ from typing import Any
 
 from vlmcourse.exercises.base import Text
 from vlmcourse.workbook.outcomes import OutOfTime, Trial, limited, run, same
+from vlmcourse.workbook.places import Place, at, meets_itself, operands, places, put
 from vlmcourse.workbook.say import phrase
 
 EDITS, TRY = 4.5, 0.15  # seconds of CPU time for all edits, and for one
@@ -34,7 +35,6 @@ KIN = [
 ]  # fmt: skip
 
 Line = tuple[str, int]  # file and number
-Place = tuple[ast.AST, str, int | None]  # a node's field that holds another, and where in a list
 
 
 def wrong_step(answer: Callable, trial: Trial, wrong: list[int]) -> tuple[Text, Line] | None:
@@ -96,49 +96,6 @@ def parsed(function: Callable) -> ast.FunctionDef:
     for argument in [*tree.args.args, *tree.args.kwonlyargs]:
         argument.annotation = None
     return tree
-
-
-def places(tree: ast.AST) -> Iterator[Place]:
-    """Every place of an expression below ``tree``, inner ones last."""
-    for node in ast.walk(tree):
-        for name, value in ast.iter_fields(node):
-            for number, child in enumerate(value) if isinstance(value, list) else [(None, value)]:
-                if isinstance(child, ast.expr) and name != "targets" and name != "target":
-                    yield node, name, number
-
-
-def at(place: Place) -> Any:
-    node, name, number = place
-    return getattr(node, name) if number is None else getattr(node, name)[number]
-
-
-def put(place: Place, new: Any) -> None:
-    node, name, number = place
-    if number is None:
-        setattr(node, name, new)
-    else:
-        getattr(node, name)[number] = new
-
-
-def operands(node: ast.AST) -> list[Place]:
-    """Where a step holds what it works on: x in x.f(), f(x), x + y, -x, x[0], x.T and x < y; y in x + y."""
-    if isinstance(node, ast.BinOp):
-        return [(node, "left", None), (node, "right", None)]
-    if isinstance(node, ast.Compare):
-        return [(node, "left", None), (node, "comparators", 0)]
-    if isinstance(node, ast.Call):
-        if isinstance(node.func, ast.Attribute) and not _module(node.func.value):
-            return [(node.func, "value", None)]
-        return [(node, "args", 0)] if node.args and not isinstance(node.args[0], ast.Starred) else []
-    if isinstance(node, ast.UnaryOp):
-        return [(node, "operand", None)]
-    if isinstance(node, ast.Subscript) or (isinstance(node, ast.Attribute) and node.attr in ("T", "mT")):
-        return [(node, "value", None)]
-    return []
-
-
-def _module(node: ast.AST) -> bool:
-    return ast.unparse(node).split(".")[0] in ("torch", "F", "nn", "math")
 
 
 @dataclass
@@ -283,7 +240,7 @@ class Source:
             for place in spots:
                 before = ast.dump(at(place))
                 yield from (Exchange([place], new) for new in kind(at(place))
-                            if ast.dump(new) != before and not _meets_itself(place, new))  # fmt: skip
+                            if ast.dump(new) != before and not meets_itself(place, new))  # fmt: skip
             if kind == self._numbers:
                 yield from self._together()
 
@@ -407,16 +364,6 @@ class Source:
                                 for to in range(len(block)) if to != number)  # fmt: skip
                     if rest:
                         yield Exchange([(node, name, None)], rest)
-
-
-def _meets_itself(place: Place, new: ast.expr) -> bool:
-    """Whether a value would be compared with itself, added to it or taken off; nobody would write that."""
-    beside = [at(side) for side in operands(place[0]) if side != place] if place in operands(place[0]) else []
-    pairs = [(place[0], new, other) for other in beside]
-    pairs += [(node, *map(at, operands(node))) for node in ast.walk(new) if len(operands(node)) == 2]
-    odd = ast.Compare, ast.Add, ast.Sub, ast.Div
-    return any(isinstance(getattr(node, "op", node), odd) and ast.dump(one) == ast.dump(other)
-               for node, one, other in pairs)  # fmt: skip
 
 
 def _brief(top: ast.expr, kept: ast.expr) -> str:
