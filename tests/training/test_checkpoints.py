@@ -397,3 +397,12 @@ def test_weights_whose_other_part_is_not_there_are_refused(tmp_path, beside, rea
     path.with_suffix(".json").write_text(json.dumps(card))
     with pytest.raises(CheckpointError, match=reason):
         checkpoints.load_weights(nn.Linear(3, 3), path)
+
+
+def test_weights_share_only_with_those_of_their_folder(tmp_path):
+    words = checkpoints.save_weights(nn.Linear(3, 3), tmp_path / "words.safetensors", {})
+    (tmp_path / "other").mkdir()
+    path = tmp_path / "other" / "mine.safetensors"
+    with pytest.raises(CheckpointError, match="both must be in one folder"):
+        checkpoints.save_weights(nn.Linear(3, 3), path, {}, beside=words)
+    assert not path.exists()

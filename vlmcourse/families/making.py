@@ -40,9 +40,8 @@ def store(made: Made, path: Path, card: dict[str, Any], beside: Path | None = No
     """
     if isinstance(made.stored, nn.Module):
         save_weights(made.stored, path, card, beside)
-        if hasattr(_family(card["recipe"]["family"]), "load_named") and "vision" not in _taken(
-            card["recipe"]
-        ):
+        recipe = card["recipe"]
+        if hasattr(_family(recipe["family"]), "load_named") and "vision" not in _taken(recipe):
             store_familiar(str(path))
         return path
     with written_whole(path.with_suffix(".json")) as writing:

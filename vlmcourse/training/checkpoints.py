@@ -196,9 +196,11 @@ def save_weights(
 
     Raises:
         CheckpointError: if a weight is not finite in fp16, whose largest number is 65,504; if the disk is
-            full.
+            full; if `beside` is in another folder.
     """
     path = Path(path)
+    if beside is not None and beside.absolute().parent != path.absolute().parent:
+        raise CheckpointError(f"{path} cannot share weights with {beside}: both must be in one folder")
     weights = model.state_dict()
     once: dict[tuple, Tensor] = {}  # tied weights stay one tensor, see _write_tensors
     half = {

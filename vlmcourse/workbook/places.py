@@ -51,7 +51,7 @@ def _module(node: ast.AST) -> bool:
 
 
 def meets_itself(place: Place, new: ast.expr) -> bool:
-    """Whether a value would be compared with itself, added to it or taken off; nobody would write that."""
+    """Whether a value would meet itself in a comparison, +, - or /; nobody would write that."""
     beside = [at(side) for side in operands(place[0]) if side != place] if place in operands(place[0]) else []
     pairs = [(place[0], new, other) for other in beside]
     pairs += [(node, *map(at, operands(node))) for node in ast.walk(new) if len(operands(node)) == 2]
