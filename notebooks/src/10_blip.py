@@ -414,7 +414,7 @@ sizes = budget(cpu=dict(steps=250), gpu=dict(steps=250))
 relating.learn_relations(asked, pairs, steps=sizes.steps, name="relations")
 after, others = relating.relations_told(asked, unseen), trials["relations"]
 answers = card["metrics"]["answers: relation"]
-tabulate({"nano-blip, asked for the answer (card)": answers,
+tabulate({"for comparison: its answers about relations (card)": answers,
           "nano-blip, ITM before": before, "nano-blip, ITM after 250 steps": after,
           "three seeds of it (card)": min(others["nano-blip"]),
           "a new BLIP, best of three seeds (card)": max(others["new"]),
