@@ -96,20 +96,20 @@ def test_a_new_models_attention_is_not_saturated():
     assert record[0].max(dim=-1).values.mean() < 0.5
 
 
-def test_divided_scores_change_nothing_but_how_far_a_step_of_an_optimizer_goes(model):
+def test_pacing_changes_nothing_but_how_far_a_step_of_an_optimizer_goes(model):
     ids, labels, before = torch.randint(29, (2, 9)), torch.randint(29, (2, 4)), model.state_dict()
     before = {name: weight.clone() for name, weight in before.items()}
     first = model.encoder[0].attention
     with torch.no_grad():
         said = model(ids, labels)
-        with pytest.raises(ZeroDivisionError), model.divided():
+        with pytest.raises(ZeroDivisionError), model.paced():
             torch.testing.assert_close(model(ids, labels), said)
             keys = before["encoder.0.attention.project_in.weight"][15:]  # 3 heads of 5
             assert torch.equal(first.project_in.weight[15:], keys)
             torch.testing.assert_close(
                 first.queries, 5**0.5 * before["encoder.0.attention.project_in.weight"][:15]
             )
-            with model.divided():  # nothing is divided twice
+            with model.paced():  # nothing is divided twice
                 torch.testing.assert_close(model(ids, labels), said)
             raise ZeroDivisionError
         torch.testing.assert_close(model(ids, labels), said)

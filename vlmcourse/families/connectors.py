@@ -120,5 +120,5 @@ def make_connected(recipe: Recipe, stage: Stage, model: VLM, **train_options: An
         return meet_texts(model, batch, **options)
     features, rows = nano.lessons_of(stage, model, recipe.seed)
     language = model.language
-    with language.divided() if isinstance(language, T5) else nullcontext():
+    with language.paced() if isinstance(language, T5) else nullcontext():
         return Speaker(model).tune(features, rows, loss=by_length, **options)

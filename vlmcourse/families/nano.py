@@ -178,7 +178,7 @@ def lessons(
     seed: int = 0,
     grey: float = INSTRUCTED.data["grey"],
     described: float | None = None,
-    relations: int = 0,
+    **paired: int,
 ) -> tuple[Features, Packs]:
     """Features and conversations of scenes for instruction tuning.
 
@@ -186,12 +186,12 @@ def lessons(
         grey: share of scenes that are seen in grey and asked nothing of colours, so that the language model
             cannot learn which colours a shape usually has.
         described: see last_talks, in place of talks and hard_talks.
-        relations: see paired_talks, in their place as well.
+        paired: arguments of paired_talks, which then stand in their place as well.
     """
     images, pale = render(batch), np.random.default_rng(seed).random(len(batch)) < grey
     images[pale] = in_grey(images[pale])
-    if relations:
-        about = paired_talks(batch, seed, relations)
+    if paired:
+        about = paired_talks(batch, seed, **paired)
     elif described is None:
         about = [a + b for a, b in zip(talks(batch, seed), hard_talks(batch, seed), strict=True)]
     else:
@@ -206,7 +206,8 @@ def lessons_of(stage: Stage, model: VLM, seed: int) -> tuple[Features, Packs]:
     data = stage.data
     drawn, objects = seed + data.get("draw", 0), data.get("objects", (1, scenes.MOST))
     batch = scenes.sample("train", data["scenes"], seed=drawn, objects=objects)
-    return lessons(model, batch, drawn, data["grey"], data.get("described"), data.get("relations", 0))
+    paired = {name: data[name] for name in ("relations", "comparisons", "orders") if name in data}
+    return lessons(model, batch, drawn, data["grey"], data.get("described"), **paired)
 
 
 def tune(

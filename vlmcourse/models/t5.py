@@ -80,6 +80,7 @@ class RelativeBias(nn.Module):
     def __init__(self, config: T5Config, both_ways: bool):
         super().__init__()
         self.table = nn.Embedding(config.buckets, config.heads)
+        self.unit = 1.0  # of the table's numbers, see T5.paced
         self.bins = config.buckets, config.farthest, both_ways
 
     def forward(
@@ -88,7 +89,7 @@ class RelativeBias(nn.Module):
         """Both are positions, of those that look and of what they look at."""
         distance = keys[:, None] - queries[:, :, None]
         bins = relative_buckets(distance.flatten(0, 1), *self.bins).view_as(distance)
-        return self.table(bins).permute(0, 3, 1, 2)
+        return self.unit * self.table(bins).permute(0, 3, 1, 2)
 
 
 class MLP(nn.Module):
@@ -174,21 +175,27 @@ class T5(nn.Module):
         return [module for module in self.modules() if isinstance(module, Attention)]
 
     @contextmanager
-    def divided(self) -> Iterator[None]:
-        """Queries are √part larger and scores are divided by √part; for the time Muon or AdamW trains it.
+    def paced(self) -> Iterator[None]:
+        """The same scores from other weights, for the time Muon or AdamW trains it.
 
-        Their steps are as long for small weights as for large ones, so that small queries would be moved
-        √part times too far. T5 itself was trained by Adafactor, whose steps can be in proportion to the
-        weights (Shazeer and Stern 2018, arXiv:1804.04235).
+        Their steps are as long for small weights as for large ones. Queries, √part smaller than elsewhere,
+        would be moved √part times too far: here they are as large, and scores are divided by √part. A bias
+        must reach several units before a head looks at a word's neighbour alone, thousands of steps away at
+        a rate of 0.002, and until then a question is read as a bag of words: here tables count in units of
+        20. T5 itself was trained by Adafactor, whose steps can be in proportion to the weights (Shazeer and
+        Stern 2018, arXiv:1804.04235).
         """
-        self._divide(True)
+        self._pace(scaled=True, unit=20.0)
         try:
             yield
         finally:
-            self._divide(False)
+            self._pace(scaled=False, unit=1.0)
 
     @torch.no_grad()
-    def _divide(self, scaled: bool) -> None:
+    def _pace(self, scaled: bool, unit: float) -> None:
+        for bias in (self.encoder_bias, self.decoder_bias):
+            bias.table.weight.mul_(bias.unit / unit)
+            bias.unit = unit
         for attention in self._attentions():
             if attention.scaled != scaled:
                 attention.queries.mul_(attention.part ** (0.5 if scaled else -0.5))

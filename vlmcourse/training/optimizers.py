@@ -16,7 +16,7 @@ from torch.optim import AdamW, Optimizer
 from vlmcourse.slots import slot
 
 # Tables and outputs: AdamW trains them, though they have two axes
-APART = ("embedding", "embed_token", "positions", "class_token", "head")
+APART = ("embedding", "embed_token", "positions", "table", "class_token", "head")
 ROUNDS = 5  # of the iteration that makes a matrix orthogonal
 
 

@@ -12,6 +12,7 @@ that reads its instructions can be captioned; one that does not answers everythi
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from vlmcourse.data.chat import Turns
 from vlmcourse.world import captions, questions
 from vlmcourse.world.grammar import SENTENCE
 from vlmcourse.world.scenes import COLOURS, PLACES, SIDE, SIZES, Scenes, in_reading_order
-from vlmcourse.world.truth import Attribute, Thing, Who, in_a_sentence, list_things, pose
+from vlmcourse.world.truth import Attribute, Relation, Thing, Who, in_a_sentence, list_things, pose
 
 SHORT, FULL = "Describe the image briefly.", "Describe the image."
 PALE = "Describe the image without colours."
@@ -106,7 +107,9 @@ def last_talks(batch: Scenes, seed: int = 0, described: float = 0.0) -> list[Tal
     return about
 
 
-def paired_talks(batch: Scenes, seed: int = 0, relations: int = 5) -> list[Talk]:
+def paired_talks(
+    batch: Scenes, seed: int = 0, relations: int = 5, comparisons: int = 2, orders: int = 0
+) -> list[Talk]:
     """For each scene a question of every kind, and more that hold two things against each other.
 
     Among the many questions of `talks`, relations may never be learned: until both things are found, an
@@ -114,20 +117,36 @@ def paired_talks(batch: Scenes, seed: int = 0, relations: int = 5) -> list[Talk]
     compare them from these.
 
     Args:
-        relations: how many to ask about each scene beyond the first, and two comparisons; none twice.
+        relations, comparisons: how many to ask about each scene beyond the first; none twice.
+        orders: to how many of these relations to add what nobody answers who reads a question as a bag of
+            words: where one thing and the other are, and the relation as seen from the other.
     """
-    wanted = {"relation": relations, "comparison": 2}
+    wanted = {"relation": relations, "comparison": comparisons}
     more = [
         questions.ask(batch, kind, seed=seed + 10 + number)
         for kind, count in wanted.items()
         for number in range(count)
     ]
     about = []
-    for row, *others in zip(talks(batch, seed, captioned=False), *more, strict=True):
+    rows = zip(talks(batch, seed, captioned=False), *more, strict=True)
+    for number, (row, *others) in enumerate(rows):
         asked = dict(row)
         asked |= {other.text: other.answer for other in others if other}
+        for relation in filter(None, others[:orders]):
+            asked |= dict(in_order(relation.asked, list_things(batch, number)))
         about.append([*asked.items()])
     return about
+
+
+def in_order(relation: Relation, things: Sequence[Thing]) -> Talk:
+    """Where the two things of a relation are, and the relation, true or not, turned round."""
+    who, other = relation.who, relation.other
+    back = replace(relation, who=other, other=who, relation=relation.relation ^ 1)
+    first, second = (quarter(each.only(things)) for each in (who, other))
+    return [
+        (f"Turn round: the {who} is {relation.words} the {other}.", f"the {other} is {back.words} the {who}"),
+        (f"Where are the {who} and the {other}?", f"{first} and {second}"),
+    ]
 
 
 def halves(who: Who, place: str) -> Talk:
@@ -147,7 +166,13 @@ def close_call(things: Sequence[Thing]) -> Talk:
         return []
     middle = (SIDE - 1) / 2
     who, thing = min(named, key=lambda pair: min(abs(pair[1].x - middle), abs(pair[1].y - middle)))
-    return halves(who, PLACES[2 * (thing.y > middle) + (thing.x > middle)])
+    return halves(who, quarter(thing))
+
+
+def quarter(thing: Thing) -> str:
+    """Where a thing is, however near to a middle line; see Thing.position."""
+    middle = (SIDE - 1) / 2
+    return PLACES[2 * (thing.y > middle) + (thing.x > middle)]
 
 
 def pale_talks(batch: Scenes, seed: int = 0) -> list[Talk]:
