@@ -13,7 +13,7 @@
 # ## After this you can
 #
 # - **write** the media mask, the resampler's step, the gated block and prompts with examples,
-# - **show** that closed gates leave a language model bit for bit as it was, and what open ones cost,
+# - **show** what closed gates change in a language model, and what open ones cost,
 # - **measure** what a model takes from examples: the task, or only the form of the answers,
 # - **find** a mask that looks right and is not,
 # - **choose** between LLaVA and Flamingo, with numbers.
@@ -109,7 +109,7 @@ assert begun.tolist() == [0, 1, 1, 1, 2, 2]
 # %% [markdown] id="ex-mask" lang="en"
 # Two questions that people ask about this rule:
 #
-# - **Why only the last?** A model trained with up to five images can then be asked about many more: it never sees more than one at once. Flamingo's authors found it better, too (Alayrac et al. 2022, section 2.3). Earlier images are still known, through the words that stood behind them. Idefics' model takes any mask; its processor makes this one.
+# - **Why only the last?** A model trained with up to five images can then be asked about many more: it never sees more than one at once. Flamingo's authors found it better, too (Alayrac et al. 2022, section 2.3). Earlier images are still known, through the words that stood behind them. Idefics, the open Flamingo of section 11, leaves the mask to its processor, which makes this one.
 # - **And text before the first image?** It may look at nothing. Attention over nothing would be 0/0, so the course's `Attention` returns zeros there, which add nothing. The MLP behind it still runs for these words.
 #
 # ### Your turn: `media_mask` · difficulty 3/5 · 12 min
@@ -260,7 +260,7 @@ assert first["gates"] > 0 and first["cross-attention"] == first["resampler"] == 
 # %% [markdown] id="q-text" lang="en"
 # ## 7 · Train it
 #
-# Flamingo's few-shot ability comes from its language model, Chinchilla, which learned it from text. Ours is small and has never met an example. So first it gets a text to read: riddles **without pictures**, and captions so that it keeps them. The marks stand in the text, but nobody loads the images. **Predict:** what can it learn about "dax?", blind?
+# Flamingo's few-shot ability comes from its language model, Chinchilla, which learned it from text. Ours is small and has never met an example. So first it gets a text to read: riddles **without pictures**, and captions so that it keeps them. The `<image>` marks stand in the text, but nobody loads the images. **Predict:** what can it learn about "dax?", blind?
 
 # %% id="text-model"
 from vlmcourse.training.riddles import learn_texts

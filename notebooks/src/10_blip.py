@@ -1,7 +1,7 @@
 # %% [markdown] id="title" lang="en"
 # # 10 · BLIP: one text model, three jobs
 #
-# **110 minutes.** Everything runs on two CPU cores; a GPU makes the training cells faster.
+# **110 minutes.** Everything runs on two CPU cores; no GPU is needed.
 #
 # CLIP compares two vectors. In this chapter words look at the image before anything is compared. The same text model learns to find, to judge and to write; then it cleans its own training data.
 
@@ -14,7 +14,7 @@
 #
 # - **write** BLIP's three losses, its hard negatives, its slow copy with a queue, and its filter,
 # - **switch** one set of weights between encoder and decoder,
-# - **train** a model that tells captions apart which CLIP confuses,
+# - **train** a model that tells such captions apart as differ in one word,
 # - **measure** what negatives and noisy captions do,
 # - **provoke** false negatives, and see what they teach.
 
@@ -32,7 +32,7 @@ course_map("connector")
 # %% [markdown] id="q-clip" lang="en"
 # ## 1 · Which colour belongs to which thing?
 #
-# **Question.** A picture shows a red circle and a blue star. Does CLIP prefer "a red circle" to "a blue circle"? Both words of the wrong caption are in the picture; only their *binding* is false. We call such captions **twins**: one attribute is exchanged for the other thing's.
+# **Question.** A picture shows a red circle and a blue star. Does CLIP prefer "a red circle" to "a blue circle"? Both words of the wrong caption are in the picture. We call such captions **twins**: one attribute is exchanged for the other thing's.
 #
 # Chapter 04's `clip-scenes` names single things without a mistake. **Predict:** how often does it prefer the true twin?
 
@@ -97,7 +97,7 @@ assert all("attention" in name for name in own)
 assert sizes["shared by both"] > 2 * sizes["the encoder's own"]
 
 # %% [markdown] id="masks-intro" lang="en"
-# The three masks of a caption of five tokens before four patches. **Predict** before you look: in which of the three may the first token know the whole caption?
+# The three masks of a caption of five tokens before four patches. **Predict** before you look: which two have the same left part, and which two the same right part?
 
 # %% id="masks"
 from vlmcourse.models.look import causal
@@ -401,7 +401,7 @@ assert gains.min() > 0 and len(gains) >= 3
 #
 # "A red circle above a blue square", and with the two exchanged: the same words, the other relation. As twins for negatives, both hold the right things (NegCLIP, Yuksekgonul et al. 2022); ITM must know *where* each is.
 #
-# Two models learn it for 250 steps: a **new** BLIP, and `nano-blip`, which the course ships. It first met captions for 300 steps and answered questions for 2,100, with the same encoder. **Predict** both, and what `nano-blip` tells apart *before*.
+# Two models learn it for 250 steps: a **new** BLIP, recorded, and here `nano-blip`, which the course ships. It first met captions for 300 steps and answered questions for 2,100, with the same encoder. **Predict** both, and what `nano-blip` tells apart *before*.
 
 # %% id="relation"
 from vlmcourse.families import connectors, relating
@@ -653,7 +653,7 @@ assert max(gaps) < 1e-4
 # 3. ITM learns what its negatives ask. Hard ones come from the batch, drawn by ITC.
 # 4. A fluent caption proves nothing, nor does a low loss. Measure whether it fits.
 # 5. A relation is learned by whoever can find things already.
-# 6. A filter trained on few clean pairs cleans many noisy ones. A true caption drawn as a negative teaches the opposite.
+# 6. A filter trained on clean pairs cleans noisy ones of the same world. A true caption drawn as a negative teaches the opposite.
 
 # %% [markdown] id="quiz-intro" lang="en"
 # ## Quiz

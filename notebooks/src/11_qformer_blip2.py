@@ -104,7 +104,7 @@ drawing("qformer")
 # | `tokens` | `(batch, both, width)`: queries first, then words; maybe no words at all |
 # | `queries` | how many of them are queries |
 # | `look` | call it with the queries: what comes back has seen the image, and holds its input already |
-# | `query_mlp`, `word_mlp` | call them likewise |
+# | `query_mlp`, `word_mlp` | the same: what they return holds their input; add nothing |
 # | out | `(batch, both, width)`, in the same order |
 #
 # Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
@@ -196,7 +196,7 @@ figure(fig, alt="Three masks of 3 queries and 5 words, the last of them padding:
 assert [int(mask_of(3, words).sum()) for mask_of in MASKS.values()] == [29, 56, 38]
 
 # %% [markdown] id="perturb-intro" lang="en"
-# Green columns are queries, blue ones words; the last column is padding. A drawing shows what you meant; what does the *model* do? Perturb and look: change one word, or the image, and see whose output moves. **Predict** the six rows.
+# Green columns are queries, blue ones words; the last is padding. What does the *model* do? Change one word, or the image, and see whose output moves. **Derive** the six rows first.
 
 # %% id="perturb"
 @torch.no_grad()
@@ -222,7 +222,7 @@ assert min(rows["matching", "word 3"] + rows["matching", "the image"]) == 1
 assert rows["captioning", "word 3"] == [0, 0, 1] and rows["captioning", "the image"] == [1, 1, 1]
 
 # %% [markdown] id="perturb-proved" lang="en"
-# **What you just proved.** In the contrast, no word reaches a query and no image reaches a word. In captioning, a word changes nothing before itself and no query; the image changes all. Such a test finds what no loss curve shows.
+# **What you just proved.** In the contrast, no word reaches a query and no image reaches a word. In captioning, a word changes nothing before itself and no query; the image changes all. Such a test finds what no loss shows.
 #
 # ## 4 · From many queries to one number
 #
@@ -335,7 +335,7 @@ assert last["match"] < first["match"]
 # %% [markdown] id="stage-1-proved" lang="en"
 # **What you just proved.** The untrained Q-Former found the right text no better than chance. Now it finds most of them first, of 300, and next to none with another image. Contrast and captioning fall at once.
 #
-# **Matching is last by far.** It starts at ln 2 = 0.69 and has hardly moved. People report that and suspect a bug (LAVIS issue 266). Here the reason is in the data. A batch of 32 short captions often holds the same one twice, and ITM's negatives are the texts that the contrast finds *most alike*. So the hardest "wrong" text is often the right one, and the same pair is called yes and no. Chapter 10 has the remedy: what fits an image is never its negative.
+# **Matching is last by far.** It starts at ln 2 = 0.69 and has hardly moved. People report that and suspect a bug (issue 266 of LAVIS, BLIP-2's published code). Here the reason is in the data. A batch of 32 short captions often holds the same one twice, and ITM's negatives are the texts that the contrast finds *most alike*. So the hardest "wrong" text is often the right one, and the same pair is called yes and no. Chapter 10 has the remedy: what fits an image is never its negative. We leave it out: meet the symptom.
 #
 # ## 6 · Look inside: what does each query ask?
 #
@@ -426,7 +426,7 @@ assert leaky[0] < apart[0] / 2 and leaky[1] < apart[1] / 2 and leaky[2] < apart[
 # %% [markdown] id="q-itg" lang="en"
 # ## 8 · Why does a Q-Former learn to write, if it never writes?
 #
-# After stage 1 the words' embedding, their MLPs and the writing head are thrown away. Only `ask` remains. So why ITG? Because of the pressure: **every word of the caption must be guessed from what the queries took.** Contrast is content when images can be told apart; captioning wants all that is said. The authors answer the same way (LAVIS issue 303). Section 10 measures it.
+# After stage 1 the words' embedding, their MLPs and the writing head are thrown away. Only `ask` remains. So why ITG? Because of the pressure: **every word of the caption must be guessed from what the queries took.** Contrast is content when images can be told apart; captioning wants all that is said. The authors answer the same way (LAVIS issue 303). Section 10 looks for it in the answers.
 #
 # ## 9 · Stage 2: before a frozen language model
 #
@@ -561,7 +561,7 @@ tabulate({words: (arms[name].get("text found first", float("nan")), arms[name]["
                   arms[name]["right"][-1][1], min(arms[name]["ends"]), max(arms[name]["ends"]),
                   arms[name]["right blind"])
           for name, words in NAMES.items()}, "what was done", text_found_first=".0%",
-         right_early=".0%", right_at_the_end=".0%", worst_seed=".0%", best_seed=".0%", blind=".0%")
+         right_after_40_steps=".0%", right_at_the_end=".0%", worst_seed=".0%", best_seed=".0%", blind=".0%")
 
 # %% id="ablation-figure"
 fig, ax = plt.subplots(figsize=(6.4, 2.8), layout="constrained")
@@ -586,8 +586,8 @@ assert max(crowd[1]["ends"]) < min(crowd[4]["ends"] + crowd[16]["ends"] + crowd[
 # **What the record shows**, in means of three seeds.
 #
 # - **Frozen, stage 1 is everything.** A linear layer behind trained queries reaches 58 %. Behind new ones it stays at 25 %, where empty pictures are: a new Q-Former looks everywhere alike, and no matrix finds in a mean what is not in it.
-# - **If the Q-Former learns on, stage 1 is a head start.** After 40 steps it is 45 % against 32 %; at the end 65 and 64. So a new Q-Former in stage 2 is not seen in the last loss, only in how long it takes. Here stage 1 costs more than it saves; in BLIP-2 it paid (figure 5 of the paper).
-# - **One loss less** changes the answers by less than the seeds do. Without ITC nobody taught the shared space, though, and texts are found by chance.
+# - **If the Q-Former learns on, stage 1 is a head start.** After 40 steps it is 45 % against 32 %; at the end 65 and 64. So a new Q-Former in stage 2 is not seen in the last loss, only in how long it takes. Here stage 1 costs more than it saves; in BLIP-2 it paid (figure 5).
+# - **One loss less** changes the answers by less than the seeds do, ITG too: stage 2 trains the queries on. (ITM had hardly learned.) Without ITC nobody taught the shared space, though, and texts are found by chance.
 # - **The reader counts.** Frozen words that once saw images, through another connector, give 72 %, and its worst seed beats the best of the others.
 
 # %% [markdown] id="q-question" lang="en"
@@ -598,7 +598,7 @@ assert max(crowd[1]["ends"]) < min(crowd[4]["ends"] + crowd[16]["ends"] + crowd[
 # %% [markdown] id="fluent-intro" lang="en"
 # ## 11 · Fluent, and not about the image
 #
-# "The loss is fine, the captions read well, and they have nothing to do with the pictures" (LAVIS issue 463, among others). How can that be? Most of a caption's words need no image. Measure it: the caption loss of a language model that sees nothing, word by word.
+# "The loss is fine, the captions read well, and they have nothing to do with the pictures" (LAVIS issue 463). Chapter 10 met it too. Measure why: the caption loss of a language model that sees nothing, word by word.
 
 # %% id="fluent"
 from vlmcourse.training import stages
@@ -616,7 +616,7 @@ print(f"{losses.mean():.2f} nats per word without an image; {shares[0]:.0%} of t
 assert shares[1] > 0.4
 
 # %% [markdown] id="fluent-why" lang="en"
-# Nobody looked at anything, and close to half of the words cost almost nothing: *a*, *at the*, *and*. The mean hides the few that need the image. A low loss says that the language model can write. Whether it *looks* is said by the gap between its own image and another one, as in sections 5 and 9.
+# Nobody looked, and close to half of the words cost almost nothing: *a*, *at the*, *and*. The mean hides the few that need the image. Whether a model *looks* is said by the gap between its own image and another one, as in sections 5 and 9.
 #
 # ## 12 · With a T5, and MiniGPT-4
 #
@@ -626,7 +626,7 @@ assert shares[1] > 0.4
 # - **BLIP-2 with a T5**, like Flan-T5: image vectors and question see each other in its *encoder*; a decoder writes.
 # - **MiniGPT-4**: eye and Q-Former of the BLIP-2 with a T5, **frozen**, before another language model, which chats. Only the linear layer between them learns: here 16,512 numbers.
 #
-# MiniGPT-4 (Zhu et al. 2023) had two stages of its own: about five million raw pairs, then about 3,500 with long, polished descriptions. After the first it repeated itself and broke off; the second took minutes, and repaired the *form*.
+# MiniGPT-4 (Zhu et al. 2023) had two stages of its own: about five million raw pairs, then about 3,500 polished descriptions. After the first it repeated itself; the second took minutes, and repaired the *form*.
 #
 # All families side by side; click a name to look at one closely:
 
@@ -771,7 +771,7 @@ tabulate(card["metrics"], "clip-scenes", value=".3g")
 #
 # 1. A Q-Former is a stack in which learned queries and words share self-attention; queries alone see the image.
 # 2. Three losses need three masks: apart for the contrast, together for matching, causal with all queries for captioning. A leak makes the loss too good.
-# 3. ITG makes the queries hold what a caption says, though the writer is thrown away.
+# 3. ITG presses the queries to hold what a caption says; where stage 2 trains them on, our answers do not show it.
 # 4. Stage 2 puts the queries' vectors before a frozen language model; the number of queries is the price of an image.
 # 5. MiniGPT-4 freezes all of that and learns one linear layer. A fluent text proves nothing; the gap to another image does.
 

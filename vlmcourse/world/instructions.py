@@ -133,12 +133,12 @@ def paired_talks(
         asked = dict(row)
         asked |= {other.text: other.answer for other in others if other}
         for relation in filter(None, others[:orders]):
-            asked |= dict(in_order(relation.asked, list_things(batch, number)))
+            asked |= dict(ordered_pair(relation.asked, list_things(batch, number)))
         about.append([*asked.items()])
     return about
 
 
-def in_order(relation: Relation, things: Sequence[Thing]) -> Talk:
+def ordered_pair(relation: Relation, things: Sequence[Thing]) -> Talk:
     """Where the two things of a relation are, and the relation, true or not, turned round."""
     who, other = relation.who, relation.other
     back = replace(relation, who=other, other=who, relation=relation.relation ^ 1)

@@ -119,3 +119,11 @@ def added_once_more(tokens, queries, look, query_mlp, word_mlp):
     """What came in is added to what each kind's MLP gives."""
     asking, words = tokens[:, :queries], tokens[:, queries:]
     return torch.cat([asking + query_mlp(look(asking)), words + word_mlp(words)], dim=1)
+
+
+@wrong("qformer.part_ways", "what `look` and the MLPs give holds their input already")
+def added_everywhere(tokens, queries, look, query_mlp, word_mlp):
+    """As in chapter 09's gated block, where what comes back is added."""
+    asking, words = tokens[:, :queries], tokens[:, queries:]
+    asking = asking + look(asking)
+    return torch.cat([asking + query_mlp(asking), words + word_mlp(words)], dim=1)
