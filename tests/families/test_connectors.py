@@ -140,23 +140,29 @@ def test_the_seed_of_a_recipe_decides_what_is_talked_about(monkeypatch):
         lambda split, count, seed, objects: noted.append((seed, objects)) or sample(split, 9),
     )
     monkeypatch.setattr(
-        connectors.nano, "lessons", lambda model, batch, *given: noted.append(given) or (0, 0)
+        connectors.nano,
+        "lessons",
+        lambda model, batch, *given, **paired: noted.append((*given, paired)) or (0, 0),
     )
     monkeypatch.setattr(Speaker, "tune", lambda *_, **options: noted.append(options))
     model = connectors.new_model(recipe)
     connectors.make_connected(recipe, recipe.stages[0], model, precision="no")
     seed, given, options = noted
-    assert seed == (5, (1, 4)) and given == (5, 0.25, None, 0)
+    assert seed == (5, (1, 4)) and given == (5, 0.25, None, {})
     assert options["seed"] == 5 and options["precision"] == "no"
     noted.clear()
     connectors.make_connected(recipe, recipe.stages[1], model)
     # the last stage sees other scenes
-    assert noted[:2] == [(6, (1, 4)), (6, 0.25, 0.0, 0)] and noted[2]["seed"] == 5
+    assert noted[:2] == [(6, (1, 4)), (6, 0.25, 0.0, {})] and noted[2]["seed"] == 5
     blip = replace(small(RECIPES["nano-blip"]), seed=5)
     pairs = blip.stage("pairs")
     noted.clear()
     connectors.make_connected(blip, pairs, connectors.new_model(blip))
-    assert noted[:2] == [(7, (2, 4)), (7, 0.25, None, 5)]
+    assert noted[:2] == [(7, (2, 4)), (7, 0.25, None, {"relations": 5})]
+    t5 = replace(small(RECIPES["nano-blip2-t5"]), seed=5)
+    noted.clear()
+    connectors.make_connected(t5, t5.stages[0], connectors.new_model(t5))
+    assert noted[1][-1] == {"relations": 4, "comparisons": 4, "orders": 2}
 
 
 def test_a_part_may_begin_as_that_of_another_and_learn_on():
@@ -170,17 +176,19 @@ def test_a_part_may_begin_as_that_of_another_and_learn_on():
     assert not torch.equal(values(model.qformer), values(theirs))
 
 
-def test_the_scores_of_a_t5_are_divided_while_it_learns_and_only_then(monkeypatch):
+def test_a_t5_is_paced_while_it_learns_and_only_then(monkeypatch):
     recipe, noted = small(RECIPES["nano-blip2-t5"]), []
     model, tune = connectors.new_model(recipe), Speaker.tune
 
     def noting(speaker, *given, **options):
-        noted.append(speaker.model.language.decoder[0].cross.scaled)
+        words = speaker.model.language
+        noted.append((words.decoder[0].cross.scaled, words.encoder_bias.unit))
         return tune(speaker, *given, **options)
 
     monkeypatch.setattr(Speaker, "tune", noting)
     connectors.make_connected(recipe, recipe.stages[-1], model, precision="no")
-    assert noted == [True] and not model.language.decoder[0].cross.scaled
+    assert noted == [(True, 20)]
+    assert not model.language.decoder[0].cross.scaled and model.language.encoder_bias.unit == 1
 
 
 def test_texts_to_match_are_full_captions_between_their_ends(batch):
