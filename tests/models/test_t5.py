@@ -7,6 +7,7 @@ import torch
 from transformers.models.t5.modeling_t5 import T5Attention
 
 from vlmcourse.models.t5 import T5, T5Config, relative_buckets
+from vlmcourse.training.optimizers import MuonAdamW
 
 SMALL = T5Config(
     vocabulary=29,
@@ -115,6 +116,28 @@ def test_pacing_changes_nothing_but_how_far_a_step_of_an_optimizer_goes(model):
         torch.testing.assert_close(model(ids, labels), said)
     assert not any(module.scaled for module in model.modules() if hasattr(module, "scaled"))
     torch.testing.assert_close(model.state_dict(), before)
+
+
+def test_tables_of_distances_count_in_larger_units_while_paced(model):
+    table, step = model.encoder_bias.table.weight, 0.125
+    before = table.detach().clone()
+    with model.paced(), torch.no_grad():
+        assert model.encoder_bias.unit == model.decoder_bias.unit == 20
+        torch.testing.assert_close(table, before / 20)
+        table += step  # of an optimizer
+        torch.testing.assert_close(
+            model.encoder_bias(*torch.zeros(2, 1, 1, dtype=torch.long)).flatten(), before[0] + 20 * step
+        )
+    assert model.encoder_bias.unit == model.decoder_bias.unit == 1
+    torch.testing.assert_close(table.detach(), before + 20 * step)
+
+
+def test_what_an_optimizer_calls_a_table_is_that_of_the_distances():
+    model = T5(SMALL)
+    matrices = [id(weight) for weight in MuonAdamW(model).parts[0].param_groups[0]["params"]]
+    named = [(name, weight) for name, weight in model.named_parameters() if weight.ndim == 2]
+    apart = {name for name, weight in named if id(weight) not in matrices}
+    assert apart == {"embedding.weight", "encoder_bias.table.weight", "decoder_bias.table.weight"}
 
 
 def test_the_head_is_the_embedding_matrix_unless_the_configuration_says_otherwise():

@@ -41,7 +41,7 @@ def test_matrices_of_blocks_go_to_muon_and_all_else_to_adamw(small):
     assert len(adamw.param_groups[0]["params"]) == 4
 
 
-@pytest.mark.parametrize("name", ["embedding", "embed_token", "positions", "class_token", "head"])
+@pytest.mark.parametrize("name", ["embedding", "embed_token", "positions", "table", "class_token", "head"])
 def test_a_table_or_an_output_is_adamws_though_it_has_two_axes(name):
     model = nn.Module()
     model.register_parameter(name, nn.Parameter(torch.zeros(4, 3)))

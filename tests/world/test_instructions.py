@@ -19,13 +19,15 @@ from vlmcourse.world.instructions import (
     in_a_sentence,
     last_talks,
     ordered_captions,
+    ordered_pair,
     paired_talks,
     pale_talks,
+    quarter,
     talks,
     turns,
 )
 from vlmcourse.world.scenes import COLOURS, PLACES
-from vlmcourse.world.truth import Thing, Who, list_things
+from vlmcourse.world.truth import Relation, Thing, Who, list_things
 
 BATCH = scenes.sample("train", 60)
 
@@ -153,6 +155,47 @@ def test_paired_talks_ask_of_every_kind_and_mostly_of_two_things():
             for there, question in zip(true, questions.ask(BATCH, kind, seed), strict=True):
                 there |= {(question.text, question.answer)} if question else set()
     assert all({*row} <= {*few} | there for row, few, there in zip(rows, asked, true, strict=True))
+
+
+@pytest.mark.parametrize("relation, words, back", [
+    (0, "left of", "right of"), (1, "right of", "left of"), (2, "above", "below"), (3, "below", "above"),
+])  # fmt: skip
+def test_a_relation_is_turned_round_whether_true_or_not(relation, words, back):
+    circle, star = Thing(0, 2, 0, 10, 40), Thing(4, 3, 2, 50, 33)
+    asked = Relation(Who(shape=0), Who(colour=3), relation)
+    assert ordered_pair(asked, [star, circle]) == [
+        (f"Turn round: the circle is {words} the blue thing.", f"the blue thing is {back} the circle"),
+        ("Where are the circle and the blue thing?", "bottom left and bottom right"),
+    ]
+
+
+def test_orders_are_added_to_the_first_relations_alone():
+    plain, few = paired_talks(BATCH, 3, 2, 1), paired_talks(BATCH, 3, 2, 1, orders=1)
+    asked = [questions.ask(BATCH, "relation", seed=seed) for seed in (13, 14)]
+    for number, (row, first) in enumerate(zip(few, asked[0], strict=True)):
+        more = ordered_pair(first.asked, list_things(BATCH, number)) if first else []
+        assert row == plain[number] + more
+    both = paired_talks(BATCH, 3, 2, 1, orders=2)
+    assert both == paired_talks(BATCH, 3, 2, 1, orders=9) != few  # there are no relations beyond the second
+    assert any(first and second and len(dict(row)) == len(row) == len(short) + 4
+               for first, second, row, short in zip(*asked, both, plain, strict=True))  # fmt: skip
+
+
+def test_paired_talks_ask_as_often_as_they_are_told():
+    assert paired_talks(BATCH) == paired_talks(BATCH, 0, 5, 2, 0) != paired_talks(BATCH, 0, 5, 3)
+    rows, asked = paired_talks(BATCH, 3, 0, 2), talks(BATCH, 3, captioned=False)
+    for seed in (13, 14):  # no relation, two comparisons
+        more = questions.ask(BATCH, "comparison", seed=seed)
+        for few, question in zip(asked, more, strict=True):
+            few += [(question.text, question.answer)] if question else []
+    assert [dict(row) for row in rows] == [dict(few) for few in asked]
+
+
+@pytest.mark.parametrize("x, y, place", [
+    (31, 31, "top left"), (32, 31, "top right"), (31, 32, "bottom left"), (32, 32, "bottom right"),
+])  # fmt: skip
+def test_everything_is_in_some_quarter(x, y, place):
+    assert quarter(Thing(0, 0, 0, x, y)) == place
 
 
 def test_of_a_share_of_scenes_last_talks_ask_for_little_but_a_description():

@@ -132,7 +132,7 @@ def paired_talks(
     for number, (row, *others) in enumerate(rows):
         asked = dict(row)
         asked |= {other.text: other.answer for other in others if other}
-        for relation in filter(None, others[:orders]):
+        for relation in filter(None, others[:relations][:orders]):
             asked |= dict(ordered_pair(relation.asked, list_things(batch, number)))
         about.append([*asked.items()])
     return about
