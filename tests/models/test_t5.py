@@ -132,6 +132,14 @@ def test_tables_of_distances_count_in_larger_units_while_paced(model):
     torch.testing.assert_close(table.detach(), before + 20 * step)
 
 
+def test_whatever_ends_the_pacing_the_weights_are_as_before(model):
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt), model.paced():
+        raise KeyboardInterrupt
+    torch.testing.assert_close(model.state_dict(), before)
+    assert model.encoder_bias.unit == 1 and not model.decoder[0].cross.scaled
+
+
 def test_what_an_optimizer_calls_a_table_is_that_of_the_distances():
     model = T5(SMALL)
     matrices = [id(weight) for weight in MuonAdamW(model).parts[0].param_groups[0]["params"]]

@@ -12,14 +12,13 @@ that reads its instructions can be captioned; one that does not answers everythi
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from vlmcourse.data.chat import Turns
 from vlmcourse.world import captions, questions
 from vlmcourse.world.grammar import SENTENCE
-from vlmcourse.world.scenes import COLOURS, PLACES, SIDE, SIZES, Scenes, in_reading_order
+from vlmcourse.world.scenes import COLOURS, PLACES, RELATIONS, SIDE, SIZES, Scenes, in_reading_order
 from vlmcourse.world.truth import Attribute, Relation, Thing, Who, in_a_sentence, list_things, pose
 
 SHORT, FULL = "Describe the image briefly.", "Describe the image."
@@ -141,10 +140,10 @@ def paired_talks(
 def ordered_pair(relation: Relation, things: Sequence[Thing]) -> Talk:
     """Where the two things of a relation are, and the relation, true or not, turned round."""
     who, other = relation.who, relation.other
-    back = replace(relation, who=other, other=who, relation=relation.relation ^ 1)
+    back = RELATIONS[relation.relation ^ 1]
     first, second = (quarter(each.only(things)) for each in (who, other))
     return [
-        (f"Turn round: the {who} is {relation.words} the {other}.", f"the {other} is {back.words} the {who}"),
+        (f"Turn round: the {who} is {relation.words} the {other}.", f"the {other} is {back} the {who}"),
         (f"Where are the {who} and the {other}?", f"{first} and {second}"),
     ]
 
