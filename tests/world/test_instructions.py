@@ -127,6 +127,13 @@ def test_every_fourth_scene_asks_for_the_side_of_the_thing_nearest_to_a_middle_l
     )
 
 
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_a_middle_line_is_between_two_pixels(axis):
+    """As near on either side: the first is asked for."""
+    one, other = (Thing(shape, 0, 0, 10, 10)._replace(**{axis: 31 + shape}) for shape in (0, 1))
+    assert "circle" in close_call([one, other])[0][0] and "square" in close_call([other, one])[0][0]
+
+
 def test_last_talks_describe_every_scene_and_ask_what_is_learned_late():
     rows, full, short = last_talks(BATCH), ordered_captions(BATCH), captions.captions(BATCH, "short")
     asked, hard = talks(BATCH, captioned=False), hard_talks(BATCH)
