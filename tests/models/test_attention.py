@@ -66,6 +66,16 @@ def test_unscaled_attention_equals_scores_without_the_division():
     assert torch.allclose(plain(tokens()), unscaled(tokens()), atol=1e-12)
 
 
+@pytest.mark.parametrize("options", [{}, {"groups": 2}, {"part": 3}, {"context_width": 16}])
+def test_the_weights_that_make_queries_make_them_all_and_nothing_else(options):
+    attention = Attention(16, 4, bias=False, **options).double()
+    _, *before = attention.project(tokens(), tokens(), None, None)
+    with torch.no_grad():
+        attention.queries.zero_()
+    query, *after = attention.project(tokens(), tokens(), None, None)
+    assert not query.any() and all(map(torch.equal, before, after))
+
+
 def test_neighbouring_query_heads_share_a_key_head():
     parts = torch.arange(2.0).reshape(1, 2, 1, 1)
     assert share(parts, 6).flatten().tolist() == [0, 0, 0, 1, 1, 1]

@@ -97,6 +97,15 @@ def test_a_new_models_attention_is_not_saturated():
     assert record[0].max(dim=-1).values.mean() < 0.5
 
 
+def test_a_new_models_weights_are_as_large_as_its_layers_want():
+    torch.manual_seed(0)
+    model = T5(T5Config(vocabulary=29, width=64, heads=8, part=16))
+    attention, table = model.decoder[0].attention, model.decoder_bias.table.weight
+    assert attention.queries.std().item() == pytest.approx((64 * 16) ** -0.5, rel=0.05)
+    assert attention.project_in.weight[128:].std().item() == pytest.approx(64**-0.5, rel=0.05)
+    assert table.std().item() == pytest.approx(64**-0.5, rel=0.2)
+
+
 def test_pacing_changes_nothing_but_how_far_a_step_of_an_optimizer_goes(model):
     ids, labels, before = torch.randint(29, (2, 9)), torch.randint(29, (2, 4)), model.state_dict()
     before = {name: weight.clone() for name, weight in before.items()}
