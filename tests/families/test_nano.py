@@ -16,7 +16,7 @@ from vlmcourse.speak import Speaker
 from vlmcourse.training import losses, regions, stages
 from vlmcourse.training.history import History
 from vlmcourse.world import captions, questions, scenes
-from vlmcourse.world.instructions import COLOURFUL, FULL, PALE, talks
+from vlmcourse.world.instructions import COLOURFUL, FULL, PALE, paired_talks, talks
 from vlmcourse.world.render import render
 
 EYE = ViTConfig(64, 16, width=24, depth=1, heads=2, patch_bias=False, norm_before_blocks=True)
@@ -212,6 +212,29 @@ def test_a_seed_decides_the_conversations(small, monkeypatch):
         ("last_talks", 7, 0.5),
         ("pale_talks", 7),
     ]
+
+
+def test_lessons_of_pairs_are_those_of_their_seed_and_stand_for_all_others(small, monkeypatch):
+    given, batch = [], scenes.sample("train", 12)
+    monkeypatch.setattr(nano, "features", lambda model, images: images)
+    monkeypatch.setattr(Speaker, "encode", lambda speaker, about: given.append(about))
+    nano.lessons(small, batch, 7, 0.0, relations=3, orders=1)
+    nano.lessons(small, batch, 7, 0.0, described=0.5, comparisons=0)
+    assert given == [paired_talks(batch, 7, relations=3, orders=1), paired_talks(batch, 7, comparisons=0)]
+
+
+def test_a_stage_says_which_scenes_it_sees_and_what_is_asked(small, monkeypatch):
+    noted = []
+    monkeypatch.setattr(nano, "lessons", lambda model, *given, **paired: noted.append((*given, paired)))
+    stage = dataclasses.replace(STAGES["vlm"], data=dict(scenes=5, grey=0.5))
+    nano.lessons_of(stage, small, 3)
+    more = dict(draw=2, objects=(2, 3), described=0.25, relations=1, comparisons=0, orders=1)
+    nano.lessons_of(dataclasses.replace(stage, data=stage.data | more), small, 3)
+    (plain, *asked), (other, *rest) = noted
+    assert asked == [3, 0.5, None, {}] and rest == [5, 0.5, 0.25, dict(relations=1, comparisons=0, orders=1)]
+    for batch, same in ((plain, (3, (1, 4))), (other, (5, (2, 3)))):
+        expected = scenes.sample("train", 5, seed=same[0], objects=same[1])
+        assert (render(batch) == render(expected)).all()
 
 
 def test_captions_are_read_in_both_styles_and_calibration_comes_before_alignment(small, trained):
