@@ -406,3 +406,19 @@ def test_weights_share_only_with_those_of_their_folder(tmp_path):
     with pytest.raises(CheckpointError, match="both must be in one folder"):
         checkpoints.save_weights(nn.Linear(3, 3), path, {}, beside=words)
     assert not path.exists()
+
+
+def test_a_part_that_the_other_weights_lack_or_that_differs_a_little_is_stored(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, card = nn.Sequential(nn.Linear(3, 40)), {"seed": 3}
+    words = checkpoints.save_weights(first, tmp_path / "words.safetensors", {})
+    with torch.no_grad():
+        first[0].bias[0] = first[0].bias[0].half() + 0.001
+    model = nn.Sequential(first[0], nn.Linear(40, 3))
+    path = checkpoints.save_weights(model, "more.safetensors", card, beside=words)  # in the same folder
+    assert set(checkpoints.read_tensors(path)) == {"0.bias", "1.weight", "1.bias"} and card == {"seed": 3}
+    again = nn.Sequential(nn.Linear(3, 40), nn.Linear(40, 3))
+    os.replace("more.json", "more.json.coming")  # the process died before the card got its name
+    assert checkpoints.load_weights(again, path)["seed"] == 3
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value.half().float())
