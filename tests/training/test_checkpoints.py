@@ -383,6 +383,7 @@ def test_what_is_stored_beside_other_weights_holds_only_the_difference(tmp_path)
 
 @pytest.mark.parametrize("beside, reason", [
     ("words", "names no file of weights beside"),
+    ({}, "names no file of weights beside"),
     ({"file": "../words.safetensors"}, "names no file of weights beside"),
     ({"file": "words.bin"}, "names no file of weights beside"),
     ({"file": 3}, "names no file of weights beside"),
