@@ -339,7 +339,7 @@ assert last["match"] < first["match"]
 #
 # ## 6 · Look inside: what does each query ask?
 #
-# In the widget, *query* chooses one of the 16, and the slider plays training; the map is that of the tile *the query*. **Try this:** play one query, then step through all at the last moment. Do they ask different questions?
+# In the widget, *query* chooses one of the 16, and the slider plays training; the map is that of the tile *the query*. **Try this:** play one query, then step through all at the last moment. Do they differ?
 
 # %% id="look"
 from vlmcourse.widgets.attention import AttentionExplorer
@@ -586,7 +586,7 @@ assert max(crowd[1]["ends"]) < min(crowd[4]["ends"] + crowd[16]["ends"] + crowd[
 # **What the record shows**, in means of three seeds.
 #
 # - **Frozen, stage 1 is everything.** A linear layer behind trained queries reaches 58 %. Behind new ones it stays at 25 %, where empty pictures are: a new Q-Former looks everywhere alike, and no matrix finds in a mean what is not in it.
-# - **If the Q-Former learns on, stage 1 is a head start.** After 40 steps it is 45 % against 32 %; at the end 65 and 64. So a new Q-Former in stage 2 is not seen in the last loss, only in how long it takes. Here stage 1 costs more than it saves; in BLIP-2 it paid (figure 5).
+# - **If the Q-Former learns on, stage 1 is a head start.** After 40 steps it is 45 % against 32 %; at the end 65 and 64. So a new Q-Former in stage 2 is not seen in the last loss, only in how long it takes. Here it costs more than it saves; in BLIP-2 it paid (figure 5).
 # - **One loss less** changes the answers by less than the seeds do, ITG too: stage 2 trains the queries on. (ITM had hardly learned.) Without ITC nobody taught the shared space, though, and texts are found by chance.
 # - **The reader counts.** Frozen words that once saw images, through another connector, give 72 %, and its worst seed beats the best of the others.
 
@@ -628,7 +628,7 @@ assert shares[1] > 0.4
 #
 # MiniGPT-4 (Zhu et al. 2023) had two stages of its own: about five million raw pairs, then about 3,500 polished descriptions. After the first it repeated itself; the second took minutes, and repaired the *form*.
 #
-# All families side by side; click a name to look at one closely:
+# All families side by side; click a name to look closely:
 
 # %% id="shipped"
 from vlmcourse.diagnostics.alternatives import answers_for
@@ -764,7 +764,7 @@ print(f"clip-scenes: ViT and text tower, one matrix for each, search; {numbers:,
 tabulate(card["metrics"], "clip-scenes", value=".3g")
 
 # %% [markdown] id="families-lesson" lang="en"
-# **Tokens** are what an image costs in every answer. **Seconds** are CPU time on top of what a model took over, no prices of whole models. **Right** compares connectors only where the rest is equal: where the language model is that of `nano-vlm`, somebody paid for it before. BLIP and the T5 learned to read from nothing; relations the T5 still answers at chance. Take a Q-Former when tokens are dear, images many, and the language model must stay as it is; not when small detail decides.
+# **Tokens** are what an image costs in every answer. **Seconds** are CPU time on top of what a model took over, no prices of whole models. **Right** compares connectors only where the rest is equal: where the language model is that of `nano-vlm`, somebody paid for it before. BLIP and the T5 learned to read from nothing; the T5 turns relations round in words, and guesses them in images. Take a Q-Former when tokens are dear, images many, and the language model must stay as it is; not when small detail decides.
 
 # %% [markdown] id="recap" lang="en"
 # ## Recap

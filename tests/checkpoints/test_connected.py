@@ -12,8 +12,8 @@ from vlmcourse.recipes.book import RECIPES
 CONNECTED = [name for name, recipe in RECIPES.items() if recipe.family == "connectors"]
 
 
-# it learned to read from nothing, and answers relations at chance
-NEW_TO_READING = {"nano-blip2-t5": (0.83, 0.62)}
+# it learned to read from nothing, and answers relations hardly better than by chance
+NEW_TO_READING = {"nano-blip2-t5": (0.9, 0.74)}
 
 
 @pytest.mark.parametrize("name", CONNECTED)

@@ -121,6 +121,7 @@ def test_pacing_changes_nothing_but_how_far_a_step_of_an_optimizer_goes(model):
             )
             with model.paced():  # nothing is divided twice
                 torch.testing.assert_close(model(ids, labels), said)
+            assert first.scaled and model.encoder_bias.unit == 20  # the inner end is not the outer one
             raise ZeroDivisionError
         torch.testing.assert_close(model(ids, labels), said)
     assert not any(module.scaled for module in model.modules() if hasattr(module, "scaled"))

@@ -449,6 +449,19 @@ def test_a_fixed_device_is_found_where_the_reference_reads_a_value():
     assert "device=x.device" in fixed.says.en
 
 
+def test_a_fixed_device_is_shown_where_the_tensor_was_made_not_where_it_is_used():
+    def late(x):
+        own = torch.arange(len(x))
+        own = own + 1
+        return x * own
+
+    task = made(
+        lambda x: x * torch.arange(1, len(x) + 1, device=x.device), [(torch.ones(3),)], {"return": "number"}
+    )
+    fixed = judge(task, late)
+    assert "device=x.device" in fixed.says.en and fixed.line == (__file__, late.__code__.co_firstlineno + 1)
+
+
 def test_an_answer_that_calls_what_it_is_to_build_is_told_so():
     def by_function(images, weight, stride=1, padding=0, groups=1):
         return F.conv2d(images, weight, None, stride, padding, groups=groups)

@@ -185,11 +185,13 @@ class T5(nn.Module):
         20. T5 itself was trained by Adafactor, whose steps can be in proportion to the weights (Shazeer and
         Stern 2018, arXiv:1804.04235).
         """
+        already = self.encoder_bias.unit != 1.0
         self._pace(scaled=True, unit=20.0)
         try:
             yield
         finally:
-            self._pace(scaled=False, unit=1.0)
+            if not already:
+                self._pace(scaled=False, unit=1.0)
 
     @torch.no_grad()
     def _pace(self, scaled: bool, unit: float) -> None:

@@ -112,7 +112,8 @@ NANO_BLIP2_T5 = Recipe(
     model=Blip2Config(_EYE, _ASKING, T5Config(1024, 128, 4, 2, 4, 32, 384), IMAGE, ASSISTANT, END),
     start=dict(vision="nano-vlm"),
     stages=(
-        # the order of words is asked for from the first step: later the T5 reads them as a bag, and stays so
+        # the order of words is asked for from the first step; it learns to turn relations round, and still
+        # answers them about images hardly better than by chance
         _stage(
             "pairs", steps=1200, size=16, flat=0.7,
             # at the full rate the Q-Former forgets what the T5 does not ask for yet, see nano-vlm's projector

@@ -426,7 +426,8 @@ def fixed_device(answer: Callable, trial: Trial) -> tuple[Text, Line | None] | N
             if placed(answer, case) not in (placed(trial.reference, case), []):
                 return phrase("fixed_device"), None
         except DeviceError as error:
-            return phrase("fixed_device"), error_sentence(error, "")[1]
+            made = [(file, line) for file, line in error.made if not file.startswith(LIBRARIES)]
+            return phrase("fixed_device"), made[0] if made else error_sentence(error, "")[1]
     return None
 
 

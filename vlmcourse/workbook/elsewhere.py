@@ -5,6 +5,8 @@ So whatever runs on a CPU runs here too, conditions on values included, and what
 """
 
 import contextlib
+import sys
+import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,8 +22,18 @@ HERE, THERE = torch.device("cpu"), torch.device("meta")
 BETWEEN = {"copy_", "_to_copy", "index", "index_put_", "index_put"}  # torch takes both devices for these
 
 
+Step = tuple[str, int]  # file and line of a call that was under way
+
+
 class DeviceError(RuntimeError):
-    """Numbers of both devices met in one operation."""
+    """Numbers of both devices met in one operation.
+
+    made: the calls under way, inner ones first, when what stayed on the CPU was made; [] if not known.
+    """
+
+    def __init__(self, says: str, made: list[Step]):
+        super().__init__(says)
+        self.made = made
 
 
 class Elsewhere(Tensor):
@@ -104,7 +116,8 @@ def carried_out(operation: Callable, _: Any, args: tuple = (), named: dict | Non
     if any(leaf.is_meta for leaf in here):
         raise NotImplementedError("made in a way that no number was written")
     if there and here and operation.overloadpacket.__name__ not in BETWEEN:
-        raise DeviceError("tensors of two devices were mixed")
+        made = next((leaf.made for leaf in here if hasattr(leaf, "made")), [])
+        raise DeviceError("tensors of two devices were mixed", made)
     goes_there = bool(there)
     if named.get("device") is not None:
         goes_there, named["device"] = named["device"] == THERE, HERE
@@ -117,4 +130,17 @@ def carried_out(operation: Callable, _: Any, args: tuple = (), named: dict | Non
             return leaf
         return there[id(leaf)] if id(leaf) in there else Elsewhere(leaf)  # the same one if changed in place
 
-    return tree_map(wrapped, operation(*tree_map(unwrapped, args), **tree_map(unwrapped, named)))
+    done = operation(*tree_map(unwrapped, args), **tree_map(unwrapped, named))
+    if not goes_there:
+        remember(done, given)
+    return tree_map(wrapped, done)
+
+
+def remember(done: Any, given: list[Tensor]) -> None:
+    """Note at tensors on the CPU in which line they, or what they were computed from, were made."""
+    known = [leaf.made for leaf in given if hasattr(leaf, "made")]
+    stack = traceback.walk_stack(sys._getframe(2))
+    made = known[0] if known else [(frame.f_code.co_filename, line) for frame, line in stack]
+    for leaf in tree_leaves(done):
+        if isinstance(leaf, Tensor):
+            leaf.made = made
