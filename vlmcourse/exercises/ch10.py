@@ -412,8 +412,8 @@ quiz(2, "Why may the encoder's words see each other in both directions, "
         "but the decoder's only those before?", [
     ("A decoder is trained to predict the next word; one that sees it learns to copy.", True,
      "Same weights for the rest; the mask makes the difference between reading and writing."),
-    ("The decoder has fewer parameters, so it can look at fewer words.", False,
-     "BLIP's decoder has as many as its encoder, and shares most of them."),
+    ("The decoder also looks at the image, and must not see more than the encoder's ITM does.", False,
+     "Image and words are apart: in ITM all words see each other *and* all patches."),
     ("Because the encoder has no cross-attention.", False,
      "It has: beside an image it reads for ITM. Without an image the same weights read for ITC."),
 ])
@@ -423,6 +423,6 @@ quiz(3, "CapFilt throws away four of ten web captions. "
      "All arms took the same number of steps, and with the captioner's captions the set had even grown."),
     ("A wrong caption is not nothing: it pushes an image to a text that is false.", True,
      "In the contrast it pulls towards a stranger, and it pushes away the texts that fit."),
-    ("The captions that stay are longer.", False,
-     "The filter judges whether text and image belong together, not the length."),
+    ("The filter corrects the wrong captions before they are learned.", False,
+     "It only keeps or throws away. New captions come from the captioner, and the filter judges those too."),
 ])
