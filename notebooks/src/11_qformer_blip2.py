@@ -561,7 +561,8 @@ tabulate({words: (arms[name].get("text found first", float("nan")), arms[name]["
                   arms[name]["right"][-1][1], min(arms[name]["ends"]), max(arms[name]["ends"]),
                   arms[name]["right blind"])
           for name, words in NAMES.items()}, "what was done", text_found_first=".0%",
-         right_after_40_steps=".0%", right_at_the_end=".0%", worst_seed=".0%", best_seed=".0%", blind=".0%")
+         right_after_40_steps=".0%", right_at_the_end=".0%", worst_seed=".0%",
+         best_seed=".0%", blind=".0%")
 
 # %% id="ablation-figure"
 fig, ax = plt.subplots(figsize=(6.4, 2.8), layout="constrained")
