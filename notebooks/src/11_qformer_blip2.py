@@ -588,7 +588,7 @@ assert max(crowd[1]["ends"]) < min(crowd[4]["ends"] + crowd[16]["ends"] + crowd[
 #
 # - **Frozen, stage 1 is everything.** A linear layer behind trained queries reaches 58 %. Behind new ones it stays at 25 %, where empty pictures are: a new Q-Former looks everywhere alike, and no matrix finds in a mean what is not in it.
 # - **If the Q-Former learns on, stage 1 is a head start.** After 40 steps it is 45 % against 32 %; at the end 65 and 64. So a new Q-Former in stage 2 is not seen in the last loss, only in how long it takes. Here it costs more than it saves; in BLIP-2 it paid (figure 5).
-# - **One loss less** changes the answers by less than the seeds do, ITG too: stage 2 trains the queries on. (ITM had hardly learned.) Without ITC nobody taught the shared space, though, and texts are found by chance.
+# - **One loss less** changes the answers by less than the seeds do, ITG too: here stage 2 trains the queries on. Without ITC nobody taught the shared space, though, and texts are found by chance.
 # - **The reader counts.** Frozen words that once saw images, through another connector, give 72 %, and its worst seed beats the best of the others.
 
 # %% [markdown] id="q-question" lang="en"
@@ -765,7 +765,7 @@ print(f"clip-scenes: ViT and text tower, one matrix for each, search; {numbers:,
 tabulate(card["metrics"], "clip-scenes", value=".3g")
 
 # %% [markdown] id="families-lesson" lang="en"
-# **Tokens** are what an image costs in every answer. **Seconds** are CPU time on top of what a model took over, no prices of whole models. **Right** compares connectors only where the rest is equal: where the language model is that of `nano-vlm`, somebody paid for it before. BLIP and the T5 learned to read from nothing; the T5 turns relations round in words, and guesses them in images. Take a Q-Former when tokens are dear, images many, and the language model must stay as it is; not when small detail decides.
+# **Tokens** are what an image costs in every answer. **Seconds** are CPU time on top of what a model took over, no prices of whole models. **Right** compares connectors only where the rest is equal: where the language model is that of `nano-vlm`, somebody paid for it before. BLIP and the T5 learned to read from nothing; relations the T5 still answers hardly better than by chance. Take a Q-Former when tokens are dear, images many, and the language model must stay as it is; not when small detail decides.
 
 # %% [markdown] id="recap" lang="en"
 # ## Recap

@@ -59,12 +59,11 @@ def _grows(
 
     Args:
         before, between: further stages, before those two and between them.
-        more, last: what is otherwise in the first stage, and in the last; its data may say with which parts
-            of other models it ``begins``, which learn on.
+        more, last: what is otherwise in the first stage, and in the last.
     """
     vlm = dict(steps=steps[0], size=16, rates=rates, data=_VLM) | more
     end = dict(steps=steps[1], size=16, rates=_LOW, data=_LAST, flat=0.3, ships=name) | (last or {})
-    needs = tuple(sorted({*start.values(), *vlm["data"].get("begins", {}).values()}))
+    needs = tuple(sorted({*start.values()}))
     stages = (*before, _stage("vlm", **vlm), *between, _stage("last", **end))
     return Recipe(name, "connectors", model, stages, start, needs)
 
@@ -112,8 +111,8 @@ NANO_BLIP2_T5 = Recipe(
     model=Blip2Config(_EYE, _ASKING, T5Config(1024, 128, 4, 2, 4, 32, 384), IMAGE, ASSISTANT, END),
     start=dict(vision="nano-vlm"),
     stages=(
-        # the order of words is asked for from the first step; it learns to turn relations round, and still
-        # answers them about images hardly better than by chance
+        # the order of words is asked for from the first step: after this stage it turns every relation round,
+        # but answers those about images by chance; after the next it has forgotten much of the former, too
         _stage(
             "pairs", steps=1200, size=16, flat=0.7,
             # at the full rate the Q-Former forgets what the T5 does not ask for yet, see nano-vlm's projector
