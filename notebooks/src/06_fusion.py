@@ -399,7 +399,8 @@ for name, row in table.items():
             hatch="//" if early else "", label="image tokens in the text" if early else "")
     ax.text(row[0] + 0.01, name, f"{row[0]:.0%} after {runs[name].seconds:.0f} s", va="center")
 ax.set(xlabel="right answers", xlim=(0, 1)); ax.invert_yaxis()
-ax.legend(*[part[:1] for part in ax.get_legend_handles_labels()], loc="lower right")
+ax.legend(*[part[:1] for part in ax.get_legend_handles_labels()], loc="lower right",
+          bbox_to_anchor=(1, 1))
 figure(fig, alt="Right answers of the five families and the blind twin, with the seconds that "
                 "each of them trained")
 
