@@ -348,8 +348,8 @@ quiz(2, "A word behind the third image looks at that image only. "
 ])
 quiz(3, "Four examples with wrong answers help your model nearly as much as four with right ones. "
         "What do examples tell it?", [
-    ("Nothing; it would answer as well without any.", False,
-     "Without examples it cannot know what the word asks for, and is right far less often."),
+    ("Which answers are common; it gives one that it has just read.", False,
+     "Then wrong examples would make its answers wrong too; they are right about its own image."),
     ("How to see: which features of the image go with which answer.", False,
      "Then wrong answers would teach it wrong ones."),
     ("What kind of answer is asked for; what is in the image it knows already.", True,

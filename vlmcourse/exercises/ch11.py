@@ -279,9 +279,9 @@ exercise(qformer.part_ways, gradient=("tokens",),
 
 quiz(1, "In stage 1 a Q-Former also learns to write captions (ITG). Later a language model writes, "
         "and the Q-Former never does. What was ITG for?", [
-    ("The language model starts from the words that the Q-Former has written.", False,
-     "It gets no words, only the queries' vectors; "
-     "what read and wrote words in the Q-Former is thrown away."),
+    ("The Q-Former's words take on the style in which the language model later writes.", False,
+     "What read and wrote words in the Q-Former is thrown away; "
+     "the language model gets the queries' vectors alone."),
     ("The words see the image only through the queries, so the queries must hold what a caption says.", True,
      "The loss asks of every word, and each can be answered only from what the queries took from the image. "
      "That pressure stays in the queries when the writer is gone."),
