@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlmcourse.evaluation.retrieval import recall_at_k, retrieval, right_pairs
+from vlmcourse.evaluation.retrieval import median_rank, recall_at_k, retrieval, right_pairs
 from vlmcourse.models.clip import normalise
 
 SIMILARITY = torch.tensor([[0.9, 0.1, 0.5], [0.8, 0.2, 0.7], [0.3, 0.2, 0.1], [0.1, 0.4, 0.3]])
@@ -92,3 +92,23 @@ def test_features_that_are_no_numbers_are_refused_whoever_counts(side, value):
             retrieval(features["image"], features["text"], torch.eye(3, dtype=torch.bool), (1,))
     finally:
         recall_at_k.reset()
+
+
+def test_median_rank_counted_by_hand():
+    right = torch.tensor([[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 1, 1]], dtype=torch.bool)
+    assert median_rank(SIMILARITY, right) == 2  # ranks 1, 3, 3, 1: the mean of 1 and 3
+    assert median_rank(SIMILARITY[1:], right[1:]) == 3
+    assert median_rank(SIMILARITY[:1], torch.tensor([[False, True, True]])) == 2  # the better of the two
+
+
+def test_who_finds_everything_equal_has_the_worst_rank():
+    assert median_rank(torch.zeros(3, 5), torch.eye(3, 5, dtype=torch.bool)) == 5
+    assert median_rank(torch.zeros(1, 4), torch.tensor([[True, True, False, True]])) == 2  # one wrong one
+
+
+def test_a_query_without_a_rank_is_refused():
+    right = torch.tensor([[True, False], [False, False], [True, True]])
+    with pytest.raises(ValueError, match="query 1 has no right candidate"):
+        median_rank(torch.zeros(3, 2), right)
+    with pytest.raises(ValueError, match="a similarity is NaN"):
+        median_rank(torch.tensor([[0.0, torch.nan]]), torch.tensor([[True, False]]))

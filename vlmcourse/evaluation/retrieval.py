@@ -34,6 +34,34 @@ def recall_at_k(
     return right.gather(1, best).any(dim=1).float().mean().item()
 
 
+@slot
+def median_rank(
+    similarity: Float[Tensor, "query candidate"], right: Bool[Tensor, "query candidate"]
+) -> float:
+    """The rank at which the middle query finds its first right candidate; 1 is best.
+
+    A right candidate stands behind every wrong one that is more similar *or as similar*: a model that finds
+    everything equal has the worst rank, not the best. Of an even number of queries the mean of the two in the
+    middle.
+
+    Args:
+        right: which candidates are right for a query; the most similar of them counts.
+
+    Raises:
+        ValueError: if a query has no right candidate, or a similarity is NaN.
+
+    Source: "Med r" of Karpathy and Fei-Fei 2014, arXiv:1412.2306, section 4.
+    """
+    if not right.any(dim=1).all():
+        query = right.any(dim=1).int().argmin().item()
+        raise ValueError(f"query {query} has no right candidate, so no rank; leave it out")
+    if similarity.isnan().any():
+        raise ValueError("a similarity is NaN, so no candidate is the most similar; look at the features")
+    best = similarity.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
+    ranks = 1 + (~right & (similarity >= best)).sum(dim=1)
+    return ranks.double().quantile(0.5).item()
+
+
 def right_pairs(
     queries: Sequence[Hashable], candidates: Sequence[Hashable]
 ) -> Bool[Tensor, "query candidate"]:
