@@ -1,0 +1,1 @@
+"""Published data sets, one file for each format: rows as they were published become records."""
