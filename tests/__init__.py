@@ -13,7 +13,7 @@ from beartype.claw import beartype_packages
 
 INT_FOR_FLOAT = BeartypeConf(is_pep484_tower=True)  # where a float is asked for, an int will do
 typechecked = beartype(conf=INT_FOR_FLOAT)
-WITHOUT_ARRAYS = ("grammar", "instructions", "questions", "truth", "twins")
+WITHOUT_ARRAYS = ("exporting", "grammar", "instructions", "questions", "truth", "twins")
 beartype_packages([f"vlmcourse.world.{name}" for name in WITHOUT_ARRAYS], conf=INT_FOR_FLOAT)
 
 
