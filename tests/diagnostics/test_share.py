@@ -1,0 +1,139 @@
+"""Shares of attention, updates and gradients: by hand, and on models whose shares are known."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from vlmcourse.diagnostics.share import (
+    attention_share,
+    gradient_ratio,
+    gradient_share,
+    image_share,
+    update_share,
+)
+from vlmcourse.families import connectors
+from vlmcourse.families.nano import new_vlm
+from vlmcourse.models.attention import Attention
+from vlmcourse.models.look import packed
+from vlmcourse.recipes.book import RECIPES
+from vlmcourse.speak import Speaker
+from vlmcourse.world import scenes
+from vlmcourse.world.render import render
+
+IMAGES = render(scenes.sample("validation", 3))
+ASKED = ["What colour is the circle?", "How many things are there?", "Is there a star?"]
+TALKS = [[(text, "red")] for text in ASKED]
+
+
+def untrained(name="nano-vlm"):
+    """Apart from the eye."""
+    if name == "nano-vlm":
+        return Speaker(new_vlm().eval())
+    recipe = RECIPES[name]
+    taken = {part: other for part, other in recipe.start.items() if other == "nano-vlm"}
+    return Speaker(connectors.new_model(dataclasses.replace(recipe, start=taken)).eval())
+
+
+def test_the_share_sums_over_image_keys_and_is_the_mean_over_heads():
+    weights = torch.tensor([[[[[0.1, 0.2, 0.7]], [[0.5, 0.1, 0.4]]]]])  # one layer, text and query; two heads
+    share = image_share(weights, torch.tensor([[True, False, True]]))
+    torch.testing.assert_close(share, torch.tensor([[[0.85]]]))
+
+
+def test_every_text_has_its_own_places_and_every_layer_its_own_share():
+    weights = torch.rand(4, 2, 3, 5, 6, generator=torch.Generator().manual_seed(0)).softmax(dim=-1)
+    places = torch.tensor([[1, 1, 0, 0, 0, 0], [0, 0, 0, 1, 0, 1]]).bool()
+    share = image_share(weights, places)
+    for layer in range(4):
+        for text, keys in enumerate([[0, 1], [3, 5]]):
+            for query in range(5):
+                by_hand = sum(weights[layer, text, head, query, keys].sum() for head in range(3)) / 3
+                assert share[layer, text, query] == pytest.approx(by_hand.item(), abs=1e-6)
+
+
+def test_the_share_of_an_update_compares_lengths():
+    image = torch.tensor([[[[3.0, 4.0], [0, 0], [0, 0]]]])
+    words = torch.tensor([[[[0.0, 15.0], [1, 0], [0, 0]]]])
+    torch.testing.assert_close(update_share(image, words), torch.tensor([[[0.25, 0, 0]]]))
+
+
+def test_the_gradient_ratio_is_of_mean_lengths():
+    image = torch.tensor([[[3.0, 4.0], [0, 0]], [[0, 1], [0, 3]]])
+    words = torch.tensor([[[2.0, 0, 0], [0, 0, 8]], [[0, 1, 0], [0, 0, 1]]])
+    torch.testing.assert_close(gradient_ratio(image, words), torch.tensor([0.5, 2.0]))
+
+
+def test_image_tokens_look_at_nothing_but_images_and_words_at_both():
+    speaker = untrained()
+    share = attention_share(speaker, IMAGES, ASKED)
+    ids, real = speaker.words.prompts(ASKED, speaker.model.tokens_per_image)
+    assert share.kind == "attention" and share.shares.shape == (4, *ids.shape)
+    assert torch.equal(share.real, real) and not real.all()
+    seen = ids == speaker.words.image
+    first = real.int().argmax(dim=1)  # <user>: there is nothing else to look at
+    assert share.shares[:, torch.arange(3), first].max() == 0
+    last = seen.shape[1] - 1 - seen.flip(1).int().argmax(dim=1)
+    inside = share.shares[:, torch.arange(3), last]
+    assert (inside > 0.9).all()  # all but <user>
+    counted = seen.sum(dim=1) / real.sum(dim=1)
+    torch.testing.assert_close(share.at_answer(), counted.mean().expand(4), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["nano-blip", "nano-flamingo", "nano-blip2", "nano-blip2-t5"])
+def test_every_family_tells_what_its_words_take_from_the_image(name):
+    speaker = untrained(name)
+    for gate in [weight for key, weight in speaker.model.named_parameters() if key.endswith("look_gate")]:
+        gate.data.fill_(1.0)
+    share = attention_share(speaker, IMAGES, ASKED)
+    assert share.kind == ("attention" if name.startswith("nano-blip2") else "update")
+    assert share.shares.shape[:2] == (4, 3) and share.real.shape == share.shares.shape[1:]
+    assert (share.at_answer() > 0).all() and (share.shares <= 1).all()
+    assert (gradient_share(speaker, IMAGES, TALKS) > 0).all()
+    assert not any(module._forward_hooks for module in speaker.model.modules())
+
+
+def test_behind_closed_gates_no_image_is_heard():
+    speaker = untrained("nano-flamingo")
+    assert attention_share(speaker, IMAGES, ASKED).shares.abs().max() == 0
+    assert gradient_share(speaker, IMAGES, TALKS).tolist() == [0.0]
+
+
+def test_an_open_gate_lets_as_much_through_as_it_says():
+    speaker = untrained("nano-flamingo")
+    kept = {}
+    for number, gated in enumerate(speaker.model.gated):
+        gated.look_gate.data.fill_(0.5 if number == 2 else 0.0)
+    for key, layer in (("image", speaker.model.gated[2]), ("words", speaker.model.language.blocks[2])):
+        layer.attention.register_forward_hook(lambda _, given, output, key=key: kept.update({key: output}))
+    share = attention_share(speaker, IMAGES, ASKED)
+    image = torch.tensor(0.5).tanh() * kept["image"].norm(dim=-1)
+    by_hand = image / (image + kept["words"].norm(dim=-1))
+    torch.testing.assert_close(share.shares[2], by_hand)
+    assert share.shares[[0, 1, 3]].abs().max() == 0 and by_hand.max() > 1e-3
+
+
+def test_a_gradient_is_found_before_every_block_and_none_is_kept():
+    speaker = untrained()
+    ratio = gradient_share(speaker, IMAGES, TALKS)
+    assert ratio.shape == (4,) and (ratio > 0).all()
+    assert all(parameter.grad is None for parameter in speaker.model.parameters())
+    assert not any(module._forward_pre_hooks for module in speaker.model.modules())
+    for attention in speaker.model.language.modules():
+        if isinstance(attention, Attention):
+            torch.nn.init.zeros_(attention.project_out.weight)
+    assert gradient_share(speaker, IMAGES, TALKS).tolist() == [0.0] * 4  # words read no image
+
+
+def test_gradients_are_those_of_the_answers_loss():
+    """Before the first block they are what autograd says of the embedded row."""
+    speaker = untrained()
+    model, rows = speaker.model, speaker.encode(TALKS)
+    row = model.embed(rows.ids, features=model.connect(speaker.features(IMAGES))).detach().requires_grad_()
+    logits = model.head(model.language.hidden(row, packed(rows.packs)))[:, :-1]
+    right = rows.labels[:, 1:]
+    loss = torch.nn.functional.cross_entropy(logits[right >= 0], right[right >= 0])
+    lengths = torch.autograd.grad(loss, row)[0].norm(dim=-1)
+    seen = rows.ids == speaker.words.image
+    by_hand = lengths[seen].mean() / lengths[(rows.packs >= 0) & ~seen].mean()
+    torch.testing.assert_close(gradient_share(speaker, IMAGES, TALKS)[0], by_hand, rtol=1e-4, atol=0)
