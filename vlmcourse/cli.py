@@ -1,4 +1,5 @@
-"""The command line: ``vlmcourse lab``, ``doctor``, ``progress``; ``ask``, ``train``, ``export`` for models.
+"""The command line: ``vlmcourse lab``, ``doctor``, ``progress``; for models ``ask``, ``train``, ``diagnose``,
+``export``.
 
 Every command imports what it needs when it runs, so that ``vlmcourse --help`` answers at once.
 """
@@ -186,6 +187,21 @@ def train(
     typer.echo(f"{path}")
     if not until and can_be_asked(plan):
         typer.echo(f'Ask it: vlmcourse ask PICTURE "Describe the image." --model {path}')
+
+
+@app.command()
+def diagnose(
+    name: Annotated[str, Argument(help="A shipped model, a .safetensors file, or a run's folder.")],
+) -> None:
+    """What may be wrong with a model or a run, and what to do; ends with code 1 if something may be."""
+    from vlmcourse.families.diagnosing import diagnose_named
+
+    with explained():
+        found = diagnose_named(name)
+    rows = [[one.name, f"{one.number:.3g}", one.verdict, "" if one.ok else one.remedy] for one in found]
+    show(["check", "number", "verdict", "what to do"], rows)
+    if not all(one.ok for one in found):
+        raise typer.Exit(1)
 
 
 @app.command()
