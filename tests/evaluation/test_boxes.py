@@ -57,6 +57,7 @@ def test_one_of_several_boxes_is_enough_and_zeros_are_none():
     boxes = torch.tensor([[[0, 0, 2, 2], [5, 5, 9, 9]], [[5, 5, 9, 9], [0, 0, 0, 0]]])
     assert points_inside(torch.tensor([[6, 6], [0, 0]]), boxes).tolist() == [True, False]
     assert pointing_accuracy(torch.tensor([[6, 6], [0, 0]]), boxes) == 0.5
+    assert pointing_accuracy(torch.tensor([[6, 6]]), boxes[:1]) == 1
     with pytest.raises(ValueError, match="1 points for the boxes of 2 questions"):
         pointing_accuracy(torch.tensor([[6, 6]]), boxes)
     with pytest.raises(ValueError, match="0 points"):

@@ -17,6 +17,7 @@ from vlmcourse.evaluation.choices import (
 
 def test_options_are_written_with_letters():
     assert written_options("What colour?", ["red", "blue", "B"]) == "What colour?\nA. red\nB. blue\nC. B"
+    assert written_options("Which?", ["x", "y"]) == "Which?\nA. x\nB. y"
     for count in (0, 1, 27):
         with pytest.raises(ValueError, match=f"2 to 26 options, one for each letter; got {count}"):
             written_options("Which?", ["x"] * count)

@@ -54,6 +54,11 @@ def test_half_of_the_questions_are_about_what_is_there_and_none_is_asked_twice(n
     assert len(poll(KITCHEN, negatives, per_image=1)) == 8
 
 
+def test_about_each_image_three_pairs_are_asked():
+    present = {n: [f"{name} {n}" for name in "abcde"] for n in range(2)}
+    assert len(poll(present, "random")) == 2 * 6
+
+
 def test_the_question_bears_the_right_article():
     asked = poll({1: ["apple"], 2: ["cup"]}, "random")
     assert [each.question for each in asked[:2]] == [

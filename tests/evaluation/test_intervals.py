@@ -66,6 +66,10 @@ def test_questions_about_one_image_are_no_new_images():
     assert widths[2] == pytest.approx(widths[0] / 2, rel=0.15)
 
 
+def test_without_a_mistake_an_interval_has_no_width():
+    assert bootstrap_interval([1.0] * 20) == (1, 1, 1)
+
+
 def test_images_may_have_any_names():
     scores = [1, 0, 0, 1, 1]
     named = bootstrap_interval(scores, ["b.png", "a.png", "a.png", "b.png", "c.png"])
@@ -86,6 +90,8 @@ def test_a_paired_interval_sees_what_two_intervals_hide():
     assert paired.mean == pytest.approx(0.05)
     assert 0 < paired.low < 0.03 and 0.08 < paired.high < 0.12
     assert paired_interval(first, second).mean == pytest.approx(-0.05)
+    assert paired_interval(first, second, seed=1) != paired_interval(first, second)
+    assert paired_interval(first, second) == paired_interval(first, second, seed=0)
     grouped = paired_interval(second, first, [n // 50 for n in range(100)])
     assert (grouped.low, grouped.high) == (0, pytest.approx(0.1))  # two images: none or both of the better
 

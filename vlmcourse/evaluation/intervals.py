@@ -67,6 +67,9 @@ def bootstrap_interval(
 ) -> Interval:
     """The mean score with its percentile bootstrap interval, from RESAMPLES draws of as many images.
 
+    Where every score is the same the interval has no width, and that is no certainty: after n questions
+    without a mistake, one in n / 3 may still go wrong.
+
     Args:
         scores: one per question, such as 0 or 1, or a vqa_accuracy.
         groups: the image of each question; None if each has its own.
