@@ -475,3 +475,40 @@ def test_several_processes_train_one_model(tmp_path):
         cli.app, ["ask", SCENE, "Is there a star?", "--model", str(tmp_path / "nano-vlm.safetensors")]
     )
     assert asked.exit_code == 0
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of eight scenes as one's own pictures, with a test file of two others."""
+    from vlmcourse.world import exporting, scenes
+
+    folder = tmp_path / "mine"
+    exporting.export_own(scenes.sample("train", 8), folder)
+    exporting.export_own(scenes.sample("test", 2), folder, file="test.jsonl")
+    return folder
+
+
+def test_check_finds_a_good_folder_ready_and_writes_a_page(pictures, tmp_path):
+    page = tmp_path / "report.html"
+    done = run.invoke(cli.app, ["check", str(pictures), "--html", str(page)])
+    assert done.exit_code == 0, done.output
+    assert "8 in train.jsonl" in done.output and "1. " in done.output and "2,048" in done.output
+    assert "This folder can be trained on" in page.read_text() and page.name in done.output
+
+
+def test_check_ends_with_one_if_a_training_would_stop(pictures):
+    with open(pictures / "train.jsonl", "a") as file:
+        file.write('{"image": "../\\u001b[2J.png", "instruction": "What?", "output": "It."}\n')
+    done = run.invoke(cli.app, ["check", str(pictures)])
+    assert done.exit_code == 1 and "Mend train.jsonl" in done.output and "\x1b" not in done.output
+    assert "picture lies outside" in done.output and "Traceback" not in done.output
+    assert run.invoke(cli.app, ["check", str(pictures), "--most-skipped", "0.2"]).exit_code == 0
+    tight = ["check", str(pictures), "--most-skipped", "0.2", "--context"]
+    assert run.invoke(cli.app, [*tight, "70"]).exit_code == 1
+    assert run.invoke(cli.app, [*tight, "70", "--image-tokens", "16"]).exit_code == 0
+
+
+def test_check_explains_a_folder_without_rows(tmp_path):
+    refused = run.invoke(cli.app, ["check", str(tmp_path / "nowhere")])
+    assert refused.exit_code == 1 and "is no folder; name one that holds pictures" in refused.output
+    assert len(refused.output.strip().splitlines()) == 1

@@ -66,6 +66,7 @@ FAMILY = "one for each family of shipped models, found by its module's name"
 MEANT_TWICE = {
     "from_transformers": PUBLISHED,
     "ask": "a command asks a model; world.questions asks about a scene",
+    "check": "a command checks a folder of pictures; workbook.engine checks an answer",
     "diagnose": COMMAND,
     "doctor": COMMAND,
     "progress": COMMAND,

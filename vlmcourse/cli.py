@@ -1,5 +1,5 @@
 """The command line: ``vlmcourse lab``, ``doctor``, ``progress``; for models ``ask``, ``train``, ``diagnose``,
-``export``.
+``export``; for data ``check``.
 
 Every command imports what it needs when it runs, so that ``vlmcourse --help`` answers at once.
 """
@@ -222,6 +222,32 @@ def export(folder: Annotated[Path, Argument(help="A new folder.")], model: Model
         save_folder(vlm.model, folder, vlm.words.tokenizer, vlm.words.template or CHAT_TEMPLATE)
     classes = "LlavaForConditionalGeneration.from_pretrained and AutoProcessor.from_pretrained"
     typer.echo(f"{folder}: {classes} open it")
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, Argument(help="Pictures, and a .jsonl or .csv of {image, instruction, output}.")],
+    html: Annotated[Path | None, Option(help="Also write the report as one HTML file.")] = None,
+    context: Annotated[int, Option(min=1, help="Tokens that the model can read at once.")] = 2048,
+    image_tokens: Annotated[int, Option(min=1, help="Tokens that a picture takes.")] = 64,
+    most_skipped: Annotated[float, Option(min=0, max=1, help="Share of rows that may be left out.")] = 0.01,
+) -> None:
+    """Look at your own pictures before a training: unreadable files, duplicates, leakage, tokens."""
+    from vlmcourse.data.checking import check_folder, write_page
+
+    with explained():
+        options = dict(context=context, image_tokens=image_tokens, most_skipped=most_skipped)
+        found = check_folder(folder, **options)
+        show(["looked at", "found", "state"], [[printable(cell) for cell in row] for row in found.table()])
+        if found.skips:
+            rows = [[printable(cell) for cell in row] for row in found.skips]
+            show(["left out because", "rows", "the first one"], rows)
+        for number, step in enumerate(found.next_steps(), 1):
+            typer.echo(printable(f"{number}. {step}"))
+        if html is not None:
+            typer.echo(printable(f"{write_page(found, html)}"))
+    if found.stops:
+        raise typer.Exit(1)
 
 
 @contextmanager

@@ -50,7 +50,7 @@ def test_rows_and_pictures_are_read(folder):
     assert (
         mine.records[2].turns[0] == ("user", "<image>Why?") and mine.records[2].where == "train.jsonl, row 4"
     )
-    assert len(mine) == 3 and mine.sizes == [(30, 20)] * 3 and not len(mine.skips)
+    assert len(mine) == 3 and mine.sizes == {"a.png": (30, 20)} and not len(mine.skips)
     assert repr(mine) == "OwnPictures(train.jsonl: 3 rows)"
     assert mine.records[0].load(side=20).shape == (20, 20, 3)
 
@@ -104,7 +104,7 @@ def saved(mode, **options):
 def test_unusual_pictures_are_read_as_they_are_meant(folder, suffix, save):
     save(folder / f"b{suffix}")
     mine = open_pictures(write(folder, row(f"b{suffix}")))
-    assert mine.sizes == [(30, 20)] and mine.records[0].load(20).shape == (20, 20, 3)
+    assert list(mine.sizes.values()) == [(30, 20)] and mine.records[0].load(20).shape == (20, 20, 3)
     if suffix == ".jpg":  # the colours of a CMYK photo are not those of its inverse
         assert abs(mine.records[0].load(20).mean() - PIXELS[:, 5:25].mean()) < 20
 
@@ -228,7 +228,7 @@ def test_folders_without_rows_or_with_several_files_are_explained(folder):
     with pytest.raises(ValueError, match=r"at most one called test; there are: none"):
         open_pictures(folder)
     write(folder, name="one.jsonl")
-    with pytest.raises(ValueError, match=r"one\.jsonl has no rows"):
+    with pytest.raises(ValueError, match=r"one\.jsonl has no row that can be used"):
         open_pictures(folder)
     write(folder, row(), name="two.jsonl")
     with pytest.raises(ValueError, match=r"there are: one\.jsonl, two\.jsonl"):
@@ -255,6 +255,22 @@ def test_test_rows_have_a_file_of_their_own(folder):
     write(folder, row(), name="test.jsonl")
     assert data_files(folder) == {"train": folder / "train.jsonl", "test": folder / "test.jsonl"}
     assert open_pictures(folder).file == folder / "train.jsonl"
+
+
+def test_many_rows_about_one_picture_open_it_once(folder):
+    truncated(folder / "b.png")
+    rows = [row(), row("b.png"), row(output="A dog."), row("b.png"), row()]
+    looked = []
+    look = lambda record: looked.append(record.row) or record.load(8).mean()  # noqa: E731
+    mine = open_pictures(write(folder, *rows), most_skipped=0.5, look=look)
+    assert looked == [1, 2] and mine.looks == {"a.png": mine.records[0].load(8).mean()}
+    assert [record.row for record in mine.records] == [1, 3, 5] and mine.skips.taken == 3
+    assert mine.skips.reasons == {"picture cannot be read": 2}
+
+
+def test_a_file_without_a_usable_row_says_why(folder):
+    with pytest.raises(ValueError, match=r"(?s)no row that can be used.*1 × empty text; train\.jsonl, row 1"):
+        open_pictures(write(folder, row(output="")), most_skipped=1)
 
 
 def test_no_picture_outside_is_ever_opened(folder, monkeypatch):

@@ -14,7 +14,7 @@ time.
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,8 @@ class OwnPictures:
     folder: Path
     file: Path
     records: list[Record]
-    sizes: list[tuple[int, int]]  # width and height of each record's picture
+    sizes: dict[str, tuple[int, int]]  # by the picture's name, its width and height
+    looks: dict[str, Any]  # by the picture's name, what `look` gave
     skips: Skips
 
     def __len__(self) -> int:
@@ -85,13 +86,18 @@ def data_files(folder: str | Path) -> dict[str, Path]:
 
 
 def open_pictures(
-    folder: str | Path, file: str | Path | None = None, *, most_skipped: float = MOST_SKIPPED
+    folder: str | Path,
+    file: str | Path | None = None,
+    *,
+    most_skipped: float = MOST_SKIPPED,
+    look: Callable[[Record], Any] | None = None,
 ) -> OwnPictures:
     """Read a folder of one's own pictures; see above.
 
     Args:
         file: which file of rows, if not the only one that is not called test.
         most_skipped: share of rows that may be left out.
+        look: called once for every picture that can be read, with its first record; kept in `looks`.
 
     Raises:
         ValueError: if folder or file are not there or lie outside it, or no row can be used.
@@ -101,21 +107,27 @@ def open_pictures(
     path = path_within(
         folder, data_files(folder)["train"].name if file is None else str(file), "file of rows"
     )
-    skips, records, sizes = Skips(most_skipped), [], []
-    for record in read_own(path, folder, skips):
-        try:
-            size = record.size()
-            record.load(side=8)  # damage shows only when all of it is decoded
-        except RowError as error:
-            skips.taken -= 1
-            skips.leave_out(path, record.row, error)
-            continue
-        records.append(record)
-        sizes.append(size)
-    skips.finish()
-    if not records:
-        raise ValueError(f"{path} has no rows; write one line for each picture")
-    return OwnPictures(folder, path, records, sizes, skips)
+    mine = OwnPictures(folder, path, [], {}, {}, Skips(most_skipped))
+    broken: dict[str, RowError] = {}  # many rows may be about one picture, which is opened once
+    for record in read_own(path, folder, mine.skips):
+        name = record.image
+        if name not in mine.sizes and name not in broken:
+            try:
+                size = record.size()
+                # Damage shows only when all of it is decoded
+                mine.looks[name] = look(record) if look else record.load(side=8) is None
+                mine.sizes[name] = size
+            except RowError as error:
+                broken[name] = error
+        if name in broken:
+            mine.skips.taken -= 1
+            mine.skips.leave_out(path, record.row, broken[name])
+        else:
+            mine.records.append(record)
+    mine.skips.finish()
+    if not mine.records:
+        raise ValueError(f"{path} has no row that can be used; write one line for each picture\n{mine.skips}")
+    return mine
 
 
 def read_own(file: str | Path, folder: str | Path, skips: Skips) -> Iterator[Record]:
