@@ -115,7 +115,7 @@ def test_duplicates_are_counted_once_each(folder):
     found = check_folder(folder)
     twice = finding(found, "duplicate pictures")
     assert twice.state == "look" and twice.found == "2 the same, 1 more that look alike" and not found.stops
-    assert finding(found, "repeated rows") == checking.Finding("repeated rows", "0")
+    assert finding(found, "repeated rows") == checking.DataFinding("repeated rows", "0")
 
 
 def test_rows_that_say_the_same_twice_are_counted(folder):
@@ -232,7 +232,9 @@ def test_the_page_of_a_good_folder_says_so_and_counts_every_row(tmp_path, folder
 
 
 def test_a_name_that_is_no_text_can_be_shown(tmp_path):
-    found = checking.Checkup(tmp_path / "a\udcff", [checking.Finding("rows", "1 in b\udcff")], [], [7], 2048)
+    found = checking.Checkup(
+        tmp_path / "a\udcff", [checking.DataFinding("rows", "1 in b\udcff")], [], [7], 2048
+    )
     assert "rows" in write_page(found, tmp_path / "a.html").read_text(encoding="utf-8")
 
 

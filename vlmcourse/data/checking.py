@@ -31,7 +31,7 @@ _HABIT = 0.6  # share of right answers by habit from which it is said
 _BATCH = 32
 
 
-class Finding(NamedTuple):
+class DataFinding(NamedTuple):
     """One thing that was looked at; state is "ok", "look" (may be as it should) or "stop"."""
 
     what: str
@@ -52,7 +52,7 @@ class Checkup:
     """All that was found in a folder."""
 
     folder: Path
-    findings: list[Finding]
+    findings: list[DataFinding]
     skips: list[list[str]]  # reason, count, the first one
     tokens: list[int]  # of each row
     context: int
@@ -101,7 +101,7 @@ def check_folder(
         skips += test.skips.table()
         tokens += token_counts(test.records, image_tokens)
     else:
-        findings.append(Finding("leakage", "there is no test file to compare with"))
+        findings.append(DataFinding("leakage", "there is no test file to compare with"))
     findings += [_budget(tokens, context, image_tokens), _habits(mine.records)]
     return Checkup(Path(folder), findings, skips, tokens, context)
 
@@ -121,32 +121,32 @@ def token_counts(records: Sequence[Record], image_tokens: int = PICTURE_TOKENS) 
     return counts
 
 
-def _rows(mine: OwnPictures) -> Finding:
-    return Finding("rows", f"{len(mine):,} in {mine.file.name}, about {len(mine.sizes):,} pictures")
+def _rows(mine: OwnPictures) -> DataFinding:
+    return DataFinding("rows", f"{len(mine):,} in {mine.file.name}, about {len(mine.sizes):,} pictures")
 
 
-def _left_out(mine: OwnPictures, most: float) -> Finding:
+def _left_out(mine: OwnPictures, most: float) -> DataFinding:
     skips, name = mine.skips, f"left out of {mine.file.name}"
     if not len(skips):
-        return Finding(name, "none")
+        return DataFinding(name, "none")
     found = f"{len(skips):,} rows, {skips.share:.1%}: {', '.join(skips.reasons)}"
     if skips.share > most:
         todo = f"Mend {mine.file.name}: {most:.1%} of its rows may be left out, {skips.share:.1%} have to be."
-        return Finding(name, found, "stop", todo)
-    return Finding(name, found, "look", f"Look at the rows that were left out of {mine.file.name}.")
+        return DataFinding(name, found, "stop", todo)
+    return DataFinding(name, found, "look", f"Look at the rows that were left out of {mine.file.name}.")
 
 
-def _sizes(mine: OwnPictures) -> Finding:
+def _sizes(mine: OwnPictures) -> DataFinding:
     edges = sorted(min(size) for size in mine.sizes.values())
     small = sum(edge < LOOK_SIDE for edge in edges)
     found = f"shorter edge {edges[0]} to {edges[-1]} pixels, half of them {median(edges):g} or more"
     if small:
         todo = f"Take {small:,} pictures from a larger original: below {LOOK_SIDE} pixels they are enlarged."
-        return Finding("picture sizes", found, "look", todo)
-    return Finding("picture sizes", found)
+        return DataFinding("picture sizes", found, "look", todo)
+    return DataFinding("picture sizes", found)
 
 
-def _duplicates(mine: OwnPictures) -> list[Finding]:
+def _duplicates(mine: OwnPictures) -> list[DataFinding]:
     """Pictures that are there twice under two names, and rows that say the same twice."""
     exact = Counter(look.exact for look in mine.looks.values())
     same = len(mine.looks) - len(exact)
@@ -154,18 +154,18 @@ def _duplicates(mine: OwnPictures) -> list[Finding]:
     alike = int((likeness_of(torch.stack([*first.values()])) >= 0).sum())
     said = Counter((mine.looks[one.image].exact, one.turns) for one in mine.records)
     again = len(mine.records) - len(said)
-    pictures = Finding("duplicate pictures", f"{same:,} the same, {alike:,} more that look alike")
+    pictures = DataFinding("duplicate pictures", f"{same:,} the same, {alike:,} more that look alike")
     if same or alike:
         todo = "Keep one of each group of pictures that are the same or look alike, unless both are meant."
         pictures = pictures._replace(state="look", todo=todo)
-    rows = Finding("repeated rows", f"{again:,}")
+    rows = DataFinding("repeated rows", f"{again:,}")
     if again:
         todo = f"Take out {again:,} rows that say the same about the same picture as an earlier one."
         rows = rows._replace(state="look", todo=todo)
     return [pictures, rows]
 
 
-def _leakage(mine: OwnPictures, test: OwnPictures) -> Finding:
+def _leakage(mine: OwnPictures, test: OwnPictures) -> DataFinding:
     trained = {look.exact for look in mine.looks.values()}
     same = {name for name, look in test.looks.items() if look.exact in trained}
     codes = [torch.stack([look.looks for look in part.looks.values()]) for part in (mine, test)]
@@ -177,24 +177,26 @@ def _leakage(mine: OwnPictures, test: OwnPictures) -> Finding:
     if same:
         names = ", ".join(sorted(same)[:3])
         todo = f"Take {len(same):,} test pictures out of training, or out of the test ({names} …)."
-        return Finding("leakage", found, "stop", todo)
+        return DataFinding("leakage", found, "stop", todo)
     if alike:
         names = ", ".join(sorted(alike)[:3])
-        return Finding("leakage", found, "look", f"Compare test pictures that look trained on ({names} …).")
-    return Finding("leakage", found)
+        return DataFinding(
+            "leakage", found, "look", f"Compare test pictures that look trained on ({names} …)."
+        )
+    return DataFinding("leakage", found)
 
 
-def _budget(tokens: Sequence[int], context: int, image_tokens: int) -> Finding:
+def _budget(tokens: Sequence[int], context: int, image_tokens: int) -> DataFinding:
     over = sum(count > context for count in tokens)
     found = f"half of the rows have {median(tokens):g} or more, the longest {max(tokens):,} of {context:,}"
     found += f", {image_tokens} of them for a picture"
     if over:
         todo = f"Shorten {over:,} rows, which do not fit into {context:,} tokens, or give a picture fewer."
-        return Finding("tokens", f"{found}; {over:,} rows are too long", "stop", todo)
-    return Finding("tokens", found)
+        return DataFinding("tokens", f"{found}; {over:,} rows are too long", "stop", todo)
+    return DataFinding("tokens", found)
 
 
-def _habits(records: Sequence[Record]) -> Finding:
+def _habits(records: Sequence[Record]) -> DataFinding:
     """What share of answers is right if a question gets the answer it most often has in other rows."""
     answers: dict[str, Counter] = {}
     for record in records:
@@ -202,13 +204,13 @@ def _habits(records: Sequence[Record]) -> Finding:
     repeated = [count for count in answers.values() if count.total() > 1]
     asked = sum(count.total() for count in repeated)
     if not repeated:
-        return Finding("answers by habit", "no question is asked twice")
+        return DataFinding("answers by habit", "no question is asked twice")
     share = sum(map(right_by_habit, repeated)) / asked
     found = f"right to {share:.0%} of {asked:,} questions that are asked more than once"
     if share > _HABIT and max(map(len, repeated)) > 1:
         todo = "Balance the answers (quality.balanced_records), or a model may answer without looking."
-        return Finding("answers by habit", found, "look", todo)
-    return Finding("answers by habit", found)
+        return DataFinding("answers by habit", found, "look", todo)
+    return DataFinding("answers by habit", found)
 
 
 def right_by_habit(answers: Counter) -> float:
