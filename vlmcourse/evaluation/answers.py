@@ -12,10 +12,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vlmcourse.evaluation.captioning import plain_words
 from vlmcourse.evaluation.statements import true_and_complete
-from vlmcourse.world import questions, scenes, twins
+from vlmcourse.evaluation.vqa import normalise_answer
+from vlmcourse.world import questions, scenes, truth, twins
 from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import render
+
+CHOICES = {"colour": scenes.COLOURS, "shape": scenes.SHAPES, "size": scenes.SIZES, "position": scenes.PLACES}
 
 
 def asked_of(batch: scenes.Scenes, kind: str) -> tuple[scenes.Scenes, list[questions.Question]]:
@@ -35,6 +39,26 @@ def grade_questions(
     """
     rows = speaker.encode([[(question.text, question.answer)] for question in asked])
     return speaker.grade(speaker.features(look(batch)), rows)
+
+
+def agrees(reply: str, question: questions.Question) -> bool:
+    """Whether a reply, in a word or a sentence, says the right answer and no other of its kind.
+
+    "red", "Red." and "The circle is red." are right alike; "red or blue" is wrong, and so is "The red circle
+    is blue." Words of the question do not count, however often the reply repeats them.
+    """
+    normal = normalise_answer(reply)
+    sentence = normalise_answer(truth.in_a_sentence(question))
+    if normal in (normalise_answer(question.answer), sentence):
+        return True
+    if question.answer in ("yes", "no"):
+        return normal.split(" ")[0] == question.answer
+    said = f" {normal} "
+    for word in plain_words(question.text):
+        said = said.replace(f" {word} ", "  ")
+    options = CHOICES.get(question.kind, tuple(map(str, range(scenes.MOST + 1))))
+    named = {option for option in options if f" {option} " in said}
+    return named == {question.answer}
 
 
 def accuracy(speaker: Any, batch: scenes.Scenes, look: Callable = render) -> dict[str, float]:

@@ -1,0 +1,306 @@
+"""What a report card measures, for any model that answers questions about images (notebook 13).
+
+    report_on_scenes    on the course's scenes, whose truth is known
+    report_on_pictures  on a folder of your own pictures
+    load_answering      a model of the course, or a folder that transformers opens
+
+A model is anything with ``answer(images, instructions)``; a Speaker has maps and probabilities, too.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vlmcourse.data.own import data_files, open_pictures
+from vlmcourse.data.text import IMAGE_WORD
+from vlmcourse.diagnostics.occlusion import explain_all, occlusion_map
+from vlmcourse.evaluation.answers import agrees, asked_of, prior_accuracy
+from vlmcourse.evaluation.hallucination import (
+    NEGATIVES,
+    OF_A_SCENE,
+    chair,
+    mentioned,
+    poll,
+    pope_scores,
+    said_yes,
+    scene_objects,
+)
+from vlmcourse.evaluation.intervals import bootstrap_interval
+from vlmcourse.evaluation.report import Line, Report
+from vlmcourse.evaluation.statements import true_and_complete
+from vlmcourse.evaluation.vqa import anls, normalise_answer
+from vlmcourse.families.making import load_speaker
+from vlmcourse.speak import Images, Speaker, blinded
+from vlmcourse.world import questions, scenes, twins
+from vlmcourse.world.instructions import FULL
+from vlmcourse.world.render import render
+
+Look = Callable[[Images], Images]
+CHOSEN = dict(random="at random", popular="as often seen", adversarial="as usual beside the other")
+BINS = 10  # of probabilities, for calibration
+TIMED = 5  # answers, one by one
+FOLDER_SIDE = 336  # pixels
+
+
+def swapped(images: Images) -> Images:
+    """To each question another question's image."""
+    return np.roll(images, 1, axis=0)
+
+
+class Examiner:
+    """Asks one model about scenes, and keeps what it measured as lines."""
+
+    def __init__(self, model: Any, count: int, seed: int = 0):
+        self.model, self.count, self.seed = model, count, seed
+        self.lines: list[Line] = []
+
+    def add(
+        self, part: str, name: str, right: Sequence[float] | Tensor, groups: Any = None, says: str = ""
+    ) -> None:
+        """A share with its interval.
+
+        Where all scores are equal, so are all resamples; then the interval is that of the rule of three.
+
+        Source: Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all right?"
+        """
+        mean, low, high = bootstrap_interval(right, groups)
+        few = 3 / len(set(groups) if groups is not None else right)
+        low = max(0.0, 1 - few) if low == high == 1 else low
+        high = min(1.0, few) if low == high == 0 else high
+        self.lines.append(Line(part, name, mean, low, high, says=says))
+
+    def right(
+        self, batch: scenes.Scenes, asked: Sequence[questions.Question], look: Look | None = None
+    ) -> list[bool]:
+        """Which questions are answered rightly."""
+        images = render(batch)
+        said = self.model.answer(look(images) if look else images, [question.text for question in asked])
+        return [agrees(reply, question) for reply, question in zip(said, asked, strict=True)]
+
+    def of_all_kinds(self, split: str, look: Look | None = None) -> list[tuple[str, bool, int]]:
+        """(kind, right or not, scene) of a question of each kind about each scene that allows it."""
+        batch, graded = scenes.sample(split, self.count, seed=self.seed), []
+        for kind in questions.KINDS:
+            some, asked = asked_of(batch, kind)
+            right = self.right(some, asked, look)
+            graded += [(kind, *pair) for pair in zip(right, some.key.tolist(), strict=True)]
+        return graded
+
+    def add_all(self, part: str, name: str, graded: list[tuple[str, bool, int]], says: str) -> None:
+        """Over all kinds; a scene's questions share its luck."""
+        _, right, scene = zip(*graded, strict=True)
+        self.add(part, name, right, scene, says)
+
+    def answers(self) -> None:
+        """Accuracy by kind, on seen and on new combinations of shape and colour."""
+        graded = self.of_all_kinds("test")
+        for kind in questions.KINDS:
+            self.add("answers", kind, [right for of, right, _ in graded if of == kind])
+        self.add_all("answers", "all kinds", graded, "every question counts alike")
+        says = "colours that these shapes never had in training"
+        self.add_all("answers", "new combinations", self.of_all_kinds("novel"), says)
+
+    def controls(self) -> None:
+        """What is left without the image, with another one, and for twins."""
+        part, prior = "does it look", prior_accuracy(self.count)
+        self.lines.append(Line(part, "by habit alone", prior, says="the most frequent answer of each kind"))
+        blind, other = (self.of_all_kinds("test", look) for look in (blinded, swapped))
+        self.add_all(part, "an empty image", blind, "what is answered from words alone")
+        self.add_all(part, "another image", other, "that of another scene of the same kind")
+        both = []
+        for kind in questions.KINDS:
+            batch, asked = asked_of(scenes.sample("test", max(self.count // 4, 2), start=5000), kind)
+            pairs = zip(self.right(batch, asked), self.right(*twins.twins(batch, asked)), strict=True)
+            both += [
+                (kind, one and two, key) for (one, two), key in zip(pairs, batch.key.tolist(), strict=True)
+            ]
+        says = "the same question, and an image changed just enough for another answer"
+        self.add_all(part, "twins, both right", both, says)
+
+    def hallucination(self) -> None:
+        """POPE by each kind of negatives, and CHAIR of captions."""
+        batch = scenes.sample("test", self.count, seed=self.seed)
+        images, present = render(batch), dict(enumerate(scene_objects(batch)))
+        for negatives in NEGATIVES:
+            asked = poll(present, negatives, per_image=1, seed=self.seed, template=OF_A_SCENE)
+            numbers, texts = [poll.image for poll in asked], [poll.question for poll in asked]
+            yes = [said_yes(text) for text in self.model.answer(images[numbers], texts)]
+            true = [poll.answer == "yes" for poll in asked]
+            right = [one == other for one, other in zip(yes, true, strict=True)]
+            share = pope_scores(yes, true)["yes"]
+            says = f"what is not there was chosen {CHOSEN[negatives]}; {share:.0%} were yes, half is right"
+            self.add("does it invent", f"POPE, {negatives}", right, numbers, says)
+        self.captions(images, batch, [*present.values()])
+
+    def captions(self, images: Images, batch: scenes.Scenes, present: list[list[str]]) -> None:
+        """CHAIR, and how many captions are true and complete."""
+        part = "does it invent"
+        told = self.model.answer(images, [FULL] * len(batch))
+        named = [f"{colour} {shape}" for colour in scenes.COLOURS for shape in scenes.SHAPES]
+        mentions = [mentioned(text, {name: () for name in named}) for text in told]
+        if any(mentions):
+            of_names, of_captions = chair(mentions, present)
+            self.lines.append(
+                Line(part, "CHAIR_i", of_names, says="things named in captions that are not there")
+            )
+            self.lines.append(Line(part, "CHAIR_s", of_captions, says="captions with at least one of them"))
+        self.add(part, "captions, true and complete", true_and_complete(told, batch).tolist())
+
+    def grounding(self, count: int = 40) -> None:
+        """Whether covering the evidence takes the answer away more than covering as much elsewhere."""
+        batch, asked = asked_of(scenes.sample("test", count, seed=self.seed), "colour")
+        inside, anywhere = explain_all(occlusion_map, self.model, render(batch), asked)
+        part, times = "does it look in the right place", inside / max(anywhere, 1e-9)
+        says = "a cell inside the evidence box against one anywhere; 1 is chance"
+        self.lines.append(Line(part, "occlusion in the box", times, unit="times", says=says))
+
+    def calibration(self) -> None:
+        """Whether 90 % sure means right in 90 %: of the first word of answers."""
+        sure, right = [], []
+        for kind in questions.KINDS:
+            batch, asked = asked_of(scenes.sample("test", self.count, seed=self.seed), kind)
+            certain, correct = first_words(self.model, render(batch), asked)
+            sure.append(certain)
+            right.append(correct)
+        error = calibration_error(torch.cat(sure), torch.cat(right))
+        says = "mean distance between how sure it is of an answer's first word and how often that is right"
+        self.lines.append(Line("does it know", "calibration error", error, says=says))
+
+    def price(self, images: Images, asked: Sequence[str]) -> None:
+        """Milliseconds of an answer, parameters, and the memory of weights."""
+        seconds = []
+        for image, question in zip(images[: TIMED + 1], asked, strict=False):
+            start = time.perf_counter()
+            self.model.answer(image, question)
+            seconds.append(time.perf_counter() - start)
+        middle = 1000 * float(np.median(seconds[1:] or seconds))
+        says = "one question about one image, image and all; this machine"
+        self.lines.append(Line("price", "an answer", middle, unit="ms", says=says))
+        weights = {weight.data_ptr(): weight for weight in self.model.model.parameters()}.values()
+        millions = sum(weight.numel() for weight in weights) / 1e6
+        megabytes = sum(weight.numel() * weight.element_size() for weight in weights) / 1e6
+        self.lines.append(Line("price", "parameters", millions, unit="million"))
+        self.lines.append(Line("price", "weights in memory", megabytes, unit="MB"))
+
+
+@torch.no_grad()
+def first_words(
+    speaker: Speaker, images: Images, asked: Sequence[questions.Question]
+) -> tuple[Tensor, Tensor]:
+    """How probable the likeliest first token of each answer is, and whether it is the right one."""
+    rows = speaker.encode([[(question.text, question.answer)] for question in asked])
+    sure, correct = torch.zeros(len(asked)), torch.zeros(len(asked))
+    for scores, right, number in speaker.scores(speaker.features(images), rows):
+        first = torch.ones_like(number, dtype=torch.bool)
+        first[1:] = number[1:] != number[:-1]
+        best = scores[first].softmax(dim=-1).max(dim=-1)
+        sure[number[first]] = best.values
+        correct[number[first]] = (best.indices == right[first]).float()
+    return sure, correct
+
+
+def calibration_error(sure: Tensor, right: Tensor) -> float:
+    """Mean over bins of probability, by their sizes, of the distance between certainty and accuracy; 0…1.
+
+    Source: Guo et al. 2017, arXiv:1706.04599, section 2, equation 3.
+    """
+    bins = (sure * BINS).long().clamp(max=BINS - 1)
+    error = 0.0
+    for number in bins.unique():
+        here = bins == number
+        gap = sure[here].mean() - right[here].mean()
+        error += here.float().mean().item() * abs(gap.item())
+    return error
+
+
+def report_on_scenes(model: Any, name: str, count: int = 200, seed: int = 0) -> Report:
+    """Every line of the report card.
+
+    Args:
+        model: a Speaker; or whatever answers, of which fewer lines are measured.
+        count: scenes for each kind of question; intervals narrow with its root.
+
+    Raises:
+        ValueError: if fewer than 8 scenes are asked for.
+    """
+    if count < 8:
+        raise ValueError(f"{count} scenes say nothing; take at least 8, better 200")
+    examiner = Examiner(model, count, seed)
+    examiner.answers()
+    examiner.controls()
+    examiner.hallucination()
+    if isinstance(model, Speaker):
+        examiner.grounding(min(count, 40))
+        examiner.calibration()
+    batch, asked = asked_of(scenes.sample("test", count, seed=seed), "shape")
+    examiner.price(render(batch), [question.text for question in asked])
+    return Report(name, f"{count} test scenes for each kind of question", tuple(examiner.lines))
+
+
+def report_on_pictures(model: Any, name: str, folder: str | Path, file: str | None = None) -> Report:
+    """Answers to the rows of a folder of pictures; of its test file, if there is one.
+
+    Args:
+        file: of rows; the test file of the folder if not given, else its only one.
+
+    Raises:
+        ValueError: if the folder cannot be read, see data.own.open_pictures, or has fewer than two pictures.
+    """
+    files = data_files(folder)
+    own = open_pictures(folder, file or files.get("test", files["train"]).name)
+    records = [record for record in own.records if len(record.turns) == 2]
+    if len({record.image for record in records}) < 2:
+        raise ValueError(f"{own.file} holds rows about fewer than two pictures; one picture shows nothing")
+    asked, right = ([record.turns[number][1] for record in records] for number in (0, 1))
+    asked = [text.replace(IMAGE_WORD, "") for text in asked]
+    side = picture_side(model)
+    images = np.stack([record.load(side) for record in records])
+    groups = [record.image for record in records]
+    examiner = Examiner(model, len(records))
+    for part, look, says in (
+        ("answers", None, ""),
+        ("an empty image", blinded, "what is answered from words alone"),
+        ("another image", swapped, "pictures of other rows"),
+    ):
+        said = model.answer(look(images) if look else images, asked)
+        pairs = [*zip(said, right, strict=True)]
+        same = [normalise_answer(one) == normalise_answer(other) for one, other in pairs]
+        examiner.add(
+            part, "the same answer" if look is None else f"the same answer, {part}", same, groups, says
+        )
+        near = [anls(one, [other]) for one, other in pairs]
+        examiner.add(
+            part,
+            "ANLS" if look is None else f"ANLS, {part}",
+            near,
+            groups,
+            "how alike in letters; under half is 0",
+        )
+    examiner.price(images, asked)
+    return Report(name, f"{len(records)} rows of {own.file}", tuple(examiner.lines))
+
+
+def picture_side(model: Any) -> int:
+    """How many pixels wide a model reads pictures; 336 for a folder, whose processor scales them itself."""
+    return model.model.config.vision.image_shape[0] if isinstance(model, Speaker) else FOLDER_SIDE
+
+
+def load_answering(name: str) -> Any:
+    """A model that answers: a Speaker of the course, or of a folder that transformers opens.
+
+    Args:
+        name: see load_speaker; or a folder with a config.json.
+
+    Raises:
+        FileNotFoundError, ValueError, CheckpointError: see load_speaker and interop.answering.open_folder.
+    """
+    if Path(name).is_dir():
+        from vlmcourse.interop.answering import FolderModel
+
+        return FolderModel(name)
+    return load_speaker(name)[0]
