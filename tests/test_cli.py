@@ -512,3 +512,17 @@ def test_check_explains_a_folder_without_rows(tmp_path):
     refused = run.invoke(cli.app, ["check", str(tmp_path / "nowhere")])
     assert refused.exit_code == 1 and "is no folder; name one that holds pictures" in refused.output
     assert len(refused.output.strip().splitlines()) == 1
+
+
+def test_evaluate_writes_its_report(tmp_path):
+    page, data = tmp_path / "card.html", tmp_path / "card.json"
+    command = ["evaluate", "nano-vlm", "--count", "8", "--html", str(page), "--json", str(data)]
+    ran = run.invoke(cli.app, command)
+    assert ran.exit_code == 0, ran.output
+    assert "POPE" in ran.output and "vlmcourse diagnose nano-vlm" in ran.output
+    assert json.loads(data.read_text())["model"] == "nano-vlm" and "<table>" in page.read_text()
+
+
+def test_evaluate_names_what_is_missing(tmp_path):
+    ran = run.invoke(cli.app, ["evaluate", str(tmp_path)])
+    assert ran.exit_code == 1 and str(tmp_path) in ran.output and "Traceback" not in ran.output

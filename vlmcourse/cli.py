@@ -250,6 +250,33 @@ def check(
         raise typer.Exit(1)
 
 
+def evaluate(
+    model: Annotated[str, Argument(help="A shipped model, a .safetensors file, or a folder.")],
+    data: Annotated[
+        Path | None, Option(help="A folder of your own pictures; the course's scenes without it.")
+    ] = None,
+    count: Annotated[int, Option(min=8, help="Scenes for each kind of question.")] = 200,
+    html: Annotated[Path | None, Option(help="Write the report as a page, too.")] = None,
+    json: Annotated[Path | None, Option(help="Write the report as data, too.")] = None,
+) -> None:
+    """Measure a model: its answers with intervals, whether it looks, what it invents, what it costs."""
+    from vlmcourse.evaluation.report import HEADER
+    from vlmcourse.families.report_card import load_answering, report_on_pictures, report_on_scenes
+
+    with explained():
+        answering = load_answering(model)
+        report = (
+            report_on_pictures(answering, model, data) if data else report_on_scenes(answering, model, count)
+        )
+        for path, text in ((html, report.to_html), (json, report.to_json)):
+            if path:
+                path.write_text(text(), encoding="utf-8")
+    show(HEADER, [[printable(cell) for cell in row] for row in report.rows()])
+    for path in filter(None, (html, json)):
+        typer.echo(f"{path}")
+    typer.echo(f"What is wrong inside it: vlmcourse diagnose {model}")
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """A mistake of the user's ends with one line that names it, not with a traceback; so does a warning."""

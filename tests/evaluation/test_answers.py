@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from vlmcourse.evaluation import answers
-from vlmcourse.world import captions, questions, scenes, twins
+from vlmcourse.world import captions, questions, scenes, truth, twins
 from vlmcourse.world.render import render
 
 
@@ -71,3 +71,38 @@ def test_faultless_is_a_scene_with_every_answer_and_its_caption_right():
     reader.answer = lambda images, asked: captions.captions(batch, "full")
     counted = [question is not None for question in questions.ask(batch, "count")]
     assert (answers.faultless(reader, batch) == ~np.array(counted)).all() and any(counted)
+
+
+@pytest.mark.parametrize(
+    ("kind", "reply", "right"),
+    [
+        ("colour", "red", True),
+        ("colour", "Red.", True),
+        ("colour", "The circle is red.", True),
+        ("colour", "It is a red circle", True),
+        ("colour", "red or blue", False),
+        ("colour", "The red circle is blue.", False),
+        ("colour", "blue", False),
+        ("colour", "", False),
+        ("existence", "yes", True),
+        ("existence", "Yes, there is.", True),
+        ("existence", "no", False),
+        ("existence", "There is a red circle, yes", False),
+        ("count", "one", True),
+        ("count", "There is 1 red thing.", True),
+        ("count", "2", False),
+        ("position", "top left", True),
+        ("position", "It is at the top left.", True),
+        ("position", "top", False),
+    ],
+)
+def test_replies_in_words_and_sentences(kind, reply, right):
+    things = [truth.Thing(0, 2, 1, 20, 20)]
+    posed = {
+        "colour": truth.Attribute(truth.Who(shape=0), "colour"),
+        "existence": truth.Existence(truth.Who(shape=0, colour=2)),
+        "count": truth.Count(truth.Who(colour=2)),
+        "position": truth.Attribute(truth.Who(shape=0), "position"),
+    }
+    question = truth.pose(kind, posed[kind], things)
+    assert answers.agrees(reply, question) == right

@@ -12,7 +12,7 @@ from vlmcourse.training.reading import CheckpointError, read_json
 
 
 @dataclass(frozen=True)
-class Line:
+class ReportLine:
     """One number of a report card.
 
     Attributes:
@@ -50,7 +50,7 @@ class Report:
 
     model: str
     data: str  # on what it was measured
-    lines: tuple[Line, ...]
+    lines: tuple[ReportLine, ...]
 
     def __getitem__(self, name: str) -> float:
         """The value of the line of this name.
@@ -95,7 +95,7 @@ def read_report(path: str | Path) -> Report:
     """
     held = read_json(path)
     try:
-        lines = tuple(Line(**line) for line in held["lines"])
+        lines = tuple(ReportLine(**line) for line in held["lines"])
         return Report(held["model"], held["data"], lines)
     except (KeyError, TypeError) as error:
         raise CheckpointError(
@@ -115,7 +115,7 @@ _STYLE = (
 _WIDE = 120  # pixels of a bar that stands for 100 %
 
 
-def _row(line: Line, heading: str) -> str:
+def _row(line: ReportLine, heading: str) -> str:
     cells = [html.escape(text) for text in (line.name, line.shown(line.value), line.interval, line.says)]
     if line.unit == "%" and 0 <= line.value <= 1:
         cells[1] += _bar(line)
@@ -123,7 +123,7 @@ def _row(line: Line, heading: str) -> str:
     return f"<tr>{first}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
 
 
-def _bar(line: Line) -> str:
+def _bar(line: ReportLine) -> str:
     """A bar from 0 to 100 % with its interval as a whisker."""
     bar = f'<rect width="{_WIDE * line.value:.0f}" height="8" y="2" fill="#5B8C7B"/>'
     if line.low is not None:

@@ -31,7 +31,7 @@ from vlmcourse.evaluation.hallucination import (
     scene_objects,
 )
 from vlmcourse.evaluation.intervals import bootstrap_interval
-from vlmcourse.evaluation.report import Line, Report
+from vlmcourse.evaluation.report import Report, ReportLine
 from vlmcourse.evaluation.statements import true_and_complete
 from vlmcourse.evaluation.vqa import anls, normalise_answer
 from vlmcourse.families.making import load_speaker
@@ -40,7 +40,7 @@ from vlmcourse.world import questions, scenes, twins
 from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import render
 
-Look = Callable[[Images], Images]
+ShownAs = Callable[[Images], Images]
 CHOSEN = dict(random="at random", popular="as often seen", adversarial="as usual beside the other")
 BINS = 10  # of probabilities, for calibration
 TIMED = 5  # answers, one by one
@@ -57,7 +57,7 @@ class Examiner:
 
     def __init__(self, model: Any, count: int, seed: int = 0):
         self.model, self.count, self.seed = model, count, seed
-        self.lines: list[Line] = []
+        self.lines: list[ReportLine] = []
 
     def add(
         self, part: str, name: str, right: Sequence[float] | Tensor, groups: Any = None, says: str = ""
@@ -72,17 +72,17 @@ class Examiner:
         few = 3 / len(set(groups) if groups is not None else right)
         low = max(0.0, 1 - few) if low == high == 1 else low
         high = min(1.0, few) if low == high == 0 else high
-        self.lines.append(Line(part, name, mean, low, high, says=says))
+        self.lines.append(ReportLine(part, name, mean, low, high, says=says))
 
     def right(
-        self, batch: scenes.Scenes, asked: Sequence[questions.Question], look: Look | None = None
+        self, batch: scenes.Scenes, asked: Sequence[questions.Question], look: ShownAs | None = None
     ) -> list[bool]:
         """Which questions are answered rightly."""
         images = render(batch)
         said = self.model.answer(look(images) if look else images, [question.text for question in asked])
         return [agrees(reply, question) for reply, question in zip(said, asked, strict=True)]
 
-    def of_all_kinds(self, split: str, look: Look | None = None) -> list[tuple[str, bool, int]]:
+    def of_all_kinds(self, split: str, look: ShownAs | None = None) -> list[tuple[str, bool, int]]:
         """(kind, right or not, scene) of a question of each kind about each scene that allows it."""
         batch, graded = scenes.sample(split, self.count, seed=self.seed), []
         for kind in questions.KINDS:
@@ -108,7 +108,9 @@ class Examiner:
     def controls(self) -> None:
         """What is left without the image, with another one, and for twins."""
         part, prior = "does it look", prior_accuracy(self.count)
-        self.lines.append(Line(part, "by habit alone", prior, says="the most frequent answer of each kind"))
+        self.lines.append(
+            ReportLine(part, "by habit alone", prior, says="the most frequent answer of each kind")
+        )
         blind, other = (self.of_all_kinds("test", look) for look in (blinded, swapped))
         self.add_all(part, "an empty image", blind, "what is answered from words alone")
         self.add_all(part, "another image", other, "that of another scene of the same kind")
@@ -146,9 +148,11 @@ class Examiner:
         if any(mentions):
             of_names, of_captions = chair(mentions, present)
             self.lines.append(
-                Line(part, "CHAIR_i", of_names, says="things named in captions that are not there")
+                ReportLine(part, "CHAIR_i", of_names, says="things named in captions that are not there")
             )
-            self.lines.append(Line(part, "CHAIR_s", of_captions, says="captions with at least one of them"))
+            self.lines.append(
+                ReportLine(part, "CHAIR_s", of_captions, says="captions with at least one of them")
+            )
         self.add(part, "captions, true and complete", true_and_complete(told, batch).tolist())
 
     def grounding(self, count: int = 40) -> None:
@@ -157,7 +161,7 @@ class Examiner:
         inside, anywhere = explain_all(occlusion_map, self.model, render(batch), asked)
         part, times = "does it look in the right place", inside / max(anywhere, 1e-9)
         says = "a cell inside the evidence box against one anywhere; 1 is chance"
-        self.lines.append(Line(part, "occlusion in the box", times, unit="times", says=says))
+        self.lines.append(ReportLine(part, "occlusion in the box", times, unit="times", says=says))
 
     def calibration(self) -> None:
         """Whether 90 % sure means right in 90 %: of the first word of answers."""
@@ -169,7 +173,7 @@ class Examiner:
             right.append(correct)
         error = calibration_error(torch.cat(sure), torch.cat(right))
         says = "mean distance between how sure it is of an answer's first word and how often that is right"
-        self.lines.append(Line("does it know", "calibration error", error, says=says))
+        self.lines.append(ReportLine("does it know", "calibration error", error, says=says))
 
     def price(self, images: Images, asked: Sequence[str]) -> None:
         """Milliseconds of an answer, parameters, and the memory of weights."""
@@ -180,12 +184,12 @@ class Examiner:
             seconds.append(time.perf_counter() - start)
         middle = 1000 * float(np.median(seconds[1:] or seconds))
         says = "one question about one image, image and all; this machine"
-        self.lines.append(Line("price", "an answer", middle, unit="ms", says=says))
+        self.lines.append(ReportLine("price", "an answer", middle, unit="ms", says=says))
         weights = {weight.data_ptr(): weight for weight in self.model.model.parameters()}.values()
         millions = sum(weight.numel() for weight in weights) / 1e6
         megabytes = sum(weight.numel() * weight.element_size() for weight in weights) / 1e6
-        self.lines.append(Line("price", "parameters", millions, unit="million"))
-        self.lines.append(Line("price", "weights in memory", megabytes, unit="MB"))
+        self.lines.append(ReportLine("price", "parameters", millions, unit="million"))
+        self.lines.append(ReportLine("price", "weights in memory", megabytes, unit="MB"))
 
 
 @torch.no_grad()

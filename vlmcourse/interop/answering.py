@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from jaxtyping import UInt8
 from PIL import Image
 from torch import nn
 
 from vlmcourse.interop.hub import resolve
-from vlmcourse.speak import OneOrMany
+
+OneOrSeveral = UInt8[np.ndarray, "*image rows columns 3"]  # images
 
 
 class FolderModel:
@@ -39,7 +41,7 @@ class FolderModel:
 
     @torch.inference_mode()
     def answer(
-        self, images: OneOrMany, instructions: str | Sequence[str], steps: int = 64, batch: int = 50
+        self, images: OneOrSeveral, instructions: str | Sequence[str], steps: int = 64, batch: int = 50
     ) -> str | list[str]:
         """What the model says, always with the likeliest word; see Speaker.answer.
 
