@@ -250,6 +250,7 @@ def check(
         raise typer.Exit(1)
 
 
+@app.command()
 def evaluate(
     model: Annotated[str, Argument(help="A shipped model, a .safetensors file, or a folder.")],
     data: Annotated[
