@@ -34,7 +34,7 @@ def test_iou_does_not_care_which_is_first():
 @pytest.mark.parametrize("wrong", [[5, 0, 4, 3], [0, 5, 4, 3]])
 def test_a_box_that_ends_before_it_begins_is_named(wrong):
     good = torch.tensor([[0, 0, 4, 3]])
-    for pair in ((good, torch.tensor([[0, 0, 1, 1], wrong])), (torch.tensor([wrong]), good)):
+    for pair in ((good, torch.tensor([[0, 0, 1, 0], wrong])), (torch.tensor([wrong]), good)):
         with pytest.raises(ValueError, match=rf"the box \[{wrong[0]}, {wrong[1]}, 4, 3\] ends before"):
             box_iou(*pair)
 
@@ -77,6 +77,7 @@ def test_evidence_of_questions_is_found_by_who_knows_it():
     asked = questions.ask(batch)
     boxes = evidence_boxes(asked)
     assert boxes.shape == (60, max(len(question.boxes) for question in asked), 4)
+    assert boxes.dtype == torch.long  # pixels are counted
     for row, question in zip(boxes.tolist(), asked, strict=True):
         count = len(question.boxes)
         assert row[:count] == [list(box) for box in question.boxes]
