@@ -77,8 +77,7 @@ def test_rows_that_do_not_fit_stop(folder):
     found = check_folder(folder, context=longest - 1)
     assert found.stops and finding(found, "tokens").state == "stop"
     assert (
-        found.next_steps()[0].startswith("Shorten ")
-        and "4 rows are too long" in finding(found, "tokens").found
+        found.next_steps()[0].startswith("Shorten ") and "; 4 rows too long" in finding(found, "tokens").found
     )
     assert not check_folder(folder, context=longest - 48, image_tokens=16).stops
 
@@ -91,7 +90,7 @@ def test_rows_left_out_are_shown_and_too_many_stop(folder):
     assert "picture is missing" in left_out.found and "1.0% of its rows may be left out" in left_out.todo
     assert [line[:2] for line in found.skips] == [
         ["picture is missing", "1"], ["picture lies outside the folder", "1"]]  # fmt: skip
-    assert "train.jsonl, row 5" in found.skips[0][2]
+    assert found.skips[0][2] == "train.jsonl, row 5: there is no file 'no.png'"
     fine = check_folder(folder, most_skipped=0.4)
     assert not fine.stops and finding(fine, "left out of train.jsonl").state == "look"
     assert fine.next_steps() == ["Look at the rows that were left out of train.jsonl."]
@@ -103,7 +102,7 @@ def test_small_pictures_are_said(folder):
     add(folder, row("9.png"), row("10.png", "What?"))
     sizes = finding(check_folder(folder), "picture sizes")
     assert sizes.state == "look" and sizes.found.startswith("shorter edge 63 to 80 pixels")
-    assert sizes.todo.startswith("Take 1 pictures from a larger original: below 64 pixels")
+    assert sizes.todo.startswith("Take 1 picture from a larger original: below 64 pixels")
 
 
 def test_duplicates_are_counted_once_each(folder):
@@ -123,7 +122,7 @@ def test_rows_that_say_the_same_twice_are_counted(folder):
     same = "What is number 0?"
     add(folder, row("0.png", same), row("copy.png", same), row("0.png", same, "A dog."))
     again = finding(check_folder(folder), "repeated rows")
-    assert again.found == "2" and again.state == "look" and again.todo.startswith("Take out 2 rows")
+    assert again.found == "2" and again.state == "look" and again.todo.startswith("Take out 2 rows: ")
 
 
 def test_test_pictures_that_are_trained_on_stop(folder):
@@ -133,7 +132,7 @@ def test_test_pictures_that_are_trained_on_stop(folder):
     write(folder, row("new.png"), name="test.jsonl")
     fine = check_folder(folder)
     assert not fine.stops and finding(fine, "leakage").found.startswith(
-        "of 1 test pictures 0 are trained on, 0"
+        "of 1 test picture 0 are trained on, 0"
     )
     add(folder, row("brighter.png"), name="test.jsonl")
     near = finding(check_folder(folder), "leakage")

@@ -121,15 +121,22 @@ def token_counts(records: Sequence[Record], image_tokens: int = PICTURE_TOKENS) 
     return counts
 
 
+def _number(count: int, one: str) -> str:
+    """ "1 row", "2 rows"."""
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+
+
 def _rows(mine: OwnPictures) -> DataFinding:
-    return DataFinding("rows", f"{len(mine):,} in {mine.file.name}, about {len(mine.sizes):,} pictures")
+    return DataFinding(
+        "rows", f"{len(mine):,} in {mine.file.name}, about {_number(len(mine.sizes), 'picture')}"
+    )
 
 
 def _left_out(mine: OwnPictures, most: float) -> DataFinding:
     skips, name = mine.skips, f"left out of {mine.file.name}"
     if not len(skips):
         return DataFinding(name, "none")
-    found = f"{len(skips):,} rows, {skips.share:.1%}: {', '.join(skips.reasons)}"
+    found = f"{_number(len(skips), 'row')}, {skips.share:.1%}: {', '.join(skips.reasons)}"
     if skips.share > most:
         todo = f"Mend {mine.file.name}: {most:.1%} of its rows may be left out, {skips.share:.1%} have to be."
         return DataFinding(name, found, "stop", todo)
@@ -141,7 +148,8 @@ def _sizes(mine: OwnPictures) -> DataFinding:
     small = sum(edge < LOOK_SIDE for edge in edges)
     found = f"shorter edge {edges[0]} to {edges[-1]} pixels, half of them {median(edges):g} or more"
     if small:
-        todo = f"Take {small:,} pictures from a larger original: below {LOOK_SIDE} pixels they are enlarged."
+        pictures = _number(small, "picture")
+        todo = f"Take {pictures} from a larger original: below {LOOK_SIDE} pixels they are enlarged."
         return DataFinding("picture sizes", found, "look", todo)
     return DataFinding("picture sizes", found)
 
@@ -160,7 +168,7 @@ def _duplicates(mine: OwnPictures) -> list[DataFinding]:
         pictures = pictures._replace(state="look", todo=todo)
     rows = DataFinding("repeated rows", f"{again:,}")
     if again:
-        todo = f"Take out {again:,} rows that say the same about the same picture as an earlier one."
+        todo = f"Take out {_number(again, 'row')}: an earlier one says the same about the same picture."
         rows = rows._replace(state="look", todo=todo)
     return [pictures, rows]
 
@@ -171,12 +179,11 @@ def _leakage(mine: OwnPictures, test: OwnPictures) -> DataFinding:
     codes = [torch.stack([look.looks for look in part.looks.values()]) for part in (mine, test)]
     near = leaked_pictures(*codes).tolist()
     alike = {name for name, is_near in zip(test.looks, near, strict=True) if is_near} - same
-    found = (
-        f"of {len(test.looks):,} test pictures {len(same):,} are trained on, {len(alike):,} more look alike"
-    )
+    found = f"of {_number(len(test.looks), 'test picture')} {len(same):,} are trained on, "
+    found += f"{len(alike):,} more look alike"
     if same:
         names = ", ".join(sorted(same)[:3])
-        todo = f"Take {len(same):,} test pictures out of training, or out of the test ({names} …)."
+        todo = f"Take {_number(len(same), 'test picture')} out of training, or out of the test ({names} …)."
         return DataFinding("leakage", found, "stop", todo)
     if alike:
         names = ", ".join(sorted(alike)[:3])
@@ -191,8 +198,8 @@ def _budget(tokens: Sequence[int], context: int, image_tokens: int) -> DataFindi
     found = f"half of the rows have {median(tokens):g} or more, the longest {max(tokens):,} of {context:,}"
     found += f", {image_tokens} of them for a picture"
     if over:
-        todo = f"Shorten {over:,} rows, which do not fit into {context:,} tokens, or give a picture fewer."
-        return DataFinding("tokens", f"{found}; {over:,} rows are too long", "stop", todo)
+        todo = f"Shorten {_number(over, 'row')} to {context:,} tokens, or give a picture fewer of them."
+        return DataFinding("tokens", f"{found}; {_number(over, 'row')} too long", "stop", todo)
     return DataFinding("tokens", found)
 
 
@@ -231,7 +238,8 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .8rem .3rem 0 }
 th, td { border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); vertical-align: top }
-td { overflow-wrap: anywhere } .stop { font-weight: bold } .stop::before { content: "✗ " }
+td { overflow-wrap: anywhere } 
+.stop, .look, .ok { white-space: nowrap } .stop { font-weight: bold } .stop::before { content: "✗ " }
 .look::before { content: "! " } .ok::before { content: "✓ " }
 .bar { background: #56b4e9; height: 1rem }
 """

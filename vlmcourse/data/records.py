@@ -287,7 +287,8 @@ class Skips:
         self.reasons[error.reason] += 1
         shown = self.examples.setdefault(error.reason, [])
         if len(shown) < 3:
-            shown.append(f"{Path(file).name}, row {row}: {error.detail}"[:300])
+            place = f"{Path(file).name}, row {row}: "
+            shown.append((place + error.detail.removeprefix(place))[:300])
         if len(self) + self.taken >= _ENOUGH:
             self.finish()
 
