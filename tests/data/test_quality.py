@@ -140,6 +140,23 @@ def test_a_test_picture_is_leaked_if_any_training_picture_is_near():
     ).shape == (0,)
 
 
+def test_without_pictures_nothing_is_leaked_whoever_compares():
+    leaked.install(lambda train, test, most: hamming(test, train).min(dim=1).values <= most)
+    try:
+        some = torch.rand(3, 64) < 0.5
+        assert leaked_pictures(some[:0], some).tolist() == [False] * 3
+        assert leaked_pictures(some, some[:0]).tolist() == [] and leaked_pictures(some, some).all()
+    finally:
+        leaked.reset()
+
+
+def test_two_of_64_bits_may_differ():
+    hashes = torch.zeros(3, 64, dtype=torch.bool)
+    hashes[1, :2] = hashes[2, 10:13] = True
+    assert likeness_of(hashes).tolist() == [-1, 0, -1]
+    assert leaked_pictures(hashes[:1], hashes).tolist() == [True, True, False]
+
+
 def test_equal_pixels_have_equal_hashes_whatever_their_memory():
     picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     assert exact_hash(picture) == exact_hash(np.asfortranarray(picture)) != exact_hash(picture[::-1])
@@ -200,6 +217,7 @@ def test_entropy_is_that_of_the_shares():
 def test_ambiguous_questions_are_those_people_disagree_about():
     clear, split = ("red",) * 9 + ("blue",), ("red",) * 4 + ("blue",) * 3 + ("pink",) * 3
     rows = [asking("?", "red", answers=clear), asking("?", "red", answers=split), asking("?", "red")]
+    assert ambiguous([asking("?", "red", answers=("red", "blue"))], most=1) == []
     assert ambiguous(rows) == [1] and ambiguous(rows, most=0.4) == [0, 1] and ambiguous(rows, most=2) == []
 
 

@@ -238,7 +238,7 @@ _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }
 table { border-collapse: collapse; width: 100% } th, td { text-align: left; padding: .3rem .8rem .3rem 0 }
 th, td { border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); vertical-align: top }
-td { overflow-wrap: anywhere } 
+td { overflow-wrap: anywhere }
 .stop, .look, .ok { white-space: nowrap } .stop { font-weight: bold } .stop::before { content: "✗ " }
 .look::before { content: "! " } .ok::before { content: "✓ " }
 .bar { background: #56b4e9; height: 1rem }

@@ -181,7 +181,7 @@ def cosine_alike(features: Float[Tensor, "image width"], least: float) -> Bool[T
     """
     if not features.isfinite().all():
         raise ValueError("features hold NaN or infinity, so nothing is like them; look at the model")
-    direction = normalize(features, dim=1)
+    direction = normalize(features)
     return direction @ direction.T >= least
 
 
@@ -210,7 +210,7 @@ def leaked_pictures(
     train: Bool[Tensor, "train bit"], test: Bool[Tensor, "test bit"], most: int = ALIKE_BITS
 ) -> Bool[Tensor, "test"]:
     """`leaked`, for many pictures: a block of them at once."""
-    if not len(train) or not len(test):
+    if not len(train) or not len(test):  # there is no nearest one
         return torch.zeros(len(test), dtype=torch.bool)
     return torch.cat([leaked(train, block, most) for block in test.split(_BLOCK)])
 
