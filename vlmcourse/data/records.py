@@ -274,9 +274,6 @@ class Skips:
     def __len__(self) -> int:
         return self.reasons.total()
 
-    def __bool__(self) -> bool:
-        return True
-
     @property
     def share(self) -> float:
         """Rows left out, of all that should have been there."""
