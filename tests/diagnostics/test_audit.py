@@ -59,6 +59,7 @@ def test_the_share_is_of_real_tokens():
     assert trained_share(changed(LABELS, (1, 0, 7)), PACKS) == pytest.approx(8 / 20)
     assert "labels: share of tokens trained" in wrong(ROWS._replace(labels=torch.full_like(IDS, N)))
     assert "labels: share of tokens trained" in wrong(ROWS._replace(labels=IDS))
+    assert audit_rows(ROWS._replace(labels=IDS), IM, EN, 2)[0].verdict == "suspicious"
     nine = Packs(
         torch.arange(10)[None], torch.tensor([[N, *range(1, 10)]]), torch.ones(1, 10, dtype=torch.long)
     )
@@ -78,6 +79,17 @@ def test_where_two_offsets_fit_the_smaller_counts():
     assert label_offset(IDS, torch.full_like(IDS, N)) == 0
 
 
+def test_what_falls_off_a_row_fits_nowhere():
+    assert (
+        label_offset(torch.tensor([[9, 1, 1, 8], [7, 1, 1, 1]]), torch.tensor([[N, N, N, 9], [N, N, N, N]]))
+        == 0
+    )
+    assert (
+        label_offset(torch.tensor([[9, 1, 1, 8], [7, 1, 1, 1]]), torch.tensor([[N, N, N, 7], [N, N, N, N]]))
+        == 0
+    )
+
+
 def test_one_wrong_label_does_not_move_the_offset():
     assert label_offset(IDS, changed(LABELS, (0, 6, 31))) == 0
 
@@ -87,6 +99,8 @@ def test_questions_that_are_trained_are_counted_by_text():
     assert trained_prompts(changed(LABELS, (0, 3, 20), (1, 3, 23)), PACKS) == 2
     assert trained_prompts(changed(LABELS, (0, 4, 21), (1, 0, 7), (1, 7, 0)), PACKS) == 0
     assert trained_prompts(changed(LABELS, (0, 8, 22)), PACKS) == 1
+    assert trained_prompts(torch.tensor([[5, 6, 7]]), torch.tensor([[1, 1, 2]])) == 2  # nothing stands before
+    assert trained_prompts(torch.tensor([[N, 6, 7, N]]), torch.tensor([[-1, 0, 0, 1]])) == 0
     assert wrong(ROWS._replace(labels=changed(LABELS, (0, 8, 22)))) == ["labels: questions trained"]
 
 
@@ -133,6 +147,7 @@ def test_padding_is_no_end():
     assert cut_rows(changed(IDS, (1, 6, 33)), PACKS, EN) == 1
     assert cut_rows(changed(IDS, (1, 12, EN)), PACKS, EN) == 0
     assert cut_rows(changed(IDS, (1, 6, 33), (1, 12, EN)), PACKS, EN) == 1
+    assert cut_rows(torch.tensor([[EN, 0]]), torch.tensor([[1, -1]]), EN) == 0
 
 
 def test_images_are_whole_or_counted():

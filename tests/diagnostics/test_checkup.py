@@ -4,11 +4,13 @@ import dataclasses
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
 from vlmcourse import cli
+from vlmcourse.diagnostics import checkup
 from vlmcourse.diagnostics.checkup import (
     Exam,
     connector_checks,
@@ -21,6 +23,8 @@ from vlmcourse.diagnostics.checkup import (
     swap_checks,
     weight_report,
 )
+from vlmcourse.diagnostics.share import Shares
+from vlmcourse.diagnostics.swaps import Swapped
 from vlmcourse.families.diagnosing import diagnose_named
 from vlmcourse.families.making import load_speaker
 from vlmcourse.models.projector import Projector
@@ -155,6 +159,62 @@ def test_answers_that_one_word_gets_right_prove_nothing():
     assert [(one.number, one.ok) for one in found] == [(1, False), (0, False), (0, False), (0, False)]
 
 
+def limits(monkeypatch, made, **measured):
+    """Verdicts that ``made`` gives for these measurements."""
+    for name, value in measured.items():
+        monkeypatch.setattr(checkup, name, lambda *_, value=value: value)
+    return [one.ok for one in made()]
+
+
+@pytest.mark.parametrize(
+    "right, blind, shuffled, changed, verdicts",
+    [
+        (0.75, 0.5, 0.5, 0.11, [True, False, False, True]),  # 16 questions: two standard errors are 1/4
+        (0.75, 0.375, 0.5, 0.1, [True, True, False, False]),
+        (0.625, 0.25, 0.5, 0.11, [False, True, False, True]),  # "yes" to all is right in 3/8
+        (0.6875, 0.5, 0.375, 0.11, [True, False, True, True]),
+    ],
+)
+def test_differences_must_be_more_than_chance(monkeypatch, right, blind, shuffled, changed, verdicts):
+    exam = Exam(EXAM.images[:16], EXAM.instructions[:16], ["yes"] * 6 + ["no"] * 5 + ["2"] * 5)
+    swapped = Swapped(right, blind, shuffled, 0.5, changed)
+    assert limits(monkeypatch, lambda: swap_checks(None, exam), swap_test=swapped) == verdicts
+
+
+@pytest.mark.parametrize("share, ratio", [(0.1, 0.01), (0.12, 0.012)])
+def test_reach_has_its_limits(monkeypatch, share, ratio):
+    wide = torch.float64
+    shares = torch.tensor([[[0.9, share]], [[0.9, 0.02]]], dtype=wide)
+    measured = dict(attention_share=Shares(shares, torch.ones(1, 2).bool(), "update"))
+    measured["gradient_share"] = torch.tensor([0.001, ratio], dtype=wide)
+    checked = limits(monkeypatch, lambda: reach_checks(None, EXAM, []), **measured)
+    assert checked == [share > 0.1, ratio > 0.01]
+
+
+def test_maps_are_made_of_eight_questions_that_point_at_one_thing(monkeypatch):
+    given = []
+
+    def explain(method, speaker, images, asked):
+        given.append((method.__name__, images, [one.kind for one in asked]))
+        return 3.0 if method is checkup.occlusion_map else 2.99, 2.0
+
+    monkeypatch.setattr(checkup, "explain_all", explain)
+    kinds = ["count", "colour", "shape", "relation", "size", "position", "existence"] * 4
+    exam = Exam(np.arange(28), [], [], [SimpleNamespace(kind=kind) for kind in kinds])
+    checked = map_checks("it", exam)
+    assert [one.number for one in checked] == [1.5, 1.495, 1.495]
+    assert [one.ok for one in checked] == [False, False, True]
+    assert [name for name, *_ in given] == ["occlusion_map", "relevance_map", "cam_map"]
+    for _, images, some in given:
+        assert images.tolist() == [1, 2, 4, 5, 8, 9, 11, 12]
+        assert some == ["colour", "shape", "size", "position"] * 2
+
+
+def test_a_family_without_a_projector_is_checked_too():
+    checked = connector_checks(load_speaker("nano-blip")[0], EXAM)
+    assert len(checked) == 2 and wrong(checked) == set()
+
+
 def test_uniform_weights_are_told_from_others():
     torch.manual_seed(0)
     layer = Projector(96, 128, hidden=64)
@@ -209,6 +269,7 @@ def test_an_exam_is_of_scenes_with_their_questions():
     assert len(exam.images) == len(exam.instructions) == len(exam.answers) == len(exam.asked) == 5
     assert [one.text for one in exam.asked] == exam.instructions
     assert [one.answer for one in exam.asked] == exam.answers and exam.instructions != other.instructions
+    assert (exam.images != other.images).any()
 
 
 def checkpoint(folder, losses):

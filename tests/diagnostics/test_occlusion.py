@@ -125,9 +125,11 @@ def test_an_oblong_image_has_an_oblong_map(monkeypatch):
     monkeypatch.setattr(occlusion, "answer_probability", bright)
     image = np.zeros((16, 24, 3), np.uint8)
     image[8:16, 16:24] = 240
+    image[4, 4] = 60
     image[15], image[:, 23] = 0, 0
     falls = occlusion_map(None, image, "", "")
-    assert falls.shape == (2, 3) and falls.flatten().nonzero().flatten().tolist() == [5] and falls[1, 2] > 0
+    assert falls.shape == (2, 3) and falls[1, 2] == pytest.approx(240 * 49 / 384)
+    assert falls[0, 0] == pytest.approx(60 / 384) and falls.count_nonzero() == 2
 
 
 def test_the_evidence_of_a_model_that_sees_lies_in_its_box(speaker):
@@ -137,17 +139,17 @@ def test_the_evidence_of_a_model_that_sees_lies_in_its_box(speaker):
 
 
 def test_each_map_is_of_its_own_image_question_and_answer():
-    images = np.zeros((2, 12, 12, 3), np.uint8)
+    images = np.zeros((2, 12, 24, 3), np.uint8)
     images[1] = 7
     asked = [
         SimpleNamespace(text="a", answer="x", boxes=[(0, 0, 4, 4)]),
-        SimpleNamespace(text="b", answer="y", boxes=[(8, 8, 12, 12)]),
+        SimpleNamespace(text="b", answer="y", boxes=[(8, 8, 12, 12)]),  # patches of 4 pixels
     ]
     seen = []
 
     def explain(speaker, image, text, answer):
         seen.append((speaker, image[0, 0, 0], text, answer))
-        return torch.eye(3)
+        return torch.eye(3, 6)
 
-    assert explain_all(explain, "it", images, asked) == pytest.approx((1 / 3, 1 / 9))
+    assert explain_all(explain, "it", images, asked) == pytest.approx((1 / 3, 1 / 18))
     assert seen == [("it", 0, "a", "x"), ("it", 7, "b", "y")]

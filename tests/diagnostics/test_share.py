@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vlmcourse.diagnostics.share import (
+    Shares,
     attention_share,
     gradient_ratio,
     gradient_share,
@@ -56,6 +57,11 @@ def test_the_share_of_an_update_compares_lengths():
     image = torch.tensor([[[[3.0, 4.0], [0, 0], [0, 0]]]])
     words = torch.tensor([[[[0.0, 15.0], [1, 0], [0, 0]]]])
     torch.testing.assert_close(update_share(image, words), torch.tensor([[[0.25, 0, 0]]]))
+
+
+def test_where_the_answer_begins_is_the_last_token():
+    shares = Shares(torch.arange(24.0).reshape(2, 3, 4), torch.ones(3, 4).bool(), "attention")
+    assert shares.at_answer().tolist() == [7, 19]
 
 
 def test_the_gradient_ratio_is_of_mean_lengths():

@@ -50,6 +50,14 @@ def test_paper_is_what_most_of_the_border_shows():
     assert paper_of(framed).tolist() == [9, 1, 1]
 
 
+@pytest.mark.parametrize("side", [np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]])
+def test_every_side_of_the_border_counts(side):
+    image = np.zeros((9, 9, 3), np.uint8)
+    image[:, :, 0] = np.arange(81).reshape(9, 9)
+    image[side] = 200
+    assert paper_of(image).tolist() == [200, 200, 200]
+
+
 def speaker_that(says):
     return SimpleNamespace(
         answer=lambda images, asked: [says(*pair) for pair in zip(images, asked, strict=True)]

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from vlmcourse.models.language import IGNORED
 from vlmcourse.slots import slot
@@ -55,9 +56,9 @@ def label_offset(ids: _Row, labels: _Row) -> int:
     Labels that were shifted once more than the loss expects stand at -1: a model learns to leave out words.
     Offsets from -2 to 2 are tried; where two fit equally well, the smaller one counts.
     """
-    fits = []
+    padded, fits = F.pad(labels, (2, 2), value=IGNORED), []
     for offset in (0, -1, 1, -2, 2):
-        moved = labels.roll(-offset, dims=1)
+        moved = padded[:, 2 + offset :][:, : ids.shape[1]]  # at each id the label that many places behind it
         fits.append((int((moved == ids).sum()), offset))
     most = max(fit for fit, _ in fits)
     return next(offset for fit, offset in fits if fit == most)
@@ -72,9 +73,9 @@ def membership(packs: _Row) -> Bool[Tensor, "row token text"]:
 @slot
 def trained_prompts(labels: _Row, packs: _Row) -> _Count:
     """Texts whose very first token is to be predicted: the loss counts their questions too."""
-    begins = packs[:, 1:] != packs[:, :-1]  # a token after which another text starts
-    first = begins & (packs[:, 1:] > 0)
-    return (first & (labels[:, 1:] != IGNORED)).sum()
+    before = F.pad(packs[:, :-1], (1, 0), value=-1)  # whose the token before is
+    first = (packs > 0) & (packs != before)
+    return (first & (labels != IGNORED)).sum()
 
 
 @slot

@@ -31,6 +31,7 @@ from vlmcourse.world import questions, scenes
 from vlmcourse.world.render import render
 
 POINTED = ("colour", "shape", "size", "position")  # kinds of questions with one object as evidence
+MANY = 32  # questions that are enough for a mean over tokens
 FEW = 8  # questions whose maps are made: a map by occlusion shows a model 65 images
 
 
@@ -162,7 +163,7 @@ def connector_checks(speaker: Any, exam: Exam) -> list[Checked]:
 
 def reach_checks(speaker: Any, exam: Exam, talks: Sequence) -> list[Checked]:
     """Whether words attend to the image, and whether learning reaches it."""
-    few = slice(min(len(exam.images), 32))
+    few = slice(MANY)
     share = attention_share(speaker, exam.images[few], exam.instructions[few])
     highest = share.at_answer().max().item()
     ratio = gradient_share(speaker, exam.images[few], talks[few]).max().item()
