@@ -47,7 +47,7 @@ LINKED = ["assets", "notebooks", "benchmarks", ".git"]
 ROOMS = {
     "slots": ["slots.py", "moved.py"],
     "models": ["models"],
-    "data": ["data"],
+    "data": ["data", "data/formats"],
     "world": ["world"],
     "training": ["training"],
     "evaluation": ["evaluation"],

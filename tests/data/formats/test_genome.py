@@ -12,6 +12,7 @@ from vlmcourse.data.formats.genome import (
     genome_relationships,
     genome_turns,
     parse_aliases,
+    read_aliases,
     read_visual_genome,
 )
 from vlmcourse.data.records import BoxedObject, Region, Relationship, Skips
@@ -86,6 +87,12 @@ def test_the_first_word_of_a_line_stands_for_all():
         "guy": "man",
         "boy": "guy",
     }
+
+
+def test_damaged_lines_of_an_alias_file_are_passed_over(tmp_path):
+    (tmp_path / "alias.txt").write_bytes(b"\xff\n" * 1001 + b"tree,trees\n")
+    assert read_aliases(tmp_path / "alias.txt") == {"tree": "tree", "trees": "tree"}
+    assert read_aliases(tmp_path / "nothing.txt") == {}
 
 
 def test_the_picture_is_where_its_link_says_and_what_is_lost_is_counted():

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from vlmcourse.data.formats.llava import llava_record, read_llava
-from vlmcourse.data.records import Record, Skips
+from vlmcourse.data.records import Record, Skips, TooManySkips
 
 
 def row(*said, **more):
@@ -63,3 +63,9 @@ def test_a_broken_row_is_a_skip_with_its_number(tmp_path, broken, reason):
     skips = Skips(most=0.5)
     (record,) = read_llava(tmp_path / "mix.json", tmp_path, skips)
     assert record.row == 1 and list(skips.reasons) == [reason] and "mix.json, row 2" in str(skips)
+
+
+def test_too_many_broken_rows_stop_the_run(tmp_path):
+    (tmp_path / "mix.json").write_text(json.dumps([row("<image>\nWho?", "Two."), {}]))
+    with pytest.raises(TooManySkips, match=r"1 of 2 rows"):
+        [*read_llava(tmp_path / "mix.json", tmp_path)]
