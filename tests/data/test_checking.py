@@ -56,6 +56,7 @@ def test_a_good_folder_can_be_trained_on(folder):
     assert found.next_steps() == ["Nothing to mend: this folder can be trained on."]
     assert finding(found, "rows").found == "4 in train.jsonl, about 4 pictures"
     assert finding(found, "picture sizes").found == "shorter edge 80 to 80 pixels, half of them 80 or more"
+    assert finding(found, "left out of train.jsonl").found == "none"
     assert finding(found, "leakage").found == "there is no test file to compare with"
     assert finding(found, "answers by habit").found == "no question is asked twice" and found.skips == []
     assert found.table()[0] == ["rows", "4 in train.jsonl, about 4 pictures", "ok"]
@@ -80,6 +81,13 @@ def test_rows_that_do_not_fit_stop(folder):
         found.next_steps()[0].startswith("Shorten ") and "; 4 rows too long" in finding(found, "tokens").found
     )
     assert not check_folder(folder, context=longest - 48, image_tokens=16).stops
+
+
+def test_what_stops_a_training_is_to_do_first(folder):
+    noise(9, side=20).save(folder / "9.png")
+    add(folder, row("9.png"), row("9.png"))
+    steps = check_folder(folder, context=66).next_steps()
+    assert [step.split()[0] for step in steps] == ["Shorten", "Take", "Take"]
 
 
 def test_rows_left_out_are_shown_and_too_many_stop(folder):
@@ -108,7 +116,7 @@ def test_small_pictures_are_said(folder):
 def test_duplicates_are_counted_once_each(folder):
     (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
     noise(0).save(folder / "copy.bmp")  # the same pixels in another file
-    brighter = Image.fromarray((np.asarray(noise(1)) * 0.9).astype(np.uint8))
+    brighter = Image.fromarray((np.asarray(noise(0)) * 0.9).astype(np.uint8))
     brighter.save(folder / "brighter.png")
     add(folder, *[row(name, f"Which {name}?") for name in ("copy.png", "copy.bmp", "brighter.png")])
     found = check_folder(folder)
@@ -225,7 +233,9 @@ def test_the_page_of_a_good_folder_says_so_and_counts_every_row(tmp_path, folder
     said = Reader(write_page(found, tmp_path / "a.html").read_text())
     assert "This folder can be trained on" in "".join(said.texts) and said.tags["table"] == 2
     counts = re.findall(r"<td>(\d+) to (\d+)</td><td>(\d+)</td>", (tmp_path / "a.html").read_text())
-    assert sum(int(count) for *_, count in counts) == 5
+    assert (
+        sum(int(count) for *_, count in counts) == 5 and "width:100.0%" in (tmp_path / "a.html").read_text()
+    )
     for low, high, count in counts:
         assert int(count) == sum(int(low) <= tokens <= int(high) for tokens in found.tokens)
 

@@ -202,7 +202,8 @@ def test_a_bad_row_is_left_out_with_its_line(folder, kind):
     [(b'a.png,"what"s,no', "broken CSV"), (b"a.png,what,a,b", "broken CSV"),
      (b"a.png,what", "missing column"), (b"a.png,,yes", "empty text"),
      (b"a.png,wh\0at,yes", "damaged text"), (b"a.png,\xff,yes", "damaged text"),
-     (b"a.png,what," + b"a" * (1 << 20), "line too long"), (b'a.png,"' + b"a" * 100, "broken CSV")],
+     (b"a.png,what," + b"a" * (1 << 20), "line too long"), (b'a.png,"' + b"a" * 100, "broken CSV"),
+     (b"a.png,what," + b"a" * 200_000, "text too long")],
 )  # fmt: skip
 def test_a_bad_line_of_a_table_is_left_out(folder, line, reason):
     good = b"a.png,what?,yes"
