@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from vlmcourse.data.chat import collate
 from vlmcourse.data.packing import Packs
 from vlmcourse.data.text import ASSISTANT, END, IMAGE, PAD, USER
+from vlmcourse.diagnostics.audit import audit_rows
 from vlmcourse.diagnostics.gradients import gradient_report, llava_parts
 from vlmcourse.families import museum_mistakes as mistakes
 from vlmcourse.families.museum import Decoy, Exhibit, Findings, Ruling, Setup, beside, repaired, weigh
@@ -138,6 +139,23 @@ def test_flat_line_has_gradients_like_a_run_that_works_and_weights_that_stay():
     assert flat.gradient_norms[0] == pytest.approx(right.gradient_norms[0], rel=1e-4)
     assert flat.losses[-1] > 0.8 * flat.losses[0] and right.losses[-1] < 0.1 * right.losses[0]
     assert flat.probes["language moved"] < 1e-3 < 0.1 < right.probes["language moved"]
+
+
+SUSPICIOUS = {
+    "says nothing": {"labels: places off"},
+    "nan at step 1": {"labels: share of tokens trained", "labels: answers not trained", "tokens: rows cut"},
+    "learned to guess": {"tokens: rows with cut images"},
+    "never stops": {"labels: answers without end"},
+    "flat line": set(),
+    "does not look": set(),
+}
+
+
+@pytest.mark.parametrize("name", SUSPICIOUS)
+def test_audit_of_the_rows_finds_what_is_wrong_in_them(name):
+    findings = verdict(EXHIBITS[name]).findings
+    audit = audit_rows(findings.rows, IMAGE, END, findings.model.tokens_per_image)
+    assert {checked.name for checked in audit if not checked.ok} == SUSPICIOUS[name]
 
 
 def test_gradient_report_shows_the_part_that_gets_no_gradient():

@@ -134,7 +134,7 @@ _MADE = (
         repair=dict(labels=answer_labels),
         decoys=(Decoy(dict(steps=110), "Longer training makes the loss smaller and mends nothing."),),
         clue="The question's last word learns to say the answer, and <assistant> to say <end>.",
-        tool="LabelInspector, or what_is_taught: the token that each position learns to say",
+        tool="audit_rows (places off), or what_is_taught: the token that each position learns to say",
         source="haotian-liu/LLaVA#779, #1166, #1706 (labels and tokens at different places)",
     ),
     Exhibit(
@@ -152,7 +152,7 @@ _MADE = (
             Decoy(dict(length=32), "Each row has room for one answer now, not for all.", hides=True),
         ),
         clue="No row has a label: all answers stand behind the limit, and the mean of nothing is 0/0.",
-        tool="the number of labels in each row; LabelInspector with context=24",
+        tool="audit_rows (answers not trained, rows cut); LabelInspector with context=24",
         source="modelscope/ms-swift#5238 (with images the loss is 0.0, until max_length is larger)",
     ),
     Exhibit(
@@ -192,7 +192,7 @@ _MADE = (
             Decoy(dict(keep="first"), "The pictures are whole now, and the answers are cut.", hides=True),
         ),
         clue="Long rows have lost placeholders, and their image tokens slip into the rows behind them.",
-        tool="placeholders per row beside tokens_per_image; check_places makes an error of it",
+        tool="audit_rows (rows with cut images); check_places makes an error of it",
         source="modelscope/ms-swift#1876, hiyouga/LlamaFactory#5964 (720 tokens, 360 features)",
     ),
     Exhibit(
@@ -208,7 +208,7 @@ _MADE = (
             Decoy(dict(rate=0.04), "A larger rate moves only what has a gradient."),
         ),
         clue="The projector's gradient is 0, and the language model's is not.",
-        tool="gradient_report(model, loss, llava_parts(model))",
+        tool="gradient_report(model, loss_of_rows(findings), llava_parts(model))",
         source="haotian-liu/LLaVA#832, #948 (is the projector frozen?)",
     ),
     Exhibit(
@@ -266,7 +266,7 @@ _MADE = (
         repair=dict(labels=answer_labels),
         decoys=(Decoy(dict(labels=labels_of_text), "Answers are learned, among all else.", hides=True),),
         clue="No answer has a label; a third of what is learned is <image>, which follows <image>.",
-        tool="LabelInspector.totals(): what is learned, by role",
+        tool="audit_rows (questions and placeholders trained); LabelInspector.totals()",
         source="Liu et al. 2023, arXiv:2304.08485, section 4.2: only answers are predicted",
     ),
     Exhibit(
@@ -279,7 +279,7 @@ _MADE = (
         repair=dict(labels=answer_labels),
         decoys=(Decoy(dict(stop=1), "Every answer is cut after a token, right or not.", hides=True),),
         clue="No <end> has a label.",
-        tool="LabelInspector; the length of what is written",
+        tool="audit_rows (answers without end); the length of what is written",
         source="zjysteven/lmms-finetune#47, tatsu-lab/stanford_alpaca#126",
     ),
     Exhibit(
