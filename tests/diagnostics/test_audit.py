@@ -173,3 +173,9 @@ def test_rows_of_the_course_pass():
     checked = audit_rows(rows, IMAGE, END, speaker.model.tokens_per_image)
     assert all(one.ok for one in checked) and len(checked) == 9
     assert all(one.remedy for one in checked)
+
+
+def test_a_verdict_is_plain_data():
+    """Such as json writes: no tensors."""
+    found = audit_rows(ROWS, IM, EN, 2)
+    assert all(type(line.ok) is bool and isinstance(line.number, int | float) for line in found)

@@ -159,4 +159,4 @@ def audit_rows(rows: Any, image: int, end: int, per_image: int) -> list[Checked]
     ]
     if per_image:
         counted.append(("tokens: rows with cut images", cut_images(ids, image, per_image), limit))
-    return found + [Checked(name, count.item(), count == 0, remedy) for name, count, remedy in counted]
+    return found + [Checked(name, count.item(), not count, remedy) for name, count, remedy in counted]

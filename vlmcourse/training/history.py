@@ -92,7 +92,7 @@ class Log:
                 f"step {step}: loss {point['loss']:.4g}, gradient norm {norm:.4g}, loss one step before "
                 f"{before}, precision {history.precision}. Try a smaller learning rate or a longer warm-up; "
                 "look in the loss for log(0), 0/0 or the square root of 0, and in the batch for numbers that "
-                "are not finite"
+                "are not finite, and for labels: a mean over none of them is 0/0"
             )
         history.gradient_norms.append(norm)
         history.losses.append(point["loss"])
