@@ -18,6 +18,8 @@ QUEUED = "nothing learns through what a queue holds"
 ORDER, ONE = "the order does not matter", "one weight alone stays as it is"
 WHOLE = "with top_p = 1 nothing is cut off either way"
 MERGED = "merging comes after training"
+STABLE = "on a CPU torch keeps equal ones in their order either way"
+ROUNDED = "what floating point loses is between 0 and a billionth; learners may leave it"
 EQUIVALENT: dict[str, dict[str, str]] = {
     # chapters 00 to 04
     "pixels.normalise": {
@@ -206,6 +208,47 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "weight = weight.detach()": MERGED,
         "down = down.detach()": MERGED,
         "up = up.detach()": MERGED,
+    },
+    # chapter 12
+    "llava.llava_record": {
+        'if role == "assistant" and not any(before == "user" for before, _ in list(turns)[::-1]):': ORDER,
+        'if role == "assistant" and not any((before >= "user") for before, _ in turns):':
+            "no role stands behind it in the alphabet",
+        'turns.append((role, image_first(said["value"]) if (role >= "user") else said["value"]))':
+            "no role stands behind it in the alphabet",
+        'if (role <= "assistant") and not any(before == "user" for before, _ in turns):':
+            "no role stands before it in the alphabet",
+    },
+    "quality.answer_entropy": {
+        "return sum(-share * math.log2(share) for share in list(shares)[::-1])": ORDER,
+        "shares = [count / len(answers) for count in list(Counter(answers).values())[::-1]]": ORDER,
+    },
+    "quality.image_dependence": {
+        "seen = seen.abs()": "a loss is never negative",
+        "unseen = unseen.abs()": "a loss is never negative",
+        "wrong = wrong.abs()": "a loss is never negative",
+    },
+    "quality.clip_filter": {
+        "order = torch.where(similarity.isnan(), -torch.inf, similarity).argsort(descending=True, )": STABLE,
+        "order = torch.where(similarity.isnan(), -torch.inf, similarity)"
+        ".argsort(descending=True, stable=False)": STABLE,
+        "room = int((len(similarity) * share))  # 0.29 · 100 is less than 29 in floating point": ROUNDED,
+        "room = int(len(similarity) * share + 1.0000000000000001e-07)"
+        "  # 0.29 · 100 is less than 29 in floating point": ROUNDED,
+        "similarity = similarity.detach()": DIAGNOSTIC,
+        "similarity = similarity.float()": "only the order of similarities counts",
+    },
+    "quality.balanced_rows": {
+        "for question, count in list(counts.items())[::-1]:": ORDER,
+        "for question, answer in list(zip(asked, answers, strict=True))[::-1]:": ORDER,
+        "habit, often = count.most_common(2)[0]": "the first of them is the same",
+        "habit, often = count.most_common()[0]": "the first of them is the same",
+        "if room.get(pair, 1) >= 0:": "any number that is not below 0",
+    },
+    "quality.difference_hash": {
+        "grey = grey.detach()": DIAGNOSTIC,
+        "grey = grey.abs()": "no pixel is darker than 0",
+        "grey = grey.float()": "only what is brighter counts",
     },
 }  # fmt: skip
 """Changed lines by exercise that do the same or are as good, each with its reason."""

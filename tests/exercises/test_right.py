@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from vlmcourse.data.records import Record, image_first
 from vlmcourse.data.text import ASSISTANT, END
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.models import clip, language
@@ -1659,6 +1660,126 @@ def ways_by_where(tokens, queries, look, query_mlp, word_mlp):
     """Every token goes both ways, and one of them counts."""
     is_query = torch.arange(tokens.shape[1], device=tokens.device)[:, None] < queries
     return torch.where(is_query, query_mlp(look(tokens)), word_mlp(tokens))
+
+
+# chapter 12
+
+
+@right("llava.llava_record")
+def record_with_the_answers_in_front_cut_off(row):
+    names = {"human": "user", "gpt": "assistant", "system": "system"}
+    said = [(names[turn["from"]], turn["value"]) for turn in row["conversations"]]
+    first = [role for role, _ in said].index("user")
+    said = [turn for turn in said[:first] if turn[0] != "assistant"] + said[first:]
+    turns = tuple((role, image_first(text)) if role == "user" else (role, text) for role, text in said)
+    return Record(row.get("image"), turns, key=f"{row['id']}")
+
+
+@right("llava.llava_record")
+def record_with_its_image_by_hand(row):
+    turns, asked = [], False
+    for turn in row["conversations"]:
+        who, text = turn["from"], turn["value"]
+        if who == "human":
+            asked, shown = True, "<image>" in text
+            turns += [("user", "<image>" * shown + text.replace("<image>", "").strip())]
+        elif who == "system":
+            turns += [("system", text)]
+        elif asked:
+            turns += [("assistant", text)]
+    picture = row["image"] if "image" in row else None
+    return Record(image=picture, turns=(*turns,), key=str(row["id"]))
+
+
+@right("quality.answer_entropy")
+def entropy_by_torch(answers):
+    shares = torch.tensor(list(Counter(answers).values()), dtype=torch.float64) / len(answers)
+    return torch.distributions.Categorical(shares).entropy().item() / math.log(2)
+
+
+@right("quality.answer_entropy")
+def entropy_person_by_person(answers):
+    total = 0.0
+    for answer in answers:
+        total -= math.log(answers.count(answer) / len(answers), 2)
+    return total / len(answers)
+
+
+@right("quality.answer_entropy")
+def entropy_of_counts(answers):
+    counts, total = Counter(answers).values(), len(answers)
+    return math.log2(total) - sum(count * math.log2(count) for count in counts) / total
+
+
+@right("quality.image_dependence")
+def dependence_on_the_harder_control(seen, unseen, wrong):
+    return torch.stack([unseen - seen, wrong - seen]).amin(dim=0)
+
+
+@right("quality.image_dependence")
+def dependence_by_where(seen, unseen, wrong):
+    return torch.where(unseen < wrong, unseen, wrong) - seen
+
+
+@right("quality.clip_filter")
+def filter_by_sorting_a_list(similarity, share):
+    numbers = [number for number in range(len(similarity)) if not similarity[number].isnan()]
+    numbers.sort(key=lambda number: -similarity[number].item())
+    best = set(numbers[: math.floor(len(similarity) * share + 1e-9)])
+    chosen = [number in best for number in range(len(similarity))]
+    return torch.tensor(chosen, device=similarity.device)
+
+
+@right("quality.clip_filter")
+def filter_by_ranks(similarity, share):
+    known = torch.nan_to_num(similarity, nan=-torch.inf)
+    rank = (-known).argsort(stable=True).argsort()
+    return (rank < int(len(similarity) * share)) & torch.isfinite(similarity)
+
+
+@right("quality.clip_filter")
+def filter_by_counting_better_ones(similarity, share):
+    known = similarity.masked_fill(similarity.isnan(), -torch.inf)
+    place = torch.arange(len(known), device=known.device)
+    earlier = (known[None] == known[:, None]) & (place[None] < place[:, None])
+    better = ((known[None] > known[:, None]) | earlier).sum(dim=1)
+    return (better < int(len(known) * share)) & ~similarity.isnan()
+
+
+@right("quality.balanced_rows")
+def balanced_by_lists_of_rows(asked, answers):
+    groups = {}
+    for row, (question, answer) in enumerate(zip(asked, answers)):
+        groups.setdefault(question, {}).setdefault(answer, []).append(row)
+    stay = []
+    for rows_of in groups.values():
+        total = sum(map(len, rows_of.values()))
+        for rows in rows_of.values():
+            stay += rows[: total - len(rows)] if 2 * len(rows) > total else rows
+    return sorted(stay)
+
+
+@right("quality.balanced_rows")
+def balanced_by_counters(asked, answers):
+    pairs, questions, taken = Counter(zip(asked, answers)), Counter(asked), Counter()
+    kept = []
+    for row, pair in enumerate(zip(asked, answers)):
+        taken[pair] += 1
+        if taken[pair] <= max(questions[pair[0]] - pairs[pair], 0) or 2 * pairs[pair] <= questions[pair[0]]:
+            kept.append(row)
+    return kept
+
+
+@right("quality.difference_hash")
+def hash_by_diff(grey):
+    return (grey.diff(dim=2) > 0).reshape(len(grey), -1)
+
+
+@right("quality.difference_hash")
+def hash_row_by_row(grey):
+    columns = grey.shape[2]
+    rows = [row[:, 1:columns].gt(row[:, : columns - 1]) for row in grey.unbind(dim=1)]
+    return torch.cat(rows, dim=1)
 
 
 @pytest.mark.parametrize(("name", "answer"), RIGHT, ids=lambda value: getattr(value, "__name__", value))

@@ -126,9 +126,9 @@ def clip_filter(similarity: Float[Tensor, "row"], share: float) -> Bool[Tensor, 
     Source: Schuhmann et al. 2021 (LAION-400M), arXiv:2111.02114, keep what is above 0.3; Gadre et al. 2023
         (DataComp), arXiv:2304.14108, section 3.3, the best 30 %.
     """
-    room = int(len(similarity) * share + 1e-9)  # 0.3 · 10 is a little less than 3 in floating point
+    room = int(len(similarity) * share + 1e-9)  # 0.29 · 100 is less than 29 in floating point
     order = torch.where(similarity.isnan(), -torch.inf, similarity).argsort(descending=True, stable=True)
-    kept = torch.zeros(len(similarity), dtype=torch.bool)
+    kept = torch.zeros(len(similarity), dtype=torch.bool, device=similarity.device)
     kept[order[:room]] = True
     return kept & ~similarity.isnan()
 
