@@ -801,4 +801,4 @@ progress()
 # - Dong et al. 2019, *UniLM*, [arXiv:1905.03197](https://arxiv.org/abs/1905.03197): one stack, several masks.
 # - What people ask: [LAVIS 266](https://github.com/salesforce/LAVIS/issues/266), [303](https://github.com/salesforce/LAVIS/issues/303), [463](https://github.com/salesforce/LAVIS/issues/463), [620](https://github.com/salesforce/LAVIS/issues/620), [739](https://github.com/salesforce/LAVIS/issues/739), [transformers 34019](https://github.com/huggingface/transformers/issues/34019).
 #
-# **Next:** [17 · Real models](17_real_models.ipynb)
+# **Next:** [12 · Data: which set would you buy?](12_data.ipynb)

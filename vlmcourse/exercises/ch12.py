@@ -329,7 +329,7 @@ quiz(1, "A model answers 88 % of a test right, and 85 % without the pictures. Wh
 ])
 quiz(2, "Balancing throws away rows that are all true. How can the model answer better afterwards?", [
     ("True rows of a frequent answer are noisy more often.", False,
-     "They are as true as the others; nothing in section 4 was mislabelled."),
+     "They are as true as the others; nothing in section 5 was mislabelled."),
     ("With fewer rows the same steps see each row more often.", False,
      "That alone helps nobody. In the card the mended set has more rows than the biased one."),
     ("Without twins the habit earns the loss's reward before the picture does.", True,
@@ -341,5 +341,5 @@ quiz(3, "A CLIP filter keeps the best 40 % of web pairs. Which good pairs does i
     ("Those whose truth CLIP itself cannot see: rare things, counts, places.", True,
      "A filter passes what it knows. What it is blind to scores low, true or not."),
     ("None: a true caption scores above a wrong one.", False,
-     "On average. Section 3 shows both kinds on both sides of the threshold."),
+     "On average. Section 4 counts both kinds on both sides of the threshold."),
 ])

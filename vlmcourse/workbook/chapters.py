@@ -23,7 +23,7 @@ CHAPTERS = [
     Chapter("09_flamingo"),
     Chapter("10_blip"),
     Chapter("11_qformer_blip2"),
-    Chapter("12_data", ready=False),
+    Chapter("12_data"),
     Chapter("13_evaluation", ready=False),
     Chapter("14_debugging", ready=False),
     Chapter("15_efficient_finetuning", ready=False),
