@@ -1687,8 +1687,8 @@ def record_with_its_image_by_hand(row):
             turns += [("system", text)]
         elif asked:
             turns += [("assistant", text)]
-    picture = row["image"] if "image" in row else None
-    return Record(image=picture, turns=(*turns,), key=str(row["id"]))
+    picture = [*filter(None, [row.get("image")]), None]
+    return Record(image=picture[0], turns=(*turns,), key=str(row["id"]))
 
 
 @right("quality.answer_entropy")
@@ -1749,7 +1749,7 @@ def filter_by_counting_better_ones(similarity, share):
 @right("quality.balanced_rows")
 def balanced_by_lists_of_rows(asked, answers):
     groups = {}
-    for row, (question, answer) in enumerate(zip(asked, answers)):
+    for row, (question, answer) in enumerate(zip(asked, answers, strict=True)):
         groups.setdefault(question, {}).setdefault(answer, []).append(row)
     stay = []
     for rows_of in groups.values():
@@ -1761,9 +1761,9 @@ def balanced_by_lists_of_rows(asked, answers):
 
 @right("quality.balanced_rows")
 def balanced_by_counters(asked, answers):
-    pairs, questions, taken = Counter(zip(asked, answers)), Counter(asked), Counter()
+    pairs, questions, taken = Counter(zip(asked, answers, strict=True)), Counter(asked), Counter()
     kept = []
-    for row, pair in enumerate(zip(asked, answers)):
+    for row, pair in enumerate(zip(asked, answers, strict=True)):
         taken[pair] += 1
         if taken[pair] <= max(questions[pair[0]] - pairs[pair], 0) or 2 * pairs[pair] <= questions[pair[0]]:
             kept.append(row)
