@@ -651,4 +651,4 @@ progress()
 # - Abbas et al. 2023, *SemDeDup*, [arXiv:2303.09540](https://arxiv.org/abs/2303.09540).
 # - Krawetz 2013, *Kind of like that*: the difference hash.
 #
-# **Next:** [17 · Real models](17_real_models.ipynb)
+# **Next:** [13 · Evaluation: numbers that mean what they say](13_evaluation.ipynb)

@@ -250,6 +250,23 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "grey = grey.abs()": "no pixel is darker than 0",
         "grey = grey.float()": "only what is brighter counts",
     },
+    # chapter 13
+    "vqa.vqa_accuracy": {
+        "answer, people = _one_line(answer), [_one_line(person) for person in list(people)[::-1]]": ORDER,
+        "answer, people = normalise_answer(answer), [normalise_answer(person) "
+        "for person in list(people)[::-1]]": ORDER,
+        "for left_out in list(range(len(people)))[::-1]:": ORDER,
+    },
+    "captioning.clipped_matches": {"for reference in list(references)[::-1]:": ORDER},
+    "hallucination.pope_scores": {
+        "accuracy=(hits + pairs[False, False]) / len(right),": "as many answers as questions",
+        "yes=(hits + false_alarms) / len(right),": "as many answers as questions",
+    },
+    "intervals.resampled_means": {
+        "images = int(groups.max()) + 2": "one more image that is never drawn",
+        "images = (groups.max()) + 1": "torch takes a tensor of one number as a size",
+        "scores = scores.detach()": DIAGNOSTIC,
+    },
 }  # fmt: skip
 """Changed lines by exercise that do the same or are as good, each with its reason."""
 

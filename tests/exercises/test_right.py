@@ -1782,6 +1782,145 @@ def hash_row_by_row(grey):
     return torch.cat(rows, dim=1)
 
 
+# chapter 13: evaluation
+
+
+@right("vqa.vqa_accuracy")
+def vqa_accuracy_by_cases(answer, people):
+    """Of n people k agree: k times k - 1 of the others do, and n - k times k."""
+    from vlmcourse.evaluation.vqa import normalise_answer
+
+    people, answer = [person.strip() for person in people], answer.strip()
+    if any(person != people[0] for person in people):
+        people, answer = list(map(normalise_answer, people)), normalise_answer(answer)
+    agree, count = sum(person == answer for person in people), len(people)
+    return (agree * min(1, (agree - 1) / 3) + (count - agree) * min(1, agree / 3)) / count
+
+
+@right("vqa.vqa_accuracy")
+def vqa_accuracy_by_deleting(answer, people):
+    from vlmcourse.evaluation import vqa
+
+    given = [person.strip() for person in people]
+    said = answer.strip()
+    if len(set(given)) != 1:
+        given, said = [vqa.normalise_answer(person) for person in given], vqa.normalise_answer(said)
+    total = 0.0
+    for place in range(len(given)):
+        rest = list(given)
+        del rest[place]
+        total += min(rest.count(said), 3) / 3
+    return total / len(given)
+
+
+@right("captioning.clipped_matches")
+def clipped_by_loops(candidate, references, n):
+    def runs(words):
+        return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
+
+    own, others = runs(candidate), [runs(reference) for reference in references]
+    matched = 0
+    for run in set(own):
+        matched += min(own.count(run), max(other.count(run) for other in others))
+    return matched, len(own)
+
+
+@right("captioning.clipped_matches")
+def clipped_by_crossing_out(candidate, references, n):
+    """Each run of the caption crosses out one that is left of the fullest reference."""
+    left = {}
+    for reference in references:
+        here = Counter(zip(*(reference[k:] for k in range(n)), strict=False))
+        for run, count in here.items():
+            left[run] = max(left.get(run, 0), count)
+    found = total = 0
+    for run in zip(*(candidate[k:] for k in range(n)), strict=False):
+        total += 1
+        if left.get(run, 0) > 0:
+            left[run] -= 1
+            found += 1
+    return found, total
+
+
+@right("captioning.tf_idf")
+def tf_idf_by_difference(counts, frequency, images):
+    return {
+        ngram: count * (math.log(images) - math.log(frequency.get(ngram) or 1))
+        for ngram, count in counts.items()
+    }
+
+
+@right("captioning.tf_idf")
+def tf_idf_with_a_default(counts, frequency, images):
+    found = {}
+    for ngram in counts:
+        seen = frequency.get(ngram, 1)
+        found[ngram] = -counts[ngram] * math.log(seen / images)
+    return found
+
+
+@right("hallucination.pope_scores")
+def pope_scores_by_tensors(yes, right):
+    said, there = torch.tensor(yes), torch.tensor(right)
+    hits = (said & there).sum().item()
+    precision = hits / said.sum().item() if said.any() else 0.0
+    recall = hits / there.sum().item() if there.any() else 0.0
+    both = precision + recall
+    return {
+        "accuracy": (said == there).double().mean().item(),
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * precision * recall / both if both else 0.0,
+        "yes": said.double().mean().item(),
+    }
+
+
+@right("hallucination.pope_scores")
+def pope_scores_by_counts(yes, right):
+    pairs = list(zip(yes, right, strict=True))
+    hits = sum(a and b for a, b in pairs)
+    said, there = sum(yes), sum(right)
+    scores = {"accuracy": sum(a == b for a, b in pairs) / len(pairs)}
+    scores["precision"] = hits / said if said else 0.0
+    scores["recall"] = hits / there if there else 0.0
+    scores["f1"] = 2 * hits / (said + there) if hits else 0.0
+    scores["yes"] = said / len(pairs)
+    return scores
+
+
+@right("boxes.points_inside")
+def inside_by_corners(points, boxes):
+    after = points[:, None] >= boxes[..., :2]
+    before = points[:, None] < boxes[..., 2:]
+    return (after & before).all(-1).any(-1)
+
+
+@right("boxes.points_inside")
+def inside_one_by_one(points, boxes):
+    found = []
+    for (x, y), some in zip(points.tolist(), boxes.tolist(), strict=True):
+        found.append(any(left <= x < right and top <= y < bottom for left, top, right, bottom in some))
+    return torch.tensor(found, device=points.device)
+
+
+@right("intervals.resampled_means")
+def resampled_by_a_table(scores, groups, draws):
+    images = int(groups.max()) + 1
+    belongs = F.one_hot(groups, images).to(scores.dtype)
+    often = F.one_hot(draws, images).to(scores.dtype).sum(1)
+    weight = often @ belongs.T
+    return weight @ scores / weight.sum(1)
+
+
+@right("intervals.resampled_means")
+def resampled_one_by_one(scores, groups, draws):
+    means = []
+    for drawn in draws:
+        some = torch.cat([scores[groups == image] for image in drawn])
+        means.append(some.mean())
+    return torch.stack(means)
+
+
 @pytest.mark.parametrize(("name", "answer"), RIGHT, ids=lambda value: getattr(value, "__name__", value))
 def test_a_right_answer_of_another_form_passes(name, answer):
     began = time.process_time()

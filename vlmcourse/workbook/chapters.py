@@ -24,7 +24,7 @@ CHAPTERS = [
     Chapter("10_blip"),
     Chapter("11_qformer_blip2"),
     Chapter("12_data"),
-    Chapter("13_evaluation", ready=False),
+    Chapter("13_evaluation"),
     Chapter("14_debugging", ready=False),
     Chapter("15_efficient_finetuning", ready=False),
     Chapter("16_multi_image_video", ready=False),
