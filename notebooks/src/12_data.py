@@ -204,7 +204,7 @@ assert means["true"][3] > 0.5 > 0.05 > abs(means["shallow"][3])
 assert means["another's picture"][3] < -0.5 and means["true"][4] > 0.55
 
 # %% [markdown] id="dependence-lesson" lang="en"
-# Three kinds, three signs. Shallow rows score 0: their loss is near 0 whatever is shown. Rows beside another's picture are below 0. In our run 71 % of the true rows need their picture, by more than 0.1. What of the rest? Where few answers are possible, a wrong picture is right by chance, so for such a row the control does as well.
+# Three kinds, three signs. Shallow rows score 0: their loss is near 0 whatever is shown. Rows beside another's picture are below 0. In our run 71 % of the true rows need their picture, by more than 0.1. Of the rest a likely reason is chance: where few answers are possible, another picture often has the same one, and this control does as well.
 #
 # The benchmark MMStar began like this. Its authors found that language models alone answered large parts of popular tests, and kept only questions that need the picture (Chen et al. 2024, section 3).
 #
@@ -433,7 +433,7 @@ tabulate(found, "bits that may differ", copies_found=".0%", others_taken_for_cop
 assert found[0][0] < 0.6 and found[6][0] > 0.95 and found[6][1] < 0.001 < found[16][1]
 
 # %% [markdown] id="hash-lesson" lang="en"
-# Between the copies and the rest lies a gap, and the threshold belongs into it. Where it lies depends on the pictures: our scenes are plain, photographs differ more. Look at pairs on both sides of the line before you trust it. A picture that was mirrored or cropped escapes this hash; features of a trained model find those (Abbas et al. 2023, SemDeDup).
+# Copies differ in few bits, and hardly any other pair in so few: the threshold belongs in between. Where that is depends on the pictures; our scenes are plain. Look at pairs on both sides of the line before you trust it. A picture that was mirrored or cropped escapes this hash; features of a trained model find those (Abbas et al. 2023, SemDeDup).
 #
 # ### Break it on purpose: leak the test
 #
@@ -468,9 +468,9 @@ assert leaks["and the leak"][0] - leaks["and the leak"][1] > 0.05 and caught[:15
 assert abs(leaks["100 clean pictures"][0] - leaks["100 clean pictures"][1]) < 0.1
 
 # %% [markdown] id="leak-lesson" lang="en"
-# The honest student does as well on both halves. The leaky one is better on both, since it had more to learn from. But on what it had seen, it looks nearly perfect; in our run 100 % against 85 %. Only the second number says what it can do. `leaked` catches the copies, in another light or not, before anything is trained.
+# The honest student does as well on both halves. The leaky one is better on both; it had 150 pictures more to learn from. But on what it had seen, it looks nearly perfect; in our run 100 % against 85 %. Only the second number says what it can do. `leaked` catches the copies, in another light or not, before anything is trained; in our run it also takes one innocent picture for a copy.
 #
-# This is no game: test pictures in pretraining sets are common, and so are questions whose answers stand in the text model (Chen et al. 2024, MMStar).
+# This is no game: Chen et al. (2024, MMStar) found signs that questions of popular benchmarks had been in the training data of language models and of vision-language models.
 
 # %% [markdown] id="q-table" lang="en"
 # ## 7 · The bill
@@ -485,7 +485,7 @@ assert abs(leaks["100 clean pictures"][0] - leaks["100 clean pictures"][1]) < 0.
 # | biased | twins, then `balanced_rows` |
 # | duplicated | one of each group that looks alike |
 #
-# The runs take half an hour, so they stand on a card: `python tools/data_trials.py`.
+# The runs take eight minutes of one quiet core, so they stand on a card: `python tools/data_trials.py`.
 
 # %% id="card"
 from vlmcourse.data.assets import shipped
@@ -523,7 +523,7 @@ figure(fig, alt="Right answers of a student by training set, three seeds each: e
 # %% [markdown] id="bill-lesson" lang="en"
 # Means of three seeds. Clean data gives 98 %. **Shallow** rows cost most, 43 points; then false pairs, 38, habits, 33, print, 25, and copies, 20. Was that your order?
 #
-# Four cures bring back more than nine tenths of what was lost. One does not: **twins** bring back 69 %, and the three seeds are far apart: 96 %, 82 % and 84 %. The mended set has four times the rows, so each is seen less often in 230 steps. And rows are balanced question by question: *What colour is the large star?* may be balanced while stars as a whole are not. We have not tested which of the two it is. Habits are the most stubborn fault, since every row that teaches them is true.
+# Four cures bring back more than nine tenths of what was lost. One does not: **twins** bring back 69 %, and the three seeds are far apart: 96 %, 82 % and 84 %. The mended set has four times the rows, so each is seen less often in 230 steps. And rows are balanced question by question: *What colour is the large star?* may be balanced while stars as a whole are not. We have not tested which of the two it is. Habits are the most stubborn fault here, and every row that teaches them is true.
 #
 # Two cautions about the good ones. `nano-vlm` and `clip-scenes` learned from clean scenes of this same world. What they bring into sets B and C is knowledge that those sets do not hold. And of set F a quarter is left, 520 pictures, which taught more than 2,000 did: **count what is different, not what is there.**
 
