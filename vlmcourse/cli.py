@@ -159,9 +159,13 @@ def train(
     until: Annotated[str, Option(help="Last stage, if not all: for nano-vlm eye, words or aligned.")] = "",
     steps: Annotated[int, Option(min=0, help="Steps of each stage; 0 takes those of the recipe.")] = 0,
     fresh: Annotated[bool, Option("--fresh", help="Throw away checkpoints of earlier runs.")] = False,
+    data: Annotated[Path | None, Option(help="With `train own`: the folder of your pictures.")] = None,
+    start: Annotated[str, Option(help="With `train own`: which model learns from them.")] = "smollm-scenes",
 ) -> None:
-    """Train a recipe of the course; a run that was broken off goes on. `accelerate launch -m vlmcourse train
-    ...` uses several GPUs."""
+    """Train a recipe of the course, or `own`, a model on your pictures; a run that was broken off goes on.
+    `accelerate launch -m vlmcourse train ...` uses several GPUs."""
+    if recipe == "own":
+        return _train_own(data, start, runs, steps, fresh)
     from vlmcourse.families.making import can_be_asked, run, store
     from vlmcourse.recipes.book import find_recipe
 
@@ -187,6 +191,23 @@ def train(
     typer.echo(f"{path}")
     if not until and can_be_asked(plan):
         typer.echo(f'Ask it: vlmcourse ask PICTURE "Describe the image." --model {path}')
+
+
+def _train_own(data: Path | None, start: str, runs: Path, steps: int, fresh: bool) -> None:
+    """See train; what comes out is runs/own.safetensors."""
+    from vlmcourse.families.own_pictures import store_own, train_own
+
+    with explained():
+        if data is None:
+            raise ValueError("name the folder of your pictures: vlmcourse train own --data FOLDER")
+        if fresh:
+            shutil.rmtree(runs / "own", ignore_errors=True)
+        speaker, history, card = train_own(data, start, steps, checkpoint=runs / "own", resume=True)
+        typer.echo(f"{start}, {card['own']['rows']} rows about {card['own']['pictures']} pictures: {history}")
+        path = store_own(speaker, card, runs / "own.safetensors")
+    typer.echo(f"{path}")
+    typer.echo(f'Ask it:     vlmcourse ask PICTURE "..." --model {path}')
+    typer.echo(f"Measure it: vlmcourse evaluate {path} --data {data}")
 
 
 @app.command()

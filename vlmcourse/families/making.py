@@ -78,6 +78,11 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
     return speaker, card
 
 
+def family_of(name: str) -> ModuleType:
+    """The family module of a model that can be asked; arguments and errors as load_speaker's."""
+    return _family_of(_path(name))
+
+
 def _taken(recipe: Any) -> Mapping[str, Any]:
     """Which parts the models of a recipe on a card have from whom: as our recipe says, not the card."""
     name = recipe.get("name") if isinstance(recipe, dict) else None

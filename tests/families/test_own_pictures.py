@@ -1,0 +1,86 @@
+"""A model learns from a folder of pictures, is stored, and answers as it learned."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from vlmcourse import cli
+from vlmcourse.data.own import open_pictures
+from vlmcourse.families import own_pictures
+from vlmcourse.families.making import load_speaker
+from vlmcourse.world import scenes
+from vlmcourse.world.render import render
+
+run = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Twelve scenes in new words: "What is it?" wants a name that no model knows."""
+    place, lines = tmp_path_factory.mktemp("mine"), []
+    batch = scenes.sample("train", 12, objects=(1, 1))
+    for number, image in enumerate(render(batch)):
+        Image.fromarray(image).save(place / f"{number}.png")
+        name = "a green star" if batch.shape[number, 0] < 2 else "a blue square"
+        for asked, said in (("Who lives here?", name), ("Is it mine?", "yes")):
+            lines.append(json.dumps(dict(image=f"{number}.png", instruction=asked, output=said)))
+    (place / "train.jsonl").write_text("\n".join(lines))
+    return place
+
+
+def test_each_picture_once_with_all_that_is_asked(folder):
+    images, about = own_pictures.lessons_from(open_pictures(folder), 64)
+    assert images.shape == (12, 64, 64, 3) and [len(talk) for talk in about] == [2] * 12
+    assert about[3][1] == ("Is it mine?", "yes")
+    batch = scenes.sample("train", 12, objects=(1, 1))
+    assert np.array_equal(images, render(batch))
+
+
+def test_learned_stored_asked_and_measured(folder, tmp_path):
+    runs = tmp_path / "runs"
+    command = [
+        "train",
+        "own",
+        "--data",
+        str(folder),
+        "--start",
+        "nano-vlm",
+        "--steps",
+        "60",
+        "--runs",
+        str(runs),
+    ]
+    done = run.invoke(cli.app, command)
+    assert done.exit_code == 0, done.output
+    assert "24 rows about 12 pictures" in done.output and "vlmcourse evaluate" in done.output
+    speaker, card = load_speaker(str(runs / "own.safetensors"))
+    assert card["own"]["start"] == "nano-vlm" and card["own"]["steps"] == 60
+    images, about = own_pictures.lessons_from(open_pictures(folder), 64)
+    said = speaker.answer(images, ["Who lives here?"] * 12)
+    assert np.mean([one == talk[0][1] for one, talk in zip(said, about, strict=True)]) > 0.9
+    measured = run.invoke(cli.app, ["evaluate", str(runs / "own.safetensors"), "--data", str(folder)])
+    assert measured.exit_code == 0 and "the same answer" in measured.output, measured.output
+
+
+def test_another_folder_is_not_mixed_into_a_run(folder, tmp_path):
+    command = ["train", "own", "--start", "nano-vlm", "--steps", "1", "--runs", str(tmp_path)]
+    assert run.invoke(cli.app, [*command, "--data", str(folder)]).exit_code == 0
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("0.png", "1.png"):
+        (other / name).write_bytes((folder / name).read_bytes())
+    lines = (folder / "train.jsonl").read_text().splitlines()[:4]
+    (other / "train.jsonl").write_text("\n".join(lines))
+    refused = run.invoke(cli.app, [*command, "--data", str(other)])
+    assert refused.exit_code == 1 and "--fresh" in refused.output, refused.output
+    assert run.invoke(cli.app, [*command, "--data", str(other), "--fresh"]).exit_code == 0
+
+
+def test_what_is_missing_is_named(folder):
+    assert "--data FOLDER" in run.invoke(cli.app, ["train", "own"]).output
+    done = run.invoke(cli.app, ["train", "own", "--data", str(folder), "--start", "nano-flamingo"])
+    assert done.exit_code == 1 and "nano-flamingo does not learn from own pictures" in done.output
+    assert "nano-vlm, smollm-scenes or smollm-openmoji" in done.output
