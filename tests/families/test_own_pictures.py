@@ -9,6 +9,8 @@ from typer.testing import CliRunner
 
 from vlmcourse import cli
 from vlmcourse.data.own import open_pictures
+from vlmcourse.evaluation.answers import accuracy
+from vlmcourse.evaluation.report import read_report
 from vlmcourse.families import own_pictures
 from vlmcourse.families.making import load_speaker
 from vlmcourse.world import scenes
@@ -61,13 +63,24 @@ def test_learned_stored_asked_and_measured(folder, tmp_path):
     images, about = own_pictures.lessons_from(open_pictures(folder), 64)
     said = speaker.answer(images, ["Who lives here?"] * 12)
     assert np.mean([one == talk[0][1] for one, talk in zip(said, about, strict=True)]) > 0.9
-    measured = run.invoke(cli.app, ["evaluate", str(runs / "own.safetensors"), "--data", str(folder)])
-    assert measured.exit_code == 0 and "the same answer" in measured.output, measured.output
+    asked = [
+        "evaluate",
+        str(runs / "own.safetensors"),
+        "--data",
+        str(folder),
+        "--json",
+        str(tmp_path / "card.json"),
+    ]
+    measured = run.invoke(cli.app, asked)
+    assert measured.exit_code == 0, measured.output
+    assert read_report(tmp_path / "card.json")["the same answer"] > 0.9
+    assert np.mean(list(accuracy(speaker, scenes.sample("test", 60)).values())) > 0.85  # 24 % without scenes
 
 
 def test_another_folder_is_not_mixed_into_a_run(folder, tmp_path):
     command = ["train", "own", "--start", "nano-vlm", "--steps", "1", "--runs", str(tmp_path)]
-    assert run.invoke(cli.app, [*command, "--data", str(folder)]).exit_code == 0
+    first = run.invoke(cli.app, [*command, "--data", str(folder)])
+    assert first.exit_code == 0, first.output
     other = tmp_path / "other"
     other.mkdir()
     for name in ("0.png", "1.png"):
@@ -76,7 +89,8 @@ def test_another_folder_is_not_mixed_into_a_run(folder, tmp_path):
     (other / "train.jsonl").write_text("\n".join(lines))
     refused = run.invoke(cli.app, [*command, "--data", str(other)])
     assert refused.exit_code == 1 and "--fresh" in refused.output, refused.output
-    assert run.invoke(cli.app, [*command, "--data", str(other), "--fresh"]).exit_code == 0
+    again = run.invoke(cli.app, [*command, "--data", str(other), "--fresh"])
+    assert again.exit_code == 0, again.output
 
 
 def test_what_is_missing_is_named(folder):

@@ -140,6 +140,11 @@ def test_a_run_that_began_from_something_else_is_not_carried_on(tmp_path):
         started(tmp_path, 0.1)
     with pytest.raises(CheckpointError, match="weights: it began with others"):
         started(tmp_path, 0.5, weight=1.0)
+    refused = []
+    with pytest.raises(CheckpointError) as error:
+        started(tmp_path, 0.1)
+    refused.append(error)  # as a notebook keeps the last error, and with it the run
+    started(tmp_path, 0.5).close()  # yet the folder is free
 
 
 def test_a_checkpoint_that_does_not_say_what_it_began_from_is_refused_where_it_counts(tmp_path):

@@ -70,6 +70,13 @@ class Run:
             self.lock = lock(checkpoints.open_folder(folder))
         if self.origin is not None:
             self.origin = self.origin | {"weights": hash_weights(self.model)}
+        try:
+            self._carry_on(folder, resume)
+        except BaseException:
+            self.close()  # a run that is refused leaves the folder to the next one
+            raise
+
+    def _carry_on(self, folder: str | Path, resume: bool) -> None:
         steps = checkpoints.list_checkpoints(folder)
         if steps and not resume:
             held = f"{folder} already holds a run up to {steps[-1].name}"
