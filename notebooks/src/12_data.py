@@ -288,7 +288,7 @@ import textwrap
 
 order = alike.argsort(descending=True)
 shown = order[torch.linspace(0, len(order) - 1, 10).long()].tolist()
-fig, axes = plt.subplots(2, 5, figsize=(7, 4), layout="constrained")
+fig, axes = plt.subplots(2, 5, figsize=(7, 4.7), layout="constrained")
 for ax, n in zip(axes.flat, shown):
     ax.imshow(sold.images[n]); ax.set_xticks([]); ax.set_yticks([])
     text = textwrap.fill(sold.told[n], 17)
