@@ -27,6 +27,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a visi
 
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 _PATIENCE = 20  # seconds for a server to end by itself
+MostSkipped = Annotated[float, Option(min=0, max=1, help="Share of rows that may be left out.")]
 Model = Annotated[str, Option(help="A shipped model, or a .safetensors file of yours.")]
 
 
@@ -161,11 +162,12 @@ def train(
     fresh: Annotated[bool, Option("--fresh", help="Throw away checkpoints of earlier runs.")] = False,
     data: Annotated[Path | None, Option(help="With `train own`: the folder of your pictures.")] = None,
     start: Annotated[str, Option(help="With `train own`: which model learns from them.")] = "smollm-scenes",
+    most_skipped: MostSkipped = 0.01,
 ) -> None:
     """Train a recipe of the course, or `own`, a model on your pictures; a run that was broken off goes on.
     `accelerate launch -m vlmcourse train ...` uses several GPUs."""
     if recipe == "own":
-        return _train_own(data, start, runs, steps, fresh)
+        return _train_own(data, start, runs, steps, fresh, most_skipped)
     from vlmcourse.families.making import can_be_asked, run, store
     from vlmcourse.recipes.book import find_recipe
 
@@ -193,7 +195,9 @@ def train(
         typer.echo(f'Ask it: vlmcourse ask PICTURE "Describe the image." --model {path}')
 
 
-def _train_own(data: Path | None, start: str, runs: Path, steps: int, fresh: bool) -> None:
+def _train_own(
+    data: Path | None, start: str, runs: Path, steps: int, fresh: bool, most_skipped: float
+) -> None:
     """See train; what comes out is runs/own.safetensors."""
     from vlmcourse.families.own_pictures import store_own, train_own
 
@@ -202,7 +206,8 @@ def _train_own(data: Path | None, start: str, runs: Path, steps: int, fresh: boo
             raise ValueError("name the folder of your pictures: vlmcourse train own --data FOLDER")
         if fresh:
             shutil.rmtree(runs / "own", ignore_errors=True)
-        speaker, history, card = train_own(data, start, steps, checkpoint=runs / "own", resume=True)
+        options = dict(checkpoint=runs / "own", resume=True)
+        speaker, history, card = train_own(data, start, steps, most_skipped=most_skipped, **options)
         typer.echo(f"{start}, {card['own']['rows']} rows about {card['own']['pictures']} pictures: {history}")
         path = store_own(speaker, card, runs / "own.safetensors")
     typer.echo(f"{path}")
@@ -251,7 +256,7 @@ def check(
     html: Annotated[Path | None, Option(help="Also write the report as one HTML file.")] = None,
     context: Annotated[int, Option(min=1, help="Tokens that the model can read at once.")] = 2048,
     image_tokens: Annotated[int, Option(min=1, help="Tokens that a picture takes.")] = 64,
-    most_skipped: Annotated[float, Option(min=0, max=1, help="Share of rows that may be left out.")] = 0.01,
+    most_skipped: MostSkipped = 0.01,
 ) -> None:
     """Look at your own pictures before a training: unreadable files, duplicates, leakage, tokens."""
     from vlmcourse.data.checking import check_folder, write_page
@@ -280,6 +285,7 @@ def evaluate(
     count: Annotated[int, Option(min=8, help="Scenes for each kind of question.")] = 200,
     html: Annotated[Path | None, Option(help="Write the report as a page, too.")] = None,
     json: Annotated[Path | None, Option(help="Write the report as data, too.")] = None,
+    most_skipped: MostSkipped = 0.01,
 ) -> None:
     """Measure a model: its answers with intervals, whether it looks, what it invents, what it costs."""
     from vlmcourse.evaluation.report import HEADER
@@ -288,7 +294,9 @@ def evaluate(
     with explained():
         answering = load_answering(model)
         report = (
-            report_on_pictures(answering, model, data) if data else report_on_scenes(answering, model, count)
+            report_on_pictures(answering, model, data, most_skipped=most_skipped)
+            if data
+            else report_on_scenes(answering, model, count)
         )
         for path, text in ((html, report.to_html), (json, report.to_json)):
             if path:

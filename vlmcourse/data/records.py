@@ -297,7 +297,7 @@ class Skips:
         """
         if self.share > self.most:
             counted = f"{len(self)} of {len(self) + self.taken} rows had to be left out ({self.share:.1%})"
-            allowed = f"{self.most:.1%} are allowed. Mend them, or allow more with most_skipped="
+            allowed = f"{self.most:.1%} are allowed. Mend them, or allow more: most_skipped=, --most-skipped"
             raise TooManySkips(f"{counted}, {allowed}\n{self}")
         return self
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from vlmcourse.data.own import OwnPictures, open_pictures
 from vlmcourse.data.quality import exact_hash
+from vlmcourse.data.records import MOST_SKIPPED
 from vlmcourse.data.text import IMAGE_WORD
 from vlmcourse.families import drawings, nano, real
 from vlmcourse.families.making import family_of
@@ -56,7 +57,12 @@ def lessons_from(pictures: OwnPictures, side: int) -> tuple[Images, list[Talk]]:
 
 
 def train_own(
-    folder: str | Path, start: str = "smollm-scenes", steps: int = 0, seed: int = 0, **options: Any
+    folder: str | Path,
+    start: str = "smollm-scenes",
+    steps: int = 0,
+    seed: int = 0,
+    most_skipped: float = MOST_SKIPPED,
+    **options: Any,
 ) -> tuple[Speaker, History, dict[str, Any]]:
     """A shipped model, after it has learned from a folder of pictures.
 
@@ -64,6 +70,7 @@ def train_own(
         folder: see data.own.open_pictures; its test file is not looked at.
         start: which model goes on.
         steps: of the optimizer; 0 for those that fit the model.
+        most_skipped: share of rows that may be left out.
         options: further arguments of training.loop.train, such as checkpoint and resume.
 
     Returns:
@@ -72,7 +79,7 @@ def train_own(
     Raises:
         ValueError: if the folder cannot be used, or the model cannot learn from pictures in this way.
     """
-    pictures, family = open_pictures(folder), family_of(start)
+    pictures, family = open_pictures(folder, most_skipped=most_skipped), family_of(start)
     if family not in (nano, real, drawings):
         raise ValueError(f"{start} does not learn from own pictures; start from {OWN_STARTS}")
     speaker, card = family.load_named(start)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from vlmcourse.data.own import data_files, open_pictures
+from vlmcourse.data.records import MOST_SKIPPED
 from vlmcourse.data.text import IMAGE_WORD
 from vlmcourse.diagnostics.occlusion import explain_all, occlusion_map
 from vlmcourse.evaluation.answers import agrees, asked_of, prior_accuracy
@@ -246,17 +247,21 @@ def report_on_scenes(model: Any, name: str, count: int = 200, seed: int = 0) -> 
     return Report(name, f"{count} test scenes for each kind of question", tuple(examiner.lines))
 
 
-def report_on_pictures(model: Any, name: str, folder: str | Path, file: str | None = None) -> Report:
+def report_on_pictures(
+    model: Any, name: str, folder: str | Path, file: str | None = None, most_skipped: float = MOST_SKIPPED
+) -> Report:
     """Answers to the rows of a folder of pictures; of its test file, if there is one.
 
     Args:
         file: of rows; the test file of the folder if not given, else its only one.
+        most_skipped: share of rows that may be left out.
 
     Raises:
         ValueError: if the folder cannot be read, see data.own.open_pictures, or has fewer than two pictures.
     """
     files = data_files(folder)
-    own = open_pictures(folder, file or files.get("test", files["train"]).name)
+    file = file or files.get("test", files["train"]).name
+    own = open_pictures(folder, file, most_skipped=most_skipped)
     records = [record for record in own.records if len(record.turns) == 2]
     if len({record.image for record in records}) < 2:
         raise ValueError(f"{own.file} holds rows about fewer than two pictures; one picture shows nothing")
