@@ -702,4 +702,4 @@ progress()
 # - Chen et al. 2024, *Are We on the Right Way for Evaluating Large Vision-Language Models?* (MMStar), [arXiv:2403.20330](https://arxiv.org/abs/2403.20330): gain and leakage.
 # - Zheng et al. 2023, *Judging LLM-as-a-Judge with MT-Bench and Chatbot Arena*, [arXiv:2306.05685](https://arxiv.org/abs/2306.05685): section 3.3.
 #
-# **Next:** [17 · Real models](17_real_models.ipynb)
+# **Next:** [14 · Debugging: it never looked](14_debugging.ipynb)

@@ -267,6 +267,26 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "images = (groups.max()) + 1": "torch takes a tensor of one number as a size",
         "scores = scores.detach()": DIAGNOSTIC,
     },
+    # chapter 14
+    "audit.label_offset": {
+        "padded, fits = F.pad(labels, (2, 3), value=IGNORED), []": "one more place that is cut off again",
+        "most = max(fit for fit, _ in list(fits)[::-1])": ORDER,
+        "moved = padded[:, 2 + offset :][:, : labels.shape[1]]"
+        "  # at each id the label that many places behind it": "as many labels as ids",
+        "fits.append((((moved == ids).sum()), offset))": "tensors of one number compare as numbers do",
+        "return next(offset for fit, offset in fits if (fit >= most))": "none is above the most",
+    },
+    "audit.trained_images": {
+        "return ((labels == image) | ((ids == image) & ((labels > IGNORED)))).sum()":
+            "no label is below -100",
+    },
+    "share.image_share": {"weights = weights.abs()": "attention is never negative",
+                          "weights = weights.detach()": DIAGNOSTIC},
+    "relevance.weigh_by_gradient": {"attention = attention.abs()": "attention is never negative",
+                                    "attention = attention.detach()": DIAGNOSTIC,
+                                    "gradient = gradient.detach()": DIAGNOSTIC},
+    "relevance.grad_cam": {"activations = activations.detach()": DIAGNOSTIC,
+                           "gradients = gradients.detach()": DIAGNOSTIC},
 }  # fmt: skip
 """Changed lines by exercise that do the same or are as good, each with its reason."""
 

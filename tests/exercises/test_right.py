@@ -1921,6 +1921,96 @@ def resampled_one_by_one(scores, groups, draws):
     return torch.stack(means)
 
 
+# chapter 14: debugging
+
+
+@right("swaps.swap_rates")
+def swap_rates_condition_by_condition(given, answers):
+    accuracy = [torch.where(row == answers, 1.0, 0.0).mean() for row in given]
+    changed = [1 - (row == given[0]).sum() / len(answers) for row in given]
+    return torch.stack(accuracy), torch.stack(changed)
+
+
+@right("swaps.swap_rates")
+def swap_rates_by_counting(given, answers):
+    count = given.shape[1]
+    right_ones = torch.eq(given, answers[None]).sum(-1)
+    return right_ones / count, (given - given[:1]).abs().clamp(max=1).sum(-1) / count
+
+
+@right("audit.label_offset")
+def label_offset_by_loops(ids, labels):
+    counts = Counter()
+    for row_ids, row_labels in zip(ids.tolist(), labels.tolist(), strict=True):
+        for place, token in enumerate(row_ids):
+            for offset in range(-2, 3):
+                there = place + offset
+                counts[offset] += 0 <= there < len(row_labels) and row_labels[there] == token
+    return max((0, -1, 1, -2, 2), key=lambda offset: counts[offset])
+
+
+@right("audit.label_offset")
+def label_offset_by_slices(ids, labels):
+    token, best, most = ids.shape[1], 0, -1
+    for offset in (0, -1, 1, -2, 2):
+        early, late = max(offset, 0), min(token, token + offset)
+        fit = (labels[:, early:late] == ids[:, early - offset : late - offset]).sum().item()
+        if fit > most:
+            best, most = offset, fit
+    return best
+
+
+@right("audit.trained_images")
+def trained_images_place_by_place(ids, labels, image):
+    pairs = zip(ids.flatten().tolist(), labels.flatten().tolist(), strict=True)
+    count = sum(label != -100 and image in (token, label) for token, label in pairs)
+    return torch.tensor(count, device=ids.device)
+
+
+@right("audit.trained_images")
+def trained_images_by_masks(ids, labels, image):
+    taught = labels >= 0
+    return torch.count_nonzero(taught & torch.logical_or(ids == image, labels == image))
+
+
+@right("share.image_share")
+def image_share_by_einsum(weights, places):
+    return torch.einsum("lbhqk,bk->lbq", weights, places.to(weights)) / weights.shape[2]
+
+
+@right("share.image_share")
+def image_share_text_by_text(weights, places):
+    texts = [weights[:, text][..., seen].sum(-1).mean(1) for text, seen in enumerate(places)]
+    return torch.stack(texts, dim=1)
+
+
+@right("relevance.weigh_by_gradient")
+def weigh_by_gradient_head_by_head(attention, gradient):
+    total = 0
+    for weights, slope in zip(attention, gradient, strict=True):
+        total = total + F.relu(weights * slope)
+    return total / len(attention)
+
+
+@right("relevance.weigh_by_gradient")
+def weigh_by_gradient_where_positive(attention, gradient):
+    return torch.where(gradient > 0, gradient * attention, torch.zeros_like(attention)).mean(0)
+
+
+@right("relevance.grad_cam")
+def grad_cam_by_einsum(activations, gradients):
+    return F.relu(torch.einsum("bc,bcij->bij", gradients.mean((-2, -1)), activations))
+
+
+@right("relevance.grad_cam")
+def grad_cam_image_by_image(activations, gradients):
+    cams = []
+    for maps, slopes in zip(activations, gradients, strict=True):
+        weights = slopes.flatten(1).mean(1)
+        cams.append((weights[:, None, None] * maps).sum(0).clamp_min(0))
+    return torch.stack(cams)
+
+
 @pytest.mark.parametrize(("name", "answer"), RIGHT, ids=lambda value: getattr(value, "__name__", value))
 def test_a_right_answer_of_another_form_passes(name, answer):
     began = time.process_time()

@@ -25,7 +25,7 @@ CHAPTERS = [
     Chapter("11_qformer_blip2"),
     Chapter("12_data"),
     Chapter("13_evaluation"),
-    Chapter("14_debugging", ready=False),
+    Chapter("14_debugging"),
     Chapter("15_efficient_finetuning", ready=False),
     Chapter("16_multi_image_video", ready=False),
     Chapter("17_real_models"),
