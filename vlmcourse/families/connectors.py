@@ -18,6 +18,7 @@ from torch import nn
 
 from vlmcourse.data.assets import shipped
 from vlmcourse.families import nano
+from vlmcourse.families.listing import read_lists
 from vlmcourse.families.nano import by_length, optimized
 from vlmcourse.families.nano import pictures as pictures  # all have the same eye
 from vlmcourse.families.preparing import load_prepared, meet_texts
@@ -113,12 +114,15 @@ def make_connected(recipe: Recipe, stage: Stage, model: VLM, **train_options: An
     _take(model, stage.data.get("begins", {}))
     model.requires_grad_(False)
     own_parts(model, recipe).requires_grad_(True)
+    language = model.language
+    if stage.name == "lists":
+        with language.paced():
+            return read_lists(model, stage, recipe.seed, **train_options)
     options = dict(steps=stage.steps, size=stage.size, seed=recipe.seed) | optimized(stage, model)
     options |= train_options
     if stage.name == "match":
         batch = scenes.sample("train", stage.data["scenes"], seed=recipe.seed)
         return meet_texts(model, batch, **options)
     features, rows = nano.lessons_of(stage, model, recipe.seed)
-    language = model.language
     with language.paced() if isinstance(language, T5) else nullcontext():
         return Speaker(model).tune(features, rows, loss=by_length, **options)

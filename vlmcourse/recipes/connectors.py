@@ -32,6 +32,9 @@ _EYE, _LANGUAGE = NANO_VLM.model.vision, NANO_VLM.model.language
 _VLM = dict(scenes=24_000, grey=0.25)
 _LAST = _VLM | dict(described=0.0, draw=1)
 _PAIRS = _VLM | dict(scenes=16_000, objects=(2, 4), relations=5, draw=2)
+_TWO = dict(objects=(2, 2), begins=dict(qformer="nano-blip2"))
+# at the full rate the Q-Former forgets what the T5 does not ask for yet, see nano-vlm's projector
+_SLOW = dict(qformer=0.01)
 
 NANO_CHAT = Recipe(
     name="nano-chat",
@@ -111,17 +114,23 @@ NANO_BLIP2_T5 = Recipe(
     model=Blip2Config(_EYE, _ASKING, T5Config(1024, 128, 4, 2, 4, 32, 384), IMAGE, ASSISTANT, END),
     start=dict(vision="nano-vlm"),
     stages=(
-        # the order of words is asked for from the first step: after this stage it turns every relation round,
-        # but answers those about images by chance; after the next it has forgotten much of the former, too
+        # two things and what holds between them, first from what a perfect eye would say, then from images;
+        # among three or four things, or many other questions, a new T5 answers relations by chance for long
         _stage(
-            "pairs", steps=1200, size=16, flat=0.7,
-            # at the full rate the Q-Former forgets what the T5 does not ask for yet, see nano-vlm's projector
-            factors=dict(qformer=0.01),
-            data=_PAIRS | dict(relations=4, comparisons=4, orders=2, begins=dict(qformer="nano-blip2")),
+            "lists", steps=600, size=16, flat=0.7,
+            data=dict(scenes=16_000, objects=(2, 2), draw=2, relations=6, comparisons=0, orders=3),
         ),
         _stage(
-            "last", steps=400, size=16, rates=_ENDING, flat=0.2, factors=dict(qformer=0.01),
-            data=_LAST, ships="nano-blip2-t5",
+            "pairs", steps=800, size=16, flat=0.7, factors=_SLOW,
+            data=_PAIRS | _TWO | dict(relations=6, comparisons=2, orders=3),
+        ),
+        _stage(
+            "vlm", steps=500, size=16, rates=_PAIRING, flat=0.7, factors=_SLOW,
+            data=_PAIRS | dict(draw=3, relations=4, comparisons=4, orders=2),
+        ),
+        _stage(
+            "last", steps=400, size=16, rates=_ENDING, flat=0.2, factors=_SLOW, data=_LAST,
+            ships="nano-blip2-t5",
         ),
     ),
 )  # fmt: skip
