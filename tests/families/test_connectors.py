@@ -161,8 +161,8 @@ def test_the_seed_of_a_recipe_decides_what_is_talked_about(monkeypatch):
     assert noted[:2] == [(7, (2, 4)), (7, 0.25, None, {"relations": 5})]
     t5 = replace(small(RECIPES["nano-blip2-t5"]), seed=5)
     noted.clear()
-    connectors.make_connected(t5, t5.stages[0], connectors.new_model(t5))
-    assert noted[1][-1] == {"relations": 4, "comparisons": 4, "orders": 2}
+    connectors.make_connected(t5, t5.stage("pairs"), connectors.new_model(t5))
+    assert noted[:2] == [(7, (2, 2)), (7, 0.25, None, {"relations": 6, "comparisons": 2, "orders": 3})]
 
 
 def test_a_part_may_begin_as_that_of_another_and_learn_on():
@@ -170,9 +170,10 @@ def test_a_part_may_begin_as_that_of_another_and_learn_on():
     theirs = connectors.load_connected("nano-blip2")[0].qformer
     assert not torch.equal(values(connectors.new_model(recipe).qformer), values(theirs))
     model = connectors.new_model(recipe)
-    connectors.make_connected(recipe, recipe.stages[0], model, precision="no", schedule=lambda step: 0.0)
+    pairs = recipe.stage("pairs")
+    connectors.make_connected(recipe, pairs, model, precision="no", schedule=lambda step: 0.0)
     assert torch.equal(values(model.qformer), values(theirs))  # at a rate of 0
-    connectors.make_connected(recipe, recipe.stages[0], model, precision="no")
+    connectors.make_connected(recipe, pairs, model, precision="no")
     assert not torch.equal(values(model.qformer), values(theirs))
 
 

@@ -24,7 +24,7 @@ from vlmcourse.world.instructions import paired_talks
 from vlmcourse.world.scenes import COLOURS, MOST, SHAPES, SIDE, SIZES, Scenes, sample
 
 MARKS, BLUR = 16, 6.0  # of a place: marks along each axis, and how many pixels away one still notices it
-FIELDS = len(SIZES) + len(COLOURS) + len(SHAPES) + 2 * MARKS
+THING_FIELDS = len(SIZES) + len(COLOURS) + len(SHAPES) + 2 * MARKS
 
 
 def perfect_eye(batch: Scenes) -> Float[Tensor, "scene thing field"]:
@@ -50,7 +50,7 @@ class ListReader(Blip2T5):
         VLM.__init__(self)
         self.config, self.start, self.end, self.things = model.config, model.start, model.end, things
         self.language = model.language
-        self.projector = nn.Linear(FIELDS, model.config.language.width, bias=False)
+        self.projector = nn.Linear(THING_FIELDS, model.config.language.width, bias=False)
         nn.init.normal_(self.projector.weight, std=0.5)
 
     @property
