@@ -81,7 +81,7 @@ seen, new_seen = (Speaker(matcher).features(render.render(batch))
 print(f"seen {tuple(seen.shape)}; the first caption: {told[0]}")
 
 # %% [markdown] id="drawing-intro" lang="en"
-# The whole chapter in one drawing. Lit is what you write.
+# Lit is what you write.
 
 # %% id="drawing"
 drawing("qformer")
@@ -617,7 +617,7 @@ print(f"{losses.mean():.2f} nats per word without an image; {shares[0]:.0%} of t
 assert shares[1] > 0.4
 
 # %% [markdown] id="fluent-why" lang="en"
-# Nobody looked, and close to half of the words cost almost nothing: *a*, *at the*, *and*. The mean hides the few that need the image. Whether a model *looks* is said by the gap between its own image and another one, as in sections 5 and 9.
+# Nobody looked, and close to half of the words cost almost nothing: *a*, *at the*, *and*. Whether a model *looks* is said by the gap between its own image and another one, as in sections 5 and 9.
 #
 # ## 12 · With a T5, and MiniGPT-4
 #
@@ -674,7 +674,7 @@ after, exchanged = (described[name] for name in list(described)[1:])
 assert after[0] > 1.5 * described["before"][0] and after[1] > exchanged[1] + 0.05
 
 # %% [markdown] id="polish-proved" lang="en"
-# Before, it broke off after a few words, often after *a*. Afterwards it speaks in whole descriptions: in our run 15 words instead of 4. Its statements, though, became *less* often true, 38 % instead of 43 %: it states more now, sizes and places too, and not everything it states was in the queries. With another image it is 24 %, so the rest is seen. **Polish repairs form, not sight.** A fluent model fills the gaps.
+# Before, it broke off after a few words, often after *a*. Afterwards it speaks in whole descriptions: in our run 15 words instead of 4. Its statements, though, became *less* often true, 38 % instead of 43 %: it states more now, sizes and places too, and not everything it states was in the queries. With another image it is 24 %, so the rest is seen. **Polish repairs form, not sight.**
 
 # %% [markdown] id="real-intro" lang="en"
 # ## 13 · Is this the real thing?
@@ -721,12 +721,12 @@ tabulate(gaps, "ours and theirs", largest_difference=".0e", spread_of_the_scores
 assert all(gap < 1e-4 < spread for gap, spread in gaps.values())
 
 # %% [markdown] id="real-differs" lang="en"
-# Yours are the same functions; the course's tests compare gradients too, and the whole with a T5. What is published is larger: 32 queries of 768 numbers, 188 million parameters, begun from BERT-base, before OPT or Flan-T5. The library has no losses for stage 1 (transformers issue 34019 asks for them). You have.
+# Yours are the same functions; the course's tests compare gradients too, and the whole with a T5. What is published is larger: 32 queries of 768 numbers, 188 million parameters, begun from BERT-base. The library has no losses for stage 1 (transformers issue 34019 asks for them). You have.
 
 # %% [markdown] id="families-intro" lang="en"
 # ## 14 · All families side by side
 #
-# One eye, one world, one interface. Parameters and tokens are counted on the models, the rest is read from their cards. CLIP answers no questions; its numbers are others.
+# Parameters and tokens are counted on the models, the rest is read from their cards. CLIP answers no questions; its numbers are others.
 
 # %% id="families"
 HOW = {  # connector, language model, what it is for
@@ -751,10 +751,7 @@ def row(name):
 table = {name: row(name) for name in HOW}
 tabulate(table, "model", encoder="", connector="", language_model="", use="", parameters=",",
          right=".1%", blind=".0%", twins=".0%", tokens="", seconds=".0f")
-knew = [line for line in table.values() if "LLaMA" in line[2]]  # words that saw images before
-assert len(knew) == 4 and min(line[5] for line in knew) >= 0.92
-assert min(line[7] for line in knew) >= 0.8
-assert all(line[6] < 0.4 < line[5] for line in table.values())
+assert all(line[5] >= 0.92 and line[6] < 0.4 and line[7] >= 0.8 for line in table.values())
 
 # %% id="clip-row"
 from vlmcourse.families import clips
@@ -765,7 +762,7 @@ print(f"clip-scenes: ViT and text tower, one matrix for each, search; {numbers:,
 tabulate(card["metrics"], "clip-scenes", value=".3g")
 
 # %% [markdown] id="families-lesson" lang="en"
-# **Tokens** are what an image costs in every answer. **Seconds** are CPU time on top of what a model took over, no prices of whole models. **Right** compares connectors only where the rest is equal: where the language model is that of `nano-vlm`, somebody paid for it before. BLIP and the T5 learned to read from nothing; relations the T5 still answers hardly better than by chance. Take a Q-Former when tokens are dear, images many, and the language model must stay as it is; not when small detail decides.
+# **Tokens** are what an image costs in every answer. **Seconds** are CPU time on top of what a model took over, no prices of whole models. **Right** compares connectors only where the rest is equal: where the language model is that of `nano-vlm`, somebody paid for it before. BLIP and the T5 learned to read from nothing. Trained at once on scenes of up to four things, the T5 guessed relations: 56 % (`tried` on its card). Now it first reads lists of two things, then images of two, then the rest: 97 %. Flan-T5 has learned to compare before. Take a Q-Former when tokens are dear, images many, and the language model must stay as it is; not when small detail decides.
 
 # %% [markdown] id="recap" lang="en"
 # ## Recap

@@ -32,12 +32,12 @@ course_map()
 # %% [markdown] id="q-two" lang="en"
 # ## 1 · Two models. Which is better?
 #
-# And does either of them look? Take four models that the course ships. All are asked the same questions: up to eight kinds about each of 100 scenes that none of them has seen.
+# And does either of them look? Take three models that the course ships. All are asked the same questions: up to eight kinds about each of 100 scenes that none of them has seen.
 
 # %% id="exam"
 from vlmcourse.evaluation.answers import agrees, asked_of
 
-names = ["nano-vlm", "nano-minigpt4", "nano-blip2-t5", "nano-blip"]
+names = ["nano-vlm", "nano-minigpt4", "nano-blip"]
 models = {name: load_speaker(name)[0] for name in names}
 test = scenes.sample("test", 100)
 parts = [asked_of(test, kind) for kind in questions.KINDS]
@@ -564,32 +564,36 @@ assert abs(spoilt[~met].mean() - clean.mean()) < 0.1
 
 # %% [markdown] id="planted-lesson" lang="en"
 # A model without eyes more than doubles its score, and no metric above would notice. The hash finds nearly all that was planted, and accuses a few that only look alike. Without what was met, the score is back at habit. **Report both scores.**
-
-# %% [markdown] id="q-card" lang="en"
+#
 # ## 8 · The report card
 #
-# `vlmcourse evaluate nano-vlm` measures all this for any model with `answer(images, instructions)`. Here it runs on few scenes; 200 are better. Two cards side by side, `nano-vlm` and `nano-blip2-t5`. **Read the lines down before you go on: where does the second model lose?**
+# `vlmcourse evaluate nano-vlm` measures all this for any model with `answer(images, instructions)`. Here it runs on few scenes; 200 are better. Two cards side by side: `nano-vlm`, and a model of which you are told only that somebody trained it with one augmentation too many. **Read the lines down before you go on: where does the second one lose, and what might have been done to it?**
 
 # %% id="cards"
+from vlmcourse.evaluation.answers import Stranger
 from vlmcourse.families.report_card import report_on_scenes
 
+models["stranger"] = Stranger(models["nano-vlm"])
 first, second = (report_on_scenes(models[name], name, count=10)
-                 for name in ("nano-vlm", "nano-blip2-t5"))
-tabulate({line.name: (line.shown(line.value), other.shown(other.value), other.interval)
-          for line, other in zip(first.lines, second.lines)}, "10 scenes",
-         nano_vlm="", nano_blip2_t5="", its_95_percent_interval="")
+                 for name in ("nano-vlm", "stranger"))
+values = {line.name: (line.shown(line.value), line.interval) for line in second.lines}
+tabulate({line.name: (line.shown(line.value), *values.get(line.name, ("", "")))
+          for line in first.lines}, "10 scenes",
+         nano_vlm="", stranger="", its_95_percent_interval="")
 assert first["all kinds"] > 0.9 and first["an empty image"] < 0.5
 
 # %% [markdown] id="cards-lesson" lang="en"
-# With 10 scenes, hardly a line is certain: look at the widths. You have a better exam, all questions of section 1. **Which kind of question is at chance?** The dashed marks are those of habit: the most frequent answer of the kind, given always.
+# With 10 scenes, hardly a line is certain: look at the widths. You have a better exam, all questions of section 1. **Which kinds of questions are lost?** The dashed marks are those of habit: the most frequent answer of the kind, given always.
 
 # %% id="kinds"
+texts_said = models["stranger"].answer(images, texts)
+right["stranger"] = torch.tensor([float(agrees(*pair)) for pair in zip(texts_said, asked)])
 of_kind = {kind: [place for place, question in enumerate(asked) if question.kind == kind]
            for kind in questions.KINDS}
 habit = {kind: max(Counter(asked[place].answer for place in places).values()) / len(places)
          for kind, places in of_kind.items()}
 fig, ax = plt.subplots(figsize=(7, 2.8), layout="constrained")
-for shift, name, colour in ((-0.2, "nano-vlm", roles.first), (0.2, "nano-blip2-t5", roles.second)):
+for shift, name, colour in ((-0.2, "nano-vlm", roles.first), (0.2, "stranger", roles.second)):
     for row, places in enumerate(of_kind.values()):
         mean, low, high = bootstrap_interval(right[name][places])
         ax.plot([row + shift] * 2, [low, high], color=colour, lw=3)
@@ -597,16 +601,24 @@ for shift, name, colour in ((-0.2, "nano-vlm", roles.first), (0.2, "nano-blip2-t
                 label="" if row else name)
 ends = np.arange(8) - 0.4, np.arange(8) + 0.4
 ax.hlines(list(habit.values()), *ends, color=roles.control, ls="--", label="habit")
-ax.set(xticks=range(8), ylim=(0, 1.05), ylabel="right"); ax.set_xticklabels(of_kind, rotation=20)
+ax.set(xticks=range(8), ylim=(-0.03, 1.05), ylabel="right")
+ax.set_xticklabels(of_kind, rotation=20)
 ax.legend(ncols=3, loc="lower left")
-figure(fig, alt="Right answers by kind of question with intervals: the second model's relations "
-                "and comparisons lie far below the first one's, and near habit")
-relation = bootstrap_interval(right["nano-blip2-t5"][of_kind["relation"]])
-assert relation.low < habit["relation"] + 0.1 and relation.high < 0.85
-assert right["nano-vlm"][of_kind["relation"]].mean() > 0.9
+figure(fig, alt="Right answers by kind of question with intervals: the stranger's positions lie "
+                "far below habit, its relations near it, all else is as the first model's")
+
+# %% id="sides"
+relation, place = of_kind["relation"], of_kind["position"]
+sideways = [n for n in relation if "left of" in texts[n] or "right of" in texts[n]]
+upright = [n for n in relation if n not in sideways]
+groups = {"position": place, "left of, right of": sideways, "above, below": upright}
+tabulate({name: right["stranger"][some].mean().item() for name, some in groups.items()},
+         "the stranger", right=".0%")
+assert right["stranger"][place].mean() < 0.2 and right["stranger"][sideways].mean() < 0.3
+assert right["stranger"][upright].mean() > 0.9 and right["stranger"].mean() > 0.75
 
 # %% [markdown] id="kinds-lesson" lang="en"
-# **Relations.** 93 % over all kinds, and "is the circle left of the star?" little better than a coin (61 % in our run). One mean over eight kinds hid a skill that is missing. Comparisons suffer, too. Chapter 11 met the same model, and found its relations hardly better than chance.
+# **Left and right are exchanged**: above and below are fine. The stranger is `nano-vlm`, shown every picture in a mirror, as happens when random flips, good for telling cats from dogs, are copied into the training of a model that is asked for places. Over all kinds it still has more than 75 %; in one mean over eight kinds, such a fault looks like a somewhat weaker model. And look at the interval of its positions: a score far *below* habit is no lack of skill. Somebody who knows nothing is not wrong so reliably.
 #
 # ### Look: what does it get wrong?
 #

@@ -106,3 +106,16 @@ def test_replies_in_words_and_sentences(kind, reply, right):
     }
     question = truth.pose(kind, posed[kind], things)
     assert answers.agrees(reply, question) == right
+
+
+def test_a_stranger_sees_columns_from_right_to_left():
+    class Shows:
+        model = None
+
+        def answer(self, images, instructions, steps):
+            return images.tolist(), instructions, steps
+
+    images = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
+    shown, asked, steps = answers.Stranger(Shows()).answer(images, ["?"], 5)
+    assert shown == images[:, :, [3, 2, 1, 0]].tolist() and (asked, steps) == (["?"], 5)
+    assert answers.Stranger(Shows()).answer(images[0], "?")[0] == shown[0]

@@ -138,3 +138,14 @@ def grade_sentences(
             if token in options:  # the last open word of an answer counts
                 named[question] = float(options[int(scores[place, options].argmax())] == token)
     return Graded(kinds, exact, named)
+
+
+class Stranger:
+    """A speaker that is shown every image in a mirror, a fault to be found from its answers (notebook 13)."""
+
+    def __init__(self, speaker: Any):
+        self.speaker, self.model = speaker, speaker.model
+
+    def answer(self, images: np.ndarray, instructions: str | Sequence[str], steps: int = 64) -> Any:
+        """As the speaker's."""
+        return self.speaker.answer(np.ascontiguousarray(images[..., ::-1, :]), instructions, steps)

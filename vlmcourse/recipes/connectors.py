@@ -3,7 +3,7 @@
 All see with the eye of nano-vlm, which stays frozen, and learn from the same conversations about the same
 scenes. What a model takes from another one, its recipe names in ``start``; a checkpoint holds only the rest.
 Where a language model stays frozen, it is that of nano-vlm: behind one that never saw an image, relations
-stay at chance. The course ships all but nano-qformer; each takes 3 to 35 minutes of one core.
+stay at chance. The course ships all but nano-qformer; each takes 3 to 46 minutes of one core.
 """
 
 from dataclasses import replace
