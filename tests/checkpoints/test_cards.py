@@ -9,6 +9,7 @@ import pytest
 from vlmcourse.data.assets import shipped
 from vlmcourse.families import nano
 from vlmcourse.families.making import FAMILIAR, can_be_asked, load_speaker
+from vlmcourse.families.spoiling import MENDED
 from vlmcourse.recipes.book import RECIPES
 
 CONNECTED = [name for name, recipe in RECIPES.items() if recipe.family == "connectors"]
@@ -18,7 +19,8 @@ SHIPPED = {stage.ships: recipe for recipe in RECIPES.values() for stage in recip
 def test_every_shipped_file_has_a_recipe_or_is_a_recorded_run():
     files = {path.name for path in shipped("tokenizer.json").parent.iterdir()}
     known = {name.removesuffix(FAMILIAR) for name in files if name.endswith(FAMILIAR)}
-    assert {name.split(".")[0] for name in files} == {*SHIPPED, "nano-stages", "nano-queries", "blip-trials"}
+    recorded = {"nano-stages", "nano-queries", "blip-trials", "data-trials"}
+    assert {name.split(".")[0] for name in files} == {*SHIPPED, *recorded}
     asked = {name for name, recipe in SHIPPED.items() if can_be_asked(recipe)}
     assert known == {name for name in asked if "vision" not in SHIPPED[name].start}  # each eye once
 
@@ -51,6 +53,17 @@ def test_the_recorded_trials_of_blip_are_what_their_command_makes():
     seeds = len(tool["SEEDS"])
     for arms in (card["negatives"], card["capfilt"], card["relations"]):
         assert all(len(arm) == seeds and 0 < min(arm) <= max(arm) <= 1 for arm in arms.values())
+
+
+def test_the_recorded_trials_of_data_are_what_their_command_makes():
+    card, root = json.loads(shipped("data-trials.json").read_text()), Path(__file__).parents[2]
+    tool = runpy.run_path(str(root / card["command"].removeprefix("python ")))
+    assert card["setting"] == tool["SETTING"] and card["seeds"] == list(tool["SEEDS"])
+    sets = ["clean", *(name for fault in MENDED for name in (fault, f"{fault}, mended"))]
+    assert list(card["right"]) == sets
+    assert all(len(seeds) == len(tool["SEEDS"]) for seeds in card["right"].values())
+    mean = {name: sum(seeds) / len(seeds) for name, seeds in card["right"].items()}
+    assert all(mean[fault] < mean[f"{fault}, mended"] < mean["clean"] + 0.02 for fault in MENDED)
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name != "tokenizer"])
