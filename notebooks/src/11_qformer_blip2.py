@@ -762,7 +762,7 @@ print(f"clip-scenes: ViT and text tower, one matrix for each, search; {numbers:,
 tabulate(card["metrics"], "clip-scenes", value=".3g")
 
 # %% [markdown] id="families-lesson" lang="en"
-# **Tokens** are what an image costs in every answer. **Seconds** are CPU time on top of what a model took over, no prices of whole models. **Right** compares connectors only where the rest is equal: where the language model is that of `nano-vlm`, somebody paid for it before. BLIP and the T5 learned to read from nothing. Trained at once on scenes of up to four things, the T5 guessed relations: 56 % (`tried` on its card). Now it first reads lists of two things, then images of two, then the rest: 97 %. Flan-T5 has learned to compare before. Take a Q-Former when tokens are dear, images many, and the language model must stay as it is; not when small detail decides.
+# **Tokens** are what an image costs in every answer. **Seconds** are CPU time on top of what a model took over, no prices of whole models. **Right** compares connectors only where the rest is equal: where the language model is that of `nano-vlm`, somebody paid for it before. BLIP and the T5 learned to read from nothing. Trained at once on scenes of up to four things, the T5 guessed relations: 56 % (`tried` on its card). Now it first reads lists of two things, then images of two, then the rest: 97 %. Take a Q-Former when tokens are dear, images many, and the language model must stay as it is; not when small detail decides.
 
 # %% [markdown] id="recap" lang="en"
 # ## Recap

@@ -3,8 +3,9 @@
     perfect_eye    one vector for each thing of a scene: its looks and its place
     read_lists     a T5 learns from them what questions want: which thing is meant, and how two compare
 
-BLIP-2's Flan-T5 could compare before it saw an image, since it had learned so from texts. A new T5 behind a
-Q-Former learns single things, and answers relations by chance: what it would have to compare is still mixed.
+BLIP-2's Flan-T5 had read much before it saw an image; this one is new. Behind a Q-Former it learned single
+things and answered relations nearly by chance (`tried` on its card); whether these lists or the images of two
+things made the difference was not tried apart.
 """
 
 from typing import Any

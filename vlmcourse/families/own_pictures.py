@@ -111,7 +111,7 @@ def train_own(
 def scenes_again(speaker: Speaker, seed: int, count: int = 600) -> tuple[Features, list[Talk]]:
     """What nano-vlm learned from before; half of each step, so that it does not forget it.
 
-    Without it, 300 steps with twelve pictures took the answers about scenes from 98 to 24 %.
+    Without it, in a trial, 300 steps at 0.004 with twelve pictures took answers about scenes from 98 to 24 %.
 
     Source: rehearsal, Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal".
     """
