@@ -64,3 +64,4 @@ def test_a_reader_shares_the_t5_and_reads_its_list(recipe):
     features = torch.randn(2, 3, listing.THING_FIELDS)
     assert torch.equal(reader.connect(features), features @ reader.projector.weight.T)
     assert reader.connect(features).shape == (2, 3, 128)
+    assert abs(reader.projector.weight.std() - 0.5) < 0.02  # 6,016 numbers
