@@ -340,7 +340,9 @@ assert min(times["relevance"], times["occlusion"]) > 2 and times["Grad-CAM"] < 2
 # %% id="maps-figure"
 question, image = asked[0], exam.images[chosen[0]]
 fig, axes = plt.subplots(1, 4, figsize=(7, 2.3), layout="constrained")
-axes[0].imshow(image); axes[0].set_title(f"{question.text}\n{question.answer}", fontsize=9)
+axes[0].imshow(image)
+asked_of = question.text.replace(" the ", "\nthe ")                # two lines fit above the image
+axes[0].set_title(f"{asked_of} {question.answer}", fontsize=9)
 for left, top, right, bottom in question.boxes:
     axes[0].add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False))
 for ax, (name, way) in zip(axes[1:], ways.items()):
