@@ -9,11 +9,14 @@ from typer.testing import CliRunner
 
 from vlmcourse import cli
 from vlmcourse.data.own import open_pictures
+from vlmcourse.data.photos import PHOTOS, photo
 from vlmcourse.evaluation.answers import accuracy
 from vlmcourse.evaluation.report import read_report
 from vlmcourse.families import own_pictures
 from vlmcourse.families.making import load_speaker
+from vlmcourse.families.report_card import report_on_pictures
 from vlmcourse.world import scenes
+from vlmcourse.world.instructions import last_talks
 from vlmcourse.world.render import render
 
 run = CliRunner()
@@ -98,3 +101,36 @@ def test_what_is_missing_is_named(folder):
     done = run.invoke(cli.app, ["train", "own", "--data", str(folder), "--start", "nano-flamingo"])
     assert done.exit_code == 1 and "nano-flamingo does not learn from own pictures" in done.output
     assert "nano-vlm, smollm-scenes or smollm-openmoji" in done.output
+
+
+def test_what_comes_again_are_a_few_turns_of_each_scene():
+    speaker, _ = load_speaker("nano-vlm")
+    features, told = own_pictures.scenes_again(speaker, 3, count=40)
+    whole = last_talks(scenes.sample("train", 40, seed=3), 3)
+    assert len(features) == len(told) == 40 and {len(talk) for talk in told} == {own_pictures.AGAIN}
+    pairs = [*zip(told, whole, strict=True)]
+    assert all(len({*some}) == 3 and {*some} <= {*all_of_it} for some, all_of_it in pairs)
+    assert len({all_of_it.index(some[0]) for some, all_of_it in pairs}) > 3  # not always the first ones
+    assert own_pictures.scenes_again(speaker, 3, count=40)[1] == told
+
+
+def test_new_photos_are_told_apart_after_little_training(tmp_path):
+    """Crops of four photographs, of which other crops are asked about: what a person would try first."""
+    chance = np.random.default_rng(0)
+    for file, count in (("train", 8), ("test", 4)):
+        lines = []
+        for name, says in PHOTOS.items():
+            whole = photo(name, 224)
+            for number in range(count):
+                side = int(chance.integers(150, 215))
+                top, left = chance.integers(0, 224 - side, 2)
+                Image.fromarray(whole[top : top + side, left : left + side]).save(
+                    tmp_path / f"{file}-{name}-{number}.png"
+                )
+                row = dict(image=f"{file}-{name}-{number}.png", instruction="What is shown?", output=says)
+                lines.append(json.dumps(row))
+        (tmp_path / f"{file}.jsonl").write_text("\n".join(lines))
+    speaker, _, _ = own_pictures.train_own(tmp_path, "nano-vlm", steps=120)
+    report = report_on_pictures(speaker, "own", tmp_path)
+    assert report["the same answer"] > 0.85
+    assert report["the same answer, an empty image"] <= 0.25 >= report["the same answer, another image"]

@@ -168,3 +168,20 @@ def test_a_folder_without_a_template(tmp_path):
     (tmp_path / "exported" / "chat_template.jinja").unlink()
     with pytest.raises(ValueError, match="has no chat template"):
         rc.load_answering(str(tmp_path / "exported"))
+
+
+def test_another_picture_is_one_of_which_the_answer_is_not_true():
+    asked, right = ["Who?"] * 6, ["cat", "cat", "dog", "cat", "dog", "cow"]
+    partner = rc.other_pictures(asked, right, list("abcdef"))
+    assert sorted(partner) == list(range(6)) and all(right[p] != right[n] for n, p in enumerate(partner))
+
+
+def test_another_picture_answers_the_same_question_and_is_never_the_same_one():
+    asked = ["Who?", "Where?", "Who?", "Where?", "Why?"]
+    right, pictures = ["cat", "here", "dog", "there", "so"], ["a", "a", "b", "b", "b"]
+    partner = rc.other_pictures(asked, right, pictures)
+    assert partner[:4] == [2, 3, 0, 1] and pictures[partner[4]] == "a"
+    alike = rc.other_pictures(["Who?"] * 3, ["cat"] * 3, ["a", "a", "b"])
+    assert [("a", "a", "b")[number] for number in alike] == ["b", "b", "a"]
+    with pytest.raises(ValueError, match="all rows have one picture"):
+        rc.other_pictures(["Who?"] * 2, ["cat", "dog"], ["a", "a"])

@@ -35,6 +35,7 @@ from vlmcourse.world.scenes import sample
 # half of each step are scenes, see scenes_again
 NANO_OWN = Stage("own", 200, 8, dict(muon=0.01, adamw=1e-3), {}, factors=dict(projector=0.5), flat=0.3)
 SMOLLM_OWN = replace(real.ANSWERS, name="own", steps=60, rates=dict(adamw=1.5e-3))
+AGAIN = 3  # turns of a scene's conversation that come again; whole ones make a step five times as dear
 OWN_STARTS = "nano-vlm, smollm-scenes or smollm-openmoji"
 
 
@@ -115,8 +116,12 @@ def scenes_again(speaker: Speaker, seed: int, count: int = 600) -> tuple[Feature
 
     Source: rehearsal, Robins 1995, "Catastrophic forgetting, rehearsal and pseudorehearsal".
     """
-    batch = sample("train", count, seed=seed)
-    return speaker.features(render(batch)), last_talks(batch, seed)
+    batch, chance = sample("train", count, seed=seed), np.random.default_rng(seed)
+    told = []
+    for talk in last_talks(batch, seed):
+        turns = chance.permutation(len(talk))[:AGAIN]
+        told.append([talk[turn] for turn in turns])
+    return speaker.features(render(batch)), told
 
 
 def store_own(speaker: Speaker, card: dict[str, Any], path: Path) -> Path:

@@ -8,7 +8,9 @@ A model is anything with ``answer(images, instructions)``; a Speaker has maps an
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -270,28 +272,54 @@ def report_on_pictures(
     side = picture_side(model)
     images = np.stack([record.load(side) for record in records])
     groups = [record.image for record in records]
+    others = other_pictures(asked, [normalise_answer(answer) for answer in right], groups)
     examiner = Examiner(model, len(records))
-    for part, look, says in (
-        ("answers", None, ""),
-        ("an empty image", blinded, "what is answered from words alone"),
-        ("another image", swapped, "pictures of other rows"),
+    for part, shown, says in (
+        ("answers", images, ""),
+        ("an empty image", blinded(images), "what is answered from words alone"),
+        (
+            "another image",
+            images[others],
+            "of a row that asks the same and wants another answer, if there is one",
+        ),
     ):
-        said = model.answer(look(images) if look else images, asked)
+        said = model.answer(shown, asked)
         pairs = [*zip(said, right, strict=True)]
         same = [normalise_answer(one) == normalise_answer(other) for one, other in pairs]
-        examiner.add(
-            part, "the same answer" if look is None else f"the same answer, {part}", same, groups, says
-        )
+        behind = "" if part == "answers" else f", {part}"
+        examiner.add(part, f"the same answer{behind}", same, groups, says)
         near = [anls(one, [other]) for one, other in pairs]
-        examiner.add(
-            part,
-            "ANLS" if look is None else f"ANLS, {part}",
-            near,
-            groups,
-            "how alike in letters; under half is 0",
-        )
+        examiner.add(part, f"ANLS{behind}", near, groups, "how alike in letters; under half is 0")
     examiner.price(images, asked)
     return Report(name, f"{len(records)} rows of {own.file}", tuple(examiner.lines))
+
+
+def other_pictures(asked: Sequence[str], right: Sequence[str], pictures: Sequence[Any]) -> list[int]:
+    """For each row the number of a row with another picture.
+
+    It asks the same and wants another answer wherever there are enough of such; a picture of which the
+    answer stays true would tell nothing.
+
+    Raises:
+        ValueError: if all rows have one picture.
+    """
+    if len(set(pictures)) < 2:
+        raise ValueError("all rows have one picture, so none has another")
+    count = len(asked)
+    order = sorted(range(count), key=lambda row: (asked[row], right[row]))
+    partner = [0] * count
+    for _, same in groupby(order, key=lambda row: asked[row]):
+        rows = [*same]
+        often = max(
+            Counter(right[row] for row in rows).values()
+        )  # so far to the next answer, whichever it is
+        for place, row in enumerate(rows):
+            partner[row] = rows[(place + often) % len(rows)]
+    place = {row: number for number, row in enumerate(order)}
+    for row in range(count):
+        while pictures[partner[row]] == pictures[row]:
+            partner[row] = order[(place[partner[row]] + 1) % count]
+    return partner
 
 
 def picture_side(model: Any) -> int:
