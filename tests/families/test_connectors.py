@@ -282,3 +282,14 @@ def test_a_card_cannot_say_whose_parts_a_model_has(tmp_path, start):
     path.with_suffix(".json").write_text(json.dumps(card))
     with pytest.raises(CheckpointError):
         load_speaker(str(path))
+
+
+def test_words_alone_answer_the_last_line_of_a_prompt():
+    model, _ = preparing.load_prepared("nano-chat")
+    asked = ["red star: [0, 0, 1, 1]\n\nIs there a red star? Answer in a sentence.", "Describe the image."]
+    said = preparing.answer_unseen(model, asked, temperature=0)
+    assert said[0].startswith(("yes, there is a ", "no, there is no ")) and said[1].startswith("a ")
+    alone = ["Is there a red star? Answer in a sentence.", "Describe the image."]
+    assert said == preparing.answer_unseen(model, alone, temperature=0)
+    drawn = [preparing.answer_unseen(model, alone * 4, seed=seed) for seed in (0, 0, 1)]
+    assert drawn[0] == drawn[1] != drawn[2]

@@ -1,13 +1,16 @@
 """Is a caption about its picture? What it states, word for word, against the scene's truth (notebook 07)."""
 
 import itertools
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Bool
 
-from vlmcourse.world.grammar import Mention, stated
-from vlmcourse.world.scenes import Scenes
+from vlmcourse.world.grammar import Mention, stated, true_answer, understand
+from vlmcourse.world.instructions import quarter
+from vlmcourse.world.scenes import COLOURS, PLACES, RELATIONS, SHAPES, SIZES, Scenes
+from vlmcourse.world.truth import Thing
 
 
 def true_share(texts: Sequence[str], batch: Scenes) -> float:
@@ -56,3 +59,43 @@ def _best_matching(agreements: np.ndarray) -> int:
         int(table[rows, columns].sum())
         for columns in itertools.permutations(range(table.shape[1]), len(table))
     )
+
+
+_KINDS = {"where is": PLACES, "what colour is": COLOURS, "what shape is": SHAPES, "what size is": SIZES}
+_COUNTED = re.compile(r"there (?:is|are) (no|\d+|one|two|three|four) (.+)")
+_NUMBERS = {"no": "0", "one": "1", "two": "2", "three": "3", "four": "4"}
+_PAIR = re.compile(rf"a (.+) ({'|'.join(RELATIONS)}) a (.+)")
+_NAMED = re.compile(rf"(?:there is )?a (.+?)(?: at the ({'|'.join(PLACES)}))?")
+_LOOK = re.compile(r"(the .+?) is( not)? (?:at the |an? )?(.+)")
+
+
+def true_statement(statement: str, things: Sequence[Thing]) -> bool:
+    """Whether a single statement, as data.grounding.statements gives it, is true of these things.
+
+    It is put as a question of the course, so boxes have no part in it. "the circle is red" is not true where
+    there are two circles; what is no statement about scenes is not true.
+    """
+    words = re.sub("^(yes|no), ", "", statement)
+    if match := _COUNTED.fullmatch(words):
+        number = _NUMBERS.get(match[1], match[1])
+        return true_answer(f"how many {match[2]} are there", things) == number
+    if match := _PAIR.fullmatch(words):
+        asked = understand(f"is the {match[1]} {match[2]} the {match[3]}")
+        pairs = itertools.permutations(things, 2) if asked else []
+        fit = [pair for pair in pairs if asked.who.among(pair[:1]) and asked.other.among(pair[1:])]
+        return any(asked.holds(*pair) for pair in fit)
+    if match := _NAMED.fullmatch(words):
+        asked = understand(f"is there a {match[1]}")
+        fit = asked.who.among(things) if asked else []
+        return any(match[2] in (None, quarter(thing)) for thing in fit)
+    match = _LOOK.fullmatch(words)
+    return bool(match) and _true_look(*match.groups(), things)
+
+
+def _true_look(who: str, denies: str | None, what: str, things: Sequence[Thing]) -> bool:
+    """ "the star", " not", "red"."""
+    for question, answers in _KINDS.items():
+        if what in answers:
+            said = true_answer(f"{question} {who}", things)
+            return bool(said) and (said == what) != bool(denies)
+    return true_answer(f"is {who} {what}", things) == ("no" if denies else "yes")

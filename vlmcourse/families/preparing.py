@@ -3,6 +3,7 @@
 load_prepared   a shipped one, and its card
 run             carry out a recipe of recipes/connectors.py
 read_talks      nano-chat: instruction tuning without images
+answer_unseen   what it answers of an image that it never saw
 meet_texts      nano-qformer: BLIP-2's stage 1; any model of training/matching.py
 """
 
@@ -20,6 +21,7 @@ from vlmcourse.evaluation.retrieval import recall_at_k
 from vlmcourse.families import nano
 from vlmcourse.families.nano import by_length, optimized
 from vlmcourse.models.blip import Blip
+from vlmcourse.models.generation import generate
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.look import packed
 from vlmcourse.models.qformer import Matcher
@@ -95,6 +97,18 @@ def measure_words(model: Llama) -> dict[str, float]:
     with torch.no_grad():
         loss = by_length(model.hidden(rows.ids, packed(rows.packs)), rows, model.head)
     return {"surprise by answers, no image": round(loss.item(), 4)}
+
+
+@torch.no_grad()
+def answer_unseen(model: Llama, prompts: list[str], temperature: float = 0.7, seed: int = 0) -> list[str]:
+    """nano-chat as a text model of data.generating: it reads only the last line of a prompt, the instruction.
+
+    It never learned to read boxes, so all it knows of the picture is what pictures usually show.
+    """
+    words = course_words()
+    ids, mask = words.prompts([prompt.splitlines()[-1] for prompt in prompts], image_tokens=0)
+    options = dict(steps=64, eos=words.end, pad=words.pad, temperature=temperature, seed=seed)
+    return words.decode(generate(model, ids, mask=mask, **options)[:, ids.shape[1] :])
 
 
 def scene_texts(batch: scenes.Scenes) -> tuple[Tensor, Tensor]:
