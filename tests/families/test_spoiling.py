@@ -9,7 +9,7 @@ import torch
 from vlmcourse.families import spoiling as sp
 from vlmcourse.world import questions
 from vlmcourse.world.render import render
-from vlmcourse.world.scenes import COLOURS, WORD_STRIP, sample
+from vlmcourse.world.scenes import COLOURS, SHAPES, WORD_STRIP, sample
 from vlmcourse.world.truth import list_things
 
 
@@ -117,6 +117,31 @@ def test_biased_colours_follow_shapes_until_balanced():
     assert by_habit(found.rows) > 0.85 and by_habit(even.rows) < 0.55
     assert not false_rows(even) and len(even.rows) > len(found.rows)
     assert (even.images == render(even.true)).all() and len(even.told) == len(even.images)
+
+
+def test_twins_are_of_the_questions_that_the_rows_ask():
+    """Sets of another seed ask other questions, and rows of a set may have been dropped or turned round."""
+    found = sp.biased(60, seed=5)
+    some = sp.replace(found, rows=found.rows[::-2])
+    even = sp.balanced(some)
+    assert not false_rows(even)
+    firsts = {row.question for row in even.rows if row.picture < 60}
+    assert firsts <= {row.question for row in some.rows} and len(firsts) > 10
+    row = some.rows[0]
+    question = sp.posed(row, list_things(some.true, row.picture))
+    assert (question.text, question.answer, question.kind) == (row.question, row.answer, row.kind)
+
+
+def test_a_row_that_asks_nothing_has_no_twin():
+    found = sp.clean(2)
+    for text in ("Why is it red?", "What colour is the small red circle, please?"):
+        odd = sp.replace(found, rows=[sp.AskedRow(1, text, "red", "colour")])
+        with pytest.raises(ValueError, match=r"asks nothing of picture 1, so there is no twin"):
+            sp.balanced(odd)
+    things = list_things(sample("train", 1, objects=(1, 1)), 0)
+    with pytest.raises(ValueError, match="asks nothing"):  # of a thing that is not there
+        absent = next(shape for shape in ("circle", "square") if shape != SHAPES[things[0].shape])
+        sp.posed(sp.AskedRow(0, f"What colour is the {absent}?", "red", "colour"), things)
 
 
 def test_copies_are_found_in_another_light():

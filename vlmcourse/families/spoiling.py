@@ -33,11 +33,11 @@ from vlmcourse.training.loop import learn
 from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.world import captions, questions, twins
 from vlmcourse.world.arranging import arrange
-from vlmcourse.world.grammar import stated
+from vlmcourse.world.grammar import stated, understand
 from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import render
 from vlmcourse.world.scenes import COLOURS, MOST, WORD_STRIP, Scenes, concatenate, sample
-from vlmcourse.world.truth import Thing
+from vlmcourse.world.truth import Question, Thing, list_things, pose
 
 ASKED = ("colour", "shape", "size")  # what each picture is asked, a row for each
 EMPTY = ("What is this?", "picture")  # what a shallow row asks and says
@@ -184,11 +184,17 @@ def balanced(found: TrainingSet, seed: int = 0) -> TrainingSet:
 
     Of what is then still answered alike too often, balanced_rows drops the rest.
 
+    Args:
+        seed: chooses among the edits, and what else the twins are asked.
+
+    Raises:
+        ValueError: if a row asks what no question of the course does.
+
     Source: complementary pictures, Goyal et al. 2017 (VQA v2), arXiv:1612.00837, section 3.
     """
-    asked = {kind: questions.ask(found.true, kind, seed=seed) for kind in ASKED}
-    batch = found.true[np.array([row.picture for row in found.rows])]
-    changed, answers = twins.twins(batch, [asked[row.kind][row.picture] for row in found.rows], seed)
+    batch = found.true[np.array([row.picture for row in found.rows], int)]
+    asked = [posed(row, list_things(batch, number)) for number, row in enumerate(found.rows)]
+    changed, answers = twins.twins(batch, asked, seed)
     first = len(found.images)
     new = [
         row._replace(picture=first + number, answer=answer.answer)
@@ -200,6 +206,17 @@ def balanced(found: TrainingSet, seed: int = 0) -> TrainingSet:
     rows = found.rows + new
     stay = balanced_rows([row.question for row in rows], [row.answer for row in rows])
     return TrainingSet(images, [rows[n] for n in stay], told, concatenate([found.true, changed]))
+
+
+def posed(row: AskedRow, things: Sequence[Thing]) -> Question:
+    """The question that a row asks, read from its words and put to these things."""
+    template = understand(row.question)
+    question = template and pose(row.kind, template, things)
+    if not question:
+        raise ValueError(
+            f"{row.question!r} asks nothing of picture {row.picture}, so there is no twin for it"
+        )
+    return question
 
 
 def unique(found: TrainingSet, least: float = 300.0) -> TrainingSet:
