@@ -79,6 +79,12 @@ def test_objects_that_words_cannot_tell_apart_are_counted_and_not_meant():
     ]  # fmt: skip
     assert rows[2].output in ("No, there is no bus.", "No, there is no egg.")
     assert ruled_rows(Record(captions=("a dog",)), WORDS, SIZE) == []
+    old = BoxedObject("bus", (10, 10, 30, 30), ("old", "blue"))
+    asked = {row.instruction for row in ruled_rows(Record(objects=(BUS, old), key="2"), WORDS, SIZE)}
+    assert asked & {"Where is the red bus?", "Where is the blue bus?"}  # not the old one
+    pair = (BUS, old._replace(attributes=("new", "red")))
+    asked = {row.instruction for row in ruled_rows(Record(objects=pair, key="2"), WORDS, SIZE)}
+    assert asked & {"Where is the old bus?", "Where is the new bus?"}
     black = BoxedObject("dog", (150, 60, 170, 80), ("black",))
     told = {row.instruction for row in ruled_rows(Record(objects=(DOG, black), key="2"), WORDS, SIZE)}
     assert told & {"Where is the brown dog?", "Where is the black dog?"}
@@ -154,3 +160,23 @@ def test_rows_become_records_that_carry_their_boxes():
     expected = Record("street.jpg", turns, kind="reasoning", key="7", facts={"boxes": (BUS.box,)})
     assert record == expected == checked_record(record) and (record.folder, record.row) == ("f", 3)
     assert replace(record, turns=()) != record
+
+
+def test_descriptions_go_in_reading_order_and_the_middle_counts_as_the_top():
+    corners = [("ant", 190, 90), ("cat", 10, 10), ("bee", 20, 80), ("egg", 180, 10), ("dog", 5, 50)]
+    objects = tuple(BoxedObject(name, (x - 4, y - 4, x + 4, y + 4)) for name, x, y in corners)
+    record = Record(objects=objects)
+    (row,) = [row for row in ruled_rows(record, Lexicon.of([record]), SIZE) if row.kind == "detail"]
+    assert [sentence.split()[3] for sentence in row.output.rstrip(".").split(". ")] == [
+        "dog", "cat", "egg", "bee", "ant",
+    ]  # fmt: skip
+    assert row.output.startswith(
+        "There is a dog. There is a cat at the top left. There is an egg at the top right."
+    )
+
+
+def test_a_name_in_s_has_a_plural_in_es():
+    rows = ruled_rows(Record(objects=(BUS,)), WORDS, SIZE)
+    assert [row.instruction for row in rows][:2] == ["Is there a red bus?", "How many buses are there?"]
+    pair = (BUS, replace_box(BUS, (10, 60, 30, 90)))
+    assert ruled_rows(Record(objects=pair), WORDS, SIZE)[1].output == "There are 2 buses."

@@ -36,6 +36,8 @@ def test_middles_are_compared_and_near_ones_are_level():
     assert [box_relation(first, second, name, 5) for name in gr.DIRECTIONS] == [True, False, True, False]
     assert [box_relation(second, first, name, 5) for name in gr.DIRECTIONS] == [False, True, False, True]
     assert [box_relation(first, second, name, 9) for name in gr.DIRECTIONS] == [None, None, True, False]
+    assert [box_relation(first, first, name, 0) for name in gr.DIRECTIONS] == [None] * 4
+    assert box_relation(first, (1, 0, 10, 20), "left of", 0) is True  # half a pixel
     assert (
         box_relation(first, second, "left of", 8) is True
         and box_relation(first, second, "above", 9.1) is None
@@ -47,6 +49,8 @@ def test_a_box_is_in_the_quarter_of_its_middle():
     places = {(10, 10, 30, 30): "top left", (100, 0, 110, 10): "top right", (0, 60, 10, 70): "bottom left"}
     places |= {(100, 60, 110, 70): "bottom right", (70, 0, 84, 10): None, (0, 33, 10, 43): None}
     assert {box: box_place(box, size, 5) for box in places} == places
+    assert box_place((80, 40, 81, 41), size, 0.5) == "bottom right"
+    assert box_place((79, 39, 80, 40), size, 0.5) == "top left"
     assert box_place((70, 0, 80, 10), size, 5) == "top left"  # 5 pixels from the middle line
 
 

@@ -10,7 +10,7 @@ Whoever writes answers without seeing the picture invents. Boxes were drawn by p
 what stays.
 
 Source: three kinds of rows written by a text model that reads captions and boxes, Liu et al. 2023 (LLaVA),
-    arXiv:2304.08485, section 3. That boxes then decide is the course's; LLaVA kept what was written.
+    arXiv:2304.08485, section 3. That boxes then decide is the course's own.
 """
 
 import random
@@ -171,8 +171,11 @@ def _with_article(words: str) -> str:
 
 
 def _fewest_words(one: BoxedObject, objects: Sequence[BoxedObject]) -> str:
-    """The fewest words that mean this object alone, "" if none do: "circle", or "red circle"."""
-    options = [(), *((attribute,) for attribute in one.attributes), one.attributes]
+    """The fewest words that mean this object alone, "" if none do: "circle", or "red circle".
+
+    The attribute next to the name comes first: "large" would give away which of two is larger.
+    """
+    options = [(), *((attribute,) for attribute in reversed(one.attributes)), one.attributes]
     for attributes in options:
         if len(Phrase(one.name, attributes).among(objects)) == 1:
             return " ".join((*attributes, one.name))

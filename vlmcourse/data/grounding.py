@@ -45,11 +45,11 @@ def box_relation(first: PixelBox, second: PixelBox, direction: str, clear: float
         clear: pixels; middles that differ by less in this direction are level.
 
     Returns:
-        True or False; None if they are level.
+        True or False; None if they are level, equal middles whatever `clear` is.
     """
     side = 0 if direction in ("left of", "right of") else 1
     ahead = (second[side] + second[side + 2] - first[side] - first[side + 2]) / 2
-    if abs(ahead) < clear:
+    if not ahead or abs(ahead) < clear:
         return None
     return (ahead > 0) == (direction in ("left of", "above"))
 
