@@ -14,7 +14,7 @@
 #
 # - **read** a row of five published data sets into one kind of record,
 # - **measure** whether a row needs its picture, and whether people agree on its answer,
-# - **filter** pairs that do not belong together, and **balance** answers that are habits,
+# - **filter** pairs that do not belong together and statements no box supports; **balance** habits,
 # - **find** copies, and test pictures that leaked into training,
 # - **check** a folder of your own pictures before a training.
 
@@ -57,7 +57,7 @@ assert len(offers) == 6
 # | E | **biased** | 95 % of the things have the colour that belongs to their shape |
 # | F | **duplicated** | three of four pictures are copies of 20, in another light |
 #
-# One student learns from each: a frozen eye, and a small text model that looks at the image behind gates (chapter 06), 400,000 parameters. Then 400 clean test pictures. **Predict:** which fault costs most? Write your order down; section 7 has the table.
+# One student learns from each: a frozen eye, and a small text model that looks at the image behind gates (chapter 06), 400,000 parameters. Then 400 clean test pictures. **Predict:** which fault costs most? Section 7 has the table.
 
 # %% [markdown] id="q-record" lang="en"
 # ## 2 · What is in a row?
@@ -97,7 +97,7 @@ assert read == written and first.load().shape == (64, 64, 3)
 # | **Visual Genome** (Krishna et al. 2016) | regions, objects, attributes, relationships with boxes | grounding, relations | names as people wrote them, merged objects |
 # | **LAION** (Schuhmann et al. 2021, 2022) | a link, the text beside it on the web, a CLIP score | pretraining by contrast | dead links, texts about something else |
 # | **LLaVA-Instruct** (Liu et al. 2023) | conversations written by a language model from COCO's captions and boxes | instruction tuning | `<image>` before or behind; rows without picture |
-# | **your own** | `{image, instruction, output}`, a line each | your task | section 8 |
+# | **your own** | `{image, instruction, output}`, a line each | your task | section 9 |
 #
 # LLaVA's rows are the ones that most code stumbles over. Two of them, as they are published:
 
@@ -204,13 +204,13 @@ assert means["true"][3] > 0.5 > 0.05 > abs(means["shallow"][3])
 assert means["another's picture"][3] < -0.5 and means["true"][4] > 0.55
 
 # %% [markdown] id="dependence-lesson" lang="en"
-# Three kinds, three signs. Shallow rows score 0: their loss is near 0 whatever is shown. Rows beside another's picture are below 0. In our run 71 % of the true rows need their picture, by more than 0.1. Of the rest a likely reason is chance: where few answers are possible, another picture often has the same one, and this control does as well.
+# Three kinds, three signs. Shallow rows score 0: their loss is near 0 whatever is shown. Rows beside another's picture are below 0. In our run 71 % of the true rows need their picture, by more than 0.1. Of the rest a likely reason is chance: another picture often has the same answer.
 #
 # The benchmark MMStar began like this. Its authors found that language models alone answered large parts of popular tests, and kept only questions that need the picture (Chen et al. 2024, section 3).
 #
 # ### Ask ten people
 #
-# Another fault needs no model to be seen. VQA v2 has ten answers to each question. Where people disagree, a single right answer is an accident.
+# VQA v2 has ten answers to each question. Where people disagree, a single right answer is an accident.
 #
 # By hand: five say *red*, five say *pink*. Shares ½ and ½; entropy −½·log₂ ½ − ½·log₂ ½ = **1 bit**. All ten alike: **0 bits**. Ten different answers: log₂ 10 = **3.32 bits**.
 #
@@ -321,7 +321,7 @@ print(f"the filter brings back {back:.0%} of what was lost")
 assert right["clean"] > 0.88 and right["mismatched"] < 0.75 and back > 0.7
 
 # %% [markdown] id="filter-lesson" lang="en"
-# In our run 61 %, 96 % and 97 %. Less than half of the set is the better set: a false row is not nothing, it teaches the opposite of what a true one teaches. Look at the table again, though: a few false captions were kept, and as many true ones dropped. A caption that happens to fit scores high, and a true one that CLIP reads badly scores low. Here CLIP knows this world well. On the web it does not, and **a filter passes what its own model knows**.
+# In our run 61 %, 96 % and 97 %. Less than half of the set is the better set: a false row is not nothing, it teaches the opposite of what a true one teaches. Look at the table again, though: a few false captions were kept, and as many true ones dropped. Here CLIP knows this world well. On the web it does not, and **a filter passes what its own model knows**.
 
 # %% [markdown] id="q-habit" lang="en"
 # ## 5 · What does a habit know?
@@ -433,7 +433,7 @@ tabulate(found, "bits that may differ", copies_found=".0%", others_taken_for_cop
 assert found[0][0] < 0.6 and found[6][0] > 0.95 and found[6][1] < 0.001 < found[16][1]
 
 # %% [markdown] id="hash-lesson" lang="en"
-# Copies differ in few bits, and hardly any other pair in so few: the threshold belongs in between. Where that is depends on the pictures; our scenes are plain. Look at pairs on both sides of the line before you trust it. A picture that was mirrored or cropped escapes this hash; features of a trained model find those (Abbas et al. 2023, SemDeDup).
+# Copies differ in few bits, and hardly any other pair in so few: the threshold belongs in between. Where that is depends on the pictures. A picture that was mirrored or cropped escapes this hash; features of a trained model find those (Abbas et al. 2023, SemDeDup).
 #
 # ### Break it on purpose: leak the test
 #
@@ -468,9 +468,7 @@ assert leaks["and the leak"][0] - leaks["and the leak"][1] > 0.05 and caught[:15
 assert abs(leaks["100 clean pictures"][0] - leaks["100 clean pictures"][1]) < 0.1
 
 # %% [markdown] id="leak-lesson" lang="en"
-# The honest student does as well on both halves. The leaky one is better on both; it had 150 pictures more to learn from. But on what it had seen, it looks nearly perfect; in our run 100 % against 85 %. Only the second number says what it can do. `leaked` catches the copies, in another light or not, before anything is trained; in our run it also takes one innocent picture for a copy.
-#
-# This is no game: Chen et al. (2024, MMStar) found signs that questions of popular benchmarks had been in the training data of language models and of vision-language models.
+# The honest student does as well on both halves. The leaky one is better on both; it had 150 pictures more to learn from. But on what it had seen, it looks nearly perfect; in our run 100 % against 85 %. Only the second number says what it can do. `leaked` catches the copies, in another light or not, before anything is trained.
 
 # %% [markdown] id="q-table" lang="en"
 # ## 7 · The bill
@@ -504,7 +502,7 @@ tabulate({"clean": (clean, float("nan"), float("nan"))} | bill, "set", as_sold="
          of_the_loss_is_back=".0%")
 back = {name: share for name, (_, _, share) in bill.items()}
 assert clean > 0.95 and min(bill, key=lambda name: bill[name][0]) == "shallow"
-assert min(share for name, share in back.items() if name != "biased") > 0.8 and back["biased"] > 0.4
+assert min(back.values()) > 0.8
 
 # %% id="bill-figure"
 fig, ax = plt.subplots(figsize=(7, 3), layout="constrained")
@@ -523,12 +521,91 @@ figure(fig, alt="Right answers of a student by training set, three seeds each: e
 # %% [markdown] id="bill-lesson" lang="en"
 # Means of three seeds. Clean data gives 98 %. **Shallow** rows cost most, 43 points; then false pairs, 38, habits, 33, print, 25, and copies, 20. Was that your order?
 #
-# Four cures bring back more than nine tenths of what was lost. One does not: **twins** bring back 69 %, and the three seeds are far apart: 96 %, 82 % and 84 %. The mended set has four times the rows, so each is seen less often in 230 steps. And rows are balanced question by question: *What colour is the large star?* may be balanced while stars as a whole are not. We have not tested which of the two it is. Habits are the most stubborn fault here, and every row that teaches them is true.
+# Every cure brings back more than nine tenths of what was lost. **Twins** are the dearest: 7,300 pictures for 2,000. And cures err, too. Our first twins bore, for two of the seeds, a false answer in 9 % of the rows; those students stopped at 82 % and 84 %, where 94 % and 96 % stand now. **Check what a cure writes.**
 #
-# Two cautions about the good ones. `nano-vlm` and `clip-scenes` learned from clean scenes of this same world. What they bring into sets B and C is knowledge that those sets do not hold. And of set F a quarter is left, 520 pictures, which taught more than 2,000 did: **count what is different, not what is there.**
+# One caution: `nano-vlm` and `clip-scenes` learned from clean scenes of this world, and bring that knowledge into sets B and C. And of set F a quarter is left, 520 pictures, which taught more than 2,000 did: **count what is different, not what is there.**
+
+# %% [markdown] id="q-rows" lang="en"
+# ## 8 · Who writes the rows?
+#
+# LLaVA's 158,000 rows were written by a language model that saw **no picture**. It read captions, and boxes as numbers (Liu et al. 2023, section 3). Here is a picture as it reads one.
+
+# %% id="symbols"
+from vlmcourse.data import generating, grounding
+
+batch = scenes.sample("test", 100, objects=(2, 4))
+records = exporting.scene_records(batch)
+words = grounding.Lexicon.of(records)
+grounds = [grounding.Grounds(record, words, (64, 64)) for record in records]
+print(generating.prompt_for(records[0], (64, 64), generating.DESCRIBE))
+assert words.names == set(scenes.SHAPES)
+
+# %% [markdown] id="ruled-intro" lang="en"
+# Rules can write from boxes, too. A row of each of LLaVA's three kinds, with the boxes of what it speaks of: that is **grounding**.
+
+# %% id="ruled"
+ruled = [generating.ruled_rows(record, words, (64, 64)) for record in records]
+n = next(n for n, rows in enumerate(ruled) if rows[-1].kind == "reasoning")
+rows = {row.kind: row for row in ruled[n]}
+fig, axes = plt.subplots(1, 3, figsize=(7, 4), layout="constrained")
+for ax, (kind, row) in zip(axes, rows.items()):
+    ax.imshow(render.render(batch[n])[0]); ax.axis("off")
+    for left, top, right, bottom in row.boxes:
+        ax.add_patch(plt.Rectangle((left - 1, top - 1), right - left + 1, bottom - top + 1,
+                                   fill=False, color=roles.ink, linewidth=2))
+    parts = [textwrap.fill(text, 27) for text in (row.instruction, row.output)]
+    ax.set_title("\n\n".join([kind, *parts]), fontsize=9, loc="left", verticalalignment="bottom")
+figure(fig, alt="A scene three times, a row of each kind above it; boxes show what each answer "
+                "speaks of")
+assert set(rows) == set(generating.ROW_KINDS) and rows["reasoning"].boxes
+
+# %% [markdown] id="writers-intro" lang="en"
+# A model without eyes invents. So boxes decide: a statement stays if what it names is there, the number is right, the relation holds by geometry, and one thing is meant. What is too close to tell goes.
+#
+# Three writers: rules; `nano-chat`, which cannot read boxes and gets the instruction alone; `nano-vlm`, which sees. **Predict** for each: what share is true?
+
+# %% id="writers"
+from vlmcourse.families import nano, preparing
+from vlmcourse.world.grammar import SENTENCE
+
+asked = [(n, row) for n, rows in enumerate(ruled) for row in rows if row.kind != "reasoning"]
+texts = [row.instruction + SENTENCE * (row.kind == "conversation") for _, row in asked]
+seen = render.render(batch)[[n for n, _ in asked]]
+written = {"rules": [row.output for _, row in asked],
+           "nano-chat": preparing.answer_unseen(preparing.load_prepared("nano-chat")[0], texts),
+           "nano-vlm": nano.load_named("nano-vlm")[0].answer(seen, texts)}
+
+# %% id="kept-true"
+from vlmcourse.evaluation.statements import true_statement
+from vlmcourse.world.truth import list_things
+
+def true_of(row, n):
+    """Whether all that a row states is true of scene n; boxes have no part in it."""
+    said = grounding.statements(row.output)
+    return bool(said) and all(true_statement(one, list_things(batch, n)) for one in said)
+
+table, dropped = {}, {}
+for name, outputs in written.items():
+    drafts = [row._replace(output=output) for (_, row), output in zip(asked, outputs)]
+    kept, dropped[name] = generating.keep_grounded(zip(drafts, [grounds[n] for n, _ in asked]))
+    before = [true_of(row, n) for row, (n, _) in zip(drafts, asked)]
+    after = [true_of(row, n) for row, (n, _) in zip(kept, asked) if row]
+    table[name] = len(drafts), np.mean(before), len(after), np.mean(after)
+tabulate(table, "written by", rows="d", true=".0%", kept="d", true_of_these=".0%")
+reasons = [reason for reason, _ in sum(dropped.values(), Counter()).most_common() if reason]
+chat, seer = dropped["nano-chat"], dropped["nano-vlm"]
+tabulate({reason: (chat[reason], seer[reason]) for reason in reasons}, "statements dropped",
+         of_nano_chat="d", of_nano_vlm="d")
+assert table["rules"][1] == 1 and table["nano-chat"][1] < 0.5 < 0.8 < table["nano-vlm"][1]
+assert min(line[3] for line in table.values()) > 0.98
+
+# %% [markdown] id="rows-lesson" lang="en"
+# In our run a third of what `nano-chat` wrote is true, 94 % of what `nano-vlm` wrote, and all that stays of either. The truth we grade with never looks at boxes.
+#
+# Our boxes are exact, and every thing has one. In Visual Genome "no dog" may mean that nobody drew it; `Grounds(complete=False)` then supports no number and no denial. Whether a true answer answers the question, no box knows.
 
 # %% [markdown] id="q-own" lang="en"
-# ## 8 · Your own pictures
+# ## 9 · Your own pictures
 #
 # The form that most projects begin with: a folder, and one line of `{image, instruction, output}` for each row. We make such a folder with 20 scenes, and spoil it as real folders are: a file cut off in the middle, one of 0 bytes, a text that calls itself a picture, one copy, and rows that are hostile.
 
@@ -568,10 +645,10 @@ print("\nwithout those rows and the copy:", "stops" if again.stops else "can be 
 assert not again.stops
 
 # %% [markdown] id="own-command" lang="en"
-# On your machine: `vlmcourse check FOLDER` prints the same report. Twenty pictures are enough to try it; drawings of [OpenMoji](https://openmoji.org) (CC BY-SA 4.0) will do.
+# On your machine: `vlmcourse check FOLDER` prints the same report.
 
 # %% [markdown] id="real-intro" lang="en"
-# ## 9 · Is this the real thing?
+# ## 10 · Is this the real thing?
 #
 # LAION's pictures come as **shards**: a `.tar` in which `KEY.jpg`, `KEY.txt` and `KEY.json` belong together, as `img2dataset` writes it. We write one, with CLIP's scores, and read it twice: with the library that published code uses, Hugging Face's `datasets`, and with the course's reader.
 
@@ -604,11 +681,10 @@ print(f"{len(ours)} rows, largest difference of a pixel {gap}; "
 assert gap == 0 and len(ours) == 10
 
 # %% [markdown] id="real-differs" lang="en"
-# Of twelve links two were dead, and stand only in the table. Of LAION-400M's links many have died since; a count of a set says little without its date.
+# Of twelve links two were dead, and stand only in the table.
 #
 # | | yours | published |
 # |---|---|---|
-# | rows | thousands | LAION-5B: 5.85 billion pairs |
 # | filter | CLIP of the course, best 40 % | CLIP ViT-B/32, above 0.28 for English (Schuhmann et al. 2022) |
 # | twins | scenes are edited | people pick neighbours (VQA v2) |
 # | captions made anew | `nano-vlm` | a captioner: BLIP's CapFilt (chapter 10) |
