@@ -526,3 +526,56 @@ def test_evaluate_writes_its_report(tmp_path):
 def test_evaluate_names_what_is_missing(tmp_path):
     ran = run.invoke(cli.app, ["evaluate", str(tmp_path)])
     assert ran.exit_code == 1 and str(tmp_path) in ran.output and "Traceback" not in ran.output
+
+
+def test_evaluate_makes_the_folder_of_its_report(tmp_path):
+    data = tmp_path / "new" / "card.json"
+    ran = run.invoke(cli.app, ["evaluate", "nano-vlm", "--count", "8", "--json", str(data)])
+    assert ran.exit_code == 0 and json.loads(data.read_text())["model"] == "nano-vlm", ran.output
+
+
+def test_a_measured_report_is_shown_even_if_it_cannot_be_written(tmp_path, monkeypatch):
+    from vlmcourse.evaluation.report import Report, ReportLine
+    from vlmcourse.families import report_card
+
+    def measure(*_):
+        (tmp_path / "late").write_text("another program was faster")
+        return Report("it", "one row", (ReportLine("answers", "all kinds", 0.5),))
+
+    monkeypatch.setattr(report_card, "load_answering", lambda name: None)
+    monkeypatch.setattr(report_card, "report_on_scenes", measure)
+    ran = run.invoke(cli.app, ["evaluate", "it", "--json", str(tmp_path / "late" / "card.json")])
+    assert ran.exit_code == 1 and "all kinds" in ran.output and "late" in ran.output
+    assert isinstance(ran.exception, SystemExit)
+
+
+@pytest.mark.parametrize(("option", "name", "says"), [
+    ("--html", "rows.jsonl", "does not end in .html; name the report such as report.html"),
+    ("--json", "rows.jsonl", "does not end in .json; name the report such as report.json"),
+    ("--html", "folder.html", "is a folder; name a file in it, such as"),
+    ("--json", "rows.jsonl/a.json", "rows.jsonl is a file, so"),
+])  # fmt: skip
+def test_a_place_that_takes_no_report_is_refused_before_anything_is_measured(
+    option, name, says, tmp_path, monkeypatch
+):
+    from vlmcourse.families import report_card
+
+    monkeypatch.setattr(report_card, "load_answering", lambda name: pytest.fail("it was measured"))
+    (tmp_path / "folder.html").mkdir()
+    (tmp_path / "rows.jsonl").write_text("{}")
+    ran = run.invoke(cli.app, ["evaluate", "nano-vlm", option, str(tmp_path / name)])
+    assert ran.exit_code == 1 and says in ran.output
+    assert (tmp_path / "rows.jsonl").read_text() == "{}"
+
+
+def test_a_place_without_rights_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli.os, "access", lambda place, mode: Path(place) != tmp_path)  # root may do all
+    ran = run.invoke(cli.app, ["evaluate", "nano-vlm", "--json", str(tmp_path / "new" / "card.json")])
+    assert ran.exit_code == 1 and "may not be written to; name another folder for card.json" in ran.output
+
+
+def test_the_page_of_a_check_never_replaces_the_rows(pictures):
+    rows = (pictures / "train.jsonl").read_text()
+    ran = run.invoke(cli.app, ["check", str(pictures), "--html", str(pictures / "train.jsonl")])
+    assert ran.exit_code == 1 and "does not end in .html" in ran.output
+    assert (pictures / "train.jsonl").read_text() == rows

@@ -262,6 +262,7 @@ def check(
     from vlmcourse.data.checking import check_folder, write_page
 
     with explained():
+        refuse_places({".html": html})
         options = dict(context=context, image_tokens=image_tokens, most_skipped=most_skipped)
         found = check_folder(folder, **options)
         show(["looked at", "found", "state"], [[printable(cell) for cell in row] for row in found.table()])
@@ -288,23 +289,50 @@ def evaluate(
     most_skipped: MostSkipped = 0.01,
 ) -> None:
     """Measure a model: its answers with intervals, whether it looks, what it invents, what it costs."""
+    from vlmcourse.data.assets import written_beside
     from vlmcourse.evaluation.report import HEADER
     from vlmcourse.families.report_card import load_answering, report_on_pictures, report_on_scenes
 
     with explained():
+        refuse_places({".html": html, ".json": json})  # before minutes of measuring
         answering = load_answering(model)
         report = (
             report_on_pictures(answering, model, data, most_skipped=most_skipped)
             if data
             else report_on_scenes(answering, model, count)
         )
-        for path, text in ((html, report.to_html), (json, report.to_json)):
-            if path:
-                path.write_text(text(), encoding="utf-8")
     show(HEADER, [[printable(cell) for cell in row] for row in report.rows()])
-    for path in filter(None, (html, json)):
-        typer.echo(f"{path}")
+    for path, text in ((html, report.to_html), (json, report.to_json)):
+        if path:
+            with explained(), written_beside(path) as draft:
+                draft.write_text(text(), encoding="utf-8")
+            typer.echo(printable(f"{path}"))
     typer.echo(f"What is wrong inside it: vlmcourse diagnose {model}")
+
+
+def refuse_places(reports: dict[str, Path | None]) -> None:
+    """A report that could not be written is refused before it is measured, and so is one that would replace
+    a file that is none, such as the rows of a folder.
+
+    Args:
+        reports: by the ending of its name, where it is to be written, if at all.
+
+    Raises:
+        ValueError: if a name has another ending, or a folder has it.
+        NotADirectoryError, PermissionError: if it lies below a file, or where one may not write.
+    """
+    for ending, path in reports.items():
+        if path is None:
+            continue
+        if path.suffix.lower() != ending:
+            raise ValueError(f"{path} does not end in {ending}; name the report such as report{ending}")
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; name a file in it, such as {path / f'report{ending}'}")
+        there = next(place for place in path.absolute().parents if place.exists())
+        if not there.is_dir():
+            raise NotADirectoryError(f"{there} is a file, so {path} cannot lie below it; name another folder")
+        if not os.access(there, os.W_OK):
+            raise PermissionError(f"{there} may not be written to; name another folder for {path.name}")
 
 
 @contextmanager
