@@ -120,6 +120,65 @@ function viewer(model, draw) {
   return { view, go, heard };
 }
 
+const PATIENCE_MS = 5000; // a request without an answer for so long no longer holds up the next
+const LATE_MS = 1500; // then one is told that the kernel is being waited for
+
+// Asks the kernel about a state (base.py, AskedWidget), one request at a time, always the newest: what changes while the kernel
+// answers goes with the next request, so that nothing ever queues. `now` is the state, `set` changes a part of it. `adopted` is
+// called with the state before when Python or another view has set one. `heard` takes the events; `news` tells how it stands.
+function requests(model, draw, adopted = () => {}) {
+  const me = Math.random().toString(36).slice(2); // one model may have several views
+  const now = { ...model.get("state") };
+  let [underway, sent, took, reached, late, line] = [null, 0, null, true, null, ""];
+  const said = () => model.get("answer");
+  const answered = () => said().by === now.by && said().turn === now.turn;
+
+  function set(change) {
+    Object.assign(now, change, { by: me, turn: now.turn + 1 });
+    send();
+    draw();
+  }
+
+  function send() {
+    if (answered() || (underway !== null && performance.now() - sent < PATIENCE_MS)) return;
+    const held = model.get("state"); // what Python set, but an older request of this page reached the kernel after it
+    if (held.by === now.by && held.turn === now.turn) Object.assign(now, { by: me, turn: now.turn + 1 });
+    [underway, sent] = [now.turn, performance.now()];
+    reached = remember(model, "state", { ...now });
+    if (!reached) underway = null;
+    clearTimeout(late);
+    late = setTimeout(draw, LATE_MS);
+  }
+
+  function arrived() {
+    const { by, turn } = said();
+    if (by === me && turn === underway) [underway, took] = [null, performance.now() - sent];
+    send();
+    draw();
+  }
+
+  function adopt() {
+    const state = model.get("state");
+    if (state.by === me) return;
+    const before = { ...now };
+    Object.assign(now, state);
+    [underway, took] = [null, null];
+    adopted(before);
+    draw();
+  }
+
+  function news() {
+    if (answered()) line = took === null ? "" : `Updated in ${Math.round(took)} ms; the model took ${said().milliseconds} of them`;
+    else if (!reached) line = "The kernel is gone; you can go on editing, the last answer stays.";
+    else if (performance.now() - sent > LATE_MS - 50) line = WAITING;
+    return line;
+  }
+
+  return { now, said, answered, set, news, heard: { "change:answer": arrived, "change:state": adopt }, stop: () => clearTimeout(late) };
+}
+
+const percent = (p) => (p < 0.0005 ? "< 0.1 %" : `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`);
+
 // Play, a slider and the name of the place: moves view[axis] from 0 to `last`; a frame waits until `ready`.
 function playback({ axis, label, last, frame, name, ready = () => true }, view, go) {
   let timer = null;

@@ -273,3 +273,29 @@ class Widget(anywidget.AnyWidget):
         if self.comm is not None:
             data, metadata = self._repr_mimebundle_()
         display(data, metadata=metadata, raw=True)
+
+
+class AskedWidget(Widget):
+    """A widget that asks a model in the kernel about every state; base.js, `requests`, is its other half.
+
+    A state has a turn and by whom it was set, and its answer has the same two, so that a page knows whether
+    it was answered. A subclass says in `_show` what to do with a state.
+    """
+
+    state = traitlets.Dict(help="what is set, with the fields turn and by").tag(sync=True)
+    answer = traitlets.Dict(help="what came of it, with the fields turn, by and error").tag(sync=True)
+
+    def _show(self, state: dict) -> None:
+        """Ask the model, and set `answer` and whatever else is shown."""
+        raise NotImplementedError
+
+    @traitlets.observe("state")
+    def _react(self, change):
+        state = change["new"]
+        if (state["by"], state["turn"]) == (self.answer.get("by"), self.answer.get("turn")):
+            return
+        try:
+            self._show(state)
+        except Exception as problem:  # the model is not ours; whatever it raises, the widget lives
+            line = f"{type(problem).__name__}: {problem}".splitlines()[0]
+            self.answer = {**self.answer, "by": state["by"], "turn": state["turn"], "error": line}

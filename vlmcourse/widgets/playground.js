@@ -1,5 +1,3 @@
-const PATIENCE_MS = 5000; // a request without an answer for so long no longer holds up the next
-const LATE_MS = 1500; // then one is told that the kernel is being waited for
 const [STAGE, GIVEN] = [384, 192]; // pixels on the screen
 const [SHAPE, COLOUR, SIZE, X, Y] = [0, 1, 2, 3, 4]; // of an object
 
@@ -7,51 +5,19 @@ function build(model) {
   const { names: [shapes, colours, sizes], radii, side, margin, gap, slant, most, trained, best, scenes, models } = model.get("world");
   const table = bytes(model.get("colours"));
   const store = new Store(model, draw);
-  const me = Math.random().toString(36).slice(2); // one model may have several views
-  let now = { ...model.get("state") };
+  const { now, said, answered, set, news: progress, heard, stop } = requests(model, draw, adopted);
   let [selected, undo, mark, held, drags] = [now.things.length ? 0 : -1, [], null, null, 0];
-  let [underway, sent, took, reached, late] = [null, 0, null, true, null];
   const hover = hovering(read);
   let rested = null; // the cell that keys or a click have chosen
 
   const where = ([shape, colour, size, x, y]) => `${sizes[size]} ${colours[colour]} ${shapes[shape]} at ${x}, ${y}`;
   const thing = () => now.things[selected];
-  const said = () => model.get("answer");
-  const answered = () => said().by === now.by && said().turn === now.turn;
 
-  // ---- the kernel: one request at a time, always the newest
-  function set(change) {
-    now = { ...now, ...change, by: me, turn: now.turn + 1 };
-    send();
-    draw();
-  }
-
-  function send() {
-    if (answered() || (underway !== null && performance.now() - sent < PATIENCE_MS)) return;
-    const held = model.get("state"); // what Python set, but an older request of this page reached the kernel after it
-    if (held.by === now.by && held.turn === now.turn) now = { ...now, by: me, turn: now.turn + 1 };
-    [underway, sent] = [now.turn, performance.now()];
-    reached = remember(model, "state", { ...now });
-    if (!reached) underway = null;
-    clearTimeout(late);
-    late = setTimeout(draw, LATE_MS);
-  }
-
-  function arrived() {
-    const { by, turn } = said();
-    if (by === me && turn === underway) [underway, took] = [null, performance.now() - sent];
-    send();
-    draw();
-  }
-
-  function adopt() { // what Python or another view has set
-    const state = model.get("state");
-    if (state.by === me) return;
-    if (state.number !== now.number) undo = [];
-    [now, underway, took, mark] = [{ ...state }, null, null, null];
+  function adopted(before) { // what Python or another view has set
+    if (before.number !== now.number) undo = [];
+    mark = null;
     selected = clamp(selected, Math.min(0, now.things.length - 1), now.things.length - 1);
     if (!question.typing()) question.input.value = now.question;
-    draw();
   }
 
   // ---- editing; steps under the same name are undone together
@@ -234,14 +200,6 @@ function build(model) {
   });
   const [caption, news] = [h("p", { className: "vlm-caption" }), div("vlm-reading")];
   const problem = h("div", { className: "vlm-warning", role: "alert", hidden: true });
-  const percent = (p) => (p < 0.0005 ? "< 0.1 %" : `${(100 * p).toFixed(p < 0.0995 ? 1 : 0)} %`);
-
-  function progress() {
-    if (answered()) return took === null ? "" : `Updated in ${Math.round(took)} ms; the model took ${said().milliseconds} of them`;
-    if (!reached) return "The kernel is gone; you can go on editing, the last answer stays.";
-    return performance.now() - sent > LATE_MS - 50 ? WAITING : news.textContent;
-  }
-
   // ---- drawing
   function drawStage() {
     const pixels = answered() && !said().error ? bytes(model.get("pixels")) : preview();
@@ -341,6 +299,5 @@ function build(model) {
           h("div", {}, div("vlm-axis", "Caption"), caption)),
         div("vlm-given", gets, look, scale.element, reading, div("vlm-bar", blind, swap), labelled("Attention", attentive))),
       problem, news));
-  return { root, draw, heard: { "msg:custom": store.receive, "change:answer": arrived, "change:state": adopt },
-    stop: () => { clearTimeout(late); question.stop(); } };
+  return { root, draw, heard: { "msg:custom": store.receive, ...heard }, stop: () => { stop(); question.stop(); } };
 }

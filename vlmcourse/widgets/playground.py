@@ -13,7 +13,7 @@ from itertools import combinations
 import numpy as np
 import traitlets
 
-from vlmcourse.widgets.base import UpTo, as_array, as_images, same_words, script
+from vlmcourse.widgets.base import AskedWidget, UpTo, as_array, as_images, same_words, script
 from vlmcourse.widgets.maps import MapWidget, quantise
 from vlmcourse.widgets.stills import ACCENT, TEXT, Still, new_figure, open_corner, overlay, scale_bar
 from vlmcourse.world import questions
@@ -28,7 +28,7 @@ BARS = 5  # of the likeliest answers
 SUGGESTED = ("colour", "position", "count", "existence", "relation", "comparison")
 
 
-class ScenePlayground(MapWidget):
+class ScenePlayground(AskedWidget, MapWidget):
     """A canvas with a scene, and what a model says about it.
 
     `playground.change(question="Is there a star?", given="grey")` does from Python what the controls do;
@@ -51,8 +51,6 @@ class ScenePlayground(MapWidget):
     """
 
     _esm = script("maps.js", "playground.js")
-    state = traitlets.Dict(help="what is set: number, things, question, given").tag(sync=True)
-    answer = traitlets.Dict(help="answer, choices, caption, truth, right, outside, error, ...").tag(sync=True)
     pixels = traitlets.Bytes(help="the scene, uint8 (64, 64, 3)").tag(sync=True)
     model_input = traitlets.Bytes(help="what the model was given").tag(sync=True)
     attention = traitlets.Bytes(help="one byte for each cell of the grid").tag(sync=True)
@@ -129,17 +127,6 @@ class ScenePlayground(MapWidget):
         if number not in range(len(self._names)):
             raise ValueError(f"model is {model!r}, expected one of {', '.join(self._names)}")
         return number
-
-    @traitlets.observe("state")
-    def _react(self, change):
-        state = change["new"]
-        if (state["by"], state["turn"]) == (self.answer.get("by"), self.answer.get("turn")):
-            return
-        try:
-            self._show(state)
-        except Exception as problem:  # the model is not ours; whatever it raises, the widget lives
-            line = f"{type(problem).__name__}: {problem}".splitlines()[0]
-            self.answer = {**self.answer, "by": state["by"], "turn": state["turn"], "error": line}
 
     def _show(self, state: dict) -> None:
         """Ask the model about a state and show what it says, everything at once."""
