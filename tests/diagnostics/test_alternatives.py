@@ -57,6 +57,16 @@ def test_a_beam_finds_the_likeliest_texts_and_their_probabilities(seed, unchecke
     )  # further down a beam may miss one
 
 
+def test_how_unlikely_an_answer_may_be_is_said(unchecked):
+    chain = Chain(0)
+    chain.scores[:, END] = -0.001  # nearly certain to end, so that nothing else is likely
+    chain.scores[:, [token for token in range(12) if token != END]] = -20.0
+    cache = lambda: [Cache((torch.zeros(1, 1, 3, 2), torch.zeros(1, 1, 3, 2)))]  # noqa: E731
+    assert len(beam(chain, chain.scores[:1], cache(), 3)) == 1
+    found = beam(chain, chain.scores[:1], cache(), 3, least=-math.inf)
+    assert [score for _, score in found] == pytest.approx([-0.001, -20.001, -20.001], rel=1e-4)
+
+
 def test_an_answer_that_never_ends_is_cut_behind_64_tokens(unchecked):
     chain = Chain(0)
     chain.scores[:, END] = -1e9

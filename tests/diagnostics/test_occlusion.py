@@ -15,6 +15,7 @@ from vlmcourse.diagnostics.occlusion import (
     grounding_of,
     occlude,
     occlusion_map,
+    rivals_for,
 )
 from vlmcourse.families.making import load_speaker
 from vlmcourse.world import questions, scenes
@@ -153,3 +154,50 @@ def test_each_map_is_of_its_own_image_question_and_answer():
 
     assert explain_all(explain, "it", images, asked) == pytest.approx((1 / 3, 1 / 18))
     assert seen == [("it", 0, "a", "x"), ("it", 7, "b", "y")]
+
+
+QUESTION = "How many things are there?"
+
+
+def test_rivals_are_the_likeliest_whole_answers_and_their_chances_those_of_each_alone(speaker):
+    answers, chances = rivals_for(speaker, 4)(IMAGES[0], QUESTION)
+    found = chances(IMAGES[:3])
+    alone = [answer_probability(speaker, IMAGES[:3], QUESTION, answer) for answer in answers]
+    torch.testing.assert_close(found, torch.stack(alone, dim=1), atol=1e-5, rtol=0)
+    assert answers[0] == speaker.answer(IMAGES[0], QUESTION)
+    assert 2 <= len(answers) <= 4 and len(set(answers)) == len(answers)
+    assert found[0].tolist() == sorted(found[0].tolist(), reverse=True) and found.sum(dim=1).max() <= 1.001
+
+
+def test_rivals_come_however_unlikely_they_are(speaker):
+    _, chances = rivals_for(speaker)(IMAGES[KEPT[0]], ASKED[KEPT[0]].text)
+    [first, *others] = chances(IMAGES[KEPT[:1]])[0].tolist()
+    assert len(others) >= 2 and first > 0.99 and 0 < max(others) < 1e-3
+
+
+def test_an_answer_that_reads_as_other_tokens_is_left_out(speaker, monkeypatch):
+    """Spelled, the tokens of such an answer are a text of another likelihood."""
+    answers, chances = rivals_for(speaker)(IMAGES[0], QUESTION)
+    likely = chances(IMAGES[:1])[0].tolist()
+    choices = [(answers[0], likely[0]), ("a text", 0.01), (answers[1], likely[1] * 1.01)]
+    monkeypatch.setattr(occlusion, "look_and_answer", lambda *_, **options: {"choices": choices})
+    assert rivals_for(speaker)(IMAGES[0], QUESTION)[0] == answers[:2]
+    monkeypatch.setattr(occlusion, "look_and_answer", lambda *_, **options: {"choices": choices[1:2]})
+    with pytest.raises(ValueError, match="reads as it was written"):
+        rivals_for(speaker)(IMAGES[0], QUESTION)
+
+
+def test_the_words_of_a_question_are_encoded_once_and_one_thread_answers(speaker, monkeypatch):
+    encoded, threads = [], []
+    encode, scores = speaker.encode, speaker.scores
+    monkeypatch.setattr(speaker, "encode", lambda talks: encoded.append(talks) or encode(talks))
+    monkeypatch.setattr(speaker, "scores", lambda *a: threads.append(torch.get_num_threads()) or scores(*a))
+    _, chances = rivals_for(speaker)(IMAGES[0], QUESTION)
+    known, before = len(encoded), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        chances(IMAGES[:2]), chances(IMAGES[2:3])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert len(encoded) == known and threads[-2:] == [1, 1]

@@ -11,16 +11,17 @@ from vlmcourse.diagnostics.share import (
     gradient_ratio,
     gradient_share,
     image_share,
+    prompt_looks,
     update_share,
 )
 from vlmcourse.families import connectors
 from vlmcourse.families.nano import new_vlm
-from vlmcourse.models.attention import Attention
+from vlmcourse.models.attention import Attention, record_attention
 from vlmcourse.models.look import packed
 from vlmcourse.recipes.book import RECIPES
 from vlmcourse.speak import Speaker
 from vlmcourse.world import scenes
-from vlmcourse.world.render import render
+from vlmcourse.world.render import render, to_tensor
 
 IMAGES = render(scenes.sample("validation", 3))
 ASKED = ["What colour is the circle?", "How many things are there?", "Is there a star?"]
@@ -97,6 +98,42 @@ def test_every_family_tells_what_its_words_take_from_the_image(name):
     assert (share.at_answer() > 0).all() and (share.shares <= 1).all()
     assert (gradient_share(speaker, IMAGES, TALKS) > 0).all()
     assert not any(module._forward_hooks for module in speaker.model.modules())
+
+
+def test_the_weights_behind_a_share_are_those_of_its_words_on_the_patches():
+    speaker = untrained()
+    looks = prompt_looks(speaker, IMAGES[1], ASKED[1])
+    share = attention_share(speaker, IMAGES[1:2], ASKED[1:2])
+    ids, _ = speaker.words.prompts(ASKED[1:2], speaker.model.tokens_per_image)
+    words = ids[0] != speaker.words.image
+    assert looks.tokens == ["<user>", "how", "many", "things", "are", "there", "?", "<assistant>"]
+    assert torch.equal(looks.shares, share.shares[:, 0, words])
+    assert looks.kind == "attention" and looks.grid == (8, 8)
+    assert looks.weights.shape == (4, 4, len(looks.tokens), 64)
+    torch.testing.assert_close(looks.weights.sum(dim=-1).mean(dim=1), looks.shares)
+    assert looks.weights[:, :, 0].max() == 0  # <user> stands before the image
+
+
+def test_a_weight_stands_at_its_own_head_token_and_patch():
+    speaker = untrained()
+    looks = prompt_looks(speaker, IMAGES[0], ASKED[0])
+    ids, _ = speaker.words.prompts(ASKED[:1], speaker.model.tokens_per_image)
+    reader, prompt = speaker.model.begin(ids, to_tensor(IMAGES[:1]))
+    with record_attention(speaker.model.language) as layers:
+        reader.hidden(prompt)
+    first = int((ids[0] == speaker.words.image).int().argmax())
+    whole = layers[2][0, 3]  # (query, key) of one head
+    torch.testing.assert_close(looks.weights[2, 3, -1], whole[-1, first : first + 64])
+    torch.testing.assert_close(looks.weights[2, 3, 1], whole[first + 64, first : first + 64])
+
+
+@pytest.mark.parametrize(
+    "name, kind", [("nano-flamingo", "update"), ("nano-blip", "update"), ("nano-blip2", "attention")]
+)
+def test_no_weights_are_laid_over_patches_where_there_are_none(name, kind):
+    looks = prompt_looks(untrained(name), IMAGES[0], ASKED[0])
+    assert looks.weights is None and looks.grid is None and looks.kind == kind
+    assert looks.shares.shape == (4, len(looks.tokens)) and looks.tokens[1:3] == ["what", "colour"]
 
 
 def test_behind_closed_gates_no_image_is_heard():

@@ -40,13 +40,16 @@ def one_thread() -> Iterator[None]:
 
 @one_thread()
 @torch.inference_mode()
-def look_and_answer(speaker: Any, image: np.ndarray, instruction: str, choices: int = 5) -> dict[str, Any]:
+def look_and_answer(
+    speaker: Any, image: np.ndarray, instruction: str, choices: int = 5, least: float = LEAST
+) -> dict[str, Any]:
     """The likeliest answers to an instruction about an image, and where the model looked before it answered.
 
     Args:
         speaker: a model with its words, see speak.Speaker.
         image: uint8 (64, 64, 3).
         choices: how many answers at most; with one, it is what greedy decoding writes.
+        least: see beam.
 
     Returns:
         "answer", the likeliest; "choices", pairs (answer, probability), best first; "attention", (row,
@@ -60,7 +63,7 @@ def look_and_answer(speaker: Any, image: np.ndarray, instruction: str, choices: 
     caches = [Cache() for _ in reader.blocks]
     with record_attention(model.language) if model.patchwise else contextlib.nullcontext([]) as layers:
         scores = next_scores(reader, prompt, caches=caches)
-    finished = beam(reader, scores.log_softmax(dim=-1), caches, choices, words.end)
+    finished = beam(reader, scores.log_softmax(dim=-1), caches, choices, words.end, least)
     texts = words.spell([tokens for tokens, _ in finished])
     likely = [(text, math.exp(score)) for text, (_, score) in zip(texts, finished, strict=True)]
     looked = _grid(_looked(layers)[ids[0] == words.image]) if model.patchwise else None
@@ -79,7 +82,12 @@ def _grid(weights: Tensor) -> Tensor:
 
 
 def beam(
-    reader: LanguageModel | Reading, scores: Tensor, caches: list[Cache], width: int, end: int = END
+    reader: LanguageModel | Reading,
+    scores: Tensor,
+    caches: list[Cache],
+    width: int,
+    end: int = END,
+    least: float = LEAST,
 ) -> list[tuple[list[int], float]]:
     """The likeliest texts behind a prompt, best first, each with its log-probability, the end included.
 
@@ -89,6 +97,8 @@ def beam(
     Args:
         scores: logarithms of the first token's probabilities, (1, vocabulary).
         caches: of the prompt; used up.
+        least: logarithm of how likely an answer is, over the likeliest, to be worth a step; with -inf there
+            are always ``width``.
     """
     begun, sums, ended = [[]], torch.zeros(1, 1), []
     for _ in range(LONGEST):
@@ -96,10 +106,10 @@ def beam(
         parents, tokens = best.indices // scores.shape[1], best.indices % scores.shape[1]
         grown = list(zip(best.values.tolist(), parents.tolist(), tokens.tolist(), strict=True))
         ended += [(begun[parent], total) for total, parent, token in grown if token == end]
-        least = LEAST + max(total for total, *_ in grown + [(total,) for _, total in ended])
-        ended = sorted((text for text in ended if text[1] > least), key=lambda text: -text[1])[:width]
-        least = ended[-1][1] if len(ended) == width else least
-        grown = [text for text in grown if text[2] != end and text[0] > least]
+        floor = least + max(total for total, *_ in grown + [(total,) for _, total in ended])
+        ended = sorted((text for text in ended if text[1] > floor), key=lambda text: -text[1])[:width]
+        floor = ended[-1][1] if len(ended) == width else floor
+        grown = [text for text in grown if text[2] != end and text[0] > floor]
         if not grown:
             return ended
         begun = [[*begun[parent], token] for _, parent, token in grown]

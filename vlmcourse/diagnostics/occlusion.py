@@ -5,10 +5,12 @@
     grounding           how much of a map lies in a box, against boxes of this size anywhere
     answer_probability  how likely a model finds an answer about each of many images
     occlusion_map       by how much that falls where each patch is covered
+    rivals_for          the likeliest answers to a question, and how likely each is about other images
 
 Source: Zeiler and Fergus 2013, arXiv:1311.2901, section 4.2.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +19,8 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from vlmcourse.data.packing import Packs
+from vlmcourse.diagnostics.alternatives import look_and_answer, one_thread
 from vlmcourse.diagnostics.swaps import paper_of
 from vlmcourse.slots import slot
 
@@ -102,17 +106,11 @@ def grounding_of(
     return inside, anywhere
 
 
-@torch.no_grad()
 def answer_probability(
     speaker: Any, images: _Images, instruction: str, answer: str
 ) -> Float[Tensor, "image"]:
     """How likely a model would give exactly this answer, end included, about each image; 0 to 1."""
-    rows = speaker.encode([[(instruction, answer)]] * len(images))
-    logarithms = torch.zeros(len(images))
-    for scores, right, number in speaker.scores(speaker.features(images), rows):
-        chosen = scores.log_softmax(dim=-1).gather(1, right[:, None])[:, 0]
-        logarithms.index_add_(0, number, chosen.float())
-    return logarithms.exp()
+    return _chances(speaker, images, speaker.encode([[(instruction, answer)]]), 1)[:, 0]
 
 
 def occlusion_map(
@@ -124,6 +122,46 @@ def occlusion_map(
     shown = np.concatenate([image[None], covers.numpy()])
     probability = answer_probability(speaker, shown, instruction, answer)
     return (probability[0] - probability[1:]).unflatten(0, (len(image) // side, -1))
+
+
+Chances = Callable[[_Images], Float[Tensor, "image answer"]]  # how likely each of some answers is, 0 to 1
+
+
+def rivals_for(speaker: Any, count: int = 5) -> Callable[[np.ndarray, str], tuple[list[str], Chances]]:
+    """What widgets/occlusion.py asks of a speaker: a function (image, question) -> (answers, chances).
+
+    The answers are whole ones, at most ``count``, the likeliest about this image first. Chances tells how
+    likely each of them is about other images; what a row lacks to 1 goes to all other texts. The text side is
+    written once for a question, and all its answers share one row with the image, so that each image is read
+    once, whatever the number of answers (data/packing.py).
+    """
+
+    @one_thread()
+    def rivals(image: np.ndarray, question: str) -> tuple[list[str], Chances]:
+        found = look_and_answer(speaker, image, question, count, least=-math.inf)["choices"]
+        row = speaker.encode([[(question, answer) for answer, _ in found]])
+        chances = _chances(speaker, image[None], row, len(found))[0].tolist()
+        pairs = zip(found, chances, strict=True)
+        # a text may be read as other tokens than it was written with: then it is another answer
+        same = [answer for (answer, written), read in pairs if math.isclose(written, read, rel_tol=0.05)]
+        if not same:
+            raise ValueError(f"no answer to {question!r} reads as it was written; ask in other words")
+        answers = list(dict.fromkeys(same))
+        row = speaker.encode([[(question, answer) for answer in answers]])
+        return answers, one_thread()(lambda images: _chances(speaker, images, row, len(answers)))
+
+    return rivals
+
+
+@torch.no_grad()
+def _chances(speaker: Any, images: _Images, row: Packs, count: int) -> Float[Tensor, "image answer"]:
+    """How likely the ``count`` answers of a row are about each image."""
+    rows = Packs(*(part.expand(len(images), -1) for part in row))
+    logarithms = torch.zeros(len(images) * count)
+    for scores, right, number in speaker.scores(speaker.features(images), rows):
+        chosen = scores.log_softmax(dim=-1).gather(1, right[:, None])[:, 0]
+        logarithms.index_add_(0, number, chosen.float())
+    return logarithms.exp().unflatten(0, (len(images), count))
 
 
 Explain = Callable[[Any, np.ndarray, str, str], Tensor]  # such as occlusion_map

@@ -4,21 +4,24 @@
     update_share      the same where words look at the image through an attention of its own
     gradient_ratio    how strongly the loss pulls at image vectors, against words
     attention_share   the first two, measured on a model
+    prompt_looks      the same for one prompt, with its tokens, and where on the image each head looks
     gradient_share    the third, measured on a model
 
 Attention is not importance (Jain and Wallace 2019, arXiv:1902.10186): a share near 0 proves that the image is
 not read there, a large one does not prove that it counts. diagnostics/swaps.py tells that.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlmcourse.data.text import load_tokenizer
 from vlmcourse.models.attention import Attention, record_attention
 from vlmcourse.models.blip import Blip
 from vlmcourse.models.flamingo import Flamingo
@@ -103,20 +106,60 @@ def attention_share(
         shares at the tokens of the prompts; where an encoder reads, without the last one, which begins the
         answer.
     """
+    return _measured(speaker, images, instructions)[0]
+
+
+class Looks(NamedTuple):
+    """How much the words of a prompt take from the image, and where their attention looks."""
+
+    tokens: list[str]  # those of the prompt that are no image tokens
+    shares: Float[Tensor, "layer token"]
+    weights: Float[Tensor, "layer head token patch"] | None  # attention to each patch; their sum over the
+    # patches, mean over the heads, are the shares. None where the image is looked at by an attention of its
+    # own ("update"), or where image tokens stand for no place in the image
+    grid: tuple[int, int] | None  # rows and columns of the patches, if there are weights
+    kind: str  # as in Shares
+
+
+@torch.no_grad()
+def prompt_looks(speaker: Any, image: UInt8[np.ndarray, "rows columns 3"], instruction: str) -> Looks:
+    """attention_share of one prompt, at its words, with the weights behind it."""
+    measured, ids, weights = _measured(speaker, image[None], [instruction])
+    seen = ids[0] == speaker.words.image
+    words = torch.nonzero(~seen & measured.real[0])[:, 0]
+    tokens, shares = _names(speaker.words, ids[0, words].tolist()), measured.shares[:, 0, words]
+    side = math.isqrt(int(seen.sum()))
+    if weights is None or not speaker.model.patchwise or side * side != int(seen.sum()):
+        return Looks(tokens, shares, None, None, measured.kind)
+    return Looks(tokens, shares, weights[:, 0, :, words][..., seen], (side, side), measured.kind)
+
+
+def _measured(
+    speaker: Any, images: UInt8[np.ndarray, "batch rows columns 3"], instructions: Sequence[str]
+) -> tuple[Shares, Int[Tensor, "batch token"], Float[Tensor, "layer batch head query key"] | None]:
+    """The shares, the ids of their tokens, and the attention weights where the shares are made of them."""
     model, words = speaker.model, speaker.words
     ids, real = words.prompts(instructions, model.tokens_per_image)
     reader, prompt = model.begin(ids, to_tensor(images))
     steps = _image_steps(model)
     if steps:
         shares = _shares_of_steps(steps, lambda: reader.hidden(prompt, mask=real))
-        return Shares(shares, real[:, : shares.shape[2]], "update")
+        count = shares.shape[2]
+        return Shares(shares, real[:, :count], "update"), ids[:, :count], None
     stack = model.language.encoder if isinstance(model, EncoderDecoder) else model.language
     with record_attention(stack) as layers:
         reader.hidden(prompt, mask=real)
     weights = torch.stack(layers)
-    keys = weights.shape[-1]
-    shares = image_share(weights, (ids == words.image)[:, :keys])
-    return Shares(shares, real[:, :keys], "attention")
+    ids = ids[:, : weights.shape[-1]]
+    shares = image_share(weights, ids == words.image)
+    return Shares(shares, real[:, : ids.shape[1]], "attention"), ids, weights
+
+
+def _names(words: Any, ids: list[int]) -> list[str]:
+    """Tokens as text, those that steer included."""
+    if words.tokenizer is None:
+        return load_tokenizer().tokens(ids)
+    return [words.tokenizer.decode([number]) for number in ids]
 
 
 def _image_steps(model: nn.Module) -> list[tuple[Attention, Attention, Tensor]]:
