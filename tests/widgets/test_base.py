@@ -11,11 +11,13 @@ from vlmcourse.widgets.clouds import FeatureClouds
 from vlmcourse.widgets.gradients import GradientFlow
 from vlmcourse.widgets.labels import LabelInspector
 from vlmcourse.widgets.lens import TokenLens
+from vlmcourse.widgets.occlusion import LiveOcclusion
 from vlmcourse.widgets.playground import ScenePlayground
 from vlmcourse.widgets.plot import LivePlot
 from vlmcourse.widgets.quiz import Quiz
 from vlmcourse.widgets.scenes import SceneBrowser
 from vlmcourse.widgets.search import TextToImageSearch
+from vlmcourse.widgets.shares import ShareMap
 from vlmcourse.widgets.similarity import SimilarityMatrix
 from vlmcourse.widgets.text_attention import TextAttention
 from vlmcourse.world.scenes import sample
@@ -60,6 +62,20 @@ WIDGETS = {
         RED[0], [["a"], ["b"]], [[1], [0]], grid=(1, 2)
     ),
     "GradientFlow(1 parts, 1 trained)": lambda: GradientFlow([ROW]),
+    "LiveOcclusion(1 questions, 2×2 patches)": lambda: LiveOcclusion(
+        lambda image, question: (["red"], lambda images: np.full((len(images), 1), 0.9)),
+        RED[0],
+        ["What?"],
+        side=4,
+    ),
+    "ShareMap(2 questions, 1 layers, attention)": lambda: ShareMap(
+        RED,
+        [np.full((1, 2), 0.8)] * 2,
+        [["a", "b"]] * 2,
+        ["What?", "Why?"],
+        weights=[np.full((1, 2, 2, 4), 0.2)] * 2,
+        grid=(2, 2),
+    ),
 }
 NAMES = [
     "attention",
@@ -74,6 +90,8 @@ NAMES = [
     "labels",
     "lens",
     "gradients",
+    "occlusion",
+    "shares",
 ]
 WIDGETS_BY_NAME = dict(zip(NAMES, WIDGETS.values(), strict=True))
 

@@ -12,11 +12,13 @@ from vlmcourse.widgets.clouds import FeatureClouds
 from vlmcourse.widgets.gradients import GradientFlow
 from vlmcourse.widgets.labels import LabelInspector
 from vlmcourse.widgets.lens import TokenLens
+from vlmcourse.widgets.occlusion import LiveOcclusion
 from vlmcourse.widgets.playground import ScenePlayground
 from vlmcourse.widgets.plot import LivePlot
 from vlmcourse.widgets.quiz import Quiz
 from vlmcourse.widgets.scenes import SceneBrowser
 from vlmcourse.widgets.search import TextToImageSearch
+from vlmcourse.widgets.shares import ShareMap
 from vlmcourse.widgets.similarity import SimilarityMatrix
 from vlmcourse.widgets.text_attention import TextAttention
 from vlmcourse.world.scenes import sample
@@ -30,6 +32,13 @@ TAKEN = {
     "clouds": {"closed": [0.5], "lines": [True], "point": [None]},
     "similarity": {"temperature": [0.5]},
     "playground": {"question": ["1", LONG], "by": ["1", LONG], "turn": [-1, 10**9], "things": [[]]},
+    "occlusion": {
+        "question": ["1", LONG],
+        "by": ["1", LONG],
+        "turn": [-1, 10**9],
+        "map": [True],
+        "covered": [[]],
+    },
 }
 """What of ODD may be set, and where."""
 GOOD = {
@@ -55,6 +64,8 @@ GOOD = {
     "labels": {"view": {"conversation": 0, "token": 1, "labels": 0}},
     "lens": {"view": {"cell": 0, "left": 0, "right": None}},
     "gradients": {"view": {"part": 0, "measure": "ratio"}},
+    "occlusion": {"state": {"turn": 1, "by": "page", "question": "Why?", "covered": [0, 3], "map": True}},
+    "shares": {"view": {"question": 1, "layer": 0, "token": 0, "head": 1}},
 }
 """What the page of each widget sends."""
 
@@ -140,6 +151,9 @@ NONE = np.zeros((0, 8, 8, 3), np.uint8)
         (lambda: TokenLens(RED[0], [[]], np.zeros((1, 0))), "scores is empty"),
         (lambda: TokenLens(NONE, [["a"]], [[1]]), "images is empty"),
         (lambda: GradientFlow([]), "0 parts"),
+        (lambda: LiveOcclusion(None, RED[0], [], side=4), "questions is empty"),
+        (lambda: ShareMap(NONE, [], [], []), "images is empty"),
+        (lambda: ShareMap(RED[:1], [np.zeros((0, 1))], [["a"]], ["?"]), r"shares\[0\] is \(0, 1\)"),
     ],
 )
 def test_what_is_empty_is_named(make, message):
@@ -159,6 +173,8 @@ DOLLARS = [
     LabelInspector([MONEY] * 2, [1, 2], {MONEY: [-100, 2], "other": [1, 2]}),
     TokenLens(RED[0], [[MONEY], [MONEY]], [[1], [0]], grid=(1, 2), moments=[MONEY], measure=MONEY),
     GradientFlow([ROW | {"name": MONEY}]),
+    LiveOcclusion(lambda *_: ([MONEY], lambda images: [[0.9]] * len(images)), RED[0], [MONEY]),
+    ShareMap(RED[:1], [[[0.5, 0.5]]], [[MONEY, "b"]], [MONEY], kind="update"),
 ]
 """Every widget whose picture holds texts of others."""
 

@@ -71,12 +71,12 @@ function cellPicture({ grid, label, at, hover, choose, keys = () => {} }, ...ove
   return { area, canvas, point };
 }
 
-// A square of cells with heads for its rows and columns.
-function cellMap({ size, side, rows, columns, hover, ...more }) {
-  const cell = clamp(Math.floor(side / size), 5, 64);
-  const { area, canvas, point } = cellPicture({ grid: [size, size], hover: (place) => { point(place); hover(place); }, ...more });
+// Cells with heads for their rows and columns: a square of `size`, or any `grid` of [rows, columns].
+function cellMap({ size, grid = [size, size], side, rows, columns, hover, ...more }) {
+  const cell = clamp(Math.floor(side / Math.max(...grid)), 5, 64);
+  const { area, canvas, point } = cellPicture({ grid, hover: (place) => { point(place); hover(place); }, ...more });
   const element = h("div", { className: "vlm-cells", style: `--cell: ${cell}px` }, div("vlm-columns", ...columns), div("vlm-rows", ...rows), area);
-  fit(canvas, size, size, cell * size);
+  fit(canvas, ...grid, cell * Math.max(...grid));
   canvas.style.imageRendering = "pixelated";
   return { element, area, canvas, cell };
 }
