@@ -253,24 +253,19 @@ assert abs(by_hand.item() - 0.5) < 1e-6
 # Image tokens are most of a prompt of `nano-vlm`. **Predict:** in which layer does the last token, where the answer begins, look most at the image? The first or a later one?
 
 # %% id="share-map"
-from vlmcourse.data.text import load_tokenizer
+from vlmcourse.widgets.shares import ShareMap
 
 shares = share.attention_share(nano, exam.images[:32], exam.instructions[:32])
-ids, _ = nano.words.prompts(exam.instructions[:32], nano.model.tokens_per_image)
-words = [k for k, token in enumerate(ids[0]) if token != nano.words.image and shares.real[0, k]]
-fig, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")
-drawn = ax.imshow(shares.shares[:, 0, words], vmin=0, vmax=1, cmap="cividis", aspect="auto")
-ax.set(xticks=range(len(words)), yticks=range(4), ylabel="layer",
-       title="share of the attention on the image")
-ax.set_xticklabels(load_tokenizer().tokens(ids[0][words]), rotation=60, ha="right")
-fig.colorbar(drawn)
-figure(fig, alt="Layers by tokens of one prompt: from the second layer on words give more "
-                "than half of their attention to the image")
 tabulate(dict(enumerate(shares.at_answer().tolist())), "layer", share_at_the_answer=".2f")
 assert shares.at_answer()[0] < 0.3 < 0.5 < shares.at_answer()[1:].min()
+first = exam.images[:8], exam.instructions[:8]
+looks = [share.prompt_looks(nano, *pair) for pair in zip(*first)]
+ShareMap.of(first[0], looks, first[1], view={"layer": 1})
 
 # %% [markdown] id="share-lesson" lang="en"
 # Little in the first layer, more than half behind it. Words are first read as words.
+#
+# **Point at the cells:** the image shows where that token looks in that layer. Why does `<user>` give 0 in every layer? Does the last token look at what it was asked about? Then choose single heads.
 #
 # Two warnings. **A share near 0 proves** that the image is not read there. A high share proves nothing about its use: attention is not explanation (Jain and Wallace 2019). And in models that look through *cross*-attention, the weights always sum to 1 over the image. There the size of what is added tells more (Kobayashi et al. 2020), and `attention_share` measures that.
 
@@ -357,21 +352,20 @@ figure(fig, alt="A scene with the box of the evidence, and three maps beside it:
 #
 # Relevance costs one pass and one gradient; occlusion 65 images here. Take relevance, and check it by occlusion once in a while. A map explains *one answer*, right or wrong; it does not tell whether the model is good.
 
-# %% [markdown] id="explore-intro" lang="en"
-# ### Look inside
+# %% [markdown] id="cover-intro" lang="en"
+# ### Cover it yourself
 #
-# The Attention Explorer shows raw attention, head by head, of the eye of `nano-vlm`. Compare it with the maps above: where does it point that did not count?
+# Cover patches, and the answers move. **Which patch alone makes `nano-vlm` change its mind?** For the first question there are a few. For the second there is none: whichever you cover, another one still shows the colour. So a map of single patches stays dark, although the box holds all the evidence. Now cover the evidence, then everything but the evidence.
 
-# %% id="explorer"
-from vlmcourse.models.attention import record_attention
-from vlmcourse.widgets.attention import AttentionExplorer
-from vlmcourse.world.render import to_tensor
+# %% id="cover"
+from vlmcourse.diagnostics.occlusion import rivals_for
+from vlmcourse.widgets.occlusion import LiveOcclusion
 
-with record_attention(nano.model.vision) as layers, torch.no_grad():
-    nano.model.image_features(to_tensor(exam.images[:2]))
-attention = torch.stack(layers, dim=1)                           # (image, layer, head, query, key)
-assert torch.allclose(attention.sum(-1), torch.ones(()), atol=1e-4)
-AttentionExplorer(exam.images[:2], attention, grid=nano.model.config.vision.grid)
+scene, boxes = exam.images[2], exam.asked[2].boxes                # the circle is green
+pairs = {"What size is the green thing?": "medium", "What colour is the medium circle?": "green"}
+size, colour = (occlusion_map(nano, scene, *pair) > 0.5 for pair in pairs.items())
+assert size.any() and not colour.any()
+LiveOcclusion(rivals_for(nano), scene, pairs, boxes=[boxes] * 2, right=[*pairs.values()])
 
 # %% [markdown] id="q-museum" lang="en"
 # ## 5 · The museum: repair them
@@ -502,6 +496,7 @@ print(suspects["projector: kurtosis of its weights"].remedy)
 # %% id="real-build"
 import transformers
 from vlmcourse.interop import llava as carry
+from vlmcourse.models.attention import record_attention
 
 torch.manual_seed(1)
 eye = transformers.CLIPVisionConfig(hidden_size=32, intermediate_size=48, num_hidden_layers=2,
