@@ -320,8 +320,10 @@ def test_a_model_that_is_damaged_or_made_up_is_refused_in_one_line(command, card
     (["ask", "\udcffnowhere.png", "Why?"], r"there is no file \udcffnowhere.png"),
     (["ask", SCENE, "Wh\udcff?"], r"'Wh\udcff?' is no text in UTF-8"),
     (["ask", SCENE, "why " * 10_000], "tokens with its image, 2,048 are allowed; ask with fewer words"),
-    (["ask", SCENE, "Why?", "--model", "nano-ears"], "nano-ears.safetensors does not exist"),
+    (["ask", SCENE, "Why?", "--model", "nano-ears"], "there is no model 'nano-ears'; name one of nano-"),
+    (["ask", SCENE, "Why?", "--model", "assets"], "smollm-scenes, or a file of yours that ends in .safetens"),
     (["train", "big-vlm"], "there is no recipe 'big-vlm'; there are tokenizer, "),
+    (["train", "owm"], "; and own, with --data, for your own pictures"),
     (["train", "nano-vlm", "--until", "ears"], "the stages eye, words, aligned, vlm"),
     (["export", str(ROOT / "assets")], "is not empty; name a new folder"),
 ])  # fmt: skip
@@ -492,6 +494,7 @@ def test_check_finds_a_good_folder_ready_and_writes_a_page(pictures, tmp_path):
     page = tmp_path / "report.html"
     done = run.invoke(cli.app, ["check", str(pictures), "--html", str(page)])
     assert done.exit_code == 0, done.output
+    assert f"vlmcourse train own --data {pictures}\n" in done.output
     assert "8 in train.jsonl" in done.output and "1. " in done.output and "2,048" in done.output
     assert "This folder can be trained on" in page.read_text() and page.name in done.output
 
@@ -519,7 +522,7 @@ def test_evaluate_writes_its_report(tmp_path):
     command = ["evaluate", "nano-vlm", "--count", "8", "--html", str(page), "--json", str(data)]
     ran = run.invoke(cli.app, command)
     assert ran.exit_code == 0, ran.output
-    assert "POPE" in ran.output and "vlmcourse diagnose nano-vlm" in ran.output
+    assert "POPE" in ran.output and "vlmcourse diagnose nano-vlm\n" in ran.output
     assert json.loads(data.read_text())["model"] == "nano-vlm" and "<table>" in page.read_text()
 
 
@@ -579,3 +582,19 @@ def test_the_page_of_a_check_never_replaces_the_rows(pictures):
     ran = run.invoke(cli.app, ["check", str(pictures), "--html", str(pictures / "train.jsonl")])
     assert ran.exit_code == 1 and "does not end in .html" in ran.output
     assert (pictures / "train.jsonl").read_text() == rows
+
+
+def test_what_comes_next_can_be_pasted_whatever_the_names_hold(tmp_path, monkeypatch):
+    from vlmcourse.data.records import MOST_SKIPPED
+    from vlmcourse.families import own_pictures
+
+    card = {"own": {"rows": 1, "pictures": 1}}
+    monkeypatch.setattr(own_pictures, "train_own", lambda *_, **__: (None, "learned", card))
+    monkeypatch.setattr(own_pictures, "store_own", lambda speaker, card, path: path)
+    command = ["train", "own", "--data", "my pictures", "--runs", "it's"]
+    said = run.invoke(cli.app, command).output
+    path = """'it'"'"'s/own.safetensors'"""
+    assert f"--model {path}\n" in said and f"evaluate {path} --data 'my pictures'\n" in said
+    said = run.invoke(cli.app, [*command, "--most-skipped", "0.2"]).output
+    assert "--data 'my pictures' --most-skipped 0.2\n" in said
+    assert cli.MOST_ALLOWED == MOST_SKIPPED

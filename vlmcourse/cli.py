@@ -6,6 +6,7 @@ Every command imports what it needs when it runs, so that ``vlmcourse --help`` a
 
 import os
 import secrets
+import shlex
 import shutil
 import signal
 import socket
@@ -27,6 +28,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a visi
 
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 _PATIENCE = 20  # seconds for a server to end by itself
+MOST_ALLOWED = 0.01  # data.records.MOST_SKIPPED; that room takes too long to load for --help
 MostSkipped = Annotated[float, Option(min=0, max=1, help="Share of rows that may be left out.")]
 Model = Annotated[str, Option(help="A shipped model, or a .safetensors file of yours.")]
 
@@ -162,7 +164,7 @@ def train(
     fresh: Annotated[bool, Option("--fresh", help="Throw away checkpoints of earlier runs.")] = False,
     data: Annotated[Path | None, Option(help="With `train own`: the folder of your pictures.")] = None,
     start: Annotated[str, Option(help="With `train own`: which model learns from them.")] = "smollm-scenes",
-    most_skipped: MostSkipped = 0.01,
+    most_skipped: MostSkipped = MOST_ALLOWED,
 ) -> None:
     """Train a recipe of the course, or `own`, a model on your pictures; a run that was broken off goes on.
     `accelerate launch -m vlmcourse train ...` uses several GPUs."""
@@ -172,7 +174,10 @@ def train(
     from vlmcourse.recipes.book import find_recipe
 
     with explained():
-        plan = find_recipe(recipe)
+        try:
+            plan = find_recipe(recipe)
+        except ValueError as error:
+            raise ValueError(f"{error}; and own, with --data, for your own pictures") from error
         plan = plan.until(until) if until else plan
         plan = plan.short(steps) if steps else plan
         folder, seconds = runs / recipe, 0.0
@@ -210,9 +215,10 @@ def _train_own(
         speaker, history, card = train_own(data, start, steps, most_skipped=most_skipped, **options)
         typer.echo(f"{start}, {card['own']['rows']} rows about {card['own']['pictures']} pictures: {history}")
         path = store_own(speaker, card, runs / "own.safetensors")
-    typer.echo(f"{path}")
-    typer.echo(f'Ask it:     vlmcourse ask PICTURE "..." --model {path}')
-    typer.echo(f"Measure it: vlmcourse evaluate {path} --data {data}")
+    allowed = "" if most_skipped == MOST_ALLOWED else f" --most-skipped {most_skipped:g}"
+    typer.echo(printable(f"{path}"))
+    typer.echo(f'Ask it:     vlmcourse ask PICTURE "..." --model {quoted(path)}')
+    typer.echo(f"Measure it: vlmcourse evaluate {quoted(path)} --data {quoted(data)}{allowed}")
 
 
 @app.command()
@@ -247,7 +253,8 @@ def export(folder: Annotated[Path, Argument(help="A new folder.")], model: Model
         merge_lora(vlm.model)
         save_folder(vlm.model, folder, vlm.words.tokenizer, vlm.words.template or CHAT_TEMPLATE)
     classes = "LlavaForConditionalGeneration.from_pretrained and AutoProcessor.from_pretrained"
-    typer.echo(f"{folder}: {classes} open it")
+    typer.echo(printable(f"{folder}: {classes} open it"))
+    typer.echo(f"Measure it: vlmcourse evaluate {quoted(folder)}")
 
 
 @app.command()
@@ -256,7 +263,7 @@ def check(
     html: Annotated[Path | None, Option(help="Also write the report as one HTML file.")] = None,
     context: Annotated[int, Option(min=1, help="Tokens that the model can read at once.")] = 2048,
     image_tokens: Annotated[int, Option(min=1, help="Tokens that a picture takes.")] = 64,
-    most_skipped: MostSkipped = 0.01,
+    most_skipped: MostSkipped = MOST_ALLOWED,
 ) -> None:
     """Look at your own pictures before a training: unreadable files, duplicates, leakage, tokens."""
     from vlmcourse.data.checking import check_folder, write_page
@@ -275,6 +282,7 @@ def check(
             typer.echo(printable(f"{write_page(found, html)}"))
     if found.stops:
         raise typer.Exit(1)
+    typer.echo(f"Train on it: vlmcourse train own --data {quoted(folder)}")
 
 
 @app.command()
@@ -286,7 +294,7 @@ def evaluate(
     count: Annotated[int, Option(min=8, help="Scenes for each kind of question.")] = 200,
     html: Annotated[Path | None, Option(help="Write the report as a page, too.")] = None,
     json: Annotated[Path | None, Option(help="Write the report as data, too.")] = None,
-    most_skipped: MostSkipped = 0.01,
+    most_skipped: MostSkipped = MOST_ALLOWED,
 ) -> None:
     """Measure a model: its answers with intervals, whether it looks, what it invents, what it costs."""
     from vlmcourse.data.assets import written_beside
@@ -307,7 +315,7 @@ def evaluate(
             with explained(), written_beside(path) as draft:
                 draft.write_text(text(), encoding="utf-8")
             typer.echo(printable(f"{path}"))
-    typer.echo(f"What is wrong inside it: vlmcourse diagnose {model}")
+    typer.echo(f"What is wrong inside it: vlmcourse diagnose {quoted(model)}")
 
 
 def refuse_places(reports: dict[str, Path | None]) -> None:
@@ -354,6 +362,11 @@ def printable(text: str) -> str:
     return "".join(
         letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
     )
+
+
+def quoted(path: object) -> str:
+    """A path as it is written on a command line, spaces and all."""
+    return printable(shlex.quote(f"{path}"))
 
 
 def show(header: list[str], rows: list[list[str]]) -> None:

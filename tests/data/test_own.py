@@ -229,7 +229,9 @@ def test_folders_without_rows_or_with_several_files_are_explained(folder):
     with pytest.raises(ValueError, match=r"at most one called test; there are: none"):
         open_pictures(folder)
     write(folder, name="one.jsonl")
-    with pytest.raises(ValueError, match=r"one\.jsonl has no row that can be used"):
+    with pytest.raises(
+        ValueError, match=r"one\.jsonl has no row that can be used; write one line for each picture$"
+    ):
         open_pictures(folder)
     write(folder, row(), name="two.jsonl")
     with pytest.raises(ValueError, match=r"there are: one\.jsonl, two\.jsonl"):

@@ -126,7 +126,8 @@ def open_pictures(
             mine.records.append(record)
     mine.skips.finish()
     if not mine.records:
-        raise ValueError(f"{path} has no row that can be used; write one line for each picture\n{mine.skips}")
+        needs = f"{path} has no row that can be used; write one line for each picture"
+        raise ValueError(f"{needs}\n{mine.skips}".rstrip())
     return mine
 
 

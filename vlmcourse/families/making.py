@@ -6,7 +6,7 @@ encoder saw them in training.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -113,7 +113,18 @@ def _path(name: str) -> Path:
         raise FileNotFoundError(
             f"the course does not ship {name}: `vlmcourse train {name}` makes {file}; name that"
         )
-    return Path(name) if name.endswith(".safetensors") else shipped(f"{name}.safetensors")
+    if name.endswith(".safetensors"):
+        return Path(name)
+    if name not in _shipped_by(RECIPES.values()):
+        asked = ", ".join(_shipped_by(filter(can_be_asked, RECIPES.values())))
+        yours = "or a file of yours that ends in .safetensors"
+        raise FileNotFoundError(f"there is no model {name!r}; name one of {asked}, {yours}")
+    return shipped(f"{name}.safetensors")
+
+
+def _shipped_by(recipes: Iterable[Recipe]) -> list[str]:
+    """The names of what their stages ship, in order."""
+    return sorted({stage.ships for recipe in recipes for stage in recipe.stages if stage.ships})
 
 
 def _family_of(path: Path) -> ModuleType:
