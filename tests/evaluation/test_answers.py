@@ -119,3 +119,27 @@ def test_a_stranger_sees_columns_from_right_to_left():
     shown, asked, steps = answers.Stranger(Shows()).answer(images, ["?"], 5)
     assert shown == images[:, :, [3, 2, 1, 0]].tolist() and (asked, steps) == (["?"], 5)
     assert answers.Stranger(Shows()).answer(images[0], "?")[0] == shown[0]
+
+
+class Lexicon:
+    """A speaker of three tokens whose scores are fixed: answers are 1, 2, or both, then the end 0."""
+
+    def encode(self, talks):
+        return [[int(letter) for letter in answer] + [0] for ((_, answer),) in talks]
+
+    def features(self, images):
+        return images
+
+    def scores(self, features, rows):
+        for number, row in enumerate(rows):
+            # each token's chance is its own number of eighths: 1/8, 3/8, 4/8
+            chances = torch.tensor([[1.0, 3.0, 4.0]]).repeat(len(row), 1)
+            yield (chances * 7).log(), torch.tensor(row), torch.full((len(row),), number)
+
+
+def test_an_answer_is_as_likely_as_all_its_tokens_and_the_end_together():
+    images, asked = np.zeros((3, 8, 8, 3), np.uint8), ["a", "b", "c"]
+    likely = answers.answer_probabilities(Lexicon(), images, asked, ["1", "2", "12"])
+    assert likely.tolist() == pytest.approx([3 / 64, 4 / 64, 12 / 512])
+    with pytest.raises(ValueError, match="3 images, 3 instructions and 2 answers"):
+        answers.answer_probabilities(Lexicon(), images, asked, ["1", "2"])

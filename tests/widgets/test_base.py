@@ -7,6 +7,7 @@ import pytest
 
 from vlmcourse.widgets import base, stills
 from vlmcourse.widgets.attention import AttentionExplorer
+from vlmcourse.widgets.browser import RowBrowser
 from vlmcourse.widgets.clouds import FeatureClouds
 from vlmcourse.widgets.gradients import GradientFlow
 from vlmcourse.widgets.labels import LabelInspector
@@ -76,6 +77,9 @@ WIDGETS = {
         weights=[np.full((1, 2, 2, 4), 0.2)] * 2,
         grid=(2, 2),
     ),
+    "RowBrowser(2 rows, 1 scores)": lambda: RowBrowser(
+        RED, {"name": ["a", "b"]}, {"fit": [0.1, 0.5]}, {"kind": ["x", "y"]}
+    ),
 }
 NAMES = [
     "attention",
@@ -92,6 +96,7 @@ NAMES = [
     "gradients",
     "occlusion",
     "shares",
+    "browser",
 ]
 WIDGETS_BY_NAME = dict(zip(NAMES, WIDGETS.values(), strict=True))
 

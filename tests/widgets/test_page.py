@@ -8,6 +8,7 @@ from matplotlib.text import Text
 
 from tests.widgets.test_base import EVEN, RED, ROW, SAID, WIDGETS_BY_NAME
 from vlmcourse.widgets.attention import AttentionExplorer
+from vlmcourse.widgets.browser import RowBrowser
 from vlmcourse.widgets.clouds import FeatureClouds
 from vlmcourse.widgets.gradients import GradientFlow
 from vlmcourse.widgets.labels import LabelInspector
@@ -31,6 +32,7 @@ TAKEN = {
     "lens": {"right": [None]},
     "clouds": {"closed": [0.5], "lines": [True], "point": [None]},
     "similarity": {"temperature": [0.5]},
+    "browser": {"by": [None], "down": [True], "text": ["1", LONG], "opened": [None]},
     "playground": {"question": ["1", LONG], "by": ["1", LONG], "turn": [-1, 10**9], "things": [[]]},
     "occlusion": {
         "question": ["1", LONG],
@@ -66,6 +68,17 @@ GOOD = {
     "gradients": {"view": {"part": 0, "measure": "ratio"}},
     "occlusion": {"state": {"turn": 1, "by": "page", "question": "Why?", "covered": [0, 3], "map": True}},
     "shares": {"view": {"question": 1, "layer": 0, "token": 0, "head": 1}},
+    "browser": {
+        "view": {
+            "by": None,
+            "down": False,
+            "cuts": [[0.2, None]],
+            "tags": [1],
+            "text": "b",
+            "page": 0,
+            "opened": 0,
+        }
+    },
 }
 """What the page of each widget sends."""
 
@@ -154,6 +167,8 @@ NONE = np.zeros((0, 8, 8, 3), np.uint8)
         (lambda: LiveOcclusion(None, RED[0], [], side=4), "questions is empty"),
         (lambda: ShareMap(NONE, [], [], []), "images is empty"),
         (lambda: ShareMap(RED[:1], [np.zeros((0, 1))], [["a"]], ["?"]), r"shares\[0\] is \(0, 1\)"),
+        (lambda: RowBrowser(NONE, {"name": []}), "images is empty"),
+        (lambda: RowBrowser([], {"name": []}), "there are no rows"),
     ],
 )
 def test_what_is_empty_is_named(make, message):
@@ -175,6 +190,7 @@ DOLLARS = [
     GradientFlow([ROW | {"name": MONEY}]),
     LiveOcclusion(lambda *_: ([MONEY], lambda images: [[0.9]] * len(images)), RED[0], [MONEY]),
     ShareMap(RED[:1], [[[0.5, 0.5]]], [[MONEY, "b"]], [MONEY], kind="update"),
+    RowBrowser(RED, {MONEY: [MONEY] * 2}, {MONEY: [1, 2]}, summary=lambda rows: MONEY, title=MONEY),
 ]
 """Every widget whose picture holds texts of others."""
 

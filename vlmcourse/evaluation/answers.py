@@ -61,6 +61,26 @@ def agrees(reply: str, question: questions.Question) -> bool:
     return named == {question.answer}
 
 
+@torch.no_grad()
+def answer_probabilities(
+    speaker: Any, images: np.ndarray, instructions: Sequence[str], answers: Sequence[str]
+) -> Float[Tensor, "question"]:
+    """How likely a model gives each answer, end included, to its instruction about its image; 0 to 1.
+
+    Raises:
+        ValueError: if there are not equally many images, instructions and answers.
+    """
+    if not len(images) == len(instructions) == len(answers):
+        counts = f"{len(images)} images, {len(instructions)} instructions and {len(answers)} answers"
+        raise ValueError(f"{counts}; give one of each per question")
+    rows = speaker.encode([[pair] for pair in zip(instructions, answers, strict=True)])
+    logarithms = torch.zeros(len(images))
+    for scores, right, number in speaker.scores(speaker.features(images), rows):
+        chosen = scores.log_softmax(dim=-1).gather(1, right[:, None])[:, 0]
+        logarithms.index_add_(0, number, chosen.float())
+    return logarithms.exp()
+
+
 def accuracy(speaker: Any, batch: scenes.Scenes, look: Callable = render) -> dict[str, float]:
     """Share of right answers to one question of each kind about each scene; see grade_questions."""
     graded = {kind: grade_questions(speaker, *asked_of(batch, kind), look) for kind in questions.KINDS}
