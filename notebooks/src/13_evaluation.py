@@ -248,7 +248,7 @@ assert first[1] == 0 and len({round(value, 3) for value in first.values()}) == l
 # |---|---|
 # | `yes` | list: did the model say yes? |
 # | `right` | list: is yes right? |
-# | out | dict of five numbers from 0 to 1, in this order: `accuracy`, `precision`, `recall`, `f1`, `yes` |
+# | out | dict of five numbers from 0 to 1: `accuracy`, `precision`, `recall`, `f1`, `yes` |
 #
 # `precision` is the share of yes that is right, `recall` the share of what is there that got a yes, `f1` their harmonic mean 2pr / (p + r), `yes` the share of yes that was said. Whatever is 0 / 0 is 0.
 
@@ -274,7 +274,8 @@ scores = {"always yes": pope_scores([True] * len(polls), there),
 for name in ("nano-vlm", "nano-blip"):
     replies = models[name].answer(shown, [one.question for one in polls])
     scores[name] = pope_scores([said_yes(reply) for reply in replies], there)
-tabulate({name: list(each.values()) for name, each in scores.items()}, "model",
+keys = ["accuracy", "precision", "recall", "f1", "yes"]
+tabulate({name: [*map(each.get, keys)] for name, each in scores.items()}, "model",
          accuracy=".0%", precision=".0%", recall=".0%", F1=".2f", yes=".0%")
 assert abs(scores["always yes"]["f1"] - 2 / 3) < 1e-9 and scores["always no"]["f1"] == 0
 assert min(scores["nano-vlm"]["accuracy"], scores["nano-blip"]["accuracy"]) > 0.93

@@ -107,6 +107,7 @@ def test_only_the_first_of_those_alike_stays():
     assert first_of_alike(alike).tolist() == [True, False, True, True]
     assert first_of_alike(torch.ones(3, 3, dtype=torch.bool)).tolist() == [True, False, False]
     assert first_of_alike(torch.zeros(0, 0, dtype=torch.bool)).tolist() == []
+    assert first_of_alike(alike.to("meta")[:0]).device.type == "meta"
 
 
 @given(count=st.integers(0, 40), bits=st.integers(2, 6), most=st.integers(0, 3), block=st.integers(1, 9),

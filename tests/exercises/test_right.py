@@ -9,6 +9,7 @@ import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
+import numpy
 import pytest
 import torch
 from torch import nn
@@ -1782,6 +1783,15 @@ def hash_row_by_row(grey):
     return torch.cat(rows, dim=1)
 
 
+@right("quality.clip_filter")
+def filter_by_numpy_and_back(similarity, share):
+    numbers = similarity.detach().cpu().double().numpy()
+    order = numpy.argsort(-numbers, kind="stable")[: int(len(numbers) * share + 1e-9)]
+    kept = numpy.zeros(len(numbers), dtype=bool)
+    kept[order] = True
+    return torch.from_numpy(kept & ~numpy.isnan(numbers)).to(similarity.device)
+
+
 # chapter 13: evaluation
 
 
@@ -1811,6 +1821,18 @@ def vqa_accuracy_by_deleting(answer, people):
         del rest[place]
         total += min(rest.count(said), 3) / 3
     return total / len(given)
+
+
+@right("vqa.vqa_accuracy")
+def vqa_accuracy_with_one_minimum(answer, people):
+    """Where more than three agree all scores are 1, and where fewer do none is above it."""
+    from vlmcourse.evaluation import vqa
+
+    people, answer = [person.strip() for person in people], answer.strip()
+    if len(set(people)) > 1:
+        people, answer = [vqa.normalise_answer(person) for person in people], vqa.normalise_answer(answer)
+    others = [people[:left_out] + people[left_out + 1 :] for left_out in range(len(people))]
+    return min(1, sum(rest.count(answer) / 3 for rest in others) / len(people))
 
 
 @right("captioning.clipped_matches")
@@ -1857,6 +1879,22 @@ def tf_idf_with_a_default(counts, frequency, images):
         seen = frequency.get(ngram, 1)
         found[ngram] = -counts[ngram] * math.log(seen / images)
     return found
+
+
+@right("captioning.tf_idf")
+def tf_idf_by_the_alphabet(counts, frequency, images):
+    return {ngram: counts[ngram] * math.log(images / (frequency.get(ngram) or 1)) for ngram in sorted(counts)}
+
+
+@right("hallucination.pope_scores")
+def pope_scores_in_another_order_and_a_whole_0(yes, right):
+    """A dict's order says nothing, and 0 is as good as 0.0."""
+    hits = sum(map(min, yes, right))
+    precision, recall = hits / sum(yes) if any(yes) else 0, hits / sum(right) if any(right) else 0
+    f1 = 2 * precision * recall / (precision + recall) if hits else 0
+    same = sum(a is b for a, b in zip(yes, right, strict=True))
+    shares = {"yes": sum(yes) / len(yes), "accuracy": same / len(yes)}
+    return {"f1": f1, "recall": recall, "precision": precision, **shares}
 
 
 @right("hallucination.pope_scores")

@@ -3,6 +3,7 @@
 import shutil
 import time
 from collections import OrderedDict
+from dataclasses import dataclass, field
 
 import pytest
 import torch
@@ -305,7 +306,13 @@ OUTPUTS = [
     (number, [(X,)], "", lambda x: x.sum(), "is a Tensor, expected a float"),
     (number, [(X,)], "", lambda x: float(x.mean()), "the output is 7.0, expected 105.0"),
     (words, [(1,), (2,)], "", lambda x: ["red", "circle"], "has 2 items, expected 4 items"),
-    (words, [(1,), (2,)], "", lambda x: ["circle", "red"] * x, "output[0] is 'circle', expected 'red'"),
+    (
+        words,
+        [(1,), (2,)],
+        "",
+        lambda x: ["circle", "red"] * x,
+        "the output is backwards. Output[0] is 'circle', expected 'red'",
+    ),
     (words, [(1,), (2,)], "", lambda x: ("red", "circle") * x, "is a tuple, expected a list"),
     (sentence, [(1,)], "", lambda x: "a blue circle", "'a blue circle', expected 'a red circle'"),
 ]
@@ -410,9 +417,54 @@ def test_where_the_reference_raises_the_answer_must():
     assert judge(task, strict).status == "passed"
 
 
-def test_a_dict_of_another_kind_is_a_dict():
+def test_a_dict_of_another_kind_is_a_dict_and_its_order_says_nothing():
     task = made(stats, [(X,)], {"return": "width"})
     assert judge(task, lambda x: OrderedDict(mean=x.mean(0), count=len(x))).status == "passed"
+    assert judge(task, lambda x: {"count": len(x), "mean": x.mean(0)}).status == "passed"
+    says = judge(task, lambda x: {"count": len(x), "mean": x.mean(0) + 1}).says.en
+    assert "off by +1" in says and "output['mean']" in says and "Right: output['count']." in says
+
+
+def test_a_whole_number_is_as_good_as_the_float_it_equals_and_not_the_other_way():
+    task = made(number, [(X,), (X - X,)], {"return": ""})
+    assert judge(task, lambda x: int(x.sum())).status == "passed"
+    assert "is a bool, expected a float" in judge(task, lambda x: bool(x.sum() < 0)).says.en
+    task = made(lambda x: len(x), [(X,)], {"return": ""})
+    assert "is a float, expected an int" in judge(task, lambda x: float(len(x))).says.en
+
+
+def test_what_a_record_holds_is_compared_field_by_field():
+    @dataclass(frozen=True)
+    class Note:
+        key: str
+        turns: tuple = ()
+        place: str = field(default="", compare=False)
+
+    task = made(lambda row: Note(row["key"], (row["said"],)), [({"key": "7", "said": "red"},)], {})
+    assert judge(task, lambda row: Note("7", ("red",), place="elsewhere")).status == "passed"
+    assert "output.key is '8', expected '7'" in judge(task, lambda row: Note("8", ("red",))).says.en.lower()
+    assert "output.turns is a list, expected a tuple" in judge(task, lambda row: Note("7", ["red"])).says.en
+    says = judge(task, lambda row: Note("7", ("a red",))).says.en
+    assert says.startswith("output.turns[0] is right but for what is too much: 'a '.")
+    assert "is a dict, expected a Note" in judge(task, lambda row: {"key": "7"}).says.en
+
+
+def test_who_changes_a_list_or_dict_is_not_told_of_tensors():
+    task = made(lambda words: len(words), [(["a", "b"],)], {})
+    says = judge(task, lambda words: words.clear() or 2).says
+    assert says.en == "it changes its input words in place; whoever called still needs it. Work on a copy."
+    assert "テンソル" not in says.ja and "コピー" in says.ja
+
+
+def test_a_list_in_another_order_is_called_that():
+    task = made(lambda n: {"rows": list(range(n))}, [(4,), (5,)], {})
+    says = judge(task, lambda n: {"rows": [n - 1, *range(n - 1)]}).says.en
+    assert says.startswith("output['rows'] holds the right items in another order.")
+
+
+def test_one_number_for_everything_is_not_said_to_be_right_for_something_else():
+    task = made(lambda x, n: int(x[n]), [(torch.arange(4), 2), (torch.arange(5), 3)], {"x": "place"})
+    assert "would be right for" not in judge(task, lambda x, n: 0 * int(x[n])).says.en
 
 
 def test_gradient_and_dtype_reach_into_dicts_and_lists():

@@ -1,5 +1,6 @@
 """The second device: what runs on it, and what is noticed there as on a GPU."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -7,7 +8,7 @@ from tests.workbook.learner import cell
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.slots import Slot
 from vlmcourse.workbook.check import judge
-from vlmcourse.workbook.elsewhere import THERE, DeviceError, Elsewhere, placed, second_device
+from vlmcourse.workbook.elsewhere import THERE, DeviceError, Elsewhere, NumpyError, placed, second_device
 from vlmcourse.workbook.outcomes import convert, equal, trial_of
 
 X = torch.arange(6.0).reshape(2, 3)
@@ -51,6 +52,29 @@ def test_a_result_left_behind_is_seen_in_lists_and_dicts_too():
 def test_two_devices_do_not_mix(fixed):
     with pytest.raises(DeviceError):
         placed(fixed, (X,))
+
+
+@pytest.mark.parametrize("read", [
+    lambda x: torch.tensor(x.numpy(), device=x.device),
+    lambda x: torch.from_numpy(np.asarray(x)).to(x.device),
+    lambda x: torch.from_numpy(np.maximum(x, 0)).to(x.device),
+])  # fmt: skip
+def test_numpy_reads_nothing_there_until_it_is_brought_over(read):
+    with pytest.raises(NumpyError):
+        placed(read, (X,))
+    assert placed(lambda x: torch.from_numpy(x.cpu().numpy()).to(x.device), (X,)) == [THERE]
+    assert placed(lambda x: torch.from_numpy(x.numpy(force=True)).to(x.device), (X,)) == [THERE]
+
+
+def test_numpy_without_cpu_is_told_so_with_its_line():
+    answer = cell(
+        "def image_share(weights, places):\n"
+        "    share = np.einsum('lbhqk,bk->lbq', weights.numpy(), places.numpy()) / weights.shape[2]\n"
+        "    return torch.from_numpy(share).to(weights)\n",
+        np=np,
+    )
+    verdict = judge(all_exercises()["share.image_share"], answer)
+    assert "NumPy cannot read a tensor on a GPU" in verdict.says.en and verdict.line[1] == 2
 
 
 ALONE = {

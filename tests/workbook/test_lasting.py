@@ -12,6 +12,7 @@ import torch
 
 from tests.workbook.learner import cell
 from vlmcourse.data import chat
+from vlmcourse.data.formats.llava import SPEAKERS
 from vlmcourse.models import attention, vit
 from vlmcourse.workbook import engine, exercise, portfolio
 from vlmcourse.workbook.check import Verdict
@@ -46,6 +47,7 @@ LASTING = {
     "a lambda": (f"same = lambda x: x\ndef merge_heads(parts):\n{MADE} + same(0)", {}),
     "functions of torch": ("def merge_heads(parts):\n    return flatten(swap(parts, 1, 2), 2)",
                            {"flatten": torch.flatten, "swap": torch.transpose}),
+    "a table of the course": (f"def merge_heads(parts):\n{MADE} * len(SPEAKERS) / 3", {"SPEAKERS": SPEAKERS}),
 }  # fmt: skip
 
 

@@ -5,8 +5,8 @@ import copy
 import torch
 
 from tests.workbook.learner import cell
-from vlmcourse.data import chat
-from vlmcourse.diagnostics import gap
+from vlmcourse.data import chat, quality
+from vlmcourse.diagnostics import audit, gap
 from vlmcourse.exercises.base import exercise_of
 from vlmcourse.models import attention, bert, clip, language, qformer
 from vlmcourse.workbook import check, search
@@ -130,3 +130,33 @@ def test_a_step_that_nobody_would_write_is_not_told():
         "    mask[:, :, queries:] &= words[:, None]\n    return mask\n"
     )
     assert "with `-1`" not in check.judge(exercise_of(qformer.together_mask), answer).says.en
+
+
+def test_a_term_that_mends_only_some_cases_is_not_told():
+    """pair * row is unlike for every row, so that nothing repeats: true of two cases, and no advice."""
+    answer = cell(
+        "def balanced_rows(asked, answers):\n    seen, kept = set(), []\n"
+        "    for row, pair in enumerate(zip(asked, answers)):\n"
+        "        if pair not in seen:\n            kept.append(row)\n        seen.add(pair)\n"
+        "    return kept\n"
+    )
+    says = check.judge(exercise_of(quality.balanced_rows), answer).says.en
+    assert "Missing: [1]" in says and "pair * row" not in says
+
+
+def test_two_steps_too_many_are_left_out_at_once():
+    answer = cell(
+        "def image_dependence(seen, unseen, wrong):\n    saved = torch.minimum(unseen, wrong) - seen\n"
+        "    return (saved - saved.mean()) / saved.std()\n"
+    )
+    says = check.judge(exercise_of(quality.image_dependence), answer).says.en
+    assert "`(saved - saved.mean()) / saved.std()`: with `saved` in its place" in says
+
+
+def test_a_line_is_rather_left_out_than_moved_behind_the_return():
+    answer = cell(
+        "def trained_images(ids, labels, image):\n    ids, labels = ids[:, :-1], labels[:, 1:]\n"
+        "    return ((labels == image) | ((ids == image) & (labels != -100))).sum()\n"
+    )
+    says = check.judge(exercise_of(audit.trained_images), answer).says.en
+    assert "`ids, labels = (ids[:, :-1], labels[:, 1:])`: with `pass` in its place" in says

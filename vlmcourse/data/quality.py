@@ -61,7 +61,7 @@ def first_of_alike(alike: Bool[Tensor, "image image"]) -> Bool[Tensor, "image"]:
     An image goes if it is like an earlier one that stays. So whatever goes has a likeness among those that
     stay, and no two that stay are alike.
     """
-    kept = torch.ones(len(alike), dtype=torch.bool)
+    kept = torch.ones(len(alike), dtype=torch.bool, device=alike.device)
     for number in range(len(alike)):
         kept[number] = not (alike[number, :number] & kept[:number]).any()
     return kept

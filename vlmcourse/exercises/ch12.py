@@ -1,10 +1,12 @@
 """Exercises of chapter 12: a published row as a record, what answers tell, filters, balance and likeness."""
 
+from collections import Counter
+
 import torch
 
 from vlmcourse.data import quality
 from vlmcourse.data.formats import llava
-from vlmcourse.exercises.base import chapter
+from vlmcourse.exercises.base import Slip, chapter
 
 exercise, quiz = chapter("12_data")
 
@@ -25,6 +27,8 @@ exercise(llava.llava_record,
              image="9.jpg"),
         _row("d", ("system", "Be brief. "), ("gpt", "Yes?"), ("human", "What <image> is this?"),
              ("gpt", "A cross."), image="d.jpg"),
+        _row("e", ("human", "Hello."), ("gpt", "Hi."), ("system", " Be brief."),
+             ("human", "<image> And this?"), ("gpt", "A ring."), image="e.jpg"),
     ],
     slips=[
         ('image_first(said["value"]) if role == "user" else said["value"]', 'said["value"]',
@@ -54,6 +58,10 @@ exercise(llava.llava_record,
          "answers and the system's words are stripped, too; only the user's turns change."),
         (('role == "assistant" and not any(before == "user" for before, _ in turns)', "not turns and role "
           '!= "user"'), "whatever comes before the first question is dropped; the system's words stay."),
+        ('if role == "assistant" and not', 'if role == "system" or role == "assistant" and not',
+         "the system's turns are left out; they stay, as they are."),
+        ('SPEAKERS[said["from"]]', 'dict(human="user").get(said["from"], "assistant")',
+         "whoever is not human is called assistant; the system keeps its role."),
     ],
     hints=["Go through row[\"conversations\"] one by one. Which of them stay, under which role, "
            "and how do they begin?",
@@ -68,6 +76,7 @@ exercise(quality.answer_entropy,
         (["2", "3", "2", "4", "2"],),
         ([f"word {number}" for number in range(10)],),
         (["yes", "no"] * 5,),
+        (["yes", "yes", "no", "no", "no", "yes", "no"],),
     ],
     slips=[
         ("math.log2(share)", "math.log(share)",
@@ -100,6 +109,16 @@ exercise(quality.answer_entropy,
          "the counts are divided by the number of different answers; divide by all answers."),
         ("Counter(answers).values()", "[1] * len(answers)",
          "each person counts as an answer of their own; those who say the same belong together."),
+        ("Counter(answers).values()", "[len([*run]) for _, run in __import__('itertools').groupby(answers)]",
+         "only neighbours who say the same are counted together; count them wherever they stand."),
+        ("sum(-share * math.log2(share) for share in shares)", "-max(shares) * math.log2(max(shares))",
+         "only the most frequent answer is counted; each answer adds its part."),
+        ("sum(-share * math.log2(share) for share in shares)",
+         "sum(-share * math.log2(share) for share in (max(shares), 1 - max(shares)) if share)",
+         "all who disagree with the majority are taken together; each answer has a share of its own."),
+        ("sum(-share * math.log2(share) for share in shares)",
+         "max(-math.log2(share) for share in shares)",
+         "this is the surprise at the rarest answer; weigh each answer's by its share, and add them."),
     ],
     hints=["What share of the people gave each answer? `Counter(answers)` counts them.",
            "For each share add -share · log2(share)."],
@@ -146,6 +165,12 @@ exercise(quality.image_dependence, gradient=("seen", "unseen", "wrong"),
          "the wrong picture is set against no picture; both are controls, and `seen` stands alone."),
         ("torch.minimum(unseen, wrong) - seen", "unseen - wrong",
          "the loss with the right picture is not used; what it saves is asked."),
+        ("torch.minimum(unseen, wrong) - seen", "(torch.minimum(unseen, wrong) - seen).abs()",
+         "the sign is lost; below 0 the picture misleads."),
+        ("torch.minimum(unseen, wrong) - seen", "(-seen).exp() - (-torch.minimum(unseen, wrong)).exp()",
+         "these are differences of probabilities; subtract the losses as they are."),
+        ("torch.minimum(unseen, wrong) - seen", "(unseen - seen) + (wrong - seen)",
+         "what is saved beside each control is added up; only the better control counts."),
     ],
     hints=["Two controls: no picture, and a wrong one. Which of the two is harder to beat?",
            "`torch.minimum(unseen, wrong)` is the better control, row by row; subtract `seen`."],
@@ -161,6 +186,7 @@ exercise(quality.clip_filter,
         (torch.tensor([-0.1, _NAN, -0.4, 0.2]), 1.0),
         (torch.tensor([-0.6, 0.1, -0.7, 0.05, 0.3]), 0.75),
         (torch.full((5,), 0.25), 0.6),
+        (torch.tensor([-0.1, _NAN, -0.3, 0.2, -0.2]), 0.6),
         (torch.rand(3), 0.2),
     ],
     slips=[
@@ -203,6 +229,21 @@ exercise(quality.clip_filter,
         (("return kept & ~similarity.isnan()",
           "return similarity >= torch.nanquantile(similarity, 1 - share)"),
          "a quantile decides, which interpolates and ignores NaN; count n · share rows, rounded down."),
+        (("return kept & ~similarity.isnan()", "return similarity >= similarity.quantile(1 - share)"),
+         "a quantile decides, which is NaN if one similarity is, and interpolates; count n · share rows."),
+        (("torch.where(similarity.isnan(), -torch.inf, similarity)", "similarity.nan_to_num(nan=0.0)"),
+         "a row without similarity (NaN) counts as 0 and takes up the room of one below 0."),
+        (("kept[order[:room]] = True", "kept[order.flip(0)[-room:]] = True"),
+         "with room for 0 rows all are kept: `[-0:]` is everything."),
+        (("kept[order[:room]] = True", "kept = similarity > similarity[order[room]]"),
+         "rows as good as the first one left out go, too; of equal ones the earlier stay, if there is room."),
+        (("kept[order[:room]] = True", "kept = similarity >= similarity[order[room - 1]]"),
+         "all rows as good as the last one kept stay; with room for 0 rows that is `[-1]`, the worst."),
+        (("return kept & ~similarity.isnan()", "return kept[~similarity.isnan()]"),
+         "rows without similarity (NaN) are taken out; the output has one bool for every row."),
+        (("return kept & ~similarity.isnan()",
+          "return similarity[~similarity.isnan()].sort(descending=True)[0][:room]"),
+         "these are similarities; a bool for each row is wanted."),
     ],
     hints=["How many rows stay? Which ones are they, if a row without similarity is the worst of all?",
            "Put -inf where it is NaN, sort with `argsort(descending=True, stable=True)`, set the first "
@@ -216,6 +257,18 @@ def _pairs(*pairs: tuple[str, str]) -> tuple[list[str], list[str]]:
     """Questions, and their answers."""
     asked, answers = zip(*pairs, strict=True)
     return list(asked), list(answers)
+
+
+def _counted_on_the_way(asked: list[str], answers: list[str]) -> list[int]:
+    """A row stays unless its answer is ahead of all others of its question so far."""
+    before: dict[str, Counter] = {}
+    kept = []
+    for row, (question, answer) in enumerate(zip(asked, answers, strict=True)):
+        count = before.setdefault(question, Counter())
+        if count[answer] <= count.total() - count[answer]:
+            kept.append(row)
+        count[answer] += 1
+    return kept
 
 
 exercise(quality.balanced_rows,
@@ -244,6 +297,8 @@ exercise(quality.balanced_rows,
          "the most frequent answer is cut to the second one; all other answers together count."),
         ("count.total() - often", "count.total() // 2",
          "half of the rows before the cut are kept for it; then it is still more than the others are."),
+        ("count.total() - often", "len(count) - 1",
+         "the *different* other answers are counted; count the rows that have one of them."),
         ("count.total() - often", "count.total() - often - 1",
          "one row too few is kept of the most frequent answer."),
         (">= 0", "> 0", "one row too few is kept of the most frequent answer, "
@@ -275,6 +330,9 @@ exercise(quality.balanced_rows,
         ("return kept", "cut = [asked[row] for row in range(len(asked)) if row not in kept]\n"
          "    return [row for row in kept if asked[row] not in cut]",
          "a question with a habit is thrown out altogether; its other answers, and as many rows, stay."),
+        ("return kept", "return tuple(kept)", "the numbers stand in a tuple; a list of them is wanted."),
+        Slip(_counted_on_the_way,
+             "rows are counted as they come by; count all rows of a question before the first one is cut."),
     ],
     hints=["For each question: which answer is the most frequent, and how many rows have another one?",
            "With a `Counter` per question: room for the most frequent answer is `count.total() - often`. "
@@ -286,6 +344,7 @@ exercise(quality.difference_hash, picture=lambda output: output.float(),
         (torch.randint(0, 5, (3, 8, 9)).float(),),
         (torch.randint(0, 4, (2, 5, 4)).float(),),
         (torch.tensor([[[3.0, 5.0, 1.0, 1.0]], [[2.0, 2.0, 7.0, 9.0]]]).expand(2, 3, 4).contiguous(),),
+        (torch.rand(2, 6, 5),),
     ],
     slips=[
         (("grey[:, :, 1:] > grey[:, :, :-1]", "grey[:, 1:] > grey[:, :-1]"),
@@ -313,6 +372,8 @@ exercise(quality.difference_hash, picture=lambda output: output.float(),
          "the bits are floats; a comparison gives bool already."),
         (("(grey[:, :, 1:] > grey[:, :, :-1])", "(grey[:, :, 1:] > grey[:, :, :-1]).flip(2)"),
          "the bits of each row come from right to left."),
+        (("(grey[:, :, 1:] > grey[:, :, :-1])", "(grey[:, :, 1:].int() > grey[:, :, :-1].int())"),
+         "pixels are cut to whole numbers first; compare them as they are."),
     ],
     hints=["Which part of the picture are the pixels, and which part are their left neighbours?",
            "`grey[:, :, 1:]` has all pixels but the first column, `grey[:, :, :-1]` their left neighbours; "

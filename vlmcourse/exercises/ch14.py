@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from vlmcourse.diagnostics import audit, relevance, share, swaps
-from vlmcourse.exercises.base import chapter
+from vlmcourse.exercises.base import Slip, chapter
 from vlmcourse.models.language import IGNORED
 
 exercise, quiz = chapter("14_debugging")
@@ -42,6 +42,12 @@ exercise(swaps.swap_rates,
         ("return accuracy, (given != given[0]).float().mean(dim=1)",
          "return (given != given[0]).float().mean(dim=1), accuracy",
          "the two are exchanged; accuracy comes first."),
+        (("(given == answers).float()", "(given == answers)"),
+         ("(given != given[0]).float()", "(given != given[0])"),
+         "torch takes no mean of True and False; make floats of them first."),
+        (("(given == answers).float().mean(dim=1)", "(given == answers).sum(dim=1) / len(given)"),
+         ("(given != given[0]).float().mean(dim=1)", "(given != given[0]).sum(dim=1) / len(given)"),
+         "the counts are divided by the number of conditions; divide by that of the questions."),
     ],
     hints=["Two comparisons: with the right answers, and with what the model said under condition 0.",
            "`(given == answers).float().mean(dim=1)`; the second one compares with `given[0]`."],
@@ -73,6 +79,32 @@ def _unlike_rows() -> tuple[Tensor, Tensor]:
     return torch.cat([ids for ids, _ in rows]), torch.cat([labels for _, labels in rows])
 
 
+def _other_rows() -> tuple[Tensor, Tensor]:
+    """The first row says 1, all labels together, and both other rows, −1."""
+    rows = [_labelled([[3]], 9, 1), _labelled([[2, 5, 7, 8]], 9, -1), _labelled([[6]], 9, -1)]
+    return torch.cat([ids for ids, _ in rows]), torch.cat([labels for _, labels in rows])
+
+
+def _both_sides() -> tuple[Tensor, Tensor]:
+    """As many labels one place too early as one too late."""
+    rows = [_labelled([[3]], 7, 1), _labelled([[3]], 7, -1)]
+    return torch.cat([ids for ids, _ in rows]), torch.cat([labels for _, labels in rows])
+
+
+def _round_the_edge(edge: int) -> tuple[Tensor, Tensor]:
+    """One label stands right, and at the edge two of the other end, which are no neighbours."""
+    ids, labels = _labelled([[3], []], 7, 0)
+    labels[:, edge] = ids[:, -1 - edge]
+    return ids, labels
+
+
+def _over_the_rows() -> tuple[Tensor, Tensor]:
+    """One label stands right, and each row begins with what ends the row before it."""
+    ids, labels = _labelled([[3], [], []], 8, 0)
+    labels[1:, 0] = ids[:-1, -1]
+    return ids, labels
+
+
 def _tied(offset: int) -> tuple[Tensor, Tensor]:
     """As many labels at their place as beside it."""
     ids, labels = _labelled([[2, 5]], 9, offset)
@@ -90,11 +122,18 @@ def _at_the_edge(offset: int, token: int = 6) -> tuple[Tensor, Tensor]:
     return ids, labels
 
 
+def _rows_vote(ids: Tensor, labels: Tensor) -> int:
+    """The offset that most rows have by themselves."""
+    found = [audit.label_offset.reference(row[None], own[None]) for row, own in zip(ids, labels, strict=True)]
+    return max((0, -1, 1, -2, 2), key=found.count)
+
+
 exercise(audit.label_offset,
     cases=lambda: [
         *[_labelled([[3, 4, 6], [2, 7]], 10, offset) for offset in (0, -1, 1, -2, 2)],
-        _mixed(), _unlike_rows(),
-        _tied(1), _tied(-2),
+        _mixed(), _unlike_rows(), _other_rows(),
+        _tied(1), _tied(-2), _both_sides(), _round_the_edge(0), _round_the_edge(-1),
+        _over_the_rows(), _labelled([[3, 4, 6], [1, 5]], 10, 3), _labelled([[4, 5, 7], [5, 8]], 10, -3),
         _at_the_edge(-1), _at_the_edge(1),
         (torch.tensor([[5, 6, 7, 8]]), torch.full((1, 4), IGNORED)),
         (torch.tensor([[0, 0, 5, 6, 7]]), torch.tensor([[IGNORED, IGNORED, IGNORED, 5, IGNORED]])),
@@ -120,6 +159,29 @@ exercise(audit.label_offset,
         ("return next(offset for fit, offset in fits if fit == most)",
          "return abs(next(offset for fit, offset in fits if fit == most))",
          "the direction is lost; too early is negative."),
+        ("(0, -1, 1, -2, 2)", "(0, 1, -1, 2, -2)",
+         "where −1 and 1 fit equally well, 1 wins; the smaller one counts."),
+        ("padded[:, 2 + offset :][:, : ids.shape[1]]", "labels.roll(-offset, 1)",
+         "labels that leave at one end come in at the other; over the edge there is none."),
+        (("F.pad(labels, (2, 2)", "F.pad(ids, (2, 2)"), ("2 + offset", "2 - offset"),
+         ("== ids)", "== labels)"),
+         "the ids are padded with −100, so places without a label fit there; move the labels."),
+        ("return next(offset for fit, offset in fits if fit == most)",
+         "return [fit for fit, _ in fits].index(most)",
+         "this is the place of the offset in the list of those tried; the offset itself is asked for."),
+        ("int((moved == ids).sum())", "int((moved == ids).sum()) / (ids.shape[1] - abs(offset))",
+         "what fits is divided by the number of places, of which a larger offset has fewer; compare counts."),
+        (("F.pad(labels, (2, 2)", "F.pad(labels.flatten()[None], (2, 2)"),
+         (": ids.shape[1]]", ": ids.numel()].view(ids.shape)"),
+         "rows are joined, so the end of one meets the beginning of the next; each row ends by itself."),
+        (("F.pad(labels, (2, 2)", "F.pad(labels, (0, 0, 2, 2)"),
+         ("padded[:, 2 + offset :][:, : ids.shape[1]]", "padded[2 + offset :][: len(ids)]"),
+         "labels are moved from row to row; move them along their row."),
+        (("(labels, (2, 2)", "(labels, (4, 4)"), ("2 + offset", "4 + offset"),
+         ("(0, -1, 1, -2, 2)", "(0, -1, 1, -2, 2, -3, 3)"),
+         "offsets beyond 2 are tried; they go from −2 to 2."),
+        Slip(_rows_vote,
+             "each row decides for an offset, and the rows vote; the labels of all rows count together."),
     ],
     hints=["Move the labels by each offset, and count where they are then equal to the ids.",
            "Pad the labels with two −100 on both sides, then labels at offset k are "
@@ -138,6 +200,8 @@ exercise(audit.trained_images,
          torch.tensor([[IGNORED, IGNORED, IGNORED, 5], [IGNORED, 4, 5, 6]]), 8),
         (torch.tensor([[3, 9, 5], [3, 6, 8]]), torch.tensor([[IGNORED, 9, 7], [7, 6, 8]]), 7),
         (torch.tensor([[7, 7, 5], [7, 6, 5]]), torch.tensor([[4, IGNORED, IGNORED], [2, 6, 5]]), 7),
+        (torch.tensor([[8, 8, 3, 8, 8], [2, 8, 1, 8, 0]]),
+         torch.tensor([[0, IGNORED, 8, 12, IGNORED], [8, 5, IGNORED, 8, 0]]), 8),
     ],
     slips=[
         ("(labels == image) | ", "",
@@ -154,6 +218,10 @@ exercise(audit.trained_images,
         ("((labels == image) | ((ids == image) & (labels != IGNORED)))",
          "(labels == image).sum() + ((ids == image) & (labels != IGNORED))",
          "a placeholder that is its own label is counted twice."),
+        ("labels != IGNORED", "labels > 0", "0 is an id like others; only −100 is no label."),
+        ("(labels == image) | ((ids == image) & (labels != IGNORED))",
+         "labels == image | ((ids == image) & (labels != IGNORED))",
+         "| binds more tightly than ==; put brackets round each comparison."),
         (".sum()", ".any(dim=1).sum()", "rows are counted; count places."),
         (".sum()", ".float().mean()", "this is a share; a count is asked for."),
     ],
@@ -204,7 +272,7 @@ exercise(relevance.weigh_by_gradient, picture=lambda output: output,
     cases=lambda: [
         (_weights(1, 1, 3, 4, 5)[0, 0], torch.randn(3, 4, 5)),
         (_weights(1, 1, 2, 6, 7)[0, 0], torch.randn(2, 6, 7)),
-        (_weights(1, 1, 4, 3, 2)[0, 0], 3 * torch.randn(4, 3, 2) - 1),
+        (_weights(1, 1, 4, 3, 2)[0, 0], 30 * torch.randn(4, 3, 2) - 1),
     ],
     slips=[
         ("gradient * attention", "attention",
@@ -235,7 +303,7 @@ exercise(relevance.weigh_by_gradient, picture=lambda output: output,
 exercise(relevance.grad_cam, picture=lambda output: output[0],
     cases=lambda: [
         (torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)),
-        (torch.randn(3, 5, 2, 4) + 0.3, torch.randn(3, 5, 2, 4)),
+        (20 * torch.randn(3, 5, 2, 4) + 6, torch.randn(3, 5, 2, 4)),
         (torch.randn(2, 4, 3, 6), torch.randn(2, 4, 3, 6) - 0.2),
     ],
     slips=[

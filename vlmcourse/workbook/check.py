@@ -39,7 +39,7 @@ from torch import Tensor
 from vlmcourse.exercises.base import Exercise, Text, Unaffected, in_both
 from vlmcourse.slots import Slot
 from vlmcourse.workbook import likeness, outcomes
-from vlmcourse.workbook.elsewhere import DeviceError, placed
+from vlmcourse.workbook.elsewhere import DeviceError, NumpyError, placed
 from vlmcourse.workbook.outcomes import Outcome, Trial, equal, run, same
 from vlmcourse.workbook.repair import Line
 from vlmcourse.workbook.say import joined, phrase
@@ -152,7 +152,9 @@ def explain(answer: Callable, trial: Trial, got: list[Outcome], wrong: list[int]
     else:
         says = structure_problem(mine.value, right.value, axes)
         if not says and mine.changed != right.changed:
-            return Verdict("wrong", phrase("changed_input", name=mine.changed), pictures=shown)
+            changed = trial.cases[wrong[0]][trial.names.index(mine.changed)]
+            name = "changed_input" if isinstance(changed, Tensor) else "changed_held"
+            return Verdict("wrong", phrase(name, name=mine.changed), pictures=shown)
     if not says and (broken := broken_promise(answer, trial)):
         return Verdict("wrong", broken, pictures=shown)
     said, where = found or cause(answer, trial, got, wrong)
@@ -215,7 +217,7 @@ def structure_problem(got: Any, right: Any, axes: str | tuple) -> Text | None:
     if got is None and right is not None:
         return phrase("returns_none")
     for mine, theirs, names, where in outcomes.parts(got, right, axes):
-        if outcomes.kind(mine) is not outcomes.kind(theirs):
+        if not outcomes.of_a_kind(mine, theirs):
             return phrase("wrong_type", where, got=kind_of(mine), right=kind_of(theirs))
         if not isinstance(theirs, Tensor):
             if contents(mine) != contents(theirs):
@@ -266,9 +268,9 @@ def kind_of(value: Any) -> str:
 
 
 def contents(value: Any) -> Any:
-    """How much a tuple or list holds, or the keys of a dict; None for anything else."""
+    """How much a tuple or list holds, or the keys of a dict, in whatever order; None for anything else."""
     if isinstance(value, dict):
-        return list(value)
+        return value.keys()
     return len(value) if isinstance(value, tuple | list) else None
 
 
@@ -280,7 +282,7 @@ def value_problem(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text:
     """Same structure, other values: NaN, a factor, a likeness, and the first difference."""
     axes = trial.exercise.axes["return"]
     mine, right = got[wrong[0]].value, trial.expected[wrong[0]].value
-    exchanged = swapped_outputs(got, trial, wrong)
+    exchanged = swapped_outputs(got, trial, wrong) or reordered(got, trial, wrong)
     rest = right_outputs(mine, right)
     mine, right, axes, where = outcomes.difference(mine, right, axes)
     pairs = pairs_at(where, got, trial, wrong) or [(mine, right)]
@@ -289,7 +291,7 @@ def value_problem(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text:
         if isinstance(mine, float) and not math.isfinite(mine):
             return joined(phrase("not_finite", where, count=1, all=1), rest, call)
         says = phrase("wrong_value", where, got=in_short(mine), right=in_short(right))
-        return joined(likeness.likeness(pairs, "", where), says, rest, call)
+        return joined(exchanged or likeness.likeness(pairs, "", where), says, rest, call)
     if right.is_floating_point():
         bad = ~mine.isfinite()
         if bad.any() and right.isfinite().all():
@@ -335,6 +337,17 @@ def swapped_outputs(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text 
         isinstance(right, tuple) and len(right) == 2 and equal(mine[::-1], right) for mine, right in pairs
     ):
         return phrase("outputs_swapped")
+    return None
+
+
+def reordered(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text | None:
+    """Whether a list in the output holds the right texts, numbers or tuples in another order."""
+    mine, right = got[wrong[0]].value, trial.expected[wrong[0]].value
+    for _, held, _, where in outcomes.parts(mine, right, ""):
+        plain = isinstance(held, list) and all(isinstance(item, str | int | float | tuple) for item in held)
+        pairs = pairs_at(where, got, trial, wrong) if plain else []
+        if pairs and (found := likeness.likeness(pairs, "", where)):
+            return found
     return None
 
 
@@ -427,7 +440,8 @@ def fixed_device(answer: Callable, trial: Trial) -> tuple[Text, Line | None] | N
                 return phrase("fixed_device"), None
         except DeviceError as error:
             made = [(file, line) for file, line in error.made if not file.startswith(LIBRARIES)]
-            return phrase("fixed_device"), made[0] if made else error_sentence(error, "")[1]
+            says = phrase("numpy_elsewhere" if isinstance(error, NumpyError) else "fixed_device")
+            return says, made[0] if made else error_sentence(error, "")[1]
     return None
 
 

@@ -36,6 +36,13 @@ class DeviceError(RuntimeError):
         self.made = made
 
 
+class NumpyError(DeviceError):
+    """NumPy was to read a tensor of the second device."""
+
+    def __init__(self):
+        super().__init__("NumPy reads no tensor of another device", [])
+
+
 class Elsewhere(Tensor):
     """A tensor on the second device; ``inside`` holds its numbers. Use it within ``second_device()`` only."""
 
@@ -51,6 +58,15 @@ class Elsewhere(Tensor):
     def tolist(self) -> Any:
         """As of any tensor; torch has no way of its own for this class."""
         return self.inside.tolist()
+
+    def numpy(self, *, force: bool = False) -> Any:
+        """As of a GPU's tensor: only by force."""
+        if not force:
+            raise NumpyError
+        return self.inside.numpy()
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise NumpyError
 
     def new_tensor(self, numbers: Any, **named: Any) -> Tensor:
         """As of any tensor; torch would write no numbers there."""

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import functools
 import inspect
 import io
@@ -89,6 +90,11 @@ def same(a: Outcome, b: Outcome) -> bool:
     return a.changed == b.changed and type(a.error) is type(b.error) and equal(a.value, b.value)
 
 
+def alike(a: Outcome, b: Outcome) -> bool:
+    """The same, where neither of the two is the right one."""
+    return same(a, b) or same(b, a)
+
+
 def same_dtypes(a: Outcome, b: Outcome) -> bool:
     """Whether the floating point outputs have the same dtypes, and no error of ``a`` speaks of a dtype."""
     if a.error is not None:
@@ -116,28 +122,44 @@ def kind(value: Any) -> type:
     )
 
 
+def of_a_kind(got: Any, right: Any) -> bool:
+    """Whether a value has the type that it must have; a whole number is as good as the float it equals."""
+    return kind(got) is kind(right) or (type(got) is int and isinstance(right, float))
+
+
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         alike = a.shape == b.shape and a.dtype == b.dtype and a.device == b.device
         return alike and bool(close(a, b).all())
-    if kind(a) is not kind(b):
+    if not of_a_kind(a, b):
         return False
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(equal, a, b))
     if isinstance(a, dict):
-        return list(a) == list(b) and all(equal(a[key], b[key]) for key in a)
-    if isinstance(a, float):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)  # in whatever order
+    if isinstance(b, float):
         return math.isclose(a, b, rel_tol=RELATIVE, abs_tol=ABSOLUTE) or (math.isnan(a) and math.isnan(b))
+    if dataclasses.is_dataclass(a):
+        names = fields_of(a)
+        return names == fields_of(b) and all(equal(getattr(a, name), getattr(b, name)) for name in names)
     return a is b or bool(a == b)
 
 
+def fields_of(value: Any) -> list[str]:
+    """The names of a dataclass' fields that count when two of it are compared; [] for anything else."""
+    held = dataclasses.is_dataclass(value) and not isinstance(value, type)
+    return [field.name for field in dataclasses.fields(value) if field.compare] if held else []
+
+
 def parts(got: Any, right: Any, axes: str | tuple, where: str = "") -> Iterator[tuple[Any, Any, Any, str]]:
-    """An output beside the right one, its axes and place, such as "[1]"; then the same of all it holds."""
+    """An output beside the right one, its axes and place, such as "[1]" or ".key"; then all that it holds."""
     yield got, right, own_axes(axes, right), where
     if isinstance(right, tuple | list | dict):
         for number, key in enumerate(right if isinstance(right, dict) else range(len(right))):
             inner = axes[number] if isinstance(axes, tuple) else axes
             yield from parts(got[key], right[key], inner, f"{where}[{key!r}]")
+    for name in fields_of(right):
+        yield from parts(getattr(got, name), getattr(right, name), "", f"{where}.{name}")
 
 
 def own_axes(axes: str | tuple, value: Any) -> str | tuple:
@@ -150,7 +172,8 @@ def own_axes(axes: str | tuple, value: Any) -> str | tuple:
 
 def difference(got: Any, right: Any, axes: str | tuple) -> tuple[Any, Any, Any, str]:
     """The first part, with no parts of its own, whose value differs; else the whole."""
-    leaves = (part for part in parts(got, right, axes) if not isinstance(part[1], tuple | list | dict))
+    leaves = (part for part in parts(got, right, axes)
+              if not isinstance(part[1], tuple | list | dict) and not fields_of(part[1]))  # fmt: skip
     return next((leaf for leaf in leaves if not equal(*leaf[:2])), (got, right, axes, ""))
 
 
@@ -180,7 +203,7 @@ class Trial:
         raises = all(mine.error is not None for mine in got.values())
         for number, slip in enumerate(self.exercise.slips):
             both = ((self.slip(number, place), mine) for place, mine in got.items())
-            if all(same(a, b) and (not raises or str(a.error) == str(b.error)) for a, b in both):
+            if all(alike(a, b) and (not raises or str(a.error) == str(b.error)) for a, b in both):
                 return slip
         return None
 

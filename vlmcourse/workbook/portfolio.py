@@ -201,6 +201,16 @@ class _Writer:
                 renamed = f" as {name}" if original != name else ""
                 self.imports.add(f"from {module} import {original}{renamed}")
                 return True
+        return self._of_the_course(name, value)
+
+    def _of_the_course(self, name: str, value: Any) -> bool:
+        """Import a table, such as a dict, that a module of the course has under the same name."""
+        if not isinstance(value, dict | list | set | frozenset):
+            return False
+        for module in sorted(sys.modules):
+            if module.startswith("vlmcourse.") and vars(sys.modules[module]).get(name) is value:
+                self.imports.add(f"from {module} import {name}")
+                return True
         return False
 
     def _constant(self, name: str, value: Any) -> str:

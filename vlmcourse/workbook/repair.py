@@ -49,7 +49,7 @@ def wrong_step(answer: Callable, trial: Trial, wrong: list[int]) -> tuple[Text, 
                 if time.process_time() - began > EDITS or most == len(wrong):
                     break
                 mended = _mended(source, edit, trial, wrong)
-                if mended > most:
+                if mended > most and (not edit.far or mended == len(wrong)):
                     most, found = mended, source.shown(edit)
     if found is None:
         return None
@@ -84,6 +84,7 @@ class Exchange:
 
     places: list[Place]
     new: Any
+    far: bool = False  # nobody forgets such a step: told only if it makes every case right
 
 
 def parsed(function: Callable) -> ast.FunctionDef:
@@ -239,7 +240,8 @@ class Source:
                 yield from self._lines()
             for place in spots:
                 before = ast.dump(at(place))
-                yield from (Exchange([place], new) for new in kind(at(place))
+                far = kind == self._terms
+                yield from (Exchange([place], new, far) for new in kind(at(place))
                             if ast.dump(new) != before and not meets_itself(place, new))  # fmt: skip
             if kind == self._numbers:
                 yield from self._together()
@@ -302,7 +304,9 @@ class Source:
             yield _filled(step, operand)
 
     def _left_out(self, node: ast.expr) -> Iterator[ast.expr]:
-        yield from (at(place) for place in operands(node))
+        inner = [at(place) for place in operands(node)]
+        yield from inner
+        yield from (at(place) for one in inner for place in operands(one)[:1])  # two steps
         if isinstance(node, ast.Call):
             for number in range(len(node.keywords)):
                 yield ast.Call(node.func, node.args, node.keywords[:number] + node.keywords[number + 1 :])
@@ -358,12 +362,11 @@ class Source:
                 block = getattr(node, name, None)
                 if not isinstance(block, list):
                     continue
-                for number, line in enumerate(block):
-                    rest = block[:number] + block[number + 1 :]
+                others = [block[:number] + block[number + 1 :] for number in range(len(block))]
+                yield from (Exchange([(node, name, None)], rest) for rest in others if rest)
+                for number, (line, rest) in enumerate(zip(block, others, strict=True)):
                     yield from (Exchange([(node, name, None)], [*rest[:to], line, *rest[to:]])
                                 for to in range(len(block)) if to != number)  # fmt: skip
-                    if rest:
-                        yield Exchange([(node, name, None)], rest)
 
 
 def _brief(top: ast.expr, kept: ast.expr) -> str:

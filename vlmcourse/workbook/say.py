@@ -171,6 +171,10 @@ PHRASES = {
         "it changes its input {name} in place; whoever called still needs it. Work on a new tensor.",
         "入力 {name} を書き換えています。呼び出し側がまだ使うので、新しいテンソルで計算してください。",
     ),
+    "changed_held": (
+        "it changes its input {name} in place; whoever called still needs it. Work on a copy.",
+        "入力 {name} を書き換えています。呼び出し側がまだ使うので、コピーに対して処理してください。",
+    ),
     "axes_swapped": (
         "the sizes are right, the axes are in another order: {output} is {got}, expected {right} ({axes}).",
         "サイズは合っていますが軸の順序が違います：{output}は {got}、正しくは {right}（{axes}）。",
@@ -345,6 +349,12 @@ PHRASES = {
         "Make new tensors with the input's dtype (x.new_zeros, dtype=x.dtype).",
         "与えられた精度では正しいですが、{dtype} では違います。"
         "新しいテンソルは入力の dtype に合わせてください。",
+    ),
+    "numpy_elsewhere": (
+        "right on the CPU, but NumPy cannot read a tensor on a GPU: stay in torch, "
+        "or go over by x.cpu().numpy() and come back by .to(x.device).",
+        "CPU では正しいですが、NumPy は GPU のテンソルを読めません。torch だけで書くか、"
+        "x.cpu().numpy() で移し、結果を .to(x.device) で戻してください。",
     ),
     "fixed_device": (
         "right on the CPU, but it would fail on a GPU: "
