@@ -16,6 +16,7 @@ DIAGNOSTIC = "nothing is trained through a measurement"
 DRAWN = "nothing learns through what is drawn"
 QUEUED = "nothing learns through what a queue holds"
 ORDER, ONE = "the order does not matter", "one weight alone stays as it is"
+UNORDERED = "the order of a dict says nothing"
 WHOLE = "with top_p = 1 nothing is cut off either way"
 MERGED = "merging comes after training"
 STABLE = "on a CPU torch keeps equal ones in their order either way"
@@ -190,6 +191,10 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "scores = scores.detach()": DIAGNOSTIC,
         "scores = scores.float()": "probabilities are only compared",
     },
+    "blip.move_average": {
+        "return {name: momentum * old + (1 - momentum) * model[name] "
+        "for name, old in list(average.items())[::-1]}": UNORDERED,
+    },
     "keys.fuse": {
         "wanted = {key for keys in list(names.values())[::-1] for key in keys}": ORDER,
         "wanted = {key for keys in names.values() for key in list(keys)[::-1]}": ORDER,
@@ -258,6 +263,7 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "for left_out in list(range(len(people)))[::-1]:": ORDER,
     },
     "captioning.clipped_matches": {"for reference in list(references)[::-1]:": ORDER},
+    "captioning.tf_idf": {"for ngram, count in list(counts.items())[::-1]:": UNORDERED},
     "hallucination.pope_scores": {
         "accuracy=(hits + pairs[False, False]) / len(right),": "as many answers as questions",
         "yes=(hits + false_alarms) / len(right),": "as many answers as questions",

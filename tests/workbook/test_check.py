@@ -425,6 +425,13 @@ def test_a_dict_of_another_kind_is_a_dict_and_its_order_says_nothing():
     assert "off by +1" in says and "output['mean']" in says and "Right: output['count']." in says
 
 
+def test_where_the_order_of_keys_counts_the_sentence_says_so():
+    task = made(stats, [(X,)], {"return": "width"}, ordered=True)
+    assert judge(task, stats).status == "passed"
+    says = judge(task, lambda x: {"count": len(x), "mean": x.mean(0)}).says.en
+    assert "their order counts here: it is ['count', 'mean'], expected ['mean', 'count']." in says
+
+
 def test_a_whole_number_is_as_good_as_the_float_it_equals_and_not_the_other_way():
     task = made(number, [(X,), (X - X,)], {"return": ""})
     assert judge(task, lambda x: int(x.sum())).status == "passed"

@@ -79,6 +79,7 @@ class Exercise:
             A tensor of fewer axes has the last of the names.
         gradient: arguments that a gradient must reach, with the reference's value.
         unaffected: promises of independence.
+        ordered: whether the order of the keys counts where the output is a dict, or holds one.
         without: torch's operations, such as "aten::convolution", that would do the work: not to be called.
         picture: turns an output into a (height, width) or (height, width, 3) array to be shown.
     """
@@ -91,6 +92,7 @@ class Exercise:
     axes: Axes = field(default_factory=dict)
     gradient: tuple[str, ...] = ()
     unaffected: list[Unaffected] = field(default_factory=list)
+    ordered: bool = False
     without: tuple[str, ...] = ()
     picture: Callable[[Any], Any] | None = None
 

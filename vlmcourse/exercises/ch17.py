@@ -38,7 +38,7 @@ def _fuse_cases() -> list[tuple]:
     return [(state, NAMES) for state in (_layer(5, 6, 2), _layer(7, 4, 4), lacks, strange, half)]
 
 
-exercise(keys.fuse,
+exercise(keys.fuse, ordered=True,
     cases=_fuse_cases,
     slips=[
         ("in keys]", "in sorted(keys)]",
@@ -57,9 +57,6 @@ exercise(keys.fuse,
          'return {f"{ours}.{number}" if len(several) > 1 else ours: part\n        '
          "for ours, several in parts.items() for number, part in enumerate(several)}\n    return {",
          "renamed, but not fused: ours has one matrix where theirs has three."),
-        ("in parts.items()",
-         "in sorted(parts.items(), key=lambda part: min(map(list(state).index, names[part[0]])))",
-         "the entries stand in their order; go through `names`, so that they stand in ours."),
     ],
     hints=["First compare two sets: all names on the right of the map, and the keys of `state`.",
            "`{ours: torch.cat([state[key] for key in theirs]) for ours, theirs in names.items()}` behind the "
@@ -185,7 +182,7 @@ def _unfuse_case(width: int, query: int, group: int) -> tuple:
     return fused, NAMES, {key: len(theirs[key]) for key in reversed(theirs)}
 
 
-exercise(keys.unfuse,
+exercise(keys.unfuse, ordered=True,
     cases=lambda: [_unfuse_case(5, 6, 3), _unfuse_case(7, 12, 3)],
     slips=[
         ("split([rows[key] for key in keys])", "chunk(len(keys))", "cut into equal thirds; "

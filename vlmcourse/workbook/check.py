@@ -44,6 +44,7 @@ from vlmcourse.workbook.outcomes import Outcome, Trial, equal, run, same
 from vlmcourse.workbook.repair import Line
 from vlmcourse.workbook.say import joined, phrase
 from vlmcourse.workbook.search import by_accident, cause
+from vlmcourse.workbook.words import describe, held, in_short, kind_of, number_in_short, sizes
 
 SILENCE = Text("", "")
 LIBRARIES = (
@@ -84,7 +85,7 @@ def judge(exercise: Exercise, answer: Callable) -> Verdict:
 
 def rejection(answer: Callable, trial: Trial) -> Verdict | None:
     """What is wrong with an answer whose values are right in every case."""
-    for problem in (unsteady, leaves_the_work, gradient_problem, fixed_dtype, fixed_device):
+    for problem in (other_keys_first, unsteady, leaves_the_work, gradient_problem, fixed_dtype, fixed_device):
         if found := problem(answer, trial):
             return Verdict("wrong", *found)
     return None
@@ -181,37 +182,6 @@ def error_sentence(error: BaseException, call: str) -> tuple[Text, tuple[str, in
     return phrase("raises", kind=kind, at=at, error=first, call=call), line
 
 
-def describe(trial: Trial, place: int) -> str:
-    """The arguments of a case in a few words: images 2×3×8×12 (batch, channel, height, width), size = 4."""
-    words = []
-    for name, value in zip(trial.names, trial.cases[place], strict=False):
-        if isinstance(value, Tensor):
-            axes = outcomes.own_axes(trial.exercise.axes.get(name, ""), value)
-            words.append(f"{name} {sizes(value)}" + (f" ({axes})" if axes else ""))
-        elif isinstance(value, int | float | str | tuple | list | dict | None):
-            words.append(f"{name} = {in_short(value)}")
-    return ", ".join(words)
-
-
-def in_short(value: Any) -> str:
-    """The value as Python writes it, but tensors inside a tuple, list or dict as their sizes; shortened."""
-    if isinstance(value, Tensor):
-        return sizes(value)
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{key!r}: {in_short(item)}' for key, item in value.items())}}}"
-    if isinstance(value, tuple | list) and any(isinstance(item, Tensor | tuple) for item in value):
-        inside = ", ".join(map(in_short, value))
-        return f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
-    try:
-        return textwrap.shorten(repr(value), 120, placeholder=" …")
-    except Exception:  # of the learner's own class
-        return kind_of(value)
-
-
-def sizes(value: Tensor) -> str:
-    return "×".join(map(str, value.shape)) if value.dim() else "a single number"
-
-
 def structure_problem(got: Any, right: Any, axes: str | tuple) -> Text | None:
     """Type, length, dtype and shape, looking into tuples, lists and dicts."""
     if got is None and right is not None:
@@ -263,19 +233,11 @@ def wrong_shape(got: Tensor, right: Tensor, axes: str, where: str) -> Text | Non
     return says
 
 
-def kind_of(value: Any) -> str:
-    return type(value).__name__
-
-
 def contents(value: Any) -> Any:
     """How much a tuple or list holds, or the keys of a dict, in whatever order; None for anything else."""
     if isinstance(value, dict):
         return value.keys()
     return len(value) if isinstance(value, tuple | list) else None
-
-
-def held(value: Any) -> str:
-    return f"keys {list(value)}" if isinstance(value, dict) else f"{len(value)} items"
 
 
 def value_problem(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text:
@@ -314,11 +276,6 @@ def value_problem(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text:
     return joined(alike, first, rest)
 
 
-def number_in_short(value: Tensor) -> str:
-    number = value.item()
-    return f"{number:.5g}" if isinstance(number, float) else str(number)
-
-
 def pairs_at(where: str, got: list[Outcome], trial: Trial, wrong: list[int]) -> list[tuple[Any, Any]]:
     """(got, right) of one part of the output where they differ; [] if an output has another structure."""
     pairs = []
@@ -343,8 +300,10 @@ def swapped_outputs(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text 
 def reordered(got: list[Outcome], trial: Trial, wrong: list[int]) -> Text | None:
     """Whether a list in the output holds the right texts, numbers or tuples in another order."""
     mine, right = got[wrong[0]].value, trial.expected[wrong[0]].value
-    for _, held, _, where in outcomes.parts(mine, right, ""):
-        plain = isinstance(held, list) and all(isinstance(item, str | int | float | tuple) for item in held)
+    for _, listed, _, where in outcomes.parts(mine, right, ""):
+        plain = isinstance(listed, list) and all(
+            isinstance(item, str | int | float | tuple) for item in listed
+        )
         pairs = pairs_at(where, got, trial, wrong) if plain else []
         if pairs and (found := likeness.likeness(pairs, "", where)):
             return found
@@ -379,6 +338,17 @@ def breaks(promise: Unaffected, answer: Callable, trial: Trial) -> bool:
         if before.error or after.error or not equal(promise.keep(before.value), promise.keep(after.value)):
             return True
     return False
+
+
+def other_keys_first(answer: Callable, trial: Trial) -> tuple[Text] | None:
+    """Whether the keys of a dict stand in another order, where the exercise asks for one."""
+    for case, right in zip(trial.cases, trial.expected, strict=True) if trial.exercise.ordered else ():
+        got = run(answer, trial.names, case).value
+        for mine, theirs, _, where in outcomes.parts(got, right.value, ""):
+            if isinstance(theirs, dict) and list(mine) != list(theirs):
+                orders = {"got": in_short(list(mine)), "right": in_short(list(theirs))}
+                return (phrase("other_keys_first", where, **orders),)
+    return None
 
 
 def unsteady(answer: Callable, trial: Trial) -> tuple[Text] | None:

@@ -90,7 +90,7 @@ def same(a: Outcome, b: Outcome) -> bool:
     return a.changed == b.changed and type(a.error) is type(b.error) and equal(a.value, b.value)
 
 
-def alike(a: Outcome, b: Outcome) -> bool:
+def same_either_way(a: Outcome, b: Outcome) -> bool:
     """The same, where neither of the two is the right one."""
     return same(a, b) or same(b, a)
 
@@ -203,7 +203,7 @@ class Trial:
         raises = all(mine.error is not None for mine in got.values())
         for number, slip in enumerate(self.exercise.slips):
             both = ((self.slip(number, place), mine) for place, mine in got.items())
-            if all(alike(a, b) and (not raises or str(a.error) == str(b.error)) for a, b in both):
+            if all(same_either_way(a, b) and (not raises or str(a.error) == str(b.error)) for a, b in both):
                 return slip
         return None
 

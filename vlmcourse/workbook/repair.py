@@ -240,7 +240,8 @@ class Source:
                 yield from self._lines()
             for place in spots:
                 before = ast.dump(at(place))
-                far = kind == self._terms
+                compared = kind == self._left_out and isinstance(at(place), ast.Compare)
+                far = compared or kind == self._terms
                 yield from (Exchange([place], new, far) for new in kind(at(place))
                             if ast.dump(new) != before and not meets_itself(place, new))  # fmt: skip
             if kind == self._numbers:

@@ -319,6 +319,10 @@ PHRASES = {
         "Right: {axis} {good}; wrong: {axis} {bad}.",
         "正しい：{axis} {good}。違う：{axis} {bad}。",
     ),
+    "other_keys_first": (
+        "the entries of {output} are right, but their order counts here: it is {got}, expected {right}.",
+        "{output}の中身は正しいですが、ここでは順序も問われます：{got}、正しくは {right} です。",
+    ),
     "unsteady": (
         "a second call with the same arguments gives something else: it draws random numbers, "
         "or keeps something from call to call.",
