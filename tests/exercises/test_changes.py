@@ -191,10 +191,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "scores = scores.detach()": DIAGNOSTIC,
         "scores = scores.float()": "probabilities are only compared",
     },
-    "blip.move_average": {
-        "return {name: momentum * old + (1 - momentum) * model[name] "
-        "for name, old in list(average.items())[::-1]}": UNORDERED,
-    },
     "keys.fuse": {
         "wanted = {key for keys in list(names.values())[::-1] for key in keys}": ORDER,
         "wanted = {key for keys in names.values() for key in list(keys)[::-1]}": ORDER,

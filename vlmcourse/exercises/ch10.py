@@ -287,7 +287,7 @@ def _slow_and_fast() -> list[tuple]:
     return [(first, second, 0.75), (less, more, 0.9), (first, second, 0.0)]
 
 
-exercise(blip.move_average,
+exercise(blip.move_average, ordered=True,
     cases=_slow_and_fast,
     slips=[
         (("momentum * old + (1 - momentum) * model[name]", "(1 - momentum) * old + momentum * model[name]"),
@@ -314,10 +314,6 @@ exercise(blip.move_average,
           "momentum * average[name] + (1 - momentum) * new if name in average else new "
           "for name, new in model.items()"),
          "it goes through the model's names, which may be more; go through those of `average`."),
-        (("momentum * old + (1 - momentum) * model[name] for name, old in average.items()",
-          "momentum * average[name] + (1 - momentum) * new for name, new in model.items() "
-          "if name in average"),
-         "the values are right, but the names stand in the model's order; keep the order of `average`."),
     ],
     hints=["What is the new weight if momentum is 1, and what if it is 0?",
            "`{name: momentum * old + (1 - momentum) * model[name] for name, old in average.items()}`, "

@@ -80,7 +80,7 @@ def all_of_the_model(average, model, momentum):
     return {key: average[key] * momentum + value * (1 - momentum) for key, value in model.items()}
 
 
-@wrong("blip.move_average", "keep the order of `average`")
+@wrong("blip.move_average", "their order counts here")
 def in_the_models_order(average, model, momentum):
     """The right values in the model's order."""
     names = [key for key in model if key in average]
