@@ -47,7 +47,8 @@ LASTING = {
     "a lambda": (f"same = lambda x: x\ndef merge_heads(parts):\n{MADE} + same(0)", {}),
     "functions of torch": ("def merge_heads(parts):\n    return flatten(swap(parts, 1, 2), 2)",
                            {"flatten": torch.flatten, "swap": torch.transpose}),
-    "a table of the course": (f"def merge_heads(parts):\n{MADE} * len(SPEAKERS) / 3", {"SPEAKERS": SPEAKERS}),
+    "a table of the course": (f"def merge_heads(parts):\n{MADE} * (len(SPEAKERS) - 2)",
+                              {"SPEAKERS": SPEAKERS}),
 }  # fmt: skip
 
 
