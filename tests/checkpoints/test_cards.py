@@ -9,6 +9,7 @@ import pytest
 from vlmcourse.data.assets import shipped
 from vlmcourse.families import nano
 from vlmcourse.families.making import FAMILIAR, can_be_asked, load_speaker
+from vlmcourse.families.remedies import Looks
 from vlmcourse.families.spoiling import MENDED
 from vlmcourse.recipes.book import RECIPES
 
@@ -19,7 +20,7 @@ SHIPPED = {stage.ships: recipe for recipe in RECIPES.values() for stage in recip
 def test_every_shipped_file_has_a_recipe_or_is_a_recorded_run():
     files = {path.name for path in shipped("tokenizer.json").parent.iterdir()}
     known = {name.removesuffix(FAMILIAR) for name in files if name.endswith(FAMILIAR)}
-    recorded = {"nano-stages", "nano-queries", "blip-trials", "data-trials"}
+    recorded = {"nano-stages", "nano-queries", "blip-trials", "data-trials", "remedy-trials"}
     assert {name.split(".")[0] for name in files} == {*SHIPPED, *recorded}
     asked = {name for name, recipe in SHIPPED.items() if can_be_asked(recipe)}
     assert known == {name for name in asked if "vision" not in SHIPPED[name].start}  # each eye once
@@ -66,6 +67,21 @@ def test_the_recorded_trials_of_data_are_what_their_command_makes():
     assert all(mean[fault] < mean[f"{fault}, mended"] < mean["clean"] + 0.02 for fault in MENDED)
     for fault in MENDED:  # notebook 12: every cure brings back four fifths of what was lost, or more
         assert mean[f"{fault}, mended"] - mean[fault] > 0.8 * (mean["clean"] - mean[fault])
+
+
+def test_the_recorded_trials_of_remedies_are_what_their_command_makes():
+    card, root = json.loads(shipped("remedy-trials.json").read_text()), Path(__file__).parents[2]
+    tool = runpy.run_path(str(root / card["command"].removeprefix("python ")))
+    assert card["setting"] == tool["SETTING"] and card["seeds"] == list(tool["SEEDS"])
+    assert tool["CHOICE"] not in card["seeds"] and list(card["arms"]) == list(tool["ARMS"])
+    for arm in card["arms"].values():
+        assert list(arm) == [*Looks._fields, "seconds"]
+        assert all(len(numbers) == len(card["seeds"]) for numbers in arm.values())
+        assert all(0 < share < 1 for what in ("right", "blank", "against") for share in arm[what])
+    one, two = card["milliseconds an answer"]
+    assert 1.5 < two / one < 2.5
+    assert list(card["choice"]) == list(tool["TRIED"]) and card["alphas"] == list(tool["ALPHAS"])
+    assert all(len(line) == len(card["alphas"]) for line in card["choice of alpha"].values())
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name != "tokenizer"])
