@@ -32,7 +32,7 @@ from vlmcourse.training.loop import learn
 from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.world.scenes import COLOURS, SHAPES, palette
 
-Scores = Float[Tensor, "row vocabulary"]
+_Scores = Float[Tensor, "row vocabulary"]
 
 
 def text_guess(asked: Sequence[str], answers: Sequence[str]) -> Float[Tensor, "row"]:
@@ -84,7 +84,7 @@ def drop_words(
     return ids.masked_fill(chosen & mask & (ids != EOS), UNK)
 
 
-def swap_loss(scores: Scores, answers: Int[Tensor, "row"]) -> Float[Tensor, ""]:
+def swap_loss(scores: _Scores, answers: Int[Tensor, "row"]) -> Float[Tensor, ""]:
     """Mean of -log(1 - p), in nats: 0 where an answer is impossible beside the stranger's picture shown.
 
     Args:
@@ -98,7 +98,7 @@ def swap_loss(scores: Scores, answers: Int[Tensor, "row"]) -> Float[Tensor, ""]:
     return -torch.log1p(-chance.clamp(max=1 - 1e-6)).mean()
 
 
-def contrast_scores(seen: Scores, unseen: Scores, alpha: float, beta: float = 0.1) -> Scores:
+def contrast_scores(seen: _Scores, unseen: _Scores, alpha: float, beta: float = 0.1) -> _Scores:
     """(1 + alpha) · seen - alpha · unseen, and -inf for words less probable than beta times the likeliest.
 
     Args:
