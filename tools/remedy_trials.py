@@ -2,7 +2,7 @@
 
     python tools/remedy_trials.py [arms] [choice]
 
-arms: for each arm and seed what remedies.Looks tells about unbiased test scenes, and the CPU seconds from the
+arms: for each arm and seed what remedies.HabitScores tells about unbiased test scenes, and the CPU seconds from the
 rows as sold to the trained student; and the CPU milliseconds of an answer in one pass and in two, with what
 the eye needs. The last arm spends the seconds of the swap loss on steps. choice: the trials by which the
 remedies' numbers were chosen, about validation scenes, with a seed that is not among the reported ones: right
@@ -60,7 +60,7 @@ def compare(card: dict) -> None:
             student = control if remedy.alpha else None  # a way to answer, of who learned with nothing
             student = student or trained(remedy, seed, SETTING["more steps" if name == MORE else "steps"])
             control = student if name == "nothing" else control
-            told = remedies.looks(remedy, student[0], test)._asdict() | {"seconds": student[1]}
+            told = remedies.habit_scores(remedy, student[0], test)._asdict() | {"seconds": student[1]}
             for what, number in told.items():
                 arms[name].setdefault(what, []).append(round(number, 3))
             save(card, f"{name}, seed {seed}: {told}")
@@ -76,7 +76,7 @@ def choose(card: dict) -> None:
         card["alphas"] = ALPHAS
     for name, remedy in TRIED.items():
         if name not in tries:
-            told = remedies.looks(remedy, trained(remedy, CHOICE)[0], test)
+            told = remedies.habit_scores(remedy, trained(remedy, CHOICE)[0], test)
             tries[name] = [round(told.right, 3), round(told.against, 3)]
             save(card, f"{name}: {told}")
 

@@ -9,7 +9,7 @@ import pytest
 from vlmcourse.data.assets import shipped
 from vlmcourse.families import nano
 from vlmcourse.families.making import FAMILIAR, can_be_asked, load_speaker
-from vlmcourse.families.remedies import Looks
+from vlmcourse.families.remedies import HabitScores
 from vlmcourse.families.spoiling import MENDED
 from vlmcourse.recipes.book import RECIPES
 
@@ -75,13 +75,14 @@ def test_the_recorded_trials_of_remedies_are_what_their_command_makes():
     assert card["setting"] == tool["SETTING"] and card["seeds"] == list(tool["SEEDS"])
     assert tool["CHOICE"] not in card["seeds"] and list(card["arms"]) == list(tool["ARMS"])
     for arm in card["arms"].values():
-        assert list(arm) == [*Looks._fields, "seconds"]
+        assert list(arm) == [*HabitScores._fields, "seconds"]
         assert all(len(numbers) == len(card["seeds"]) for numbers in arm.values())
         assert all(0 < share < 1 for what in ("right", "blank", "against") for share in arm[what])
     one, two = card["milliseconds an answer"]
     assert 1.5 < two / one < 2.5
-    assert list(card["choice"]) == list(tool["TRIED"]) and card["alphas"] == list(tool["ALPHAS"])
-    assert all(len(line) == len(card["alphas"]) for line in card["choice of alpha"].values())
+    right = {name: arm["right"] for name, arm in card["arms"].items()}
+    for most, *others in zip(right.pop("twins"), *right.values(), strict=True):
+        assert max(others) < most
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name != "tokenizer"])

@@ -155,7 +155,7 @@ def test_a_short_run_learns_the_habit_and_twins_undo_it():
     found = sp.biased(150, seed=1)
     test = sp.clean(120, seed=9)
     control, _ = rm.learn_with(REMEDIES["nothing"], found, steps=80)
-    told = rm.looks(REMEDIES["nothing"], control, test)
+    told = rm.habit_scores(REMEDIES["nothing"], control, test)
     assert told.along > told.against + 0.4 and told.gap == told.right - told.blank
     right = sp.graded(control, test).float()
     assert told.right == pytest.approx(right.mean().item())
@@ -163,13 +163,13 @@ def test_a_short_run_learns_the_habit_and_twins_undo_it():
     assert told.against == pytest.approx(right[against].mean().item())
     assert told.blank == pytest.approx(sp.graded(control, rm.without_images(test)).float().mean().item())
     mended, _ = rm.learn_with(REMEDIES["twins"], found, steps=80)
-    assert rm.looks(REMEDIES["twins"], mended, test).against > told.against
+    assert rm.habit_scores(REMEDIES["twins"], mended, test).against > told.against
 
 
 def test_a_test_set_without_habits_is_refused(found):
     sizes = replace(found, rows=[r for r in found.rows if r.kind == "size"])
     with pytest.raises(ValueError, match="0 rows go against a habit and 0 along"):
-        rm.looks(Remedy(), sp.new_student(torch.zeros(1, 16, 384)), sizes)
+        rm.habit_scores(Remedy(), sp.new_student(torch.zeros(1, 16, 384)), sizes)
 
 
 def test_remedies_change_one_thing_each():

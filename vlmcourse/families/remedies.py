@@ -8,7 +8,7 @@
     contrastive decoding               what is likely without the picture is subtracted, contrast_scores
 
 The patient is a student of families/spoiling.py on its `biased` rows, in which the colour mostly follows from
-the shape. REMEDIES is data; learn_with and graded_with carry it out, and `looks` tells what came of it.
+the shape. REMEDIES is data; learn_with and graded_with carry it out, and `habit_scores` tells what came of it.
 """
 
 from collections import Counter
@@ -194,7 +194,7 @@ def habitual(row: AskedRow) -> str:
     return habit[named[0]] if named else ""
 
 
-class Looks(NamedTuple):
+class HabitScores(NamedTuple):
     """How a student does about a test set, in shares of its rows, 0 to 1."""
 
     right: float  # with the image
@@ -208,7 +208,7 @@ class Looks(NamedTuple):
         return self.right - self.blank
 
 
-def looks(remedy: Remedy, model: fusion.Fusion, test: TrainingSet) -> Looks:
+def habit_scores(remedy: Remedy, model: fusion.Fusion, test: TrainingSet) -> HabitScores:
     """Grade a student with the images of a test set and without them.
 
     Raises:
@@ -225,4 +225,4 @@ def looks(remedy: Remedy, model: fusion.Fusion, test: TrainingSet) -> Looks:
     right = graded_with(remedy, model, test).float()
     blind = graded_with(remedy, model, without_images(test)).float()
     parts = (right, blind, right[against], right[along])
-    return Looks(*(part.mean().item() for part in parts))
+    return HabitScores(*(part.mean().item() for part in parts))
