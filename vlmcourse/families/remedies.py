@@ -8,7 +8,7 @@
     contrastive decoding               what is likely without the picture is subtracted, contrast_scores
 
 The patient is a student of families/spoiling.py on its `biased` rows, in which the colour mostly follows from
-the shape. REMEDIES is data; learn_with and graded_with carry it out, and `habit_scores` tells what came of it.
+the shape. REMEDIES is data; learn_with and graded_with carry it out, habit_scores tells what came of it.
 """
 
 from collections import Counter
