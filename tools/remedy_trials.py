@@ -2,12 +2,12 @@
 
     python tools/remedy_trials.py [arms] [choice]
 
-arms: for each arm and seed what remedies.HabitScores tells about unbiased test scenes, and the CPU seconds
-from the rows as sold to the trained student; and the CPU milliseconds of an answer in one pass and in two, with what
-the eye needs. The last arm spends the seconds of the swap loss on steps. choice: the trials by which the
-remedies' numbers were chosen, about validation scenes, with a seed that is not among the reported ones: right
-of all rows, and of those against habit. The card is assets/checkpoints/remedy-trials.json; what stands on it
-is not measured again, so take it away to begin anew.
+arms: for each arm and seed what remedies.habit_scores tells about unbiased test scenes, and the CPU seconds
+from the rows as sold to the trained student; then the CPU milliseconds of an answer in one pass and in two,
+with what the eye needs. The last arm spends the seconds of the swap loss on steps. choice: the trials by
+which the remedies' numbers were chosen, about validation scenes, with a seed that is not among the reported
+ones: right of all rows, and of those against habit. The card is assets/checkpoints/remedy-trials.json; what
+stands on it is not measured again, so take it away to begin anew.
 """
 
 import json
