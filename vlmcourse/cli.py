@@ -29,6 +29,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a visi
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 _PATIENCE = 20  # seconds for a server to end by itself
 MOST_ALLOWED = 0.01  # data.records.MOST_SKIPPED; that room takes too long to load for --help
+OWN_START = "smollm-scenes"  # which model learns from a person's own pictures
 MostSkipped = Annotated[float, Option(min=0, max=1, help="Share of rows that may be left out.")]
 Model = Annotated[str, Option(help="A shipped model, or a .safetensors file of yours.")]
 
@@ -163,17 +164,25 @@ def train(
     steps: Annotated[int, Option(min=0, help="Steps of each stage; 0 takes those of the recipe.")] = 0,
     fresh: Annotated[bool, Option("--fresh", help="Throw away checkpoints of earlier runs.")] = False,
     data: Annotated[Path | None, Option(help="With `train own`: the folder of your pictures.")] = None,
-    start: Annotated[str, Option(help="With `train own`: which model learns from them.")] = "smollm-scenes",
+    start: Annotated[
+        str, Option(help="With `train own`: which model learns from them.", show_default=OWN_START)
+    ] = "",
     most_skipped: MostSkipped = MOST_ALLOWED,
 ) -> None:
     """Train a recipe of the course, or `own`, a model on your pictures; a run that was broken off goes on.
     `accelerate launch -m vlmcourse train ...` uses several GPUs."""
+    own_options = {"--data": data, "--start": start, "--most-skipped": most_skipped != MOST_ALLOWED}
     if recipe == "own":
-        return _train_own(data, start, runs, steps, fresh, most_skipped)
+        with explained():
+            if until:
+                raise ValueError("`train own` has one stage; leave --until away")
+        return _train_own(data, start or OWN_START, runs, steps, fresh, most_skipped)
     from vlmcourse.families.making import can_be_asked, run, store
     from vlmcourse.recipes.book import find_recipe
 
     with explained():
+        if given := [option for option, value in own_options.items() if value]:
+            raise ValueError(f"{', '.join(given)}: only with `vlmcourse train own`, not with {recipe}")
         try:
             plan = find_recipe(recipe)
         except ValueError as error:
@@ -219,21 +228,30 @@ def _train_own(
     typer.echo(printable(f"{path}"))
     typer.echo(f'Ask it:     vlmcourse ask PICTURE "..." --model {quoted(path)}')
     typer.echo(f"Measure it: vlmcourse evaluate {quoted(path)} --data {quoted(data)}{allowed}")
+    typer.echo(f"Does it look? vlmcourse diagnose {quoted(path)} --data {quoted(data)}{allowed}")
 
 
 @app.command()
 def diagnose(
     name: Annotated[str, Argument(help="A shipped model, a .safetensors file, or a run's folder.")],
+    data: Annotated[
+        Path | None, Option(help="Ask about your own pictures; the course's scenes without it.")
+    ] = None,
+    most_skipped: MostSkipped = MOST_ALLOWED,
 ) -> None:
     """What may be wrong with a model or a run, and what to do; ends with code 1 if something may be."""
     from vlmcourse.families.diagnosing import diagnose_named
 
     with explained():
-        found = diagnose_named(name)
+        found = diagnose_named(name, data, most_skipped)
+    if any(one.name.startswith("answers") for one in found):  # not where only losses are left of a run
+        about = str(data) if data else "the course's scenes; --data FOLDER asks about yours"
+        typer.echo(printable(f"Asked about {about}"))
     rows = [[one.name, f"{one.number:.3g}", one.verdict, "" if one.ok else one.remedy] for one in found]
     show(["check", "number", "verdict", "what to do"], rows)
     if not all(one.ok for one in found):
         raise typer.Exit(1)
+    typer.echo("Nothing stands out.")
 
 
 @app.command()
@@ -315,7 +333,8 @@ def evaluate(
             with explained(), written_beside(path) as draft:
                 draft.write_text(text(), encoding="utf-8")
             typer.echo(printable(f"{path}"))
-    typer.echo(f"What is wrong inside it: vlmcourse diagnose {quoted(model)}")
+    on_data = f" --data {quoted(data)}" if data else ""
+    typer.echo(f"What is wrong inside it: vlmcourse diagnose {quoted(model)}{on_data}")
 
 
 def refuse_places(reports: dict[str, Path | None]) -> None:

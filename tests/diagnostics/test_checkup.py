@@ -313,5 +313,6 @@ def test_the_command_prints_the_table_and_tells_scripts(tmp_path):
     checkpoint(good, [2.0, 1.0])
     done = CliRunner().invoke(cli.app, ["diagnose", str(good)])
     assert done.exit_code == 0 and "suspicious" not in done.output and "ok" in done.output
+    assert "Nothing stands out." in done.output and "Asked about" not in done.output
     done = CliRunner().invoke(cli.app, ["diagnose", "nano-nothing"])
     assert done.exit_code == 1 and "suspicious" not in done.output and "Traceback" not in done.output

@@ -13,6 +13,7 @@ from vlmcourse.data.photos import PHOTOS, photo
 from vlmcourse.evaluation.answers import accuracy
 from vlmcourse.evaluation.report import read_report
 from vlmcourse.families import own_pictures
+from vlmcourse.families.diagnosing import own_exam
 from vlmcourse.families.making import load_speaker
 from vlmcourse.families.report_card import report_on_pictures
 from vlmcourse.world import scenes
@@ -78,6 +79,8 @@ def test_learned_stored_asked_and_measured(folder, tmp_path):
     assert measured.exit_code == 0, measured.output
     assert read_report(tmp_path / "card.json")["the same answer"] > 0.9
     assert np.mean(list(accuracy(speaker, scenes.sample("test", 60)).values())) > 0.85  # 24 % without scenes
+    looked = run.invoke(cli.app, ["diagnose", str(runs / "own.safetensors"), "--data", str(folder)])
+    assert f"Asked about {folder}" in looked.output and "answers: right" in looked.output, looked.output
 
 
 def test_another_folder_is_not_mixed_into_a_run(folder, tmp_path):
@@ -101,6 +104,17 @@ def test_what_is_missing_is_named(folder):
     done = run.invoke(cli.app, ["train", "own", "--data", str(folder), "--start", "nano-flamingo"])
     assert done.exit_code == 1 and "nano-flamingo does not learn from own pictures" in done.output
     assert "nano-vlm, smollm-scenes or smollm-openmoji" in done.output
+    done = run.invoke(cli.app, ["train", "own", "--data", "no-folder", "--start", "clip-scenes"])
+    assert done.exit_code == 1 and "cannot be asked about images" in done.output
+    assert "start from nano-vlm, smollm-scenes or smollm-openmoji" in done.output
+
+
+@pytest.mark.parametrize("given", [["--data", "some"], ["--start", "nano-vlm"], ["--most-skipped", "0.5"]])
+def test_what_only_own_pictures_need_is_not_passed_over(given):
+    done = run.invoke(cli.app, ["train", "nano-vlm", *given])
+    assert done.exit_code == 1 and f"{given[0]}: only with `vlmcourse train own`" in done.output
+    done = run.invoke(cli.app, ["train", "own", "--data", "some", "--until", "eye"])
+    assert done.exit_code == 1 and "leave --until away" in done.output
 
 
 def test_what_comes_again_are_a_few_turns_of_each_scene():
@@ -131,6 +145,11 @@ def test_new_photos_are_told_apart_after_little_training(tmp_path):
                 lines.append(json.dumps(row))
         (tmp_path / f"{file}.jsonl").write_text("\n".join(lines))
     speaker, _, _ = own_pictures.train_own(tmp_path, "nano-vlm", steps=120)
+    exam = own_exam(tmp_path, speaker)
+    assert set(exam.answers) == set(PHOTOS.values()) and exam.images.shape == (16, 64, 64, 3)
+    assert exam.instructions == ["What is shown?"] * 16  # of the test file
+    assert np.mean([a == b for a, b in zip(speaker.answer(*exam[:2]), exam.answers, strict=True)]) > 0.85
+    assert len(own_exam(tmp_path, speaker, count=5).answers) == 5
     report = report_on_pictures(speaker, "own", tmp_path)
     assert report["the same answer"] > 0.85
     assert report["the same answer, an empty image"] <= 0.25 >= report["the same answer, another image"]

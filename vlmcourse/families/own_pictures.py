@@ -80,9 +80,13 @@ def train_own(
     Raises:
         ValueError: if the folder cannot be used, or the model cannot learn from pictures in this way.
     """
-    pictures, family = open_pictures(folder, most_skipped=most_skipped), family_of(start)
+    try:
+        family = family_of(start)
+    except ValueError as error:
+        raise ValueError(f"{error}; start from {OWN_STARTS}") from error
     if family not in (nano, real, drawings):
         raise ValueError(f"{start} does not learn from own pictures; start from {OWN_STARTS}")
+    pictures = open_pictures(folder, most_skipped=most_skipped)
     speaker, card = family.load_named(start)
     images, about = lessons_from(pictures, speaker.model.config.vision.image_shape[0])
     origin = dict(recipe="own", start=start, pictures=[exact_hash(image) for image in images], about=about)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vlmcourse.data.own import data_files, open_pictures
-from vlmcourse.data.records import MOST_SKIPPED
+from vlmcourse.data.records import MOST_SKIPPED, Record
 from vlmcourse.data.text import IMAGE_WORD
 from vlmcourse.diagnostics.occlusion import explain_all, occlusion_map
 from vlmcourse.evaluation.answers import agrees, asked_of, prior_accuracy
@@ -261,12 +261,7 @@ def report_on_pictures(
     Raises:
         ValueError: if the folder cannot be read, see data.own.open_pictures, or has fewer than two pictures.
     """
-    files = data_files(folder)
-    file = file or files.get("test", files["train"]).name
-    own = open_pictures(folder, file, most_skipped=most_skipped)
-    records = [record for record in own.records if len(record.turns) == 2]
-    if len({record.image for record in records}) < 2:
-        raise ValueError(f"{own.file} holds rows about fewer than two pictures; one picture shows nothing")
+    records, own_file = question_rows(folder, file, most_skipped)
     asked, right = ([record.turns[number][1] for record in records] for number in (0, 1))
     asked = [text.replace(IMAGE_WORD, "") for text in asked]
     side = picture_side(model)
@@ -291,7 +286,26 @@ def report_on_pictures(
         near = [anls(one, [other]) for one, other in pairs]
         examiner.add(part, f"ANLS{behind}", near, groups, "how alike in letters; under half is 0")
     examiner.price(images, asked)
-    return Report(name, f"{len(records)} rows of {own.file}", tuple(examiner.lines))
+    return Report(name, f"{len(records)} rows of {own_file}", tuple(examiner.lines))
+
+
+def question_rows(
+    folder: str | Path, file: str | None = None, most_skipped: float = MOST_SKIPPED
+) -> tuple[list[Record], Path]:
+    """The rows of a folder of pictures that are one question and its answer, and the file that holds them.
+
+    Args: see report_on_pictures.
+
+    Raises:
+        ValueError: if the folder cannot be read, see data.own.open_pictures, or has fewer than two pictures.
+    """
+    files = data_files(folder)
+    file = file or files.get("test", files["train"]).name
+    own = open_pictures(folder, file, most_skipped=most_skipped)
+    records = [record for record in own.records if len(record.turns) == 2]
+    if len({record.image for record in records}) < 2:
+        raise ValueError(f"{own.file} holds rows about fewer than two pictures; one picture shows nothing")
+    return records, own.file
 
 
 def other_pictures(asked: Sequence[str], right: Sequence[str], pictures: Sequence[Any]) -> list[int]:
