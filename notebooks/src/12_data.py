@@ -1,14 +1,14 @@
 # %% [markdown] id="title" lang="en"
 # # 12 · Data: which set would you buy?
 #
-# **105 minutes.** Everything runs on two CPU cores; no GPU is needed.
+# **110 minutes.** Everything runs on two CPU cores; no GPU is needed.
 #
-# Eleven chapters changed the model. This one changes nothing but the data: the same model, the same steps, six training sets. Five of them have one fault each, as sets from the web have. You find the faults, mend them, and count what that brings.
+# Eleven chapters changed the model. This one changes nothing but the data: the same model, the same steps, six training sets. Five have one fault each, as sets from the web have. You find, mend and count.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
 #
-# Before the first token stands a file. The drawing shows the whole model; this chapter is about what is fed to both ends of it, **pictures and words**.
+# This chapter is about what is fed to both ends of the model, **pictures and words**.
 #
 # ## After this you can
 #
@@ -16,7 +16,7 @@
 # - **measure** whether a row needs its picture, and whether people agree on its answer,
 # - **filter** pairs that do not belong together and statements no box supports; **balance** habits,
 # - **find** copies, and test pictures that leaked into training,
-# - **check** a folder of your own pictures before a training.
+# - **check** a folder of your own pictures, and **train** on it.
 
 # %% id="setup"
 import json, tempfile, numpy as np, torch, matplotlib.pyplot as plt
@@ -46,7 +46,7 @@ figure(fig, alt="Six scenes, A to F, each with a question and the answer that it
 assert len(offers) == 6
 
 # %% [markdown] id="shop-lesson" lang="en"
-# Some faults you see at once. In B there is no triangle; the row of C says nothing; D has the answer printed on it. E and F look as good as A. A fault of a *row* can be seen in a row, **a fault of a set cannot**. The sets are, in this order:
+# Some faults you see at once: B has no triangle, C's row says nothing, D has the answer printed on it. E and F look as good as A. A fault of a *row* can be seen in a row, **a fault of a set cannot**. The sets are, in this order:
 #
 # | | set | what is done to it |
 # |---|---|---|
@@ -57,7 +57,7 @@ assert len(offers) == 6
 # | E | **biased** | 95 % of the things have the colour that belongs to their shape |
 # | F | **duplicated** | three of four pictures are copies of 20, in another light |
 #
-# One student learns from each: a frozen eye, and a small text model that looks at the image behind gates (chapter 06), 400,000 parameters. Then 400 clean test pictures. **Predict:** which fault costs most? Section 7 has the table.
+# One student learns from each: a frozen eye, and a small text model that looks at the image behind gates (chapter 06), 400,000 parameters. **Predict:** which fault costs most? Section 7 has the table.
 
 # %% [markdown] id="q-record" lang="en"
 # ## 2 · What is in a row?
@@ -99,7 +99,7 @@ assert read == written and first.load().shape == (64, 64, 3)
 # | **LLaVA-Instruct** (Liu et al. 2023) | conversations written by a language model from COCO's captions and boxes | instruction tuning | `<image>` before or behind; rows without picture |
 # | **your own** | `{image, instruction, output}`, a line each | your task | section 9 |
 #
-# LLaVA's rows are the ones that most code stumbles over. Two of them, as they are published:
+# Most code stumbles over LLaVA's rows. Two, as published:
 
 # %% id="llava-by-hand"
 exporting.export_llava(world, folder / "llava")
@@ -204,9 +204,9 @@ assert means["true"][3] > 0.5 > 0.05 > abs(means["shallow"][3])
 assert means["another's picture"][3] < -0.5 and means["true"][4] > 0.55
 
 # %% [markdown] id="dependence-lesson" lang="en"
-# Three kinds, three signs. Shallow rows score 0: their loss is near 0 whatever is shown. Rows beside another's picture are below 0. In our run 71 % of the true rows need their picture, by more than 0.1. Of the rest a likely reason is chance: another picture often has the same answer.
+# Three kinds, three signs. Shallow rows score 0: their loss is near 0 whatever is shown. Rows beside another's picture are below 0. In our run 71 % of the true rows need their picture, by more than 0.1. Of the rest, another picture often has the same answer.
 #
-# The benchmark MMStar began like this. Its authors found that language models alone answered large parts of popular tests, and kept only questions that need the picture (Chen et al. 2024, section 3).
+# The benchmark MMStar began like this: its authors kept only questions that need the picture (Chen et al. 2024, section 3).
 #
 # ### Ask ten people
 #
@@ -242,7 +242,7 @@ doubtful = quality.ambiguous(asked, most=1.2)
 assert answer_entropy(asked[0].answers) == 0 and 0 < len(doubtful) < 100
 
 # %% [markdown] id="entropy-lesson" lang="en"
-# The ten people are simulated here: some mistake a colour or a size for its neighbour, as people do. Bhattacharya et al. (2019) sorted why real people disagree: the picture is poor, the question vague, or both answers are true. For the first two, leave the row out. For the last, keep all answers and grade as VQA does (chapter 13).
+# The ten people are simulated: some mistake a colour or a size for its neighbour. Real people disagree since the picture is poor, the question vague, or both answers true (Bhattacharya et al. 2019). For the first two, leave the row out; for the last, keep all answers and grade as VQA does (chapter 13).
 #
 # ## 4 · Do picture and text belong together?
 #
@@ -320,7 +320,7 @@ print(f"the filter brings back {back:.0%} of what was lost")
 assert right["clean"] > 0.88 and right["mismatched"] < 0.75 and back > 0.7
 
 # %% [markdown] id="filter-lesson" lang="en"
-# In our run 61 %, 96 % and 97 %. Less than half of the set is the better set: a false row is not nothing, it teaches the opposite of what a true one teaches. Look at the table again, though: a few false captions were kept, and as many true ones dropped. Here CLIP knows this world well. On the web it does not, and **a filter passes what its own model knows**.
+# In our run 61 %, 96 % and 97 %. Less than half of the set is the better set: a false row teaches the opposite of a true one. But a few false captions were kept, and as many true ones dropped. Here CLIP knows this world; on the web it does not. **A filter passes what its own model knows**.
 
 # %% [markdown] id="q-habit" lang="en"
 # ## 5 · What does a habit know?
@@ -393,7 +393,7 @@ assert row.question == twin.question and row.answer != twin.answer
 # %% [markdown] id="q-copies" lang="en"
 # ## 6 · Who has seen this picture before?
 #
-# Copies on the web are never the same file: another size, another light, JPEG once more. Their bytes differ, so a checksum finds none of them. A **difference hash** asks 64 questions that survive: shrink the picture to 8 rows of 9 grey pixels; is each one brighter than the one to its left?
+# Copies on the web have another size, another light, JPEG once more. Their bytes differ; a checksum finds none. A **difference hash** asks 64 questions that survive: shrink the picture to 8 rows of 9 grey pixels; is each one brighter than the one to its left?
 #
 # By hand, a row of four: 3, 5, 1, 1. Brighter than its left neighbour? 5 yes, 1 no, 1 no (equal is not brighter): bits **1, 0, 0**. Make all pixels twice as bright: the same bits.
 #
@@ -423,16 +423,14 @@ titles = ["picture", "its 64 bits", "other light", f"{distance[0, 0]} bits diffe
 for ax, panel, title in zip(axes, panels, titles):
     ax.imshow(panel); ax.set_title(title, fontsize=9); ax.axis("off")
 figure(fig, alt="A scene and its 8 by 8 bits; the same scene in another light, and its bits")
-assert not np.array_equal(test.images[0], copies[0])
 
-# %% id="hash-table"
 found = {most: [(distance[same] <= most).float().mean().item(),
                 (distance[~same] <= most).float().mean().item()] for most in (0, 2, 4, 6, 12, 16)}
 tabulate(found, "bits that may differ", copies_found=".0%", others_taken_for_copies=".2%")
 assert found[0][0] < 0.6 and found[6][0] > 0.95 and found[6][1] < 0.001 < found[16][1]
 
 # %% [markdown] id="hash-lesson" lang="en"
-# Copies differ in few bits, and hardly any other pair in so few: the threshold belongs in between. Where that is depends on the pictures. A picture that was mirrored or cropped escapes this hash; features of a trained model find those (Abbas et al. 2023, SemDeDup).
+# Copies differ in few bits, and hardly any other pair in so few: the threshold belongs in between. Where that is depends on the pictures. Mirrored or cropped pictures escape this hash; features of a trained model find them (Abbas et al. 2023, SemDeDup).
 #
 # ### Break it on purpose: leak the test
 #
@@ -467,7 +465,7 @@ assert leaks["and the leak"][0] - leaks["and the leak"][1] > 0.05 and caught[:15
 assert abs(leaks["100 clean pictures"][0] - leaks["100 clean pictures"][1]) < 0.1
 
 # %% [markdown] id="leak-lesson" lang="en"
-# The honest student does as well on both halves. The leaky one is better on both; it had 150 pictures more to learn from. But on what it had seen, it looks nearly perfect; in our run 100 % against 85 %. Only the second number says what it can do. `leaked` catches the copies, in another light or not, before anything is trained.
+# The honest student does as well on both halves. The leaky one is better on both, having 150 pictures more, and looks nearly perfect on what it had seen; in our run 100 % against 85 %. Only the second number says what it can do. `leaked` catches the copies before anything is trained.
 
 # %% [markdown] id="q-table" lang="en"
 # ## 7 · The bill
@@ -522,7 +520,7 @@ figure(fig, alt="Right answers of a student by training set, three seeds each: e
 #
 # Every cure brings back more than nine tenths of what was lost. **Twins** are the dearest: 7,300 pictures for 2,000. And cures err, too. Our first twins bore, for two of the seeds, a false answer in 9 % of the rows; those students stopped at 82 % and 84 %, where 94 % and 96 % stand now. **Check what a cure writes.**
 #
-# One caution: `nano-vlm` and `clip-scenes` learned from clean scenes of this world, and bring that knowledge into sets B and C. And of set F a quarter is left, 520 pictures, which taught more than 2,000 did: **count what is different, not what is there.**
+# One caution: `nano-vlm` and `clip-scenes` learned from clean scenes, and bring that into sets B and C. And of set F a quarter is left, 520 pictures, which taught more than 2,000 did: **count what is different.**
 
 # %% [markdown] id="q-rows" lang="en"
 # ## 8 · Who writes the rows?
@@ -543,6 +541,7 @@ assert words.names == set(scenes.SHAPES)
 # Rules can write from boxes, too. A row of each of LLaVA's three kinds, with the boxes of what it speaks of: that is **grounding**.
 
 # %% id="ruled"
+import textwrap
 ruled = [generating.ruled_rows(record, words, (64, 64)) for record in records]
 n = next(n for n, rows in enumerate(ruled) if rows[-1].kind == "reasoning")
 rows = {row.kind: row for row in ruled[n]}
@@ -560,7 +559,7 @@ figure(fig, alt="A scene three times, a row of each kind above it; boxes show wh
 assert set(rows) == set(generating.ROW_KINDS) and rows["reasoning"].boxes
 
 # %% [markdown] id="writers-intro" lang="en"
-# A model without eyes invents. So boxes decide: a statement stays if what it names is there, the number is right, the relation holds by geometry, and one thing is meant. What is too close to tell goes.
+# A model without eyes invents. So boxes decide: a statement stays if what it names is there once, number and relation fit the boxes, and nothing is too close to tell.
 #
 # Three writers: rules; `nano-chat`, which cannot read boxes and gets the instruction alone; `nano-vlm`, which sees. **Predict** for each: what share is true?
 
@@ -607,7 +606,7 @@ assert min(line[3] for line in table.values()) > 0.98
 # %% [markdown] id="q-own" lang="en"
 # ## 9 · Your own pictures
 #
-# The form that most projects begin with: a folder, and one line of `{image, instruction, output}` for each row. We make such a folder with 20 scenes, and spoil it as real folders are: a file cut off in the middle, one of 0 bytes, a text that calls itself a picture, one copy, and rows that are hostile.
+# The form that most projects begin with: a folder, and one line of `{image, instruction, output}` for each row. We make one with 20 scenes, and spoil it as real ones are: a file cut off, one of 0 bytes, a text that calls itself a picture, a copy, and hostile rows.
 
 # %% id="own-folder"
 mine = folder / "mine"
@@ -634,7 +633,7 @@ tabulate({reason: (count, place.replace(str(mine), "")) for reason, count, place
 assert checkup.stops and sum(int(count) for _, count, _ in checkup.skips) == 7
 
 # %% [markdown] id="own-lesson" lang="en"
-# Seven rows are left out, each with its reason, its file and its line. Nothing outside the folder was opened. Seven of 24 is more than one in a hundred, so a training would stop here.
+# Seven rows are left out, each with its reason, file and line. Nothing outside the folder was opened. More than one in a hundred: a training would stop.
 
 # %% id="own-next"
 print(*checkup.next_steps(), sep="\n")
@@ -646,6 +645,50 @@ assert not again.stops
 
 # %% [markdown] id="own-command" lang="en"
 # On your machine: `vlmcourse check FOLDER` prints the same report.
+#
+# ### Train on them
+#
+# A folder of photographs: four motifs that no model of the course ever saw, eight crops of each to learn from, others to ask about. `nano-vlm`, whose eye knows five shapes in seven colours, goes on learning; half of every step are its old scenes. **Predict:** can it tell the photographs apart, and what do the scenes pay?
+
+# %% id="own-photos"
+from PIL import Image
+from vlmcourse.data.photos import PHOTOS, photo
+
+photos, dice = folder / "photos", np.random.default_rng(0)
+photos.mkdir()
+for file, count in (("train", 8), ("test", 6)):
+    rows = []
+    for name, says in PHOTOS.items():
+        for number in range(count):
+            side = dice.integers(150, 215)
+            top, left = dice.integers(0, 224 - side, 2)
+            crop = Image.fromarray(photo(name, 224)[top:top + side, left:left + side])
+            crop.save(photos / f"{file}-{name}-{number}.png")
+            rows.append(dict(image=f"{file}-{name}-{number}.png", output=says,
+                             instruction="What is in this photo?"))
+    (photos / f"{file}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+assert not check_folder(photos).stops
+
+# %% id="own-train"
+from vlmcourse.evaluation.answers import accuracy
+from vlmcourse.families.making import load_speaker
+from vlmcourse.families.own_pictures import train_own
+from vlmcourse.families.report_card import report_on_pictures
+
+own_steps = budget(cpu=dict(steps=100), gpu=dict(steps=200)).steps
+own, _, _ = train_own(photos, "nano-vlm", steps=own_steps, name="own photographs")
+card = report_on_pictures(own, "own", photos)
+names = ["the same answer", "the same answer, an empty image", "the same answer, another image"]
+shares = {name: card[name] for name in names}
+exam, old = scenes.sample("test", 40), load_speaker("nano-vlm")[0]
+for name, speaker in (("scenes, before", old), ("scenes, after", own)):
+    shares[name] = np.mean([*accuracy(speaker, exam).values()])
+tabulate(shares, "crops it never saw, and scenes", right=".0%")
+assert shares[names[0]] > 0.8 and max(shares[names[1]], shares[names[2]]) < 0.3
+assert shares["scenes, before"] > 0.95 and shares["scenes, after"] > 0.85
+
+# %% [markdown] id="own-train-lesson" lang="en"
+# It can; a blank picture or a stranger's gets none right, so it looks. The scenes pay a few points; without the old ones among the new (rehearsal, Robins 1995) they would pay far more. From a terminal: `vlmcourse train own --data FOLDER`, then `ask`, `evaluate`, `diagnose`, `export`. Drawings do as well; [OpenMoji](https://openmoji.org)'s (CC BY-SA 4.0) come with the course.
 
 # %% [markdown] id="real-intro" lang="en"
 # ## 10 · Is this the real thing?
