@@ -247,6 +247,12 @@ def test_a_name_that_is_no_text_can_be_shown(tmp_path):
     assert "rows" in write_page(found, tmp_path / "a.html").read_text(encoding="utf-8")
 
 
+def test_the_name_of_a_folder_is_shown_as_text(tmp_path):
+    found = checking.Checkup(tmp_path / "a<b>", [checking.DataFinding("rows", "1")], [], [7], 2048)
+    page = write_page(found, tmp_path / "a.html").read_text(encoding="utf-8")
+    assert "a&lt;b&gt;" in page and "<b>" not in page
+
+
 def test_every_picture_is_opened_once(folder, monkeypatch):
     add(folder, row("0.png", "Who?"), row("0.png", "Why?"))
     opened = Counter()
@@ -259,3 +265,43 @@ def test_every_picture_is_opened_once(folder, monkeypatch):
     monkeypatch.setattr(Record, "load", load)
     check_folder(folder)
     assert opened == {f"{number}.png": 1 for number in range(4)}
+
+
+def test_the_shorter_edge_of_a_picture_counts(folder):
+    noise(9).resize((90, 70)).save(folder / "9.png")
+    noise(10).resize((66, 99)).save(folder / "10.png")
+    add(folder, row("9.png", "Who?"), row("10.png", "Why?"))
+    found = finding(check_folder(folder), "picture sizes").found
+    assert found == "shorter edge 66 to 80 pixels, half of them 80 or more"
+
+
+def test_as_many_rows_as_allowed_may_be_left_out(folder):
+    add(folder, row("no.png"))
+    found = finding(check_folder(folder, most_skipped=0.2), "left out of train.jsonl")
+    assert found.found == "1 row, 20.0%: picture is missing" and found.state == "look"
+
+
+def test_habit_is_said_above_60_in_a_hundred(folder):
+    rows = [row(f"{number}.png", "Is it red?", "yes") for number in range(3)]
+    rows += [row(f"{number}.png", "What?", said) for number, said in enumerate(("cat", "dog"))]
+    write(folder, *rows)
+    habit = finding(check_folder(folder), "answers by habit")
+    assert habit.state == "ok"
+    assert habit.found == "right to 60% of 5 questions that are asked more than once"
+
+
+def test_bars_are_12_at_most_and_do_not_overlap():
+    bars = checking._html_bars([10, 12, 13, 34])  # 25 values: 9 ranges of 3 hold them
+    said = re.findall(r"<td>(\d+) to (\d+)</td><td>(\d+)</td>", bars)
+    assert (
+        said[:2] == [("10", "12", "2"), ("13", "15", "1")]
+        and said[-1] == ("34", "36", "1")
+        and len(said) == 9
+    )
+
+
+def test_leaked_pictures_are_named_in_order(folder):
+    rows = [row(f"{number}.png") for number in (2, 0, 3, 1)]
+    write(folder, *rows, name="test.jsonl")
+    todo = finding(check_folder(folder), "leakage").todo
+    assert todo == "Take 4 test pictures out of training, or out of the test (0.png, 1.png, 2.png …)."

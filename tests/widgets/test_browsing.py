@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -160,3 +161,28 @@ def test_the_test_is_of_the_rows_that_pass_the_other_filters_and_of_whole_images
 def test_questions_without_boxes_have_no_evidence():
     asked = [Asked("Is it red?", "yes", "yes/no")] * 4
     assert browse_answers(IMAGES, asked, ["no"] * 4, [0] * 4).answer["opened"]["boxes"] == []
+
+
+def test_wrong_answers_are_counted_among_the_rows_that_pass_the_other_filters():
+    asked = [Asked("What?", "a", kind) for kind in ("one", "one", "two", "two")]
+    browser = browse_answers(IMAGES, asked, ["b"] * 4, [0, 1, 0, 0], name="it")
+    assert browser.answer["summary"][0].startswith("it: 3 of 4 answers are wrong; right 25.0%")
+    browser.view = browser.view | {"tags": [None, 0]}
+    assert browser.answer["summary"][0].startswith("it: 1 of 2 answers are wrong; right 50.0%")
+
+
+def test_a_question_of_no_kind_is_of_the_kind_none():
+    found = SimpleNamespace(
+        images=SET.images, told=SET.told, rows=[row._replace(kind="") for row in SET.rows]
+    )
+    assert columns(browse_set(found))[2] == {"kind": ["none"]}
+
+
+def test_where_the_first_model_is_never_alone_right_all_rows_stay():
+    said = {name: SAID for name in "AB"}
+    assert browse_two(IMAGES, QUESTIONS, said, {"A": [1, 0, 0, 0], "B": [1, 1, 0, 0]}).found.tolist() == [
+        0,
+        1,
+        2,
+        3,
+    ]

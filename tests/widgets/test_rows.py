@@ -83,3 +83,23 @@ def test_a_score_of_one_number_or_none_has_a_histogram_or_not():
 def test_what_is_no_table_is_named(columns, message):
     with pytest.raises(ValueError, match=message):
         RowTable(*columns)
+
+
+def test_many_equal_rows_stay_as_they_stand():
+    scores = [number % 2 for number in range(200)]
+    table = RowTable(200, {"text": ["a"] * 200}, {"score": scores}, {})
+    view = {"by": 0, "down": True, "cuts": [[None, None]], "tags": [], "text": ""}
+    assert table.order(view, table.stays(view)).tolist() == [*range(1, 200, 2), *range(0, 200, 2)]
+
+
+@pytest.mark.parametrize("most, edges, bars", [(29, [-0.5, 29.5], 30), (30, [0, 30], 30)])
+def test_whole_numbers_get_a_bar_each_while_there_are_30_at_most(most, edges, bars):
+    table = RowTable(2, {"text": ["a", "b"]}, {"score": [0, most]}, {})
+    found = table.bars({"by": 0, "down": True, "cuts": [[None, None]], "tags": [], "text": ""})
+    assert found["edges"] == edges and len(found["stay"]) == bars
+
+
+def test_24_values_of_a_tag_are_not_too_many_and_those_that_are_not_named_follow():
+    many = [str(number) for number in range(24)]
+    table = RowTable(24, {"text": many}, {}, {"tag": many}, {"tag": ["7", "3"]})
+    assert table.values["tag"] == ["7", "3", *(one for one in many if one not in "73")]

@@ -101,9 +101,26 @@ def test_the_still_shows_the_cell_and_where_it_looks():
         ({"grid": (2, 3)}, r"weights\[0\] is \(2, 3, 3, 4\), expected .* \(2, 3, 3, 6\)"),
         ({"weights": [WEIGHTS[0], WEIGHTS[1][:, :2]]}, r"weights\[1\] is \(2, 2, 2, 4\)"),
         ({"weights": [WEIGHTS[0], WEIGHTS[1] * 1.2]}, r"weights\[1\] and the shares differ by 0\.\d+"),
+        ({"shares": [SHARES[0] * 0 + 1.01, SHARES[1]], "weights": None}, "must be between 0 and 1"),
+        ({"weights": [WEIGHTS[0] + [1, -1, 0, 0], WEIGHTS[1]]}, r"weights\[0\] has values below 0"),
         ({"kind": "gradient"}, "kind is 'gradient', expected one of attention, update"),
     ],
 )
 def test_what_does_not_fit_together_is_named(more, message):
     with pytest.raises(ValueError, match=message):
         made(**more)
+
+
+def test_as_many_tokens_as_are_allowed_and_an_oblong_grid():
+    whole = made(shares=[np.ones((2, 64)), SHARES[1]], tokens=[["x"] * 64, TOKENS[1]], weights=None)
+    assert whole.view["token"] == 63
+    still = made(grid=(1, 4), view={"layer": 0, "token": 1, "head": 2}).static_figure()
+    assert f"most at row 0, column {WEIGHTS[0][0, 2, 1].argmax()}" in still.alt
+
+
+def test_what_a_share_is_of_comes_from_what_was_found():
+    looks = [
+        SimpleNamespace(shares=share, tokens=tokens, weights=None, grid=None, kind="update")
+        for share, tokens in zip(SHARES, TOKENS, strict=True)
+    ]
+    assert ShareMap.of(IMAGES, looks, ["What?", "Why?"]).shape["kind"] == "update"

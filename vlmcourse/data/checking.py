@@ -27,7 +27,7 @@ from vlmcourse.models.language import CONTEXT
 
 LOOK_SIDE = 64  # pixels: what the course's models see
 PICTURE_TOKENS = 64  # of the course's models
-_HABIT = 0.6  # share of right answers by habit from which it is said
+_HABIT = 0.6  # share of right answers by habit above which it is said
 _BATCH = 32
 
 

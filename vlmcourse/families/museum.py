@@ -6,7 +6,15 @@
     repaired    run an exhibit again with changes: green only if its cause is gone
     beside      its measures, beside those of a run that works
 
-The runs stand in museum_tuning.py, museum_flamingo.py and museum_runs.py, the exhibits in museum_exhibits.py.
+Its six modules:
+
+    museum.py           Setup, Findings, Exhibit, repaired, beside
+    museum_tuning.py    Tuning: a small LLaVA learns to answer
+    museum_flamingo.py  LookingBack, Interleaving: several pictures in one text
+    museum_runs.py      Loading, Asking, Describing, Comparing
+    museum_mistakes.py  functions as people wrote them, each with a mistake
+    museum_exhibits.py  EXHIBITS, CAUSES, diagnosed
+
 Every run is made of the course's own parts; what is broken in it stands in its setup, and nowhere else. Each
 takes seconds of one CPU core.
 """

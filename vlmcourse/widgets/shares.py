@@ -112,7 +112,9 @@ class ShareMap(MapWidget):
         if weights.shape != shape or not weights.size:
             raise ValueError(f"{name} is {weights.shape}, expected (layer, head, token, patch) = {shape}")
         off = np.abs(weights.sum(axis=-1).mean(axis=1) - self._shares[number]).max()
-        if not off <= 0.01 or weights.min() < 0:
+        if weights.min() < 0:
+            raise ValueError(f"{name} has values below 0; pass the weights after the softmax")
+        if not off <= 0.01:
             raise ValueError(
                 f"{name} and the shares differ by {off:.3g}; the sum over the patches, mean over the heads, "
                 "must be the share"
