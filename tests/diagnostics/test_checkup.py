@@ -27,7 +27,10 @@ from vlmcourse.diagnostics.share import Shares
 from vlmcourse.diagnostics.swaps import Swapped
 from vlmcourse.families.diagnosing import diagnose_named
 from vlmcourse.families.making import load_speaker
+from vlmcourse.families.nano import new_vlm
+from vlmcourse.models.llava import Llava
 from vlmcourse.models.projector import Projector
+from vlmcourse.speak import Speaker
 from vlmcourse.training.checkpoints import CheckpointError, save_checkpoint
 
 EXAM = scene_exam(40)
@@ -316,3 +319,9 @@ def test_the_command_prints_the_table_and_tells_scripts(tmp_path):
     assert "Nothing stands out." in done.output and "Asked about" not in done.output
     done = CliRunner().invoke(cli.app, ["diagnose", "nano-nothing"])
     assert done.exit_code == 1 and "suspicious" not in done.output and "Traceback" not in done.output
+
+
+def test_a_model_whose_image_tokens_are_no_patches_is_checked_without_that_map():
+    config = dataclasses.replace(new_vlm().config, shuffle=2)
+    names = {line.name for line in map_checks(Speaker(Llava(config).eval()), EXAM)}
+    assert names == {"evidence in its box, by occlusion", "evidence in its box, by Grad-CAM"}

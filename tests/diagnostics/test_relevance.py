@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vlmcourse.diagnostics.relevance import (
+    NoPatches,
     as_maps,
     cam_map,
     cross_attention_rule,
@@ -291,5 +292,14 @@ def test_what_no_connector_looks_at_is_not_relevant(name):
 
 def test_image_tokens_that_are_no_patches_are_refused():
     config = dataclasses.replace(new_vlm().config, shuffle=2)
-    with pytest.raises(ValueError, match="16 image tokens cannot be laid over 8 × 8 patches"):
+    with pytest.raises(NoPatches, match="16 image tokens cannot be laid over 8 × 8 patches"):
         relevance_map(Speaker(Llava(config).eval()), IMAGES[0], *PAIR)
+
+
+def test_an_opening_that_is_read_apart_changes_no_map():
+    speaker, _ = load_speaker("nano-vlm")
+    apart = Speaker(speaker.model, dataclasses.replace(speaker.words, opening_apart=True))
+    assert len(apart.words.opening()) > 0  # it is cached, and its own attention runs first
+    torch.testing.assert_close(
+        relevance_map(apart, IMAGES[0], *PAIR), relevance_map(speaker, IMAGES[0], *PAIR)
+    )

@@ -36,6 +36,7 @@ def test_a_good_model(nano):
     assert min(nano[f"POPE, {name}"] for name in ("random", "popular", "adversarial")) > 0.95
     assert nano["CHAIR_i"] < 0.1 and nano["captions, true and complete"] > 0.8
     assert nano["occlusion in the box"] > 2.5
+    assert 1.2 < nano["attention in the box"] < 10
     assert nano["calibration error"] < 0.05
     assert nano["parameters"] == pytest.approx(1.35, abs=0.01)
     assert nano["weights in memory"] == pytest.approx(4 * nano["parameters"], rel=0.01)

@@ -158,6 +158,10 @@ def kept_attention(model: nn.Module) -> Iterator[list[Attended]]:
             hook.remove()
 
 
+class NoPatches(ValueError):
+    """Image tokens of a model no longer stand for patches, so nothing can be laid over the image."""
+
+
 class Told(NamedTuple):
     """An answer's score, and where it comes from."""
 
@@ -206,7 +210,8 @@ def relevance_map(speaker: Any, image: Image, instruction: str, answer: str) -> 
     are multiplied. Several tokens of an answer are added up.
 
     Raises:
-        ValueError: see score_answer; or if image tokens no longer stand for patches, as behind pixel shuffle.
+        ValueError: see score_answer.
+        NoPatches: if image tokens no longer stand for patches, as behind pixel shuffle.
     """
     model, features = speaker.model, speaker.features(image[None])
     with torch.enable_grad(), kept_attention(model) as calls:
@@ -217,10 +222,12 @@ def relevance_map(speaker: Any, image: Image, instruction: str, answer: str) -> 
         (call.layer, weigh_by_gradient(call.weights[0].detach(), gradient[0]))
         for call, gradient in zip(calls, gradients, strict=True)
     ]
+    if speaker.words.opening_apart:
+        steps = _without_opening(model, steps)
     counted = _trace(model, steps, told, speaker.words.image)
     rows, columns = grid = model.config.vision.grid
     if len(counted) not in (rows * columns, 1 + rows * columns):
-        raise ValueError(f"{len(counted)} image tokens cannot be laid over {rows} × {columns} patches")
+        raise NoPatches(f"{len(counted)} image tokens cannot be laid over {rows} × {columns} patches")
     return counted[-rows * columns :].unflatten(0, grid)
 
 
@@ -232,6 +239,17 @@ def _gradients(score: Tensor, wanted: list[Tensor]) -> Sequence[Tensor]:
 
 
 Steps = Sequence[tuple[Attention, Tensor]]
+
+
+def _without_opening(model: nn.Module, steps: Steps) -> Steps:
+    """Without the language model's first run, over an opening that is read apart, before any image."""
+    inside, begun, kept = {*model.language.modules()}, set(), []
+    for layer, attention in steps:
+        if layer in inside and layer not in begun:
+            begun.add(layer)
+        else:
+            kept.append((layer, attention))
+    return kept
 
 
 def _trace(model: nn.Module, steps: Steps, told: Told, image: int) -> Float[Tensor, "patch"]:

@@ -21,7 +21,8 @@ from torch import Tensor
 from vlmcourse.data.own import data_files, open_pictures
 from vlmcourse.data.records import MOST_SKIPPED, Record
 from vlmcourse.data.text import IMAGE_WORD
-from vlmcourse.diagnostics.occlusion import explain_all, occlusion_map
+from vlmcourse.diagnostics.occlusion import explain_all, grounding_of, occlusion_map
+from vlmcourse.diagnostics.share import prompt_looks
 from vlmcourse.evaluation.answers import agrees, asked_of, prior_accuracy
 from vlmcourse.evaluation.hallucination import (
     NEGATIVES,
@@ -159,12 +160,30 @@ class Examiner:
         self.add(part, "captions, true and complete", true_and_complete(told, batch).tolist())
 
     def grounding(self, count: int = 40) -> None:
-        """Whether covering the evidence takes the answer away more than covering as much elsewhere."""
+        """How much of what counts for an answer lies in the box of its evidence, against boxes anywhere.
+
+        By occlusion: whether covering the evidence takes the answer away more than covering as much
+        elsewhere. By attention, where image tokens stand for places: that of the prompt's last token, mean
+        over layers and heads; it shows where the model looks, not what counts.
+        """
         batch, asked = asked_of(scenes.sample("test", count, seed=self.seed), "colour")
-        inside, anywhere = explain_all(occlusion_map, self.model, render(batch), asked)
-        part, times = "does it look in the right place", inside / max(anywhere, 1e-9)
+        images = render(batch)
+        self.add_times("occlusion", *explain_all(occlusion_map, self.model, images, asked))
+        looks = [
+            prompt_looks(self.model, image, question.text)
+            for image, question in zip(images, asked, strict=True)
+        ]
+        if looks[0].weights is not None:
+            maps = [look.weights[:, :, -1].mean(dim=(0, 1)).unflatten(0, look.grid) for look in looks]
+            side = images.shape[1] // len(maps[0])
+            self.add_times("attention", *grounding_of(maps, [question.boxes for question in asked], side))
+
+    def add_times(self, what: str, inside: float, anywhere: float) -> None:
+        """A line of grounding."""
         says = "a cell inside the evidence box against one anywhere; 1 is chance"
-        self.lines.append(ReportLine(part, "occlusion in the box", times, unit="times", says=says))
+        times = inside / max(anywhere, 1e-9)
+        part = "does it look in the right place"
+        self.lines.append(ReportLine(part, f"{what} in the box", times, unit="times", says=says))
 
     def calibration(self) -> None:
         """Whether 90 % sure means right in 90 %: of the first word of answers."""
@@ -299,8 +318,9 @@ def question_rows(
     Raises:
         ValueError: if the folder cannot be read, see data.own.open_pictures, or has fewer than two pictures.
     """
-    files = data_files(folder)
-    file = file or files.get("test", files["train"]).name
+    if file is None:
+        files = data_files(folder)
+        file = files.get("test", files["train"]).name
     own = open_pictures(folder, file, most_skipped=most_skipped)
     records = [record for record in own.records if len(record.turns) == 2]
     if len({record.image for record in records}) < 2:
