@@ -1,7 +1,7 @@
 # %% [markdown] id="title" lang="en"
 # # 14 · Debugging: it never looked
 #
-# **105 minutes.** Everything runs on two CPU cores; no GPU is needed.
+# **105 minutes**, and more if you open all exhibits. Everything runs on two CPU cores; no GPU is needed.
 #
 # The loss falls, the answers are fluent, and it never looked at an image. No error says so. How do you find out, in which order, in ten minutes?
 
@@ -22,7 +22,7 @@ import numpy as np, torch
 from vlmcourse.workbook import *
 from vlmcourse.diagnostics import audit, relevance, share, swaps
 from vlmcourse.families.museum import repaired
-from vlmcourse.families.museum_exhibits import CAUSES, EXHIBITS, diagnosed
+from vlmcourse.families.museum_exhibits import CAUSES, EXHIBITS, TWO_PATIENTS, diagnosed
 begin("14_debugging", lang="en")
 
 # %% id="map"
@@ -34,7 +34,7 @@ course_map("")
 # The workbook has a **museum of broken runs**. Each is a small training with one mistake that somebody really made. Here are two of them. Nothing of what follows is staged: they train now.
 
 # %% id="two-runs"
-names = {"run A": "does not look", "run B": "learned to guess"}
+names = dict(zip(("run A", "run B"), TWO_PATIENTS))                # section 5 says who they are
 runs = {run: EXHIBITS[name].broken.carry_out() for run, name in names.items()}
 tabulate({run: (f.losses[0], float(np.mean(f.losses[-10:]))) for run, f in runs.items()},
          "", loss_at_first=".1f", at_last=".2f")
@@ -49,14 +49,14 @@ for (run, f), colour, line in zip(runs.items(), (roles.first, roles.second), ("-
 ax.set(xlabel="step", ylabel="loss", yscale="log"); ax.legend()
 figure(fig, alt="The losses of two runs fall side by side to about 0.75")
 said = {run: f.said[:5] for run, f in runs.items()}
-tabulate({f"{run}, {asked}": answer for run, lines in said.items() for asked, answer, _ in lines},
-         "asked", answer="")
+tabulate({f"{run}, {place}": (asked, answer) for run, lines in said.items()
+          for place, (asked, answer, _) in enumerate(lines)}, "about image", asked="", answer="")
 assert all(answer for lines in said.values() for _, answer, _ in lines)
 
 # %% [markdown] id="fluent-lesson" lang="en"
-# Fine losses. Fluent answers, a colour where a colour is asked for. From here, both runs look alike, and both look good.
+# The losses fell thirtyfold. Fluent answers, a colour where a colour is asked for. Is 0.75 good? Without a floor nobody knows: who only guesses among seven colours pays about ln 7 / 2 = 0.97 for a word and its end. Both runs look alike.
 #
-# ### The question no log answers
+# ### The question no falling loss answers
 #
 # **Does the answer change when the image does?** Show the right image, then blank paper, then a stranger's image, and ask the same question. By hand, for four questions:
 #
@@ -113,22 +113,22 @@ from vlmcourse.speak import Speaker
 nano, _ = load_speaker("nano-vlm")
 exam, lessons = scene_exam(64), lessons_about("test", 120)
 first = [row[0] for row in lessons.talks[:64]]
-small = Exam(lessons.images[:64], *map(list, zip(*first)))       # two objects: colour and shape
-swapped = {"nano-vlm": swaps.swap_test(nano, *exam[:3])}
+small = Exam(lessons.images[:64], *map(list, zip(*first)))       # nearly all about colour
+swapped = {"nano-vlm": swaps.swap_test(nano, *small[:3])}
 swapped |= {run: swaps.swap_test(Speaker(f.model), *small[:3]) for run, f in runs.items()}
 tabulate({name: (s.right, s.blind, s.shuffled, s.changed) for name, s in swapped.items()}, "",
          right_image=".0%", blank=".0%", another_image=".0%", changed_by_another=".0%")
-assert swapped["nano-vlm"].right > 0.9 > 0.6 > swapped["nano-vlm"].shuffled
+assert swapped["nano-vlm"].right > 0.9 > 0.4 > swapped["nano-vlm"].shuffled
 assert all(abs(swapped[run].right - swapped[run].shuffled) < 0.15 for run in runs)
 
 # %% [markdown] id="swap-lesson" lang="en"
-# There it is. With a stranger's image, `nano-vlm` falls to about a third; runs A and B do not fall. They answer from habit. **But the symptom is not the cause**, and the two runs are broken in different places. So ask in order, cheapest and broadest first:
+# There it is. With a stranger's image, `nano-vlm` falls to about a sixth; runs A and B do not fall. The image does not help them. **But the symptom is not the cause**, and the two runs are broken in different places. So ask in order, cheapest and broadest first:
 #
 # | question to the run | tool | what it can prove |
 # |---|---|---|
-# | does the answer change with the image? | `swap_test` | that it does not look |
+# | does the answer change with the image? | `swap_test` | that the image does not help; if nothing changes, that it is not used |
 # | what did it learn from? | `audit_rows`, your eyes | labels, cut rows, wrong pairs |
-# | does attention reach the image? | `attention_share` | that a layer does not read it |
+# | does attention reach the image? | `attention_share` | that a layer does not read it, where every token's share is 0 |
 # | does learning reach it? | `gradient_share` | a closed gate, a detach |
 # | were the weights read? | `kurtosis` of the projector | weights as drawn at random |
 # | where did it look? | relevance, occlusion, Grad-CAM | which patches counted |
@@ -157,7 +157,7 @@ assert (own_place == ids).sum() == 3 and (moved[:, :-1] == ids[:, 1:]).sum() == 
 # | `ids`, `labels` | `(row, token)`; labels are −100 where nothing is learned |
 # | out | an `int` from −2 to 2: how many places *behind* its id a label stands, for most labels of all rows. 0 is right, −1 one place too early |
 #
-# Try 0 first: where two offsets fit equally well, the one nearer to 0 counts. What lies over the edge is no label.
+# Try 0, −1, 1, −2, 2 in this order: where two fit equally well, the earlier counts. What lies over the edge is no label.
 
 # %% id="label_offset"
 @exercise(audit.label_offset)
@@ -205,7 +205,7 @@ tabulate({a.name: (a.number, b.number, c.number) for a, b, c in zip(*inside)},
 assert all(line.ok for line in inside[2])
 
 # %% [markdown] id="model-checks-lesson" lang="en"
-# Run C passes **every check of its image path**: attention reaches the image, gradients reach it, the projector has learned. It answers nothing at all, and its path is whole. Only the audit of its rows names the cause. So: *look at the data the model gets, not at the model*.
+# Run C passes **every check of its image path**: attention reaches the image, gradients reach it, the projector has learned. It answers nothing at all, and its path is whole. Only the audit of its rows names the cause. So: *look at the data the model gets before you look at the model*.
 #
 # And run A? Its rows are whole, and in our run only the answers are suspicious. A program cannot know what a picture shows. You can. Look at three rows, each **with the picture that it was trained on**.
 
@@ -222,7 +222,7 @@ figure(fig, alt="Three training rows of run A: questions and answers above pictu
 assert (pictures != torch.arange(len(pictures))).all()
 
 # %% [markdown] id="look-lesson" lang="en"
-# The questions ask about things that are not there. Every row has **its neighbour's picture**: one list was shuffled or filtered, and the other was not. Ten seconds of looking, and no tool would have told you.
+# The questions ask about things that are not there. Every row has **its neighbour's picture**: one list was shuffled or filtered, and the other was not. Ten seconds of looking, and no audit of rows would have told you.
 
 # %% [markdown] id="q-share" lang="en"
 # ## 3 · Does attention reach the image?
@@ -250,7 +250,7 @@ print("share", by_hand.item())
 assert abs(by_hand.item() - 0.5) < 1e-6
 
 # %% [markdown] id="predict-share" lang="en"
-# Image tokens are most of a prompt of `nano-vlm`. **Predict:** in which layer does the last token, where the answer begins, look most at the image? The first or a later one?
+# Image tokens are most of a prompt of `nano-vlm`. **Predict:** in which layer does the last token, where the answer begins, look most at the image?
 
 # %% id="share-map"
 from vlmcourse.widgets.shares import ShareMap
@@ -263,11 +263,11 @@ looks = [share.prompt_looks(nano, *pair) for pair in zip(*first)]
 ShareMap.of(first[0], looks, first[1], view={"layer": 1})
 
 # %% [markdown] id="share-lesson" lang="en"
-# Little in the first layer, more than half behind it. Words are first read as words.
+# Where the answer begins, at `<assistant>`, little in the first layer, more than half behind it. **Other tokens do otherwise**: some give most of their attention to the image in the first layer already.
 #
 # **Point at the cells:** the image shows where that token looks in that layer. Why does `<user>` give 0 in every layer? Does the last token look at what it was asked about? Then choose single heads.
 #
-# Two warnings. **A share near 0 proves** that the image is not read there. A high share proves nothing about its use: attention is not explanation (Jain and Wallace 2019). And in models that look through *cross*-attention, the weights always sum to 1 over the image. There the size of what is added tells more (Kobayashi et al. 2020), and `attention_share` measures that.
+# Two warnings. A share of 0 **at every token** proves that a layer does not read the image; one token's low share proves nothing, for another may have read it before. Nor does a high share prove its use: attention is not explanation (Jain and Wallace 2019, of recurrent text models). And in models that look through *cross*-attention, the weights always sum to 1 over the image. There the size of what is added tells more (Kobayashi et al. 2020), and `attention_share` measures that.
 
 # %% [markdown] id="q-where" lang="en"
 # ## 4 · Where did it look?
@@ -276,7 +276,7 @@ ShareMap.of(first[0], looks, first[1], view={"layer": 1})
 #
 # - **Occlusion** covers each patch and watches the answer's probability. Honest, and dear: one run per patch (Zeiler and Fergus 2013).
 # - **Relevance** follows attention from the answer back to the patches, weighted by gradients (Chefer et al. 2021).
-# - **Grad-CAM** weighs whole feature maps by their mean gradient (Selvaraju et al. 2017). It was made for CNNs.
+# - **Grad-CAM** weighs whole feature maps by their mean gradient (Selvaraju et al. 2017).
 #
 # ### Your turn: `weigh_by_gradient` · difficulty 2/5 · 6 min
 #
@@ -324,38 +324,40 @@ from vlmcourse.diagnostics.occlusion import explain_all, occlusion_map
 
 ways = {"relevance": relevance.relevance_map, "occlusion": occlusion_map,
         "Grad-CAM": relevance.cam_map}
-chosen = [k for k, one in enumerate(exam.asked) if one.kind in POINTED][:16]
+chosen = [k for k, one in enumerate(exam.asked) if one.kind in POINTED]
 asked = [exam.asked[k] for k in chosen]
 grounded = {name: explain_all(way, nano, exam.images[chosen], asked)
             for name, way in ways.items()}
 times = {name: inside / anywhere for name, (inside, anywhere) in grounded.items()}
-tabulate(times, "16 questions", in_the_box_over_anywhere=".2f")
+tabulate(times, f"{len(asked)} questions", in_the_box_over_anywhere=".2f")
 assert min(times["relevance"], times["occlusion"]) > 2 and times["Grad-CAM"] < 2
 
 # %% id="maps-figure"
-question, image = asked[0], exam.images[chosen[0]]
+question, image = asked[1], exam.images[chosen[1]]
 fig, axes = plt.subplots(1, 4, figsize=(7, 2.3), layout="constrained")
 axes[0].imshow(image)
 asked_of = question.text.replace(" the ", "\nthe ")                # two lines fit above the image
 axes[0].set_title(f"{asked_of} {question.answer}", fontsize=9)
-for left, top, right, bottom in question.boxes:
-    axes[0].add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False))
 for ax, (name, way) in zip(axes[1:], ways.items()):
-    ax.imshow(way(nano, image, question.text, question.answer).clamp(min=0), cmap="cividis")
-    ax.set_title(f"{name}\n", fontsize=9)
-for ax in axes: ax.axis("off")
+    seen = way(nano, image, question.text, question.answer).clamp(min=0)
+    ax.imshow(seen, cmap="cividis", extent=(0, 64, 64, 0)); ax.set_title(f"{name}\n", fontsize=9)
+left, top, right, bottom = question.boxes[0]
+for ax in axes:
+    ax.add_patch(plt.Rectangle((left, top), right - left, bottom - top, fill=False, lw=2,
+                               edgecolor=roles.accent))
+    ax.axis("off")
 figure(fig, alt="A scene with the box of the evidence, and three maps beside it: relevance, "
                 "occlusion and Grad-CAM")
 
 # %% [markdown] id="maps-lesson" lang="en"
-# Relevance and occlusion find the box: about four times as much as elsewhere, in our run. **Grad-CAM is near chance.** That is no bug of yours. It gives a channel *one* weight for all places, which fits a CNN, where a channel means one thing everywhere. Between patch tokens and words stand a projector and layers of attention, and what a channel means changes from place to place. Over the first eight of these questions alone it fell far below 1, in our run. Do not show Grad-CAM of patch tokens as evidence.
+# Relevance and occlusion find the box: about four times as much as elsewhere, in our run. **Grad-CAM, of the patch vectors that leave the encoder, is near chance.** That is no bug of yours. It gives a channel *one* weight for all places, which fits a CNN, where a channel means one thing everywhere. A likely reason, not tested here: behind a projector and layers of attention it no longer does. Do not show Grad-CAM of patch tokens as evidence.
 #
 # Relevance costs one pass and one gradient; occlusion 65 images here. Take relevance, and check it by occlusion once in a while. A map explains *one answer*, right or wrong; it does not tell whether the model is good.
 
 # %% [markdown] id="cover-intro" lang="en"
 # ### Cover it yourself
 #
-# Cover patches, and the answers move. **Which patch alone makes `nano-vlm` change its mind?** For the first question there are a few. For the second there is none: whichever you cover, another one still shows the colour. So a map of single patches stays dark, although the box holds all the evidence. Now cover the evidence, then everything but the evidence.
+# Cover patches, and the answers move. **Which patch alone makes `nano-vlm` change its mind?** Try both questions, then tick *Occlusion map*. Then cover the evidence, and at last everything but the evidence. For one of the questions no single patch will do: whichever you cover, another one still shows the answer, so its map stays dark although the box holds all the evidence.
 
 # %% id="cover"
 from vlmcourse.diagnostics.occlusion import rivals_for
@@ -376,8 +378,7 @@ LiveOcclusion(rivals_for(nano), scene, pairs, boxes=[boxes] * 2, right=[*pairs.v
 ill = EXHIBITS["never stops"]
 print(ill.symptom, "\n\n" + ill.code())
 endless = ill.broken.carry_out()
-tabulate({asked: (answer, true) for asked, answer, true in endless.said[:3]}, "asked",
-         said="", right="")
+tabulate(dict(enumerate(endless.said[:3])), "image", asked="", said="", right="")
 assert endless.seen["right, written"] < 0.1 and endless.seen["words of an answer"] > 4
 
 # %% [markdown] id="predict-cause" lang="en"
@@ -434,25 +435,26 @@ from vlmcourse.world import questions, scenes
 
 lesson = questions.ask(scenes.sample("train", 2000), seed=1)
 guesser = Blind([one.kind for one in lesson], [one.answer for one in lesson])
-guesses = guesser([one.kind for one in exam.asked])
+many = scene_exam(400).asked
+guesses = guesser([one.kind for one in many])
 hits = {}
-for one, guess in zip(exam.asked, guesses):
+for one, guess in zip(many, guesses):
     hits.setdefault(one.kind, []).append(guess == one.answer)
 tabulate({kind: (float(np.mean(row)), len(row)) for kind, row in sorted(hits.items())},
          "kind of question", right_without_an_image=".0%", asked="d")
-assert np.mean([guess == one.answer for guess, one in zip(guesses, exam.asked)]) < 0.7
+assert np.mean([guess == one.answer for guess, one in zip(guesses, many)]) < 0.5
 
 # %% [markdown] id="remedies" lang="en"
 # Where the guesser is often right, a lesson teaches little about looking. Five remedies that people use, one of them in two forms:
 #
 # | remedy | what it changes |
 # |---|---|
-# | twins | to every row, its image edited so that the answer changes (Goyal et al. 2017) |
+# | twins | to every row a similar image with another answer (Goyal et al. 2017 searched for photographs; here the scene is edited) |
 # | image-dependent rows only | rows that the question alone answers are left out |
 # | image-dependent rows more often | or drawn rarely, by 1 − what a guesser gives the answer (Clark et al. 2019; close to Cadene et al. 2019) |
-# | words dropped | words of the question are hidden while it learns (Bowman et al. 2016) |
+# | words dropped | words of the question are hidden while it learns (after Bowman et al. 2016, who hide words of what is written) |
 # | swap loss | −log(1 − *p*) of the answer beside a stranger's image is added (as Zhu et al. 2020 do with *p*) |
-# | contrastive decoding | what is likely without the image is subtracted when it answers (Leng et al. 2024) |
+# | contrastive decoding | what is likely without the image is subtracted when it answers (after Leng et al. 2024, who noise it) |
 #
 # The patient is the student of chapter 12, and its rows bear a habit: 95 % of the things have the colour that belongs to their shape. The test scenes bear none. So some test rows go **along** with the habit, and most go **against** it. A small patient learns now, and two remedies treat it. **Predict** what they do to the rows against habit, and to those along with it.
 
@@ -495,18 +497,18 @@ columns = ("right", "blank", "gap", "against", "along", "seconds")
 tabulate({name: [arm[what].mean() for what in columns] for name, arm in arms.items()},
          "means of three seeds", right=".0%", on_blank_paper=".0%", gap=".0%", against_habit=".0%",
          along=".0%", CPU_seconds=".0f")
-order = sorted(arms, key=lambda name: arms[name]["gap"].mean())
+order = sorted(arms, key=lambda name: arms[name]["against"].mean())
 fig, (left, right) = plt.subplots(1, 2, figsize=(7, 3), sharey=True, layout="constrained")
 for place, name in enumerate(order):
     colour = roles.control if name.startswith("nothing") else roles.learned
-    left.plot(100 * arms[name]["gap"], [place] * 3, "o", color=colour)
+    left.plot(100 * arms[name]["against"], [place] * 3, "o", color=colour)
     right.barh(place, arms[name]["seconds"].mean(), color=colour)
 seconds = arms[decoding]["seconds"].mean()
 right.text(seconds + 0.5, order.index(decoding), "2 passes", va="center")
-left.set_yticks(range(len(order)), order); left.set_xlabel("gap (points), each seed")
+left.set_yticks(range(len(order)), order); left.set_xlabel("right against habit (%), each seed")
 right.set_xlabel("price (CPU seconds)")
-figure(fig, alt="Eight arms, the gap of each of three seeds, and their CPU seconds: twins have the "
-                "largest gap at twice the price, image-dependent rows more often come next at none")
+figure(fig, alt="Eight arms, right answers against habit of each of three seeds, and CPU seconds: "
+                "twins lead at twice the price, image-dependent rows more often come next at none")
 for name, arm in arms.items():
     assert name == "twins" or (arm["right"] < arms["twins"]["right"]).all()
 assert (arms[often]["right"] > arms["nothing, more steps"]["right"]).all()
@@ -549,14 +551,14 @@ assert not any(name.startswith("image: highest share") for name in suspects)
 print(suspects["projector: kurtosis of its weights"].remedy)
 
 # %% [markdown] id="break-lesson" lang="en"
-# Found: the answers fall, and the **kurtosis** names the projector. Weights drawn evenly have 1.8; training gives some of them long tails.
+# Found: the answers fall, and the **kurtosis** names the projector. It says how heavy the tails of numbers are: 1.8 for weights drawn evenly, as PyTorch's `Linear` does, and 3 for normal ones. Training moved ours away from 1.8. **Where weights begin normal, this check is blind.**
 #
 # Look at what did *not* turn. Attention still gives over half to the image, and the gradient reaches it. The model looks hard at vectors that it cannot read. Swaps tell *that* something is wrong, and one check out of many tells *what*. Run them all, then read them together.
 
 # %% [markdown] id="real-intro" lang="en"
 # ## 8 · Is this the real thing?
 #
-# The same number for a LLaVA of `transformers`, with random weights: through its `output_attentions`, and through our tool after loading its weights.
+# Does your function work on a real LLaVA's attention? The same number for one of `transformers`, with random weights: through its `output_attentions`, and through our tool after loading its weights.
 #
 # A trap first. With the default attention, `sdpa`, a fused kernel never makes the weights. Ask for `attn_implementation="eager"`.
 
@@ -596,8 +598,8 @@ assert real[:, :, -1].std() > 0.02                               # not as if the
 #
 # 1. The loss and fluent answers do not tell whether a model looks. Swap the image: accuracy and change are two numbers.
 # 2. One symptom, many causes. Audit the rows before the model, then look at three of them with your eyes.
-# 3. A small attention share proves that the image is not read; a large one proves nothing about its use.
-# 4. Relevance and occlusion found the evidence; Grad-CAM on patch tokens was near chance.
+# 3. A share of 0 at every token proves that a layer does not read the image; a large one proves nothing about its use.
+# 4. Relevance and occlusion found the evidence; Grad-CAM on this model's patch tokens was near chance.
 # 5. A repair removes the cause; what only hides the symptom comes back elsewhere. Where rows let it guess, rows that need the image did most.
 
 # %% [markdown] id="quiz-intro" lang="en"

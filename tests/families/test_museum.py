@@ -16,7 +16,7 @@ from vlmcourse.diagnostics.audit import audit_rows
 from vlmcourse.diagnostics.gradients import gradient_report, llava_parts
 from vlmcourse.families import museum_mistakes as mistakes
 from vlmcourse.families.museum import Decoy, Exhibit, Findings, Ruling, Setup, beside, repaired, weigh
-from vlmcourse.families.museum_exhibits import CAUSES, EXHIBITS, diagnosed
+from vlmcourse.families.museum_exhibits import CAUSES, EXHIBITS, TWO_PATIENTS, diagnosed
 from vlmcourse.families.museum_flamingo import (
     Interleaving,
     attend_or_nothing,
@@ -279,7 +279,8 @@ def test_repr_and_code_show_the_setup_and_its_functions_and_not_the_answer():
         assert exhibit.symptom in told and not any(words in told for words in (exhibit.clue, exhibit.cause))
     code = EXHIBITS["says nothing"].code()
     assert code.startswith("labels = next_token_labels\n\ndef next_token_labels(ids") and "F.pad" in code
-    assert EXHIBITS["flat line"].code() == ""
+    assert "rate = 2e-06, " in EXHIBITS["flat line"].code()  # among all settings, so it is still to be found
+    assert "def " not in EXHIBITS["flat line"].code()
 
 
 def test_measures_stand_beside_those_of_a_run_that_works():
@@ -410,3 +411,11 @@ def test_texts_of_a_row_in_the_right_places_still_see_each_other():
         half.mask[0, 0, 3].tolist() == [True] * 4 + [False]
         and right.mask[0, 0, 3].tolist()[1:3] == [False] * 2
     )
+
+
+def test_the_code_of_an_exhibit_shows_its_settings_too():
+    shown = EXHIBITS["learned to guess"].code()
+    setup = EXHIBITS["learned to guess"].broken
+    assert f"length = {setup.length!r}" in shown and f"keep = {setup.keep!r}" in shown
+    assert "def " in EXHIBITS["never stops"].code()
+    assert set(TWO_PATIENTS) < EXHIBITS.keys()

@@ -338,7 +338,7 @@ quiz(1, "The loss falls, answers are fluent, and with a stranger's image they ar
         "What do you know?", [
     ("The projector is broken.", False,
      "It may be. Two runs of this chapter had this symptom, and in neither was it the projector."),
-    ("Answers do not depend on the image. Why, this does not say.", True,
+    ("The image does not help its answers. Why, this does not say.", True,
      "It is a symptom with many causes: wrong pairs, cut rows, a projector without weights. "
      "Rows, then reach, then maps narrow it down."),
     ("It was trained too briefly.", False,
@@ -351,7 +351,7 @@ quiz(2, "Half of all attention falls on image tokens. Does the model use the ima
     ("No; only the gradient can tell.", False,
      "The gradient too reached image vectors that carried nothing the model could read."),
     ("It can; change the image and count the answers that change.", True,
-     "A share near 0 shows that it is not read. A high one shows only that it could be; swaps decide."),
+     "A high share shows only that it could be; whether answers change with the image decides."),
 ])
 quiz(3, "A model writes nothing but the end, and every check of its image path is green. "
         "Where do you look next?", [
@@ -360,6 +360,6 @@ quiz(3, "A model writes nothing but the end, and every check of its image path i
      "Only what the model was given shows that."),
     ("At Grad-CAM of an answer.", False,
      "There is no answer to explain, and where it looked is not in doubt."),
-    ("At the decoding: a higher temperature makes it talk.", False,
-     "That hides it. It says the end because it was taught to say it there."),
+    ("At the length limit of what it writes.", False,
+     "A limit cuts what is written; here the end is written at once, as it was taught."),
 ])

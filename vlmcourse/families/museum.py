@@ -105,7 +105,7 @@ class Exhibit:
         return replace(self.broken, **changes)
 
     def code(self) -> str:
-        """The functions of the broken setup that are not those of a run that works, as they were written."""
+        """The broken setup: functions that are not those of a run that works, and all plain settings."""
         usual = type(self.broken)()
         own = [getattr(self.broken, part.name) for part in fields(usual)]
         written = [
@@ -113,7 +113,12 @@ class Exhibit:
             for part, mine in zip(fields(usual), own, strict=True)
             if callable(mine) and mine is not getattr(usual, part.name)
         ]
-        return "\n\n".join(written)
+        plain = [
+            f"{part.name} = {mine!r}"
+            for part, mine in zip(fields(usual), own, strict=True)
+            if mine is None or isinstance(mine, int | float | str)
+        ]
+        return "\n\n".join([*written, ", ".join(plain)])
 
 
 class Ruling(NamedTuple):
@@ -124,7 +129,7 @@ class Ruling(NamedTuple):
     findings: Findings | None = None  # of the run with the changes
 
     def __repr__(self) -> str:
-        return f"{'✅' if self.right else '❌'} {self.says}"
+        return f"{'✓' if self.right else '✗'} {self.says}"
 
 
 def repaired(exhibit: Exhibit, **changes: Any) -> Ruling:

@@ -271,7 +271,7 @@ _MADE = (
     ),
     Exhibit(
         "never stops",
-        "The first word is right, and then it is said again and again.",
+        "An answer is written, and then its last word again and again.",
         Tuning(labels=word_labels),
         cause="no end",
         ill=below("right, written", 0.4),
@@ -376,6 +376,7 @@ _MADE = (
 
 
 EXHIBITS = {exhibit.name: exhibit for exhibit in _MADE}
+TWO_PATIENTS = ("does not look", "learned to guess")  # whose losses and answers look alike, see notebook 14
 
 
 def diagnosed(exhibit: Exhibit, cause: str) -> Ruling:
