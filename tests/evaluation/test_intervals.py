@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vlmcourse.evaluation import intervals
 from vlmcourse.evaluation.intervals import (
     bootstrap_interval,
     discordant,
@@ -163,3 +164,11 @@ def test_only_questions_that_one_model_got_right_count():
                                            (3, 1, 10 / 16), (4, 4, 1), (2, 8, 2 * 56 / 1024)])  # fmt: skip
 def test_mcnemar_by_hand(one, other, p):
     assert mcnemar_exact(one, other) == pytest.approx(p)
+
+
+def test_all_right_is_no_certainty():
+    assert intervals.by_rule_of_three(intervals.Interval(1, 1, 1), 10) == (1, 0.7, 1)
+    assert intervals.by_rule_of_three(intervals.Interval(0, 0, 0), 30) == (0, 0, 0.1)
+    assert intervals.by_rule_of_three(intervals.Interval(1, 1, 1), 2) == (1, 0, 1)
+    other = intervals.Interval(0.9, 0.7, 1)
+    assert intervals.by_rule_of_three(other, 10) == other

@@ -1,6 +1,7 @@
 """How sure is a score? Intervals and tests that respect which questions belong together (notebook 13).
 
     resampled_means, percentile_interval, bootstrap_interval    how far a score would move with other images
+    by_rule_of_three                                            where all answers are right, or all wrong
     paired_interval                                             the same of the difference of two models
     flipped_means, permutation_p, sign_flip_test                whether the difference may be chance
     discordant, mcnemar_exact                                   the same for right and wrong
@@ -68,7 +69,7 @@ def bootstrap_interval(
     """The mean score with its percentile bootstrap interval, from RESAMPLES draws of as many images.
 
     Where every score is the same the interval has no width, and that is no certainty: after n questions
-    without a mistake, one in n / 3 may still go wrong.
+    without a mistake, one in n / 3 may still go wrong, see by_rule_of_three.
 
     Args:
         scores: one per question, such as 0 or 1, or a vqa_accuracy.
@@ -87,6 +88,19 @@ def bootstrap_interval(
         draws = torch.randint(images, (BLOCK, images), generator=dice)
         means.append(resampled_means(scores, groups, draws))
     return Interval(scores.mean().item(), *percentile_interval(torch.cat(means), level))
+
+
+def by_rule_of_three(interval: Interval, images: int) -> Interval:
+    """The interval, but 3 / images wide where all scores are 0 or all are 1, so that all draws are alike.
+
+    Source: Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all right?"
+    """
+    mean, low, high = interval
+    if low == high == 1:
+        low = max(0.0, 1 - 3 / images)
+    if low == high == 0:
+        high = min(1.0, 3 / images)
+    return Interval(mean, low, high)
 
 
 def paired_interval(

@@ -308,14 +308,14 @@ exercise(intervals.resampled_means,
            "Then `sums[draws].sum(1) / sizes[draws].sum(1)`, in the dtype of scores."],
 )
 
-quiz(1, "On a test of 729 questions, model A has 98.8 % with an interval of 97.7 to 99.6 %, "
-        "model B 97.1 % with 95.8 to 98.3 %. What do you know?", [
+quiz(1, "On the same questions model A has 71 % and model B 74 %, each with an interval "
+        "of 3 points to either side. What do you know?", [
     ("The intervals overlap, so no difference is shown.", False,
      "Each says how far one model's score moves with other images. "
      "Both move together, since what is hard for one is hard for the other."),
-    ("Nothing yet: look at the difference question by question, with its own interval.", True,
+    ("Not whether B is better: that needs the difference question by question.", True,
      "In section 5 such a pair had overlapping intervals, and a difference that stayed above 0."),
-    ("A is better by 1.7 points, since both saw the same questions.", False,
+    ("B is better by 3 points, since both saw the same questions.", False,
      "Pairing makes the difference more certain, and does not make it certain; it has an interval, too."),
 ])
 quiz(2, "A model captions 200 pictures. CHAIR finds that nothing it names is invented. "
@@ -329,8 +329,8 @@ quiz(2, "A model captions 200 pictures. CHAIR finds that nothing it names is inv
 ])
 quiz(3, "Without the images a model still answers 45 % of a benchmark. "
         "The language model it was made from answers 20 %. What did the 25 points come from?", [
-    ("From the images, since it is a vision-language model.", False,
-     "It got no images in this run; what images add is measured against its own blind score."),
+    ("From the language model's knowledge of the world.", False,
+     "That is in the 20 % already; the language model it was made from has the same knowledge."),
     ("From chance, which text-only models have as well.", False,
      "Then both would have it. What only the multimodal model has, it learned in its own training."),
     ("From its multimodal training: the form and the habits of such answers, or the test itself.", True,

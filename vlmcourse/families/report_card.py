@@ -34,7 +34,7 @@ from vlmcourse.evaluation.hallucination import (
     said_yes,
     scene_objects,
 )
-from vlmcourse.evaluation.intervals import bootstrap_interval
+from vlmcourse.evaluation.intervals import bootstrap_interval, by_rule_of_three
 from vlmcourse.evaluation.report import Report, ReportLine
 from vlmcourse.evaluation.statements import true_and_complete
 from vlmcourse.evaluation.vqa import anls, normalise_answer
@@ -66,16 +66,9 @@ class Examiner:
     def add(
         self, part: str, name: str, right: Sequence[float] | Tensor, groups: Any = None, says: str = ""
     ) -> None:
-        """A share with its interval.
-
-        Where all scores are equal, so are all resamples; then the interval is that of the rule of three.
-
-        Source: Hanley and Lippman-Hand 1983, "If nothing goes wrong, is everything all right?"
-        """
-        mean, low, high = bootstrap_interval(right, groups)
-        few = 3 / len(set(groups) if groups is not None else right)
-        low = max(0.0, 1 - few) if low == high == 1 else low
-        high = min(1.0, few) if low == high == 0 else high
+        """A share with its interval."""
+        images = len(set(groups) if groups is not None else right)
+        mean, low, high = by_rule_of_three(bootstrap_interval(right, groups), images)
         self.lines.append(ReportLine(part, name, mean, low, high, says=says))
 
     def right(
