@@ -1,6 +1,5 @@
 """What the report card measures, on a model of the course and on models whose faults are known."""
 
-import numpy as np
 import pytest
 import torch
 
@@ -98,16 +97,23 @@ def test_calibration_by_hand():
     assert rc.calibration_error(torch.ones(4), torch.ones(4)) == 0
 
 
-def test_first_words_agree_with_what_is_written():
+def test_calibration_is_of_what_the_model_says():
+    """A model that is sure of every answer, right or wrong, is off by the share that it gets wrong."""
     speaker = load_named("nano-vlm")[0]
-    batch = scenes.sample("test", 30, objects=(2, 2))
-    asked = questions.ask(batch, "colour")
-    rows = [n for n, question in enumerate(asked) if question]
-    batch, asked = batch[np.array(rows)], [asked[n] for n in rows]
-    sure, right = rc.first_words(speaker, render(batch), asked)
-    said = speaker.answer(render(batch), [question.text for question in asked])
-    assert right.tolist() == [reply == question.answer for reply, question in zip(said, asked, strict=True)]
-    assert (sure > 0.2).all() and (sure <= 1).all() and sure[right.bool()].mean() > 0.8
+
+    class Sure(type(speaker)):
+        def answer(self, images, instructions):
+            return ["red"] * len(images)
+
+        def scores(self, features, rows):
+            for scores, right, number in super().scores(features, rows):
+                yield 100 * torch.nn.functional.one_hot(right, scores.shape[1]).float(), right, number
+
+    examiner = rc.Examiner(Sure(speaker.model), 20)
+    examiner.calibration()
+    asked = [one for kind in questions.KINDS for one in rc.asked_of(scenes.sample("test", 20), kind)[1]]
+    red = sum(rc.agrees("red", one) for one in asked) / len(asked)
+    assert 0 < red < 0.2 and examiner.lines[0].value == pytest.approx(1 - red, abs=1e-3)
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from vlmcourse.data.records import MOST_SKIPPED, Record
 from vlmcourse.data.text import IMAGE_WORD
 from vlmcourse.diagnostics.occlusion import explain_all, grounding_of, occlusion_map
 from vlmcourse.diagnostics.share import prompt_looks
-from vlmcourse.evaluation.answers import agrees, asked_of, prior_accuracy
+from vlmcourse.evaluation.answers import agrees, answer_probabilities, asked_of, prior_accuracy
 from vlmcourse.evaluation.hallucination import (
     NEGATIVES,
     OF_A_SCENE,
@@ -179,15 +179,16 @@ class Examiner:
         self.lines.append(ReportLine(part, f"{what} in the box", times, unit="times", says=says))
 
     def calibration(self) -> None:
-        """Whether 90 % sure means right in 90 %: of the first word of answers."""
+        """Whether 90 % sure means right in 90 %: how probable the model finds the answers that it gives."""
         sure, right = [], []
         for kind in questions.KINDS:
             batch, asked = asked_of(scenes.sample("test", self.count, seed=self.seed), kind)
-            certain, correct = first_words(self.model, render(batch), asked)
-            sure.append(certain)
-            right.append(correct)
-        error = calibration_error(torch.cat(sure), torch.cat(right))
-        says = "mean distance between how sure it is of an answer's first word and how often that is right"
+            images, texts = render(batch), [question.text for question in asked]
+            said = self.model.answer(images, texts)
+            sure.append(answer_probabilities(self.model, images, texts, said))
+            right += [float(agrees(reply, question)) for reply, question in zip(said, asked, strict=True)]
+        error = calibration_error(torch.cat(sure), torch.tensor(right))
+        says = "mean distance between how sure it is of what it says and how often that is right"
         self.lines.append(ReportLine("does it know", "calibration error", error, says=says))
 
     def price(self, images: Images, asked: Sequence[str]) -> None:
@@ -205,22 +206,6 @@ class Examiner:
         megabytes = sum(weight.numel() * weight.element_size() for weight in weights) / 1e6
         self.lines.append(ReportLine("price", "parameters", millions, unit="million"))
         self.lines.append(ReportLine("price", "weights in memory", megabytes, unit="MB"))
-
-
-@torch.no_grad()
-def first_words(
-    speaker: Speaker, images: Images, asked: Sequence[questions.Question]
-) -> tuple[Tensor, Tensor]:
-    """How probable the likeliest first token of each answer is, and whether it is the right one."""
-    rows = speaker.encode([[(question.text, question.answer)] for question in asked])
-    sure, correct = torch.zeros(len(asked)), torch.zeros(len(asked))
-    for scores, right, number in speaker.scores(speaker.features(images), rows):
-        first = torch.ones_like(number, dtype=torch.bool)
-        first[1:] = number[1:] != number[:-1]
-        best = scores[first].softmax(dim=-1).max(dim=-1)
-        sure[number[first]] = best.values
-        correct[number[first]] = (best.indices == right[first]).float()
-    return sure, correct
 
 
 def calibration_error(sure: Tensor, right: Tensor) -> float:
