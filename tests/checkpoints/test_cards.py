@@ -20,7 +20,8 @@ SHIPPED = {stage.ships: recipe for recipe in RECIPES.values() for stage in recip
 def test_every_shipped_file_has_a_recipe_or_is_a_recorded_run():
     files = {path.name for path in shipped("tokenizer.json").parent.iterdir()}
     known = {name.removesuffix(FAMILIAR) for name in files if name.endswith(FAMILIAR)}
-    recorded = {"nano-stages", "nano-queries", "blip-trials", "data-trials", "remedy-trials"}
+    recorded = {"nano-stages", "nano-queries", "report-cards"}
+    recorded |= {"blip-trials", "data-trials", "remedy-trials"}
     assert {name.split(".")[0] for name in files} == {*SHIPPED, *recorded}
     asked = {name for name, recipe in SHIPPED.items() if can_be_asked(recipe)}
     assert known == {name for name in asked if "vision" not in SHIPPED[name].start}  # each eye once
@@ -83,6 +84,11 @@ def test_the_recorded_trials_of_remedies_are_what_their_command_makes():
     right = {name: arm["right"] for name, arm in card["arms"].items()}
     for most, *others in zip(right.pop("twins"), *right.values(), strict=True):
         assert max(others) < most
+    assert list(card["choice"]) == list(tool["TRIED"])  # by which the remedies' numbers were chosen
+    tried = {name: of_all for name, (of_all, _) in card["choice"].items()}
+    assert tried["swap loss, 0.05"] == max(share for name, share in tried.items() if "swap" in name)
+    assert tried["words dropped, 0.05"] == max(share for name, share in tried.items() if "dropped" in name)
+    assert all(len(row) == len(card["alphas"]) for row in card["choice of alpha"].values())
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name != "tokenizer"])
