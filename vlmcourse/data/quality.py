@@ -2,7 +2,7 @@
 
     difference_hash hamming      64 bits that pictures share if they look alike
     first_of_alike leaked        near duplicates within a data set, and between training and test
-    balanced_rows                every answer has a twin: the same question with another answer
+    balanced_rows                no answer to a question outweighs all its others
     answer_entropy               of several people's answers: high where a question is ambiguous
     clip_filter                  the rows whose picture and text fit best
     image_dependence             how much the right picture helps, beside none and a wrong one

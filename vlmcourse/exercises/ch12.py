@@ -385,22 +385,23 @@ quiz(1, "A model answers 88 % of a test right, and 85 % without the pictures. Wh
      "85 % are habits of the text. Image dependence finds the rows that measure seeing."),
     ("Whether the vision encoder is too small; three points are a weak eye.", False,
      "It may be, but this test could not show it: habits answer nearly all of it."),
-    ("Whether test pictures leaked into training.", False,
-     "Leaked pictures would raise the score *with* pictures. Here it is high without them."),
+    ("Whether 88 % is above what people reach.", False,
+     "That says nothing about seeing; habits alone reach 85 %."),
 ])
-quiz(2, "Balancing throws away rows that are all true. How can the model answer better afterwards?", [
-    ("True rows of a frequent answer are noisy more often.", False,
-     "They are as true as the others; nothing in section 5 was mislabelled."),
-    ("With fewer rows the same steps see each row more often.", False,
-     "That alone helps nobody. In the card the mended set has more rows than the biased one."),
-    ("Without twins the habit earns the loss's reward before the picture does.", True,
-     "Where both answers are equally frequent, only the picture is left to tell them apart."),
+quiz(2, "All rows of set E are true. Why does its student fail on clean pictures?", [
+    ("Rare colours are labelled less carefully.", False,
+     "All are labelled by the same rule; nothing in section 5 was mislabelled."),
+    ("There are too few rows; more of the same kind would mend it.", False,
+     "More of the same rows bear the same habit; the clean set is no larger."),
+    ("The habit lowers the loss before the student has learned to look.", True,
+     "What the question tells already leaves little for the picture to teach. "
+     "With twins only the picture tells."),
 ])
 quiz(3, "A CLIP filter keeps the best 40 % of web pairs. Which good pairs does it tend to throw out?", [
     ("Those with long captions, since CLIP cannot read them.", False,
      "CLIP cuts long captions, but their beginning scores as others do."),
     ("Those whose truth CLIP itself cannot see: rare things, counts, places.", True,
      "A filter passes what it knows. What it is blind to scores low, true or not."),
-    ("None: a true caption scores above a wrong one.", False,
-     "On average. Section 4 counts both kinds on both sides of the threshold."),
+    ("Those of large pictures, since CLIP shrinks all to one size.", False,
+     "Shrinking loses detail, but most captions speak of what stays visible."),
 ])

@@ -60,7 +60,7 @@ class TrainingSet:
     images: Images
     rows: list[AskedRow]
     told: list[str]
-    true: Scenes  # what the pictures really show; no mending looks at it
+    true: Scenes  # what the pictures really show; of all that mends, only `balanced` looks at it
 
     def __post_init__(self):
         if not len(self.images) == len(self.told) == len(self.true):
