@@ -1,7 +1,7 @@
 # %% [markdown] id="title" lang="en"
 # # 14 · Debugging: it never looked
 #
-# **105 minutes**, and more if you open all exhibits. Everything runs on two CPU cores; no GPU is needed.
+# **105 minutes.** More if you open all exhibits. Everything runs on two CPU cores; no GPU is needed.
 #
 # The loss falls, the answers are fluent, and it never looked at an image. No error says so. How do you find out, in which order, in ten minutes?
 
