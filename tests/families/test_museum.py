@@ -65,7 +65,7 @@ def test_exhibit_is_broken_until_its_cause_is_removed(name):
     broken, whole = verdict(exhibit), verdict(exhibit, **exhibit.repair)
     assert not broken.right and f"{name}: Still broken." in broken.says
     assert whole.right and f"{name}: Repaired." in whole.says and exhibit.clue in whole.says
-    assert repr(broken)[0] == "❌" and repr(whole)[0] == "✅"
+    assert repr(broken)[0] == "✗" and repr(whole)[0] == "✓"
 
 
 @pytest.mark.parametrize("name, number", DECOYS)
