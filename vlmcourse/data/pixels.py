@@ -7,6 +7,7 @@ from torch import Tensor
 
 from vlmcourse.slots import slot
 
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of red, green, blue in 0…1
 LUMINANCE = np.float32([0.299, 0.587, 0.114])  # of red, green and blue; ITU-R BT.601
 
 
@@ -19,6 +20,18 @@ def normalise(
     Zero then means mid-grey, and the channel axis stands where torch's image layers expect it.
     """
     return images.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def standardise(
+    images: UInt8[Tensor, "batch height width channel"],
+) -> Float[Tensor, "batch channel height width"]:
+    """Bytes 0…255 with the channel last as encoders learned from photographs read them, channel first.
+
+    Each colour less its mean over ImageNet's photographs, divided by its deviation there: what DINOv2 and
+    most encoders from before CLIP expect. CLIP has numbers of its own.
+    """
+    mean, deviation = images.new_tensor(IMAGENET, dtype=torch.float32)
+    return ((images / 255 - mean) / deviation).permute(0, 3, 1, 2)
 
 
 def to_bytes(

