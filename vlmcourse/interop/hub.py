@@ -184,10 +184,12 @@ class Found(NamedTuple):
                 with written_beside(kept.folder) as draft, no_progress_bars():
                     self._unpack(source, draft)
             except (OSError, SafetensorError) as error:
-                if lacking(kept.folder) and source.suffix == ".onnx":
+                if not lacking(kept.folder):
+                    return kept  # another process was faster
+                if source.suffix == ".onnx":
                     where = f"{source.name} has to be unpacked into {kept.folder.parent}, 90 MB"
                     raise CheckpointError(f"{where}, and that failed ({error})") from error
-                return self if lacking(kept.folder) else kept  # no room; or another process was faster
+                return self  # no room
         return kept
 
     def _unpack(self, source: Path, draft: Path) -> None:
