@@ -37,7 +37,7 @@ def test_ours_is_a_dinov2_with_its_scales_folded_in():
     ours = vit.from_dinov2(theirs).double()
     assert ours.config.hidden == 72 and not ours.training
     with torch.no_grad():
-        # ours keeps folded numbers in single precision; for another size theirs stretches positions in it, too
+        # ours keeps folded numbers in single precision; theirs stretches positions in it, too
         for side, most in ((28, 1e-6), (42, 1e-5)):
             images = random_images(side)
             gap = (ours(images) - theirs(images).last_hidden_state).abs().max()
