@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vlmcourse.models.quantise import QuantisedLinear
 from vlmcourse.slots import slot
 
 
@@ -58,10 +59,12 @@ def lora_numbers(layers: list[tuple[int, int]], rank: int) -> int:
 class LoraLinear(nn.Module):
     """A linear layer, which stops learning, and beside it a learned detour through ``rank`` numbers.
 
+    Around a QuantisedLinear it is QLoRA: the layer stays in four bits, the detour is ordinary numbers.
+
     ``up`` starts at zero: before the first step the layer says what it said before.
     """
 
-    def __init__(self, frozen: nn.Linear, rank: int, alpha: float):
+    def __init__(self, frozen: nn.Linear | QuantisedLinear, rank: int, alpha: float):
         super().__init__()
         self.frozen = frozen.requires_grad_(False)
         self.down = nn.Parameter(torch.randn(rank, frozen.in_features) / frozen.in_features**0.5)
@@ -90,7 +93,8 @@ def add_lora(blocks: Iterable[nn.Module], rank: int = 8, alpha: float = 16.0) ->
     if any(isinstance(module, LoraLinear) for block in blocks for module in block.modules()):
         raise ValueError("these blocks have LoRA already; merge it first, or train the one that is there")
     layers = [(parent, name, layer) for block in blocks for parent in block.modules()
-             for name, layer in parent.named_children() if isinstance(layer, nn.Linear)]  # fmt: skip
+             for name, layer in parent.named_children()
+             if isinstance(layer, nn.Linear | QuantisedLinear)]  # fmt: skip
     if not layers:
         raise ValueError("there is no linear layer to put LoRA around")
     for block in blocks:
