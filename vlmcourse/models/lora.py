@@ -21,7 +21,7 @@ from vlmcourse.slots import slot
 @slot
 def lora_forward(
     tokens: Float[Tensor, "... width"],
-    frozen: nn.Linear,
+    frozen: nn.Linear | QuantisedLinear,
     down: Float[Tensor, "rank width"],
     up: Float[Tensor, "out rank"],
     scale: float,
