@@ -346,3 +346,12 @@ def test_whatever_the_file_says_every_line_is_taken_or_counted(lines, suffix):
 
 def test_the_columns_are_those_of_the_documentation():
     assert own.OWN_COLUMNS == ("image", "instruction", "output")
+
+
+def test_endings_and_the_name_of_the_test_are_read_in_any_case(folder):
+    write(folder, row(), name="Rows.JSONL")
+    write(folder, row(), name="Test.Jsonl")
+    assert data_files(folder) == {"train": folder / "Rows.JSONL", "test": folder / "Test.Jsonl"}
+    write(folder, row(), name="test.csv")
+    with pytest.raises(ValueError, match=r"there are: Rows\.JSONL, Test\.Jsonl, test\.csv"):
+        data_files(folder)

@@ -136,6 +136,14 @@ def test_no_weights_are_laid_over_patches_where_there_are_none(name, kind):
     assert looks.shares.shape == (4, len(looks.tokens)) and looks.tokens[1:3] == ["what", "colour"]
 
 
+@pytest.mark.parametrize("name, patchwise", [("nano-vlm", False), ("nano-blip2", True)])
+def test_a_grid_needs_tokens_that_stand_for_places_and_fill_a_square(name, patchwise):
+    speaker = untrained(name)
+    speaker.model.patchwise = patchwise
+    looks = prompt_looks(speaker, IMAGES[0], ASKED[0])
+    assert looks.weights is None and looks.grid is None and looks.kind == "attention"
+
+
 def test_behind_closed_gates_no_image_is_heard():
     speaker = untrained("nano-flamingo")
     assert attention_share(speaker, IMAGES, ASKED).shares.abs().max() == 0

@@ -61,12 +61,9 @@ def test_page_escapes_texts_and_draws_bars():
 def test_large_numbers_whole_shares_and_intervals_from_0():
     none = ReportLine("answers", "none", 0.0, 0.0, 0.05)
     card = Report(
-        "模型", "x", (none, ReportLine("answers", "all", 1.0), ReportLine("price", "it", 12_345.0, unit=""))
+        "模型", "x", (none, ReportLine("answers", "all", 1.0), ReportLine("price", "it", 12_345.4, unit=""))
     )
-    assert [row[2:4] for row in card.rows()] == [["0.0%", "0.0% to 5.0%"], ["100.0%", ""], ["1.23e+04", ""]]
+    assert [row[2:4] for row in card.rows()] == [["0.0%", "0.0% to 5.0%"], ["100.0%", ""], ["12,345", ""]]
     assert re.findall(r'<rect width="(\d+)"', card.to_html()) == ["0", "120"]
     assert 'd="M0.0 6H6.0M' in card.to_html() and '"模型"' in card.to_json()
-    assert [
-        [row[0] for row in part.rows()] for part in (Report("<", "", (ReportLine("<i>", "a", 0.5),)),)
-    ] == [["<i>"]]
     assert "<i>" not in Report("a", "b", (ReportLine("<i>", "a", 0.5),)).to_html()

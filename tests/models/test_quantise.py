@@ -10,8 +10,8 @@ from vlmcourse.models.quantise import (
     dequantise_blocks,
     normal_levels,
     pack_nibbles,
-    quantise,
     quantise_blocks,
+    quantise_layers,
     unpack_nibbles,
 )
 
@@ -75,7 +75,7 @@ def test_every_linear_layer_is_replaced_and_lora_stands_around_it():
     torch.manual_seed(0)
     shared = nn.Linear(64, 64)
     model = nn.Sequential(nn.Sequential(shared, nn.GELU(), nn.Linear(64, 32, bias=False)), shared)
-    quantise([model])
+    quantise_layers([model])
     assert isinstance(model[0][0], QuantisedLinear) and model[0][0] is model[1]
     assert isinstance(model[0][2], QuantisedLinear) and model[0][2].bias is None
     around, tokens = LoraLinear(model[0][2], rank=2, alpha=4), torch.randn(3, 64)
@@ -83,6 +83,6 @@ def test_every_linear_layer_is_replaced_and_lora_stands_around_it():
     around(tokens).square().sum().backward()
     assert around.up.grad.abs().sum() > 0 and model[0][2].packed.grad is None
     with pytest.raises(ValueError, match="no linear layer"):
-        quantise([nn.GELU()])
+        quantise_layers([nn.GELU()])
     with pytest.raises(ValueError, match="15 weights cannot be cut into blocks of 64"):
         QuantisedLinear(nn.Linear(3, 5))

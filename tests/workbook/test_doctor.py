@@ -107,7 +107,9 @@ def test_the_pretrained_model_is_found_or_its_package_is_named(monkeypatch):
         raise hub.MissingModel("no")
 
     monkeypatch.setattr(hub, "resolve", missing)
-    assert doctor.pretrained().state == "note" and doctor.pretrained().mend.startswith(hub.CARRIED[hub.SMOLLM2].pip)
+    assert doctor.pretrained().state == "note" and doctor.pretrained().mend.startswith(
+        hub.CARRIED[hub.SMOLLM2].pip
+    )
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,10 @@ class ReportLine:
         """A number as it is printed; nothing for None."""
         if number is None:
             return ""
-        return f"{number:.1%}" if self.unit == "%" else f"{number:,.3g} {self.unit}".strip()
+        if self.unit == "%":
+            return f"{number:.1%}"
+        digits = f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+        return f"{digits} {self.unit}".strip()
 
     @property
     def interval(self) -> str:

@@ -6,7 +6,7 @@
     dequantise_blocks    the weights that those stand for
     pack_nibbles         two four-bit numbers in a byte; unpack_nibbles takes them out again
     QuantisedLinear      a linear layer that keeps its weight so
-    quantise             put one in place of every frozen linear layer
+    quantise_layers      put one in place of every frozen linear layer
 
 Source: Dettmers et al. 2023, arXiv:2305.14314 (QLoRA), sections 2 and 3. Equal to bitsandbytes, see
 tests/parity.
@@ -126,7 +126,7 @@ class QuantisedLinear(nn.Module):
         return F.linear(tokens, self.weight.to(tokens.dtype), self.bias)
 
 
-def quantise(blocks: Iterable[nn.Module]) -> None:
+def quantise_layers(blocks: Iterable[nn.Module]) -> None:
     """Put a QuantisedLinear in place of every linear layer of the blocks; what they share is kept shared.
 
     Raises:
