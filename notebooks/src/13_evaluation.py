@@ -592,7 +592,7 @@ first, second = (report_on_scenes(models[name], name, count=10)
 shown_lines = [*questions.KINDS, "all kinds", "by habit alone", "an empty image",
                "twins, both right", "captions, true and complete"]
 cards = [{line.name: line for line in card.lines} for card in (first, second)]
-tabulate({name: [f"{card[name].shown(card[name].value)} ({card[name].interval})" for card in cards]
+tabulate({name: [f"{card[name].shown(card[name].value)}  {card[name].interval}" for card in cards]
           for name in shown_lines}, "10 scenes", nano_vlm="", stranger="")
 assert first["all kinds"] > 0.9 and first["an empty image"] < 0.5
 
