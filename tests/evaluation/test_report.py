@@ -67,3 +67,10 @@ def test_large_numbers_whole_shares_and_intervals_from_0():
     assert re.findall(r'<rect width="(\d+)"', card.to_html()) == ["0", "120"]
     assert 'd="M0.0 6H6.0M' in card.to_html() and '"模型"' in card.to_json()
     assert "<i>" not in Report("a", "b", (ReportLine("<i>", "a", 0.5),)).to_html()
+
+
+def test_what_rounds_to_a_thousand_is_written_out():
+    line = ReportLine("price", "it", 999.6, unit="ms")
+    assert (
+        line.shown(999.6) == "1,000 ms" and line.shown(999.4) == "999 ms" and line.shown(1.234) == "1.23 ms"
+    )

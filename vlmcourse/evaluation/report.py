@@ -38,7 +38,7 @@ class ReportLine:
             return ""
         if self.unit == "%":
             return f"{number:.1%}"
-        digits = f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
+        digits = f"{number:,.0f}" if abs(number) >= 999.5 else f"{number:.3g}"
         return f"{digits} {self.unit}".strip()
 
     @property
