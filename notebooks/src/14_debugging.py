@@ -122,7 +122,7 @@ assert swapped["nano-vlm"].right > 0.9 > 0.4 > swapped["nano-vlm"].shuffled
 assert all(abs(swapped[run].right - swapped[run].shuffled) < 0.15 for run in runs)
 
 # %% [markdown] id="swap-lesson" lang="en"
-# There it is. With a stranger's image, `nano-vlm` falls to about a sixth; runs A and B do not fall. The image does not help them. **But the symptom is not the cause**, and the two runs are broken in different places. So ask in order, cheapest and broadest first:
+# There it is. With a stranger's image, `nano-vlm` falls to about a sixth in our run; runs A and B do not fall. The image does not help them. **But the symptom is not the cause**, and the two runs are broken in different places. So ask in order, cheapest and broadest first:
 #
 # | question to the run | tool | what it can prove |
 # |---|---|---|

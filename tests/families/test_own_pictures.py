@@ -78,9 +78,24 @@ def test_learned_stored_asked_and_measured(folder, tmp_path):
     measured = run.invoke(cli.app, asked)
     assert measured.exit_code == 0, measured.output
     assert read_report(tmp_path / "card.json")["the same answer"] > 0.9
-    assert np.mean(list(accuracy(speaker, scenes.sample("test", 60)).values())) > 0.85  # 24 % without scenes
+    assert np.mean(list(accuracy(speaker, scenes.sample("test", 60)).values())) > 0.85  # see the next test
     looked = run.invoke(cli.app, ["diagnose", str(runs / "own.safetensors"), "--data", str(folder)])
     assert f"Asked about {folder}" in looked.output and "answers: right" in looked.output, looked.output
+
+
+@pytest.mark.slow
+def test_without_scenes_again_the_scenes_are_forgotten(folder, monkeypatch):
+    images, about = own_pictures.lessons_from(open_pictures(folder), 64)
+
+    def no_scenes(speaker, seed):
+        return speaker.features(images), about
+
+    right = []
+    for again in (own_pictures.scenes_again, no_scenes):
+        monkeypatch.setattr(own_pictures, "scenes_again", again)
+        speaker, _, _ = own_pictures.train_own(folder, "nano-vlm", steps=100)
+        right.append(np.mean(list(accuracy(speaker, scenes.sample("test", 40)).values())))
+    assert right[0] > 0.85 and right[0] > right[1] + 0.3, right
 
 
 def test_another_folder_is_not_mixed_into_a_run(folder, tmp_path):

@@ -1,7 +1,7 @@
 """Grounding: do the boxes that people drew support what a text says of a picture? (notebook 12)
 
-    box_relation box_place box_larger    what boxes alone say of one object, or of two
-    Lexicon, Phrase                  the words of a data set, and "small red circles" read with them
+    box_relation, box_place, box_larger  what boxes alone say of one object, or of two
+    Lexicon, Phrase                      the words of a data set, and "small red circles" read with them
     statements                           a text as single statements
     Grounds                              a picture's boxes; it says what supports a statement, or why nothing
 
@@ -18,9 +18,8 @@ from typing import NamedTuple
 from vlmcourse.data.records import BoxedObject, PixelBox, Record
 from vlmcourse.slots import slot
 
-CLEAR_SHARE = (
-    1 / 16
-)  # of the shorter edge: what lies closer together, or to a middle line, is in no direction
+# of the picture's shorter edge: what lies closer together, or to a middle line, is in no direction
+CLEAR_SHARE = 1 / 16
 LARGER = 1.2  # times the area from which on one box is larger than another
 DIRECTIONS = ("left of", "right of", "above", "below")
 _SIZES = ("larger than", "smaller than")

@@ -22,6 +22,7 @@ from torch import Tensor
 from vlmcourse.data.packing import Packs
 from vlmcourse.diagnostics.alternatives import look_and_answer, one_thread
 from vlmcourse.diagnostics.swaps import paper_of
+from vlmcourse.evaluation.answers import chances_of_rows
 from vlmcourse.slots import slot
 
 _Images = UInt8[np.ndarray, "image rows columns 3"]
@@ -153,15 +154,11 @@ def rivals_for(speaker: Any, count: int = 5) -> Callable[[np.ndarray, str], tupl
     return rivals
 
 
-@torch.no_grad()
 def _chances(speaker: Any, images: _Images, row: Packs, count: int) -> Float[Tensor, "image answer"]:
     """How likely the ``count`` answers of a row are about each image."""
     rows = Packs(*(part.expand(len(images), -1) for part in row))
-    logarithms = torch.zeros(len(images) * count)
-    for scores, right, number in speaker.scores(speaker.features(images), rows):
-        chosen = scores.log_softmax(dim=-1).gather(1, right[:, None])[:, 0]
-        logarithms.index_add_(0, number, chosen.float())
-    return logarithms.exp().unflatten(0, (len(images), count))
+    chances = chances_of_rows(speaker, images, rows, len(images) * count)
+    return chances.unflatten(0, (len(images), count))
 
 
 Explain = Callable[[Any, np.ndarray, str, str], Tensor]  # such as occlusion_map

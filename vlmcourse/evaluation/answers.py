@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from vlmcourse.data.packing import Packs
 from vlmcourse.evaluation.captioning import plain_words
 from vlmcourse.evaluation.statements import true_and_complete
 from vlmcourse.evaluation.vqa import normalise_answer
@@ -74,7 +75,20 @@ def answer_probabilities(
         counts = f"{len(images)} images, {len(instructions)} instructions and {len(answers)} answers"
         raise ValueError(f"{counts}; give one of each per question")
     rows = speaker.encode([[pair] for pair in zip(instructions, answers, strict=True)])
-    logarithms = torch.zeros(len(images))
+    return chances_of_rows(speaker, images, rows, len(images))
+
+
+@torch.no_grad()
+def chances_of_rows(
+    speaker: Any, images: np.ndarray, rows: Packs, count: int
+) -> Float[Tensor, "conversation"]:
+    """How likely a model gives the answer of each conversation of its rows, end included; 0 to 1.
+
+    Args:
+        images: one for each row; a row may hold several conversations, see data/packing.py.
+        count: of conversations in all rows.
+    """
+    logarithms = torch.zeros(count)
     for scores, right, number in speaker.scores(speaker.features(images), rows):
         chosen = scores.log_softmax(dim=-1).gather(1, right[:, None])[:, 0]
         logarithms.index_add_(0, number, chosen.float())

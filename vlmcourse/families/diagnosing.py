@@ -60,11 +60,8 @@ def own_exam(
         ValueError: if the folder cannot be read, or asks about fewer than two pictures.
     """
     records = question_rows(folder, most_skipped=most_skipped)[0]
-    chosen = [
-        records[number] for number in np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
-    ]
-    side = picture_side(speaker)
+    places = np.linspace(0, len(records) - 1, min(count, len(records))).astype(int)
+    chosen, side = [records[place] for place in places], picture_side(speaker)
+    images = np.stack([record.load(side) for record in chosen])
     asked = [record.turns[0][1].replace(IMAGE_WORD, "") for record in chosen]
-    return Exam(
-        np.stack([record.load(side) for record in chosen]), asked, [record.turns[1][1] for record in chosen]
-    )
+    return Exam(images, asked, [record.turns[1][1] for record in chosen])
