@@ -1,7 +1,8 @@
 """Flamingo's resampler: any number of patches becomes a few vectors (notebook 09).
 
-    resample    one step: a few latents look at all patches, and at each other
-    Resampler   learned latents, and as many steps as wanted
+    resample      one step: a few latents look at all patches, and at each other
+    Resampler     learned latents, and as many steps as wanted
+    LatentReader  Kosmos-2's: a linear layer, and one step without norms and without the stream
 
 In shapes, latent counts the vectors that a picture is resampled to.
 """
@@ -73,3 +74,27 @@ class Resampler(nn.Module):
     def forward(self, patches: Float[Tensor, "picture patch features"]) -> Latents:
         latents = self.latents.expand(len(patches), -1, -1)
         return self.norm(run_blocks(self.blocks, latents, patches=patches))
+
+
+class LatentReader(nn.Module):
+    """Kosmos-2's connector: learned latents look once at the projected patches and at each other.
+
+    Args:
+        width: of the patches.
+        out: of the language model, and so of the latents.
+
+    Source: Peng et al. 2023 (Kosmos-2), arXiv:2306.14824, section 3.2. Equal to transformers'
+        Kosmos2ImageToTextProjection, see tests/parity.
+    """
+
+    def __init__(self, width: int, out: int, latents: int, heads: int):
+        super().__init__()
+        self.project = nn.Linear(width, out)
+        self.latents = nn.Parameter(torch.randn(latents, out))
+        self.attention = Attention(out, heads, context_width=out)
+
+    def forward(
+        self, patches: Float[Tensor, "picture patch features"]
+    ) -> Float[Tensor, "picture latent out"]:
+        latents = self.latents.expand(len(patches), -1, -1)
+        return self.attention(latents, context=torch.cat([self.project(patches), latents], dim=1))
