@@ -45,7 +45,9 @@ def rms_norm(
     return (scale * (wide * lengths)).to(tokens.dtype)
 
 
-def rope_angles(positions: Ids, part: int, base: float) -> Float[Tensor, "batch token half"]:
+def rope_angles(
+    positions: Int[Tensor, "... token"], part: int, base: float
+) -> Float[Tensor, "... token half"]:
     """By how much rope turns each pair of numbers, in radians: position · base^(-2i / part) for pair i.
 
     Pair 0 turns by one radian per token, later pairs ever more slowly.
@@ -254,8 +256,12 @@ class Llama(LanguageModel):
         if config.tied:
             self.head.weight = self.embedding.weight
 
-    def place(self, tokens: Tokens, positions: Int[Tensor, "#batch token"]) -> tuple[Tokens, Layer]:
-        angles = rope_angles(positions, self.config.width // self.config.heads, self.config.base)
+    def angles(self, positions: Int[Tensor, "#batch token"]) -> Float[Tensor, "#batch token half"]:
+        """By how much the pairs of queries and keys are turned; see rope_angles."""
+        return rope_angles(positions, self.config.width // self.config.heads, self.config.base)
+
+    def place(self, tokens: Tokens, positions: Int[Tensor, "... token"]) -> tuple[Tokens, Layer]:
+        angles = self.angles(positions)
         if rope.active is not rope.reference:
             return tokens, lambda parts: rope(parts, angles)
         # the same with sines and cosines of all blocks computed once; each (batch, 1, token, part)
