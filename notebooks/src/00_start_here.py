@@ -1,7 +1,7 @@
 # %% [markdown] id="title" lang="en"
 # # 00 · Start here
 #
-# **40 minutes.** Runs on any CPU in under a minute; a GPU makes no difference in this chapter.
+# **45 minutes.** Runs on any CPU in under a minute; a GPU makes no difference in this chapter.
 #
 # You know how language models work. By the end of this course you will have built a model that looks at a picture and talks about it: every part written by you, trained by you, looked into by you. This first chapter shows what you are going to build, how the workbook checks your code, and where everything is.
 
@@ -95,7 +95,7 @@ assert sorted(by_kind, key=by_kind.get)[0] in ("comparison", "count")
 #
 # Three parts do the work, from left to right in the picture.
 #
-# 1. A **vision encoder** turns an image into vectors, usually one per patch of the image. Today this is nearly always a Vision Transformer, often the one from CLIP.
+# 1. A **vision encoder**, the model's *eye*, turns an image into vectors, usually one per patch of the image. Today this is nearly always a Vision Transformer, often the one from CLIP.
 # 2. A **connector** carries those vectors into the space of the language model. It can be one matrix, a small MLP, cross-attention, or a *Q-Former* that asks the image a fixed number of questions.
 # 3. A **language model** reads the image vectors as if they were words, then the question, and writes the answer.
 
@@ -147,6 +147,8 @@ print(f"{576 / (576 + 6):.1%} of what LLaVA-1.5 reads here is image")
 # | BLIP-2 | ViT | Q-Former | OPT or Flan-T5 | questions, descriptions | 11 |
 # | MiniGPT-4 | BLIP-2's | Q-Former and one linear layer | Vicuna | conversation | 11 |
 # | LLaVA | CLIP's ViT | linear, later MLP | Vicuna | conversation | 07, 08 |
+#
+# Chinchilla, OPT and Vicuna are language models; Vicuna is a LLaMA tuned on conversations. NFNet is a CNN.
 #
 # They learn in four ways: **contrast** (matching pairs close, others apart: CLIP), **matching** (do these two belong together?: BLIP), **captioning** (write what you see), and **instruction tuning** (follow a request about a picture: LLaVA). You will implement all four.
 
@@ -279,7 +281,7 @@ for line, pictures, facts in zip(axes, (render.render(pair), render.render(chang
 figure(fig, alt="Four scenes, their twins below: same question, one colour changed, another answer")
 
 # %% [markdown] id="blind-rule" lang="en"
-# Keep this rule for the rest of the course: **a number counts only beside its blind twin.** Every chapter that claims a model sees something also shows what it scores when it cannot.
+# Keep this rule for the rest of the course: **a number counts only beside its blind twin**, the same number from a model that does not see. Every chapter that claims a model sees something also shows what it scores when it cannot.
 
 # %% [markdown] id="doctor-intro" lang="en"
 # ## 6 · Is this machine ready?
@@ -301,6 +303,8 @@ doctor()
 # Why start with the LLaVA family? Its structure is the simplest, everything you know about language models carries over, and mistakes are easy to find. Flamingo and BLIP follow once you can build and debug the simple one.
 #
 # Chapters marked *to come* are not written yet; the table below always tells the truth. Each chapter stands alone: if you skip one, the course's own functions stand in for yours.
+#
+# Looking for one term, system or warning? The [index](INDEX.md) links each to the cell that teaches it and to the cell that proves it.
 
 # %% id="progress"
 progress()
