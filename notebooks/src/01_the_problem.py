@@ -42,7 +42,7 @@ course_map("connector")
 # | *red*, *blue* | no region of its own: a property **of** a region |
 # | *left of* | no region at all: something **between** two regions |
 # | *a* | nothing |
-# | (no word) | the paper, the light, the exact places and sizes |
+# | (no word) | the background (bare paper), the light, the exact places and sizes |
 #
 # So this is not a translation, word by word. It is many-to-many, with holes on both sides.
 
@@ -389,7 +389,7 @@ ax.set(xlim=(0, 1.12), xlabel="right answers")
 figure(fig, alt="Right answers: told in words all, not told a quarter, three naive joins no better")
 
 # %% [markdown] id="bridge-proved" lang="en"
-# **What you just proved.** One learned matrix did what no statistics could: it gave patches a *meaning* the language model can read, and no word was moved. Training everything got further on pictures, and paid with the ability to read. You will meet all three again: the matrix is LLaVA's projector (chapter 07), the price is why training goes in stages (chapter 08).
+# **What you just proved.** One learned matrix did what no statistics could: it gave patches a *meaning* the language model can read, and no word was moved. Training everything got further on pictures, and paid with the ability to read. You will meet both again: the matrix is LLaVA's projector (chapter 07), the price is why training goes in stages (chapter 08).
 #
 # A single matrix on raw patches is still a poor eye. The real recipe puts a trained encoder in front of it.
 
@@ -400,7 +400,7 @@ figure(fig, alt="Right answers: told in words all, not told a quarter, three nai
 #
 # **Question.** Give a model a picture and a question. What if the question is enough?
 #
-# In real life, bananas are yellow. So let us make a world with habits: with `language_bias=0.8`, four fifths of the objects have *the* colour of their shape, and the others any of its five colours. **Predict** by hand: how often is the habit right?
+# In real life, bananas are yellow. The field calls such a habit **language bias**, or a language prior. So let us make a world with habits: with `language_bias=0.8`, four fifths of the objects have *the* colour of their shape, and the others any of its five colours. **Predict** by hand: how often is the habit right?
 
 # %% id="biased-data"
 def colour_questions(split, count, bias):
