@@ -36,7 +36,7 @@ course_map("vision")
 #
 # You could ask for the sentence itself, word by word, as a language model does. Radford et al. (2021, arXiv:2103.00020, section 2.3) tried that first and found it slow to learn. They asked something easier: **which of these sentences belongs to this picture?**
 #
-# Take a batch of pairs. Every picture meets every sentence. One of them is its partner, a *positive*. All the others are *negatives*, and they cost nothing: they are the partners of the other pictures.
+# Take a batch of pairs. Every picture meets every sentence. One of them is its partner, a *positive*. All the others are *negatives*, and they cost nothing: they are the partners of the other pictures. This is **contrastive learning**.
 
 # %% id="pairs-look"
 import matplotlib.pyplot as plt
@@ -52,7 +52,7 @@ print(f"{len(drawings):,} drawings with names. {openmoji.ATTRIBUTION}")
 assert len(drawings) > 3000
 
 # %% [markdown] id="drawings" lang="en"
-# These are real pictures that people drew and named. Many are **combinations**: a role, a gender, a skin tone. We keep 400 combinations out of training. Each of their parts is known, the whole is new. That is the test at the end.
+# These are real pictures that people drew and named: the emoji of OpenMoji, an open set. Many are **combinations**: a role, a gender, a skin tone. We keep 400 combinations out of training. Each of their parts is known, the whole is new. That is the test at the end.
 #
 # And this is what you train on them. Lit is what you write: it makes vectors comparable, finds the one vector of a text, and says how well pairs match. The towers are a ViT and a transformer as you know them.
 
@@ -104,7 +104,7 @@ assert shares[1] < 0.1 < 0.99 < shares[1 / 0.07]
 # %% [markdown] id="ex-info-nce" lang="en"
 # ## 3 · The loss
 #
-# Read a row of the matrix: a picture chooses among texts. That is a classification, and you know its loss: cross-entropy. The right class of row *i* is *i*. Read a column: a text chooses among pictures. CLIP takes the mean of both.
+# Read a row of the matrix: a picture chooses among texts. That is a classification, and you know its loss: cross-entropy. The right class of row *i* is *i*. Read a column: a text chooses among pictures. CLIP takes the mean of both. The loss is known as **InfoNCE** (van den Oord et al. 2018).
 #
 # ### Your turn: `info_nce` · difficulty 2/5 · 8 min
 #
@@ -289,7 +289,7 @@ assert found["novel", "colour"] >= 0.95 and 0.80 <= found["novel", "shape"] < fo
 #
 # It needed help, and the help is a lesson about data. Trained on coloured scenes only, the same recipe named just two new shapes in three. "Blue" and "star" never met, so the model could lean on "blue things are never stars". In `clip-scenes` half of the scenes are therefore shown in **grey**, and their captions name no colour. A shape must then be known without its colour. What you leave out of a caption teaches too.
 #
-# This is why CLIP became the eye of so many models: its features carry words, and a new classifier costs a sentence.
+# This is why CLIP became the eye of so many models: its features carry words, and a new classifier costs a sentence. Training on pairs, before any task is known, is its **pretraining**; LLaVA, BLIP-2, Flamingo and Kosmos begin with an encoder that had it.
 
 # %% id="scene-retrieval"
 batch, lines = clips.unique_scenes(500)
@@ -391,7 +391,7 @@ print(f"the true order wins {before:.1%} of the time")
 assert abs(before - 0.5) < 0.05
 
 # %% [markdown] id="order-why" lang="en"
-# A coin. Why? In a random batch no other text has the same words in another order. A bag of words is enough to find the partner, so a bag of words is what is learned. Yuksekgonul et al. (2023, arXiv:2210.01936) measured the same in published models.
+# A coin. Why? In a random batch no other text has the same words in another order. A bag of words is enough to find the partner, so a bag of words is what is learned. Yuksekgonul et al. (2022, arXiv:2210.01936) measured the same in published models.
 #
 # Their remedy: put the exchanged sentence into the batch, as a **hard negative**. We can do even better. In our laboratory we can also draw the picture that the exchanged sentence describes. So every scene stands beside its opposite, and only order tells the two apart.
 
@@ -578,7 +578,7 @@ progress()
 # - van den Oord et al. 2018, *Representation Learning with Contrastive Predictive Coding*, [arXiv:1807.03748](https://arxiv.org/abs/1807.03748): InfoNCE.
 # - Zhai et al. 2023, *Sigmoid Loss for Language Image Pre-Training*, [arXiv:2303.15343](https://arxiv.org/abs/2303.15343): section 3.2.
 # - Liang et al. 2022, *Mind the Gap*, [arXiv:2203.02053](https://arxiv.org/abs/2203.02053).
-# - Yuksekgonul et al. 2023, *When and Why Vision-Language Models Behave Like Bags-of-Words*, [arXiv:2210.01936](https://arxiv.org/abs/2210.01936).
+# - Yuksekgonul et al. 2022, *When and Why Vision-Language Models Behave Like Bags-of-Words*, [arXiv:2210.01936](https://arxiv.org/abs/2210.01936).
 # - Krähenbühl et al. 2015, *Data-dependent Initializations of Convolutional Neural Networks*, [arXiv:1511.06856](https://arxiv.org/abs/1511.06856).
 # - OpenMoji, HfG Schwäbisch Gmünd, CC BY-SA 4.0, [openmoji.org](https://openmoji.org).
 #
