@@ -3,7 +3,7 @@
 #
 # **90 minutes.** Everything runs on two CPU cores; no GPU is needed.
 #
-# You have an eye (chapter 04) and a mouth (chapter 05). Nothing connects them yet. This chapter builds the five usual connections, trains all of them on the same questions, and lets you read the bill: accuracy, seconds, memory, and room in the context.
+# You have an eye, the vision encoder of chapter 04, and a mouth, the language model of chapter 05. Nothing connects them yet. This chapter builds the five usual connections, trains all of them on the same questions, and lets you read the bill: accuracy, seconds, memory, and room in the context.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
@@ -417,7 +417,7 @@ figure(fig, alt="Right answers of the five families and the blind twin, with the
 # %% [markdown] id="twins-intro" lang="en"
 # ### Do they look?
 #
-# Chapter 01 taught you to distrust a score. So ask each question about a **twin** as well, the smallest edit of the scene that changes the answer, and count pairs with both right. A blind model gets none, by proof. And hand each model the **wrong picture**, that of the next scene.
+# Chapter 01 taught you to distrust a score. So ask each question about a **twin** as well, the smallest edit of the scene that changes the answer, and count pairs with both right. A blind model gets none, by proof. And hand each model **another picture**, that of the next scene.
 
 # %% id="twins"
 pairs = test_asked[::5]
@@ -429,14 +429,14 @@ twin_seen, twin_rows = examples(twin_world, list(enumerate(twin_asked)))
 # %% id="twins-measure"
 both = {name: (right(name, old_seen, old_rows)
                & right(name, twin_seen, twin_rows)).float().mean().item() for name in models}
-wrong_picture = {name: right(name, test_seen.roll(1, 0)).float().mean().item() for name in models}
-tabulate({name: (both[name], wrong_picture[name]) for name in models},
-         both_of_a_pair=".0%", right_with_the_wrong_picture=".0%")
+another_picture = {name: right(name, test_seen.roll(1, 0)).float().mean().item() for name in models}
+tabulate({name: (both[name], another_picture[name]) for name in models},
+         both_of_a_pair=".0%", right_with_another_picture=".0%")
 assert both["blind"] == 0 and min(both[name] for name in fusion.FAMILIES) > 0.2
-assert max(wrong_picture.values()) < table["blind"][0] + 0.1
+assert max(another_picture.values()) < table["blind"][0] + 0.1
 
 # %% [markdown] id="twins-proved" lang="en"
-# **What you just proved.** With the wrong picture every family falls to about the level of the blind twin. So what they had above it came from the picture. Whole pairs are the stricter test, because half-knowledge earns nothing there: every family got a fifth of them or more, and lost many points against its score for single questions. A blind model gets none.
+# **What you just proved.** With another picture every family falls to about the level of the blind twin. So what they had above it came from the picture. Whole pairs are the stricter test, because half-knowledge earns nothing there: every family got a fifth of them or more, and lost many points against its score for single questions. A blind model gets none.
 
 # %% [markdown] id="look-intro" lang="en"
 # ## 8 · Look inside: the same question through each family
