@@ -299,7 +299,7 @@ assert caption_loss(matched) > blind - 0.01
 # | | eye | projector | language model | data | learning rate |
 # |---|---|---|---|---|---|
 # | stage 1, alignment | frozen | **learns** | frozen | 595,000 captions, once | 2e-3 |
-# | stage 2, instruction tuning | frozen | **learns** | **learns** | 158,000 conversations, three times | 2e-5 |
+# | stage 2, instruction tuning | frozen | **learns** | **learns** | 158,000 instructions, three times | 2e-5 |
 #
 # (Liu et al. 2023, arXiv:2304.08485, section 4.2 and 5.)
 #
