@@ -249,14 +249,7 @@ assert written[0, -1] == END
 # %% [markdown] id="q-rates" lang="en"
 # ## 6 · Who learns, and how fast?
 #
-# LLaVA's two stages (Liu et al. 2023, sections 4.2 and 5):
-#
-# | | eye | projector | language model | rate | data |
-# |---|---|---|---|---|---|
-# | 1 alignment | frozen | learns | frozen | 2·10⁻³ | 595,000 captions |
-# | 2 instruction tuning | frozen | learns | learns | 2·10⁻⁵ | 158,000 instructions |
-#
-# What the language model knows was dear to learn and is quick to lose, so its rate is a hundredth. Its code also allows a **rate of its own for the projector**. An optimizer takes such wishes as *groups*.
+# Chapter 07 has the table of LLaVA's two stages. In the second, **instruction tuning**, the language model learns too. What it knows was dear to learn and is quick to lose, so the rate falls from 2·10⁻³ to a hundredth, 2·10⁻⁵ (Liu et al. 2023, sections 4.2 and 5). LLaVA's code also allows a **rate of its own for the projector**. An optimizer takes such wishes as *groups*.
 #
 # Which rates are right depends on what a part has to lose. *Here*, for 120 steps, both get the same large rate. In *section 9* the language model gets a tenth, to keep its language; in *section 11* the projector a hundredth, to keep its places.
 #
@@ -372,7 +365,7 @@ habit = {kind: max(Counter(answer for *_, answer in rows).values()) / len(rows)
 habit["all"] = np.mean(list(habit.values()))
 marks = {"answer prior": habit, "blind twin": grades(blind, torch.zeros_like),
          "your assistant": grades(assistant)}
-fig, ax = plt.subplots(figsize=(7.6, 2.6), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 2.6), layout="constrained")
 for place, (name, row) in enumerate(marks.items()):
     ax.bar(np.arange(9) + 0.27 * place - 0.27, row.values(), 0.27, label=name,
            hatch=["//", "..", ""][place],
@@ -576,7 +569,7 @@ rows = {row["what"].split("(quick")[0]: (row["right"], row["seconds"]) for row i
 tabulate(rows, "tried", right=".0%", seconds="")
 
 # %% [markdown] id="card-lesson" lang="en"
-# The last column counts seconds. Packs, positions, a stem, an optimizer: four points here, twelve there. Then one line leaps to 96 %, and it changes only the order of data: first shape and colour of *every* object, then the mix. **Data decide, and their order.** The course's eye gets such *dense supervision* in a stage of its own, patch by patch. With the eye of chapter 04's CLIP in its place, 300 steps reach 58 % instead of 69 %: CLIP knows what, hardly where.
+# The last column counts seconds. Packs, positions, convolutions before the patches, an optimizer: four points here, twelve there. Then one line leaps to 96 %, and it changes only the order of data: first shape and colour of *every* object, then the mix. **Data decide, and their order.** The course's eye gets such *dense supervision* in a stage of its own, patch by patch. With the eye of chapter 04's CLIP in its place, 300 steps reach 58 % instead of 69 %: CLIP knows what, hardly where.
 
 # %% id="curve"
 metrics, curve = card["metrics"], np.array(card["curve"])
