@@ -650,10 +650,9 @@ assert max(gaps) < 1e-4
 #
 # 1. Two vectors cannot say which colour belongs to which thing. Words that look at patches can.
 # 2. One text model has three roles: reads alone, reads beside the image, writes. Masks and one context make the difference.
-# 3. ITM learns what its negatives ask. Hard ones come from the batch, drawn by ITC.
+# 3. ITM learns what its negatives ask; hard ones are drawn from the batch by ITC. A relation is learned by whoever can find things already.
 # 4. A fluent caption proves nothing, nor does a low loss. Measure whether it fits.
-# 5. A relation is learned by whoever can find things already.
-# 6. A filter trained on clean pairs cleans noisy ones of the same world. A true caption drawn as a negative teaches the opposite.
+# 5. A filter trained on clean pairs cleans noisy ones of the same world. A true caption drawn as a negative teaches the opposite.
 
 # %% [markdown] id="quiz-intro" lang="en"
 # ## Quiz
