@@ -139,7 +139,7 @@ assert changed[:16].all() and not changed[16:].any()
 # |---|---|---|
 # | **ITC**, contrast | which text belongs to which image? | queries see queries, words see words |
 # | **ITM**, matching | do these two belong together, yes or no? | everything sees everything |
-# | **ITG**, captioning | what is the next word? | queries see queries; words see queries and earlier words |
+# | **ITG**, captioning (BLIP's LM) | what is the next word? | queries see queries; words see queries and earlier words |
 #
 # The weights are the same in all three. Only the mask differs, and each mask follows from its question:
 #
