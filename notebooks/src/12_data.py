@@ -82,12 +82,15 @@ assert len(own) == 3 and any(entry["caption"].endswith("\n") for entry in own)
 
 # %% id="record"
 from vlmcourse.data.formats.coco import read_coco
+from vlmcourse.data.formats.genome import read_visual_genome
 
 read = [*read_coco(folder / "coco/annotations/captions_train2017.json", folder / "coco/train2017")]
 first = read[0]
 tabulate({"image": first.image, "captions": " / ".join(first.captions), "key": first.key,
           "where": first.where}, "record", content="")
+graphs = exporting.export_genome(world, folder / "genome")        # Visual Genome, likewise
 assert read == written and first.load().shape == (64, 64, 3)
+assert [*read_visual_genome(folder / "genome", folder / "genome")] == graphs
 
 # %% [markdown] id="sets" lang="en"
 # | set | its rows | good for | look out for |
@@ -204,7 +207,7 @@ assert means["true"][3] > 0.5 > 0.05 > abs(means["shallow"][3])
 assert means["another's picture"][3] < -0.5 and means["true"][4] > 0.55
 
 # %% [markdown] id="dependence-lesson" lang="en"
-# Three kinds, three signs. Shallow rows score 0: their loss is near 0 whatever is shown. Rows beside another's picture are below 0 on average. In our run 71 % of the true rows need their picture, by more than 0.1.
+# Three kinds, three signs. Shallow rows score 0: to so vague an instruction the answer is known, whatever is shown. Rows beside another's picture are below 0 on average. In our run 71 % of the true rows need their picture, by more than 0.1.
 #
 # The benchmark MMStar began like this: language models answered without pictures, what most got right was dropped, and people checked the rest (Chen et al. 2024).
 #
