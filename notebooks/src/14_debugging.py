@@ -26,7 +26,7 @@ from vlmcourse.families.museum_exhibits import CAUSES, EXHIBITS, TWO_PATIENTS, d
 begin("14_debugging", lang="en")
 
 # %% id="map"
-course_map("")
+course_map()
 
 # %% [markdown] id="q-fluent" lang="en"
 # ## 1 · Two runs, one symptom
@@ -58,15 +58,15 @@ assert all(answer for lines in said.values() for _, answer, _ in lines)
 #
 # ### The question no falling loss answers
 #
-# **Does the answer change when the image does?** Show the right image, then blank paper, then a stranger's image, and ask the same question. By hand, for four questions:
+# **Does the answer change when the image does?** Show the right image, then blank paper, then another image, and ask the same question. By hand, for four questions:
 #
 # | | q1 | q2 | q3 | q4 |
 # |---|---|---|---|---|
 # | right answer | red | blue | star | red |
 # | said, right image | red | blue | cube | red |
-# | said, stranger's image | red | red | star | red |
+# | said, another image | red | red | star | red |
 #
-# Accuracy is 3/4 with the right image and 3/4 with the stranger's. Yet two answers of four changed, q2 and q3. **Accuracy and change are two numbers**, and you need both.
+# Accuracy is 3/4 with the right image and 3/4 with another. Yet two answers of four changed, q2 and q3. **Accuracy and change are two numbers**, and you need both.
 
 # %% [markdown] id="ex-swap" lang="en"
 # ### Your turn: `swap_rates` · difficulty 2/5 · 8 min
@@ -92,7 +92,7 @@ print("accuracy", accuracy.tolist(), "changed", changed.tolist())
 assert accuracy.tolist() == [0.75, 0.75] and changed.tolist() == [0, 0.5]
 
 # %% [markdown] id="deranged-intro" lang="en"
-# Whose is "a stranger's image"? A random permutation is a trap: on average **one** question keeps its own image, whatever their number. `deranged` puts all in a ring, and each takes its neighbour's.
+# Whose is "another image"? A random permutation is a trap: on average **one** question keeps its own image, whatever their number. `deranged` puts all in a ring, and each takes its neighbour's.
 
 # %% id="deranged"
 kept = [(torch.randperm(8) == torch.arange(8)).sum().item() for _ in range(2000)]
@@ -102,7 +102,7 @@ tabulate({"random permutation": float(np.mean(kept)), "deranged": float(np.mean(
 assert 0.8 < np.mean(kept) < 1.2 and max(own) == 0
 
 # %% [markdown] id="predict-swap" lang="en"
-# Beside the two runs stands `nano-vlm`, which the course ships. **Predict** its three accuracies: right image, blank, stranger's. And those of runs A and B.
+# Beside the two runs stands `nano-vlm`, which the course ships. **Predict** its three accuracies: right image, blank, another. And those of runs A and B.
 
 # %% id="swap-runs"
 from vlmcourse.diagnostics.checkup import Exam, scene_exam
@@ -122,7 +122,7 @@ assert swapped["nano-vlm"].right > 0.9 > 0.4 > swapped["nano-vlm"].shuffled
 assert all(abs(swapped[run].right - swapped[run].shuffled) < 0.15 for run in runs)
 
 # %% [markdown] id="swap-lesson" lang="en"
-# There it is. With a stranger's image, `nano-vlm` falls to about a sixth in our run; runs A and B do not fall. The image does not help them. **But the symptom is not the cause**, and the two runs are broken in different places. So ask in order, cheapest and broadest first:
+# There it is. With another image, `nano-vlm` falls to about a sixth in our run; runs A and B do not fall. The image does not help them. **But the symptom is not the cause**, and the two runs are broken in different places. So ask in order, cheapest and broadest first:
 #
 # | question to the run | tool | what it can prove |
 # |---|---|---|
@@ -453,7 +453,7 @@ assert np.mean([guess == one.answer for guess, one in zip(guesses, many)]) < 0.5
 # | image-dependent rows only | rows that the question alone answers are left out |
 # | image-dependent rows more often | or drawn rarely, by 1 − what a guesser gives the answer (Clark et al. 2019; close to Cadene et al. 2019) |
 # | words dropped | words of the question are hidden while it learns (after Bowman et al. 2016, who hide words of what is written) |
-# | swap loss | −log(1 − *p*) of the answer beside a stranger's image is added (as Zhu et al. 2020 do with *p*) |
+# | swap loss | −log(1 − *p*) of the answer beside another image is added (as Zhu et al. 2020 do with *p*) |
 # | contrastive decoding | what is likely without the image is subtracted when it answers (after Leng et al. 2024, who noise it) |
 #
 # The patient is the student of chapter 12, and its rows bear a habit: 95 % of the things have the colour that belongs to their shape. The test scenes bear none. So some test rows go **along** with the habit, and most go **against** it. A small patient learns now, and two remedies treat it. **Predict** what they do to the rows against habit, and to those along with it.
