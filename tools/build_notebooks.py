@@ -2,6 +2,7 @@
 
     notebooks/src/02_vit.py  ->  notebooks/02_vit.ipynb      English edition
                              ->  notebooks/ja/02_vit.ipynb   Japanese edition, once it is translated
+    notebooks/src/index.toml ->  notebooks/INDEX.md          the index of terms, see tools/course_index.py
 
     python tools/build_notebooks.py                     build every chapter
     python tools/build_notebooks.py 02_vit              build one
@@ -28,6 +29,7 @@ from pathlib import Path
 
 import jupytext
 import nbformat
+from course_index import Index, Source
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
@@ -255,6 +257,24 @@ def built_editions(root: Path, sources: list[Path]) -> dict[Path, str]:
     return editions
 
 
+def built_index(root: Path, sources: list[Path]) -> dict[Path, str]:
+    """Where the index of terms lies, and its text; nothing if no source of it is here.
+
+    Raises:
+        BuildError: with the problems of its entries.
+    """
+    entries = root / "src" / "index.toml"
+    if not entries.exists():
+        return {}
+    from vlmcourse.workbook.chapters import CHAPTERS
+
+    index = Index(CHAPTERS, {path.stem: Source(path.stem, read_source(path).cells) for path in sources})
+    page = index.page(entries)
+    if index.problems:
+        raise BuildError(entries, index.problems)
+    return {root / "INDEX.md": page}
+
+
 def holds(path: Path, text: str) -> bool:
     """Whether a file has exactly this text."""
     return path.exists() and path.read_bytes() == text.encode()
@@ -266,13 +286,15 @@ def build(root: Path, names: list[str] | None = None, check: bool = False) -> li
     Nothing is written if any source has a problem.
 
     Returns:
-        one line per notebook that was stale, relative to root.  A built notebook without a source counts as
-        stale and is never deleted here: it may be somebody's work.
+        one line per notebook that was stale, relative to root, and for the index, which is built with all of
+        them.  A built notebook without a source counts as stale and is never deleted here: it may be
+        somebody's work.
     """
     sources = sorted((root / "src").glob("*.py"))
     if unknown := sorted(set(names or []) - {path.stem for path in sources}):
         raise BuildError(root / "src", [f"there is no source {name}.py" for name in unknown])
     editions = built_editions(root, [path for path in sources if not names or path.stem in names])
+    editions |= {} if names else built_index(root, sources)
     stale = [target for target, text in editions.items() if not holds(target, text)]
     for target in [] if check else stale:
         target.parent.mkdir(parents=True, exist_ok=True)
