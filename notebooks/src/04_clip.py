@@ -289,7 +289,7 @@ assert found["novel", "colour"] >= 0.95 and 0.80 <= found["novel", "shape"] < fo
 #
 # It needed help, and the help is a lesson about data. Trained on coloured scenes only, the same recipe named just two new shapes in three. "Blue" and "star" never met, so the model could lean on "blue things are never stars". In `clip-scenes` half of the scenes are therefore shown in **grey**, and their captions name no colour. A shape must then be known without its colour. What you leave out of a caption teaches too.
 #
-# This is why CLIP became the eye of so many models: its features carry words, and a new classifier costs a sentence. Training on pairs, before any task is known, is its **pretraining**; LLaVA, BLIP-2, Flamingo and Kosmos begin with an encoder that had it.
+# This is why CLIP became the eye of so many models: its features carry words, and a new classifier costs a sentence. Training on pairs, before any task is known, is its **pretraining**. Encoders before it were pretrained on ImageNet, 1.3 million photographs labelled with one of 1,000 classes. LLaVA, BLIP-2, Flamingo and Kosmos begin with an encoder that had it.
 
 # %% id="scene-retrieval"
 batch, lines = clips.unique_scenes(500)
