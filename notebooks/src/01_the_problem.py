@@ -524,7 +524,7 @@ axes[0, 0].set_ylabel("test"); axes[1, 0].set_ylabel("twin")
 figure(fig, alt="Four scenes, their twins, and blind answers: each given twice, right at most once")
 
 # %% [markdown] id="break" lang="en"
-# ## 7 · Break it: turn up the habit
+# ## 7 · Break it on purpose: turn up the habit
 #
 # Now raise the knob and watch a blind model become "better". No training is needed: your `answer_prior` is the best blind model there is. **Predict** the two columns at 0 and at 1.
 
