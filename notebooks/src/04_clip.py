@@ -427,7 +427,7 @@ assert found_after["image→text R@1"] < found["image→text R@1"] - 0.1
 #
 # The price is in the last row. The new training showed short captions only, and the model began to forget what full captions say: sizes and places. Remember this for the chapters on training in stages. What a stage does not show, it may take away.
 #
-# ## 10 · Break it: forget the normalisation
+# ## 10 · Break it on purpose: forget the normalisation
 #
 # A classic. Somebody forgets to normalise, and the loss still looks like a loss. **Predict** where it ends.
 
@@ -477,7 +477,7 @@ def siglip_loss(image, text, scale, bias):
     raise NotImplementedError
 
 # %% [markdown] id="real-intro" lang="en"
-# ## 12 · The real thing
+# ## 12 · Is this the real thing?
 #
 # Your functions sit inside the course's `CLIP`. Build a small CLIP of `transformers` and one of `open_clip`, random but with no norm or scale left at its start. Copy their weights. The same pictures and texts must give the same cosines, times the same scale.
 
