@@ -508,7 +508,7 @@ assert abs(best["late"] - area) < 0.01
 # **What you just proved.** Nobody told the models where the object is. Yet one head of cross-attention puts most of its gaze on it (in our run 90 %), and one head of injection more than an even gaze would (in our run twice as much). In injection the tokens also talk to each other: a word need not look itself if a patch has told it. Late fusion cannot look anywhere: its gaze *is* the even one.
 
 # %% [markdown] id="break-intro" lang="en"
-# ## 9 · Break it: the placeholder that got lost
+# ## 9 · Break it on purpose: the placeholder that got lost
 #
 # A text is too long for the context, so a careful collator cuts it. It keeps the end, because the question is there. So it cuts *placeholders*: 12 of 16 image tokens are gone. The features are all still there. **Predict:** an error, a few points of accuracy, or more?
 
