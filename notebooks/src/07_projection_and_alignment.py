@@ -144,7 +144,7 @@ figure(fig, alt="One scene under three grids: 64 small squares, 16 larger ones, 
 assert folded.shape == (1, 4, 1536) and folded.numel() == seen[:1].numel()
 
 # %% [markdown] id="fold-proved" lang="en"
-# **What you just proved.** Folding is free of loss: 64 · 96 numbers stay 64 · 96 numbers. It is not free of consequences. Each token must now tell of four patches in one vector of 128 numbers. Section 11 measures what that costs.
+# **What you just proved.** Folding is free of loss: 64 · 96 numbers stay 64 · 96 numbers. It is not free of consequences. Each token must now tell of four patches in one vector of 128 numbers. Section 14 measures what that costs.
 #
 # ## 4 · One layer or two?
 #
