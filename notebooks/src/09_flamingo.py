@@ -202,7 +202,7 @@ assert len(set(shapes.values())) == 1
 # %% [markdown] id="q-gate" lang="en"
 # ## 6 · How can new layers do no harm?
 #
-# Chapter 06 put one gate before one new layer, and the language model stayed what it was. Flamingo does so before every block, and twice: each new step is multiplied by **tanh of a gate** of its own, one number that starts at 0.
+# Chapter 06 put a gate before each new layer, and the language model stayed what it was. A new block of Flamingo has two steps, and a gate for each: what the step adds is multiplied by **tanh of the gate**, one number that starts at 0.
 #
 # ### Your turn: `gated_block` · difficulty 2/5 · 8 min
 #
