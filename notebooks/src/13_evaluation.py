@@ -310,7 +310,7 @@ assert chairs["nano-blip"][1] > chairs["nano-vlm"][1] + 0.05
 # %% [markdown] id="q-where" lang="en"
 # ## 4 · Where did it look?
 #
-# An answer may be right for a wrong reason. Scenes know the **evidence box** of each question: what one must see. So cover the picture patch by patch, and note by how much the right answer's probability falls: an occlusion map (chapter 14 builds it). The brightest cell is where the model *points*. Is that point in the box?
+# An answer may be right for a wrong reason. Scenes know the **evidence box** of each question: what one must see. So cover the picture patch by patch, and note by how much the right answer's probability falls: an occlusion map (chapter 14 returns to it). The brightest cell is where the model *points*. Is that point in the box?
 
 # %% [markdown] id="ex-points" lang="en"
 # ### Your turn: `points_inside` · difficulty 2/5 · 8 min
