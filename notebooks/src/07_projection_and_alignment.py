@@ -317,7 +317,7 @@ def trained_names(names, stage):
 stages.set_stage(untrained, 1)                         # asks your function, and sets requires_grad
 counts = {part: sum(p.numel() for p in getattr(untrained, part).parameters() if p.requires_grad)
           for part in sizes}
-tabulate(counts, "stage 1", numbers_that_learn=",")
+tabulate(counts, "stage 1", parameters_that_learn=",")
 assert counts["projector"] > 0 and counts["vision"] == counts["language"] == 0
 
 # %% [markdown] id="q-gradient" lang="en"

@@ -282,7 +282,7 @@ def groups_of(model, rates):
 groups = groups_of(aligned, RATES)
 sizes = [sum(p.numel() for p in group["params"]) for group in groups]
 rows = [(group["lr"], group["weight_decay"], size) for group, size in zip(groups, sizes)]
-tabulate(dict(enumerate(rows)), "group", rate="", weight_decay="", numbers=",")
+tabulate(dict(enumerate(rows)), "group", rate="", weight_decay="", parameters=",")
 learning = sum(parameter.requires_grad for parameter in aligned.parameters())
 assert len(groups) == 4 and sum(len(group["params"]) for group in groups) == learning
 

@@ -92,7 +92,7 @@ shared = [name for name in encoder if name in decoder and encoder[name] is decod
 own = [name for name in encoder if name not in shared]
 sizes = {"shared by both": sum(encoder[name].numel() for name in shared),
          "the encoder's own": sum(encoder[name].numel() for name in own)}
-tabulate(sizes, numbers=",")
+tabulate(sizes, parameters=",")
 assert all("attention" in name for name in own)
 assert sizes["shared by both"] > 2 * sizes["the encoder's own"]
 

@@ -469,7 +469,7 @@ speaker = Speaker(blip2)
 rows, new_rows = speaker.encode(talks), speaker.encode(new_talks)
 counts = {part: sum(p.numel() for p in getattr(blip2, part).parameters() if p.requires_grad)
           for part in ("vision", "qformer", "projector", "language")}
-tabulate(counts, "stage 2", numbers_that_learn=",")
+tabulate(counts, "stage 2", parameters_that_learn=",")
 assert counts["vision"] == counts["language"] == 0 and talks[0][0][1]
 
 # %% id="prior"
@@ -625,7 +625,7 @@ assert shares[1] > 0.4
 #
 # - **BLIP-2 with a decoder**, as in this chapter, for all questions; frozen before it is the language model of `nano-vlm`.
 # - **BLIP-2 with a T5**, like Flan-T5: image vectors and question see each other in its *encoder*; a decoder writes.
-# - **MiniGPT-4**: eye and Q-Former of the BLIP-2 with a T5, **frozen**, before another language model, which chats. Only the linear layer between them learns: here 16,512 numbers.
+# - **MiniGPT-4**: eye and Q-Former of the BLIP-2 with a T5, **frozen**, before another language model, which chats. Only the linear layer between them learns: here 16,512 parameters.
 #
 # MiniGPT-4 (Zhu et al. 2023) had two stages of its own: about five million raw pairs, then about 3,500 polished descriptions. After the first it repeated itself; the second took minutes, and repaired the *form*.
 #
