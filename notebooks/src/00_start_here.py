@@ -36,7 +36,7 @@ course_map()
 #
 # **Change something.** Click an object, drag it, give it another colour, delete it. The answer, the caption and the map of where the model looked follow at once. Ask your own question, too.
 #
-# The twelve scenes were picked: about none of them does the model make a mistake, neither in its caption nor in an answer to any of eight kinds of questions. The cell prints how rare that is. Edit one, and you may catch it.
+# The twelve scenes were picked: the model makes no mistake about any of them, neither in its caption nor in an answer to any of eight kinds of questions. The cell prints how rare that is. Edit one, and you may catch it.
 #
 # Then use the two switches that this course will teach you to distrust every model with. **Swap** gives the model another scene than the one you see. **Blind** gives it an empty sheet. **Predict** before you flip: will it still answer?
 
@@ -75,7 +75,7 @@ assert seeing > 0.85 and guessing < 0.5
 assert sorted(by_kind, key=by_kind.get)[0] in ("comparison", "count")
 
 # %% [markdown] id="meet-proved" lang="en"
-# It is no oracle. The second table stands on its card, the record of what it reached. Colours, shapes and sizes are nearly always right. Comparing and counting are weaker: they need everything in the picture at once. So do captions. Now and then one names a thing twice, and leaves another out.
+# It is no oracle. The second table comes from its card, the file that records what it reached. Colours, shapes and sizes are nearly always right. Comparing and counting are weaker: they need everything in the picture at once. So do captions. Now and then one names a thing twice, and leaves another out.
 #
 # The difference between the two numbers is what it *sees*. The second number is what it *guesses*, and it is not small. Section 5 comes back to that.
 
