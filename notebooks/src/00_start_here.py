@@ -15,8 +15,7 @@
 # - **question** a small VLM, change its picture, and tell whether it looks,
 # - **name** the three parts of a vision-language model and say what flows between them,
 # - **write** a function, have it checked, and get help when it is wrong,
-# - **explore** the laboratory world that most chapters train on,
-# - **explain** why a good score can mean that nobody looked at the picture,
+# - **explain** why a good score in our laboratory world can mean that nobody looked at the picture,
 # - **choose** your route through the course.
 
 # %% id="setup"
@@ -259,7 +258,7 @@ ax.set(xlim=(0, 1), xlabel="right when always giving this answer")
 figure(fig, alt="For each kind of question, how often its most frequent answer is right")
 
 # %% [markdown] id="blind-lesson" lang="en"
-# About four in ten, with no eyes at all. And this world is fair: the answers were balanced on purpose. Real data sets are not. In the first VQA data set, "tennis" was right for about 40 % of the questions that begin with "What sport is", and "2" for about as many of those that begin with "How many" (Goyal et al. 2017).
+# About four in ten, with no eyes at all. And this world is fair: the answers were balanced on purpose. Real data sets are not. In the first VQA data set, "tennis" was right for about 40 % of the questions that begin with "What sport is". So was "2" for those that begin with "How many" (Goyal et al. 2017).
 #
 # A language model is *very* good at finding such habits. So its loss falls, the score looks fine, and the image is ignored. The remedy is a **twin**: the smallest change of the picture that changes the answer. Whoever guesses is wrong on one of the two.
 
