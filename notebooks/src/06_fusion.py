@@ -505,7 +505,7 @@ assert best["cross-attention"] > 2 * area and best["injection"] > 1.5 * area
 assert abs(best["late"] - area) < 0.01
 
 # %% [markdown] id="evidence-proved" lang="en"
-# **What you just proved.** Nobody told the models where the object is. Yet one head of cross-attention puts most of its gaze on it (in our run 90 %), and one head of injection more than an even gaze would (in our run twice as much). In injection the tokens also talk to each other: a word need not look itself if a patch has told it. Late fusion cannot look anywhere: its gaze *is* the even one.
+# **What you just proved.** Nobody told the models where the object is. Yet one head of cross-attention puts most of its gaze on it, in our run 90 %. One head of injection gives it more than an even gaze would, in our run twice as much. In injection the tokens also talk to each other: a word need not look itself if a patch has told it. Late fusion cannot look anywhere: its gaze *is* the even one.
 
 # %% [markdown] id="break-intro" lang="en"
 # ## 9 · Break it on purpose: the placeholder that got lost
