@@ -635,7 +635,7 @@ assert right["stranger"][place].mean() < 0.2 and right["stranger"][sideways].mea
 assert right["stranger"][upright].mean() > 0.9 and right["stranger"].mean() > 0.75
 
 # %% [markdown] id="kinds-lesson" lang="en"
-# **Left and right are exchanged.** The stranger is `nano-vlm`, shown every picture in a mirror, as happens when random flips, good for telling cats from dogs, are copied into the training of a model that is asked for places. Over all kinds it still has more than 75 %: in one mean, such a fault looks like a somewhat weaker model. And a score far *below* habit is no lack of skill: who knows nothing is not wrong so reliably.
+# **Left and right are exchanged.** The stranger is `nano-vlm`, shown every picture in a mirror. That happens when random flips, good for telling cats from dogs, are copied into the training of a model that is asked for places. Over all kinds it still has more than 75 %: in one mean, such a fault looks like a somewhat weaker model. And a score far *below* habit is no lack of skill: who knows nothing is not wrong so reliably.
 #
 # ### Look: what does it get wrong?
 #
