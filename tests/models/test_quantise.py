@@ -14,6 +14,7 @@ from vlmcourse.models.quantise import (
     quantise_layers,
     unpack_nibbles,
 )
+from vlmcourse.training.memory import saved_bytes
 
 LEVELS = torch.tensor([-1.0, -0.5, 0.0, 0.25, 1.0])
 
@@ -69,6 +70,39 @@ def test_a_layer_in_four_bits_is_small_near_and_lets_gradients_through():
     again = QuantisedLinear(nn.Linear(128, 96))
     again.load_state_dict(kept.state_dict())
     assert torch.equal(again.weight, kept.weight)
+
+
+def test_the_quick_way_back_gives_what_the_slot_gives():
+    torch.manual_seed(1)
+    kept = QuantisedLinear(nn.Linear(64, 33))
+    quick = kept.weight
+    calls = []
+
+    def mine(numbers, scales, levels):
+        calls.append(numbers.shape)
+        return levels[numbers.long()] * scales[:, None]
+
+    dequantise_blocks.install(mine)
+    try:
+        assert torch.equal(kept.weight, quick) and calls == [(33, 64)]
+    finally:
+        dequantise_blocks.reset()
+
+
+def test_only_four_bits_are_kept_until_backward():
+    torch.manual_seed(0)
+    kept, tokens = QuantisedLinear(nn.Linear(64, 32)), torch.randn(3, 64, requires_grad=True)
+    found = []
+    for bf16 in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            assert saved_bytes(lambda: kept(tokens), kept) == 0
+            said = kept(tokens)
+            plain = nn.functional.linear(tokens, kept.weight, kept.bias)
+        assert said.dtype == plain.dtype and torch.equal(said, plain)
+        found.append([torch.autograd.grad(one.float().square().sum(), tokens)[0] for one in (said, plain)])
+    for mine, theirs in found:
+        assert mine.dtype == torch.float32
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
 
 
 def test_every_linear_layer_is_replaced_and_lora_stands_around_it():

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmcourse.models.look import Mask
+from vlmcourse.models.recompute import recomputed
 from vlmcourse.slots import slot
 
 Layer = Callable[[Tensor], Tensor]
@@ -341,7 +342,8 @@ def run_blocks(
     for number, block in enumerate(blocks):
         own = {"cache": caches[number]} if caches else {}
         tokens = before(number, tokens) if before else tokens
-        tokens = block(tokens, **own, **options)
+        again = getattr(block, "recompute", False) and torch.is_grad_enabled() and not caches
+        tokens = (recomputed(block) if again else block)(tokens, **own, **options)
         tokens = after(number, tokens) if after else tokens
     return tokens
 

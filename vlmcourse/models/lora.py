@@ -2,11 +2,13 @@
 
     add_lora     put a LoraLinear around every linear layer of some blocks
     merge_lora   put ordinary linear layers back, changed for good
-    lora_state   the learned matrices alone, which is all that has to be stored
+    lora_state   the learned numbers alone, which is all that has to be stored
 
-Source: Hu et al. 2021, arXiv:2106.09685, section 4.1. Equal to peft's LoRA, see tests/parity.
+Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; rsLoRA: lora_scale; DoRA: dora_forward. Equal to peft's,
+see tests/parity.
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -56,35 +58,90 @@ def lora_numbers(layers: list[tuple[int, int]], rank: int) -> int:
     return sum(rank * (out + width) for out, width in layers)
 
 
+@slot
+def lora_scale(alpha: float, rank: int, stabilised: bool = False) -> float:
+    """By how much the detour is multiplied: α / rank, or α / √rank if it is stabilised (rsLoRA).
+
+    The detour is a sum over the rank of products of random size, so it grows with the root of the rank. With
+    α / rank a large rank learns more slowly than a small one; with α / √rank at the same pace.
+
+    Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; Kalajdzievski 2023, arXiv:2312.03732, section 3.
+    """
+    return alpha / (math.sqrt(rank) if stabilised else rank)
+
+
+@slot
+def dora_forward(
+    tokens: Float[Tensor, "... width"],
+    frozen: nn.Linear | QuantisedLinear,
+    down: Float[Tensor, "rank width"],
+    up: Float[Tensor, "out rank"],
+    scale: float,
+    magnitude: Float[Tensor, "out"],
+) -> Float[Tensor, "... out"]:
+    """The layer whose weight has LoRA's directions and learned lengths: each row, for one output, is divided by
+    its length and multiplied by its ``magnitude``. The bias stays as it is.
+
+    The lengths are constants to the gradient, which saves memory and hardly changes what is learned.
+
+    Source: Liu et al. 2024 (DoRA), arXiv:2402.09353, equation 5 and section 4.3.
+    """
+    lengths = lora_merge(frozen.weight, down.detach(), up.detach(), scale).norm(dim=1)
+    said, bias = lora_forward(tokens, frozen, down, up, scale), frozen.bias
+    if bias is None:
+        return said * (magnitude / lengths)
+    return (said - bias) * (magnitude / lengths) + bias
+
+
 class LoraLinear(nn.Module):
     """A linear layer, which stops learning, and beside it a learned detour through ``rank`` numbers.
 
     Around a QuantisedLinear it is QLoRA: the layer stays in four bits, the detour is ordinary numbers.
 
     ``up`` starts at zero: before the first step the layer says what it said before.
+
+    Args:
+        stabilised: rsLoRA, see lora_scale.
+        decomposed: DoRA, see dora_forward.
     """
 
-    def __init__(self, frozen: nn.Linear | QuantisedLinear, rank: int, alpha: float):
+    def __init__(
+        self,
+        frozen: nn.Linear | QuantisedLinear,
+        rank: int,
+        alpha: float,
+        stabilised: bool = False,
+        decomposed: bool = False,
+    ):
         super().__init__()
         self.frozen = frozen.requires_grad_(False)
         self.down = nn.Parameter(torch.randn(rank, frozen.in_features) / frozen.in_features**0.5)
         self.up = nn.Parameter(torch.zeros(frozen.out_features, rank))
-        self.scale = alpha / rank  # so that another rank needs no other learning rate
+        self.scale = lora_scale(alpha, rank, stabilised)  # so that another rank needs no other learning rate
+        self.magnitude = nn.Parameter(frozen.weight.detach().norm(dim=1)) if decomposed else None
+        self.alpha, self.stabilised = alpha, stabilised
 
     def forward(self, tokens: Float[Tensor, "... width"]) -> Float[Tensor, "... out"]:
-        return lora_forward(tokens, self.frozen, self.down, self.up, self.scale)
+        if self.magnitude is None:
+            return lora_forward(tokens, self.frozen, self.down, self.up, self.scale)
+        return dora_forward(tokens, self.frozen, self.down, self.up, self.scale, self.magnitude)
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:
         """An ordinary layer that does the same."""
         layer = nn.Linear(self.frozen.in_features, self.frozen.out_features, self.frozen.bias is not None)
-        layer.weight = nn.Parameter(lora_merge(self.frozen.weight, self.down, self.up, self.scale))
-        layer.bias = self.frozen.bias
+        weight = lora_merge(self.frozen.weight, self.down, self.up, self.scale)
+        if self.magnitude is not None:
+            weight = weight * (self.magnitude / weight.norm(dim=1))[:, None]
+        layer.weight, layer.bias = nn.Parameter(weight), self.frozen.bias
         return layer
 
 
-def add_lora(blocks: Iterable[nn.Module], rank: int = 8, alpha: float = 16.0) -> None:
+def add_lora(blocks: Iterable[nn.Module], rank: int = 8, alpha: float = 16.0, **kind: bool) -> None:
     """Freeze the blocks and put a LoraLinear around every linear layer in them.
+
+    Args:
+        kind: stabilised, decomposed; see LoraLinear.
 
     Raises:
         ValueError: if they have some already, or hold no linear layer.
@@ -100,7 +157,7 @@ def add_lora(blocks: Iterable[nn.Module], rank: int = 8, alpha: float = 16.0) ->
     for block in blocks:
         block.requires_grad_(False)
     for parent, name, layer in layers:
-        setattr(parent, name, LoraLinear(layer, rank, alpha).to(layer.weight.device))
+        setattr(parent, name, LoraLinear(layer, rank, alpha, **kind).to(layer.weight.device))
 
 
 def merge_lora(model: nn.Module) -> None:
@@ -112,6 +169,7 @@ def merge_lora(model: nn.Module) -> None:
 
 
 def lora_state(model: nn.Module) -> dict[str, Tensor]:
-    """The two matrices of every LoraLinear, by their names in ``model``."""
-    return {f"{name}.{part}": getattr(module, part).detach() for name, module in model.named_modules()
-            if isinstance(module, LoraLinear) for part in ("down", "up")}  # fmt: skip
+    """The two matrices of every LoraLinear, and the magnitudes of DoRA, by their names in ``model``."""
+    layers = [(name, module) for name, module in model.named_modules() if isinstance(module, LoraLinear)]
+    return {f"{name}.{part}": getattr(module, part).detach() for name, module in layers
+            for part in ("down", "up", "magnitude") if getattr(module, part) is not None}  # fmt: skip

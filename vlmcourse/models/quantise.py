@@ -15,9 +15,10 @@ tests/parity.
 from collections.abc import Iterable
 from functools import cache
 from statistics import NormalDist
+from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -93,6 +94,30 @@ def _levels() -> Tensor:
     return normal_levels()
 
 
+@cache
+def _levels_of_bytes(device: torch.device) -> Int[Tensor, "256"]:
+    """The two numbers that each byte stands for, side by side in 64 bits: one look-up brings both."""
+    numbers = unpack_nibbles(torch.arange(256, dtype=torch.uint8), 512)
+    return _levels()[numbers.long()].view(torch.int64).to(device)
+
+
+class _FrozenProduct(torch.autograd.Function):
+    """tokens × weight, where the weight is made anew for the gradient too: kept are four bits a number.
+
+    F.linear would keep the ordinary numbers of every layer until backward, and nothing would be saved.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, layer: "QuantisedLinear", dtype: torch.dtype) -> Tensor:
+        ctx.layer, ctx.dtype, ctx.given = layer, dtype, tokens.dtype
+        bias = None if layer.bias is None else layer.bias.to(dtype)
+        return F.linear(tokens.to(dtype), layer.weight.to(dtype), bias)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple:
+        return (gradient @ ctx.layer.weight.to(ctx.dtype)).to(ctx.given), None, None
+
+
 class QuantisedLinear(nn.Module):
     """A linear layer whose weight is kept in four bits, and made anew for every product; it never learns.
 
@@ -117,13 +142,19 @@ class QuantisedLinear(nn.Module):
     @property
     def weight(self) -> Float[Tensor, "out width"]:
         """The weight that is kept, in ordinary numbers."""
-        count = self.out_features * self.in_features
-        numbers = unpack_nibbles(self.packed, count).reshape(len(self.scales), -1)
+        count, blocks = self.out_features * self.in_features, len(self.scales)
+        if dequantise_blocks.active is dequantise_blocks.reference and count % 2 == 0:
+            pairs = _levels_of_bytes(self.packed.device).index_select(0, self.packed.int())
+            weights = pairs.view(torch.float32).view(blocks, -1).mul_(self.scales[:, None])
+            return weights.view(self.out_features, self.in_features)
+        numbers = unpack_nibbles(self.packed, count).reshape(blocks, -1)
         weights = dequantise_blocks(numbers, self.scales, _levels().to(self.scales.device))
         return weights.reshape(self.out_features, self.in_features)
 
     def forward(self, tokens: Float[Tensor, "... width"]) -> Float[Tensor, "... out"]:
-        return F.linear(tokens, self.weight.to(tokens.dtype), self.bias)
+        kind = tokens.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else tokens.dtype
+        return _FrozenProduct.apply(tokens, self, dtype)
 
 
 def quantise_layers(blocks: Iterable[nn.Module]) -> None:
