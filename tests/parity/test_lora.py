@@ -12,7 +12,6 @@ from tests.parity.library import assert_equal
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.lora import LoraLinear, add_lora, lora_scale, lora_state, merge_lora
 
-
 KINDS = {
     "with a bias": (True, 3, 7.0, False, False),
     "without": (False, 4, 4.0, False, False),

@@ -4,8 +4,8 @@
     merge_lora   put ordinary linear layers back, changed for good
     lora_state   the learned numbers alone, which is all that has to be stored
 
-Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; rsLoRA: lora_scale; DoRA: dora_forward. Equal to peft's,
-see tests/parity.
+Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; of rsLoRA and DoRA see lora_scale and dora_forward.
+Equal to peft's, see tests/parity.
 """
 
 import math
@@ -79,8 +79,8 @@ def dora_forward(
     scale: float,
     magnitude: Float[Tensor, "out"],
 ) -> Float[Tensor, "... out"]:
-    """The layer whose weight has LoRA's directions and learned lengths: each row, for one output, is divided by
-    its length and multiplied by its ``magnitude``. The bias stays as it is.
+    """What a layer says whose weight has LoRA's directions and learned lengths: each row of it, one for each
+    output, is divided by its length and multiplied by its ``magnitude``. The bias stays as it is.
 
     The lengths are constants to the gradient, which saves memory and hardly changes what is learned.
 

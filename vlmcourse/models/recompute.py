@@ -10,7 +10,7 @@ blocks but one are never kept. Source: Chen et al. 2016, arXiv:1604.06174, secti
 torch.utils.checkpoint, see tests/parity.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,7 +73,9 @@ class _Recomputed(torch.autograd.Function):
     def forward(ctx: Any, run: Callable, count: int, *tensors: Tensor) -> Tensor:
         ctx.run, ctx.count, ctx.chance = run, count, Chance(tensors[0].device)
         ctx.kind = tensors[0].device.type
-        ctx.precision = dict(dtype=torch.get_autocast_dtype(ctx.kind), enabled=torch.is_autocast_enabled(ctx.kind))
+        ctx.precision = dict(
+            dtype=torch.get_autocast_dtype(ctx.kind), enabled=torch.is_autocast_enabled(ctx.kind)
+        )
         ctx.save_for_backward(*tensors)
         return run(*tensors[:count])
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vlmcourse.models.llava import LlavaConfig
+from vlmcourse.models.llava import Llava, LlavaConfig
 from vlmcourse.slots import slot
 
 
@@ -34,14 +34,14 @@ class Format(NamedTuple):
     copied: float  # of a weight that autocast makes anew for every step
 
 
-FORMATS = {
+PRECISIONS = {
     "fp32": Format(4, 4, 0, 4, 4, 0),
     "bf16": Format(4, 4, 0, 4, 2, 2),  # autocast: weights and optimizer stay in fp32
     "fp16": Format(4, 4, 0, 4, 2, 2),
     "bf16 weights": Format(2, 2, 4, 2, 2, 0),  # DeepSpeed, FSDP with mixed precision
 }
 OPTIMIZERS = {"adamw": 8, "adamw in 8 bits": 2, "muon": 4, "sgd": 0}  # bytes for each number that learns
-COLUMNS = ("weights", "gradients", "optimizer", "activations")
+HELD = ("weights", "gradients", "optimizer", "activations")
 
 
 @slot
@@ -100,7 +100,6 @@ class Part:
         tokens: that it reads of each example.
         kept: further numbers that it keeps of each example if it learns, or a gradient passes through it.
         vocabulary, predicted: of a language model: scores for each of so many tokens of an example.
-        bits: of a weight that does not learn; read: the blocks that run, all unless it is said.
     """
 
     name: str
@@ -155,14 +154,13 @@ class Setting:
 
     Args:
         batch: examples on each GPU at once.
-        precision: of FORMATS; optimizer: of OPTIMIZERS.
+        precision: of PRECISIONS; optimizer: of OPTIMIZERS.
         recompute: gradient checkpointing of every block.
         fused: whether attention is computed without storing its weights, heads · tokens² of them.
         masked: whether a mask of tokens × tokens numbers is given to every block: one for each example if
             they are padded or packed, which is so in all models of the course.
         gpus: over which the states are spread: of the optimizer (sharded=1), gradients too (2), and weights
             too (3, which is FSDP); 0 keeps all of them on every GPU.
-        stored: bytes of a 16- or 32-bit weight that does not learn; by default those of one that learns.
     """
 
     batch: int = 1
@@ -175,7 +173,7 @@ class Setting:
     sharded: int = 0
 
     def __post_init__(self):
-        for what, known in (("precision", FORMATS), ("optimizer", OPTIMIZERS)):
+        for what, known in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS)):
             if getattr(self, what) not in known:
                 raise ValueError(f"no {what} {getattr(self, what)!r}; choose one of {', '.join(known)}")
         if not 0 <= self.sharded <= 3:
@@ -183,7 +181,7 @@ class Setting:
 
     @property
     def format(self) -> Format:
-        return FORMATS[self.precision]
+        return PRECISIONS[self.precision]
 
 
 @dataclass(frozen=True)
@@ -220,7 +218,7 @@ class Ledger:
         return steady + most
 
 
-def ledger(parts: Sequence[Part], method: Mapping[str, Tuned], setting: Setting = Setting()) -> Ledger:  # noqa: B008
+def ledger(parts: Sequence[Part], method: Mapping[str, Tuned], setting: Setting = Setting()) -> Ledger:
     """What a training step of these parts holds, part by part.
 
     Args:
@@ -238,7 +236,7 @@ def ledger(parts: Sequence[Part], method: Mapping[str, Tuned], setting: Setting 
         tuned = method[part.name]
         passes = passes or tuned.what != "nothing"
         rows[part.name] = _states(part, tuned, setting)
-        kept = _activations(part, tuned, setting, passes) if passes else 0.0
+        kept = _activations(part, tuned, setting) if passes else 0.0
         rows[part.name]["activations"] = kept
         working[part.name] = _moment(part, tuned, setting, passes)
     last = parts[-1]
@@ -264,7 +262,7 @@ def _states(part: Part, tuned: Tuned, setting: Setting) -> dict[str, float]:
     moments = OPTIMIZERS[setting.optimizer] + form.master
     sizes = state_bytes(part.parameters + extra, learned, mean, form.weight, form.gradient, moments)
     spread = [setting.gpus if setting.sharded >= stage else 1 for stage in (3, 2, 1)]
-    return {name: size / n for name, size, n in zip(COLUMNS, sizes, spread, strict=False)}
+    return {name: size / n for name, size, n in zip(HELD, sizes, spread, strict=False)}
 
 
 def _of_a_block(part: Part, tuned: Tuned, setting: Setting) -> float:
@@ -281,14 +279,15 @@ def _of_a_block(part: Part, tuned: Tuned, setting: Setting) -> float:
     return numbers + copies
 
 
-def _activations(part: Part, tuned: Tuned, setting: Setting, passes: bool) -> float:
+def _activations(part: Part, tuned: Tuned, setting: Setting) -> float:
     form, depth = setting.format, part.depth
     if tuned.what == "lora":
         depth -= tuned.first
-    each = part.tokens * part.width * form.stream * setting.batch if setting.recompute else (
-        _of_a_block(part, tuned, setting))  # fmt: skip
+    each = _of_a_block(part, tuned, setting)
+    if setting.recompute:  # only what it reads
+        each = part.tokens * part.width * form.stream * setting.batch
     scores = part.predicted * (part.vocabulary * 4 + part.width * form.inside)
-    last_norm = part.tokens * part.width * form.stream
+    last_norm = part.tokens * part.width * form.stream * (3 if part.gated and tuned.what == "all" else 1)
     around = part.vocabulary * part.width + (0 if part.depth else part.parameters)  # head, or projector
     copies = around * form.copied
     return depth * each + setting.batch * (part.kept * form.inside + scores + last_norm) + copies
@@ -320,8 +319,9 @@ def parts_of(config: LlavaConfig, tokens: int, predicted: int) -> list[Part]:
     rows, columns = vision.grid
     patches, width, out = rows * columns, vision.width, language.width
     pixels = vision.patch_size**2 * vision.channels
-    encoder = Part(ENCODER, 0, width, vision.depth + 1 + config.layer if config.layer < 0 else config.layer,
-                   vision.hidden or 4 * width, vision.heads, tokens=patches + 1, kept=patches * pixels)  # fmt: skip
+    read = range(vision.depth + 1)[config.layer]  # blocks that run
+    encoder = Part(ENCODER, 0, width, read, vision.hidden or 4 * width, vision.heads, tokens=patches + 1,
+                   kept=patches * pixels)  # fmt: skip
     joined = config.shuffle**2
     image_tokens = patches // joined * config.spread
     inner = out if config.hidden is None else config.hidden
@@ -330,8 +330,6 @@ def parts_of(config: LlavaConfig, tokens: int, predicted: int) -> list[Part]:
     words = Part(LANGUAGE, 0, out, language.depth, language.hidden or 8 * out // 3, language.heads,
                  language.groups / language.heads, True, tokens, vocabulary=language.vocabulary,
                  predicted=predicted)  # fmt: skip
-    from vlmcourse.models.llava import Llava
-
     with torch.device("meta"):
         model = Llava(config)
     named = zip((encoder, projector, words), (model.vision, model.projector, model.language), strict=True)
@@ -343,8 +341,10 @@ PUBLISHED = {
     "LLaVA-1.5-7B": (
         Part(ENCODER, 303_507_456, 1024, 23, 4096, 16, tokens=577),
         Part(PROJECTOR, 20_979_712, tokens=576, kept=576 * (1024 + 2 * 4096)),
-        Part(LANGUAGE, 6_738_415_616, 4096, 32, 11008, 32, 1.0, True, 2048, vocabulary=32_000, predicted=2048),
-    ),
+        Part(
+            LANGUAGE, 6_738_415_616, 4096, 32, 11008, 32, 1.0, True, 2048, vocabulary=32_000, predicted=2048
+        ),
+    )
 }
 
 

@@ -2,8 +2,8 @@
 
     measure_peak    what autograd kept, and the most memory that was in use at once
 
-On a CPU that is how much the process grew: nothing else must run in it, and freed memory must go back at once,
-so it is a fresh one. On a GPU it is what torch's allocator counted.
+On a CPU that is how much the process grew: nothing else must run in it, and freed memory must go back at
+once, so it is a fresh one. On a GPU it is what torch's allocator counted.
 """
 
 import json
@@ -111,7 +111,12 @@ def _batch(config: LlavaConfig, batch: int, tokens: int, predicted: int, device:
     ids[:, :image_tokens] = config.image_token
     labels = torch.full_like(ids, -100)
     labels[:, tokens - predicted :] = ids[:, tokens - predicted :]
-    return images.to(device), ids.to(device), labels.to(device), torch.ones_like(ids, dtype=torch.bool).to(device)
+    return (
+        images.to(device),
+        ids.to(device),
+        labels.to(device),
+        torch.ones_like(ids, dtype=torch.bool).to(device),
+    )
 
 
 def _loss(model: Llava, images: Tensor, ids: Tensor, labels: Tensor, mask: Tensor) -> Tensor:

@@ -20,7 +20,8 @@ from vlmcourse.slots import slot
 
 @slot
 def unscaled(gradients: list[Tensor], scale: float) -> tuple[list[Tensor], bool]:
-    """The gradients in fp32, divided by the scale of the loss; and whether a number of any is infinite or NaN.
+    """The gradients in fp32, divided by the scale of the loss; and whether any of them overflowed: holds an
+    infinity or NaN.
 
     Source: Micikevicius et al. 2018, arXiv:1710.03740, section 3.2.
     """
@@ -51,8 +52,7 @@ def next_scale(
 
 
 class LossScaler:
-    """``scaler.scale(loss).backward()``, then ``scaler.step(optimizer)``: a step whose gradients overflowed is
-    left out.
+    """``scaler.scale(loss).backward()``, then ``scaler.step(optimizer)``: steps that overflowed are left out.
 
     Args:
         scale: of the first step; infinity and NaN are refused.
@@ -69,7 +69,7 @@ class LossScaler:
 
     @torch.no_grad()
     def step(self, optimizer: torch.optim.Optimizer) -> bool:
-        """Unscale the gradients and let the optimizer take its step, unless one overflowed; whether it did."""
+        """Unscale the gradients; unless one overflowed, the optimizer takes its step. Whether it did."""
         weights = [weight for group in optimizer.param_groups for weight in group["params"]]
         weights = [weight for weight in weights if weight.grad is not None]
         gradients, overflow = unscaled([weight.grad for weight in weights], self.factor)
