@@ -121,6 +121,22 @@ def in_reading_order(scenes: Scenes) -> Scenes:
     return replace(scenes, **{n: np.take_along_axis(c, order, axis=1) for n, c in columns.items()})
 
 
+def distinct_looks(scenes: Scenes) -> Scenes:
+    """The same scenes, with another shape for each object that looks like one before it.
+
+    So shape and colour together name one object of a scene.
+    """
+    shape, colour, colours = scenes.shape.copy(), scenes.colour.copy(), palette(scenes.split)
+    column = (colours[shape] == colour[..., None]).argmax(-1)
+    for new in range(1, MOST):
+        for _ in range(new):  # a new shape may be that of another object
+            same = (shape[:, :new] == shape[:, new:][:, :1]) & (colour[:, :new] == colour[:, new:][:, :1])
+            same = same.any(axis=1) & scenes.present[:, new]
+            shape[same, new] = (shape[same, new] + 1) % len(SHAPES)
+            colour[same, new] = colours[shape[same, new], column[same, new]]
+    return replace(scenes, shape=shape, colour=colour)
+
+
 def palette(split: str) -> Int64[np.ndarray, "shape colour"]:
     """The colours each shape may have in this split: five seen ones, or the two novel ones."""
     if split not in SPLITS:
@@ -222,36 +238,50 @@ def _words(key: np.ndarray, colour: np.ndarray, share: float) -> np.ndarray:
 
 
 def _places(key: np.ndarray, split: str, things: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Centres: objects stand down one after the other where there is room; without room all start again."""
-    place = np.full((2, len(key), MOST), -1)
-    waiting, attempt = np.arange(len(key)), 0
-    while len(waiting):
-        draw = chance.uniform(chance.derive(key[waiting], "places", attempt), 2 * MOST * TRIES)
-        draw = draw.reshape(-1, 2, MOST, TRIES)
-        stood, fits = _stand(draw, split, things["size"][waiting], things["word"][waiting])
-        place[:, waiting[fits]] = stood[:, fits]
-        waiting, attempt = waiting[~fits], attempt + 1
+    """Centres of all objects, in an order of chance."""
+    place = settle(key, split, RADII[things["size"]], things["size"] >= 0, things["word"])
     order = np.argsort(chance.uniform(chance.derive(key, "order"), MOST) + (things["size"] < 0), axis=1)
     for name in ("shape", "colour", "size"):  # whoever stood down first must not be first in captions
         things[name] = np.take_along_axis(things[name], order, 1)
     return dict(zip("xy", np.take_along_axis(place, order[None], 2), strict=True))
 
 
-def _stand(draw: np.ndarray, split: str, size: np.ndarray, word: np.ndarray):
+def settle(
+    key: UInt64[np.ndarray, "scene"],
+    split: str,
+    radius: Int64[np.ndarray, "scene 4"],
+    exists: Bool[np.ndarray, "scene 4"],
+    word: Int64[np.ndarray, "scene"],
+) -> Int64[np.ndarray, "2 scene 4"]:
+    """Centres x and y of objects that need so much room, -1 where none exists.
+
+    Objects stand down one after the other where there is room; without room all start again.
+    """
+    place = np.full((2, len(key), MOST), -1)
+    waiting, attempt = np.arange(len(key)), 0
+    while len(waiting):
+        draw = chance.uniform(chance.derive(key[waiting], "places", attempt), 2 * MOST * TRIES)
+        draw = draw.reshape(-1, 2, MOST, TRIES)
+        stood, fits = _stand(draw, split, radius[waiting], exists[waiting], word[waiting])
+        place[:, waiting[fits]] = stood[:, fits]
+        waiting, attempt = waiting[~fits], attempt + 1
+    return place
+
+
+def _stand(draw: np.ndarray, split: str, radius: np.ndarray, present: np.ndarray, word: np.ndarray):
     """One attempt with TRIES candidate places per object: (x and y, scene, 4), and whether all found room."""
-    radius = RADII[size]
     first, columns, top, rows = (a[..., None] for a in ranges(radius, word[:, None] >= 0))
     xs = first + (draw[:, 0] * columns).astype(int)
     ys = top + 3 * (draw[:, 1] * (rows // 3)).astype(int)
     ys += (SPLITS[split] - xs - ys) % 3
-    place, fits, each = np.full((2, *size.shape), -1), np.ones(len(size), bool), np.arange(len(size))
+    place, fits, each = np.full((2, *radius.shape), -1), np.ones(len(radius), bool), np.arange(len(radius))
     x, y = place
     for new in range(MOST):
         room = np.ones(xs[:, new].shape, bool)
         for old in range(new):
             at = x[:, old, None], y[:, old, None], radius[:, old, None]
             room &= apart(xs[:, new], ys[:, new], radius[:, new, None], *at)
-        exists, best = size[:, new] >= 0, room.argmax(1)
+        exists, best = present[:, new], room.argmax(1)
         place[..., new] = np.where(exists, [xs[each, new, best], ys[each, new, best]], -1)
         fits &= room.any(1) | ~exists
     return place, fits
