@@ -25,6 +25,7 @@ from vlmcourse.data.chat import Turns, collate, label_mask, render_chat
 from vlmcourse.data.packing import Packs, pack
 from vlmcourse.data.text import END, IMAGE, IMAGE_WORD, PAD, SPECIAL, as_plain_text, load_tokenizer
 from vlmcourse.diagnostics.familiar import Familiar
+from vlmcourse.models.frames import interleave
 from vlmcourse.models.generation import generate
 from vlmcourse.models.language import CONTEXT, IGNORED, following
 from vlmcourse.models.vlm import VLM
@@ -37,8 +38,8 @@ from vlmcourse.world.render import to_tensor
 GREY = 235  # of a picture that shows nothing; a scene's paper is about as light
 
 Images = UInt8[np.ndarray, "image rows columns 3"]
-OneOrMany = UInt8[np.ndarray, "*image rows columns 3"]  # images
-Features = Float[Tensor, "image patch features"]
+OneOrMany = UInt8[np.ndarray, "*image rows columns 3"]  # images, or rows of several: (row, frame, ...)
+Features = Float[Tensor, "*image patch features"]
 Talks = Sequence[Sequence[tuple]]  # for each image what is asked and answered: (instruction, answer, ...)
 RowLoss = Callable[[Tensor, Packs, nn.Module], Any]  # of what ``Speaker.hidden`` gives, the rows and the head
 
@@ -71,31 +72,41 @@ class Words:
         """The tokens before the image, the same in every conversation."""
         return torch.tensor(self.number([self.frame()[0]])[0])
 
+    def pictures(self, text: str, image_tokens: int) -> list[int]:
+        """Ids of a text in which every <image> has its room, see models.frames.interleave."""
+        row = self.number([text])[0]
+        return interleave(row, self.image, [image_tokens] * list(row).count(self.image))[0]
+
     def prompts(
-        self, instructions: Sequence[str], image_tokens: int
+        self, instructions: Sequence[str], image_tokens: int, before: Sequence[str] = ("",)
     ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
-        """Ids and mask of instructions that wait for answers, each about an image, padded on the left.
+        """Ids and mask of instructions that wait for answers, each about its image, padded on the left.
+
+        Args:
+            image_tokens: of one image.
+            before: what stands before each image of a row, such as when it was taken; one image by default.
 
         Raises:
             ValueError: if an instruction is too long, or not text throughout.
         """
         opening, middle, _ = self.frame()
-        before = opening + IMAGE_WORD * image_tokens
+        shown = opening + "".join(text + IMAGE_WORD for text in before)
         asked = [as_plain_text(text, self.control) for text in instructions]
-        rows = self.number([before + text + middle for text in asked])
+        rows = [self.pictures(shown + text + middle, image_tokens) for text in asked]
         longest = max(map(len, rows), default=0)
         if longest > CONTEXT:
             counted = f"a question has {longest:,} tokens with its image, {CONTEXT:,} are allowed"
             raise ValueError(f"{counted}; ask with fewer words")
         return collate(rows, self.pad, left=True)
 
-    def encode(self, talks: Talks, image_tokens: int) -> Packs:
-        """One row per image, see data/packing.py; an opening that is read apart is not in it.
+    def encode(self, talks: Talks, image_tokens: int, before: Sequence[str] = ("",)) -> Packs:
+        """One row per image, or per several, see data/packing.py and prompts; an opening that is read apart is
+        not in it.
 
         Raises:
             ValueError: if an image has no conversation.
         """
-        _, middle, ending = self.frame()
+        opening, middle, ending = self.frame()
         exchanges = [
             [as_plain_text(text, self.control) for text in pair[:2]] for row in talks for pair in row
         ]
@@ -103,7 +114,8 @@ class Words:
         ids = self.number(texts) if texts else []
         answers = [answer[: answer.index(self.end) + 1] for answer in ids[1::2]]
         pairs = iter(zip(ids[::2], answers, strict=True))
-        image = ([] if self.opening_apart else self.opening().tolist()) + [self.image] * image_tokens
+        shown = "" if self.opening_apart else opening
+        image = self.pictures(shown + "".join(text + IMAGE_WORD for text in before), image_tokens)
         rows = pack([list(islice(pairs, len(row))) for row in talks], image, self.pad)
         if self.learned is None:
             return rows
@@ -115,9 +127,14 @@ class Words:
         return self.spell([row[: row.index(self.end)] if self.end in row else row for row in rows])
 
 
-def course_words() -> Words:
-    """The course's words: what is learned says ``label_mask``, and how turns are written ``render_chat``."""
+def course_words(extra: Sequence[str] = ()) -> Words:
+    """The course's words: what is learned says ``label_mask``, and how turns are written ``render_chat``.
+
+    Args:
+        extra: further words, one token each, numbered behind all others; a model needs vectors for them.
+    """
     tokenizer = load_tokenizer()
+    tokenizer.encoder.add_tokens(list(extra))
 
     def number(texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in tokenizer.encoder.encode_batch(texts)]
@@ -164,8 +181,11 @@ class Speaker:
     @torch.no_grad()
     def features(self, images: Images, batch: int = 250, dtype: torch.dtype = torch.float32) -> Features:
         """What the vision encoder says of images; computed once, since it is frozen."""
-        parts = [images[start : start + batch] for start in range(0, len(images), batch)]
-        return torch.cat([self.model.image_features(to_tensor(np.asarray(part))).to(dtype) for part in parts])
+        several = np.asarray(images).shape[:-3]
+        flat = np.asarray(images).reshape(-1, *images.shape[-3:])
+        parts = [flat[start : start + batch] for start in range(0, len(flat), batch)]
+        found = torch.cat([self.model.image_features(to_tensor(part)).to(dtype) for part in parts])
+        return found.unflatten(0, several)
 
     def foreign(self, images: Images) -> Bool[Tensor, "image"]:
         """Whether images are unlike those it learned from; of none it is said where that was not measured."""
@@ -173,33 +193,64 @@ class Speaker:
             return torch.zeros(len(images), dtype=torch.bool)
         return self.familiar.foreign(self.features(images))
 
-    def encode(self, talks: Talks) -> Packs:
-        """Questions and answers about images, one row for each image, see Words.encode."""
-        return self.words.encode(talks, self.model.tokens_per_image)
+    def encode(self, talks: Talks, before: Sequence[str] | None = None) -> Packs:
+        """Questions and answers about images, one row for each image, see Words.encode.
+
+        Args:
+            before: for rows of several images, see answer.
+        """
+        return self.words.encode(talks, *self._room(before))
 
     def answer(
-        self, images: OneOrMany, instructions: str | Sequence[str], steps: int = 64, batch: int = 200
+        self,
+        images: OneOrMany,
+        instructions: str | Sequence[str],
+        steps: int = 64,
+        batch: int = 200,
+        before: Sequence[str] | None = None,
     ) -> str | list[str]:
         """What the model says, always with the likeliest word: about one image, or one for each instruction.
 
         Args:
             steps: tokens of an answer at most.
+            before: for a model of models/video.py, where instructions are about several images each:
+                (row, frame, ...). What is written before each image, such as "first picture" or a timestamp.
 
         Raises:
-            ValueError: if there are not as many images as instructions.
+            ValueError: if there are not as many images as instructions, or texts ``before`` as frames; or the
+                model reads one image at a time.
         """
         if isinstance(instructions, str):
-            return self.answer(images[None], [instructions], steps)[0]
+            return self.answer(images[None], [instructions], steps, before=before)[0]
+        self._check_frames(images, before)
         if len(images) != len(instructions):
             counts = f"{len(images)} images and {len(instructions)} instructions"
             raise ValueError(f"{counts}; give one of each per answer")
         answers, options = [], dict(steps=steps, eos=self.words.end, pad=self.words.pad)
         for start in range(0, len(images), batch):
             part = slice(start, start + batch)
-            ids, mask = self.words.prompts(instructions[part], self.model.tokens_per_image)
-            written = generate(self.model, ids, mask=mask, images=to_tensor(images[part]), **options)
+            ids, mask = self.words.prompts(instructions[part], *self._room(before))
+            several = images[part].shape[:-3]
+            shown = to_tensor(images[part].reshape(-1, *images.shape[-3:])).unflatten(0, several)
+            written = generate(self.model, ids, mask=mask, images=shown, **options)
             answers += self.words.decode(written[:, ids.shape[1] :])
         return answers
+
+    def _room(self, before: Sequence[str] | None) -> tuple[int, Sequence[str]]:
+        """Tokens of an image, and what stands before each one of a row."""
+        return (
+            (self.model.tokens_per_image, ("",)) if before is None else (self.model.tokens_per_frame, before)
+        )
+
+    def _check_frames(self, images: OneOrMany, before: Sequence[str] | None) -> None:
+        if before is not None and not hasattr(self.model, "tokens_per_frame"):
+            kind = type(self.model).__name__
+            raise ValueError(f"this {kind} reads one image at a time; ask one of models/video.py, nano-video")
+        frames = images.shape[1:-3]
+        if frames != (() if before is None else (len(before),)):
+            texts = "no texts" if before is None else f"{len(before)} texts"
+            raise ValueError(f"{texts} stand before images of shape {images.shape}; several images to an "
+                             "instruction are (row, frame, height, width, 3) with a text before each frame")  # fmt: skip
 
     def hidden(self, features: Features, rows: Packs) -> Float[Tensor, "image token width"]:
         """What the language model makes of rows whose images have these features."""

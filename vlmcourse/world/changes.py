@@ -94,7 +94,10 @@ def what_changed(before: Sequence[Thing], after: Sequence[Thing]) -> Change | No
         return None
     old, new = (gone or come)[0], (come or gone)[0]
     who = Who(old.shape, old.colour)
-    if who.only(before if gone else after) is None or Who(new.shape, new.colour).only(after if come else before) is None:
+    if (
+        who.only(before if gone else after) is None
+        or Who(new.shape, new.colour).only(after if come else before) is None
+    ):
         return None
     if not (gone and come):
         return Change(who, "vanished" if gone else "appeared")
@@ -166,7 +169,9 @@ def sample_changes(
     if kind is not None and kind not in CHANGES:
         raise ValueError(f"unknown change {kind!r}; choose one of {', '.join(CHANGES)}")
     if max(objects) == MOST:
-        raise ValueError(f"one thing may appear, so there can be 1 to {MOST - 1} before; got objects={objects}")
+        raise ValueError(
+            f"one thing may appear, so there can be 1 to {MOST - 1} before; got objects={objects}"
+        )
     base, pairs = _pictures(split, count, start, seed, objects), []
     for number in range(count):
         like, attempt = base[number], 0
@@ -247,7 +252,9 @@ def _pair(scene: Scenes, kind: str | None) -> tuple[list[Thing], list[Thing]] | 
 def _edits(things: list[Thing], world: World, dice: Dice, wanted: str) -> Iterator[list[Thing]]:
     """Edited lists of things, beginning anywhere among the possible ones."""
     if wanted in ("vanished", "appeared"):
-        looks = [Thing(int(s), int(c), dice.pick(range(len(SIZES))), 0, 0) for s, c in np.argwhere(world.allowed)]
+        looks = [
+            Thing(int(s), int(c), dice.pick(range(len(SIZES))), 0, 0) for s, c in np.argwhere(world.allowed)
+        ]
         for new in dice.order(looks):
             yield from ([*things, placed] for placed in _some(world.moved(new, things), dice, most=1))
         return

@@ -24,16 +24,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int64, UInt8
 
+from vlmcourse.models.frames import timestamps
 from vlmcourse.world import chance, scenes
 from vlmcourse.world.render import render
-from vlmcourse.world.scenes import MOST, RADII, SIDE, Scenes, settle
+from vlmcourse.world.scenes import MOST, PLACES, RADII, SIDE, Scenes, settle
 from vlmcourse.world.truth import Thing, Who, list_things
 
 DIRECTIONS = ("left", "right", "up", "down")
 _STEPS = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])  # x and y of a step in each of DIRECTIONS
 PATHS = ("straight", "round")
 REACH = np.array([9, 9, 6])  # pixels from the middle of the square to its sides, by the size of what moves
-MOST_FRAMES = 64
+SECONDS, MOST_FRAMES = 4, 64  # of a clip
 QUESTIONS = dict(straight="Which way does the {} move?", round="Which way does the {} move first?")
 
 
@@ -83,10 +84,13 @@ class Clips:
         return f"Clips({len(self)} of {self.scenes.split}, {self.frames} frames, {self.path})"
 
     @property
-    def seconds(self) -> Float[np.ndarray, "frame"]:
-        """When each frame was taken: every path takes four seconds, however many frames show it."""
-        last = self.frames - 1 if self.path == "straight" else self.frames
-        return 4.0 * np.arange(self.frames) / last
+    def rate(self) -> float:
+        """Frames a second: every clip takes four seconds, however many frames show it."""
+        return self.frames / SECONDS
+
+    def stamps(self) -> list[str]:
+        """What to write before each frame: "<0.0 seconds>", "<1.0 seconds>", ..."""
+        return timestamps(range(self.frames), self.rate)
 
     def things(self, clip: int) -> list[list[Thing]]:
         """The objects of each frame of one clip."""
@@ -150,7 +154,9 @@ def sample_clips(
     """
     ways = tracks(path, frames)
     if max(objects) == MOST:
-        raise ValueError(f"a clip has 1 to {MOST - 1} objects, since one of them needs room to move; got {objects}")
+        raise ValueError(
+            f"a clip has 1 to {MOST - 1} objects, since one of them needs room to move; got {objects}"
+        )
     base = scenes.sample(split, count, start, seed=seed, objects=objects)
     base = scenes.distinct_looks(replace(base, key=chance.derive(base.key, "clips")))
     radius, reach = RADII[base.size], REACH[base.size[:, 0]]
@@ -164,6 +170,28 @@ def sample_clips(
     x[:, 0] += offsets[clip, frame, 0]
     y[:, 0] += offsets[clip, frame, 1]
     return Clips(replace(base[clip], x=x, y=y), frames, path, direction)
+
+
+def ask_when(clips: Clips, seed: int = 0) -> list[tuple[str, str] | None]:
+    """For each clip where the moving thing is at the time of one frame: (question, answer).
+
+    None for a clip in which it stays in one quarter of the picture, so that the time does not matter, or
+    where it is in a clear quarter in no frame.
+
+    Args:
+        seed: another seed asks for another time.
+    """
+    draws, asked = chance.uniform(clips._keys("when", seed), 1)[:, 0], []
+    for clip, (who, draw) in enumerate(zip(clips.moving(), draws, strict=True)):
+        places = [things[0].position for things in clips.things(clip)]
+        clear = [frame for frame, place in enumerate(places) if place is not None]
+        if len({places[frame] for frame in clear}) < 2:
+            asked.append(None)
+            continue
+        frame = clear[int(draw * len(clear))]
+        at = clips.stamps()[frame].strip("<>")
+        asked.append((f"Where is the {who} at {at}?", PLACES[places[frame]]))
+    return asked
 
 
 def true_direction(frames: Sequence[Sequence[Thing]], who: Who) -> str | None:
