@@ -100,8 +100,10 @@ class Words:
         return collate(rows, self.pad, left=True)
 
     def encode(self, talks: Talks, image_tokens: int, before: Sequence[str] = ("",)) -> Packs:
-        """One row per image, or per several, see data/packing.py and prompts; an opening that is read apart is
-        not in it.
+        """One row per image, or per several, see data/packing.py; an opening that is read apart is not in it.
+
+        Args:
+            image_tokens, before: see prompts.
 
         Raises:
             ValueError: if an image has no conversation.
@@ -249,8 +251,8 @@ class Speaker:
         frames = images.shape[1:-3]
         if frames != (() if before is None else (len(before),)):
             texts = "no texts" if before is None else f"{len(before)} texts"
-            raise ValueError(f"{texts} stand before images of shape {images.shape}; several images to an "
-                             "instruction are (row, frame, height, width, 3) with a text before each frame")  # fmt: skip
+            form = "several images to an instruction are (row, frame, height, width, 3)"
+            raise ValueError(f"{texts} stand before images {images.shape}; {form}, a text before each frame")
 
     def hidden(self, features: Features, rows: Packs) -> Float[Tensor, "image token width"]:
         """What the language model makes of rows whose images have these features."""

@@ -1,5 +1,6 @@
 """Clips: the truth of a direction, and that neither a frame nor their crowd gives it away."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -107,7 +108,7 @@ def test_every_frame_keeps_the_rules_of_its_split(path):
         assert boxes[batch.present].max() <= scenes.SIDE - scenes.MARGIN
         for number in range(0, len(batch), 3):
             things = list_things(batch, number)
-            for one, other in zip(things, things[1:], strict=False):
+            for one, other in itertools.pairwise(things):
                 across, down = abs(one.x - other.x), abs(one.y - other.y)
                 assert max(across, down) > one.radius + other.radius + scenes.GAP
 

@@ -3,8 +3,8 @@
     VideoLlava   a Llava that also reads rows of frames, each with fewer tokens
 
 One picture keeps all its tokens: it is cheap, and what it shows may be small. Frames come in numbers, so each
-is pooled, and the cost of a clip grows with frames × tokens of a frame. In which order frames stand is told by
-their places in the row alone, and by what is written before each; there is no other temporal position.
+is pooled, and the cost of a clip grows with frames × tokens of a frame. In which order frames stand is told
+by their places in the row alone, and by what is written before each; there is no other temporal position.
 
 Shapes as in models/vlm.py; frame counts the pictures of a row.
 """
@@ -61,7 +61,7 @@ class VideoLlava(Llava):
         return found.unflatten(0, images.shape[:-3])
 
     def connect(self, features: Float[Tensor, "*image patch features"]) -> ImageTokens:
-        """Image tokens of single pictures; or fewer of each frame, row by row, with frames on the first axis."""
+        """Image tokens of single pictures; or fewer of each frame, row by row, frames on the first axis."""
         if features.ndim == 3:
             return super().connect(features)
         return pool_frame(super().connect(features.flatten(0, 1)), self.side)

@@ -3,15 +3,15 @@
     pairs = changes.sample_changes("train", 1000)
     pairs.pictures()                      # uint8 (pair, 2, 64, 64, 3)
     pairs.sentences()                     # answers to WHAT_CHANGED: "The red circle is now blue."
-    pairs.swapped()                       # the later picture first: another truth, "The blue circle is now red."
+    pairs.swapped()                       # the later picture first: "The blue circle is now red."
     changes.ask_which(pairs)              # "In the second picture, what colour is the circle?"
 
 One thing becomes another colour, shape or size, moves to another place, vanishes or appears; every pair is as
 likely as the same pair the other way round.  The truth is read from the two pictures' things alone, see
 what_changed, and read_change reads a sentence back.
 
-Source: describing the difference between two similar pictures, Jhamtani and Berg-Kirkpatrick 2018 (Spot-the-Diff),
-    arXiv:1808.10584; on a rendered world Park et al. 2019 (CLEVR-Change), arXiv:1901.02527, section 4.
+Source: telling the difference of two similar pictures, Jhamtani and Berg-Kirkpatrick 2018 (Spot-the-Diff),
+    arXiv:1808.10584; in a rendered world Park et al. 2019 (CLEVR-Change), arXiv:1901.02527.
 """
 
 import re
@@ -26,7 +26,7 @@ from vlmcourse.world import chance, scenes
 from vlmcourse.world.arranging import arrange
 from vlmcourse.world.questions import Dice
 from vlmcourse.world.render import render
-from vlmcourse.world.scenes import COLOURS, MOST, PLACES, SHAPES, SIDE, SIZES, Scenes, editable
+from vlmcourse.world.scenes import COLOURS, MOST, PLACES, SHAPES, SIZES, Scenes, editable
 from vlmcourse.world.truth import (
     ATTRIBUTES,
     Attribute,

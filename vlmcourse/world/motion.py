@@ -41,7 +41,7 @@ QUESTIONS = dict(straight="Which way does the {} move?", round="Which way does t
 def tracks(path: str, frames: int) -> Float[np.ndarray, "direction way frame 2"]:
     """Every way along a path in each of DIRECTIONS: x and y, from -1 to 1 about the middle of the square.
 
-    Straight ways differ in their lane; there are as many lanes as frames. Round ways differ in where they turn.
+    Straight ways differ in their lane; there are as many lanes as frames. Round ways turn to either side.
 
     Raises:
         ValueError: for another path, or fewer than two frames or too many.

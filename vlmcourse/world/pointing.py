@@ -1,6 +1,6 @@
 """Pointing in words: where a thing is, answered with location tokens (notebook 16).
 
-    talks = pointing.point_talks(batch)     # ("Where is the red circle? Answer with a box.", "<loc_17><loc_68>")
+    pointing.point_talks(batch)             # "Where is the red circle? Answer with a box.", "<loc_17><loc_68>"
     pointing.read_box("<loc_17><loc_68>")   # left, top, right, bottom in pixels; None if it is no box
     pointing.location_words()               # "<loc_0>" ... "<loc_255>", the words a model needs for it
 
@@ -13,6 +13,7 @@ import re
 
 import numpy as np
 import torch
+from jaxtyping import Int64
 
 from vlmcourse.models.locations import box_to_locations, locations_to_boxes
 from vlmcourse.world import chance
@@ -36,7 +37,7 @@ def write_box(thing: Thing) -> str:
 
 
 def read_box(text: str) -> Box | None:
-    """The box in pixels that two location words tell of; None for any other text, or if it ends before it begins."""
+    """The box in pixels that two location words tell of; None for other texts, or where it ends too early."""
     cells = re.fullmatch(r"\s*<loc_(\d+)>\s*<loc_(\d+)>\s*", text)
     if cells is None:
         return None
@@ -48,20 +49,24 @@ def read_box(text: str) -> Box | None:
 
 
 def point_talks(batch: Scenes, seed: int = 0) -> list[list[tuple[str, str]]]:
-    """For each scene where one of its things is, named by its colour and shape; nothing where none has a name.
+    """For each scene where one of its things is; nothing where none has a name of colour and shape.
 
     Args:
         seed: another seed asks for another thing.
     """
-    draws, talks = chance.uniform(chance.derive(batch.key, "pointing", seed), 1)[:, 0], []
+    things = _pointed_at(batch, seed)
+    return [[(f"Where is the {Who(*t[:2])}?{BOXED}", write_box(t))] if t else [] for t in things]
+
+
+def true_boxes(batch: Scenes, seed: int = 0) -> Int64[np.ndarray, "scene side"]:
+    """The boxes in pixels that point_talks asks for; zeros where it asks for none."""
+    return np.array([thing.box if thing else (0,) * 4 for thing in _pointed_at(batch, seed)]).reshape(-1, 4)
+
+
+def _pointed_at(batch: Scenes, seed: int) -> list[Thing | None]:
+    draws, found = chance.uniform(chance.derive(batch.key, "pointing", seed), 1)[:, 0], []
     for scene, draw in enumerate(draws):
         things = list_things(batch, scene)
         named = [thing for thing in things if Who(thing.shape, thing.colour).only(things)]
-        thing = named[int(draw * len(named))] if named else None
-        talks.append([(f"Where is the {Who(*thing[:2])}?{BOXED}", write_box(thing))] if thing else [])
-    return talks
-
-
-def pointed_box(batch: Scenes, seed: int = 0) -> np.ndarray:
-    """The true boxes in pixels that point_talks asks for, (scene, 4); NaN where it asks nothing."""
-    raise NotImplementedError
+        found.append(named[int(draw * len(named))] if named else None)
+    return found

@@ -1,0 +1,218 @@
+"""nano-video, which reads several pictures and clips, see recipes/nano_video.py (notebook 16).
+
+    new_video, load_video   as it begins, from nano-vlm; the shipped one and its card
+    run                     carry out the recipe
+    lessons                 what it learns from: questions about pictures, pairs and clips
+    tune_video              some steps of that
+
+What it is measured by stands in families/watching.py.
+"""
+
+import math
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from vlmcourse.data.assets import shipped
+from vlmcourse.data.batches import Batches
+from vlmcourse.data.packing import Packs
+from vlmcourse.families import nano
+from vlmcourse.families.connectors import own_parts
+from vlmcourse.families.nano import by_length, optimized
+from vlmcourse.families.nano import pictures as pictures  # it has the same eye
+from vlmcourse.families.watching import PAIR, measure_video
+from vlmcourse.models.video import VideoLlava
+from vlmcourse.recipes.book import find_recipe
+from vlmcourse.recipes.nano_video import NANO_VIDEO
+from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
+from vlmcourse.speak import Features, Speaker, course_words
+from vlmcourse.training.checkpoints import load_weights
+from vlmcourse.training.history import History
+from vlmcourse.training.loop import learn
+from vlmcourse.training.precision import precision_of
+from vlmcourse.training.stages import set_stage
+from vlmcourse.world import changes, motion, pointing, scenes
+from vlmcourse.world.instructions import talks
+from vlmcourse.world.render import render
+
+Lessons = dict[str, tuple[Features, Packs]]  # by kind: features of rows, and their conversations
+TRAINED = NANO_VIDEO.stage("video")
+FREQUENCIES = 4  # of the waves that new location words begin as
+
+
+def new_video(recipe: Recipe = NANO_VIDEO) -> VideoLlava:
+    """nano-vlm as a model for several pictures, with new words for places; nothing has learned yet."""
+    torch.manual_seed(recipe.seed)
+    old, _ = nano.load_vlm(recipe.start["vision"])
+    model = VideoLlava(recipe.model)
+    weights = old.state_dict()
+    known = weights["language.embedding.weight"]
+    new = model.language.embedding.num_embeddings - len(known)
+    size = known.square().mean().sqrt()
+    whole = torch.cat([known, size * place_vectors(math.isqrt(new), known.shape[1], recipe.seed)])
+    weights |= {f"language.{name}.weight": whole for name in ("embedding", "head")}
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def place_vectors(bins: int, width: int, seed: int = 0) -> Float[Tensor, "cell {width}"]:
+    """A vector for each cell of a grid, row by row: cells near each other have similar ones; of unit size.
+
+    Each is a mix, by chance, of waves over its row and its column, as positions of a picture often are. So a
+    model that is one cell off is nearly right from the first step on.
+    """
+    middle = (torch.arange(bins) + 0.5) / bins
+    turns = math.pi * middle[:, None] * torch.arange(1, FREQUENCIES + 1)
+    waves = torch.cat([turns.sin(), turns.cos()], dim=1)
+    grid = torch.cat([waves.repeat_interleave(bins, dim=0), waves.repeat(bins, 1)], dim=1)
+    mixed = grid @ torch.randn(grid.shape[1], width, generator=torch.Generator().manual_seed(seed))
+    return mixed / mixed.square().mean().sqrt()
+
+
+def video_speaker(model: VideoLlava) -> Speaker:
+    """A speaker whose words have the places among them."""
+    return Speaker(model, course_words(pointing.location_words()))
+
+
+def load_video(name: str = "nano-video") -> tuple[Speaker, dict[str, Any]]:
+    """A model in evaluation mode that can be asked about pictures, pairs and clips, and its card.
+
+    Args:
+        name: of its recipe; or a file that ``vlmcourse train`` wrote, ending in .safetensors.
+
+    Raises:
+        FileNotFoundError: if there is no such model, or nano-vlm, whose eye it has, is missing.
+        CheckpointError: if the file is damaged, or another model's.
+    """
+    path = Path(name) if name.endswith(".safetensors") else shipped(f"{name}.safetensors")
+    recipe = find_recipe("nano-video")
+    model = new_video(recipe)
+    card = load_weights(own_parts(model, recipe), path)
+    return video_speaker(model.eval()), card
+
+
+load_named = load_video
+
+
+def run(recipe: Recipe, options: Options) -> Iterator[Made]:
+    """Carry out the recipe, or a variant of it."""
+    model = new_video(recipe)
+    for stage in recipe.stages:
+        history = make_video(stage, model, recipe.seed, **options(stage, model))
+        measured = partial(measure_video, video_speaker(model))
+        yield Made(stage, own_parts(model, recipe), history, measured)
+
+
+def make_video(stage: Stage, model: VideoLlava, seed: int = NANO_VIDEO.seed, **train_options: Any) -> History:
+    """Run a stage of the recipe, or a variant of it.
+
+    Args:
+        train_options: further arguments of training.loop.train, such as checkpoint and resume.
+    """
+    found = lessons(video_speaker(model), seed=seed, **stage.data)
+    return tune_video(model, found, stage=stage, seed=seed, **train_options)
+
+
+def lessons(
+    speaker: Speaker,
+    groups: int,
+    pictures: int = 1,
+    pairs: int = 2,
+    clips: int = 2,
+    seed: int = 0,
+    draw: int = 3,
+) -> Lessons:
+    """Features and conversations of "pictures", "pairs" and "clips": ``groups`` groups of so many rows each.
+
+    Half of the clips go straight, half go round; all have four frames.
+
+    Args:
+        draw: which scenes, with the seed.
+    """
+    drawn, found = seed + draw, {}
+    batch = scenes.sample("train", groups * pictures, seed=drawn)
+    found["pictures"] = _features(speaker, render(batch)), speaker.encode(picture_talks(batch, drawn))
+    some = changes.sample_changes("train", groups * pairs, seed=drawn)
+    found["pairs"] = _features(speaker, some.pictures()), speaker.encode(pair_talks(some, drawn), PAIR)
+    films = [_film(speaker, path, groups * clips // 2, drawn) for path in motion.PATHS]
+    found["clips"] = _joined(*films)
+    return found
+
+
+def picture_talks(batch: scenes.Scenes, seed: int) -> list[list[tuple[str, str]]]:
+    """About single pictures: one question of every kind and a caption, as nano-vlm learned; and two boxes."""
+    where = [pointing.point_talks(batch, seed + more) for more in (0, 1)]
+    return [about + one + other for about, one, other in zip(talks(batch, seed), *where, strict=True)]
+
+
+def pair_talks(pairs: changes.Changes, seed: int) -> list[list[tuple[str, str]]]:
+    """About each pair what changed, and two questions whose answers differ in the two pictures."""
+    which = [changes.ask_which(pairs, seed + more) for more in (0, 1)]
+    rows = [[(changes.WHAT_CHANGED, sentence)] for sentence in pairs.sentences()]
+    return [row + (one or []) + (other or []) for row, one, other in zip(rows, *which, strict=True)]
+
+
+def clip_talks(clips: motion.Clips, seed: int) -> list[list[tuple[str, str]]]:
+    """About each clip which way, and at two times where, if it matters when."""
+    when = [motion.ask_when(clips, seed + more) for more in (0, 1)]
+    rows = [[asked] for asked in zip(clips.questions(), clips.answers(), strict=True)]
+    return [row + list(dict.fromkeys(filter(None, two))) for row, *two in zip(rows, *when, strict=True)]
+
+
+def _features(speaker: Speaker, images: Any) -> Features:
+    return speaker.features(images, 500, torch.bfloat16)
+
+
+def _film(speaker: Speaker, path: str, count: int, seed: int) -> tuple[Features, Packs]:
+    clips = motion.sample_clips("train", count, seed=seed, path=path)
+    return _features(speaker, clips.pictures()), speaker.encode(clip_talks(clips, seed), clips.stamps())
+
+
+def _joined(*parts: tuple[Features, Packs]) -> tuple[Features, Packs]:
+    """Rows of several kinds, one of each kind after the other."""
+    length = max(rows.ids.shape[1] for _, rows in parts)
+    columns = []
+    for name, empty in (("ids", 0), ("labels", -100), ("packs", -1)):
+        wide = [getattr(rows, name) for _, rows in parts]
+        wide = [nn.functional.pad(part, (0, length - part.shape[1]), value=empty) for part in wide]
+        columns.append(torch.stack(wide, dim=1).flatten(0, 1))
+    return torch.stack([features for features, _ in parts], dim=1).flatten(0, 1), Packs(*columns)
+
+
+def tune_video(
+    model: VideoLlava, found: Lessons, *, steps: int, stage: Stage = TRAINED, seed: int = 0, **options: Any
+) -> History:
+    """Projector and language model learn from pictures, pairs and clips at once; the eye stays as it is.
+
+    Args:
+        found: see lessons.
+        stage: whose rates, schedule and sizes are used.
+        options: size, groups per step; further arguments of training.loop.train.
+    """
+    set_stage(model, 2)
+    groups = stage.data["groups"]
+    source = {}
+    for kind, (features, rows) in found.items():
+        source[kind] = tuple(column.unflatten(0, (groups, -1)) for column in (features, *rows))
+    speaker = video_speaker(model)
+
+    def loss_of(model: nn.Module, batch: dict) -> tuple[Tensor, dict]:
+        losses = {}
+        for kind, (features, *columns) in batch.items():
+            rows = Packs(*(column.flatten(0, 1) for column in columns)).cut()
+            hidden = speaker.hidden(features.flatten(0, 1).float(), rows)
+            losses[kind] = by_length(hidden, rows, model.head)
+        return sum(losses.values()), losses
+
+    size = options.pop("size", stage.size)
+    options = (
+        optimized(stage, model)
+        | dict(precision=precision_of(size * 500, model.config.language.width))
+        | options
+    )
+    return learn(model, Batches(source, size, seed=seed), loss_of, steps=steps, **options)

@@ -1,0 +1,235 @@
+"""Does a model see what changes? Its answers about pairs and clips, with controls (notebook 16).
+
+    about_pairs, about_clips   an Exam: pictures, what stands before each, questions and right answers
+    Exam.score, Exam.says      the share of right answers; what the model says
+    change_controls            pairs: right, swapped pictures, two times the same picture, blank pictures
+    motion_controls            clips: right, frames shuffled, one frame alone, blank frames
+    which_controls             "in the second picture ...": right, and whether swapped pictures swap answers
+    pointing_scores            boxes told by location tokens: how well they fit, beside the mean box
+    frame_costs                tokens, seconds and accuracy over frames and over tokens of a frame
+    measure_video              every number of the card of nano-video
+
+Every control asks the same questions about other pictures. Chance is what a reader can know from the control
+at best, see world/motion.py.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, UInt8
+
+from vlmcourse.evaluation.answers import accuracy
+from vlmcourse.evaluation.boxes import box_iou
+from vlmcourse.speak import Speaker, blinded
+from vlmcourse.world import changes, motion, pointing, scenes
+from vlmcourse.world.render import render
+
+PAIR = tuple(
+    f"{ordinal} picture" for ordinal in changes.ORDINALS
+)  # what stands before each picture of a pair
+MARGIN_IOU = 0.5  # a box that fits
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Questions about rows of several pictures, and the right answers."""
+
+    images: UInt8[np.ndarray, "row frame 64 64 3"]
+    before: tuple[str, ...]  # what stands before each picture of a row
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+
+    def shown(self, images: UInt8[np.ndarray, "row frame 64 64 3"]) -> "Exam":
+        """The same questions and answers about other pictures: a control."""
+        return replace(self, images=images)
+
+    def blank(self) -> "Exam":
+        """The control in which every picture is empty."""
+        return self.shown(blinded(self.images))
+
+    def right(self, speaker: Speaker) -> Bool[torch.Tensor, "row"]:
+        """Whether the model would write each answer word for word."""
+        rows = speaker.encode(
+            [[pair] for pair in zip(self.questions, self.answers, strict=True)], self.before
+        )
+        return speaker.grade(speaker.features(self.images), rows)
+
+    def score(self, speaker: Speaker) -> float:
+        """The share of right answers."""
+        return self.right(speaker).float().mean().item()
+
+    def says(self, speaker: Speaker, steps: int = 24) -> list[str]:
+        """What the model says to each question."""
+        return speaker.answer(self.images, self.questions, steps, before=self.before)
+
+
+def about_pairs(pairs: changes.Changes) -> Exam:
+    """What changed in each pair."""
+    asked = (changes.WHAT_CHANGED,) * len(pairs)
+    return Exam(pairs.pictures(), PAIR, asked, tuple(pairs.sentences()))
+
+
+def about_clips(clips: motion.Clips) -> Exam:
+    """Which way what moves goes in each clip."""
+    return Exam(clips.pictures(), tuple(clips.stamps()), tuple(clips.questions()), tuple(clips.answers()))
+
+
+def change_controls(speaker: Speaker, pairs: changes.Changes) -> dict[str, float]:
+    """Shares of right answers to "What changed?".
+
+    Swapped: the pictures exchanged, and right is what is true of them then. Still right when swapped: what
+    was true before counts, as a model says that does not mind the order. Same: the first picture twice.
+    """
+    exam = about_pairs(pairs)
+    other = about_pairs(pairs.swapped())
+    same = exam.images[:, :1].repeat(2, axis=1)
+    return {
+        "right": exam.score(speaker),
+        "swapped": other.score(speaker),
+        "still right when swapped": exam.shown(other.images).score(speaker),
+        "same picture twice": exam.shown(same).score(speaker),
+        "blank": exam.blank().score(speaker),
+    }
+
+
+def motion_controls(speaker: Speaker, clips: motion.Clips, seed: int = 0) -> dict[str, float]:
+    """Shares of right answers about the direction: all frames, in any order, one alone, blank; and chance.
+
+    Args:
+        seed: of the order of frames, and of which one is left.
+    """
+    exam = about_clips(clips)
+    return {
+        "right": exam.score(speaker),
+        "shuffled": exam.shown(clips.shuffled(seed)).score(speaker),
+        "single frame": exam.shown(clips.still(seed)).score(speaker),
+        "blank": exam.blank().score(speaker),
+        "chance, shuffled": 0.5 if clips.path == "straight" else 0.25,
+        "chance, single frame": 1 / len(motion.DIRECTIONS),
+    }
+
+
+def which_controls(speaker: Speaker, pairs: changes.Changes, seed: int = 0) -> dict[str, float]:
+    """Questions about the first or the second picture, whose answers differ.
+
+    Swapped: of the pairs whose answer is right, the share whose answer to the same question becomes the other
+    one when the pictures are exchanged.
+    """
+    asked = changes.ask_which(pairs, seed)
+    rows = np.array([number for number, question in enumerate(asked) if question])
+    images, shares, swaps = pairs.pictures()[rows], {}, []
+    for side, ordinal in enumerate(changes.ORDINALS):
+        questions = tuple(asked[row][side][0] for row in rows)
+        own, other = (tuple(asked[row][n][1] for row in rows) for n in (side, 1 - side))
+        exam = Exam(images, PAIR, questions, own)
+        right = exam.right(speaker)
+        swapped = replace(exam, images=images[:, ::-1], answers=other).right(speaker)
+        shares[f"{ordinal} picture"] = right.float().mean().item()
+        shares[f"{ordinal} picture, blank"] = exam.blank().score(speaker)
+        swaps.append(swapped[right])
+    swapped = torch.cat(swaps)
+    return shares | {"swapped": swapped.float().mean().item() if len(swapped) else 0.0}
+
+
+def pointing_scores(speaker: Speaker, batch: scenes.Scenes, seed: int = 0) -> dict[str, float]:
+    """How well boxes fit that the model tells in words: mean intersection over union, and share above 1/2.
+
+    What is no box counts as 0. Mean box: the mean of all true boxes, for every question. Best possible: the
+    true boxes, written in words and read back.
+    """
+    asked = pointing.point_talks(batch, seed)
+    rows = np.array([number for number, question in enumerate(asked) if question])
+    pairs = [asked[row][0] for row in rows]
+    true = torch.tensor(pointing.true_boxes(batch, seed))[rows].float()
+    images, questions = render(batch)[rows], [question for question, _ in pairs]
+    mean = true.mean(dim=0).expand(len(rows), 4)
+    told = {
+        "told": _boxes(speaker.answer(images, questions, 4)),
+        "blank": _boxes(speaker.answer(blinded(images), questions, 4)),
+        "mean box": mean,
+        "best possible": _boxes([answer for _, answer in pairs]),
+    }
+    scores = {}
+    for name, boxes in told.items():
+        fits = box_iou(boxes, true).diagonal()
+        scores[f"{name}: mean IoU"] = fits.mean().item()
+        scores[f"{name}: IoU over 0.5"] = (fits > MARGIN_IOU).float().mean().item()
+    return scores
+
+
+def _boxes(texts: Sequence[str]) -> torch.Tensor:
+    """(text, 4) in pixels; empty boxes for texts that tell of none."""
+    return torch.tensor([pointing.read_box(text) or (0.0,) * 4 for text in texts])
+
+
+def frame_costs(
+    speaker: Speaker,
+    count: int,
+    frames: Sequence[int] = (2, 4, 8, 16),
+    sides: Sequence[int] = (1, 2, 4, 8),
+    path: str = "round",
+    start: int = 0,
+) -> list[dict[str, float]]:
+    """Over frames and squares that a frame is pooled by: tokens of a row, CPU seconds of an answer, right.
+
+    The model is asked as it is, whatever it was trained with. Features of the eye are counted as well.
+    """
+    model, rows = speaker.model, []
+    own = model.side
+    try:
+        for side in sides:
+            model.side = side
+            for number in frames:
+                clips = motion.sample_clips("test", count, start, frames=number, path=path)
+                exam = about_clips(clips)
+                begun = time.process_time()
+                right = exam.score(speaker)
+                spent = time.process_time() - begun
+                tokens = speaker.encode([[("", "")]], exam.before).ids.shape[1] - 3
+                rows.append(
+                    {
+                        "frames": number,
+                        "tokens a frame": model.tokens_per_frame,
+                        "tokens": tokens,
+                        "CPU seconds": spent / count,
+                        "right": right,
+                    }
+                )
+    finally:
+        model.side = own
+    return rows
+
+
+def measure_video(speaker: Speaker, count: int = 400) -> dict[str, float]:
+    """The metrics of the card, on scenes never seen: shares from 0 to 1.
+
+    Args:
+        count: of pairs, of clips of each path, of scenes to point at, and of scenes for each old question.
+    """
+    metrics = {}
+    for split, name in (("test", ""), ("novel", ", new combinations")):
+        pairs = changes.sample_changes(split, count)
+        found = {f"what changed{name}": change_controls(speaker, pairs)}
+        found[f"which picture{name}"] = which_controls(speaker, pairs)
+        for path in motion.PATHS:
+            clips = motion.sample_clips(split, count, path=path)
+            found[f"direction, {path}{name}"] = motion_controls(speaker, clips)
+        found[f"pointing{name}"] = pointing_scores(speaker, scenes.sample(split, count))
+        for what, shares in found.items():
+            metrics |= {f"{what}: {one}": share for one, share in shares.items()}
+    kinds = changes_by_kind(speaker, changes.sample_changes("test", count))
+    metrics |= {f"what changed: {kind}": share for kind, share in kinds.items()}
+    metrics["one picture, as nano-vlm"] = np.mean(
+        list(accuracy(speaker, scenes.sample("test", count)).values())
+    )
+    return {name: round(float(value), 4) for name, value in metrics.items()}
+
+
+def changes_by_kind(speaker: Speaker, pairs: changes.Changes) -> dict[str, float]:
+    """Shares of right answers to "What changed?", by what did."""
+    right = about_pairs(pairs).right(speaker).numpy()
+    kinds = np.array([change.kind for change in pairs.truths()])
+    return {kind: right[kinds == kind].mean() for kind in changes.CHANGES if (kinds == kind).any()}

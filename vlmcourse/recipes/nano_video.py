@@ -1,0 +1,41 @@
+"""nano-video: nano-vlm learns to read several pictures in a row, and to point (notebook 16).
+
+The eye stays as it is. A single picture keeps its 64 tokens, a frame of several has 16, the means of squares
+of four patches. Before each frame stands its time, or which picture it is; order is told by RoPE and these
+texts alone. 256 new words are the cells that location tokens name. One step mixes questions about pictures
+(all that nano-vlm was asked, so that it forgets little, and where things are), about pairs, and about clips.
+"""
+
+from dataclasses import replace
+
+from vlmcourse.models.video import VideoConfig
+from vlmcourse.recipes.nano_vlm import NANO_VLM
+from vlmcourse.recipes.recipe import Recipe, Stage
+from vlmcourse.world.pointing import location_words
+
+_NANO = NANO_VLM.model
+_VOCABULARY = _NANO.language.vocabulary + len(location_words())
+
+NANO_VIDEO = Recipe(
+    name="nano-video",
+    family="video",
+    needs=("nano-vlm",),
+    model=VideoConfig(
+        _NANO.vision, replace(_NANO.language, vocabulary=_VOCABULARY), _NANO.image_token, _NANO.layer
+    ),
+    # whose eye it has, and whose projector and language model it begins with
+    start=dict(vision="nano-vlm"),
+    stages=(
+        Stage(
+            "video",
+            steps=1500,
+            size=4,  # groups of one picture, two pairs and two clips
+            rates=dict(muon=0.01, adamw=2e-3),
+            data=dict(groups=2500, pictures=1, pairs=2, clips=2),
+            factors=dict(projector=0.01),
+            flat=0.4,
+            weight_decay=0.01,
+            ships="nano-video",
+        ),
+    ),
+)
