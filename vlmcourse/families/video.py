@@ -151,17 +151,25 @@ def picture_talks(batch: scenes.Scenes, seed: int) -> list[list[tuple[str, str]]
 
 
 def pair_talks(pairs: changes.Changes, seed: int) -> list[list[tuple[str, str]]]:
-    """About each pair what changed, and two questions whose answers differ in the two pictures."""
+    """About each pair what changed, two questions whose answers differ in the two pictures, and two boxes."""
     which = [changes.ask_which(pairs, seed + more) for more in (0, 1)]
     rows = [[(changes.WHAT_CHANGED, sentence)] for sentence in pairs.sentences()]
-    return [row + (one or []) + (other or []) for row, one, other in zip(rows, *which, strict=True)]
+    where = [pointing.point_talks(batch, seed) for batch in (pairs.before, pairs.after)]
+    for row, one, other, *boxes in zip(rows, *which, *where, strict=True):
+        row += (one or []) + (other or [])
+        for picture, told in enumerate(boxes):
+            row += [(changes.in_picture(question, picture), answer) for question, answer in told]
+    return [list(dict.fromkeys(row)) for row in rows]
 
 
 def clip_talks(clips: motion.Clips, seed: int) -> list[list[tuple[str, str]]]:
-    """About each clip which way, and at two times where, if it matters when."""
+    """About each clip which way, at two times where, if it matters when, and two boxes at some time."""
     when = [motion.ask_when(clips, seed + more) for more in (0, 1)]
+    boxes = [motion.point_when(clips, seed + more) for more in (0, 1)]
     rows = [[asked] for asked in zip(clips.questions(), clips.answers(), strict=True)]
-    return [row + list(dict.fromkeys(filter(None, two))) for row, *two in zip(rows, *when, strict=True)]
+    for row, *some in zip(rows, *when, *boxes, strict=True):
+        row += dict.fromkeys(filter(None, some))
+    return rows
 
 
 def _features(speaker: Speaker, images: Any) -> Features:

@@ -28,10 +28,10 @@ NANO_VIDEO = Recipe(
     stages=(
         Stage(
             "video",
-            steps=1500,
-            size=4,  # groups of one picture, two pairs and two clips
+            steps=1200,
+            size=4,  # groups of a picture, three pairs and two clips
             rates=dict(muon=0.01, adamw=2e-3),
-            data=dict(groups=2500, pictures=1, pairs=2, clips=2),
+            data=dict(groups=2500, pictures=1, pairs=3, clips=2),
             factors=dict(projector=0.01),
             flat=0.4,
             weight_decay=0.01,

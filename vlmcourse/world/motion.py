@@ -26,6 +26,7 @@ from jaxtyping import Float, Int64, UInt8
 
 from vlmcourse.models.frames import timestamps
 from vlmcourse.world import chance, scenes
+from vlmcourse.world.pointing import BOXED, write_box
 from vlmcourse.world.render import render
 from vlmcourse.world.scenes import MOST, PLACES, RADII, SIDE, Scenes, settle
 from vlmcourse.world.truth import Thing, Who, list_things
@@ -191,6 +192,20 @@ def ask_when(clips: Clips, seed: int = 0) -> list[tuple[str, str] | None]:
         frame = clear[int(draw * len(clear))]
         at = clips.stamps()[frame].strip("<>")
         asked.append((f"Where is the {who} at {at}?", PLACES[places[frame]]))
+    return asked
+
+
+def point_when(clips: Clips, seed: int = 0) -> list[tuple[str, str]]:
+    """For each clip the box of the moving thing at the time of one frame: (question, answer).
+
+    Args:
+        seed: another seed asks for another time.
+    """
+    draws, asked = chance.uniform(clips._keys("point", seed), 1)[:, 0], []
+    for clip, (who, draw) in enumerate(zip(clips.moving(), draws, strict=True)):
+        frame = int(draw * clips.frames)
+        thing = list_things(clips.scenes, clip * clips.frames + frame)[0]
+        asked.append((f"Where is the {who} at {clips.stamps()[frame].strip('<>')}?{BOXED}", write_box(thing)))
     return asked
 
 
