@@ -115,7 +115,7 @@ def make_video(stage: Stage, model: VideoLlava, seed: int = NANO_VIDEO.seed, **t
         train_options: further arguments of training.loop.train, such as checkpoint and resume.
     """
     found = lessons(video_speaker(model), seed=seed, **stage.data)
-    return tune_video(model, found, stage=stage, seed=seed, **train_options)
+    return tune_video(model, found, stage=stage, **dict(steps=stage.steps, seed=seed) | train_options)
 
 
 def lessons(

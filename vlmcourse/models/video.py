@@ -64,10 +64,16 @@ class VideoLlava(Llava):
         """Image tokens of single pictures; or fewer of each frame, row by row, frames on the first axis."""
         if features.ndim == 3:
             return super().connect(features)
-        return pool_frame(super().connect(features.flatten(0, 1)), self.side)
+        return pool_frame(super().connect(features.flatten(0, 1)), self.side, self.grid)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of a picture's tokens before frames are pooled."""
+        rows, columns = self.config.vision.grid
+        return rows // self.config.shuffle, columns // self.config.shuffle
 
     def image_tokens(self, images: Pictures | Frames) -> ImageTokens:
-        """See connect."""
+        """See connect; the frames of rows have the size that the model was made for."""
         if images.ndim == 4:
             return super().image_tokens(images)
         return self.connect(self.image_features(images))

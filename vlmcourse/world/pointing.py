@@ -1,8 +1,8 @@
 """Pointing in words: where a thing is, answered with location tokens (notebook 16).
 
-    pointing.point_talks(batch)             # "Where is the red circle? Answer with a box.", "<loc_17><loc_68>"
-    pointing.read_box("<loc_17><loc_68>")   # left, top, right, bottom in pixels; None if it is no box
-    pointing.location_words()               # "<loc_0>" ... "<loc_255>", the words a model needs for it
+    pointing.point_talks(batch)            # "Where is the red circle? Answer with a box.", "<loc_17><loc_68>"
+    pointing.read_box("<loc_17><loc_68>")  # left, top, right, bottom in pixels; None if it is no box
+    pointing.location_words()              # "<loc_0>" ... "<loc_255>", the words a model needs for it
 
 Two cells of a 16 × 16 grid, so 4 pixels each: that of the upper left corner and that of the lower right one.
 
