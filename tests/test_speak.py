@@ -10,6 +10,7 @@ from vlmcourse.data.chat import encode
 from vlmcourse.data.text import ASSISTANT, END, IMAGE, PAD, SPECIAL, USER, load_tokenizer
 from vlmcourse.models.language import LlamaConfig
 from vlmcourse.models.llava import Llava, LlavaConfig
+from vlmcourse.models.video import VideoConfig, VideoLlava
 from vlmcourse.models.vit import ViTConfig
 from vlmcourse.speak import Speaker, blinded, course_words
 from vlmcourse.training import losses
@@ -164,3 +165,67 @@ def test_an_image_without_a_conversation_is_named(speaker):
 def test_a_blinded_picture_is_the_same_grey_everywhere(images):
     empty = blinded(images)
     assert empty.shape == images.shape and np.unique(empty).tolist() == [235]
+
+
+@pytest.fixture(scope="module")
+def viewer():
+    """A small model of random weights for rows of frames: 16 × 32 pixels, eight tokens, two in a row."""
+    torch.manual_seed(0)
+    vision = ViTConfig((16, 32), 8, width=16, depth=1, heads=2)
+    model = VideoLlava(
+        VideoConfig(vision, LlamaConfig(len(load_tokenizer()) + 2, 24, 3, 4), IMAGE, side=2)
+    ).eval()
+    torch.nn.init.normal_(model.language.embedding.weight, std=0.3)
+    return Speaker(model, course_words(["<loc_0>", "<loc_1>"]))
+
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 32, 3), dtype=np.uint8)
+STAMPS = ("<0.0 seconds>", "<1.0 seconds>", "<2.0 seconds>")
+
+
+def test_features_of_rows_keep_both_axes(viewer):
+    features = viewer.features(FRAMES, batch=4)
+    assert features.shape == (2, 3, 8, 16)
+    torch.testing.assert_close(features[1, 2], viewer.features(FRAMES[1])[2])
+
+
+def test_what_stands_before_each_frame_is_read_before_it(viewer):
+    rows = viewer.encode(TALKS, STAMPS)
+    number = viewer.words.number
+    begin = [USER]
+    for stamp in STAMPS:
+        begin += [*number([stamp])[0], IMAGE, IMAGE]
+    assert rows.ids[:, : len(begin)].tolist() == [begin] * 2 and (rows.packs[:, : len(begin)] == 0).all()
+    ids, mask = viewer.words.prompts(["What changed?", "Where?"], 2, STAMPS)
+    assert (ids == IMAGE).sum(1).tolist() == [6, 6] and ids[:, -1].tolist() == [ASSISTANT] * 2
+    assert ids[0, mask[0]].tolist() == begin + number(["What changed?"])[0] + [ASSISTANT]
+
+
+def test_frames_are_asked_about_in_their_order(viewer):
+    questions = ["What changed?", "Where is it?"]
+    answers = viewer.answer(FRAMES, questions, 6, before=STAMPS)
+    assert len(answers) == 2 and viewer.answer(FRAMES[1], questions[1], 6, before=STAMPS) == answers[1]
+    rows, features = viewer.encode(TALKS, STAMPS), viewer.features(FRAMES)
+    hidden = viewer.hidden(features, rows)
+    learned = rows.labels != -100
+    flipped = viewer.hidden(features.flip(1), rows)
+    assert not torch.allclose(flipped[learned], hidden[learned], atol=1e-6)
+    assert viewer.grade(features, rows).tolist() == [False] * 4
+
+
+def test_more_words_are_one_token_each_and_are_written(viewer):
+    (ids,) = viewer.words.number(["<loc_1><loc_0>"])
+    assert ids == [len(load_tokenizer()) + 1, len(load_tokenizer())]
+    assert viewer.words.decode(torch.tensor([[*ids, END, PAD]])) == ["<loc_1><loc_0>"]
+    assert len(course_words().number(["<loc_1>"])[0]) > 1
+
+
+def test_frames_and_texts_before_them_must_fit(viewer, speaker, images):
+    with pytest.raises(ValueError, match=r"2 texts stand before images \(2, 3, 16, 32, 3\); several images"):
+        viewer.answer(FRAMES, ["a", "b"], before=STAMPS[:2])
+    with pytest.raises(ValueError, match="no texts stand before images"):
+        viewer.answer(FRAMES, ["a", "b"])
+    with pytest.raises(ValueError, match="this Llava reads one image at a time"):
+        speaker.answer(images[:, None], ["a", "b"], before=("",))
+    with pytest.raises(ValueError, match="1 images and 2 instructions"):
+        viewer.answer(FRAMES[:1], ["a", "b"], before=STAMPS)

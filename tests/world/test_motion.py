@@ -80,7 +80,7 @@ def test_two_round_frames_leave_two_directions():
 def test_what_is_asked_is_what_the_frames_show(split, path):
     clips = motion.sample_clips(split, 60, frames=5 if path == "straight" else 4, path=path, objects=(1, 3))
     shown = [motion.true_direction(clips.things(n), who) for n, who in enumerate(clips.moving())]
-    assert shown == clips.answers() and set(shown) == set(motion.DIRECTIONS)
+    assert shown == clips.answers() and set(shown) == set(motion.MOVES)
     backwards = [motion.true_direction(clips.things(n)[::-1], who) for n, who in enumerate(clips.moving())]
     opposite = dict(left="right", right="left", up="down", down="up")
     if path == "straight":

@@ -87,7 +87,7 @@ def _taken(recipe: Any) -> Mapping[str, Any]:
     """Which parts the models of a recipe on a card have from whom: as our recipe says, not the card."""
     name = recipe.get("name") if isinstance(recipe, dict) else None
     known = RECIPES.get(name) if isinstance(name, str) else None
-    return known.start if known and known.family == "connectors" else {}
+    return known.start if known and known.family in ("connectors", "video") else {}
 
 
 def _of_its_own(recipe: Any) -> Any:

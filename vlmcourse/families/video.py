@@ -2,7 +2,7 @@
 
     new_video, load_video   as it begins, from nano-vlm; the shipped one and its card
     run                     carry out the recipe
-    lessons                 what it learns from: questions about pictures, pairs and clips
+    frame_lessons                 what it learns from: questions about pictures, pairs and clips
     tune_video              some steps of that
 
 What it is measured by stands in families/watching.py.
@@ -40,8 +40,8 @@ from vlmcourse.world import changes, motion, pointing, scenes
 from vlmcourse.world.instructions import talks
 from vlmcourse.world.render import render
 
-Lessons = dict[str, tuple[Features, Packs]]  # by kind: features of rows, and their conversations
-TRAINED = NANO_VIDEO.stage("video")
+FrameLessons = dict[str, tuple[Features, Packs]]  # by kind: features of rows, and their conversations
+STAGE = NANO_VIDEO.stage("video")
 FREQUENCIES = 4  # of the waves that new location words begin as
 
 
@@ -114,11 +114,11 @@ def make_video(stage: Stage, model: VideoLlava, seed: int = NANO_VIDEO.seed, **t
     Args:
         train_options: further arguments of training.loop.train, such as checkpoint and resume.
     """
-    found = lessons(video_speaker(model), seed=seed, **stage.data)
+    found = frame_lessons(video_speaker(model), seed=seed, **stage.data)
     return tune_video(model, found, stage=stage, **dict(steps=stage.steps, seed=seed) | train_options)
 
 
-def lessons(
+def frame_lessons(
     speaker: Speaker,
     groups: int,
     pictures: int = 1,
@@ -126,7 +126,7 @@ def lessons(
     clips: int = 2,
     seed: int = 0,
     draw: int = 3,
-) -> Lessons:
+) -> FrameLessons:
     """Features and conversations of "pictures", "pairs" and "clips": ``groups`` groups of so many rows each.
 
     Half of the clips go straight, half go round; all have four frames.
@@ -193,12 +193,12 @@ def _joined(*parts: tuple[Features, Packs]) -> tuple[Features, Packs]:
 
 
 def tune_video(
-    model: VideoLlava, found: Lessons, *, steps: int, stage: Stage = TRAINED, seed: int = 0, **options: Any
+    model: VideoLlava, found: FrameLessons, *, steps: int, stage: Stage = STAGE, seed: int = 0, **options: Any
 ) -> History:
     """Projector and language model learn from pictures, pairs and clips at once; the eye stays as it is.
 
     Args:
-        found: see lessons.
+        found: see frame_lessons.
         stage: whose rates, schedule and sizes are used.
         options: size, groups per step; further arguments of training.loop.train.
     """

@@ -1,7 +1,7 @@
 """Does a model see what changes? Its answers about pairs and clips, with controls (notebook 16).
 
-    about_pairs, about_clips   an Exam: pictures, what stands before each, questions and right answers
-    Exam.score, Exam.says      the share of right answers; what the model says
+    about_pairs, about_clips   an FrameExam: pictures, what stands before each, questions and right answers
+    FrameExam.score, FrameExam.says      the share of right answers; what the model says
     look_at_row                the row a model reads, where its pictures stand, and its attention
     change_controls            pairs: right, swapped pictures, two times the same picture, blank pictures
     motion_controls            clips: right, frames shuffled, one frame alone, blank frames
@@ -38,7 +38,7 @@ MARGIN_IOU = 0.5  # a box that fits
 
 
 @dataclass(frozen=True)
-class Exam:
+class FrameExam:
     """Questions about rows of several pictures, and the right answers."""
 
     images: UInt8[np.ndarray, "row frame 64 64 3"]
@@ -46,11 +46,11 @@ class Exam:
     questions: tuple[str, ...]
     answers: tuple[str, ...]
 
-    def shown(self, images: UInt8[np.ndarray, "row frame 64 64 3"]) -> "Exam":
+    def shown(self, images: UInt8[np.ndarray, "row frame 64 64 3"]) -> "FrameExam":
         """The same questions and answers about other pictures: a control."""
         return replace(self, images=images)
 
-    def blank(self) -> "Exam":
+    def blank(self) -> "FrameExam":
         """The control in which every picture is empty."""
         return self.shown(blinded(self.images))
 
@@ -98,15 +98,17 @@ def look_at_row(
     return RowLook(tokens, spans, torch.stack([layer[0] for layer in layers]))
 
 
-def about_pairs(pairs: changes.Changes) -> Exam:
+def about_pairs(pairs: changes.Changes) -> FrameExam:
     """What changed in each pair."""
     asked = (changes.WHAT_CHANGED,) * len(pairs)
-    return Exam(pairs.pictures(), PAIR, asked, tuple(pairs.sentences()))
+    return FrameExam(pairs.pictures(), PAIR, asked, tuple(pairs.sentences()))
 
 
-def about_clips(clips: motion.Clips) -> Exam:
+def about_clips(clips: motion.Clips) -> FrameExam:
     """Which way what moves goes in each clip."""
-    return Exam(clips.pictures(), tuple(clips.stamps()), tuple(clips.questions()), tuple(clips.answers()))
+    return FrameExam(
+        clips.pictures(), tuple(clips.stamps()), tuple(clips.questions()), tuple(clips.answers())
+    )
 
 
 def change_controls(speaker: Speaker, pairs: changes.Changes) -> dict[str, float]:
@@ -140,7 +142,7 @@ def motion_controls(speaker: Speaker, clips: motion.Clips, seed: int = 0) -> dic
         "single frame": exam.shown(clips.still(seed)).score(speaker),
         "blank": exam.blank().score(speaker),
         "chance, shuffled": 0.5 if clips.path == "straight" else 0.25,
-        "chance, single frame": 1 / len(motion.DIRECTIONS),
+        "chance, single frame": 1 / len(motion.MOVES),
     }
 
 
@@ -156,7 +158,7 @@ def which_controls(speaker: Speaker, pairs: changes.Changes, seed: int = 0) -> d
     for side, ordinal in enumerate(changes.ORDINALS):
         questions = tuple(asked[row][side][0] for row in rows)
         own, other = (tuple(asked[row][n][1] for row in rows) for n in (side, 1 - side))
-        exam = Exam(images, PAIR, questions, own)
+        exam = FrameExam(images, PAIR, questions, own)
         right = exam.right(speaker)
         swapped = replace(exam, images=images[:, ::-1], answers=other).right(speaker)
         shares[f"{ordinal} picture"] = right.float().mean().item()

@@ -18,6 +18,7 @@ from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.models.vlm import VLM, ImageTokens
 
 Pictures = Float[Tensor, "image channel rows columns"]
+PictureRows = Float[Tensor, "*image channel rows columns"]  # or rows of several, see models/video.py
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ class Injected(VLM):
 
     config: Any  # has ``image_token``, the id of the placeholder
 
-    def embed(self, ids: Ids, images: Pictures | None = None, features: ImageTokens | None = None) -> Tokens:
+    def embed(
+        self, ids: Ids, images: PictureRows | None = None, features: ImageTokens | None = None
+    ) -> Tokens:
         """Texts with their images, as the language model reads them; see with_images.
 
         Args:
@@ -78,14 +81,14 @@ class Injected(VLM):
         features = features if images is None else self.image_tokens(images)
         return with_images(self.language, ids, features, self.config.image_token)
 
-    def begin(self, ids: Ids, images: Pictures | None = None) -> tuple[Llama, Tokens]:
+    def begin(self, ids: Ids, images: PictureRows | None = None) -> tuple[Llama, Tokens]:
         """See VLM.begin."""
         return self.language, self.embed(ids, images)
 
     def hidden(
         self,
         ids: Ids,
-        images: Pictures | None = None,
+        images: PictureRows | None = None,
         features: ImageTokens | None = None,
         look: Look | None = None,
         *,

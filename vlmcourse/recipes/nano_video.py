@@ -35,7 +35,7 @@ NANO_VIDEO = Recipe(
             factors=dict(projector=0.01),
             flat=0.4,
             weight_decay=0.01,
-            ships="nano-video",
+            ships=None,
         ),
     ),
 )

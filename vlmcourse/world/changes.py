@@ -43,7 +43,7 @@ from vlmcourse.world.twins import World
 WHAT_CHANGED = "What changed?"
 ORDINALS = ("first", "second")
 CHANGES = ("colour", "shape", "size", "position", "vanished", "appeared")
-AGAIN = 1_000_003  # to the seed of a picture that replaces one in which nothing can change as wanted
+_AGAIN = 1_000_003  # to the seed of a picture that replaces one in which nothing can change as wanted
 DRAWS, MOST_TRIED = 192, 24  # numbers put by for one pair; edits of one thing that are tried
 
 _COLOUR, _SHAPE, _SIZE, _PLACE = map("|".join, (COLOURS, SHAPES, SIZES, PLACES))
@@ -177,7 +177,7 @@ def sample_changes(
         like, attempt = base[number], 0
         while not (pair := _pair(like, kind)):  # a small thing at the edge, say, that is to grow
             attempt += 1
-            like = _pictures(split, 1, start + number, seed + AGAIN * attempt, objects)
+            like = _pictures(split, 1, start + number, seed + _AGAIN * attempt, objects)
         pairs.append(pair)
     before, after = ([pair[side] for pair in pairs] for side in (0, 1))
     return Changes(arrange(base, before), arrange(base, after))

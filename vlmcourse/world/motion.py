@@ -31,16 +31,16 @@ from vlmcourse.world.render import render
 from vlmcourse.world.scenes import MOST, PLACES, RADII, SIDE, Scenes, settle
 from vlmcourse.world.truth import Thing, Who, list_things
 
-DIRECTIONS = ("left", "right", "up", "down")
-_STEPS = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])  # x and y of a step in each of DIRECTIONS
+MOVES = ("left", "right", "up", "down")
+_STEPS = np.array([(-1, 0), (1, 0), (0, -1), (0, 1)])  # x and y of a step in each of MOVES
 PATHS = ("straight", "round")
 REACH = np.array([9, 9, 6])  # pixels from the middle of the square to its sides, by the size of what moves
 SECONDS, MOST_FRAMES = 4, 64  # of a clip
-QUESTIONS = dict(straight="Which way does the {} move?", round="Which way does the {} move first?")
+_QUESTIONS = dict(straight="Which way does the {} move?", round="Which way does the {} move first?")
 
 
 def tracks(path: str, frames: int) -> Float[np.ndarray, "direction way frame 2"]:
-    """Every way along a path in each of DIRECTIONS: x and y, from -1 to 1 about the middle of the square.
+    """Every way along a path in each of MOVES: x and y, from -1 to 1 about the middle of the square.
 
     Straight ways differ in their lane; there are as many lanes as frames. Round ways turn to either side.
 
@@ -71,7 +71,7 @@ class Clips:
     scenes: Scenes  # all frames, one clip behind the other
     frames: int  # of each clip
     path: str
-    direction: Int64[np.ndarray, "clip"]  # index into DIRECTIONS
+    direction: Int64[np.ndarray, "clip"]  # index into MOVES
 
     def __len__(self) -> int:
         return len(self.direction)
@@ -105,11 +105,11 @@ class Clips:
 
     def questions(self) -> list[str]:
         """One for each clip."""
-        return [QUESTIONS[self.path].format(who) for who in self.moving()]
+        return [_QUESTIONS[self.path].format(who) for who in self.moving()]
 
     def answers(self) -> list[str]:
-        """One of DIRECTIONS for each clip."""
-        return [DIRECTIONS[number] for number in self.direction]
+        """One of MOVES for each clip."""
+        return [MOVES[number] for number in self.direction]
 
     def pictures(self) -> UInt8[np.ndarray, "clip frame 64 64 3"]:
         """The frames, RGB."""
@@ -210,7 +210,7 @@ def point_when(clips: Clips, seed: int = 0) -> list[tuple[str, str]]:
 
 
 def true_direction(frames: Sequence[Sequence[Thing]], who: Who) -> str | None:
-    """Which of DIRECTIONS a thing goes first, from what the frames show; None if it rests or is not one.
+    """Which of MOVES a thing goes first, from what the frames show; None if it rests or is not one.
 
     Along the longer axis, where it goes askew.
     """
@@ -221,7 +221,7 @@ def true_direction(frames: Sequence[Sequence[Thing]], who: Who) -> str | None:
         right, down = thing.x - seen[0].x, thing.y - seen[0].y
         if right or down:
             axis = [right, -right, down, -down]
-            return DIRECTIONS[(1, 0, 3, 2)[int(np.argmax(axis))]]
+            return MOVES[(1, 0, 3, 2)[int(np.argmax(axis))]]
     return None
 
 

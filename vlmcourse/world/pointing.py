@@ -20,19 +20,19 @@ from vlmcourse.world import chance
 from vlmcourse.world.scenes import SIDE, Scenes
 from vlmcourse.world.truth import Thing, Who, list_things
 
-BINS = 16  # cells to a side of the picture
+CELLS = 16  # cells to a side of the picture
 BOXED = " Answer with a box."  # behind a question: no word, but where
 Box = tuple[float, float, float, float]
 
 
 def location_words() -> list[str]:
     """The words for all cells, row by row."""
-    return [f"<loc_{cell}>" for cell in range(BINS**2)]
+    return [f"<loc_{cell}>" for cell in range(CELLS**2)]
 
 
 def write_box(thing: Thing) -> str:
     """Where a thing is, in two words."""
-    first, last = box_to_locations(torch.tensor([thing.box]) / SIDE, BINS)[0].tolist()
+    first, last = box_to_locations(torch.tensor([thing.box]) / SIDE, CELLS)[0].tolist()
     return f"<loc_{first}><loc_{last}>"
 
 
@@ -42,10 +42,10 @@ def read_box(text: str) -> Box | None:
     if cells is None:
         return None
     first, last = int(cells[1]), int(cells[2])
-    forward = first // BINS <= last // BINS and first % BINS <= last % BINS
-    if not forward or max(first, last) >= BINS**2:
+    forward = first // CELLS <= last // CELLS and first % CELLS <= last % CELLS
+    if not forward or max(first, last) >= CELLS**2:
         return None
-    return tuple((locations_to_boxes(torch.tensor([[first, last]]), BINS)[0] * SIDE).tolist())
+    return tuple((locations_to_boxes(torch.tensor([[first, last]]), CELLS)[0] * SIDE).tolist())
 
 
 def point_talks(batch: Scenes, seed: int = 0) -> list[list[tuple[str, str]]]:
