@@ -49,7 +49,7 @@ def from_transformers(theirs: nn.Module) -> Llava:
         CheckpointError: if a weight is missing, or has no place in ours.
     """
     model = Llava(_our_config(theirs.config))
-    return take_weights(model, theirs.state_dict(), _rows(model), "this LLaVA")
+    return take_weights(model, theirs.state_dict(), llava_rows(model), "this LLaVA")
 
 
 def to_transformers(model: Llava) -> transformers.LlavaForConditionalGeneration:
@@ -61,7 +61,7 @@ def to_transformers(model: Llava) -> transformers.LlavaForConditionalGeneration:
     if lora_state(model):
         raise ValueError("transformers' LLaVA has no place for LoRA; call merge_lora(model) first")
     theirs = transformers.LlavaForConditionalGeneration(_their_config(model.config))
-    return give_weights(model, theirs, _rows(model))
+    return give_weights(model, theirs, llava_rows(model))
 
 
 def save_folder(model: Llava, folder: str | Path, words: Any = None, template: str = CHAT_TEMPLATE) -> None:
@@ -106,7 +106,7 @@ def _processor(vision: ViTConfig, tokenizer: Any, template: str) -> transformers
     )  # fmt: skip
 
 
-def _rows(model: Llava) -> dict[str, str]:
+def llava_rows(model: Llava) -> dict[str, str]:
     """The key map of the whole."""
     return {
         **llama_rows(model.config.language.tied, "language.", "model.language_model."),
