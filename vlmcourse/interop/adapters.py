@@ -29,7 +29,7 @@ from vlmcourse.training.checkpoints import refuse_misfits, sync_folder, written_
 from vlmcourse.training.reading import CheckpointError, read_json, read_tensors
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-PREFIX = "base_model.model."
+PEFT_PREFIX = "base_model.model."
 NEEDED = {"peft_type": "LORA", "bias": "none", "fan_in_fan_out": False, "lora_bias": False}
 UNKNOWN = ("rank_pattern", "alpha_pattern", "modules_to_save", "layer_replication", "trainable_token_indices",
            "target_parameters", "alora_invocation_tokens", "use_qalora", "arrow_config")  # fmt: skip
@@ -85,10 +85,14 @@ def load_adapter(model: Llava | Llama, folder: str | Path) -> None:
         name: one for name, one in model.named_modules() if isinstance(one, nn.Linear | QuantisedLinear)
     }
     known = {name: keys for name, keys in _their_layers(model, linear).items() if keys}
-    given = {key.removeprefix(PREFIX).partition(".lora_")[0] for key in tensors}
+    given = {key.removeprefix(PEFT_PREFIX).partition(".lora_")[0] for key in tensors}
     kinds = ["lora_A.weight", "lora_B.weight"] + ["lora_magnitude_vector"] * bool(config.get("use_dora"))
     wanted = {
-        f"{PREFIX}{key}.{kind}" for keys in known.values() for key in keys if key in given for kind in kinds
+        f"{PEFT_PREFIX}{key}.{kind}"
+        for keys in known.values()
+        for key in keys
+        if key in given
+        for kind in kinds
     }
     refuse_misfits(f"{folder} does not hold LoRA for this {type(model).__name__}", wanted, tensors)
     if not wanted:
@@ -96,7 +100,7 @@ def load_adapter(model: Llava | Llama, folder: str | Path) -> None:
     for name, keys in known.items():
         if given.intersection(keys):
             parts = {
-                key: [tensors[f"{PREFIX}{key}.{kind}"] for kind in kinds] for key in keys if key in given
+                key: [tensors[f"{PEFT_PREFIX}{key}.{kind}"] for kind in kinds] for key in keys if key in given
             }
             _put(model, name, keys, parts, config)
 
@@ -145,11 +149,11 @@ def _theirs(layer: LoraLinear, keys: list[str], rows: list[int]) -> dict[str, Te
     """One of our detours as detours of theirs, which share ``down``."""
     tensors = {}
     for key, up in zip(keys, layer.up.detach().split(rows), strict=True):
-        tensors[f"{PREFIX}{key}.lora_A.weight"] = layer.down.detach().clone()
-        tensors[f"{PREFIX}{key}.lora_B.weight"] = up.clone()
+        tensors[f"{PEFT_PREFIX}{key}.lora_A.weight"] = layer.down.detach().clone()
+        tensors[f"{PEFT_PREFIX}{key}.lora_B.weight"] = up.clone()
     if layer.magnitude is not None:
         for key, magnitude in zip(keys, layer.magnitude.detach().split(rows), strict=True):
-            tensors[f"{PREFIX}{key}.lora_magnitude_vector"] = magnitude.clone()
+            tensors[f"{PEFT_PREFIX}{key}.lora_magnitude_vector"] = magnitude.clone()
     return tensors
 
 
