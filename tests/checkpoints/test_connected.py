@@ -23,7 +23,7 @@ def test_it_answers_because_it_sees(name):
 def test_what_it_took_never_learned(name):
     model, _ = connectors.load_connected(name)
     for part, other in RECIPES[name].start.items():
-        theirs = connectors._part(part, other).state_dict()
+        theirs = connectors.shipped_part(part, other).state_dict()
         mine = getattr(model, part).state_dict()
         assert mine and all(torch.equal(weight, theirs[key]) for key, weight in mine.items())
 

@@ -58,7 +58,7 @@ def test_what_is_taken_is_the_others_and_stays_as_it_was(name):
     model = connectors.new_model(recipe)
     taken = {part: values(getattr(model, part)) for part in recipe.start}
     for part, other in recipe.start.items():
-        theirs = connectors._part(part, other).state_dict()
+        theirs = connectors.shipped_part(part, other).state_dict()
         mine = getattr(model, part).state_dict()
         assert mine and all(torch.equal(weight, theirs[key]) for key, weight in mine.items())
     trained = made.measure.args[0]

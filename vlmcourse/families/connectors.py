@@ -18,6 +18,7 @@ from torch import nn
 
 from vlmcourse.data.assets import shipped
 from vlmcourse.families import nano
+from vlmcourse.families.clips import load_clip
 from vlmcourse.families.listing import read_lists
 from vlmcourse.families.nano import by_length, optimized
 from vlmcourse.families.nano import pictures as pictures  # all have the same eye
@@ -56,14 +57,15 @@ def new_model(recipe: Recipe) -> VLM:
 def _take(model: VLM, parts: Mapping[str, str]) -> None:
     """Give a model parts of shipped models: by name of the part, whose it is."""
     for part, name in parts.items():
-        mine, theirs = getattr(model, part), _part(part, name).state_dict()
+        mine, theirs = getattr(model, part), shipped_part(part, name).state_dict()
         mine.load_state_dict({name: theirs[name] for name in mine.state_dict()})  # a Q-Former may know words
 
 
-def _part(part: str, name: str) -> nn.Module:
-    """A part of a shipped model."""
+def shipped_part(part: str, name: str) -> nn.Module:
+    """A part of a shipped model, such as its "vision"."""
     family = RECIPES[name].family if name in RECIPES else "nano"
-    load = dict(connectors=load_connected, preparing=load_prepared, nano=nano.load_vlm)[family]
+    families = dict(connectors=load_connected, preparing=load_prepared, nano=nano.load_vlm)
+    load = (families | dict(clips=load_clip))[family]
     model, _ = load(name)
     return model if isinstance(model, Llama) else getattr(model, part)
 

@@ -14,9 +14,10 @@ from typing import Any
 
 from torch import nn
 
-from vlmcourse.data.assets import shipped
+from vlmcourse.data.assets import assets_folder, shipped
 from vlmcourse.diagnostics.familiar import fit_familiar, read_familiar, save_familiar
 from vlmcourse.recipes.book import RECIPES, find_recipe
+from vlmcourse.recipes.plan import FAMILY, plan_of, recipe_of
 from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.speak import Speaker
 from vlmcourse.training.checkpoints import card_of, files_of, save_weights, written_whole
@@ -41,7 +42,7 @@ def store(made: Made, path: Path, card: dict[str, Any], beside: Path | None = No
     if isinstance(made.stored, nn.Module):
         save_weights(made.stored, path, card, beside)
         recipe = card["recipe"]
-        if hasattr(_family(recipe["family"]), "load_named") and "vision" not in _taken(recipe):
+        if hasattr(_family(recipe["family"]), "load_named") and not _eye_known(recipe).is_file():
             store_familiar(str(path))
         return path
     with written_whole(path.with_suffix(".json")) as writing:
@@ -67,8 +68,8 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
     """
     path = _path(name)
     speaker, card = _family_of(path).load_named(name)
-    whose = _taken(card.get("recipe")).get("vision")  # its eye was measured there
-    beside = shipped(f"{whose}{FAMILIAR}") if whose else path.with_suffix(FAMILIAR)
+    known = _eye_known(card.get("recipe"))
+    beside = known if known.is_file() else path.with_suffix(FAMILIAR)
     if beside.is_file():
         try:
             speaker.familiar = read_familiar(beside, speaker.model.vision)
@@ -83,8 +84,18 @@ def family_of(name: str) -> ModuleType:
     return _family_of(_path(name))
 
 
+def _eye_known(recipe: Any) -> Path:
+    """Where it stands which pictures the eye of a recipe's models knows, if it is another model's."""
+    return assets_folder() / "checkpoints" / f"{_taken(recipe).get('vision', '')}{FAMILIAR}"
+
+
 def _taken(recipe: Any) -> Mapping[str, Any]:
-    """Which parts the models of a recipe on a card have from whom: as our recipe says, not the card."""
+    """Which parts the models of a recipe on a card have from whom: as our recipe says, not the card.
+
+    Of a model that a person planned the plan on the card says it, once it has been checked.
+    """
+    if isinstance(recipe, dict) and recipe.get("family") == FAMILY:
+        return recipe_of(plan_of(recipe.get("plan", {}))).start
     name = recipe.get("name") if isinstance(recipe, dict) else None
     known = RECIPES.get(name) if isinstance(name, str) else None
     return known.start if known and known.family in ("connectors", "video") else {}

@@ -32,6 +32,29 @@ def trained_names(names: Sequence[str], stage: int) -> list[str]:
     return [name for name in names if name.startswith(learning)]
 
 
+def part_of(name: str) -> str:
+    """Of which part a parameter is, or a child of a model: "vision", "language", or else the "connector"."""
+    first = name.partition(".")[0]
+    return first if first in ("vision", "language") else "connector"
+
+
+@slot
+def trained_parts(names: Sequence[str], trains: Sequence[str]) -> list[str]:
+    """The parameters that learn where these parts do, in the order given.
+
+    The first word of a name says its part: "vision" and "language" are what they say, and whatever else a
+    model has is its "connector": a projector, or a resampler and gated blocks, or a Q-Former.
+
+    Args:
+        names: such as "vision.blocks.0.norm.weight", "gated.1.look_gate".
+        trains: some of "vision", "connector", "language".
+    """
+    whole = {"vision", "language"}
+    first = [name.split(".")[0] for name in names]
+    parts = [word if word in whole else "connector" for word in first]
+    return [name for name, part in zip(names, parts, strict=True) if part in trains]
+
+
 def set_stage(model: Llava, stage: int) -> None:
     """Let the parameters of a stage learn and freeze all others; ValueError if it is neither 1 nor 2."""
     if stage not in (1, 2):
