@@ -16,7 +16,6 @@ import warnings
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -29,9 +28,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a visi
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 _PATIENCE = 20  # seconds for a server to end by itself
 MOST_ALLOWED = 0.01  # data.records.MOST_SKIPPED; that room takes too long to load for --help
+MY_VLM = "my_vlm"  # the model that my_vlm/vlm.toml plans
 OWN_START = "smollm-scenes"  # which model learns from a person's own pictures
 MostSkipped = Annotated[float, Option(min=0, max=1, help="Share of rows that may be left out.")]
-Model = Annotated[str, Option(help="A shipped model, or a .safetensors file of yours.")]
+Model = Annotated[str, Option(help="A shipped model, my_vlm, or a .safetensors file.")]
 
 
 @app.command()
@@ -144,6 +144,8 @@ def ask(
     from vlmcourse.speak import blinded
 
     with explained():
+        if model == MY_VLM:
+            _use_my_code()
         picture, (vlm, _) = load_picture(image), load_speaker(model)
         picture = blinded(picture) if blind else picture
         looked, foreign = look_and_answer(vlm, picture, question), vlm.foreign(picture[None]).item()
@@ -158,7 +160,7 @@ def ask(
 
 @app.command()
 def train(
-    recipe: Annotated[str, Argument(help="Such as nano-vlm; a wrong name lists all.")],
+    recipe: Annotated[str, Argument(help="Such as nano-vlm, or my_vlm; a wrong name lists all.")] = "",
     runs: Annotated[Path, Option(help="Where checkpoints and the result go.")] = Path("runs"),
     until: Annotated[str, Option(help="Last stage, if not all: for nano-vlm eye, words or aligned.")] = "",
     steps: Annotated[int, Option(min=0, help="Steps of each stage; 0 takes those of the recipe.")] = 0,
@@ -168,8 +170,10 @@ def train(
         str, Option(help="With `train own`: which model learns from them.", show_default=OWN_START)
     ] = "",
     most_skipped: MostSkipped = MOST_ALLOWED,
+    config: Annotated[Path | None, Option(help="A plan of yours, as my_vlm/vlm.toml is one.")] = None,
 ) -> None:
-    """Train a recipe of the course, or `own`, a model on your pictures; a run that was broken off goes on.
+    """Train a recipe of the course; `own`, a model on your pictures; or `my_vlm`, the model that
+    my_vlm/vlm.toml plans, with your code. A run that was broken off goes on.
     `accelerate launch -m vlmcourse train ...` uses several GPUs."""
     own_options = {"--data": data, "--start": start, "--most-skipped": most_skipped != MOST_ALLOWED}
     if recipe == "own":
@@ -177,9 +181,25 @@ def train(
             if until:
                 raise ValueError("`train own` has one stage; leave --until away")
         return _train_own(data, start or OWN_START, runs, steps, fresh, most_skipped)
-    from vlmcourse.families.making import can_be_asked, run, store
+    with explained():
+        if not recipe and config is None:
+            raise ValueError("name a recipe such as nano-vlm, or my_vlm, or a plan with --config FILE")
+        if recipe not in ("", MY_VLM) and config is not None:
+            raise ValueError(f"--config is for plans; leave {recipe} or --config away")
+    from vlmcourse.families.carrying import carry_out, train_plan
+    from vlmcourse.families.making import can_be_asked
     from vlmcourse.recipes.book import find_recipe
 
+    if recipe in ("", MY_VLM):
+        with explained():
+            _use_my_code()
+            path = train_plan(config, runs, until, steps, fresh, tell=typer.echo)
+        if path is not None:
+            name = MY_VLM if config is None else quoted(path)
+            typer.echo(f"{printable(str(path))}\nAsk it:     vlmcourse ask PICTURE QUESTION --model {name}")
+            typer.echo(f"Measure it: vlmcourse evaluate {name} --json report.json")
+            typer.echo(f"Export it:  vlmcourse export FOLDER --model {name} --report report.json")
+        return
     with explained():
         if given := [option for option, value in own_options.items() if value]:
             raise ValueError(f"{', '.join(given)}: only with `vlmcourse train own`, not with {recipe}")
@@ -189,24 +209,21 @@ def train(
             raise ValueError(f"{error}; and own, with --data, for your own pictures") from error
         plan = plan.until(until) if until else plan
         plan = plan.short(steps) if steps else plan
-        folder, seconds = runs / recipe, 0.0
-        if fresh and os.environ.get("RANK", "0") == "0":
-            shutil.rmtree(folder, ignore_errors=True)
-
-        def options(stage, model) -> dict:
-            place = folder / stage.name if len(plan.stages) > 1 else folder
-            return dict(checkpoint=place, resume=True, origin=dict(recipe=recipe, **asdict(stage)))
-
-        for made in run(plan, options):
-            if made.history is not None:
-                typer.echo(f"{made.stage.name}: {made.history}")
-                seconds += made.history.seconds
-        if os.environ.get("RANK", "0") != "0":
-            return  # of several processes the first one writes
-        path = store(made, runs / f"{recipe}.safetensors", {"recipe": plan.card(), "seconds": round(seconds)})
+        path = carry_out(plan, runs, fresh, plan.card(), tell=typer.echo)
+    if path is None:
+        return
     typer.echo(f"{path}")
     if not until and can_be_asked(plan):
         typer.echo(f'Ask it: vlmcourse ask PICTURE "Describe the image." --model {path}')
+
+
+def _use_my_code() -> None:
+    """Install what the learner passed, and say so."""
+    from vlmcourse.families.mine import use_my_code
+
+    installed, complaints = use_my_code()
+    for line in [f"{len(installed)} functions of yours run, from my_vlm/.", *complaints]:
+        typer.echo(printable(line), err=True)
 
 
 def _train_own(
@@ -255,21 +272,32 @@ def diagnose(
 
 
 @app.command()
-def export(folder: Annotated[Path, Argument(help="A new folder.")], model: Model = "nano-vlm") -> None:
-    """Write a folder that transformers opens: LlavaForConditionalGeneration and AutoProcessor.
+def export(
+    folder: Annotated[Path, Argument(help="A new folder.")],
+    model: Model = "nano-vlm",
+    report: Annotated[
+        Path | None, Option(help="What `vlmcourse evaluate --json` wrote of it, for its model card.")
+    ] = None,
+) -> None:
+    """Write a folder that transformers opens: LlavaForConditionalGeneration, AutoProcessor, a model card.
 
     Of the course's models those that are a LLaVA, such as nano-vlm.
     """
+    from vlmcourse.evaluation.report import read_report
     from vlmcourse.families.making import load_speaker
     from vlmcourse.interop.llava import CHAT_TEMPLATE, save_folder
+    from vlmcourse.interop.modelcard import model_card
     from vlmcourse.models.lora import merge_lora
 
     with explained():
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty; name a new folder")
-        vlm = load_speaker(model)[0]
+        measured = read_report(report) if report else None
+        vlm, card = load_speaker(model)
         merge_lora(vlm.model)
-        save_folder(vlm.model, folder, vlm.words.tokenizer, vlm.words.template or CHAT_TEMPLATE)
+        text = model_card(Path(model).stem, card, measured)
+        words = vlm.words.tokenizer, vlm.words.template or CHAT_TEMPLATE
+        save_folder(vlm.model, folder, *words, readme=text)
     classes = "LlavaForConditionalGeneration.from_pretrained and AutoProcessor.from_pretrained"
     typer.echo(printable(f"{folder}: {classes} open it"))
     typer.echo(f"Measure it: vlmcourse evaluate {quoted(folder)}")
@@ -321,6 +349,8 @@ def evaluate(
 
     with explained():
         refuse_places({".html": html, ".json": json})  # before minutes of measuring
+        if model == MY_VLM:
+            _use_my_code()
         answering = load_answering(model)
         report = (
             report_on_pictures(answering, model, data, most_skipped=most_skipped)

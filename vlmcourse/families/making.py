@@ -16,6 +16,7 @@ from torch import nn
 
 from vlmcourse.data.assets import assets_folder, shipped
 from vlmcourse.diagnostics.familiar import fit_familiar, read_familiar, save_familiar
+from vlmcourse.families.mine import MINE, my_plan, trained_file
 from vlmcourse.recipes.book import RECIPES, find_recipe
 from vlmcourse.recipes.plan import FAMILY, plan_of, recipe_of
 from vlmcourse.recipes.recipe import Made, Options, Recipe
@@ -59,10 +60,11 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
     """A vision-language model in evaluation mode, and its card.
 
     Args:
-        name: of a shipped checkpoint; or a file that ``vlmcourse train`` wrote, ending in .safetensors.
+        name: of a shipped checkpoint; a file that ``vlmcourse train`` wrote, ending in .safetensors; or
+            "my_vlm", the model of the plan in my_vlm/vlm.toml.
 
     Raises:
-        FileNotFoundError: if the course ships no such model.
+        FileNotFoundError: if there is no such model; says what there is, or how it is made.
         CheckpointError: if the file or its card is damaged, or made up.
         ValueError: if it is no model that can be asked about images.
     """
@@ -124,6 +126,8 @@ def _path(name: str) -> Path:
         raise FileNotFoundError(
             f"the course does not ship {name}: `vlmcourse train {name}` makes {file}; name that"
         )
+    if name == MINE:
+        return _trained(my_plan().name)
     if name.endswith(".safetensors"):
         return Path(name)
     if name not in _shipped_by(RECIPES.values()):
@@ -131,6 +135,13 @@ def _path(name: str) -> Path:
         yours = "or a file of yours that ends in .safetensors"
         raise FileNotFoundError(f"there is no model {name!r}; name one of {asked}, {yours}")
     return shipped(f"{name}.safetensors")
+
+
+def _trained(name: str) -> Path:
+    """The weights of the learner's plan; FileNotFoundError says how they come about."""
+    if not (path := trained_file(name)).is_file():
+        raise FileNotFoundError(f"{path} does not exist: `vlmcourse train {MINE}` makes it from my_vlm/vlm.toml")
+    return path
 
 
 def _shipped_by(recipes: Iterable[Recipe]) -> list[str]:

@@ -30,6 +30,10 @@ from vlmcourse.training.checkpoints import sync_folder, written_whole
 
 PART_TYPES = "llava", "clip_vision_model", "llama"  # of the whole, its eye and its language model
 PROJECTOR = {"expand.*": "linear_1.*", "contract.*": "linear_2.*"}
+NOT_THEIRS = {  # why models of these families cannot be handed over
+    "Flamingo": "transformers' Idefics has no grouped queries, which its language model uses",
+    "Blip2": "transformers' BLIP-2 has no norm before the blocks of its vision encoder, which this one has",
+}
 # the form of vlmcourse.data.chat.render_chat, in the language of transformers' chat templates
 CHAT_TEMPLATE = (
     "{% for message in messages %}<{{ message['role'] }}>"
@@ -64,7 +68,9 @@ def to_transformers(model: Llava) -> transformers.LlavaForConditionalGeneration:
     return give_weights(model, theirs, llava_rows(model))
 
 
-def save_folder(model: Llava, folder: str | Path, words: Any = None, template: str = CHAT_TEMPLATE) -> None:
+def save_folder(
+    model: Llava, folder: str | Path, words: Any = None, template: str = CHAT_TEMPLATE, readme: str = ""
+) -> None:
     """Write what ``LlavaForConditionalGeneration.from_pretrained`` and ``AutoProcessor`` open.
 
     The folder is new, or empty, and gets its name when all of it is written.
@@ -72,6 +78,7 @@ def save_folder(model: Llava, folder: str | Path, words: Any = None, template: s
     Args:
         words: a tokenizer; one that is not ours must know the word <image>.
         template: of conversations, as transformers writes them.
+        readme: the model card, see interop/modelcard.py.
 
     Raises:
         ValueError: if the model is no LLaVA, or one that transformers cannot represent.
@@ -90,6 +97,8 @@ def save_folder(model: Llava, folder: str | Path, words: Any = None, template: s
     with written_whole(Path(folder)) as draft, no_progress_bars():
         theirs.save_pretrained(draft)
         _processor(model.config.vision, words, template).save_pretrained(draft)
+        if readme:
+            (draft / "README.md").write_text(readme, encoding="utf-8")
         sync_folder(draft)
 
 
@@ -137,7 +146,8 @@ def _their_config(config: Any) -> transformers.LlavaConfig:
     """Theirs for ours; ValueError if ours is another family, or has what transformers' LLaVA lacks."""
     if not isinstance(config, LlavaConfig):
         family = type(config).__name__.removesuffix("Config")
-        raise ValueError(f"only a LLaVA can be exported, such as nano-vlm; this model is a {family}")
+        why = f", and {NOT_THEIRS[family]}" if family in NOT_THEIRS else ""
+        raise ValueError(f"only a LLaVA can be exported, such as nano-vlm; this model is a {family}{why}")
     vision, language = config.vision, config.language
     lacking = {
         "pixel shuffle": config.shuffle != 1,

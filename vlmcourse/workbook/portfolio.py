@@ -286,10 +286,13 @@ def saved(names: Iterable[str]) -> dict[str, Saved | Exception]:
     return files
 
 
+GATHERED = "my_vlm.py"  # all functions in one file, see workbook/gathering.py
+
+
 def strangers() -> list[str]:
     """Python files in my_vlm/ that belong to no exercise; nothing runs them."""
     files = [path.name for path in (workspace() / "my_vlm").glob("*.py")]
-    known = {_file_name(name) for name in all_exercises()} if files else set()  # whose import takes seconds
+    known = {GATHERED, *map(_file_name, all_exercises())} if files else set()  # whose import takes seconds
     return sorted(set(files) - known)
 
 

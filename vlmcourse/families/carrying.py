@@ -1,0 +1,81 @@
+"""Carrying out a recipe, or a person's plan, from its first stage to the stored weights: ``vlmcourse train``.
+
+    carry_out     a recipe; what was broken off goes on
+    train_plan    the plan in my_vlm/vlm.toml, or in a file
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vlmcourse.families.assembled import recipe_card
+from vlmcourse.families.making import run, store
+from vlmcourse.families.mine import plan_file, trained_file
+from vlmcourse.recipes.plan import read_plan, recipe_of
+from vlmcourse.recipes.recipe import Recipe
+from vlmcourse.workbook.gathering import own_code
+from vlmcourse.workbook.lesson import device
+
+Tell = Callable[[str], object]
+
+
+def carry_out(recipe: Recipe, runs: Path, fresh: bool, card: dict[str, Any], tell: Tell = print, **more: Any) -> Path | None:
+    """Run a recipe, or go on with it, and store what came out: runs/NAME.safetensors and its card.
+
+    Args:
+        fresh: throw away the checkpoints of earlier runs.
+        card: what its card says of the recipe; ``more`` stands beside it.
+        tell: takes a line for each stage.
+
+    Returns:
+        the file; None in all of several processes but the first, which writes.
+
+    Raises:
+        CheckpointError: see training.loop.train.
+    """
+    folder, seconds, first = runs / recipe.name, 0.0, os.environ.get("RANK", "0") == "0"
+    if fresh and first:
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def options(stage, model) -> dict:
+        place = folder / stage.name if len(recipe.stages) > 1 else folder
+        return dict(checkpoint=place, resume=True, origin=dict(recipe=recipe.name, **asdict(stage)))
+
+    for made in run(recipe, options):
+        if made.history is not None:
+            tell(f"{made.stage.name}: {made.history}")
+            seconds += made.history.seconds
+    if not first:
+        return None
+    return store(made, runs / f"{recipe.name}.safetensors", dict(recipe=card, seconds=round(seconds), **more))
+
+
+def train_plan(
+    config: Path | None = None,
+    runs: Path = Path("runs"),
+    until: str = "",
+    steps: int = 0,
+    fresh: bool = False,
+    tell: Tell = print,
+) -> Path | None:
+    """Train the model that a plan describes; see carry_out. Its card also names the learner's functions.
+
+    Args:
+        config: a file; my_vlm/vlm.toml if not given.
+        runs: below the workspace.
+        until: the last stage, if not all.
+        steps: of each stage, for a trial; 0 for those of the plan on this device.
+
+    Raises:
+        FileNotFoundError, PlanError: if there is no plan, or a wrong one.
+        ValueError: if it has no such stage.
+    """
+    plan = read_plan(config or plan_file())
+    recipe = recipe_of(plan, device())
+    recipe = recipe.until(until) if until else recipe
+    recipe = recipe.short(steps) if steps else recipe
+    mine = sorted(name for name, own in own_code().items() if own)
+    return carry_out(recipe, trained_file(plan.name, runs).parent, fresh, recipe_card(plan), tell, code=mine)

@@ -1,0 +1,149 @@
+"""The learner's own model: whose code runs in it, their code as one file, and where its plan stands (notebook 18).
+
+    plan_file, trained_file   my_vlm/vlm.toml, and the weights that it becomes
+    use_my_code               install what is saved in my_vlm/ and unchanged since it passed
+    slots_of                  which slots a planned model calls, from training to answer
+    whose_code                of these, which run the learner's code
+    gather_code               my_vlm/my_vlm.py
+    without_references        a block in which no reference may run
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from vlmcourse.data.assets import written_beside
+from vlmcourse.exercises.base import all_exercises
+from vlmcourse.families import assembled
+from vlmcourse.recipes.plan import Plan, read_plan, recipe_of
+from vlmcourse.slots import REGISTRY, calls_counted
+from vlmcourse.speak import Speaker
+from vlmcourse.workbook import engine, portfolio
+from vlmcourse.workbook.gathering import gather, section_of
+from vlmcourse.world.questions import ask
+from vlmcourse.world.render import render
+from vlmcourse.world.scenes import sample
+
+MINE = "my_vlm"  # how the command line calls the learner's model
+
+
+def plan_file() -> Path:
+    """Where the learner's plan stands, or will."""
+    return portfolio.workspace() / MINE / "vlm.toml"
+
+
+def trained_file(name: str, runs: Path = Path("runs")) -> Path:
+    """Where the weights of a plan of this name stand, or will."""
+    return portfolio.workspace() / runs / f"{name}.safetensors"
+
+
+def use_my_code() -> tuple[list[str], list[str]]:
+    """Install every saved function that is as it was when it passed.
+
+    Returns:
+        (installed, complaints): names of slots, and a sentence for each file that is not used.
+    """
+    all_exercises()
+    passed = {(event.get("slot"), str(event.get("file"))) for event in portfolio.diary()}
+    installed, complaints = [], []
+    for name, saved in portfolio.saved(REGISTRY).items():
+        if isinstance(saved, Exception):
+            complaints.append(f"{portfolio.file_of(name)} cannot be read: {saved}")
+        elif (name, saved.fingerprint()) not in passed:
+            again = f"run the cell of {name} in its chapter, which checks it again"
+            complaints.append(f"{saved.path} is not as it was when it passed; {again}")
+        else:
+            REGISTRY[name].install(engine.quietly(saved, REGISTRY[name]))
+            installed.append(name)
+    return installed, complaints
+
+
+def try_plan(plan: Plan, steps: int = 1) -> list[str]:
+    """Carry out a plan as small as can be, and answer three questions: every function it needs runs."""
+    recipe = recipe_of(plan).short(steps)
+    small = [replace(stage, size=2, data={**stage.data, "scenes": 4}) for stage in recipe.stages]
+    recipe = replace(recipe, stages=tuple(small))
+    model = assembled.new_assembled(recipe)
+    for stage in recipe.stages:
+        assembled.make_assembled(stage, model, recipe.seed, precision="no")
+    batch = sample("test", 3)
+    return Speaker(model).answer(render(batch), [one.text for one in ask(batch, "count")], steps=4)
+
+
+def slots_of(plan: Plan) -> list[str]:
+    """The slots that a planned model calls while it learns and answers, in the order of their first calls."""
+    with calls_counted() as counts:
+        try_plan(plan)
+    return list(counts)
+
+
+class WhoseCode(NamedTuple):
+    """One slot of a model."""
+
+    part: str  # of the model
+    slot: str
+    chapter: str  # that teaches it; "" if none does
+    mine: bool  # whether the learner's function runs
+
+
+def whose_code(slots: Iterable[str]) -> list[WhoseCode]:
+    """Of each of these slots, whose code runs; in the order given."""
+    tasks = all_exercises()
+    rows = []
+    for name in slots:
+        chapter = tasks[name].chapter if name in tasks else ""
+        slot = REGISTRY[name]
+        rows.append(WhoseCode(section_of(name), name, chapter, slot.active is not slot.reference))
+    return rows
+
+
+def gather_code(order: Iterable[str] = ()) -> Path:
+    """Write my_vlm/my_vlm.py: all saved functions as one file, see workbook/gathering.py.
+
+    Raises:
+        ValueError: if nothing is saved yet, or a saved file is no Python.
+        OSError: if it cannot be written.
+    """
+    saved = portfolio.saved(all_exercises())
+    answers = {name: one for name, one in saved.items() if not isinstance(one, Exception)}
+    path = portfolio.folder() / portfolio.GATHERED
+    with written_beside(path) as draft:
+        draft.write_text(gather(answers, order), encoding="utf-8")
+    return path
+
+
+class ReferenceRan(AssertionError):
+    """A reference of the course ran where only the learner's code should."""
+
+
+@contextmanager
+def without_references(slots: Iterable[str]) -> Iterator[None]:
+    """A block in which the references of these slots raise ReferenceRan when they are called."""
+    before = {name: (REGISTRY[name].reference, REGISTRY[name].active) for name in slots}
+    for name, (reference, active) in before.items():
+        refusing = _refusing(name, reference)
+        REGISTRY[name].reference = refusing
+        if active is reference:
+            REGISTRY[name].active = refusing
+    try:
+        yield
+    finally:
+        for name, (reference, active) in before.items():
+            REGISTRY[name].reference = reference
+            REGISTRY[name].active = active
+
+
+def _refusing(name: str, reference: Callable) -> Callable:
+    @functools.wraps(reference)
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        raise ReferenceRan(f"the course's {name} was called; yours is not installed")
+
+    return refuse
+
+
+def my_plan() -> Plan:
+    """The learner's plan, as my_vlm/vlm.toml says."""
+    return read_plan(plan_file())
