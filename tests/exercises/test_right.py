@@ -2062,3 +2062,87 @@ def test_every_exercise_has_two_right_answers_of_other_forms():
     counts = Counter(name for name, _ in RIGHT)
     assert {name: counts[name] for name in all_exercises() if counts[name] < 2} == {}
     assert counts.keys() <= all_exercises().keys()
+
+
+# chapter 18: the capstone
+
+
+@right("stages.trained_parts")
+def parts_by_a_loop(names, trains):
+    learning = []
+    for name in names:
+        head, _, _ = name.partition(".")
+        if head not in ("vision", "language"):
+            head = "connector"
+        if head in trains:
+            learning.append(name)
+    return learning
+
+
+@right("stages.trained_parts")
+def parts_by_a_table(names, trains):
+    table = dict(vision="vision", language="language")
+    return list(filter(lambda name: table.get(name.split(".", 1)[0], "connector") in trains, names))
+
+
+@right("cost.prompt_flops")
+def flops_matrix_by_matrix(tokens, width, depth, hidden, keys, vocabulary):
+    matrices = [(width, width), (width, keys), (width, keys), (width, width)] + [(width, hidden)] * 3
+    block = sum(2 * tokens * rows * columns for rows, columns in matrices)
+    block += 2 * (2 * tokens * tokens * width)
+    return depth * block + 2 * tokens * width * vocabulary
+
+
+@right("cost.prompt_flops")
+def flops_token_by_token(tokens, width, depth, hidden, keys, vocabulary):
+    each = depth * (4 * width**2 + 4 * width * keys + 6 * width * hidden + 4 * tokens * width)
+    return tokens * (each + 2 * width * vocabulary)
+
+
+@right("comparing.square_and_add")
+def difference_by_roots(first, second):
+    difference = first[0] - second[0]
+    down = ((first[0] - first[1]) ** 2 + (second[2] - second[0]) ** 2) ** 0.5
+    up = ((first[2] - first[0]) ** 2 + (second[0] - second[1]) ** 2) ** 0.5
+    return difference, difference - down, difference + up
+
+
+@right("comparing.square_and_add")
+def difference_by_numpy(first, second):
+    a, b = numpy.array(first), numpy.array(second)[[0, 2, 1]]
+    away = numpy.sqrt((a - a[0]) ** 2 + (b - b[0]) ** 2)
+    return float(a[0] - b[0]), float(a[0] - b[0] - away[1]), float(a[0] - b[0] + away[2])
+
+
+@right("claims.unproved")
+def unproved_by_functions(claims, lines):
+    def holds(name, relation, number):
+        if name not in lines:
+            return False
+        value, low, high = lines[name]
+        if relation == "is":
+            return number - 0.0005 <= value <= number + 0.0005
+        if relation == "at least":
+            return (value if low is None else low) >= number
+        return (value if high is None else high) <= number
+
+    return [claim for claim in claims if not holds(*claim)]
+
+
+@right("claims.unproved")
+def unproved_by_match(claims, lines):
+    wrong = []
+    for claim in claims:
+        name, relation, number = claim
+        value, low, high = lines.get(name, (float("nan"),) * 3)
+        low, high = (low, high) if low is not None else (value, value)
+        match relation:
+            case "is":
+                held = abs(number - value) <= 0.0005
+            case "at least":
+                held = number <= low
+            case _:
+                held = number >= high
+        if not held:
+            wrong.append(claim)
+    return wrong

@@ -68,3 +68,12 @@ def test_stage_1_trains_the_projector_and_nothing_else(model):
     for name, now in model.state_dict().items():
         assert torch.equal(now, before[name]) != name.startswith("projector."), name
     assert learning(model) == {"vision", "projector", "language"}  # as it came
+
+
+def test_the_part_of_a_parameter_is_its_first_word_and_all_else_is_the_connector():
+    names = ["vision.a", "language.b", "projector.c", "gated.0.language", "language_norm.d", "qformer.vision"]
+    assert (
+        stages.trained_parts(names, ["connector"]) == names[2:]
+        and stages.trained_parts(names, ["vision"]) == names[:1]
+    )
+    assert [stages.part_of(name) for name in names] == ["vision", "language", *["connector"] * 4]

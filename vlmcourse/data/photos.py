@@ -1,5 +1,6 @@
 """Photos: a few that scikit-image brings along (notebook 02), and a person's own, read without surprises."""
 
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -112,3 +113,22 @@ def _middle_square(picture: "Image", side: int) -> "Image":
         for of, edge, pixels in zip(ends, picture.size, scaled, strict=True)
     )
     return picture.resize((side, side), Image.Resampling.BILINEAR, box=(left, top, right, bottom))
+
+
+def load_upload(data: bytes, name: str, side: int = 64) -> UInt8[np.ndarray, "{side} {side} 3"]:
+    """load_picture of a file that a browser sent.
+
+    Args:
+        data: the bytes of the file.
+        name: which its owner knows it by; it names the file in errors, and nothing else is done with it.
+
+    Raises:
+        PictureError: see load_picture.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "picture"
+        path.write_bytes(data)
+        try:
+            return load_picture(path, side)
+        except PictureError as error:
+            raise PictureError(str(error).replace(str(path), name)) from error

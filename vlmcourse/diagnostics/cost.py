@@ -1,4 +1,4 @@
-"""What a computation costs: operations, memory for the backward pass, CPU time (notebook 09)."""
+"""What a computation costs: operations, memory for the backward pass, CPU time (notebooks 09 and 18)."""
 
 import statistics
 import time
@@ -7,6 +7,27 @@ from collections.abc import Callable
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
+
+from vlmcourse.slots import slot
+
+
+@slot
+def prompt_flops(tokens: int, width: int, depth: int, hidden: int, keys: int, vocabulary: int) -> int:
+    """Multiplications and additions of matrices when a LLaMA reads a prompt; ``flops`` counts the same.
+
+    A matrix of a × b costs each token 2 · a · b: a multiplication and an addition for each of its weights. In
+    attention every token meets every token twice, once for scores and once for values.
+
+    Args:
+        hidden: width inside the MLP, which has three matrices.
+        keys: width of all keys of a token, the same for its values; with grouped queries less than width.
+        vocabulary: scores of the head, at every token.
+
+    Source: Kaplan et al. 2020, arXiv:2001.08361, section 2.1 and table 1, for a LLaMA's matrices.
+    """
+    weights = 2 * width * width + 2 * width * keys + 3 * width * hidden
+    meetings = 2 * tokens * tokens * width
+    return 2 * (depth * (tokens * weights + meetings) + tokens * width * vocabulary)
 
 
 def flops(compute: Callable[[], object]) -> int:

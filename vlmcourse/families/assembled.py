@@ -45,7 +45,13 @@ def new_assembled(recipe: Recipe) -> VLM:
     """
     torch.manual_seed(recipe.seed)
     config = recipe.model
-    kind = Llava if isinstance(config, LlavaConfig) else Flamingo if isinstance(config, FlamingoConfig) else Blip2
+    kind = (
+        Llava
+        if isinstance(config, LlavaConfig)
+        else Flamingo
+        if isinstance(config, FlamingoConfig)
+        else Blip2
+    )
     model = kind(config)
     for part, name in recipe.start.items():
         getattr(model, part).load_state_dict(shipped_part(part, name).state_dict())
@@ -80,7 +86,9 @@ def make_assembled(stage: Stage, model: VLM, seed: int = 0, **train_options: Any
     for name, parameter in named.items():
         parameter.requires_grad_(name in learning)
     features, rows = nano.lessons_of(stage, model, seed)
-    slow = {part: stage.factors["connector"] for part, _ in model.named_children() if part_of(part) == "connector"}
+    slow = {
+        part: stage.factors["connector"] for part, _ in model.named_children() if part_of(part) == "connector"
+    }
     stage = replace(stage, factors=slow)
     options = dict(steps=stage.steps, size=stage.size, seed=seed) | optimized(stage, model) | train_options
     return Speaker(model).tune(features, rows, loss=by_length, **options)

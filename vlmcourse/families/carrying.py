@@ -1,7 +1,7 @@
 """Carrying out a recipe, or a person's plan, from its first stage to the stored weights: ``vlmcourse train``.
 
-    carry_out     a recipe; what was broken off goes on
-    train_plan    the plan in my_vlm/vlm.toml, or in a file
+carry_out     a recipe; what was broken off goes on
+train_plan    the plan in my_vlm/vlm.toml, or in a file
 """
 
 import os
@@ -22,7 +22,9 @@ from vlmcourse.workbook.lesson import device
 Tell = Callable[[str], object]
 
 
-def carry_out(recipe: Recipe, runs: Path, fresh: bool, card: dict[str, Any], tell: Tell = print, **more: Any) -> Path | None:
+def carry_out(
+    recipe: Recipe, runs: Path, fresh: bool, card: dict[str, Any], tell: Tell = print, **more: Any
+) -> Path | None:
     """Run a recipe, or go on with it, and store what came out: runs/NAME.safetensors and its card.
 
     Args:

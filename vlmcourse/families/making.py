@@ -69,7 +69,7 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
         ValueError: if it is no model that can be asked about images.
     """
     path = _path(name)
-    speaker, card = _family_of(path).load_named(name)
+    speaker, card = _family_of(path).load_named(str(path) if name == MINE else name)
     known = _eye_known(card.get("recipe"))
     beside = known if known.is_file() else path.with_suffix(FAMILIAR)
     if beside.is_file():
@@ -140,7 +140,9 @@ def _path(name: str) -> Path:
 def _trained(name: str) -> Path:
     """The weights of the learner's plan; FileNotFoundError says how they come about."""
     if not (path := trained_file(name)).is_file():
-        raise FileNotFoundError(f"{path} does not exist: `vlmcourse train {MINE}` makes it from my_vlm/vlm.toml")
+        raise FileNotFoundError(
+            f"{path} does not exist: `vlmcourse train {MINE}` makes it from my_vlm/vlm.toml"
+        )
     return path
 
 

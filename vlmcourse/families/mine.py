@@ -1,11 +1,11 @@
-"""The learner's own model: whose code runs in it, their code as one file, and where its plan stands (notebook 18).
+"""The learner's own model: whose code runs in it, their code as one file, its plan (notebook 18).
 
-    plan_file, trained_file   my_vlm/vlm.toml, and the weights that it becomes
-    use_my_code               install what is saved in my_vlm/ and unchanged since it passed
-    slots_of                  which slots a planned model calls, from training to answer
-    whose_code                of these, which run the learner's code
-    gather_code               my_vlm/my_vlm.py
-    without_references        a block in which no reference may run
+plan_file, trained_file   my_vlm/vlm.toml, and the weights that it becomes
+use_my_code               install what is saved in my_vlm/ and unchanged since it passed
+slots_of                  which slots a planned model calls, from training to answer
+whose_code                of these, which run the learner's code
+gather_code               my_vlm/my_vlm.py
+without_references        a block in which no reference may run
 """
 
 import functools

@@ -1,19 +1,19 @@
 """A plan is what a person writes to have a vision-language model of their own: one TOML file (notebook 18).
 
-    read_plan, plan_of    a Plan of a file, or of a table; whatever is wrong is named with its line
-    recipe_of             the Recipe that carries it out, like any other of the course
-    EXAMPLES              LLaVA, Flamingo and BLIP-2 as three plans of the same parts
+read_plan, plan_of    a Plan of a file, or of a table; whatever is wrong is named with its line
+recipe_of             the Recipe that carries it out, like any other of the course
+EXAMPLES              LLaVA, Flamingo and BLIP-2 as three plans of the same parts
 
-    name = "my-llava"
-    vision = "nano-vlm"          # whose eye
-    language = "nano-chat"       # whose language model
-    [connector]
-    kind = "mlp"
-    [[stages]]
-    name = "answer"
-    trains = ["connector", "language"]
-    data = "questions"
-    steps = 100
+name = "my-llava"
+vision = "nano-vlm"          # whose eye
+language = "nano-chat"       # whose language model
+[connector]
+kind = "mlp"
+[[stages]]
+name = "answer"
+trains = ["connector", "language"]
+data = "questions"
+steps = 100
 """
 
 import difflib
@@ -38,10 +38,12 @@ from vlmcourse.world.scenes import SIDE
 
 EYES = {
     "nano-vlm": NANO_VLM.model.vision,
-    "clip-scenes": ViTConfig(SIDE, CLIP_EYE["patch"], width=CLIP_EYE["width"], depth=4, heads=4, epsilon=1e-5),
+    "clip-scenes": ViTConfig(
+        SIDE, CLIP_EYE["patch"], width=CLIP_EYE["width"], depth=4, heads=4, epsilon=1e-5
+    ),
 }
-LAYERS = {"nano-vlm": -1, "clip-scenes": -2}  # which residual stream a LLaVA reads
-LANGUAGES = ("nano-words", "nano-chat", "nano-vlm")  # knows captions; conversations; and how images read
+_LAYERS = {"nano-vlm": -1, "clip-scenes": -2}  # which residual stream a LLaVA reads
+_LANGUAGES = ("nano-words", "nano-chat", "nano-vlm")  # knows captions; conversations; and how images read
 TRAINABLE = ("connector", "language")
 DATA = {  # of a stage: arguments of families.nano.lessons
     "captions": dict(described=1.0),
@@ -94,7 +96,7 @@ PLAN = {
     "name": NAME,
     "seed": _whole(0, 10**6),
     "vision": _one_of(*EYES),
-    "language": _one_of(*LANGUAGES),
+    "language": _one_of(*_LANGUAGES),
     "connector": TABLE,
     "budget": TABLE,
     "stages": Rule(
@@ -122,9 +124,7 @@ STAGE = {
     "grey": _number(0, 1),
     "slow_connector": _number(0, 1),
 }
-STAGE_USUAL = dict(
-    size=16, scenes=8000, muon=0.01, adamw=2e-3, flat=0.4, grey=0.25, slow_connector=1.0
-)
+STAGE_USUAL = dict(size=16, scenes=8000, muon=0.01, adamw=2e-3, flat=0.4, grey=0.25, slow_connector=1.0)
 NEEDED = {"plan": ("name", "vision", "language", "connector", "stages"), "connector": ("kind",),
           "stage": ("name", "trains", "data", "steps")}  # fmt: skip
 
@@ -174,7 +174,7 @@ def read_plan(path: str | Path) -> Plan:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"there is no plan {path}; copy one of {', '.join(map(str, map(example, EXAMPLES)))} and change it"
+            f"there is no plan {path}; copy one of {', '.join(str(example(one)) for one in EXAMPLES)} there"
         )
     try:
         text = path.read_text(encoding="utf-8")
@@ -282,9 +282,9 @@ def _line_of(text: str, place: tuple[str | int, ...]) -> int:
             if keys and table == keys[0] and seen[table] == number:
                 best = line
         elif key := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", words):
-            if keys[:-1] == ([table] if table else []) and key[1] == keys[-1]:
-                if seen.get(table, 0) == number:
-                    return line
+            here = keys[:-1] == ([table] if table else []) and seen.get(table, 0) == number
+            if here and key[1] == keys[-1]:
+                return line
     return best
 
 
@@ -301,7 +301,7 @@ def model_config(plan: Plan) -> LlavaConfig | FlamingoConfig | Blip2Config:
                          context_width=eye.width)  # fmt: skip
         return Blip2Config(eye, asking, language, IMAGE)
     hidden = 0 if kind == "linear" else None
-    return LlavaConfig(eye, language, IMAGE, LAYERS[plan.vision], hidden, numbers["shuffle"])
+    return LlavaConfig(eye, language, IMAGE, _LAYERS[plan.vision], hidden, numbers["shuffle"])
 
 
 def recipe_of(plan: Plan, device: str = "cpu") -> Recipe:
@@ -313,7 +313,9 @@ def recipe_of(plan: Plan, device: str = "cpu") -> Recipe:
     steps = plan.steps(device)
     stages = tuple(_stage(plan, number, count) for number, count in enumerate(steps))
     start = dict(vision=plan.vision, language=plan.language)
-    return Recipe(plan.name, FAMILY, model_config(plan), stages, start, (plan.vision, plan.language), plan.seed)
+    return Recipe(
+        plan.name, FAMILY, model_config(plan), stages, start, (plan.vision, plan.language), plan.seed
+    )
 
 
 def _stage(plan: Plan, number: int, steps: int) -> Stage:

@@ -73,7 +73,7 @@ def gather(answers: Mapping[str, Saved], order: Iterable[str] = ()) -> str:
 
     Args:
         answers: by the name of the slot, see portfolio.saved.
-        order: slots in the order in which a model calls them; the others come behind them, chapter by chapter.
+        order: slots in the order in which a model calls them; the others come behind them.
 
     Raises:
         ValueError: if there are no answers, or one is no Python.
@@ -105,7 +105,9 @@ def _parsed(name: str, text: str) -> _Piece:
     try:
         return _pieces_of(text)
     except SyntaxError as error:
-        raise ValueError(f"my_vlm/{name.replace('.', '_')}.py is no Python ({error}); pass it again") from error
+        raise ValueError(
+            f"my_vlm/{name.replace('.', '_')}.py is no Python ({error}); pass it again"
+        ) from error
 
 
 def _written(name: str, piece: _Piece, known: dict[str, str]) -> tuple[str, str]:

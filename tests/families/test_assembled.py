@@ -1,0 +1,237 @@
+"""A plan becomes a model that learns, resumes, is stored, and runs on the learner's code alone."""
+
+import json
+import runpy
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from tests.workbook.learner import cell
+from vlmcourse import cli
+from vlmcourse.exercises.base import all_exercises
+from vlmcourse.exercises.edits import pasted_source
+from vlmcourse.families import assembled, mine
+from vlmcourse.families.carrying import carry_out, train_plan
+from vlmcourse.families.making import load_speaker
+from vlmcourse.recipes.plan import EXAMPLES, example, plan_of, read_plan, recipe_of
+from vlmcourse.slots import REGISTRY
+from vlmcourse.training.reading import CheckpointError
+from vlmcourse.workbook import gathering, portfolio
+
+ROOT = Path(__file__).parents[2]
+
+
+def short(name: str, **change):
+    table = read_plan(example(name)).table() | change
+    table["stages"] = [{**table["stages"][0], "scenes": 12, "size": 4, "steps": 4}]
+    return plan_of(table)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLMCOURSE_WORKSPACE", str(tmp_path))
+    yield tmp_path
+    for slot in REGISTRY.values():
+        slot.reset()
+
+
+def solved(names) -> None:
+    """Save the course's own steps as the learner's answers, as if every exercise had passed."""
+    for name in names:
+        task = all_exercises()[name]
+        known = task.slot.reference.__globals__.items()
+        space = {
+            key: value for key, value in known if isinstance(value, ModuleType | int)
+        }  # as notebooks import
+        saved = portfolio.written(task.slot, cell(pasted_source(task.slot.reference), **space), task.chapter)
+        portfolio.keep(saved)
+        portfolio.note(chapter=task.chapter, slot=name, status="passed", file=saved.fingerprint())
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_with_everything_solved_no_reference_runs_from_training_to_answer(name, workspace):
+    plan = short(name)
+    slots = mine.slots_of(plan)
+    assert len(slots) >= 20 and set(slots) <= set(all_exercises()), "every slot of a model is taught"
+    expected = mine.try_plan(plan)
+    with mine.without_references(slots), pytest.raises(mine.ReferenceRan):
+        mine.try_plan(plan)
+    solved(slots)
+    with mine.without_references(slots):
+        installed, complaints = mine.use_my_code()
+        assert set(installed) == set(slots) and not complaints
+        assert all(row.mine for row in mine.whose_code(slots))
+        assert mine.try_plan(plan) == expected
+
+
+def test_a_saved_function_that_was_changed_since_it_passed_is_not_used(workspace):
+    solved(["vit.patchify", "projector.project"])
+    file = portfolio.file_of("projector.project")
+    file.write_text(file.read_text() + "\nprint('changed')\n")
+    installed, complaints = mine.use_my_code()
+    assert installed == ["vit.patchify"] and str(file) in complaints[0] and "checks it again" in complaints[0]
+    rows = {row.slot: row for row in mine.whose_code(["vit.patchify", "projector.project"])}
+    assert rows["vit.patchify"].mine and not rows["projector.project"].mine
+    assert rows["vit.patchify"].part == "vision encoder" and rows["projector.project"].chapter[:2] == "07"
+
+
+def test_all_functions_are_gathered_in_one_file_that_runs_by_itself(workspace):
+    slots = mine.slots_of(short("llava"))
+    solved([*slots, "clip.normalise", "fusion.late_fusion"])
+    path = mine.gather_code(slots)
+    text, held = path.read_text(), runpy.run_path(str(path))
+    assert path.name == "my_vlm.py" and set(held["MY_CODE"]) == {
+        *slots,
+        "clip.normalise",
+        "fusion.late_fusion",
+    }
+    assert held["normalise"] is held["MY_CODE"]["pixels.normalise"]
+    assert held["clip_normalise"] is held["MY_CODE"]["clip.normalise"], "two slots have this name"
+    places = [
+        text.index(f"# {name}, chapter") for name in ("pixels.normalise", "vit.patchify", "projector.project")
+    ]
+    assert places == sorted(places) < [text.index("# language.causal_mask")]
+    assert portfolio.strangers() == []
+    images = torch.randint(0, 255, (2, 8, 12, 3), dtype=torch.uint8)
+    assert torch.equal(held["normalise"](images), REGISTRY["pixels.normalise"].reference(images))
+    code = "from my_vlm.my_vlm import install, MY_CODE; install(); from vlmcourse.slots import REGISTRY; " \
+           "print(all(REGISTRY[n].active is f for n, f in MY_CODE.items()))"  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], cwd=workspace, capture_output=True, text=True)
+    assert done.stdout.strip() == "True", done.stderr
+
+
+def test_with_nothing_saved_there_is_nothing_to_gather(workspace):
+    with pytest.raises(ValueError, match="holds no function yet"):
+        mine.gather_code()
+
+
+def test_only_the_parts_of_a_stage_learn_and_only_trained_ones_are_stored(workspace):
+    plan = short("llava")
+    table = plan.table()
+    table["stages"][0]["trains"] = ["connector", "language"]
+    for chosen, parts in ((plan, {"projector"}), (plan_of(table), {"projector", "language"})):
+        recipe = recipe_of(chosen)
+        before = assembled.new_assembled(recipe).state_dict()
+        *_, made = assembled.run(recipe, lambda stage, model: dict(precision="no"))
+        after = made.measure.args[0].state_dict()
+        changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+        assert changed == parts == {name for name, _ in made.stored.named_children()}
+
+
+@pytest.mark.parametrize("name", ["flamingo", "blip2"])
+def test_the_other_connectors_learn_behind_parts_that_stay(name, workspace):
+    recipe = recipe_of(short(name))
+    before = assembled.new_assembled(recipe)
+    *_, made = assembled.run(recipe, lambda stage, model: dict(precision="no"))
+    after = made.measure.args[0]
+    for part in ("vision", "language"):
+        kept = getattr(before, part).state_dict()
+        assert all(
+            torch.equal(weight, kept[key]) for key, weight in getattr(after, part).state_dict().items()
+        )
+
+
+def test_a_slow_connector_moves_less(workspace):
+    moved = []
+    for factor in (1.0, 0.01):
+        table = short("llava").table()
+        table["stages"][0]["slow_connector"] = factor
+        recipe = recipe_of(plan_of(table))
+        start = assembled.new_assembled(recipe).projector.expand.weight.detach().clone()
+        *_, made = assembled.run(recipe, lambda stage, model: dict(precision="no"))
+        moved.append((made.measure.args[0].projector.expand.weight - start).norm().item())
+    assert moved[1] < 0.1 * moved[0]
+
+
+def test_a_run_that_was_broken_off_goes_on_to_equal_weights(workspace, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    recipe = recipe_of(short("llava"))
+    card = assembled.recipe_card(short("llava"))
+    whole = carry_out(recipe, workspace / "whole", False, card, tell=lambda line: None)
+
+    class Killed(Exception):
+        pass
+
+    def die(step, **numbers):
+        if step == 3:
+            raise Killed
+
+    def options(stage, model):
+        origin = dict(recipe=recipe.name, **asdict(stage))
+        return dict(
+            checkpoint=workspace / "broken" / recipe.name, resume=True, origin=origin, save_every=2, watch=die
+        )
+
+    with pytest.raises(Killed):
+        list(assembled.run(recipe, options))
+    lines = []
+    again = carry_out(recipe, workspace / "broken", False, card, tell=lines.append)
+    assert whole.read_bytes() == again.read_bytes() and lines[0].startswith("align")
+
+
+def test_my_vlm_is_trained_asked_and_exported_from_the_command_line(workspace, monkeypatch):
+    run = CliRunner()
+    missing = run.invoke(cli.app, ["train", "my_vlm"])
+    assert missing.exit_code == 1 and "copy one of" in missing.output
+    (workspace / "my_vlm").mkdir(exist_ok=True)
+    mine.plan_file().write_text(example("llava").read_text().replace("steps = 350", "steps = abc"))
+    assert "no TOML" in run.invoke(cli.app, ["train", "my_vlm"]).output
+    text = example("llava").read_text().replace("size = 8 ", "size = 2\nscenes = 8 ")
+    mine.plan_file().write_text(text)
+    untrained = run.invoke(
+        cli.app, ["ask", str(ROOT / "assets/examples/scene.png"), "?", "--model", "my_vlm"]
+    )
+    assert untrained.exit_code == 1 and "`vlmcourse train my_vlm` makes it" in untrained.output
+    solved(["projector.project"])
+    done = run.invoke(cli.app, ["train", "my_vlm", "--steps", "1", "--until", "align"])
+    assert done.exit_code == 0, done.output
+    file = mine.trained_file("my-llava")
+    card = json.loads(file.with_suffix(".json").read_text())
+    assert card["code"] == ["projector.project"] and card["recipe"]["plan"]["name"] == "my-llava"
+    asked = run.invoke(
+        cli.app, ["ask", str(ROOT / "assets/examples/scene.png"), "How many?", "--model", "my_vlm"]
+    )
+    assert asked.exit_code == 0, asked.output + repr(asked.exception)
+    assert "1 functions of yours run" in asked.output
+    assert load_speaker("my_vlm")[0].familiar is not None
+    out = run.invoke(cli.app, ["export", str(workspace / "out"), "--model", "my_vlm"])
+    assert out.exit_code == 0, out.output
+    assert "connector of kind mlp" in (workspace / "out" / "README.md").read_text()
+    both = run.invoke(cli.app, ["train", "nano-vlm", "--config", str(file)])
+    assert both.exit_code == 1 and "--config is for plans" in both.output
+    assert "name a recipe" in run.invoke(cli.app, ["train"]).output
+
+
+def test_a_card_whose_plan_was_changed_is_refused(workspace):
+    plan = short("llava")
+    path = train_plan_of(plan, workspace)
+    card = path.with_suffix(".json")
+    held = json.loads(card.read_text())
+    held["recipe"]["plan"]["connector"]["kind"] = "magic"
+    card.write_text(json.dumps(held))
+    with pytest.raises((CheckpointError, ValueError), match="linear, mlp"):
+        load_speaker(str(path))
+
+
+def train_plan_of(plan, folder):
+    recipe = recipe_of(plan).short(1)
+    return carry_out(recipe, folder / "runs", False, assembled.recipe_card(plan), tell=lambda line: None)
+
+
+def test_the_sections_name_every_slot_of_the_three_models():
+    named = {gathering.section_of(name) for kind in EXAMPLES for name in mine.slots_of(short(kind))}
+    assert named == set(gathering.SECTIONS)
+
+
+def test_train_plan_reports_each_stage(workspace):
+    (workspace / "my_vlm").mkdir()
+    mine.plan_file().write_text(example("llava").read_text().replace("size = 8 ", "size = 2\nscenes = 8 "))
+    lines = []
+    path = train_plan(steps=1, tell=lines.append)
+    assert [line.split(":")[0] for line in lines] == ["align", "answer", "polish"] and path.is_file()
