@@ -111,7 +111,7 @@ CONNECTORS = {
 }
 USUAL = dict(shuffle=1, latents=64, depth=1, every=1, queries=32)  # of a connector, where the plan is silent
 BUDGET = {"cpu": _number(0.001, 100), "gpu": _number(0.001, 100)}
-STAGE = {
+_STAGE = {
     "name": NAME,
     "trains": _some_of(*TRAINABLE),
     "data": _one_of(*DATA),
@@ -124,9 +124,7 @@ STAGE = {
     "grey": _number(0, 1),
     "slow_connector": _number(0, 1),
 }
-STAGE_USUAL = dict(size=16, scenes=8000, muon=0.01, adamw=2e-3, flat=0.4, grey=0.25, slow_connector=1.0)
-NEEDED = {"plan": ("name", "vision", "language", "connector", "stages"), "connector": ("kind",),
-          "stage": ("name", "trains", "data", "steps")}  # fmt: skip
+_STAGE_USUAL = dict(size=16, scenes=8000, muon=0.01, adamw=2e-3, flat=0.4, grey=0.25, slow_connector=1.0)
 
 
 @dataclass(frozen=True)
@@ -219,9 +217,9 @@ def plan_of(table: Mapping[str, Any]) -> Plan:
     for number, stage in enumerate(table["stages"]):
         _check_value(stage, TABLE, f"stage {number + 1}", "stages", number)
         needed = ("name", "trains", "data", "steps")
-        _check(stage, STAGE, needed, f"stage {number + 1}", "stages", number)
+        _check(stage, _STAGE, needed, f"stage {number + 1}", "stages", number)
     whole = {"kind": kind} | {name: connector.get(name, USUAL[name]) for name in rules}
-    stages = tuple(STAGE_USUAL | dict(stage, trains=tuple(stage["trains"])) for stage in table["stages"])
+    stages = tuple(_STAGE_USUAL | dict(stage, trains=tuple(stage["trains"])) for stage in table["stages"])
     names = (table[part] for part in ("name", "vision", "language"))
     plan = Plan(*names, whole, stages, dict(cpu=1.0, gpu=10.0) | dict(budget), table.get("seed", 0))
     _refuse_unfit(plan)
