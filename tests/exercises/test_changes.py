@@ -13,6 +13,7 @@ from vlmcourse.workbook.outcomes import OutOfTime, limited, unheard
 
 LAST = "the last axis of two is axis 1"
 DIAGNOSTIC = "nothing is trained through a measurement"
+FROZEN = "what is kept in four bits does not learn"
 DRAWN = "nothing learns through what is drawn"
 QUEUED = "nothing learns through what a queue holds"
 ORDER, ONE = "the order does not matter", "one weight alone stays as it is"
@@ -289,6 +290,23 @@ EQUIVALENT: dict[str, dict[str, str]] = {
                                     "gradient = gradient.detach()": DIAGNOSTIC},
     "relevance.grad_cam": {"activations = activations.detach()": DIAGNOSTIC,
                            "gradients = gradients.detach()": DIAGNOSTIC},
+    # chapter 15
+    "recompute.gradients_again": {
+        "copies = [(tensor).requires_grad_(need) for tensor, need in zip(inputs, needs, strict=True)]":
+            "what the check hands over has no past",
+        "gradient = gradient.detach()": "nobody asks for the gradient of a gradient",
+        "gradient = gradient.float()": "it is fp32 already",
+    },
+    "scaling.next_scale": {"if (quiet + 1 >= interval):": "counting starts again before it could be more"},
+    "quantise.quantise_blocks": {
+        "weights = weights.detach()": FROZEN,
+        "levels = levels.detach()": FROZEN,
+        "scaled = weights / torch.where((scales <= 0), 1, scales)[:, None]": "a size is never negative",
+        "scaled = weights / torch.where(scales == 0, 2, scales)[:, None]": "half of 0 is 0",
+        "distance = (scaled[:, :, None] - levels).abs()": "there are two axes before it",
+        "distance = (((levels) - (scaled[..., None]))).abs()": "a distance is the same both ways",
+    },
+    "quantise.dequantise_blocks": {"levels = levels.detach()": FROZEN},
 }  # fmt: skip
 """Changed lines by exercise that do the same or are as good, each with its reason."""
 

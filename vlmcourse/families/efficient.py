@@ -1,9 +1,9 @@
 """Ways to teach an old model something new, at equal data and steps (notebook 15).
 
     ARMS           full, frozen encoder, projector only, LoRA, QLoRA: the rate of each
-    negatives      pictures as on film: what nano-vlm has never seen
+    in_fog         pictures of little contrast, which nano-vlm has never seen
     teach          let the arm's part of nano-vlm learn to answer questions about them
-    told_of        right answers about negatives and about ordinary pictures, and what is left of the language
+    grades_of      right answers to new questions and to old ones, and what is left of the language
 
 What learns in which part says training.memory.METHODS; what it holds in memory says the ledger.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.packing import Packs
-from vlmcourse.evaluation.answers import accuracy
+from vlmcourse.evaluation.answers import accuracy, asked_of, grade_questions
 from vlmcourse.families.nano import by_length, caption_perplexity, load_vlm
 from vlmcourse.models.llava import Llava
 from vlmcourse.models.lora import lora_state
@@ -26,38 +26,43 @@ from vlmcourse.training.loop import train
 from vlmcourse.training.memory import METHODS, Ledger, Setting, ledger, parts_of, saved_bytes
 from vlmcourse.training.optimizers import warmup_linear
 from vlmcourse.training.peak import prepare
-from vlmcourse.world import captions, scenes
-from vlmcourse.world.instructions import talks
+from vlmcourse.world import captions, questions, scenes
 from vlmcourse.world.render import render, to_tensor
 
-# of AdamW, each the best of three for a seed that is not reported (tools/efficient_trials.py choice)
+# of AdamW; what is new, a projector or a detour, may take larger steps than what is old
 ARMS = {"full": 1e-3, "frozen encoder": 1e-3, "projector only": 3e-3, "LoRA": 3e-3, "QLoRA": 3e-3}
 SIZE = 16  # pictures per step
 
 
-class Told(NamedTuple):
+NEW_KINDS = ("colour", "shape", "size")
+
+
+class Grades(NamedTuple):
     """What a model says after it has learned; shares from 0 to 1, and perplexity."""
 
-    new: float  # right about negatives
-    old: float  # right about ordinary pictures, of which nothing was shown while it learned
+    new: float  # right about pictures in fog: colour, shape and size
+    old: float  # right about ordinary pictures, all kinds of questions; none was asked while it learned
     words: float  # perplexity per token of captions, without their images
 
 
-def negatives(images: Images) -> Images:
-    """Every colour turned into its opposite, as on film."""
-    return 255 - images
+def in_fog(images: Images) -> Images:
+    """Three tenths of the contrast before a light grey."""
+    return (0.3 * images + 175).astype(np.uint8)
 
 
-def new_lessons(count: int, seed: int = 0) -> tuple[Images, list]:
-    """Negatives, and a question of every kind about each; the answers are those about the scene itself."""
+def new_lessons(count: int, seed: int = 0) -> tuple[Images, list[list[tuple[str, str]]]]:
+    """Pictures in fog, and questions about the colour, shape and size of things in them."""
     batch = scenes.sample("train", count, start=50_000 + 10_000 * seed)
-    return negatives(render(batch)), talks(batch, seed, sentences=0, captioned=False)
+    asked = [questions.ask(batch, kind, seed=seed) for kind in NEW_KINDS]
+    about = [[(one.text, one.answer) for one in row if one] for row in zip(*asked, strict=True)]
+    kept = [number for number, row in enumerate(about) if row]
+    return in_fog(render(batch)[kept]), [about[number] for number in kept]
 
 
 def teach(
     arm: str, steps: int, seed: int = 0, rate: float | None = None, **options: Any
 ) -> tuple[Speaker, History]:
-    """nano-vlm after ``steps`` steps in which the arm's part of it learned about negatives.
+    """nano-vlm after ``steps`` steps in which the arm's part of it learned about fog.
 
     Args:
         options: further arguments of training.loop.train.
@@ -83,13 +88,16 @@ def teach(
     return speaker, history
 
 
-def told_of(speaker: Speaker, split: str = "test", count: int = 150) -> Told:
+def grades_of(speaker: Speaker, split: str = "test", count: int = 150) -> Grades:
     """Grade a model on scenes never seen."""
     batch = scenes.sample(split, count)
-    new = np.mean(list(accuracy(speaker, batch, lambda some: negatives(render(some))).values()))
+    right = [
+        grade_questions(speaker, *asked_of(batch, kind), lambda some: in_fog(render(some))).float().mean()
+        for kind in NEW_KINDS
+    ]
     old = np.mean(list(accuracy(speaker, batch).values()))
     words = caption_perplexity(speaker.model, captions.captions(batch, "full"))
-    return Told(float(new), float(old), words)
+    return Grades(float(np.mean(right)), float(old), words)
 
 
 def held_by(arm: str, tokens: int = 150, predicted: int = 30, setting: Setting | None = None) -> Ledger:

@@ -87,10 +87,9 @@ def dora_forward(
     Source: Liu et al. 2024 (DoRA), arXiv:2402.09353, equation 5 and section 4.3.
     """
     lengths = lora_merge(frozen.weight, down.detach(), up.detach(), scale).norm(dim=1)
-    said, bias = lora_forward(tokens, frozen, down, up, scale), frozen.bias
-    if bias is None:
-        return said * (magnitude / lengths)
-    return (said - bias) * (magnitude / lengths) + bias
+    stretch = magnitude / lengths
+    bias = 0 if frozen.bias is None else frozen.bias
+    return stretch * (lora_forward(tokens, frozen, down, up, scale) - bias) + bias
 
 
 class LoraLinear(nn.Module):

@@ -57,7 +57,7 @@ def quantise_blocks(
     """
     scales = weights.abs().amax(dim=1)
     scaled = weights / torch.where(scales == 0, 1, scales)[:, None]
-    distance = (scaled[..., None] - levels.to(weights)).abs()
+    distance = (scaled[..., None] - levels).abs()
     return distance.argmin(dim=-1).to(torch.uint8), scales
 
 
@@ -69,7 +69,7 @@ def dequantise_blocks(
 
     Source: Dettmers et al. 2023, arXiv:2305.14314, section 2, equation 2.
     """
-    return levels.to(scales)[numbers.long()] * scales[:, None]
+    return levels[numbers.long()] * scales[:, None]
 
 
 def pack_nibbles(numbers: UInt8[Tensor, "number"]) -> UInt8[Tensor, "byte"]:

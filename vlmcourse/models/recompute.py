@@ -15,38 +15,37 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from vlmcourse.slots import slot
 
-Gradients = list[Tensor | None]
-
 
 @slot
 def gradients_again(
-    run: Callable[..., Tensor], inputs: list[Tensor], learned: list[Tensor], gradient: Tensor
-) -> Gradients:
-    """Gradients of something that was run without a memory: run it again, this time with one.
+    block: nn.Module, inputs: list[Tensor], needs: list[bool], gradient: Float[Tensor, "batch token width"]
+) -> list[Tensor | None]:
+    """Gradients of a block that was run without a memory: run it again, this time with one.
+
+    The graph that the inputs came from is not touched: copies that share their numbers are read.
 
     Args:
-        run: takes the inputs, uses what is learned.
-        inputs: what it read; those that need a gradient say so by ``requires_grad``. The graph they came
-            from is not touched: copies that share their numbers are read in their place.
-        learned: numbers inside ``run`` that learn.
-        gradient: of the loss with respect to the output of ``run``.
+        needs: which of the inputs need a gradient.
+        gradient: of the loss with respect to the output of the block.
 
     Returns:
-        one gradient for each input, then one for each of ``learned``; None for an input that needs none and
-        for what the output does not depend on.
+        one gradient for each input, None if it needs none; then one for each parameter of the block that
+        requires one, in the order of ``parameters()``. None also for what the output does not depend on.
 
     Source: Chen et al. 2016, arXiv:1604.06174, algorithm 1.
     """
-    copies = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in inputs]
+    copies = [tensor.detach().requires_grad_(need) for tensor, need in zip(inputs, needs, strict=True)]
     with torch.enable_grad():
-        output = run(*copies)
-    wanted = [tensor for tensor in [*copies, *learned] if tensor.requires_grad]
+        output = block(*copies)
+    learned = [weight for weight in block.parameters() if weight.requires_grad]
+    wanted = [copy for copy in copies if copy.requires_grad] + learned
     found = iter(torch.autograd.grad(output, wanted, gradient, allow_unused=True))
-    return [next(found) if tensor.requires_grad else None for tensor in [*copies, *learned]]
+    return [next(found) if need else None for need in needs] + list(found)
 
 
 class Chance:
@@ -70,40 +69,46 @@ class _Recomputed(torch.autograd.Function):
     """Forward without a memory; backward by gradients_again, with the same precision and random numbers."""
 
     @staticmethod
-    def forward(ctx: Any, run: Callable, count: int, *tensors: Tensor) -> Tensor:
-        ctx.run, ctx.count, ctx.chance = run, count, Chance(tensors[0].device)
+    def forward(ctx: Any, call: nn.Module, count: int, *tensors: Tensor) -> Tensor:
+        ctx.call, ctx.count, ctx.chance = call, count, Chance(tensors[0].device)
         ctx.kind = tensors[0].device.type
-        ctx.precision = dict(
-            dtype=torch.get_autocast_dtype(ctx.kind), enabled=torch.is_autocast_enabled(ctx.kind)
-        )
-        ctx.save_for_backward(*tensors)
-        return run(*tensors[:count])
+        enabled, dtype = torch.is_autocast_enabled(ctx.kind), torch.get_autocast_dtype(ctx.kind)
+        ctx.precision = dict(dtype=dtype, enabled=enabled)
+        ctx.save_for_backward(*tensors[:count])
+        return call(*tensors[:count])
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple:
-        tensors = ctx.saved_tensors
-        inputs, learned = list(tensors[: ctx.count]), list(tensors[ctx.count :])
+        inputs, needs = list(ctx.saved_tensors), list(ctx.needs_input_grad[2 : 2 + ctx.count])
         with ctx.chance.again(), torch.autocast(ctx.kind, **ctx.precision):
-            return None, None, *gradients_again(ctx.run, inputs, learned, gradient)
+            return None, None, *gradients_again(ctx.call, inputs, needs, gradient)
+
+
+class _Call(nn.Module):
+    """A block as a function of tensors alone: where the others go, and what else it is given."""
+
+    def __init__(self, block: nn.Module, places: list[int | str], given: list[Any], options: dict[str, Any]):
+        super().__init__()
+        self.block, self.places, self.given, self.options = block, places, given, options
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        given, options = list(self.given), dict(self.options)
+        for place, tensor in zip(self.places, tensors, strict=True):
+            (options if isinstance(place, str) else given)[place] = tensor
+        return self.block(*given, **options)
 
 
 def recomputed(block: nn.Module) -> Callable[..., Tensor]:
     """The block as a function that keeps only what it reads; arguments as the block takes them."""
 
     def run_block(*given: Any, **options: Any) -> Tensor:
-        names = [name for name, value in options.items() if isinstance(value, Tensor)]
-        places = [place for place, value in enumerate(given) if isinstance(value, Tensor)]
-        tensors = [given[place] for place in places] + [options[name] for name in names]
-        rest = {name: value for name, value in options.items() if name not in names}
-
-        def run(*tensors: Tensor) -> Tensor:
-            positional = list(given)
-            for place, tensor in zip(places, tensors, strict=False):
-                positional[place] = tensor
-            return block(*positional, **dict(zip(names, tensors[len(places) :], strict=True)), **rest)
-
+        arguments = [*enumerate(given), *options.items()]
+        places = [place for place, value in arguments if isinstance(value, Tensor)]
+        tensors = [value for _, value in arguments if isinstance(value, Tensor)]
+        without = [None if isinstance(value, Tensor) else value for value in given]
+        rest = {name: value for name, value in options.items() if not isinstance(value, Tensor)}
         learned = [weight for weight in block.parameters() if weight.requires_grad]
-        return _Recomputed.apply(run, len(tensors), *tensors, *learned)
+        return _Recomputed.apply(_Call(block, places, without, rest), len(tensors), *tensors, *learned)
 
     return run_block
 
