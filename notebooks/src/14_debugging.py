@@ -632,4 +632,4 @@ progress()
 # - Zhu et al. 2020, *Overcoming Language Priors with Self-supervised Learning*, [arXiv:2012.11528](https://arxiv.org/abs/2012.11528).
 # - Leng et al. 2024, *Visual Contrastive Decoding*, [arXiv:2311.16922](https://arxiv.org/abs/2311.16922).
 #
-# **Next:** [17 · Real models](17_real_models.ipynb)
+# **Next:** [15 · Efficient fine-tuning](15_efficient_finetuning.ipynb)

@@ -1,14 +1,14 @@
 # %% [markdown] id="title" lang="en"
 # # 15 · Efficient fine-tuning: what fits, and what it costs
 #
-# **110 minutes.** Everything runs on two CPU cores; a GPU trains faster.
+# **100 minutes.** Everything runs on two CPU cores; a GPU trains faster.
 #
 # "CUDA out of memory" ends more first projects than any wrong formula. Which of your tensors filled the card? Today you count them before they exist, and then you take them away one kind at a time: frozen parts, LoRA, four bits, recomputed activations, half precision. Each saving has a price, and you measure that too.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
 #
-# The whole model is lit: encoder, projector and language model each get their own line in the bill.
+# No single part is lit below: encoder, projector and language model each get a line in the bill.
 #
 # ## After this you can
 #
@@ -25,7 +25,7 @@ from vlmcourse.training import memory, scaling
 begin("15_efficient_finetuning", lang="en")
 
 # %% id="map"
-course_map("vision", "projector", "language")
+course_map()
 
 # %% [markdown] id="q-states" lang="en"
 # ## 1 · Which tensors fill the card?
@@ -144,7 +144,8 @@ def bill_of(name, recompute=False, batch=16):
     return memory.ledger(published, memory.METHODS[name], setting)
 
 kinds = ("weights", "gradients", "optimizer", "activations")
-bars = {name: [memory.in_gib(bill_of(name).total(kind)) for kind in kinds] for name in memory.METHODS}
+bars = {name: [memory.in_gib(bill_of(name).total(kind)) for kind in kinds]
+        for name in memory.METHODS}
 for name in ("full", "LoRA", "QLoRA"):
     bars[f"{name}, recomputed"] = [memory.in_gib(bill_of(name, True).total(kind)) for kind in kinds]
 tabulate(bars, "GiB", **dict.fromkeys(kinds, ".1f"))
@@ -163,7 +164,7 @@ ax.axvline(80, linestyle="--", color=roles.text)
 ax.set(xlabel="GiB on one GPU, batch 16; the dashed line is an 80 GB card")
 ax.invert_yaxis(); ax.legend()
 figure(fig, alt="Stacked bars of memory for eight ways to tune LLaVA-1.5-7B; activations are the "
-                "longest part unless they are recomputed, and only then LoRA and QLoRA fit on a card")
+                "longest part unless they are recomputed, and only then LoRA and QLoRA fit")
 
 # %% [markdown] id="bill-lesson" lang="en"
 # Nothing fits until activations are dealt with. The ledger's numbers for this model are counted, not measured: no such card was at hand.
@@ -365,10 +366,11 @@ def error_of(blocks, levels):
     return ((back - blocks).norm() / blocks.norm()).item()
 
 spoilt = blocks.clone(); spoilt[:, 0] = 40.0                       # one weight that is far out
+back = dequantise_blocks(*quantise_blocks(spoilt, levels), levels)
 away = {"NF4": error_of(blocks, levels), "16 even levels": error_of(blocks, even),
         "one block for all": error_of(blocks.reshape(1, -1), levels),
-        "NF4, one far out in each block": ((dequantise_blocks(*quantise_blocks(spoilt, levels), levels)
-                                            - spoilt)[:, 1:].norm() / spoilt[:, 1:].norm()).item()}
+        "NF4, one far out in each block": ((back - blocks)[:, 1:].norm()
+                                           / blocks[:, 1:].norm()).item()}
 tabulate(away, "levels", error=".1%")
 assert away["NF4"] < away["16 even levels"] < away["NF4, one far out in each block"]
 
@@ -400,7 +402,7 @@ grown = {}
 for rank in (4, 16, 64, 256):
     down, up = torch.randn(rank, 64) / 8, torch.randn(64, rank) * 0.01
     said = (torch.randn(500, 64) @ down.T @ up.T).std().item()
-    grown[rank] = said * lora.lora_scale(16, rank), said * lora.lora_scale(16, rank, stabilised=True)
+    grown[rank] = [said * lora.lora_scale(16, rank, stabilised) for stabilised in (False, True)]
 tabulate(grown, "rank", alpha_by_rank=".3f", alpha_by_root=".3f")
 assert grown[256][0] < 0.2 * grown[4][0] and 0.7 < grown[256][1] / grown[4][1] < 1.4
 
@@ -418,8 +420,8 @@ def learn_with(scale, rank=64, steps=60):
         stepper.zero_grad(); loss.backward(); stepper.step()
     return loss.item()
 
-ends = {"α / rank": learn_with(16 / 64), "α / √rank": learn_with(16 / 8), "α, undivided": learn_with(16.0),
-        "α · rank": learn_with(16.0 * 64)}
+ends = {"α / rank": learn_with(16 / 64), "α / √rank": learn_with(16 / 8),
+        "α, undivided": learn_with(16.0), "α · rank": learn_with(16.0 * 64)}
 tabulate(ends, "scale", loss_after_60_steps=".3f")
 assert ends["α · rank"] > 10 * ends["α / √rank"] and ends["α / √rank"] < ends["α / rank"]
 
@@ -454,14 +456,15 @@ down, up = theirs.lora_A["default"].weight, theirs.lora_B["default"].weight
 magnitude = theirs.lora_magnitude_vector["default"].weight
 torch.nn.init.uniform_(magnitude, 0.5, 2)                          # away from where it starts
 x = torch.randn(5, 12)
-gap = (theirs(x) - dora_forward(x, theirs.base_layer, down, up, 5 / 3, magnitude)).abs().max().item()
+mine = dora_forward(x, theirs.base_layer, down, up, 5 / 3, magnitude)
+gap = (theirs(x) - mine).abs().max().item()
 print(f"yours and peft's DoRA differ by {gap:.1e}")
 assert gap < 1e-5
 
 # %% [markdown] id="q-arms" lang="en"
 # ## 8 · Five ways to learn something new
 #
-# nano-vlm has only seen clear pictures. Fog takes seven tenths of the contrast away. All arms get the same 800 foggy pictures, 50 steps, three seeds; nobody shows them a clear picture again. **Predict:** which learns fog best, and which forgets least?
+# nano-vlm has only seen clear pictures. Fog takes seven tenths of the contrast away. All arms get the same 800 foggy pictures, 50 steps, two seeds; nobody shows them a clear picture again. **Predict:** which learns fog best, and which forgets least?
 
 # %% id="fog-figure"
 from vlmcourse.world import scenes
@@ -485,9 +488,12 @@ tabulate({"before": [*before.values(), 0, 0, 0], **mean}, "arm", fog=".1%", clea
 print(card["command"], "·", card["hardware"])
 assert all(row[0] > before["new"] and row[1] < before["old"] for row in mean.values())
 assert mean["full"][0] == max(row[0] for row in mean.values())
+assert mean["frozen encoder"][1] == max(row[1] for row in mean.values())
 
 # %% [markdown] id="arms-lesson" lang="en"
-# Every arm got better in fog, and every arm forgot something of clear pictures. Tuning all of it is best here, for a reason: fog is a problem of the **eye**, and only that arm may change the eye. Where the new lies decides what should learn. LoRA and QLoRA learn a small share of the numbers; at this size their memory is not much smaller, since activations are most of it, as the ledger says.
+# Every arm got better in fog, and every arm forgot something of clear pictures. Tuning all of it sees best, 97 % in our run, for a reason: fog is a problem of the **eye**, and only that arm may change the eye. It also forgets most. The projector alone comes within three points, with a fiftieth of the numbers: a paler picture is nearly a linear change of features, and a projector can undo that.
+#
+# **Not as often told:** LoRA did not forget less than tuning the whole language model did, 93.6 % against 96.4 % of clear pictures. Its rate was three times as high, and one rate for both would favour one of them. The language itself stayed: the perplexity of captions moved little in all arms. And LoRA saves less memory here than its share of numbers suggests, since activations are most of it.
 #
 # ## 9 · QLoRA on a real language model
 #
@@ -498,13 +504,14 @@ from vlmcourse.families import real
 from vlmcourse.interop import adapters, distillation
 
 tuned, tokenizer, _ = real.load_real()
-model = adapters.without_lora(tuned); del tuned                    # as it was before it learned to answer
+model = adapters.without_lora(tuned); del tuned                    # before it learned to answer
 speaker = real.speaker(model, tokenizer)
 text = {"32 bits": distillation.perplexity(model.language, tokenizer)}
-size = {"32 bits": sum(w.numel() * w.element_size() for w in model.language.blocks.parameters()) / MB}
-quantise.quantise_layers(model.language.blocks)
+blocks = model.language.blocks
+size = {"32 bits": sum(w.numel() * w.element_size() for w in blocks.parameters()) / MB}
+quantise.quantise_layers(blocks)
 text["4.5 bits"] = distillation.perplexity(model.language, tokenizer)
-stored = [*model.language.blocks.parameters(), *model.language.blocks.buffers()]
+stored = [*blocks.parameters(), *blocks.buffers()]
 size["4.5 bits"] = sum(w.numel() * w.element_size() for w in stored) / MB
 tabulate({bits: (size[bits], text[bits]) for bits in text}, "blocks", MB=".0f", perplexity=".1f")
 assert size["4.5 bits"] < 0.15 * size["32 bits"] and text["4.5 bits"] < 1.5 * text["32 bits"]
@@ -554,8 +561,9 @@ pixels = to_tensor(render(new[:1]))
 with torch.no_grad():
     mine, his = model(ids, pixels), opened(input_ids=ids, pixel_values=pixels).logits
 megabytes = sum(file.stat().st_size for file in folder.iterdir()) / MB
-print(f"{megabytes:.1f} MB; peft's scores differ from ours by {(mine - his).abs().max().item():.1e}")
-assert (mine - his).abs().max() < 1e-4 * mine.abs().max() and megabytes < 12
+gap = (mine - his).abs().max().item()
+print(f"{megabytes:.1f} MB; peft's scores differ from ours by {gap:.1e}")
+assert gap < 1e-4 * mine.abs().max() and megabytes < 12
 
 # %% [markdown] id="recap" lang="en"
 # ## Recap
@@ -564,7 +572,7 @@ assert (mine - his).abs().max() < 1e-4 * mine.abs().max() and megabytes < 12
 # 2. Gradient checkpointing keeps what a block reads and runs it again: memory falls to a fraction, a step takes about a third longer.
 # 3. fp16 loses small gradients; the loss is scaled, and a step that overflowed is left out.
 # 4. NF4 keeps frozen weights in 4.5 bits. LoRA learns beside them; its scale decides how loudly, DoRA gives each row a length.
-# 5. What should learn is decided by where the new lies: fog needed the eye.
+# 5. Where the new lies decides what should learn: fog was learned best with the eye, and nearly as well by the projector alone.
 
 # %% [markdown] id="quiz-intro" lang="en"
 # ## Quiz
@@ -590,4 +598,4 @@ progress()
 # - Micikevicius et al. 2018, mixed precision, [arXiv:1710.03740](https://arxiv.org/abs/1710.03740), section 3
 # - Rajbhandari et al. 2020, ZeRO, [arXiv:1910.02054](https://arxiv.org/abs/1910.02054), section 3; Korthikanti et al. 2022, activations, [arXiv:2205.05198](https://arxiv.org/abs/2205.05198), section 4
 #
-# **Next:** [16 · Several images and video](16_multi_image_video.ipynb)
+# **Next:** [17 · Real models](17_real_models.ipynb)

@@ -21,7 +21,7 @@ def test_every_shipped_file_has_a_recipe_or_is_a_recorded_run():
     files = {path.name for path in shipped("tokenizer.json").parent.iterdir()}
     known = {name.removesuffix(FAMILIAR) for name in files if name.endswith(FAMILIAR)}
     recorded = {"nano-stages", "nano-queries", "report-cards"}
-    recorded |= {"blip-trials", "data-trials", "remedy-trials"}
+    recorded |= {"blip-trials", "data-trials", "efficient-trials", "remedy-trials"}
     assert {name.split(".")[0] for name in files} == {*SHIPPED, *recorded}
     asked = {name for name, recipe in SHIPPED.items() if can_be_asked(recipe)}
     assert known == {name for name in asked if "vision" not in SHIPPED[name].start}  # each eye once
@@ -89,6 +89,23 @@ def test_the_recorded_trials_of_remedies_are_what_their_command_makes():
     assert tried["swap loss, 0.05"] == max(share for name, share in tried.items() if "swap" in name)
     assert tried["words dropped, 0.05"] == max(share for name, share in tried.items() if "dropped" in name)
     assert all(len(row) == len(card["alphas"]) for row in card["choice of alpha"].values())
+
+
+def test_the_recorded_trials_of_tuning_are_what_their_command_makes():
+    card, root = json.loads(shipped("efficient-trials.json").read_text()), Path(__file__).parents[2]
+    tool = runpy.run_path(str(root / card["command"].removeprefix("python ")))
+    assert card["setting"] == tool["SETTING"] and card["seeds"] == list(tool["SEEDS"]) and card["hardware"]
+    assert list(card["arms"]) == list(tool["ARMS"])
+    mean = {}
+    for name, arm in card["arms"].items():
+        grades = [arm[what] for what in ("new", "old", "words", "seconds")]
+        assert all(len(seeds) == len(card["seeds"]) for seeds in grades)
+        counted, measured = arm["activations, counted and measured"]
+        assert counted == pytest.approx(measured, rel=0.1)
+        mean[name] = [sum(seeds) / len(seeds) for seeds in grades]
+    new = {name: grades[0] for name, grades in mean.items()}
+    assert max(new, key=new.get) == "full" and min(new.values()) > card["before"]["new"] + 0.05
+    assert max(grades[1] for grades in mean.values()) < card["before"]["old"]
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name != "tokenizer"])

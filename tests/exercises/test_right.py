@@ -1426,6 +1426,132 @@ def kept_by_flat_numbers(scores, least):
     return flat // scores.shape[1], flat % scores.shape[1]
 
 
+# chapter 15: efficient fine-tuning
+
+
+@right("memory.state_bytes")
+def states_in_bits(parameters, learned, bits, weight=4, gradient=4, optimizer=8):
+    whole = bits * (parameters - learned) + 8 * weight * learned
+    return whole / 8, gradient * learned, optimizer * learned
+
+
+@right("memory.state_bytes")
+def states_by_share(parameters, learned, bits, weight=4, gradient=4, optimizer=8):
+    everything = parameters * bits / 8
+    return everything + learned * (weight - bits / 8), learned * gradient, learned * optimizer
+
+
+@right("memory.block_numbers")
+def block_by_list(width, hidden, share, gated, learns):
+    inside = [width, width * share, width * share, width, hidden]
+    inside += [width, width * share, hidden, hidden] if gated else []
+    inside += [width, width, hidden] if learns else []
+    return 2 * width, sum(inside)
+
+
+@right("memory.block_numbers")
+def block_in_one_formula(width, hidden, share, gated, learns):
+    keys = 2 + 2 * share + gated * (1 + share) + 2 * learns
+    return width + width, width * keys + hidden * (1 + 2 * gated + learns)
+
+
+@right("recompute.gradients_again")
+def gradients_by_backward(block, inputs, needs, gradient):
+    copies = [tensor.clone().detach() for tensor in inputs]
+    for copied, need in zip(copies, needs, strict=True):
+        copied.requires_grad = need
+    learned = [weight for weight in block.parameters() if weight.requires_grad]
+    before = [weight.grad for weight in learned]
+    for weight in learned:
+        weight.grad = None
+    with torch.enable_grad():
+        said = block(*copies)
+    said.backward(gradient)
+    found = [copied.grad for copied in copies] + [weight.grad for weight in learned]
+    for weight, old in zip(learned, before, strict=True):
+        weight.grad = old
+    return found
+
+
+@right("recompute.gradients_again")
+def gradients_one_after_the_other(block, inputs, needs, gradient):
+    pairs = zip(inputs, needs, strict=True)
+    with torch.enable_grad():
+        copies = [x.detach().requires_grad_() if need else x.detach() for x, need in pairs]
+        said = (block(*copies) * gradient.detach()).sum()
+    wanted = [x for x in [*copies, *block.parameters()] if x.requires_grad]
+    some = torch.autograd.grad(said, wanted, allow_unused=True)
+    places = dict(zip(map(id, wanted), some, strict=True))
+    everything = [places.get(id(x)) for x in copies]
+    return everything + [places[id(w)] for w in block.parameters() if w.requires_grad]
+
+
+@right("scaling.next_scale")
+def scale_at_least(scale, quiet, overflow, growth=2.0, backoff=0.5, interval=2000):
+    quiet = 0 if overflow else quiet + 1
+    if overflow:
+        scale = scale * backoff
+    elif quiet >= interval:
+        scale, quiet = scale * growth, 0
+    return scale, quiet
+
+
+@right("scaling.next_scale")
+def scale_by_remainder(scale, quiet, overflow, growth=2.0, backoff=0.5, interval=2000):
+    if overflow:
+        return backoff * scale, 0
+    after = (quiet + 1) % interval
+    return (scale if after else growth * scale), after
+
+
+@right("quantise.quantise_blocks")
+def quantised_between_middles(weights, levels):
+    scales = weights.abs().max(dim=1).values
+    scaled = weights / scales.clamp(min=1e-30)[:, None]
+    middles = (levels[1:] + levels[:-1]) / 2
+    return torch.bucketize(scaled, middles).to(torch.uint8), scales
+
+
+@right("quantise.quantise_blocks")
+def quantised_block_by_block(weights, levels):
+    numbers, scales = [], []
+    for block in weights:
+        scale = block.abs().max()
+        scaled = block / scale if scale > 0 else block
+        numbers.append((scaled[:, None] - levels[None]).square().argmin(dim=1))
+        scales.append(scale)
+    return torch.stack(numbers).byte(), torch.stack(scales)
+
+
+@right("quantise.dequantise_blocks")
+def dequantised_by_gather(numbers, scales, levels):
+    table = scales[:, None] * levels
+    return table.gather(1, numbers.long())
+
+
+@right("quantise.dequantise_blocks")
+def dequantised_by_one_hot(numbers, scales, levels):
+    chosen = F.one_hot(numbers.long(), len(levels)).to(levels) @ levels
+    return torch.einsum("bw,b->bw", chosen, scales)
+
+
+@right("lora.dora_forward")
+def dora_by_the_merged_weight(tokens, frozen, down, up, scale, magnitude):
+    weight = frozen.weight + scale * up @ down
+    weight = weight / weight.detach().norm(dim=1, keepdim=True) * magnitude[:, None]
+    return F.linear(tokens, weight, frozen.bias)
+
+
+@right("lora.dora_forward")
+def dora_as_peft_writes_it(tokens, frozen, down, up, scale, magnitude):
+    said = frozen(tokens)
+    with torch.no_grad():
+        lengths = torch.linalg.vector_norm(frozen.weight + scale * (up @ down), dim=1)
+    stretch = magnitude / lengths
+    bare = said if frozen.bias is None else said - frozen.bias
+    return said + (stretch - 1) * bare + stretch * scale * (tokens @ down.T @ up.T)
+
+
 # chapter 17: real models
 
 

@@ -84,8 +84,8 @@ def _again_case(width: int, hidden: int, needs: list[bool]) -> tuple:
 
 
 exercise(recompute.gradients_again,
-    cases=lambda: [_again_case(4, 6, [True]), _again_case(5, 3, [False]), _again_case(3, 7, [True, True]),
-                   _again_case(6, 2, [False, True]), _again_case(2, 5, [True, False])],
+    cases=lambda: [_again_case(4, 6, [True]), _again_case(5, 3, [False]), _again_case(7, 4, [True, True]),
+                   _again_case(6, 2, [False, True]), _again_case(9, 5, [True, False])],
     slips=[
         (", gradient, allow_unused=True)", ", torch.ones_like(output), allow_unused=True)",
          "the gradient that arrives from above is ignored; backward starts with it, not with ones."),
@@ -102,8 +102,8 @@ exercise(recompute.gradients_again,
     hints=["Four steps: copies without a past, run with a memory, ask for gradients, put them in order.",
            "`copies = [x.detach().requires_grad_(need) for x, need in zip(inputs, needs)]`, and "
            "`output = block(*copies)` inside `with torch.enable_grad():`.",
-           "`torch.autograd.grad(output, wanted, gradient, allow_unused=True)`, where `wanted` are the copies "
-           "and the block's parameters that require a gradient; None stands where an input needs none."],
+           "`torch.autograd.grad(output, wanted, gradient, allow_unused=True)`, where `wanted` are the "
+           "copies and the block's parameters that require a gradient; None for inputs that need none."],
 )
 
 exercise(scaling.next_scale,
