@@ -235,10 +235,12 @@ def _train_own(
     with explained():
         if data is None:
             raise ValueError("name the folder of your pictures: vlmcourse train own --data FOLDER")
-        if fresh:
+        if fresh and is_first_process():
             shutil.rmtree(runs / "own", ignore_errors=True)
         options = dict(checkpoint=runs / "own", resume=True)
         speaker, history, card = train_own(data, start, steps, most_skipped=most_skipped, **options)
+        if not is_first_process():
+            return
         typer.echo(f"{start}, {card['own']['rows']} rows about {card['own']['pictures']} pictures: {history}")
         path = store_own(speaker, card, runs / "own.safetensors")
     allowed = "" if most_skipped == MOST_ALLOWED else f" --most-skipped {most_skipped:g}"
@@ -404,6 +406,19 @@ def explained() -> Iterator[None]:
     except (ValueError, OSError, CheckpointError) as error:
         typer.echo(printable(str(error)), err=True)
         raise typer.Exit(1) from error
+    except RuntimeError as error:
+        from vlmcourse.training.sharing import lost_another
+
+        if not lost_another(error):
+            raise
+        lost = "another process of this training has ended, see there; this one cannot go on alone."
+        typer.echo(f"{lost} Checkpoints are whole: start the same command again, and it goes on.", err=True)
+        raise typer.Exit(1) from error
+
+
+def is_first_process() -> bool:
+    """Whether this process may write and print: of several that train together only the first one does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def printable(text: str) -> str:

@@ -305,6 +305,7 @@ class Speaker:
             return loss(self.hidden(batch[0].float(), some), some, model.head)
 
         tokens = size * int((rows.packs >= 0).sum(dim=1).float().mean())
-        options = dict(precision=precision_of(tokens, self.model.language.config.width)) | options
+        precision = precision_of(tokens, self.model.language.config.width)
+        options = dict(precision=precision, by_block=not self.words.opening_apart) | options
         batches = Batches((features, tuple(rows)), size, seed=seed)
         return learn(self.model, batches, loss_of, steps=steps, **options)

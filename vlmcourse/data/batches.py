@@ -95,6 +95,24 @@ class Stream:
         self._start(state["epoch"], state["step"])
 
 
+def rows_of_process(batch: Any, rank: int, world: int) -> Any:
+    """The share of process `rank` of `world` of a batch: a tensor, or a dict or tuple of them, nested or not.
+
+    Raises:
+        ValueError: if the rows cannot be shared equally.
+    """
+    if world == 1:
+        return batch
+
+    def share(column: Tensor) -> Tensor:
+        if len(column) % world:
+            raise ValueError(f"a batch of {len(column)} rows cannot be shared equally by {world} processes")
+        size = len(column) // world
+        return column[rank * size : (rank + 1) * size]
+
+    return _map(share, batch)
+
+
 def _map(function: Callable, tree: Any) -> Any:
     if isinstance(tree, dict):
         return {name: _map(function, branch) for name, branch in tree.items()}

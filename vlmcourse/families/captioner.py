@@ -24,6 +24,7 @@ from vlmcourse.recipes.captions import LM_CAPTIONS
 from vlmcourse.recipes.recipe import Made, Options, Recipe
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.loop import adamw, learn
+from vlmcourse.training.losses import of_all_tokens
 from vlmcourse.world import captions, scenes
 
 COUNTED, VALIDATION_SCENES = 300_000, 2_000
@@ -51,7 +52,7 @@ def load_captioner() -> tuple[Llama, dict[str, Any]]:
 def loss_of(model: Llama, batch: tuple[Tensor, Tensor]) -> Float[Tensor, ""]:
     """Mean cross-entropy of a batch of ids and mask."""
     ids, mask = batch
-    return next_token_loss(model(ids, mask=mask), ids, mask)
+    return of_all_tokens(next_token_loss(model(ids, mask=mask), ids, mask), ids, mask)
 
 
 def count_scenes() -> scenes.Scenes:

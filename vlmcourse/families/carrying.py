@@ -48,7 +48,8 @@ def carry_out(
 
     for made in run(recipe, options):
         if made.history is not None:
-            tell(f"{made.stage.name}: {made.history}")
+            if first:
+                tell(f"{made.stage.name}: {made.history}")
             seconds += made.history.seconds
     if not first:
         return None

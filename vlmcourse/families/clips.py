@@ -20,7 +20,7 @@ from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.text import EOS, load_tokenizer
 from vlmcourse.evaluation.retrieval import retrieval, right_pairs
-from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig, normalise, zero_shot_classifier
+from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig, info_nce, normalise, zero_shot_classifier
 from vlmcourse.models.vit import ViTConfig
 from vlmcourse.recipes.book import find_recipe
 from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
@@ -29,6 +29,7 @@ from vlmcourse.training.history import History
 from vlmcourse.training.loop import adamw, learn
 from vlmcourse.training.optimizers import MuonAdamW
 from vlmcourse.training.precision import precision_of
+from vlmcourse.training.sharing import gathered
 from vlmcourse.world import captions, scenes, twins
 from vlmcourse.world.render import render, to_tensor
 
@@ -130,7 +131,8 @@ def train_clip(
         if shift:
             down, right = chance.integers(-shift, shift, size=2, endpoint=True).tolist()
             images = images.roll((down, right), dims=(2, 3))
-        return model.loss(images, batch[1].flatten(0, 1))
+        image, text, scale = model(images, batch[1].flatten(0, 1))
+        return info_nce(gathered(image), gathered(text), scale)
 
     model.train()
     optimizer = adamw(model, lr, weight_decay) if muon is None else MuonAdamW(model, muon, lr, weight_decay)

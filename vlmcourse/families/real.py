@@ -21,7 +21,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from vlmcourse.data.assets import shipped
-from vlmcourse.data.batches import Batches
 from vlmcourse.data.packing import Packs
 from vlmcourse.evaluation.answers import Asked, Graded, grade_sentences
 from vlmcourse.families.clips import load_clip
@@ -41,7 +40,7 @@ from vlmcourse.speak import Features, Speaker, Talks, pretrained_words
 from vlmcourse.training.checkpoints import card_of, load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
-from vlmcourse.training.losses import answer_loss
+from vlmcourse.training.losses import answer_loss, of_all_answers
 from vlmcourse.training.reading import CheckpointError, read_json
 from vlmcourse.training.regions import region_targets
 from vlmcourse.world import captions, questions, scenes
@@ -215,17 +214,18 @@ def meet_words(
     blank = size // 4 if len(nothing) else 0
     chance = torch.Generator().manual_seed(seed)
 
-    def pick(_: Tensor) -> tuple[Tensor, Tensor]:
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
         kinds = [(shows, size - blank), (nothing, blank)]
-        drawn = [kind[torch.randint(len(kind), (n,), generator=chance)] for kind, n in kinds if n]
-        return inputs[torch.cat(drawn)], targets[torch.cat(drawn)]
+        while True:
+            drawn = [kind[torch.randint(len(kind), (n,), generator=chance)] for kind, n in kinds if n]
+            yield inputs[torch.cat(drawn)], targets[torch.cat(drawn)]
 
     scale = targets[shows[:1000]].square().mean()
 
     def loss(projector: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         return (project(batch[0], projector.expand, projector.contract) - batch[1]).square().mean() / scale
 
-    return learn(model.projector, Batches(pick, 1, length=steps), loss, steps=steps, lr=lr, precision="no")
+    return learn(model.projector, batches(), loss, steps=steps, lr=lr, precision="no")
 
 
 # ---- stages 1 and 2: what is said about images -------------------------------------------------------------
@@ -265,7 +265,7 @@ def tune(
         parameter.requires_grad_(name in learning)
 
     def loss(hidden: Tensor, rows: Packs, head: nn.Module) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
-        surprise = answer_loss(hidden, rows.labels, head)
+        surprise = of_all_answers(answer_loss(hidden, rows.labels, head), rows.labels)
         if memory is None:
             return surprise
         drift = memory.drift(model.language)

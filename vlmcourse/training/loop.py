@@ -2,27 +2,39 @@
 
 Read `train` first: batch, loss, backward, clip, step. Accelerate moves tensors to the device, lowers the
 precision, accumulates gradients and averages them over processes; the same loop runs on a laptop and, with
-`accelerate launch`, on many GPUs.
+`accelerate launch`, on many GPUs. Each holds the whole model (DDP) or a part of it (FSDP, see sharding.py).
 """
 
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulationPlugin, send_to_device
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    GradientAccumulationPlugin,
+    InitProcessGroupKwargs,
+    patch_environment,
+    send_to_device,
+)
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from vlmcourse.data.batches import rows_of_process
 from vlmcourse.training.history import NORM, History, Log
 from vlmcourse.training.optimizers import learning
 from vlmcourse.training.precision import choose_precision
 from vlmcourse.training.resume import Run
+from vlmcourse.training.sharding import launched_sharded, sharded, whole
+from vlmcourse.training.sharing import alike_in_all
+
+ANSWER_WITHIN = timedelta(minutes=10)  # of a process that waits for one that does not answer
 
 LossFn = Callable[[nn.Module, Any], Tensor | tuple[Tensor, dict]]
 
@@ -47,11 +59,13 @@ def train(
     keep: int = 2,
     resume: bool = False,
     origin: dict[str, Any] | None = None,
+    by_block: bool = True,
 ) -> History:
     """Train `model` in place.
 
     Args:
         batches: a `Batches`; or any iterable of batches, begun again when it ends, a list of one batch say.
+            Of several processes each takes its share of the rows of every batch.
         loss_fn: takes (model, batch) and returns the mean loss of the batch, or (loss, {name: number}).
         steps: optimizer steps, counted from the very first one, also when resuming.
         lr: peak learning rate of the default optimizer `adamw`; an `optimizer` of yours brings its own.
@@ -67,6 +81,9 @@ def train(
         resume: carry on from the newest whole checkpoint there; an empty folder starts a new run.
         origin: plain data that says what is trained, such as a recipe's stage. Checkpoints record it with a
             hash of the weights at the start, and a run that begins from something else is not carried on.
+        by_block: where the model is sharded, whether a block's weights are gathered only while it runs. False
+            gathers all for a step: where a block hands on keys and values beside its output (a Cache), the
+            way back does not pass through its output, and nothing would gather them again.
 
     Raises:
         FloatingPointError: if the loss or its gradient is not finite; the weights are those before that step,
@@ -74,18 +91,19 @@ def train(
         CheckpointError: if checkpoints cannot be written, or none fits (see training/checkpoints.py).
     """
     accelerator = _start_accelerator(precision, accumulate)
-    model.to(accelerator.device)
+    if not launched_sharded():  # else a GPU never holds the whole model
+        model.to(accelerator.device)
     optimizer = optimizer or adamw(model, lr)
     rates = LambdaLR(optimizer, schedule or warmup_cosine(steps))
     share = accelerator.process_index, accelerator.num_processes
-    stream = batches.stream(*share) if hasattr(batches, "stream") else _endless(batches)
+    stream = batches.stream(*share) if hasattr(batches, "stream") else _endless(batches, *share)
     history = History(precision=accelerator.mixed_precision)
     run = Run(model, optimizer, rates, stream, history, accelerator, origin)
     if checkpoint is not None:
         run.open(checkpoint, resume)
 
     log = Log(history, watch, accelerator, steps, seconds, name or type(model).__name__)
-    with _prepared(run, loss_fn) as (net, stepper), log.bar:
+    with _prepared(run, loss_fn, by_block) as (net, stepper), log.bar:
         for step in range(history.steps + 1, steps + 1):
             for _ in range(accumulate):
                 batch = send_to_device(next(stream), accelerator.device)
@@ -95,7 +113,7 @@ def train(
                     accelerator.backward(loss)
                     log.add(step, loss=loss.detach(), **metrics)
                     if accelerator.sync_gradients:
-                        log.add(step, **{NORM: accelerator.clip_grad_norm_(net.parameters(), clip)})
+                        log.add(step, **{NORM: whole(accelerator.clip_grad_norm_(net.parameters(), clip))})
                         log.read(step)
                     stepper.step()
                     stepper.zero_grad()
@@ -158,24 +176,30 @@ def _loss_and_metrics(answer: Any) -> tuple[Tensor, dict[str, Tensor | float]]:
 
 
 def _start_accelerator(precision: str | None, accumulate: int) -> Accelerator:
-    precision = precision or choose_precision(Accelerator().device)
-    AcceleratorState._reset_state()  # else the first training in a process fixes the precision of all others
-    # as a plugin, since `accelerate launch` overrides the plain argument
-    accumulation = GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False)
-    # Some parameters may be idle: a norm that a stage does not read, say
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)]
-    options = dict(gradient_accumulation_plugin=accumulation, kwargs_handlers=handlers)
-    accelerator = Accelerator(mixed_precision=precision, **options)
-    if accelerator.distributed_type == "FSDP":
-        raise NotImplementedError("this loop trains whole models on every GPU (DDP); launch it without FSDP")
     launched = int(os.environ.get("WORLD_SIZE", 1))
+    # Accelerate connects processes without a GPU only where it is told so
+    cpu = launched > 1 and not torch.accelerator.is_available()
+    waiting = InitProcessGroupKwargs(timeout=ANSWER_WITHIN)
+    with patch_environment(ACCELERATE_USE_FSDP="false"):  # see sharding.py
+        first = Accelerator(cpu=cpu, kwargs_handlers=[waiting])
+        precision = alike_in_all(precision or choose_precision(first.device))
+        AcceleratorState._reset_state()  # else the first training in a process decides for all others
+        # as a plugin, since `accelerate launch` overrides the plain argument
+        accumulation = GradientAccumulationPlugin(num_steps=accumulate, sync_with_dataloader=False)
+        # Some parameters may be idle: a norm that a stage does not read, say
+        handlers = [DistributedDataParallelKwargs(find_unused_parameters=True), waiting]
+        options = dict(gradient_accumulation_plugin=accumulation, kwargs_handlers=handlers, cpu=cpu)
+        accelerator = Accelerator(mixed_precision=precision, **options)
     if accelerator.num_processes != launched:
         raise RuntimeError(f"{launched} unconnected processes were launched; set ACCELERATE_USE_CPU=true")
+    if launched_sharded() and precision == "fp16":
+        raise ValueError("fp16 cannot be scaled where the model is sharded; launch with --multi_gpu, or bf16")
     return accelerator
 
 
 class WithLoss(nn.Module):
-    """Model and loss as one: DDP averages gradients of what runs in the forward of the module it wraps."""
+    """Model and loss as one: DDP averages gradients of what runs in the forward of the module it wraps, and
+    FSDP gathers the weights for it."""
 
     def __init__(self, model: nn.Module, loss_fn: LossFn):
         super().__init__()
@@ -186,14 +210,17 @@ class WithLoss(nn.Module):
 
 
 @contextmanager
-def _prepared(run: Run, loss_fn: LossFn) -> Iterator[tuple[nn.Module, Any]]:
+def _prepared(run: Run, loss_fn: LossFn, by_block: bool) -> Iterator[tuple[nn.Module, Any]]:
     """What computes the loss, and the optimizer, for the loop; then the model is as it came, but trained."""
-    net, training = WithLoss(run.model, loss_fn), run.model.training
-    if run.accelerator.num_processes > 1:
-        net = run.accelerator.prepare_model(net)
-    run.model.train()
+    net, training, accelerator = WithLoss(run.model, loss_fn), run.model.training, run.accelerator
+    spread = launched_sharded()
+    shares = sharded(net, run.optimizer, accelerator.device, by_block) if spread else nullcontext()
     try:
-        yield net, run.accelerator.prepare_optimizer(run.optimizer)
+        with shares:
+            run.model.train()
+            many = accelerator.num_processes > 1
+            wrapped = accelerator.prepare_model(net) if many and not spread else net
+            yield wrapped, accelerator.prepare_optimizer(run.optimizer)
     finally:
         run.close()
         run.model.train(training)
@@ -201,10 +228,10 @@ def _prepared(run: Run, loss_fn: LossFn) -> Iterator[tuple[nn.Module, Any]]:
             group["lr"] = group["initial_lr"]
 
 
-def _endless(batches: Iterable) -> Iterator:
+def _endless(batches: Iterable, rank: int, world: int) -> Iterator:
     while True:
         batch = None
         for batch in batches:
-            yield batch
+            yield rows_of_process(batch, rank, world)
         if batch is None:
             raise ValueError("batches is empty, or an iterator that has ended; pass a Batches or a list")

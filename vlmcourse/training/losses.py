@@ -1,7 +1,8 @@
 """Losses of language: how surprised a model is by the words it is to learn (notebooks 05, 07, 08 and 17).
 
 All are means over tokens, in nats. That of every token, next_token_loss, stands in models/language.py; CLIP's
-two losses stand in models/clip.py.
+two losses stand in models/clip.py. Several processes take the mean over the tokens of all: of_all_answers
+and of_all_tokens make that of a loss of one batch, and balanced_loss does it itself.
 """
 
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from torch.nn import functional as F
 
 from vlmcourse.models.language import IGNORED, following
 from vlmcourse.slots import slot
+from vlmcourse.training.sharing import mean_over_all
 
 
 @slot(name="stages.alignment_loss")
@@ -77,4 +79,16 @@ def balanced_loss(
     number = packs.clamp(min=0)
     counts = torch.zeros_like(number).scatter_add_(1, number, wanted.long())  # learned tokens of each text
     weights = counts.gather(1, number)[wanted].float().rsqrt()
-    return (weights * surprise).sum() / weights.sum()
+    return mean_over_all((weights * surprise).sum() / weights.sum(), weights.sum())
+
+
+def of_all_answers(mean: Float[Tensor, ""], labels: Int[Tensor, "batch token"]) -> Float[Tensor, ""]:
+    """An answer_loss of these labels, or a next_token_loss, as this process's part of that of all."""
+    return mean_over_all(mean, (following(labels) != IGNORED).sum())
+
+
+def of_all_tokens(
+    mean: Float[Tensor, ""], ids: Int[Tensor, "batch token"], mask: Bool[Tensor, "batch token"]
+) -> Float[Tensor, ""]:
+    """A mean over all real tokens but the first of each text, as this process's part of that of all."""
+    return of_all_answers(mean, ids.masked_fill(~mask, IGNORED))

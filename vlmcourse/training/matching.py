@@ -23,6 +23,8 @@ from vlmcourse.models.language import Ids, Marks
 from vlmcourse.slots import slot
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
+from vlmcourse.training.losses import of_all_tokens
+from vlmcourse.training.sharing import from_first, gathered, longest_in_all, own_rows
 
 KINDS_OF_LOSS = ("contrast", "match", "write")  # ITC, ITM and LM or ITG
 SCALE = 1 / 0.07  # of similarities in the contrast
@@ -103,7 +105,8 @@ def match_loss(
     """Cross-entropy of whether pairs belong together, over matched_pairs.
 
     Args:
-        similarity: scaled, by which hard negatives are drawn.
+        similarity: scaled, by which hard negatives are drawn. Of several processes: of all their images and
+            texts, with ``fits``, while features, ids and mask are those of this process.
         hard: False draws random negatives.
         fits: True where an image and a text of the batch belong together: they are never each other's
             negatives. None: image i and text i alone do.
@@ -111,15 +114,18 @@ def match_loss(
     Raises:
         ValueError: if everything in the batch fits an image or a text, so that no negative is left.
     """
-    own = torch.eye(len(ids), dtype=torch.bool, device=ids.device)
+    own = torch.eye(len(similarity), dtype=torch.bool, device=ids.device)
     fits = own if fits is None else fits | own
     if fits.all(dim=0).any() or fits.all(dim=1).any():
         raise ValueError("wrong partners are drawn from the batch; an image or a text has none in it")
     chances = similarity.detach() if hard else torch.zeros_like(similarity)
     chances = chances.masked_fill(fits, -torch.inf)
-    dice = torch.rand(2, len(ids), device=ids.device)
+    dice = from_first(torch.rand(2, len(chances), device=ids.device))
     wrong = hard_negatives(chances, dice[0]), hard_negatives(chances.T, dice[1])
-    images, texts, labels = matched_pairs(*wrong)
+    pairs = torch.stack(matched_pairs(*wrong)).unflatten(1, (3, -1))  # (what, kind of pair, batch)
+    # of the pairs of all processes this one judges its share, as many of each kind
+    images, texts, labels = own_rows(pairs.permute(2, 0, 1)).permute(1, 2, 0).flatten(1)
+    features, ids, mask = gathered(features), gathered(ids), gathered(mask)
     return F.cross_entropy(model.match_scores(features[images], ids[texts], mask[texts]), labels)
 
 
@@ -154,14 +160,15 @@ def matching_loss(
         raise ValueError(f"no loss is wanted; choose from {', '.join(KINDS_OF_LOSS)}")
     parts = {}
     if "contrast" in kinds or "match" in kinds:
-        similarity = SCALE * model.alike(model.image_vectors(features), model.text_vectors(ids, mask))
+        vectors = model.image_vectors(features), model.text_vectors(ids, mask)
+        similarity = SCALE * model.alike(*map(gathered, vectors))
     if "contrast" in kinds:
         parts["contrast"] = contrast_loss(similarity, fits)
     if "match" in kinds:
         parts["match"] = match_loss(model, features, ids, mask, similarity, hard, fits)
     if "write" in kinds:
         scores = model.write_scores(features, ids, mask)
-        parts["write"] = next_words_loss(scores, ids, mask, smoothing)
+        parts["write"] = of_all_tokens(next_words_loss(scores, ids, mask, smoothing), ids, mask)
     return sum(parts.values()), parts
 
 
@@ -188,7 +195,7 @@ def learn_to_match(
 
     def loss_of(model: nn.Module, batch: tuple[Tensor, tuple]) -> Any:
         seen, (ids, mask) = batch
-        longest = int(mask.sum(dim=-1).max())
+        longest = longest_in_all(mask)
         ids, mask = ids[..., :longest].flatten(0, -2), mask[..., :longest].flatten(0, -2)
         return (loss or matching_loss)(model, seen.float().flatten(0, -3), ids, mask)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from vlmcourse.slots import slot
+from vlmcourse.training.sharding import own_part, put_together, split_like
 
 # Tables and outputs: AdamW trains them, though they have two axes
 APART = ("embedding", "embed_token", "positions", "table", "class_token", "head")
@@ -119,15 +120,23 @@ class Muon(Optimizer):
                 self._move(matrices, group)
 
     def _move(self, matrices: list[nn.Parameter], group: dict[str, Any]) -> None:
-        """One step of matrices that have the same shape."""
-        grads = [p.grad for p in matrices]
-        momenta = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in matrices]
+        """One step of matrices that have the same shape.
+
+        Of a sharded matrix each process holds some rows: it keeps their momentum and moves them. Only the
+        step is put together, since whether it is orthogonal depends on all rows.
+        """
+        grads = [own_part(p.grad) for p in matrices]
+        kept = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in matrices]
+        momenta = [own_part(momentum) for momentum in kept]
         torch._foreach_lerp_(momenta, grads, 1 - group["momentum"])
         ahead = torch._foreach_lerp(grads, momenta, group["momentum"])  # Nesterov's momentum
-        steps = orthogonal(torch.stack(ahead)).unbind()
+        ahead = [put_together(step, matrix) for step, matrix in zip(ahead, matrices, strict=True)]
+        whole = orthogonal(torch.stack(ahead)).unbind()
+        steps = [split_like(step, matrix) for step, matrix in zip(whole, matrices, strict=True)]
         row, column = matrices[0].shape
-        torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
-        torch._foreach_add_(matrices, steps, alpha=-group["lr"] * max(1.0, row / column) ** 0.5)
+        own = [own_part(matrix) for matrix in matrices]
+        torch._foreach_mul_(own, 1 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(own, steps, alpha=-group["lr"] * max(1.0, row / column) ** 0.5)
 
 
 class MuonAdamW(Optimizer):

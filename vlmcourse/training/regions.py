@@ -23,6 +23,7 @@ from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
 from vlmcourse.training.precision import precision_of
+from vlmcourse.training.sharing import mean_over_all
 from vlmcourse.world import scenes
 from vlmcourse.world.render import render
 
@@ -92,9 +93,10 @@ def region_loss(model: RegionReader, images: Tensor, regions: Regions) -> Tensor
         scores, right = scores.flatten(0, 1), right.flatten()
         surprise = F.cross_entropy(scores, right, ignore_index=NOTHING, reduction="sum")
         asked = (right != NOTHING).sum().clamp(min=1)  # a batch in grey is asked for no colour
-        loss = loss + surprise / asked
+        loss = loss + mean_over_all(surprise / asked, asked)
     shown = regions.there > 0
-    return loss + 3 * F.smooth_l1_loss(middle[shown], regions.middle[shown], beta=0.1)
+    missed = F.smooth_l1_loss(middle[shown], regions.middle[shown], beta=0.1)
+    return loss + 3 * mean_over_all(missed, shown.sum())
 
 
 def train_eye(

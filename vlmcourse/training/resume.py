@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from vlmcourse.training import checkpoints
 from vlmcourse.training.checkpoints import CheckpointError
 from vlmcourse.training.history import History
+from vlmcourse.training.sharding import whole
+from vlmcourse.training.sharing import alike_in_all
 
 
 @dataclass
@@ -39,10 +41,13 @@ class Run:
     lock: FileLock | None = None  # held while checkpoints are written
 
     def save(self, folder: str | Path, keep: int) -> None:
-        """Write a checkpoint. Every process must call it; the first one writes."""
+        """Write a checkpoint, whole whether the model is sharded or not. Every process must call it; the
+        first one writes."""
         randoms = gather_object([random_state(self.accelerator.device)])
+        averages, groups = pack_optimizer(self.optimizer)
+        tensors = {"model": self.model.state_dict(keep_vars=True), "optimizer": averages}
+        tensors = {stem: self._for_the_writer(named) for stem, named in tensors.items()}
         if self.accelerator.is_main_process:
-            averages, groups = pack_optimizer(self.optimizer)
             schedule, scaler = self.schedule.state_dict(), self.accelerator.scaler
             state = {
                 "optimizer": groups,
@@ -53,9 +58,17 @@ class Run:
                 "random": randoms,
                 "origin": self.origin,
             }
-            tensors = {"model": self.model.state_dict(), "optimizer": averages}
             checkpoints.save_checkpoint(folder, self.history.steps, tensors, state, keep)
         self.accelerator.wait_for_everyone()
+
+    def _for_the_writer(self, named: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Tensors as they are stored: each put together once, and kept by the first process alone."""
+        known: dict[int, Tensor] = {}  # tied weights have two names
+        for tensor in named.values():
+            if id(tensor) not in known:
+                together = whole(tensor.detach())
+                known[id(tensor)] = together if self.accelerator.is_main_process else together.new_empty(0)
+        return {name: known[id(tensor)] for name, tensor in named.items()}
 
     def open(self, folder: str | Path, resume: bool) -> None:
         """Get `folder` ready; with `resume`, go back to its newest whole checkpoint if it has one.
@@ -66,23 +79,31 @@ class Run:
         """
         if not hasattr(self.stream, "state_dict"):
             raise CheckpointError("a list keeps no position to resume from; checkpoints need a Batches")
-        if self.accelerator.is_main_process:
-            self.lock = lock(checkpoints.open_folder(folder))
+        first = self.accelerator.is_main_process
         if self.origin is not None:
             self.origin = self.origin | {"weights": hash_weights(self.model)}
         try:
-            self._carry_on(folder, resume)
+            # the first process looks, and tells the others: they must not find what it is about to remove
+            path, refused = alike_in_all(self._find(folder, resume) if first else None)
+            if refused:
+                raise CheckpointError(refused)
+            if path is not None:
+                self.load(path)
         except BaseException:
             self.close()  # a run that is refused leaves the folder to the next one
             raise
 
-    def _carry_on(self, folder: str | Path, resume: bool) -> None:
-        steps = checkpoints.list_checkpoints(folder)
-        if steps and not resume:
-            held = f"{folder} already holds a run up to {steps[-1].name}"
-            raise CheckpointError(f"{held}; pass resume=True to carry on, or choose another folder")
-        if steps:
-            self.load(checkpoints.newest_checkpoint(folder))
+    def _find(self, folder: str | Path, resume: bool) -> tuple[Path | None, str]:
+        """The checkpoint to go on from, if there is one; or why the folder cannot be used."""
+        try:
+            self.lock = lock(checkpoints.open_folder(folder))
+            steps = checkpoints.list_checkpoints(folder)
+            if steps and not resume:
+                held = f"{folder} already holds a run up to {steps[-1].name}"
+                raise CheckpointError(f"{held}; pass resume=True to carry on, or choose another folder")
+            return (checkpoints.newest_checkpoint(folder) if steps else None), ""
+        except CheckpointError as error:
+            return None, str(error)
 
     def close(self) -> None:
         """Let others write to the folder."""

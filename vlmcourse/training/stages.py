@@ -15,6 +15,7 @@ from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
 from vlmcourse.training.losses import alignment_loss
 from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
+from vlmcourse.training.sharing import mean_over_all
 from vlmcourse.world.instructions import FULL, turns
 
 
@@ -96,7 +97,7 @@ def align(
     def loss(model: Llava, batch: tuple[Tensor, tuple]) -> Tensor:
         features, (ids, given, mask) = batch
         logits = model(ids, features=model.connect(features.float()), mask=mask)
-        return alignment_loss(logits, ids, given, mask)
+        return mean_over_all(alignment_loss(logits, ids, given, mask), mask.sum() - given.sum())
 
     options = dict(optimizer=MuonAdamW(model), schedule=warmup_linear(steps)) | train_options
     return learn(model, Batches((features, captions), size, seed=seed), loss, steps=steps, **options)
