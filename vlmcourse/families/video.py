@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from vlmcourse.data.assets import shipped
@@ -41,7 +42,7 @@ from vlmcourse.world.instructions import talks
 from vlmcourse.world.render import render
 
 FrameLessons = dict[str, tuple[Features, Packs]]  # by kind: features of rows, and their conversations
-STAGE = NANO_VIDEO.stage("video")
+STAGE = NANO_VIDEO.stage("changes")
 FREQUENCIES = 4  # of the waves that new location words begin as
 
 
@@ -115,7 +116,8 @@ def make_video(stage: Stage, model: VideoLlava, seed: int = NANO_VIDEO.seed, **t
         train_options: further arguments of training.loop.train, such as checkpoint and resume.
     """
     found = frame_lessons(video_speaker(model), seed=seed, **stage.data)
-    return tune_video(model, found, stage=stage, **dict(steps=stage.steps, seed=seed) | train_options)
+    options = dict(steps=stage.steps, seed=seed + stage.data.get("draw", 0)) | train_options
+    return tune_video(model, found, stage=stage, **options)
 
 
 def frame_lessons(
@@ -126,6 +128,7 @@ def frame_lessons(
     clips: int = 2,
     seed: int = 0,
     draw: int = 3,
+    marked: bool = False,
 ) -> FrameLessons:
     """Features and conversations of "pictures", "pairs" and "clips": ``groups`` groups of so many rows each.
 
@@ -133,15 +136,37 @@ def frame_lessons(
 
     Args:
         draw: which scenes, with the seed.
+        marked: whether pairs teach at every token of the second picture, too, see mark_changes.
     """
     drawn, found = seed + draw, {}
     batch = scenes.sample("train", groups * pictures, seed=drawn)
     found["pictures"] = _features(speaker, render(batch)), speaker.encode(picture_talks(batch, drawn))
     some = changes.sample_changes("train", groups * pairs, seed=drawn)
-    found["pairs"] = _features(speaker, some.pictures()), speaker.encode(pair_talks(some, drawn), PAIR)
+    about, images = speaker.encode(pair_talks(some, drawn), PAIR), some.pictures()
+    found["pairs"] = _features(speaker, images), mark_changes(speaker, images, about) if marked else about
     films = [_film(speaker, path, groups * clips // 2, drawn) for path in motion.PATHS]
     found["clips"] = _joined(*films)
     return found
+
+
+def mark_changes(
+    speaker: Speaker, images: UInt8[np.ndarray, "pair picture height width 3"], rows: Packs
+) -> Packs:
+    """The same rows, where each token of the second picture is to say whether its part of the picture changed.
+
+    "yes" or "no" stands as the label behind the token, where a language model predicts from it. So comparing
+    two pictures place by place is asked for sixteen times in a row, not only by how a sentence begins.
+    """
+    rows_of_tokens, columns = (edge // speaker.model.side for edge in speaker.model.grid)
+    differ = (images[:, 0] != images[:, 1]).any(-1)
+    height, width = (edge // n for edge, n in zip(differ.shape[1:], (rows_of_tokens, columns), strict=True))
+    parts = differ.reshape(len(images), rows_of_tokens, height, columns, width).any((2, 4))
+    changed = torch.from_numpy(parts.reshape(len(images), -1))
+    (no,), (yes,) = speaker.words.number(["no", "yes"])
+    behind = (rows.ids[0] == speaker.words.image).nonzero()[-changed.shape[1] :, 0] + 1
+    labels = rows.labels.clone()
+    labels[:, behind] = torch.where(changed, yes, no)
+    return rows._replace(labels=labels)
 
 
 def picture_talks(batch: scenes.Scenes, seed: int) -> list[list[tuple[str, str]]]:

@@ -7,6 +7,7 @@ texts alone. 256 new words are the cells that location tokens name. One step mix
 """
 
 from dataclasses import replace
+from functools import partial
 
 from vlmcourse.models.video import VideoConfig
 from vlmcourse.recipes.nano_vlm import NANO_VLM
@@ -15,6 +16,9 @@ from vlmcourse.world.pointing import location_words
 
 _NANO = NANO_VLM.model
 _VOCABULARY = _NANO.language.vocabulary + len(location_words())
+_stage = partial(Stage, rates=dict(muon=0.01, adamw=2e-3), factors=dict(projector=0.01), weight_decay=0.01)
+# draw: which scenes; marked: each token of a second picture says as well whether its place changed
+_CHANGES = dict(groups=800, pictures=1, pairs=6, clips=2, draw=11, marked=True)
 
 NANO_VIDEO = Recipe(
     name="nano-video",
@@ -26,16 +30,9 @@ NANO_VIDEO = Recipe(
     # whose eye it has, and whose projector and language model it begins with
     start=dict(vision="nano-vlm"),
     stages=(
-        Stage(
-            "video",
-            steps=1200,
-            size=4,  # groups of a picture, three pairs and two clips
-            rates=dict(muon=0.01, adamw=2e-3),
-            data=dict(groups=2500, pictures=1, pairs=3, clips=2),
-            factors=dict(projector=0.01),
-            flat=0.4,
-            weight_decay=0.01,
-            ships=None,
-        ),
+        # order, places and directions; all at the full rate
+        _stage("frames", steps=400, size=4, data=dict(groups=2500, pictures=1, pairs=3, clips=2), flat=0.999),
+        # what changed, place by place
+        _stage("changes", steps=500, size=3, data=_CHANGES, flat=0.4, ships="nano-video"),
     ),
 )

@@ -1,0 +1,155 @@
+"""nano-video: what it begins with, what it learns from, and that it can be trained, broken off and stored."""
+
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from vlmcourse.data.packing import Packs
+from vlmcourse.families import making, nano, video
+from vlmcourse.families.connectors import own_parts
+from vlmcourse.recipes.nano_video import NANO_VIDEO
+from vlmcourse.training.checkpoints import CheckpointError, save_weights
+from vlmcourse.world import changes, grammar, motion, pointing, scenes
+from vlmcourse.world.instructions import talks
+from vlmcourse.world.render import render
+
+SMALL = replace(video.STAGE, steps=2, size=2, data=dict(groups=4, pictures=1, pairs=2, clips=2))
+
+
+@pytest.fixture(scope="module")
+def speaker():
+    return video.video_speaker(video.new_video())
+
+
+@pytest.fixture(scope="module")
+def found(speaker):
+    return video.frame_lessons(speaker, 6, 1, 3, 2)
+
+
+def test_it_begins_as_nano_vlm_with_more_words(speaker):
+    old, _ = nano.load_vlm()
+    mine, theirs = speaker.model.state_dict(), old.state_dict()
+    for name, weight in theirs.items():
+        assert torch.equal(mine[name][: len(weight)], weight), name
+    assert speaker.model.language.embedding.weight is speaker.model.language.head.weight
+    assert len(mine["language.embedding.weight"]) == 1024 + 256
+    images = render(scenes.sample("test", 3))
+    questions = ["How many things are there?"] * 3
+    assert speaker.answer(images, questions) == nano.Speaker(old).answer(images, questions)
+
+
+def test_vectors_of_near_places_are_near():
+    vectors = video.place_vectors(16, 128)
+    assert vectors.shape == (256, 128) and vectors.square().mean().sqrt() == pytest.approx(1.0)
+    grid = vectors.unflatten(0, (16, 16))
+    near = (grid[:, 1:] - grid[:, :-1]).norm(dim=-1).mean(), (grid[1:] - grid[:-1]).norm(dim=-1).mean()
+    far = (grid[:, 8:] - grid[:, :8]).norm(dim=-1).mean(), (grid[8:] - grid[:8]).norm(dim=-1).mean()
+    assert max(near) < 0.5 * min(far)
+    assert torch.equal(vectors, video.place_vectors(16, 128)) and len(torch.unique(vectors, dim=0)) == 256
+    assert not torch.equal(vectors, video.place_vectors(16, 128, seed=1))
+
+
+def test_lessons_are_about_pictures_pairs_and_clips(speaker, found):
+    assert {kind: len(features) for kind, (features, _) in found.items()} == dict(
+        pictures=6, pairs=18, clips=12
+    )
+    assert [features.shape[1:-2] for features, _ in found.values()] == [(), (2,), (4,)]
+    assert all(len(rows.ids) == len(features) for features, rows in found.values())
+    clips = [motion.sample_clips("train", 6, seed=3, path=path) for path in motion.PATHS]
+    for number, path in enumerate(clips):  # straight and round take turns
+        one = speaker.features(path.pictures(), 500, torch.bfloat16)
+        assert torch.equal(found["clips"][0][number::2], one)
+        alone = speaker.encode(video.clip_talks(path, 3), path.stamps())
+        for column, own in zip(found["clips"][1], alone, strict=True):
+            assert torch.equal(column[number::2, : own.shape[1]], own)
+    other = video.frame_lessons(speaker, 6, 1, 3, 2, seed=1)
+    assert not torch.equal(other["pairs"][0], found["pairs"][0])
+
+
+def test_every_answer_it_learns_is_true():
+    pairs = changes.sample_changes("train", 20)
+    for number, row in enumerate(video.pair_talks(pairs, 0)):
+        assert len(set(row)) == len(row) >= 5 and row[0][0] == changes.WHAT_CHANGED
+        assert changes.read_change(row[0][1]) == pairs.truths()[number]
+        for text, answer in row[1:]:
+            ordinal, _, question = text.removeprefix("In the ").partition(" picture, ")
+            things = pairs.things(number)[changes.ORDINALS.index(ordinal)]
+            if question.endswith(pointing.BOXED):
+                who = grammar.understand(question.removesuffix(pointing.BOXED)).who
+                assert answer == pointing.write_box(who.only(things))
+            else:
+                assert grammar.true_answer(question, things) == answer
+    clips = motion.sample_clips("train", 20)
+    for number, row in enumerate(video.clip_talks(clips, 0)):
+        assert row[0] == (clips.questions()[number], clips.answers()[number]) and len(row) >= 2
+        for text, answer in row[1:]:
+            question, _, time = text.removesuffix(pointing.BOXED).removesuffix("?").partition(" at ")
+            things = clips.things(number)[int(float(time.split()[0]))]
+            thing = clips.moving()[number].only(things)
+            boxed = text.endswith(pointing.BOXED)
+            assert answer == (pointing.write_box(thing) if boxed else scenes.PLACES[thing.position])
+    batch = scenes.sample("train", 5)
+    boxes = [pointing.point_talks(batch, seed) for seed in (0, 1)]
+    for about, old, *told in zip(video.picture_talks(batch, 0), talks(batch, 0), *boxes, strict=True):
+        assert about == old + told[0] + told[1] and len(about) >= 10
+
+
+def test_the_loss_is_that_of_all_kinds_and_the_eye_stays(speaker, found, monkeypatch):
+    model = video.new_video()
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    seen = []
+    history = video.tune_video(
+        model, found, steps=2, size=2, stage=replace(SMALL, data=dict(groups=6)),
+        watch=lambda step, **numbers: seen.append(numbers),
+    )  # fmt: skip
+    assert history.steps == 2 and {"pictures", "pairs", "clips"} <= set(seen[0])
+    parts = sum(float(seen[0][kind]) for kind in found)
+    assert float(seen[0]["loss"]) == pytest.approx(parts, rel=1e-2)
+    moved = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
+    assert not any(name.startswith("vision.") for name in moved)
+    assert {"language.embedding.weight", "projector.contract.weight"} <= moved
+
+
+def test_a_kind_weighs_as_its_rows_alone(speaker, found):
+    """The loss of the first step is that of the untrained model on the same rows."""
+    features, rows = found["pairs"]
+    only = {"pairs": (features, rows)}
+    history = video.tune_video(
+        video.new_video(), only, steps=1, size=6, stage=replace(SMALL, data=dict(groups=6)), precision="no"
+    )
+    hidden = speaker.hidden(features.float(), Packs(*rows).cut())
+    wanted = nano.by_length(hidden, rows.cut(), speaker.model.head)
+    assert history.losses[0] == pytest.approx(wanted.item(), rel=1e-4)
+
+
+def test_a_run_that_was_broken_off_goes_on_as_if_it_had_not_been(tmp_path):
+    origin = dict(recipe="nano-video", **asdict(SMALL))
+    whole = video.new_video()
+    video.make_video(SMALL, whole, checkpoint=tmp_path / "whole", origin=origin)
+    part = video.new_video()
+    video.make_video(SMALL, part, steps=1, checkpoint=tmp_path / "part", origin=origin)
+    again = video.new_video()
+    history = video.make_video(SMALL, again, checkpoint=tmp_path / "part", origin=origin, resume=True)
+    assert history.steps == 2
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def test_a_stored_model_holds_its_own_parts_and_is_asked_by_name_of_its_file(speaker, tmp_path):
+    path = tmp_path / "mine.safetensors"
+    save_weights(own_parts(speaker.model, NANO_VIDEO), path, dict(recipe=NANO_VIDEO.card(), seconds=1))
+    assert path.stat().st_size < 2 * 2_050_000  # fp32 would be twice that
+    other, card = making.load_speaker(str(path))
+    assert card["recipe"]["name"] == "nano-video" and other.familiar is not None
+    images = render(scenes.sample("test", 2))
+    assert not other.foreign(images).any()
+    pairs = changes.sample_changes("test", 2)
+    asked = [changes.WHAT_CHANGED] * 2
+    before = ("first picture", "second picture")
+    assert other.answer(pairs.pictures(), asked, 4, before=before) == speaker.answer(
+        pairs.pictures(), asked, 4, before=before
+    )
+    path.with_suffix(".json").write_text("{}")
+    with pytest.raises(CheckpointError):
+        video.load_video(str(path))
