@@ -67,6 +67,30 @@ def test_lessons_are_about_pictures_pairs_and_clips(speaker, found):
     assert not torch.equal(other["pairs"][0], found["pairs"][0])
 
 
+def test_every_part_of_a_second_picture_says_whether_it_changed(speaker):
+    pairs = changes.sample_changes("train", 4)
+    images, rows = pairs.pictures(), speaker.encode(video.pair_talks(pairs, 0), video.PAIR)
+    marked = video.mark_changes(speaker, images, rows)
+    assert torch.equal(marked.ids, rows.ids) and torch.equal(marked.packs, rows.packs)
+    (no,), (yes,) = speaker.words.number(["no", "yes"])
+    second = (rows.ids[0] == 4).nonzero()[16:, 0].tolist()
+    for number, (before, after) in enumerate(images):
+        for part, place in enumerate(second):
+            row, column = 16 * (part // 4), 16 * (part % 4)
+            square = slice(row, row + 16), slice(column, column + 16)
+            wanted = yes if (before[square] != after[square]).any() else no
+            assert marked.labels[number, place + 1] == wanted
+    others = torch.ones(rows.ids.shape[1], dtype=torch.bool)
+    others[[place + 1 for place in second]] = False
+    assert torch.equal(marked.labels[:, others], rows.labels[:, others])
+    assert {yes, no} == set(marked.labels[:, [place + 1 for place in second]].flatten().tolist())
+    plain, taught = (
+        video.frame_lessons(speaker, 2, 1, 2, 2, marked=with_marks) for with_marks in (False, True)
+    )
+    assert (plain["pairs"][1].labels != taught["pairs"][1].labels).sum(1).tolist() == [16] * 4
+    assert torch.equal(plain["clips"][1].labels, taught["clips"][1].labels)
+
+
 def test_every_answer_it_learns_is_true():
     pairs = changes.sample_changes("train", 20)
     for number, row in enumerate(video.pair_talks(pairs, 0)):
@@ -134,6 +158,23 @@ def test_a_run_that_was_broken_off_goes_on_as_if_it_had_not_been(tmp_path):
     assert history.steps == 2
     for name, weight in whole.state_dict().items():
         assert torch.equal(weight, again.state_dict()[name]), name
+
+
+def test_a_trial_of_few_steps_makes_no_more_lessons_than_it_needs(monkeypatch):
+    asked = []
+
+    def few(speaker, **options):
+        asked.append(options["groups"])
+        return {}
+
+    monkeypatch.setattr(video, "frame_lessons", few)
+    monkeypatch.setattr(video, "video_speaker", lambda model: None)
+    monkeypatch.setattr(video, "tune_video", lambda *_, stage, **__: asked.append(stage.data["groups"]))
+    recipe = NANO_VIDEO.short(1)
+    for stage in (*recipe.stages, *NANO_VIDEO.stages):
+        video.make_video(stage, None)
+    wanted = [2 * stage.size for stage in recipe.stages] + [s.data["groups"] for s in NANO_VIDEO.stages]
+    assert asked[::2] == asked[1::2] == wanted
 
 
 def test_a_stored_model_holds_its_own_parts_and_is_asked_by_name_of_its_file(speaker, tmp_path):

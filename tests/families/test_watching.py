@@ -153,9 +153,11 @@ def test_a_row_shows_its_pictures_and_who_attends_to_them(speaker):
 def test_measuring_names_what_the_card_needs(speaker):
     metrics = watching.measure_video(speaker, 12)
     wanted = {
-        "what changed: right", "what changed: swapped", "what changed: colour", "which picture: second picture",
+        "what changed: right", "what changed: swapped", "what changed: colour",
+        "which picture: second picture",
         "which picture: swapped", "direction, straight: right", "direction, round: shuffled",
-        "direction, round: single frame", "pointing: told: mean IoU", "pointing: mean box: mean IoU",
+        "direction, round: single frame", "pointing: told: mean IoU",
+        "pointing: mean box: mean IoU",
         "new combinations: what changed", "new combinations: direction, round", "one picture, as nano-vlm",
     }  # fmt: skip
     assert wanted <= set(metrics) and all(0 <= value <= 1 for value in metrics.values())

@@ -10,6 +10,7 @@ What it is measured by stands in families/watching.py.
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,8 @@ def make_video(stage: Stage, model: VideoLlava, seed: int = NANO_VIDEO.seed, **t
     Args:
         train_options: further arguments of training.loop.train, such as checkpoint and resume.
     """
+    needed = min(stage.data["groups"], 2 * stage.steps * stage.size)  # in a trial of a few steps
+    stage = replace(stage, data={**stage.data, "groups": needed})
     found = frame_lessons(video_speaker(model), seed=seed, **stage.data)
     options = dict(steps=stage.steps, seed=seed + stage.data.get("draw", 0)) | train_options
     return tune_video(model, found, stage=stage, **options)
@@ -152,7 +155,7 @@ def frame_lessons(
 def mark_changes(
     speaker: Speaker, images: UInt8[np.ndarray, "pair picture height width 3"], rows: Packs
 ) -> Packs:
-    """The same rows, where each token of the second picture is to say whether its part of the picture changed.
+    """The same rows, where each token of the second picture is to say whether its part of it changed.
 
     "yes" or "no" stands as the label behind the token, where a language model predicts from it. So comparing
     two pictures place by place is asked for sixteen times in a row, not only by how a sentence begins.
