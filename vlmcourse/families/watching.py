@@ -238,7 +238,7 @@ def frame_costs(
     return rows
 
 
-def measure_video(speaker: Speaker, count: int = 300) -> dict[str, float]:
+def measure_video(speaker: Speaker, count: int = 200) -> dict[str, float]:
     """The metrics of the card, on scenes never seen: shares from 0 to 1.
 
     Args:
