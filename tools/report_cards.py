@@ -27,7 +27,10 @@ from vlmcourse.recipes.book import RECIPES
 
 CARDS = assets_folder() / "checkpoints" / "report-cards.json"
 README = Path(__file__).parents[1] / "README.md"
-COUNTS = {"smollm-scenes": 16, "nano-video": 40}  # scenes for each kind of question; 200 where a model is small
+COUNTS = {
+    "smollm-scenes": 16,
+    "nano-video": 40,
+}  # scenes for each kind of question; 200 where a model is small
 DRAWN = 60  # drawings that smollm-openmoji is asked about
 LEFT_OUT = ("an answer",)  # milliseconds of whatever machine measured
 START, END = "<!-- report cards: tools/report_cards.py -->", "<!-- end of report cards -->"
