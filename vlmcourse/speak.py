@@ -141,10 +141,7 @@ def course_words(extra: Sequence[str] = ()) -> Words:
     def number(texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in tokenizer.encoder.encode_batch(texts)]
 
-    own = tokenizer if extra else None
-    return Words(
-        number, tokenizer.decode, render_chat, IMAGE, END, PAD, False, learned=label_mask, tokenizer=own
-    )
+    return Words(number, tokenizer.decode, render_chat, IMAGE, END, PAD, False, learned=label_mask)
 
 
 def pretrained_words(tokenizer: Any, template: str | None = None) -> Words:
