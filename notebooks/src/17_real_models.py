@@ -640,3 +640,5 @@ progress()
 # - Liu et al. 2023, *Visual Instruction Tuning*, [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): section 4.2, the two stages; *Improved Baselines*, [arXiv:2310.03744](https://arxiv.org/abs/2310.03744): the MLP projector.
 # - Radford et al. 2021, *CLIP*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020). Li et al. 2022, *BLIP*, [arXiv:2201.12086](https://arxiv.org/abs/2201.12086). Li et al. 2023, *BLIP-2*, [arXiv:2301.12597](https://arxiv.org/abs/2301.12597). Zhu et al. 2023, *MiniGPT-4*, [arXiv:2304.10592](https://arxiv.org/abs/2304.10592).
 # - Alayrac et al. 2022, *Flamingo*, [arXiv:2204.14198](https://arxiv.org/abs/2204.14198). Laurençon et al. 2023, *OBELICS*, [arXiv:2306.16527](https://arxiv.org/abs/2306.16527): section 5, Idefics. Peng et al. 2023, *Kosmos-2*, [arXiv:2306.14824](https://arxiv.org/abs/2306.14824).
+#
+# **Next:** [18 · Your own vision-language model](18_capstone.ipynb)

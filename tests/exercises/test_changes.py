@@ -21,6 +21,7 @@ UNORDERED = "the order of a dict says nothing"
 WHOLE = "with top_p = 1 nothing is cut off either way"
 MERGED = "merging comes after training"
 STABLE = "on a CPU torch keeps equal ones in their order either way"
+SQUARED = "the sign and the order of what is squared do not matter"
 ROUNDED = "what floating point loses is between 0 and a billionth; learners may leave it"
 EQUIVALENT: dict[str, dict[str, str]] = {
     # chapters 00 to 04
@@ -307,6 +308,21 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "distance = (((levels) - (scaled[..., None]))).abs()": "a distance is the same both ways",
     },
     "quantise.dequantise_blocks": {"levels = levels.detach()": FROZEN},
+    # chapter 18
+    "comparing.square_and_add": {
+        "above = math.hypot(((mean) - (high)), other - other_low)": SQUARED,
+        "above = math.hypot(high - mean, ((other_low) - (other)))": SQUARED,
+        "above = math.hypot(other - other_low, high - mean)": SQUARED,
+        "below = math.hypot(((low) - (mean)), other_high - other)": SQUARED,
+        "below = math.hypot(mean - low, ((other) - (other_high)))": SQUARED,
+        "below = math.hypot(other_high - other, mean - low)": SQUARED,
+    },
+    "claims.unproved": {
+        "low, high = (value, value) if high is None else (low, high)": "both ends are None, or neither",
+        'borne = {"is": abs(((number) - (value))) <= 0.0005, '
+        '"at least": low >= number, "at most": high <= number}':
+            "there and back is as far",
+    },
 }  # fmt: skip
 """Changed lines by exercise that do the same or are as good, each with its reason."""
 

@@ -74,10 +74,14 @@ def try_plan(plan: Plan, steps: int = 1) -> list[str]:
 
 
 def slots_of(plan: Plan) -> list[str]:
-    """The slots that a planned model calls while it learns and answers, in the order of their first calls."""
+    """The slots that a planned model calls while it learns and answers, in the order of their first calls.
+
+    Those that some chapter teaches; another slot is the package's.
+    """
+    taught = all_exercises()
     with calls_counted() as counts:
         try_plan(plan)
-    return list(counts)
+    return [name for name in counts if name in taught]
 
 
 class WhoseCode(NamedTuple):

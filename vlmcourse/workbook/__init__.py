@@ -13,6 +13,7 @@
     budget(cpu=..., gpu=...)  sizes of a training run, by device
     quiz(name)                multiple choice with an explanation for each choice
     progress()                one row per chapter
+    roadmap()                 the course as a checklist, each point with the cell that proved it
     doctor()                  versions, device, memory, and how to mend what is missing
 
 Heavy modules load when a function needs them.
@@ -23,8 +24,9 @@ from vlmcourse.workbook.doctor import doctor
 from vlmcourse.workbook.engine import exercise, hint, solution
 from vlmcourse.workbook.figures import course_map, draw_mask, drawing, figure, roles
 from vlmcourse.workbook.lesson import begin, budget, progress, quiz
+from vlmcourse.workbook.roadmap import roadmap
 from vlmcourse.workbook.trained import keep_weights, reuse_weights
 
 __all__ = ["doctor", "exercise", "hint", "solution", "tabulate"]
 __all__ += ["course_map", "draw_mask", "drawing", "figure", "roles"]
-__all__ += ["begin", "budget", "keep_weights", "progress", "quiz", "reuse_weights"]
+__all__ += ["begin", "budget", "keep_weights", "progress", "quiz", "reuse_weights", "roadmap"]

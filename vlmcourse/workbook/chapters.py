@@ -29,5 +29,5 @@ CHAPTERS = [
     Chapter("15_efficient_finetuning"),
     Chapter("16_multi_image_video", ready=False),
     Chapter("17_real_models"),
-    Chapter("18_capstone", ready=False),
+    Chapter("18_capstone"),
 ]

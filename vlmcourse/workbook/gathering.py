@@ -22,7 +22,7 @@ SECTIONS = {  # by the beginning of a slot's name; the first that fits
     "vision encoder": ("vit.",),
     "attention": ("attention.",),
     "connector": ("projector.", "flamingo.", "qformer.", "fusion."),
-    "words": ("chat.", "bpe."),
+    "words": ("chat.", "bpe.", "frames."),
     "language model": ("language.", "generation."),
     "training": ("stages.", "optimizers.", "answers.", "losses."),
 }
