@@ -147,6 +147,7 @@ class TextStack(nn.Module):
             raise ValueError(f"a text of {last + 1} tokens is too long for this model: {allowed}")
         tokens = text if text.is_floating_point() else self.embed(text)
         tokens = self.norm(tokens + self.positions(look.positions))
+        context = None if context is None else context.to(tokens.dtype)
         options = dict(mask=look.mask, context=context, context_mask=context_mask)
         return run_blocks(self.blocks, tokens, caches, **options)
 

@@ -165,6 +165,7 @@ class Flamingo(VLM):
                 f"the texts have {total} image placeholders, but there are {len(latents)} images"
             )
         allowed = media_mask(starts, int(counts.max()), self.config.last_only)
+        latents = latents.to(self.language.embedding.weight.dtype)
         return side_by_side(latents, counts), allowed.repeat_interleave(latents.shape[1], dim=-1)[:, None]
 
     def hidden(
@@ -212,7 +213,7 @@ class Watching(Reading):
         super().__post_init__()
         self.across = [Cache() for _ in self.model.gated]
 
-    def hidden(self, embeddings: Tokens, *, mask: Real = None, caches: list[Cache] | None = None) -> Tokens:
+    def hidden(self, embeddings: Inputs, *, mask: Real = None, caches: list[Cache] | None = None) -> Tokens:
         """See LanguageModel.hidden; what is written looks at what the prompt's last token looks at."""
         past, count = caches[0].length if caches else 0, embeddings.shape[1]
         more = max(past + count - self.allowed.shape[2], 0)

@@ -128,6 +128,7 @@ class Fusion(VLM):
                 PrefixInjection reads them in both directions; to other families they are words like all.
         """
         features = self.image_tokens(images) if features is None else features
+        features = features.to(self.language.embedding.weight.dtype)  # autocast may have made 16 bits of them
         return self.meet(ids, features, mask, prompt, caches)
 
     def meet(

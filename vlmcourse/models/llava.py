@@ -61,7 +61,8 @@ def with_images(language: Any, ids: Ids, features: ImageTokens | None, image_tok
             raise ValueError(f"the texts have {count} image placeholders, but no images were given")
         return language.embed(ids)
     check_places(places, len(features), features.shape[1])
-    return inject(language.embed(ids), features, places)
+    words = language.embed(ids)
+    return inject(words, features.to(words.dtype), places)
 
 
 class Injected(VLM):

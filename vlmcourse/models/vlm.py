@@ -99,7 +99,7 @@ class Reading:
     def __post_init__(self):
         self.blocks, self.head, self.embed = self.model.blocks, self.model.head, self.model.language.embed
 
-    def hidden(self, embeddings: Tokens, *, mask: Real = None, caches: list[Cache] | None = None) -> Tokens:
+    def hidden(self, embeddings: Inputs, *, mask: Real = None, caches: list[Cache] | None = None) -> Tokens:
         return self.model.hidden(embeddings, features=self.features, mask=mask, caches=caches)
 
     def select(self, rows: list[int]) -> None:
@@ -212,7 +212,7 @@ class Answering(Reading):
     across: list[Cache] = field(default_factory=list)  # of the decoder's attention to it
 
     def hidden(
-        self, embeddings: Tokens, *, mask: Real = None, caches: list[Cache] | None = None
+        self, embeddings: Inputs, *, mask: Real = None, caches: list[Cache] | None = None
     ) -> Float[Tensor, "batch written width"]:
         """See LanguageModel.hidden; first come the prompts, then, with caches, what was written."""
         asked = self.ids.shape[1] - 1
