@@ -301,7 +301,7 @@ doctor()
 #
 # Why start with the LLaVA family? Its structure is the simplest, everything you know about language models carries over, and mistakes are easy to find. Flamingo and BLIP follow once you can build and debug the simple one.
 #
-# Chapters marked *to come* are not written yet; the table below always tells the truth. Each chapter stands alone: if you skip one, the course's own functions stand in for yours.
+# The table below shows every chapter, and what you have passed of it. Each chapter stands alone: if you skip one, the course's own functions stand in for yours.
 #
 # Looking for one term, system or warning? The [index](INDEX.md) links each to the cell that teaches it and to the cell that proves it.
 
