@@ -600,4 +600,4 @@ progress()
 # - Micikevicius et al. 2018, mixed precision, [arXiv:1710.03740](https://arxiv.org/abs/1710.03740), section 3
 # - Rajbhandari et al. 2020, ZeRO, [arXiv:1910.02054](https://arxiv.org/abs/1910.02054), section 3; Korthikanti et al. 2022, activations, [arXiv:2205.05198](https://arxiv.org/abs/2205.05198), section 4
 #
-# **Next:** [17 · Real models](17_real_models.ipynb)
+# **Next:** [16 · Many images and video](16_multi_image_video.ipynb)

@@ -323,6 +323,27 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         '"at least": low >= number, "at most": high <= number}':
             "there and back is as far",
     },
+    # chapter 16
+    "frames.sample_frames": {"if budget > count:": "with one frame to a span, its middle is that frame"},
+    "mrope.mrope_positions": {
+        "words = words[:1].expand(words.shape)": "the three numbers of a word are the same",
+    },
+    "mrope.pair_axes": {
+        "return (torch).repeat_interleave(torch.tensor(sections))": "torch then repeats 0, 1, 2, ...",
+        "for axis in list((1, 2))[::-1]:": ORDER,
+    },
+    "locations.box_to_locations": {
+        "first = (boxes[:, :2] * bins).long()  # (box, xy)": "long cuts off, and shares are never negative",
+        "first = (boxes * bins).floor().long()  # (box, xy)": "only the first two are read",
+        "first = (boxes[:, :] * bins).floor().long()  # (box, xy)": "only the first two are read",
+        "first = (boxes[:, :3] * bins).floor().long()  # (box, xy)": "only the first two are read",
+        "boxes = boxes.detach()": "cells are whole numbers; nothing learns through them",
+        "boxes = boxes.abs()": "shares are never negative",
+        "boxes = boxes.float()": "cells are whole numbers",
+    },
+    "locations.locations_to_boxes": {
+        "thin = ((corners[:, 0] >= corners[:, 1])).any(dim=1)[:, None]": "no box ends before it begins",
+    },
 }  # fmt: skip
 """Changed lines by exercise that do the same or are as good, each with its reason."""
 

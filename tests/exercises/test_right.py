@@ -2175,6 +2175,169 @@ def grad_cam_image_by_image(activations, gradients):
     return torch.stack(cams)
 
 
+# chapter 16: many images and video
+
+
+@right("frames.interleave")
+def interleave_backwards(ids, marker, sizes):
+    row, left = list(ids), list(sizes)
+    for place in reversed(range(len(ids))):
+        if ids[place] == marker:
+            row[place : place + 1] = [marker] * left.pop()
+    marks = [place for place, one in enumerate(row) if one == marker]
+    spans = []
+    for size in sizes:
+        spans.append((marks[0], marks[0] + size))
+        marks = marks[size:]
+    return row, spans
+
+
+@right("frames.interleave")
+def interleave_with_an_iterator(ids, marker, sizes):
+    row, spans, sizes = [], [], iter(sizes)
+    for one in ids:
+        size = next(sizes) if one == marker else 1
+        if one == marker:
+            spans += [(len(row), len(row) + size)]
+        row.extend([one] * size)
+    return row, spans
+
+
+@right("frames.sample_frames")
+def sample_frames_in_floats(count, budget):
+    if count <= budget:
+        return torch.arange(count)
+    return ((torch.arange(budget) + 0.5) * count / budget).long()
+
+
+@right("frames.sample_frames")
+def sample_frames_by_numpy(count, budget):
+    edges = numpy.linspace(0, count, min(budget, count) + 1)
+    return torch.from_numpy(numpy.floor((edges[:-1] + edges[1:]) / 2).astype(numpy.int64))
+
+
+@right("frames.sample_frames")
+def sample_frames_by_a_list(count, budget):
+    budget = min(count, budget)
+    return torch.tensor([(count * (2 * k + 1)) // (2 * budget) for k in range(budget)])
+
+
+@right("frames.pool_frame")
+def pool_frame_by_torch(tokens, side, grid=None):
+    rows, columns = grid or (math.isqrt(tokens.shape[1]),) * 2
+    pictures = tokens.transpose(1, 2).unflatten(2, (rows, columns))
+    return F.avg_pool2d(pictures, side).flatten(2).transpose(1, 2)
+
+
+@right("frames.pool_frame")
+def pool_frame_square_by_square(tokens, side, grid=None):
+    rows, columns = grid if grid else [round(tokens.shape[1] ** 0.5)] * 2
+    pictures = tokens.view(len(tokens), rows, columns, -1)
+    means = []
+    for top in range(0, rows, side):
+        for left in range(0, columns, side):
+            means.append(pictures[:, top : top + side, left : left + side].mean(dim=(1, 2)))
+    return torch.stack(means, dim=1)
+
+
+@right("frames.pool_frame")
+def pool_frame_in_two_steps(tokens, side, grid=None):
+    rows, columns = grid or (math.isqrt(tokens.shape[1]),) * 2
+    wide = tokens.unflatten(1, (rows // side, side, columns)).mean(2)
+    return wide.unflatten(2, (columns // side, side)).mean(3).flatten(1, 2)
+
+
+@right("mrope.mrope_positions")
+def mrope_positions_token_by_token(length, spans, grids):
+    at, place, found = 0, 0, []
+    begins = dict(zip([begin for begin, _ in spans], grids, strict=True))
+    while place < length:
+        if place not in begins:
+            found.append((at, at, at))
+            at, place = at + 1, place + 1
+            continue
+        frames, rows, columns = begins[place]
+        for t in range(frames):
+            for h in range(rows):
+                found += [(at + t, at + h, at + w) for w in range(columns)]
+        at, place = at + max(begins[place]), place + frames * rows * columns
+    return torch.tensor(found).T
+
+
+@right("mrope.mrope_positions")
+def mrope_positions_filled_in(length, spans, grids):
+    out, start, behind = torch.empty(3, length, dtype=torch.long), 0, 0
+    for (begin, end), (t, h, w) in zip(spans, grids, strict=True):
+        out[:, behind:begin] = torch.arange(begin - behind) + start
+        start += begin - behind
+        number = torch.arange(t * h * w)
+        out[0, begin:end] = start + number // (h * w)
+        out[1, begin:end] = start + number // w % h
+        out[2, begin:end] = start + number % w
+        start, behind = start + max(t, h, w), end
+    out[:, behind:] = torch.arange(length - behind) + start
+    return out
+
+
+@right("mrope.pair_axes")
+def pair_axes_from_lists(sections, interleaved):
+    if not interleaved:
+        return torch.tensor([0] * sections[0] + [1] * sections[1] + [2] * sections[2])
+    half = sum(sections)
+    axes = [0] * half
+    for pair in range(half):
+        third, axis = divmod(pair, 3)
+        if third < sections[axis]:
+            axes[pair] = axis
+    return torch.tensor(axes)
+
+
+@right("mrope.pair_axes")
+def pair_axes_by_conditions(sections, interleaved):
+    time, row, _ = sections
+    pairs = torch.arange(sum(sections))
+    if not interleaved:
+        return (pairs >= time).long() + (pairs >= time + row).long()
+    counts = torch.tensor(sections)[pairs % 3]
+    return torch.where(pairs // 3 < counts, pairs % 3, 0)
+
+
+@right("locations.box_to_locations")
+def locations_box_by_box(boxes, bins):
+    cells = []
+    for left, top, right_edge, bottom in boxes.tolist():
+        first = math.floor(top * bins) * bins + math.floor(left * bins)
+        last = (math.ceil(bottom * bins) - 1) * bins + math.ceil(right_edge * bins) - 1
+        cells.append([first, last])
+    return torch.tensor(cells, device=boxes.device)
+
+
+@right("locations.box_to_locations")
+def locations_by_a_product(boxes, bins):
+    scaled = boxes * bins
+    corners = torch.cat([torch.floor(scaled[:, :2]), torch.ceil(scaled[:, 2:]) - 1], 1).view(-1, 2, 2).long()
+    return corners[..., 0] + corners[..., 1] * bins
+
+
+@right("locations.locations_to_boxes")
+def boxes_cell_by_cell(locations, bins):
+    boxes = []
+    for first, last in locations.tolist():
+        (top, left), (bottom, end) = divmod(first, bins), divmod(last, bins)
+        near, far = (0, 1) if top == bottom or left == end else (0.5, 0.5)
+        boxes.append([(left + near) / bins, (top + near) / bins, (end + far) / bins, (bottom + far) / bins])
+    return torch.tensor(boxes, device=locations.device)
+
+
+@right("locations.locations_to_boxes")
+def boxes_from_both_ways(locations, bins):
+    x, y = locations.remainder(bins), locations.div(bins, rounding_mode="floor")
+    edges = torch.stack([x[:, 0], y[:, 0], x[:, 1] + 1, y[:, 1] + 1], dim=1) / bins
+    inset = torch.tensor([0.5, 0.5, -0.5, -0.5], device=locations.device) / bins
+    thick = (x[:, 0] != x[:, 1]) & (y[:, 0] != y[:, 1])
+    return edges + inset * thick[:, None]
+
+
 @pytest.mark.parametrize(("name", "answer"), RIGHT, ids=lambda value: getattr(value, "__name__", value))
 def test_a_right_answer_of_another_form_passes(name, answer):
     began = time.process_time()

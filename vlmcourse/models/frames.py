@@ -69,7 +69,6 @@ def pool_frame(
     return squares.mean(dim=(2, 4)).flatten(1, 2)
 
 
-@slot
 def timestamps(frames: Sequence[int], rate: float, merge: int = 1) -> list[str]:
     """When frames were taken, as texts to write before them: "<0.5 seconds>", one digit behind the point.
 

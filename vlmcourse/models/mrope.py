@@ -27,7 +27,6 @@ from vlmcourse.slots import slot
 Grid = tuple[int, int, int]  # frames, rows, columns of a picture's tokens; a picture has one frame
 
 
-@slot
 def grid_positions(start: int, grid: Grid) -> Int[Tensor, "axis token"]:
     """Time, row and column of each token, all counted from ``start``: frame by frame, row by row.
 

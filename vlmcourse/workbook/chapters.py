@@ -27,7 +27,7 @@ CHAPTERS = [
     Chapter("13_evaluation"),
     Chapter("14_debugging"),
     Chapter("15_efficient_finetuning"),
-    Chapter("16_multi_image_video", ready=False),
+    Chapter("16_multi_image_video"),
     Chapter("17_real_models"),
     Chapter("18_capstone"),
 ]
