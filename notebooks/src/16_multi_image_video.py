@@ -126,7 +126,7 @@ assert max(changed["still right when swapped"], changed["same picture twice"]) <
 assert changed["blank"] < 0.1
 
 # %% [markdown] id="break-order-intro" lang="en"
-# Only **two in five**, where the same model answers "in the second picture ..." nearly always. It does compare: no control gets anywhere, and exchanged pictures get their own, reversed sentence as often. But finding *which* of all things differs, with nobody naming it, is a search over both pictures, and then each word of the sentence must be right. The second table says where it fails: half of the time it names another thing. `nano-video` learned from 7,500 pairs in 15 minutes; more of both was not tried. Reading two pictures is not yet comparing them.
+# Only **two in five**, where the same model answers "in the second picture ..." nearly always. It does compare: no control gets anywhere, and exchanged pictures get their own, reversed sentence as often. But finding *which* of all things differs, with nobody naming it, is a search over both pictures, and then each word of the sentence must be right. The second table says where it fails: half of the time it names another thing. `nano-video` saw 12,300 pairs in 900 steps; more of both was not tried. Reading two pictures is not yet comparing them.
 #
 # ### Break it: a loader that sorts pictures by name
 #
