@@ -82,19 +82,37 @@ def load(split: str = "train", size: int = 64) -> Emoji:
         ValueError: if the split or size is unknown.
         ModuleNotFoundError: if a package is missing; says what to install.
     """
-    if split not in EMOJI_SPLITS:
-        raise ValueError(f"unknown split {split!r}; OpenMoji has {' and '.join(EMOJI_SPLITS)}")
     if size not in EMOJI_SIDES:
         raise ValueError(f"size {size} is not one of {', '.join(map(str, EMOJI_SIDES))} pixels")
-    kept, names = np.flatnonzero(_cached()["instead"] < 0), list(_names().values())
-    captions = [names[n] for n in kept]
-    parts = [take_apart(caption) for caption in captions]
-    rows = np.flatnonzero(_hold_out(parts) == (split == "heldout"))
-    images = _cached()["images"][kept[rows]]
+    numbers, names = _numbers(split), list(_names().values())
+    captions = [names[n] for n in numbers]
+    images = _cached()["images"][numbers]
     block = EMOJI_SIDES[0] // size
     if block > 1:
-        images = images.reshape(len(rows), size, block, size, block, 3).mean((2, 4)).round().astype(np.uint8)
-    return Emoji(images, [captions[n] for n in rows], [parts[n] for n in rows])
+        images = (
+            images.reshape(len(numbers), size, block, size, block, 3).mean((2, 4)).round().astype(np.uint8)
+        )
+    return Emoji(images, captions, [take_apart(caption) for caption in captions])
+
+
+def code_points(split: str) -> list[str]:
+    """The code points of a split's drawings, such as "1F600", in the order of ``load``.
+
+    Raises:
+        ValueError: if the split is unknown.
+        ModuleNotFoundError: if a package is missing; says what to install.
+    """
+    codes = list(_names())
+    return [codes[n] for n in _numbers(split)]
+
+
+def _numbers(split: str) -> np.ndarray:
+    """int64 (drawing,): which of all drawings with a name a split has."""
+    if split not in EMOJI_SPLITS:
+        raise ValueError(f"unknown split {split!r}; OpenMoji has {' and '.join(EMOJI_SPLITS)}")
+    kept, names = np.flatnonzero(_cached()["instead"] < 0), list(_names().values())
+    parts = [take_apart(names[n]) for n in kept]
+    return kept[_hold_out(parts) == (split == "heldout")]
 
 
 def caption(name: str, code: str = "") -> str:
@@ -144,7 +162,7 @@ def _pairs(part: Parts) -> list[Parts]:
     return [part._replace(**{name: "*"}) for name in Parts._fields]
 
 
-def _packages() -> tuple[dict, Path, Callable]:
+def drawing_packages() -> tuple[dict, Path, Callable]:
     """Names by emoji, the folder of drawings, and what draws them."""
     try:
         import emoji
@@ -161,7 +179,7 @@ def _packages() -> tuple[dict, Path, Callable]:
 @cache
 def _names() -> dict[str, str]:
     """Code points of a drawing ("1F600") -> its caption, for every drawing that has an English name."""
-    entries, folder, _ = _packages()
+    entries, folder, _ = drawing_packages()
     names, captions = {}, {}
     for text, entry in entries.items():
         # U+FE0F only asks for colour; packages disagree on where it stands
@@ -205,7 +223,7 @@ def _cached() -> dict[str, np.ndarray]:
 def _rasterise() -> np.ndarray:
     from PIL import Image
 
-    (_, folder, draw), side = _packages(), EMOJI_SIDES[0]
+    (_, folder, draw), side = drawing_packages(), EMOJI_SIDES[0]
     images = np.empty((len(_names()), side, side, 3), np.uint8)
     options = dict(width=side, height=side, background="#ffffff", skip_system_fonts=True)
     for image, code in zip(images, _names(), strict=True):
