@@ -1,7 +1,7 @@
 # %% [markdown] id="title" lang="en"
 # # 02 · Build a Vision Transformer
 #
-# **120 minutes.** Everything runs on two CPU cores; a GPU makes the training cells faster.
+# **125 minutes.** Everything runs on two CPU cores; a GPU makes the training cells faster.
 #
 # You know how a language model reads a sentence: tokens in, one vector per token out. In this chapter you teach the same machine to read a picture. You write every function of it, train it on real handwriting and on our laboratory world, and then look at what it looks at.
 
@@ -608,17 +608,51 @@ print(f"64 px {relation_right:.1%}; 96 px interpolated {at_96:.1%}, repeated {at
 assert at_96 > relation_right - 0.1 and at_96_repeated < 0.4
 
 # %% [markdown] id="photo-intro" lang="en"
-# The same trick lets the observer look at a photograph of 128 × 128 pixels: a grid of 16 × 16 patches, each 8 pixels wide. It has never seen a photo. Do not expect wisdom: look for *edges and colours* that resemble the shapes it knows.
+# The same trick lets a published ViT look at a photograph. DINOv2 learned from 142 million of them, at 518 pixels (Oquab et al. 2023); a pip package carries its weights, trained further to find what is salient. They fit into *your* `ViT`, and your `interpolate_positions` brings it to 224 pixels: 16 × 16 patches. Where the package is missing, the cell says what to run.
+#
+# We show the cat twice: as it is, and cut, enlarged and **mirrored**. For each patch of the second picture, which patch of the first is most alike? We know the true answer. **Predict** the share within a patch and a half of the truth: by raw pixels, and by each layer. Colours in the figure are the three directions in which patches differ most (PCA). Below, look where its heads look.
 
 # %% id="photo-explore"
-names = ["chelsea", "astronaut", "coffee"]
-real = np.stack([photos.photo(name, 128) for name in names])
-real_attention = maps.attention_maps(observer.vit, render.to_tensor(real))
-AttentionExplorer(real, real_attention, grid=(16, 16),
-                  rollout=torch.stack([rollout(a) for a in real_attention]),
-                  labels=[photos.PHOTOS[name] for name in names])
+from vlmcourse.data.pixels import standardise
+from vlmcourse.interop.summary import find_summary
+
+mirrored = photos.photo("chelsea", 280)[28:252, 28:252][:, ::-1]
+both = standardise(torch.from_numpy(np.stack([cat, mirrored])))
+at = torch.cartesian_prod(torch.arange(16), torch.arange(16)) + 0.5    # middles of patches
+true = 1.6 + 0.8 * torch.stack([at[:, 0], 16 - at[:, 1]], 1)           # where they were
+
+def matched(patches):
+    patches = F.normalize(patches - patches.mean((0, 1)), dim=-1)
+    nearest = (patches[1] @ patches[0].T).argmax(1)
+    return ((at[nearest] - true).norm(dim=1) < 1.5).float().mean().item()
+
+if eyes := find_summary():
+    with torch.no_grad():
+        layers = [layer[:, 1:] for layer in eyes.vit.layers(both)]
+    found = {"pixels": matched(patchify(both, 14))}
+    found |= {f"layer {k}": matched(layers[k]) for k in (0, 4, 8, 10, 11, 12)}
+    flat = layers[10].flatten(0, 1) - layers[10].mean((0, 1))
+    colours = (flat @ torch.pca_lowrank(flat, 3, niter=9)[2]).unflatten(0, (2, 16, 16))
+    colours = (colours / colours.abs().amax((0, 1, 2)) + 1) / 2
+    fig, axes = plt.subplots(1, 4, figsize=(6.8, 1.9), layout="constrained")
+    for ax, shown in zip(axes, (cat, colours[0], mirrored, colours[1])):
+        ax.imshow(shown); ax.axis("off")
+    figure(fig, alt="A cat and its mirrored part, each beside its patches in colours of layer 10: "
+                    "eyes, nose and ears have the same colours in both")
+    tabulate(found, "nearest by", within_1_5_patches=".0%")
+    assert found["layer 10"] > max(found["pixels"], found["layer 12"]) + 0.15
+
+# %% id="dino-explore"
+watched = eyes.vit if eyes else observer.vit
+shown = both if eyes else F.interpolate(both, size=128)
+photo_attention = maps.attention_maps(watched, shown)
+AttentionExplorer(np.stack([cat, mirrored]), photo_attention, grid=(16, 16),
+                  rollout=torch.stack([rollout(each) for each in photo_attention]),
+                  labels=["a cat", "mirrored"])
 
 # %% [markdown] id="real-intro" lang="en"
+# **What you just proved.** Nobody told it what an eye is, yet an eye finds its mirror image, and neither colour nor place can tell it how. The match rises to layer 10 and falls in the last, which was trained for something else. Chapter 17 gives this eye to a language model.
+#
 # ## 9 · Is this the real thing?
 #
 # Yes, and here is the proof. Take `ViTModel` from `transformers`, the class behind the published checkpoints. Copy its weights into *your* model, key by key, and compare outputs and attention maps. Every parameter is randomised first: norms at 1 and biases at 0 would hide mistakes.
@@ -648,8 +682,7 @@ assert gap < 1e-5 and map_gap < 1e-5
 # - **Data.** The original learns from 1.3 to 300 million images, with dropout on the smaller sets. With little data a CNN usually wins; chapter 03 measures it.
 # - **CLIP's ViT** normalises once more before the first block, has no bias in the patch matrix, and uses a cheaper activation, *quick GELU*.
 # - **Small print.** The epsilon of the norms is 1e-12 in `transformers`, 1e-6 in timm and 1e-5 in CLIP. timm smooths when it shrinks positions (`antialias` in the course's version); `transformers` does not.
-
-# %% [markdown] id="paper" lang="en"
+#
 # ### Read the paper with your code beside it
 #
 # Dosovitskiy et al. 2020, *An Image is Worth 16×16 Words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929). Read sections 1, 3.1, 3.2, 4.3 and 4.5, and appendix D.3; skim the rest.
@@ -699,6 +732,7 @@ progress()
 # - Abnar and Zuidema 2020, *Quantifying Attention Flow in Transformers*, [arXiv:2005.00928](https://arxiv.org/abs/2005.00928): section 3.
 # - Jain and Wallace 2019, *Attention is not Explanation*, [arXiv:1902.10186](https://arxiv.org/abs/1902.10186): section 4.
 # - Liu et al. 2023, *Visual Instruction Tuning* (LLaVA), [arXiv:2304.08485](https://arxiv.org/abs/2304.08485): section 4.1, which layer is handed over.
+# - Oquab et al. 2023, *DINOv2*, [arXiv:2304.07193](https://arxiv.org/abs/2304.07193): section 7.5, PCA and matches of patches.
 # - Alpaydin and Kaynak 1998, *Optical Recognition of Handwritten Digits*, UCI, [doi:10.24432/C50P49](https://doi.org/10.24432/C50P49).
 #
 # **Next:** [03 · CNN or ViT?](03_cnn_vs_vit.ipynb)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from vlmcourse.diagnostics.probe import linear_share
+from vlmcourse.diagnostics.probe import linear_share, read_left_out
 
 
 def test_shares_are_those_the_data_was_made_of():
@@ -28,3 +28,21 @@ def test_what_cannot_be_fitted_is_named():
         linear_share(torch.randn(3, 4), torch.randn(3, 2))
     with pytest.raises(ValueError, match="quantity 1 is the same"):
         linear_share(torch.randn(9, 4), torch.stack([torch.randn(9), torch.ones(9)], 1))
+
+
+def test_left_out_samples_are_read_as_if_each_were_fitted_without():
+    torch.manual_seed(0)
+    labels = torch.randint(3, (40,))
+    vectors = torch.randn(40, 6) + 1.2 * torch.nn.functional.one_hot(labels, 6)
+    scaled = (vectors - vectors.mean(0)) / vectors.std(0) / 6**0.5
+    expected = []
+    for left in range(40):
+        others = torch.arange(40) != left
+        x = torch.cat([scaled[others], torch.ones(39, 1)], 1).double()
+        penalty = 0.01 * torch.diag(torch.tensor([1.0] * 6 + [0.0])).double()
+        fit = torch.linalg.solve(
+            x.T @ x + penalty, x.T @ torch.nn.functional.one_hot(labels[others], 3).double()
+        )
+        expected.append(int((torch.cat([scaled[left], torch.ones(1)]).double() @ fit).argmax()))
+    right = read_left_out(vectors, labels)
+    assert right.tolist() == (torch.tensor(expected) == labels).tolist() and 0.5 < right.float().mean() < 1

