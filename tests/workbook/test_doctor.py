@@ -198,6 +198,6 @@ def test_all_is_looked_at(monkeypatch):
         monkeypatch.setattr(doctor, name, lambda name=name: name)
     monkeypatch.setattr(doctor, "packages", lambda: ["one", "two"])
     assert doctor.examine() == [
-        "python", "one", "two", "vision", "adapters", "pretrained", "published_eye", "hardware", "ram", "disk",
-        "work", "fonts", "browser",
+        "python", "one", "two", "vision", "adapters", "pretrained", "published_eye", "hardware", "ram",
+        "disk", "work", "fonts", "browser",
     ]  # fmt: skip

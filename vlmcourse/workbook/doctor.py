@@ -123,7 +123,7 @@ def pretrained() -> Finding:
 
 
 def published_eye() -> Finding:
-    """DINOv2 for chapters 2 and 17, from the hub's cache or a pip package; without it both run to their end."""
+    """DINOv2 for chapters 02 and 17, from the hub's cache or a pip package; both also run without it."""
     try:
         from vlmcourse.interop import hub
     except NOT_IMPORTABLE:  # said by pretrained()
