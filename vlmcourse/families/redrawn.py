@@ -197,19 +197,19 @@ def choose_words(
         drop: share of the summary's numbers that are hidden in each step.
         options: further arguments of training.loop.train.
     """
-    middle = features.mean(0)
-    projector.calibrate(features)
+    deviation, mean = torch.std_mean(features, dim=0)
+    scaled = (features - mean) / deviation.clamp(min=1e-6)
     projector.requires_grad_(True)
     chance = torch.Generator().manual_seed(seed)
 
     def loss(model: ChoosingProjector, batch: tuple[Tensor, Tensor]) -> Tensor:
         seen = torch.rand(batch[0].shape, generator=chance) >= drop
-        shown = middle + (batch[0] - middle) * seen / (1 - drop)
-        pairs = zip(model.scores(shown), batch[1].T, strict=True)
+        pairs = zip(model.scores(batch[0] * seen / (1 - drop)), batch[1].T, strict=True)
         return sum(torch.nn.functional.cross_entropy(scores, right) for scores, right in pairs)
 
-    batches = Batches((features, chosen), size, seed=seed)
+    batches = Batches((scaled, chosen), size, seed=seed)
     history = learn(projector, batches, loss, steps=steps, lr=lr, precision="no", **options)
+    projector.calibrate(features)  # from here on it reads summaries as they are
     projector.eval().requires_grad_(False)
     return history
 
