@@ -498,7 +498,7 @@ assert min(right - other for _, right, other, _, _ in rows) > 0.4
 # %% id="openmoji-said"
 from vlmcourse.data import openmoji
 
-painter, words, _ = real.load_real("smollm-openmoji", (plain, tokenizer))
+painter, words, _ = real.load_real("smollm-openmoji", (copy.deepcopy(plain), tokenizer))
 some = openmoji.load("heldout")[np.array([20, 120, 220, 320])]
 asked = list(drawings.QUESTIONS.values())
 spoken = real.speaker(painter, words).answer(some.images, asked, steps=24)
@@ -579,7 +579,7 @@ if eyes:
     assert all(text.startswith("This is") for text in texts)
 
 # %% [markdown] id="published-intro" lang="en"
-# **What it cannot do:** gender is in a few strokes of hair, and suffers most when they move. And it knows only people.
+# As drawn, 72 % of the full sentences are right, where the CLIP of chapter 04 had 57 %; moved, scaled or turned, 50 to 53 %. Role and tone hardly notice. **What it cannot do:** gender is in a few strokes of hair, and suffers most when they move. And it knows only people.
 #
 # ## 13 · The published models
 #
