@@ -567,7 +567,7 @@ assert kept > 0.5 > fell and metrics["full, another drawing"] < 0.05
 if eyes:
     from vlmcourse.families import redrawn
     painter, words, _ = redrawn.load_redrawn((plain, tokenizer))
-    rows, moves = [20, 120, 220, 320], list(redrawn.MOVES.values())
+    rows, moves = [20, 120, 220, 320], list(redrawn.TEST_MOVES.values())
     images = redraw("heldout", rows, moves)
     texts = real.speaker(painter, words).answer(images, [drawings.QUESTIONS["full"]] * 4, steps=24)
     fig, axes = plt.subplots(1, 4, figsize=(7, 3), layout="constrained")

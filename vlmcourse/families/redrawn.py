@@ -43,7 +43,7 @@ from vlmcourse.training.loop import learn
 from vlmcourse.training.resume import hash_weights
 from vlmcourse.world.render import to_tensor
 
-MOVES = {  # of the test; training has none of these, but others of their kind
+TEST_MOVES = {  # of the test; training has none of these, but others of their kind
     "as drawn": Move(), "moved": Move(right=0.08, down=0.08), "scaled": Move(scale=0.8),
     "turned": Move(turn=15.0),
 }  # fmt: skip
@@ -215,14 +215,14 @@ def choose_words(
 
 
 def measure(speaker: Speaker, count: int = 120) -> dict[str, float]:
-    """Whole sentences right about combinations never seen: as drawn, and under each of MOVES.
+    """Whole sentences right about combinations never seen: as drawn, and under each of TEST_MOVES.
 
     Args:
         count: of the combinations, spread evenly over all of them.
     """
     rows = np.linspace(0, openmoji.HELDOUT, count, endpoint=False).astype(int)
     about, metrics = drawing_questions(openmoji.load("heldout")[rows]), {}
-    for name, move in MOVES.items():
+    for name, move in TEST_MOVES.items():
         features = summaries(speaker.model.vision, "heldout", rows, move)
         graded = grade_sentences(speaker, features, about, batch=20)
         metrics |= {f"{kind}, {name}": share for kind, share in graded.shares(DRAWING_KINDS).items()}
