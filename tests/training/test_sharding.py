@@ -119,14 +119,16 @@ def test_one_process_changes_nothing():
     assert mean_over_all(rows[0, 0], torch.tensor(0)) is not None and process_count() == 1
 
 
-def nothing_to_count(file: Path, rank: int) -> None:
-    """In a process of its own: one of two has nothing to learn from."""
+def nothing_to_count(counts: tuple[float, float], file: Path, rank: int) -> None:
+    """In a process of its own: one of two, or both, have nothing to learn from but that biases are small."""
     torch.manual_seed(0)
-    model, counts = nn.Linear(2, 1), torch.tensor([[4.0], [0.0]])
+    model, counts = nn.Linear(2, 1), torch.tensor(counts)[:, None]
 
     def loss_fn(model: nn.Module, batch: torch.Tensor) -> torch.Tensor:
         asked = batch[:, 0] > 0
-        return mean_over_all(model(batch.expand(-1, 2))[asked].square().mean(), asked.sum())
+        squares = model(batch.expand(-1, 2))[asked].square()
+        mean = squares.mean() if counts.any() else squares.sum()
+        return mean_over_all(mean, asked.sum()) + model(0 * batch.expand(-1, 2)).square().mean()
 
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     history = train(model, [counts], loss_fn, steps=2, precision="no", optimizer=optimizer)
@@ -134,9 +136,10 @@ def nothing_to_count(file: Path, rank: int) -> None:
         file.write_text(json.dumps([history.losses, history.gradient_norms]))
 
 
+@pytest.mark.parametrize("counts", [(4.0, 0.0), (0.0, 0.0)], ids=["one", "all"])
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
-def test_a_process_with_nothing_to_learn_from_does_no_harm(tmp_path, kind):
+def test_a_process_with_nothing_to_learn_from_does_no_harm(tmp_path, kind, counts):
     for how in ("one", kind):
-        assert set(spawn(nothing_to_count, tmp_path / how, kind=how)) == {0}
+        assert set(spawn(nothing_to_count, counts, tmp_path / how, kind=how)) == {0}
     one, two = (json.loads((tmp_path / how).read_text()) for how in ("one", kind))
     assert two[0] == pytest.approx(one[0], rel=1e-5) and two[1] == pytest.approx(one[1], rel=1e-5)

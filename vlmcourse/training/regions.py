@@ -92,8 +92,9 @@ def region_loss(model: RegionReader, images: Tensor, regions: Regions) -> Tensor
     for scores, right in zip(words, regions.words.unbind(-1), strict=True):
         scores, right = scores.flatten(0, 1), right.flatten()
         surprise = F.cross_entropy(scores, right, ignore_index=NOTHING, reduction="sum")
-        asked = (right != NOTHING).sum().clamp(min=1)  # a batch in grey is asked for no colour
-        loss = loss + mean_over_all(surprise / asked, asked)
+        asked = (right != NOTHING).sum()
+        # a batch in grey is asked for no colour
+        loss = loss + mean_over_all(surprise / asked.clamp(min=1), asked)
     shown = regions.there > 0
     missed = F.smooth_l1_loss(middle[shown], regions.middle[shown], beta=0.1)
     return loss + 3 * mean_over_all(missed, shown.sum())

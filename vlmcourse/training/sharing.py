@@ -53,7 +53,7 @@ def mean_over_all(mean: Float[Tensor, ""], count: Tensor | float) -> Float[Tenso
     if process_count() == 1:
         return mean
     count = torch.as_tensor(count, dtype=torch.float32, device=mean.device).detach()
-    share = count * process_count() / counted_in_all(count)
+    share = torch.where(count > 0, count * process_count() / counted_in_all(count), 0.0)
     # a mean over nothing is not a number; it stays in the graph, since all processes must go backward
     return torch.where(count > 0, mean * share, 0.0)
 
