@@ -35,7 +35,9 @@ def choose_precision(device: torch.device | str, rows: int = 0, width: int = 0) 
 
 def precision_of(tokens: int, width: int) -> str:
     """The precision to train with on this machine, with so many tokens of this width at once."""
-    return choose_precision("cuda" if torch.cuda.is_available() else "cpu", tokens, width)
+    if torch.cuda.is_available():
+        return choose_precision("cuda", tokens, width)
+    return choose_precision("mps" if torch.backends.mps.is_available() else "cpu", tokens, width)
 
 
 @cache
