@@ -683,7 +683,7 @@ assert gap < 1e-5 and map_gap < 1e-5
 # - **CLIP's ViT** normalises once more before the first block, has no bias in the patch matrix, and uses a cheaper activation, *quick GELU*.
 # - **Small print.** The epsilon of the norms is 1e-12 in `transformers`, 1e-6 in timm and 1e-5 in CLIP. timm smooths when it shrinks positions (`antialias` in the course's version); `transformers` does not.
 #
-# ### Read the paper with your code beside it
+# ## Paper guide: Dosovitskiy et al. 2020, *An Image is Worth 16x16 Words*
 #
 # Dosovitskiy et al. 2020, *An Image is Worth 16×16 Words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929). Read sections 1, 3.1, 3.2, 4.3 and 4.5, and appendix D.3; skim the rest.
 #

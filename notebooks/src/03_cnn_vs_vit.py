@@ -246,7 +246,7 @@ assert without_shortcuts[1][0] > 4 * without_shortcuts[1][-1]
 assert with_shortcuts[1][0] < 4 * with_shortcuts[1][-1]
 
 # %% [markdown] id="shortcut-proved" lang="en"
-# **What you just proved.** Same parameters, data and steps: the shortcuts are worth many points. And a surprise, if you expected the gradient to *vanish*: without shortcuts it **grows** towards the front. Batch norm keeps the values at size one, and the gradients pay for it (Yang et al. 2019).
+# **What you just proved.** Same parameters, data and steps: the shortcuts are worth many points. And a surprise, if you expected the gradient to *vanish*: without shortcuts it **grows** towards the front. Batch norm, which brings each channel of a batch to mean 0 and deviation 1, keeps the values at size one, and the gradients pay for it (Yang et al. 2019).
 
 # %% [markdown] id="q-cheap" lang="en"
 # ## 3 · Where do all the multiplications go?
@@ -299,7 +299,7 @@ print("EfficientNet-B0: {:.1f} million parameters, ResNet-50: {:.1f}".format(*mi
 assert parameters(b0) < parameters(resnet50) / 5
 
 # %% [markdown] id="mbconv-proved" lang="en"
-# **What you just proved.** A sixth of the parameters, a fifth with both classifiers (5.3 against 26 million), and by its authors' account slightly *better* on ImageNet (Tan and Le 2019). They also grow depth, width and image size *together*, by one number. At the gate a CNN computes weights **from the content** of the whole image, one per channel. Attention also computes its weights from the content, but one per pair of places.
+# **What you just proved.** A sixth of the parameters, a fifth with both classifiers (5.3 against 26 million), and by its authors' account slightly *better* on ImageNet, 1.3 million photographs of 1,000 kinds (Tan and Le 2019). They also grow depth, width and image size *together*, by one number. At the gate a CNN computes weights **from the content** of the whole image, one per channel. Attention also computes its weights from the content, but one per pair of places.
 
 # %% [markdown] id="q-field" lang="en"
 # ## 4 · How far can it see?

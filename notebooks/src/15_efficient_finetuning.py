@@ -561,9 +561,9 @@ ids = torch.cat([speaker.words.opening(), torch.full((64,), model.config.image_t
 from vlmcourse.world.render import to_tensor
 pixels = to_tensor(render(new[:1]))
 with torch.no_grad():
-    mine, his = model(ids, pixels), opened(input_ids=ids, pixel_values=pixels).logits
+    mine, peft_says = model(ids, pixels), opened(input_ids=ids, pixel_values=pixels).logits
 megabytes = sum(file.stat().st_size for file in folder.iterdir()) / MB
-gap = (mine - his).abs().max().item()
+gap = (mine - peft_says).abs().max().item()
 print(f"{megabytes:.1f} MB; peft's scores differ from ours by {gap:.1e}")
 assert gap < 1e-4 * mine.abs().max() and megabytes < 12
 

@@ -128,7 +128,7 @@ assert changed["blank"] < 0.1
 # %% [markdown] id="break-order-intro" lang="en"
 # Only **two in five**, where the same model answers "in the second picture ..." nearly always. It does compare: no control gets anywhere, and exchanged pictures get their own, reversed sentence as often. But finding *which* of all things differs, with nobody naming it, is a search over both pictures, and then each word of the sentence must be right. The second table says where it fails: half of the time it names another thing. `nano-video` saw 12,300 pairs in 900 steps; more of both was not tried. Reading two pictures is not yet comparing them.
 #
-# ### Break it: a loader that sorts pictures by name
+# ### Break it on purpose: a loader that sorts pictures by name
 #
 # A real and common mistake: pictures reach the model in another order than their marks. Shapes fit, no error, the loss is a number. What does the model say?
 
@@ -304,7 +304,7 @@ assert when["as filmed"] > 0.9 and max(list(when.values())[1:]) < 0.5
 # %% [markdown] id="when-lesson" lang="en"
 # **It counts.** Nearly always right as filmed, and lost in both reversals alike: what stands in front of a frame makes no difference. No wonder: in its training "2.0 seconds" was always the third frame, so the text told it nothing that the place did not. A text is read if training makes it *matter*: films of many rates and lengths would. The table also warns about us: had we stopped at 99 %, we would have told you that it reads the time.
 #
-# ### Break it: only the beginning
+# ### Break it on purpose: only the beginning
 #
 # The film at sixteen frames, four of them shown: middles, or the first four. **Predict.**
 

@@ -100,12 +100,12 @@ from vlmcourse.models.generation import generate
 
 batch = tokenizer.apply_chat_template(chats, add_generation_prompt=True, padding=True,
                                       return_tensors="pt", return_dict=True)
-his = theirs.generate(**batch, max_new_tokens=12, do_sample=False)
+library = theirs.generate(**batch, max_new_tokens=12, do_sample=False)
 mine = generate(ours, batch["input_ids"], mask=batch["attention_mask"].bool(), steps=12,
                 eos=tokenizer.eos_token_id, pad=tokenizer.pad_token_id)
 said = tokenizer.batch_decode(mine[:, batch["input_ids"].shape[1]:], skip_special_tokens=True)
 print(*said, sep="\n")
-assert torch.equal(mine, his) and "Paris" in said[0]
+assert torch.equal(mine, library) and "Paris" in said[0]
 
 # %% [markdown] id="proved-same" lang="en"
 # **What you just proved.** Token for token, your LLaMA says what the published one says. The tests do this for 20 prompts.
@@ -311,7 +311,7 @@ assert share < 0.4
 # %% [markdown] id="train-intro" lang="en"
 # ## 9 · Teach it to answer
 #
-# LLaVA used 158,000 conversations for its second stage. We have time for twelve steps of four images. **Predict:** after 48 images, what share of colours and shapes will it name, and with another picture in place?
+# LLaVA used 158,000 instructions for its second stage. We have time for twelve steps of four images. **Predict:** after 48 images, what share of colours and shapes will it name, and with another picture in place?
 
 # %% id="train"
 from vlmcourse.widgets.plot import LivePlot

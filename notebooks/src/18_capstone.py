@@ -123,7 +123,7 @@ import matplotlib.pyplot as plt
 parts = {}
 for row in rows:
     parts.setdefault(row.part, []).append(row)
-fig, ax = plt.subplots(figsize=(7.4, 3.2), layout="constrained")
+fig, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
 for place, (part, some) in enumerate(parts.items()):
     ax.text(place, 0.4, part.replace(" ", "\n"), ha="center", va="bottom", weight="bold")
     for line, row in enumerate(some):
