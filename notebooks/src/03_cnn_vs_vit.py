@@ -299,7 +299,7 @@ print("EfficientNet-B0: {:.1f} million parameters, ResNet-50: {:.1f}".format(*mi
 assert parameters(b0) < parameters(resnet50) / 5
 
 # %% [markdown] id="mbconv-proved" lang="en"
-# **What you just proved.** A sixth of the parameters, a fifth with both classifiers (5.3 against 26 million), and by its authors' account slightly *better* on ImageNet, 1.3 million photographs of 1,000 kinds (Tan and Le 2019). They also grow depth, width and image size *together*, by one number. At the gate a CNN computes weights **from the content** of the whole image, one per channel. Attention also computes its weights from the content, but one per pair of places.
+# **What you just proved.** A sixth of the parameters, a fifth with both classifiers (5.3 against 26 million), and by its authors' account slightly *better* on ImageNet, 1.3 million photographs of 1,000 kinds (Tan and Le 2019). They also grow depth, width and image size *together*, by one number. A gate weighs **by content** of the whole image, one weight per channel. Attention weighs by content, too, but one weight per pair of places.
 
 # %% [markdown] id="q-field" lang="en"
 # ## 4 · How far can it see?

@@ -579,7 +579,7 @@ if eyes:
     assert all(text.startswith("This is") for text in texts)
 
 # %% [markdown] id="published-intro" lang="en"
-# As drawn, 72 % of the full sentences are right, where the CLIP of chapter 04 had 57 %; moved, scaled or turned, 50 to 53 %. Role and tone hardly notice. **What it cannot do:** gender is in a few strokes of hair, and suffers most when they move. And it knows only people.
+# Of 120 combinations never learned, 72 % of the full sentences are right as drawn, where the CLIP of chapter 04 had 57 %; moved, scaled or turned, 50 to 53 %. Role and tone lose one to six points. We looked at these drawings while we chose the layer and the projector, so expect a little less of others. **What it cannot do:** gender is in a few strokes of hair, and suffers most when they move. And it knows only people.
 #
 # ## 13 · The published models
 #
