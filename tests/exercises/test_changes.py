@@ -293,8 +293,6 @@ EQUIVALENT: dict[str, dict[str, str]] = {
                            "gradients = gradients.detach()": DIAGNOSTIC},
     # chapter 15
     "recompute.gradients_again": {
-        "copies = [(tensor).requires_grad_(need) for tensor, need in zip(inputs, needs, strict=True)]":
-            "what the check hands over has no past",
         "gradient = gradient.detach()": "nobody asks for the gradient of a gradient",
         "gradient = gradient.float()": "it is fp32 already",
     },

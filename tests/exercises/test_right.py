@@ -1441,6 +1441,20 @@ def states_by_share(parameters, learned, bits, weight=4, gradient=4, optimizer=8
     return everything + learned * (weight - bits / 8), learned * gradient, learned * optimizer
 
 
+@right("memory.state_bytes")
+def states_as_a_product(parameters, learned, bits, weight=4, gradient=4, optimizer=8):
+    kinds = torch.tensor([parameters - learned, learned], dtype=torch.float64)
+    each = torch.tensor([[bits / 8, 0, 0], [weight, gradient, optimizer]], dtype=torch.float64)
+    return tuple((kinds @ each).tolist())
+
+
+@right("memory.block_numbers")
+def block_of_rows(width, hidden, share, gated, learns):
+    rows = [(width * (1 + 2 * share), True), (width, True), (width * (1 + share), gated),
+            (hidden, not gated), (3 * hidden, gated), (2 * width + hidden, learns)]  # fmt: skip
+    return 2.0 * width, math.fsum(numbers for numbers, kept in rows if kept)
+
+
 @right("memory.block_numbers")
 def block_by_list(width, hidden, share, gated, learns):
     inside = [width, width * share, width * share, width, hidden]
@@ -1486,6 +1500,34 @@ def gradients_one_after_the_other(block, inputs, needs, gradient):
     return everything + [places[id(w)] for w in block.parameters() if w.requires_grad]
 
 
+@right("recompute.gradients_again")
+def gradients_of_other_weights(block, inputs, needs, gradient):
+    weights = {name: w.detach().requires_grad_() for name, w in block.named_parameters() if w.requires_grad}
+    copies = [x.detach().requires_grad_(need) for x, need in zip(inputs, needs, strict=True)]
+    with torch.enable_grad():
+        said = torch.func.functional_call(block, weights, tuple(copies))
+    wanted = [*[x for x in copies if x.requires_grad], *weights.values()]
+    found = list(torch.autograd.grad(said, wanted, gradient, allow_unused=True, retain_graph=True))
+    return [found.pop(0) if need else None for need in needs] + found
+
+
+@right("recompute.gradients_again")
+def gradients_of_all_inputs(block, inputs, needs, gradient):
+    with torch.set_grad_enabled(True):
+        copies = [x.data.clone().requires_grad_() for x in inputs]
+        wanted = copies + [weight for weight in block.parameters() if weight.requires_grad]
+        found = torch.autograd.grad([block(*copies)], wanted, [gradient], allow_unused=True)
+    asked = [slope if need else None for slope, need in zip(found, needs, strict=False)]
+    return asked + list(found[len(needs) :])
+
+
+@right("scaling.next_scale")
+def scale_by_torch(scale, quiet, overflow, growth=2.0, backoff=0.5, interval=2000):
+    factor, count = torch.tensor(scale), torch.tensor(quiet, dtype=torch.int32)
+    torch._amp_update_scale_(factor, count, torch.tensor(float(overflow)), growth, backoff, interval)
+    return factor.item(), count.item()
+
+
 @right("scaling.next_scale")
 def scale_at_least(scale, quiet, overflow, growth=2.0, backoff=0.5, interval=2000):
     quiet = 0 if overflow else quiet + 1
@@ -1523,6 +1565,18 @@ def quantised_block_by_block(weights, levels):
     return torch.stack(numbers).byte(), torch.stack(scales)
 
 
+@right("quantise.quantise_blocks")
+def quantised_among_scaled_levels(weights, levels):
+    scales = torch.linalg.vector_norm(weights, math.inf, dim=1)
+    scaled = (weights / scales[:, None]).nan_to_num(0)
+    return torch.stack([(scaled - level).abs() for level in levels]).argmin(0).byte(), scales
+
+
+@right("quantise.dequantise_blocks")
+def dequantised_by_embedding(numbers, scales, levels):
+    return scales.diag() @ F.embedding(numbers.long(), levels[:, None]).squeeze(-1)
+
+
 @right("quantise.dequantise_blocks")
 def dequantised_by_gather(numbers, scales, levels):
     table = scales[:, None] * levels
@@ -1540,6 +1594,16 @@ def dora_by_the_merged_weight(tokens, frozen, down, up, scale, magnitude):
     weight = frozen.weight + scale * up @ down
     weight = weight / weight.detach().norm(dim=1, keepdim=True) * magnitude[:, None]
     return F.linear(tokens, weight, frozen.bias)
+
+
+@right("lora.dora_forward")
+def dora_row_by_row(tokens, frozen, down, up, scale, magnitude):
+    said = []
+    for place, slope in enumerate(up):
+        row = frozen.weight[place] + scale * slope @ down
+        one = tokens @ row * (magnitude[place] / row.detach().square().sum().sqrt())
+        said.append(one if frozen.bias is None else one + frozen.bias[place])
+    return torch.stack(said, dim=-1)
 
 
 @right("lora.dora_forward")

@@ -1,8 +1,39 @@
 """What a learner's function did is found out without changing what it was given."""
 
+import pytest
 import torch
 
 from vlmcourse.workbook.outcomes import Operations, convert, own_axes, parts, run, same
+
+CHANGES = {
+    "a weight": lambda layer: layer.weight.data.mul_(2),
+    "a buffer": lambda layer: layer.counted.add_(1),
+    "what learns": lambda layer: layer.weight.requires_grad_(False),
+    "a gradient": lambda layer: layer.weight.sum().backward(),
+    "a gradient lost": lambda layer: layer.zero_grad(),
+    "the mode": lambda layer: layer.eval(),
+    "a part taken out": lambda layer: setattr(layer, "bias", None),
+}
+
+
+def layer_with_a_past():
+    layer = torch.nn.Linear(2, 3)
+    layer.register_buffer("counted", torch.zeros(1))
+    layer.bias.grad = torch.ones(3)
+    return layer
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_changed_module_is_a_changed_input(change):
+    layer = layer_with_a_past()
+    assert run(change, ["layer"], (layer,)).changed == "layer"
+    assert run(lambda layer: layer(torch.ones(2)), ["layer"], (layer,)).changed is None
+    assert layer.training and layer.weight.grad is None and layer.bias.grad.equal(torch.ones(3))
+
+
+def test_a_listed_tensor_that_is_made_to_learn_is_a_changed_input():
+    assert run(lambda some: some[1].requires_grad_(), ["some"], ([1, torch.ones(2)],)).changed == "some"
+    assert run(lambda some: some[1].sum(), ["some"], ([1, torch.ones(2)],)).changed is None
 
 
 def test_two_functions_that_draw_random_numbers_draw_the_same():

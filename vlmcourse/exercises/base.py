@@ -81,6 +81,8 @@ class Exercise:
         unaffected: promises of independence.
         ordered: whether the order of the keys counts where the output is a dict, or holds one.
         without: torch's operations, such as "aten::convolution", that would do the work: not to be called.
+        no_graph: whether the slot is called where torch follows no gradients, as inside backward; its output
+            keeps no graph either.
         picture: turns an output into a (height, width) or (height, width, 3) array to be shown.
     """
 
@@ -94,6 +96,7 @@ class Exercise:
     unaffected: list[Unaffected] = field(default_factory=list)
     ordered: bool = False
     without: tuple[str, ...] = ()
+    no_graph: bool = False
     picture: Callable[[Any], Any] | None = None
 
     def __post_init__(self):

@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from vlmcourse.exercises.base import chapter
 from vlmcourse.models import lora, quantise, recompute
@@ -10,8 +11,8 @@ from vlmcourse.training import memory, scaling
 exercise, quiz = chapter("15_efficient_finetuning")
 
 exercise(memory.state_bytes,
-    cases=lambda: [(1000, 1000, 32), (1000, 0, 4.5), (1010, 10, 16, 2, 2, 12), (5000, 200, 8, 4, 2, 6),
-                   (300, 100, 32, 2, 4, 0)],
+    cases=lambda: [(1000.0, 1000.0, 32), (1000.0, 0.0, 4.5), (1010.0, 10.0, 16, 2, 2, 12),
+                   (5000.0, 200.0, 8, 4, 2, 6), (300.0, 100.0, 32, 2, 4, 0)],
     slips=[
         ("frozen * bits / 8", "frozen * bits", "bits are taken for bytes; a byte has eight of them."),
         ("frozen = parameters - learned", "frozen = parameters",
@@ -53,8 +54,13 @@ exercise(memory.block_numbers,
          "what a matrix reads is needed for its own gradient; a frozen one does not keep it."),
         ("read = 2 * width + hidden if learns else 0", "read = 2 * width if learns else 0",
          "the last matrix reads a vector of the hidden width; it is kept if it learns."),
-        ("return 2 * width,", "return width,", "there are two norms, and each keeps what it reads."),
-        ("return 2 * width, attention + mlp + read", "return attention + mlp + read, 2 * width",
+        ("read = 2 * width + hidden if learns else 0", "read = width + hidden if learns else 0",
+         "two matrices read a vector of the width: the first of the attention and the first of the MLP."),
+        ("attention + mlp + read", "attention + mlp + read if learns else 0",
+         "a block that does not learn keeps something, too: a gradient passes through it. Only what the "
+         "matrices read goes away."),
+        ("return 2.0 * width,", "return 1.0 * width,", "there are two norms, and each keeps what it reads."),
+        ("return 2.0 * width, attention + mlp + read", "return attention + mlp + read, 2.0 * width",
          "the two numbers are exchanged; the residual stream comes first."),
     ],
     hints=["Go through the table row by row and write one sum for the attention, one for the MLP.",
@@ -64,7 +70,7 @@ exercise(memory.block_numbers,
 
 
 class _Chain(nn.Module):
-    """Two linear layers that the first input runs through; the second input, if there is one, is added."""
+    """Two linear layers that the first input runs through, with dropout; a second one is a factor."""
 
     def __init__(self, width: int, hidden: int):
         super().__init__()
@@ -72,21 +78,46 @@ class _Chain(nn.Module):
         self.idle = nn.Parameter(torch.ones(2))  # the output does not depend on it
 
     def forward(self, tokens, bias=None):
-        said = self.second(self.first(tokens).tanh())
+        said = F.dropout(self.second(self.first(tokens).tanh()), 0.3, self.training)
         return said if bias is None else said * bias
 
 
 def _again_case(width: int, hidden: int, needs: list[bool]) -> tuple:
     chain = _Chain(width, hidden)
     chain.first.bias.requires_grad_(False)
+    chain.second.bias.grad = torch.ones(width)  # of examples that came before
     inputs = [torch.randn(2, 3, width), torch.rand(width) + 0.5][: len(needs)]
     return chain, inputs, needs, torch.randn(2, 3, width)
 
 
-exercise(recompute.gradients_again,
+def _twice(case: tuple) -> tuple:
+    """The first input is the second, too."""
+    chain, (tokens, *_), needs, gradient = case
+    return chain, [tokens, tokens], needs, gradient
+
+
+def _frozen(case: tuple) -> tuple:
+    case[0].requires_grad_(False)
+    return case
+
+
+exercise(recompute.gradients_again, no_graph=True,
     cases=lambda: [_again_case(4, 6, [True]), _again_case(5, 3, [False]), _again_case(7, 4, [True, True]),
-                   _again_case(6, 2, [False, True]), _again_case(9, 5, [True, False])],
+                   _again_case(6, 2, [False, True]), _again_case(9, 5, [True, False]),
+                   _twice(_again_case(4, 5, [True, True])), _frozen(_again_case(8, 5, [True, False]))],
     slips=[
+        ("    with torch.enable_grad():\n        output = block(*copies)", "    output = block(*copies)",
+         "the second run has no memory either: backward is called where torch follows no gradients. Run the "
+         "block inside `with torch.enable_grad():`."),
+        ("iter(torch.autograd.grad(output, wanted, gradient, allow_unused=True))",
+         "(output.backward(gradient), iter([one.grad for one in wanted]))[1]",
+         "backward() adds to the .grad of the weights, and training will add what you return once more; "
+         "torch.autograd.grad only hands the gradients out."),
+        ("tensor.detach().requires_grad_(need) for", "tensor.requires_grad_(need) for",
+         "the inputs themselves are run, so an input that comes twice gets the gradients of both; run "
+         "copies, made with detach()."),
+        ("block(*copies)", "block.eval()(*copies)",
+         "the block is run in another mode than the first time; leave train and eval as they are."),
         (", gradient, allow_unused=True)", ", torch.ones_like(output), allow_unused=True)",
          "the gradient that arrives from above is ignored; backward starts with it, not with ones."),
         (", gradient, allow_unused=True)", ", gradient * output, allow_unused=True)",
@@ -108,7 +139,8 @@ exercise(recompute.gradients_again,
 
 exercise(scaling.next_scale,
     cases=lambda: [(65536.0, 1999, False), (1024.0, 3, True), (8.0, 1, False, 2.0, 0.5, 3),
-                   (8.0, 2, False, 4.0, 0.5, 3), (8.0, 2, True, 2.0, 0.25, 3), (10.0, 0, False, 3.0, 0.5, 1)],
+                   (8.0, 2, False, 4.0, 0.5, 3), (8.0, 2, True, 2.0, 0.25, 3), (10.0, 0, False, 3.0, 0.5, 1),
+                   (5.0, 0, True), (1.0, 7, True), (2.0**24, 1999, False)],
     slips=[
         ("scale * backoff, 0", "scale * backoff, quiet",
          "after an overflow counting goes on; it starts again at 0."),
@@ -125,6 +157,13 @@ exercise(scaling.next_scale,
         ("return scale, quiet + 1", "return scale * growth, quiet + 1",
          "the scale grows after every step that went well; only after `interval` of them."),
         ("scale * growth, 0", "scale + growth, 0", "growth is added; the scale is multiplied by it."),
+        ("scale * backoff, 0", "max(scale * backoff, 1.0), 0",
+         "the scale stops at 1; if gradients overflow even there, it has to fall below."),
+        ("scale * growth, 0", "min(scale * growth, 2.0**24), 0",
+         "the scale stops at 2**24; it has no upper limit, since an overflow will lower it again."),
+        ("quiet + 1 == interval", "quiet + 1 == 2000", "2000 is only the default; `interval` says when."),
+        ("if overflow:", "if overflow and quiet + 1 != interval:",
+         "a step that overflowed counts as the last good one; look at the overflow first."),
     ],
     hints=["Three cases: an overflow, the last step of a quiet interval, any other step.",
            "An overflow: `scale * backoff, 0`. If `quiet + 1 == interval`: `scale * growth, 0`. "
@@ -142,6 +181,8 @@ exercise(quantise.quantise_blocks,
          _levels(-1, -0.5, 0, 0.25, 1)),
         (torch.randn(5, 9) * torch.tensor([[1.0], [30.0], [0.01], [2.0], [5.0]]), quantise.normal_levels()),
         (-torch.rand(3, 6) - 0.1, _levels(-1, -0.7, -0.2, 0, 0.5, 1)),
+        (torch.randn(2, 9) * 3e-6, quantise.normal_levels()),
+        (torch.zeros(1, 3), _levels(-1, 0.1, 0.4, 0.6, 1)),
     ],
     slips=[
         ("weights.abs().amax(dim=1)", "weights.amax(dim=1)",
@@ -154,6 +195,8 @@ exercise(quantise.quantise_blocks,
          "the scale is the standard deviation; it is the largest absolute value of the block."),
         ("torch.where(scales == 0, 1, scales)[:, None]", "scales[:, None]",
          "a block of zeros is divided by zero; leave it as it is."),
+        ("torch.where(scales == 0, 1, scales)", "scales.clamp(min=1e-3)",
+         "a block of small weights is divided by more than its scale; only a scale of 0 is replaced."),
         ("scaled = weights / torch.where(scales == 0, 1, scales)[:, None]", "scaled = weights",
          "the weights are compared with the levels before they are divided by their scale."),
         (".abs()\n    return distance.argmin(dim=-1)", "\n    return distance.argmin(dim=-1)",
@@ -173,6 +216,7 @@ exercise(quantise.dequantise_blocks, gradient=("scales",),
         (torch.randint(16, (5, 7), dtype=torch.uint8), torch.rand(5), quantise.normal_levels()),
         (torch.randint(5, (3, 4), dtype=torch.uint8), torch.tensor([2.0, 0.0, 9.0]),
          _levels(-1, -0.5, 0, 0.2, 1)),
+        (torch.tensor([[1, 3, 2]], dtype=torch.uint8), torch.tensor([0.5]), _levels(-1, -0.5, 0, 0.2, 1)),
     ],
     slips=[
         ("* scales[:, None]", "", "the scales are missing; every block gets its own size back."),

@@ -46,7 +46,12 @@ HELD = ("weights", "gradients", "optimizer", "activations")
 
 @slot
 def state_bytes(
-    parameters: int, learned: int, bits: float, weight: float = 4, gradient: float = 4, optimizer: float = 8
+    parameters: float,
+    learned: float,
+    bits: float,
+    weight: float = 4,
+    gradient: float = 4,
+    optimizer: float = 8,
 ) -> tuple[float, float, float]:
     """Bytes of weights, gradients and optimizer, whatever is in the batch.
 
@@ -87,7 +92,7 @@ def block_numbers(width: int, hidden: int, share: float, gated: bool, learns: bo
         attention += width * (1 + share)
     mlp = 3 * hidden if gated else hidden
     read = 2 * width + hidden if learns else 0
-    return 2 * width, attention + mlp + read
+    return 2.0 * width, attention + mlp + read
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,11 @@ class Verdict:
 
 def judge(exercise: Exercise, answer: Callable) -> Verdict:
     """Check ``answer`` against the reference of ``exercise``. Never raises for what the answer does."""
-    trial = outcomes.trial_of(exercise, Slot.changes)
+    with outcomes.surroundings(exercise):
+        return judged(outcomes.trial_of(exercise, Slot.changes), answer)
+
+
+def judged(trial: Trial, answer: Callable) -> Verdict:
     if problem := signature_problem(answer, trial):
         return Verdict("wrong", problem)
     got = []
@@ -85,7 +89,8 @@ def judge(exercise: Exercise, answer: Callable) -> Verdict:
 
 def rejection(answer: Callable, trial: Trial) -> Verdict | None:
     """What is wrong with an answer whose values are right in every case."""
-    for problem in (other_keys_first, unsteady, leaves_the_work, gradient_problem, fixed_dtype, fixed_device):
+    problems = (other_keys_first, unsteady, leaves_the_work, keeps_graph, gradient_problem, fixed_dtype)
+    for problem in (*problems, fixed_device):
         if found := problem(answer, trial):
             return Verdict("wrong", *found)
     return None
@@ -97,9 +102,9 @@ def passes(exercise: Exercise, answer: Callable) -> bool:
     if signature_problem(answer, trial):
         return False
     cases = zip(trial.cases, trial.expected, strict=True)
-    return all(same(run(answer, trial.names, case), right) for case, right in cases) and not rejection(
-        answer, trial
-    )
+    with outcomes.surroundings(exercise):
+        alike = all(same(run(answer, trial.names, case), right) for case, right in cases)
+        return alike and not rejection(answer, trial)
 
 
 def learners(trace: types.TracebackType | None) -> list[tuple[types.TracebackType, str]]:
@@ -364,6 +369,13 @@ def leaves_the_work(answer: Callable, trial: Trial) -> tuple[Text] | None:
     if found := operations.seen.intersection(trial.exercise.without):
         return (phrase("leaves_the_work", name=found.pop().removeprefix("aten::")),)
     return None
+
+
+def keeps_graph(answer: Callable, trial: Trial) -> tuple[Text] | None:
+    """Whether the output holds the graph that it was made with, where nothing will follow it."""
+    value = run(answer, trial.names, trial.cases[0]).value if trial.exercise.no_graph else None
+    held = any(tensor.requires_grad for tensor in outcomes.floats_of(value))
+    return (phrase("keeps_graph"),) if held else None
 
 
 def gradient_problem(answer: Callable, trial: Trial) -> tuple[Text, Line | None] | None:

@@ -35,18 +35,51 @@ class Outcome:
 
 def run(function: Callable, names: list[str], case: tuple) -> Outcome:
     """Call ``function`` on a copy of ``case`` and note everything it did."""
-    given, outcome = copy.deepcopy(case), Outcome()
+    given, outcome = copied(case), Outcome()
     torch.default_generator.manual_seed(21)  # torch.manual_seed also asks GPUs, and takes longer than a case
     try:
         outcome.value = function(*given)
     except (Exception, SystemExit, KeyboardInterrupt) as error:
         outcome.error = error
     for name, before, after in zip(names, case, given, strict=False):
-        if isinstance(before, Tensor) and before.requires_grad != after.requires_grad:
-            outcome.changed = name
         if isinstance(before, Tensor | tuple | list | dict) and not equal(before, after):
             outcome.changed = name
+        if marks(before) != marks(after) or not equal(insides(before), insides(after)):
+            outcome.changed = name
     return outcome
+
+
+def copied(case: tuple) -> tuple:
+    """A deep copy; of a weight that holds a gradient, that too, which Python's own leaves out."""
+    given = copy.deepcopy(case)
+    for before, after in zip(case, given, strict=True):
+        if isinstance(before, torch.nn.Module):
+            for old, new in zip(before.parameters(), after.parameters(), strict=True):
+                new.grad = None if old.grad is None else old.grad.clone()
+    return given
+
+
+def marks(value: Any) -> list[Any]:
+    """Which tensors in a value, in lists and modules too, require a gradient; and which modules train."""
+    if isinstance(value, tuple | list):
+        return [marks(item) for item in value]
+    if isinstance(value, torch.nn.Module):
+        training = [module.training for module in value.modules()]
+        return [training, [weight.requires_grad for weight in value.parameters()]]
+    return [value.requires_grad] if isinstance(value, Tensor) else []
+
+
+def insides(value: Any) -> dict[str, Tensor | None]:
+    """The weights and buffers of a module, and the gradients that they hold; {} of anything else."""
+    if not isinstance(value, torch.nn.Module):
+        return {}
+    weights = dict(value.named_parameters())
+    return weights | dict(value.named_buffers()) | {f"{name}.grad": w.grad for name, w in weights.items()}
+
+
+def surroundings(exercise: Exercise) -> contextlib.AbstractContextManager:
+    """Where the answers to an exercise are called: where gradients are followed, or where they are not."""
+    return torch.no_grad() if exercise.no_graph else contextlib.nullcontext()
 
 
 class OutOfTime(BaseException):
@@ -99,7 +132,7 @@ def same_dtypes(a: Outcome, b: Outcome) -> bool:
     """Whether the floating point outputs have the same dtypes, and no error of ``a`` speaks of a dtype."""
     if a.error is not None:
         return not any(words in str(a.error) for words in ("dtype", "scalar type"))
-    return [t.dtype for t in _floats(a.value)] == [t.dtype for t in _floats(b.value)]
+    return [t.dtype for t in floats_of(a.value)] == [t.dtype for t in floats_of(b.value)]
 
 
 def close(a: Tensor, b: Tensor) -> Tensor:
@@ -185,14 +218,16 @@ class Trial:
         self.names = list(inspect.signature(self.reference).parameters)  # of the arguments
         torch.default_generator.manual_seed(20)
         self.cases = exercise.cases()  # argument tuples, the same every time
-        self.expected = [run(self.reference, self.names, case) for case in self.cases]
+        with surroundings(exercise):
+            self.expected = [run(self.reference, self.names, case) for case in self.cases]
         self._outcomes: dict[tuple[int, int], Outcome] = {}
 
     def slip(self, number: int, place: int) -> Outcome:
         """What slip ``number`` does with case ``place``."""
         if (number, place) not in self._outcomes:
             wrong = self.exercise.slips[number].wrong
-            self._outcomes[number, place] = run(wrong, self.names, self.cases[place])
+            with surroundings(self.exercise):
+                self._outcomes[number, place] = run(wrong, self.names, self.cases[place])
         return self._outcomes[number, place]
 
     def like_slip(self, got: dict[int, Outcome]) -> Slip | None:
@@ -210,11 +245,11 @@ class Trial:
     def gradients(self, function: Callable, case: tuple) -> dict[str, list[Tensor | None] | None]:
         """Gradients of a fixed random projection of the outputs, by argument; None where nothing arrives."""
         given = dict(zip(self.names, copy.deepcopy(case), strict=False))
-        held = {name: list(_floats(given.get(name))) for name in self.exercise.gradient}
+        held = {name: list(floats_of(given.get(name))) for name in self.exercise.gradient}
         leaves = [leaf.requires_grad_() for several in held.values() for leaf in several]
         generator = torch.Generator().manual_seed(22)
         total = sum((t * torch.randn(t.shape, generator=generator, dtype=t.dtype)).sum()
-                    for t in _floats(function(*given.values())))  # fmt: skip
+                    for t in floats_of(function(*given.values())))  # fmt: skip
         if not leaves or not isinstance(total, Tensor) or not total.requires_grad:
             return dict.fromkeys(held)
         slopes = iter(torch.autograd.grad(total, leaves, allow_unused=True))
@@ -223,13 +258,13 @@ class Trial:
                 for name, several in found.items()}  # fmt: skip
 
 
-def _floats(value: Any) -> Iterator[Tensor]:
+def floats_of(value: Any) -> Iterator[Tensor]:
     """Every tensor of floating point numbers in a value, in tuples, lists and dicts, too."""
     if isinstance(value, Tensor):
         yield from [value] if value.is_floating_point() else []
     elif isinstance(value, tuple | list | dict):
         for key in sorted(value) if isinstance(value, dict) else range(len(value)):
-            yield from _floats(value[key])
+            yield from floats_of(value[key])
 
 
 @functools.lru_cache(maxsize=128)

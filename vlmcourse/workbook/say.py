@@ -336,6 +336,12 @@ PHRASES = {
         "the values are right, but the call fails as soon as a gradient is needed:",
         "値は正しいですが、勾配が必要になると呼び出しが失敗します：",
     ),
+    "keeps_graph": (
+        "the values are right, but they keep the graph they were made with, and its memory. "
+        "Look for create_graph=True.",
+        "値は正しいですが、計算グラフを持ったままなので、そのメモリも残ります。"
+        "create_graph=True を探してください。",
+    ),
     "no_gradient": (
         "the values are right, but no gradient reaches {name}, so nothing before it could learn. "
         "Look for detach(), .data, no_grad, .item(), float(), math.*, numpy(), nn.Parameter "
@@ -345,8 +351,10 @@ PHRASES = {
         "torch.tensor(...) を探してください。",
     ),
     "wrong_gradient": (
-        "the values are right, but the gradient of {name} is not: part of the computation is cut off.",
-        "値は正しいですが、{name} の勾配が違います。計算の一部が切り離されています。",
+        "the values are right, but the gradient of {name} is not: part of the computation is cut off, "
+        "or something that should be a constant (detach) is not.",
+        "値は正しいですが、{name} の勾配が違います。計算の一部が切り離されているか、"
+        "定数であるべきもの（detach）が定数になっていません。",
     ),
     "fixed_dtype": (
         "right as given, but not in {dtype}. "
