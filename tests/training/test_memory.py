@@ -1,5 +1,7 @@
 """The memory ledger: by hand, against what autograd keeps, and against the peak of a fresh process."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -13,6 +15,7 @@ from vlmcourse.training.memory import (
     METHODS,
     PROJECTOR,
     PUBLISHED,
+    Ledger,
     Part,
     Setting,
     Tuned,
@@ -137,6 +140,158 @@ def test_what_is_not_stored_is_not_counted():
     few = {**METHODS["full"], LANGUAGE: Tuned("lora", 2, 4.5, first=2)}
     half = ledger(parts, few).rows[LANGUAGE]
     assert half["activations"] < 0.6 * full.rows[LANGUAGE]["activations"]
+
+
+EYE = Part(ENCODER, 4000, 8, 3, 32, 2, tokens=5, kept=30)  # block: 24 · 8, 8 · 8, 32 · 8, 8 · 32: 768
+BRIDGE = Part(PROJECTOR, 500, tokens=4, kept=60)
+MOUTH = Part(LANGUAGE, 5000, 8, 4, 20, 4, 0.25, True, 7, vocabulary=11, predicted=3)  # block: 640
+
+
+def test_a_ledger_by_hand():
+    counted = ledger([EYE, BRIDGE, MOUTH], METHODS["full"], Setting(2))
+    kept = {name: row["activations"] for name, row in counted.rows.items()}
+    assert kept[ENCODER] == 3 * 10 * (16 + 112) * 4 + 2 * (30 + 5 * 8) * 4 == 15_920
+    assert kept[PROJECTOR] == 2 * 60 * 4
+    # the norms read and scale, 32; inside 126 and a row of the mask, 7; scores and what they are made of
+    assert kept[LANGUAGE] == 4 * 14 * (32 + 126 + 7) * 4 + 2 * (3 * (11 + 8) + 3 * 7 * 8) * 4 == 38_760
+    assert counted.working == {ENCODER: 10 * 80 * 4, PROJECTOR: 0, LANGUAGE: 14 * 56 * 4, "loss": 528}
+    assert counted.rows[LANGUAGE] == dict(
+        weights=20_000, gradients=20_000, optimizer=40_000, activations=38_760
+    )
+    assert counted.peak == 9500 * 12 + 15_920 + 480 + 38_760 + 3136
+    few = ledger([EYE, BRIDGE, MOUTH], METHODS["projector only"], Setting(2))
+    assert few.rows[LANGUAGE]["activations"] == 4 * 14 * (16 + 90 + 7) * 4 + 2 * (3 * 19 + 7 * 8) * 4
+    assert few.working[ENCODER] == few.rows[ENCODER]["activations"] == 0
+
+
+def test_the_methods_by_name():
+    learned = {name: [(method[part].what, method[part].rank, method[part].bits)
+                      for part in (ENCODER, PROJECTOR, LANGUAGE)]
+               for name, method in METHODS.items()}  # fmt: skip
+    everything, nothing = ("all", 0, 32), ("nothing", 0, 32)
+    assert learned == {
+        "full": [everything] * 3,
+        "frozen encoder": [nothing, everything, everything],
+        "projector only": [nothing, everything, nothing],
+        "LoRA": [nothing, everything, ("lora", 8, 32)],
+        "QLoRA": [nothing, everything, ("lora", 8, 4.5)],
+    }
+    each = 8 * (20 + 16 + 28 + 28 + 28)
+    assert learned_numbers(MOUTH, METHODS["LoRA"][LANGUAGE]) == 4 * each  # from the lowest block on
+
+
+def test_formats_by_hand():
+    parts = [EYE, BRIDGE, MOUTH]
+    assert ledger(parts, METHODS["full"], Setting(2, "fp16")) == ledger(
+        parts, METHODS["full"], Setting(2, "bf16")
+    )
+    counted = ledger(parts, METHODS["full"], Setting(2, "bf16 weights", gpus=4))  # none is spread
+    assert tuple(counted.rows[LANGUAGE].values())[:3] == (10_000, 10_000, 60_000)
+    block, scores = 4 * 14 * (32 + 126 + 7) * 2, 2 * (3 * (11 * 4 + 8 * 2) + 3 * 7 * 8 * 2)
+    assert counted.rows[LANGUAGE]["activations"] == block + scores  # nothing is cast or copied
+    assert counted.rows[PROJECTOR]["activations"] == 2 * 60 * 2
+    bare = Part(PROJECTOR, 500)
+    assert (bare.width, bare.depth, bare.hidden, bare.heads, bare.tokens, bare.kept) == (0,) * 6
+    assert (bare.vocabulary, bare.predicted, bare.share, bare.gated) == (0, 0, 1, False)
+
+
+def test_the_peak_may_stand_anywhere_on_the_way_back():
+    rows = {name: dict(weights=0, gradients=come, optimizer=0, activations=left)
+            for name, come, left in (("first", 100, 10), ("second", 1, 2))}  # fmt: skip
+    assert Ledger(rows, {"loss": 1000}).peak == 12 + 1000
+    assert Ledger(rows, {"second": 500}).peak == 12 + 500
+    assert Ledger(rows, {"first": 50}).peak == 1 + 100 + 50  # the last activations are gone
+    assert Ledger({"one": dict(rows["second"], gradients=0)}).peak == 2
+    turned = {"first": dict(rows["first"], gradients=1), "second": dict(rows["second"], gradients=100)}
+    assert Ledger(turned, {"first": 50}).peak == 10 + 100 + 50  # those of the last part are still there
+
+
+def test_lora_in_four_bits_by_hand():
+    method = {**METHODS["QLoRA"], LANGUAGE: Tuned("lora", 2, 4.5, first=1)}
+    whole = {**method, LANGUAGE: Tuned("lora", 2, first=1)}
+    setting = Setting(2, "bf16", fused=False)
+    row = ledger([EYE, BRIDGE, MOUTH], method, setting).rows[LANGUAGE]
+    assert row["weights"] == pytest.approx(2560 * 4.5 / 8 + 2440 * 4 + 720 * 4)
+    assert (row["gradients"], row["optimizer"]) == (720 * 4, 720 * 8)
+    # five detours of rank 2, a cast for gate and up; a mask and four heads' weights of 7 × 7
+    block, around = 14 * (16 * 4 + (126 + 10 + 8 + 35) * 2), 2 * (3 * (44 + 16) + 7 * 8 * 4) + 11 * 8 * 2
+    assert row["activations"] == 3 * block + around == 18_708
+    kept = ledger([EYE, BRIDGE, MOUTH], whole, setting).rows[LANGUAGE]["activations"]
+    assert kept == 18_708 + 3 * 640 * 2  # weights that autocast copies
+    half = {**method, LANGUAGE: Tuned("nothing", bits=16)}
+    stored = ledger([EYE, BRIDGE, MOUTH], half, setting).rows
+    assert stored[LANGUAGE]["weights"] == 5000 * 2 and stored[ENCODER]["weights"] == 4000 * 4
+    assert stored[PROJECTOR]["activations"] == 2 * 60 * 2 + 500 * 2
+    again = ledger([EYE, BRIDGE, MOUTH], method, Setting(2, "bf16", fused=False, recompute=True))
+    assert again.rows[LANGUAGE]["activations"] == 3 * 2 * 7 * 8 * 4 + around
+    assert again.working[LANGUAGE] == block + 14 * 56 * 2
+    sixteen = ledger([EYE, BRIDGE, MOUTH], {**method, LANGUAGE: Tuned("lora", 2, 16, 1)}, setting)
+    assert sixteen.rows[LANGUAGE]["activations"] == kept  # those of 16 bits are copied as well
+    through = ledger([EYE, BRIDGE, MOUTH], METHODS["projector only"], setting).rows[LANGUAGE]
+    assert through["activations"] == 4 * (14 * (64 + (90 + 35) * 2) + 1280) + around
+    bare = ledger([EYE, BRIDGE, MOUTH], method, Setting(2, "bf16", masked=False)).rows[LANGUAGE]
+    assert bare["activations"] == 18_708 - 3 * 14 * 35 * 2
+
+
+@pytest.mark.parametrize("stage, row, gathered", [
+    (0, (10_000, 10_000, 60_000), 0), (1, (10_000, 10_000, 15_000), 0),
+    (2, (10_000, 2500, 15_000), 0), (3, (2500, 2500, 15_000), 1),
+])  # fmt: skip
+def test_what_is_spread_by_hand(stage, row, gathered):
+    setting = Setting(2, "bf16 weights", gpus=4, sharded=stage)
+    counted = ledger([EYE, BRIDGE, MOUTH], METHODS["frozen encoder"], setting)
+    assert tuple(counted.rows[LANGUAGE].values())[:3] == row
+    assert counted.working[LANGUAGE] == gathered * 2 * 640 * 2 + 14 * 56 * 2
+    assert counted.working[ENCODER] == gathered * 2 * 768 * 2
+    alone = ledger([EYE, BRIDGE, MOUTH], METHODS["full"], Setting(sharded=3))
+    assert alone.rows[LANGUAGE]["weights"] == 20_000 and alone.working[LANGUAGE] == 7 * 56 * 4
+    two = ledger([EYE, BRIDGE, MOUTH], METHODS["full"], Setting(gpus=2, sharded=3))
+    assert two.working[LANGUAGE] == 7 * 56 * 4 + 2 * 640 * 4
+
+
+@pytest.mark.parametrize("name, size", [("adamw", 8), ("adamw in 8 bits", 2), ("muon", 4), ("sgd", 0)])
+def test_what_optimizers_keep(name, size):
+    assert ledger([BRIDGE], METHODS["full"], Setting(optimizer=name)).total("optimizer") == 500 * size
+    alone = ledger([BRIDGE], METHODS["full"], Setting(1, "bf16 weights", name))
+    assert alone.total("optimizer") == 500 * (size + 4)
+
+
+def test_the_parts_of_a_model_by_hand():
+    encoder, projector, words = parts_of(SMALL, 48, 16)
+    assert (encoder.width, encoder.depth, encoder.hidden, encoder.heads) == (48, 3, 192, 4)
+    assert (encoder.tokens, encoder.kept, encoder.gated) == (17, 16 * 8 * 8 * 3, False)
+    assert (projector.tokens, projector.kept, projector.depth) == (16, 16 * (48 + 2 * 64), 0)
+    assert (words.width, words.depth, words.hidden, words.heads, words.share) == (64, 4, 160, 8, 0.25)
+    assert (words.gated, words.tokens, words.vocabulary, words.predicted) == (True, 48, 300, 16)
+    model = Llava(SMALL)
+    assert encoder.parameters == sum(weight.numel() for weight in model.vision.parameters())
+    assert words.parameters == sum(weight.numel() for weight in model.language.parameters())
+    other = replace(SMALL, layer=-2, hidden=100, shuffle=2, spread=3,
+                    language=LlamaConfig(300, 64, 4, 8, 2))  # fmt: skip
+    encoder, projector, words = parts_of(other, 48, 16)
+    assert encoder.depth == 2 and words.hidden == 8 * 64 // 3
+    assert (projector.tokens, projector.kept) == (4 * 3, 12 * (48 * 4 + 200))
+
+
+def test_the_published_sizes_by_their_formulas():
+    encoder, projector, words = PUBLISHED["LLaVA-1.5-7B"]
+    layer = 4 * 1024**2 + 2 * 1024 * 4096 + 4 * 1024 + 4096 + 1024 + 4 * 1024
+    assert encoder.parameters == 3 * 14**2 * 1024 + 1024 + 577 * 1024 + 4 * 1024 + 24 * layer
+    assert projector.parameters == 1024 * 4096 + 4096 + 4096**2 + 4096
+    block = 4 * 4096**2 + 3 * 4096 * 11008
+    assert words.parameters == 2 * 32000 * 4096 + 32 * (block + 2 * 4096) + 4096
+    assert words.block == block and encoder.block == 12 * 1024**2
+    assert (encoder.depth, encoder.heads, encoder.tokens) == (23, 16, (336 // 14) ** 2 + 1)
+    assert (projector.tokens, projector.kept) == (576, 576 * (1024 + 4096 + 4096))
+    assert (words.depth, words.heads, words.tokens, words.predicted) == (32, 32, 2048, 2048)
+    assert words.vocabulary == 32000 and in_gib(2**31) == 2
+
+
+def test_what_autograd_keeps_is_counted_once_and_without_weights():
+    layer, tokens = torch.nn.Linear(3, 5), torch.ones(2, 3, requires_grad=True)
+    assert saved_bytes(lambda: layer(tokens), layer) == 2 * 3 * 4
+    assert saved_bytes(lambda: layer(tokens) + layer(tokens), layer) == 2 * 3 * 4
+    assert saved_bytes(lambda: layer(tokens).exp(), layer) == 2 * 3 * 4 + 2 * 5 * 4
 
 
 @pytest.mark.parametrize("wrong", [dict(precision="int3"), dict(optimizer="lion"), dict(sharded=4)])
