@@ -120,3 +120,12 @@ def test_every_linear_layer_is_replaced_and_lora_stands_around_it():
         quantise_layers([nn.GELU()])
     with pytest.raises(ValueError, match="15 weights cannot be cut into blocks of 64"):
         QuantisedLinear(nn.Linear(3, 5))
+
+
+def test_an_odd_number_of_weights_comes_back_too():
+    torch.manual_seed(2)
+    layer = nn.Linear(3, 5)
+    kept = QuantisedLinear(layer, block=15)
+    numbers, scales = quantise_blocks(layer.weight.detach().reshape(1, 15), normal_levels())
+    assert len(kept.packed) == 8 and kept.scales.equal(scales)
+    assert kept.weight.equal(dequantise_blocks(numbers, scales, normal_levels()).reshape(5, 3))

@@ -135,3 +135,13 @@ def test_an_input_that_the_output_does_not_depend_on_gets_none():
     found = gradients_again(block, [tokens, other, quiet], [True, True, False], torch.ones(2, 3, 8))
     assert [one is None for one in found] == [False, True, True, False]
     assert tokens.grad is None and block.expand.bias.grad is None  # nothing is added up in secret
+
+
+def test_a_block_that_does_not_learn_lets_the_gradient_of_its_only_input_through():
+    block, found = Dropping().requires_grad_(False), []
+    for run_block in (block, recomputed(block)):
+        tokens = torch.ones(2, 3, 6, requires_grad=True)
+        torch.manual_seed(5)
+        run_block(tokens).square().sum().backward()
+        found.append(tokens.grad)
+    assert torch.equal(*found) and found[0].abs().max() > 0

@@ -67,3 +67,8 @@ def test_what_fp16_loses_is_kept_by_the_scale():
 def test_a_scale_that_is_no_scale_is_refused(scale):
     with pytest.raises(ValueError, match="finite number above 0"):
         LossScaler(scale)
+
+
+def test_a_scale_below_1_is_a_scale():
+    scaler = LossScaler(0.5)
+    assert scaler.scale(torch.tensor(6.0)) == 3 and scaler.factor == 0.5
