@@ -434,7 +434,7 @@ assert ends["α · rank"] > 10 * ends["α / √rank"] and ends["α / √rank"] <
 #
 # | | |
 # |---|---|
-# | `tokens`, `frozen`, `down`, `up`, `scale` | as in LoRA; `frozen` has `.weight` and `.bias`, which may be None |
+# | `tokens`, `frozen`, `down`, `up`, `scale` | as in LoRA; `frozen` is a layer: call it, or read its `.weight` and `.bias`, which may be None |
 # | `magnitude` | `(out,)` |
 # | out | what a layer says whose rows are divided by their length and multiplied by `magnitude`; the bias is not stretched |
 #

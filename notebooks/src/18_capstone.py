@@ -76,6 +76,8 @@ assert "line 10" in said and "did you mean 'shuffle'" in said
 # | out | list of the names that learn, in the order given |
 #
 # The first word of a name says its part. Whatever is neither `vision` nor `language` is connector.
+#
+# Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
 # %% id="trained_parts"
 @exercise(stages.trained_parts)
