@@ -14,7 +14,7 @@ from vlmcourse.world import changes, grammar, motion, pointing, scenes
 from vlmcourse.world.instructions import talks
 from vlmcourse.world.render import render
 
-SMALL = replace(video.STAGE, steps=2, size=2, data=dict(groups=4, pictures=1, pairs=2, clips=2))
+SMALL = replace(video.STAGE, steps=2, size=2, data=dict(groups=4, pictures=1, pairs=2, clips=2, compared=1))
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,66 @@ def test_every_part_of_a_second_picture_says_whether_it_changed(speaker):
     )
     assert (plain["pairs"][1].labels != taught["pairs"][1].labels).sum(1).tolist() == [16] * 4
     assert torch.equal(plain["clips"][1].labels, taught["clips"][1].labels)
+
+
+def test_every_part_of_a_second_picture_says_what_was_there_before(speaker):
+    wanted = {  # what is written at the parts where something differs, by what became of the thing
+        "vanished": lambda was: {was},
+        "colour": lambda was: {was},
+        "appeared": lambda was: {"yes"},
+        "position": lambda was: {was, "mo"},
+    }
+    for kind, words in wanted.items():
+        pairs = changes.sample_changes("train", 6, kind=kind)
+        images = pairs.pictures()
+        rows = speaker.encode([[(changes.WHAT_CHANGED, text)] for text in pairs.sentences()], video.PAIR)
+        marked = video.mark_looks(speaker, pairs, rows)
+        assert torch.equal(marked.ids, rows.ids) and torch.equal(marked.packs, rows.packs)
+        second = (rows.ids[0] == 4).nonzero()[16:, 0]
+        assert len(second) == 16
+        for number, truth in enumerate(pairs.truths()):
+            said = [speaker.words.spell([[n]])[0] for n in marked.labels[number, second + 1].tolist()]
+            before, after = images[number]
+            differ = (before != after).any(-1).reshape(4, 16, 4, 16).any((1, 3)).flatten()
+            assert [word != "no" for word in said] == differ.tolist()
+            colour = scenes.COLOURS[truth.who.colour]
+            assert {said[part] for part in range(16) if differ[part]} == words(colour)
+            paper = before[0, 0]  # where the thing stood there was more than paper
+            was = (before != paper).any(-1).reshape(4, 16, 4, 16).any((1, 3)).flatten()
+            assert all(was[part] for part in range(16) if said[part] == colour)
+        others = torch.ones(rows.ids.shape[1], dtype=torch.bool)
+        others[second + 1] = False
+        assert torch.equal(marked.labels[:, others], rows.labels[:, others])
+
+
+def test_a_thing_that_grows_is_new_where_it_was_not(speaker):
+    pairs = changes.sample_changes("train", 60, kind="size")
+    rows = speaker.encode([[(changes.WHAT_CHANGED, text)] for text in pairs.sentences()], video.PAIR)
+    labels = video.mark_looks(speaker, pairs, rows).labels
+    second = (rows.ids[0] == 4).nonzero()[16:, 0]
+    yes, grown = speaker.words.number(["yes"])[0][0], 0
+    for number in range(60):
+        before, after = pairs.things(number)
+        (old,), (new,) = set(before) - set(after), set(after) - set(before)
+        news = labels[number, second + 1] == yes
+        grown += bool(news.any())
+        assert not (new.size < old.size and news.any())
+    assert grown > 5
+
+
+def test_compared_pairs_are_shown_in_both_orders_with_what_is_true_then(speaker):
+    features, rows = video.compared_pairs(speaker, 3, seed=5)
+    pairs = changes.sample_changes("train", 3, seed=5)
+    assert len(features) == len(rows.ids) == 6
+    assert torch.equal(features[0::2], features[1::2].flip(1)) and not torch.equal(features[0], features[1])
+    for offset, order in enumerate((pairs, pairs.swapped())):
+        asked = [[(changes.WHAT_CHANGED, text)] for text in order.sentences()]
+        alone = video.mark_looks(speaker, order, speaker.encode(asked, video.PAIR))
+        for column, own in zip(rows, alone, strict=True):
+            assert torch.equal(column[offset::2, : own.shape[1]], own)
+    found = video.frame_lessons(speaker, 2, 1, 1, 2, compared=3)
+    assert list(found) == ["pictures", "pairs", "clips", "compared"] and len(found["compared"][0]) == 12
+    assert "compared" not in video.frame_lessons(speaker, 2, 1, 1, 2)
 
 
 def test_every_answer_it_learns_is_true():

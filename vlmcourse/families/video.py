@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from vlmcourse.data.assets import shipped
@@ -43,7 +43,7 @@ from vlmcourse.world.instructions import talks
 from vlmcourse.world.render import render
 
 FrameLessons = dict[str, tuple[Features, Packs]]  # by kind: features of rows, and their conversations
-STAGE = NANO_VIDEO.stage("changes")
+STAGE = NANO_VIDEO.stage("compare")
 FREQUENCIES = 4  # of the waves that new location words begin as
 
 
@@ -132,14 +132,17 @@ def frame_lessons(
     seed: int = 0,
     draw: int = 3,
     marked: bool = False,
+    compared: int = 0,
 ) -> FrameLessons:
     """Features and conversations of "pictures", "pairs" and "clips": ``groups`` groups of so many rows each.
 
-    Half of the clips go straight, half go round; all have four frames.
+    Half of the clips go straight, half go round; all have four frames. With ``compared`` there are pairs
+    "compared", too, see compared_pairs.
 
     Args:
         draw: which scenes, with the seed.
         marked: whether pairs teach at every token of the second picture, too, see mark_changes.
+        compared: pairs of a group that are asked "What changed?" alone, in both orders: twice as many rows.
     """
     drawn, found = seed + draw, {}
     batch = scenes.sample("train", groups * pictures, seed=drawn)
@@ -149,7 +152,23 @@ def frame_lessons(
     found["pairs"] = _features(speaker, images), mark_changes(speaker, images, about) if marked else about
     films = [_film(speaker, path, groups * clips // 2, drawn) for path in motion.PATHS]
     found["clips"] = _joined(*films)
+    if compared:
+        found["compared"] = compared_pairs(speaker, groups * compared, drawn + 1)
     return found
+
+
+def compared_pairs(speaker: Speaker, count: int, seed: int) -> tuple[Features, Packs]:
+    """So many pairs in both orders, one behind the other, each asked what changed, see mark_looks.
+
+    Such a row is short: a step sees three times as many pairs as of those of pair_talks.
+    """
+    pairs = changes.sample_changes("train", count, seed=seed)
+    features = _features(speaker, pairs.pictures())
+    orders = []
+    for order, shown in ((pairs, features), (pairs.swapped(), features.flip(1))):
+        asked = [[(changes.WHAT_CHANGED, sentence)] for sentence in order.sentences()]
+        orders.append((shown, mark_looks(speaker, order, speaker.encode(asked, PAIR))))
+    return _joined(*orders)
 
 
 def mark_changes(
@@ -160,15 +179,48 @@ def mark_changes(
     "yes" or "no" stands as the label behind the token, where a language model predicts from it. So comparing
     two pictures place by place is asked for sixteen times in a row, not only by how a sentence begins.
     """
-    rows_of_tokens, columns = (edge // speaker.model.side for edge in speaker.model.grid)
-    differ = (images[:, 0] != images[:, 1]).any(-1)
-    height, width = (edge // n for edge, n in zip(differ.shape[1:], (rows_of_tokens, columns), strict=True))
-    parts = differ.reshape(len(images), rows_of_tokens, height, columns, width).any((2, 4))
-    changed = torch.from_numpy(parts.reshape(len(images), -1))
     (no,), (yes,) = speaker.words.number(["no", "yes"])
-    behind = (rows.ids[0] == speaker.words.image).nonzero()[-changed.shape[1] :, 0] + 1
+    return _labelled(speaker, rows, torch.where(_parts(speaker, images[:, 0] != images[:, 1]), yes, no))
+
+
+def mark_looks(speaker: Speaker, pairs: changes.Changes, rows: Packs) -> Packs:
+    """The same rows, where each token of the second picture is to say what was in its part of it before.
+
+    "no" where nothing changed; where the thing that changed stood in the first picture, its colour then;
+    where it is new, "moved" (the first token of it) if it stood elsewhere, else "yes". A sentence about what
+    changed begins with how a thing looked, and that may be nowhere to be seen in the second picture.
+    """
+    images, truths = pairs.pictures(), pairs.truths()
+    was, moved = np.zeros(images.shape[:1] + images.shape[2:], dtype=bool), []
+    for pair, truth in enumerate(truths):
+        before, after = pairs.things(pair)
+        for thing in set(before) - set(after):
+            left, top, right, bottom = thing.box
+            was[pair, max(top, 0) : bottom, max(left, 0) : right] = True
+        moved.append(truth.kind == "position")
+    differ, here = _parts(speaker, images[:, 0] != images[:, 1]), _parts(speaker, was)
+    no, yes, move, *colours = (
+        ids[0] for ids in speaker.words.number(["no", "yes", "moved", *scenes.COLOURS])
+    )
+    colour = torch.tensor([colours[truth.who.colour] for truth in truths])[:, None]
+    new = torch.where(torch.tensor(moved)[:, None], move, yes)
+    return _labelled(speaker, rows, torch.where(differ, torch.where(here, colour, new), no))
+
+
+def _parts(speaker: Speaker, pixels: np.ndarray) -> Bool[Tensor, "pair part"]:
+    """Whether anything is true in the part of a picture that each token of a frame stands for."""
+    tall, wide = (edge // speaker.model.side for edge in speaker.model.grid)
+    pixels = pixels.any(-1) if pixels.ndim == 4 else pixels
+    height, width = (edge // n for edge, n in zip(pixels.shape[1:], (tall, wide), strict=True))
+    parts = pixels.reshape(len(pixels), tall, height, wide, width).any((2, 4))
+    return torch.from_numpy(parts.reshape(len(pixels), -1))
+
+
+def _labelled(speaker: Speaker, rows: Packs, words: Int[Tensor, "pair part"]) -> Packs:
+    """The same rows with these words to be predicted at the tokens of the last picture."""
+    behind = (rows.ids[0] == speaker.words.image).nonzero()[-words.shape[1] :, 0] + 1
     labels = rows.labels.clone()
-    labels[:, behind] = torch.where(changed, yes, no)
+    labels[:, behind] = words
     return rows._replace(labels=labels)
 
 

@@ -19,6 +19,8 @@ _VOCABULARY = _NANO.language.vocabulary + len(location_words())
 _stage = partial(Stage, rates=dict(muon=0.01, adamw=2e-3), factors=dict(projector=0.01), weight_decay=0.01)
 # draw: which scenes; marked: each token of a second picture says as well whether its place changed
 _CHANGES = dict(groups=800, pictures=1, pairs=6, clips=2, draw=11, marked=True)
+# compared: pairs that are only asked what changed, in both orders, and say place by place what was there
+_COMPARE = dict(groups=800, pictures=1, pairs=1, clips=2, draw=21, compared=8)
 
 NANO_VIDEO = Recipe(
     name="nano-video",
@@ -33,6 +35,8 @@ NANO_VIDEO = Recipe(
         # order, places and directions; all at the full rate
         _stage("frames", steps=400, size=4, data=dict(groups=2500, pictures=1, pairs=3, clips=2), flat=0.999),
         # what changed, place by place
-        _stage("changes", steps=500, size=3, data=_CHANGES, flat=0.4, ships="nano-video"),
+        _stage("changes", steps=500, size=3, data=_CHANGES, flat=0.4),
+        # how that looked before
+        _stage("compare", steps=1000, size=2, data=_COMPARE, flat=0.4, ships="nano-video"),
     ),
 )
