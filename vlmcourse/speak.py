@@ -141,7 +141,10 @@ def course_words(extra: Sequence[str] = ()) -> Words:
     def number(texts: list[str]) -> list[list[int]]:
         return [encoding.ids for encoding in tokenizer.encoder.encode_batch(texts)]
 
-    return Words(number, tokenizer.decode, render_chat, IMAGE, END, PAD, False, learned=label_mask)
+    own = tokenizer if extra else None  # a folder for transformers has those words, too
+    return Words(
+        number, tokenizer.decode, render_chat, IMAGE, END, PAD, False, learned=label_mask, tokenizer=own
+    )
 
 
 def pretrained_words(tokenizer: Any, template: str | None = None) -> Words:

@@ -4,15 +4,18 @@ from dataclasses import asdict, replace
 
 import pytest
 import torch
+import transformers
 
 from vlmcourse.data.packing import Packs
+from vlmcourse.diagnostics.share import prompt_looks
 from vlmcourse.families import making, nano, video
 from vlmcourse.families.connectors import own_parts
+from vlmcourse.interop import llava
 from vlmcourse.recipes.nano_video import NANO_VIDEO
 from vlmcourse.training.checkpoints import CheckpointError, save_weights
 from vlmcourse.world import changes, grammar, motion, pointing, scenes
 from vlmcourse.world.instructions import talks
-from vlmcourse.world.render import render
+from vlmcourse.world.render import render, to_tensor
 
 SMALL = replace(video.STAGE, steps=2, size=2, data=dict(groups=4, pictures=1, pairs=2, clips=2, compared=1))
 
@@ -254,3 +257,22 @@ def test_a_stored_model_holds_its_own_parts_and_is_asked_by_name_of_its_file(spe
     path.with_suffix(".json").write_text("{}")
     with pytest.raises(CheckpointError):
         video.load_video(str(path))
+
+
+def test_a_folder_for_transformers_knows_the_words_for_places(speaker, tmp_path):
+    llava.save_folder(speaker.model, tmp_path / "new", speaker.words.tokenizer)
+    theirs = transformers.LlavaForConditionalGeneration.from_pretrained(tmp_path / "new").eval()
+    processor = transformers.AutoProcessor.from_pretrained(tmp_path / "new")
+    assert len(processor.tokenizer) == theirs.config.text_config.vocab_size == 1024 + 256
+    word = pointing.location_words()[7]
+    assert processor.tokenizer(word, add_special_tokens=False)["input_ids"] == [1024 + 7]
+    assert processor.tokenizer.decode([1024 + 7]) == word
+    assert speaker.words.tokenizer.tokens([1024 + 7]) == [word]
+    prompt, _ = speaker.words.prompts(["Where is it?"], 64)
+    pixels = to_tensor(render(scenes.sample("test", 1)))
+    with torch.no_grad():
+        ours = speaker.model.head(speaker.model.hidden(prompt, pixels))
+        other = theirs(input_ids=prompt, pixel_values=pixels).logits
+    assert torch.allclose(ours, other, atol=1e-3)
+    image = render(scenes.sample("test", 1))[0]
+    assert word in prompt_looks(speaker, image, f"What is at {word}?").tokens

@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlmcourse.data.text import load_tokenizer
+from vlmcourse.data.text import Tokenizer, load_tokenizer
 from vlmcourse.models.attention import Attention, record_attention
 from vlmcourse.models.blip import Blip
 from vlmcourse.models.flamingo import Flamingo
@@ -157,9 +157,10 @@ def _measured(
 
 def _names(words: Any, ids: list[int]) -> list[str]:
     """Tokens as text, those that steer included."""
-    if words.tokenizer is None:
-        return load_tokenizer().tokens(ids)
-    return [words.tokenizer.decode([number]) for number in ids]
+    tokenizer = words.tokenizer or load_tokenizer()
+    if isinstance(tokenizer, Tokenizer):
+        return tokenizer.tokens(ids)
+    return [tokenizer.decode([number]) for number in ids]
 
 
 def _image_steps(model: nn.Module) -> list[tuple[Attention, Attention, Tensor]]:
