@@ -43,7 +43,7 @@ from vlmcourse.world.instructions import talks
 from vlmcourse.world.render import render
 
 FrameLessons = dict[str, tuple[Features, Packs]]  # by kind: features of rows, and their conversations
-STAGE = NANO_VIDEO.stage("compare")
+STAGE = NANO_VIDEO.stages[-1]
 FREQUENCIES = 4  # of the waves that new location words begin as
 
 
@@ -118,7 +118,8 @@ def make_video(stage: Stage, model: VideoLlava, seed: int = NANO_VIDEO.seed, **t
     """
     needed = min(stage.data["groups"], 2 * stage.steps * stage.size)  # in a trial of a few steps
     stage = replace(stage, data={**stage.data, "groups": needed})
-    found = frame_lessons(video_speaker(model), seed=seed, **stage.data)
+    lessons = {name: value for name, value in stage.data.items() if name != "weight"}
+    found = frame_lessons(video_speaker(model), seed=seed, **lessons)
     options = dict(steps=stage.steps, seed=seed + stage.data.get("draw", 0)) | train_options
     return tune_video(model, found, stage=stage, **options)
 
@@ -279,7 +280,8 @@ def tune_video(
 
     Args:
         found: see frame_lessons.
-        stage: whose rates, schedule and sizes are used.
+        stage: whose rates, schedule and sizes are used; the loss of compared pairs counts ``weight`` times,
+            if its data say so.
         options: size, groups per step; further arguments of training.loop.train.
     """
     set_stage(model, 2)
@@ -288,6 +290,7 @@ def tune_video(
     for kind, (features, rows) in found.items():
         source[kind] = tuple(column.unflatten(0, (groups, -1)) for column in (features, *rows))
     speaker = video_speaker(model)
+    weights = {"compared": stage.data.get("weight", 1.0)}
 
     def loss_of(model: nn.Module, batch: dict) -> tuple[Tensor, dict]:
         losses = {}
@@ -295,7 +298,7 @@ def tune_video(
             rows = Packs(*(column.flatten(0, 1) for column in columns)).cut()
             hidden = speaker.hidden(features.flatten(0, 1).float(), rows)
             losses[kind] = by_length(hidden, rows, model.head)
-        return sum(losses.values()), losses
+        return sum(weights.get(kind, 1.0) * loss for kind, loss in losses.items()), losses
 
     size = options.pop("size", stage.size)
     options = (

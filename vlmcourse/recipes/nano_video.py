@@ -22,6 +22,8 @@ _stage = partial(Stage, rates=dict(muon=0.01, adamw=2e-3), factors=dict(projecto
 _CHANGES = dict(groups=800, pictures=1, pairs=6, clips=2, draw=11, marked=True)
 # compared: pairs that are only asked what changed, in both orders, and say place by place what was there
 _COMPARE = dict(groups=800, pictures=1, pairs=1, clips=2, draw=21, compared=8)
+# weight: how much the loss of compared pairs counts; the others remind it of what it knows
+_MORE = dict(groups=400, pictures=1, pairs=1, clips=2, draw=31, compared=16, weight=4.0)
 
 NANO_VIDEO = Recipe(
     name="nano-video",
@@ -38,6 +40,7 @@ NANO_VIDEO = Recipe(
         # what changed, place by place
         _stage("changes", steps=500, size=3, data=_CHANGES, flat=0.4),
         # how that looked before
-        _stage("compare", steps=1000, size=2, data=_COMPARE, flat=0.4, ships="nano-video"),
+        _stage("compare", steps=1000, size=2, data=_COMPARE, flat=0.4),
+        _stage("sentences", steps=800, size=1, data=_MORE, flat=0.4, ships="nano-video"),
     ),
 )
