@@ -17,7 +17,9 @@ from vlmcourse.world import changes, grammar, motion, pointing, scenes
 from vlmcourse.world.instructions import talks
 from vlmcourse.world.render import render, to_tensor
 
-SMALL = replace(video.STAGE, steps=2, size=2, data=dict(groups=4, pictures=1, pairs=2, clips=2, compared=1))
+SMALL = replace(
+    video.STAGE, steps=2, size=2, data=dict(groups=4, pictures=1, pairs=2, clips=2, compared=1, weight=2.0)
+)
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +198,19 @@ def test_the_loss_is_that_of_all_kinds_and_the_eye_stays(speaker, found, monkeyp
     moved = {name for name, weight in model.state_dict().items() if not torch.equal(weight, before[name])}
     assert not any(name.startswith("vision.") for name in moved)
     assert {"language.embedding.weight", "projector.contract.weight"} <= moved
+
+
+def test_compared_pairs_count_as_often_as_the_stage_says(speaker):
+    lessons = video.frame_lessons(speaker, 2, 1, 1, 2, compared=1)
+    losses, first = {}, {}
+    for weight in (1.0, 4.0):
+        stage = replace(SMALL, data=dict(groups=2, weight=weight))
+        options = dict(steps=1, size=2, stage=stage, precision="no")
+        watch = lambda step, **numbers: first.update(numbers)  # noqa: E731
+        losses[weight] = video.tune_video(video.new_video(), lessons, watch=watch, **options).losses[0]
+    kinds = sum(float(first[kind]) for kind in ("pictures", "pairs", "clips"))
+    assert losses[1.0] == pytest.approx(kinds + float(first["compared"]), rel=1e-4)
+    assert losses[4.0] == pytest.approx(kinds + 4 * float(first["compared"]), rel=1e-4)
 
 
 def test_a_kind_weighs_as_its_rows_alone(speaker, found):
