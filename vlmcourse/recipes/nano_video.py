@@ -24,6 +24,8 @@ _CHANGES = dict(groups=800, pictures=1, pairs=6, clips=2, draw=11, marked=True)
 _COMPARE = dict(groups=800, pictures=1, pairs=1, clips=2, draw=21, compared=8)
 # weight: how much the loss of compared pairs counts; the others remind it of what it knows
 _MORE = dict(groups=400, pictures=1, pairs=1, clips=2, draw=31, compared=16, weight=4.0)
+_REMIND = dict(groups=400, pictures=3, pairs=3, clips=2, draw=41, compared=4)
+_GENTLE = dict(muon=0.006, adamw=1.2e-3)
 
 NANO_VIDEO = Recipe(
     name="nano-video",
@@ -41,6 +43,8 @@ NANO_VIDEO = Recipe(
         _stage("changes", steps=500, size=3, data=_CHANGES, flat=0.4),
         # how that looked before
         _stage("compare", steps=1000, size=2, data=_COMPARE, flat=0.4),
-        _stage("sentences", steps=800, size=1, data=_MORE, flat=0.4, ships="nano-video"),
+        _stage("sentences", steps=800, size=1, data=_MORE, flat=0.4),
+        # and all that it was to keep, which suffered: boxes above all
+        _stage("reminders", steps=400, size=1, data=_REMIND, flat=0.1, rates=_GENTLE, ships="nano-video"),
     ),
 )
