@@ -26,12 +26,11 @@ def test_it_tells_which_picture_by_its_number(told):
     assert told["which picture: swapped"] >= 0.9
 
 
-def test_it_tells_what_changed_in_four_of_ten_pairs(told):
-    """Far from the 90 % that are wanted; the controls are near 0, so it does compare, but seldom enough."""
-    assert told["what changed: right"] >= 0.37 and told["what changed: swapped"] >= 0.37
-    assert (
-        told["what changed: shape"] >= 0.55 and told["what changed: position"] <= 0.1
-    )  # it never says "moved"
+def test_it_tells_what_changed(told):
+    """Word for word, in either order; what vanished is named least often, and is nowhere in its picture."""
+    assert told["what changed: right"] >= 0.9 and told["what changed: swapped"] >= 0.85
+    assert min(told[f"what changed: {kind}"] for kind in changes.CHANGES) >= 0.6
+    assert told["what changed: position"] >= 0.9 and told["new combinations: what changed"] >= 0.65
 
 
 def test_it_says_nothing_that_was_true_before_and_sees_nothing_in_blank_pictures(told):
