@@ -62,5 +62,5 @@ def test_a_cell_of_a_chapter_gives_what_it_shows_and_an_unknown_one_is_named(tmp
 
 def test_the_chapter_still_shows_the_explorer_in_the_cell_that_is_run():
     notebook = nbformat.read(ROOT / "notebooks" / "02_vit.ipynb", 4)
-    (cell,) = [cell for cell in notebook.cells if cell.id == "photo-explore"]
+    (cell,) = [cell for cell in notebook.cells if cell.id == "dino-explore"]
     assert "AttentionExplorer(" in cell.source.splitlines()[-3]
