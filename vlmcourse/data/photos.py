@@ -1,9 +1,9 @@
 """Photos: a few that scikit-image brings along (notebook 02), and a person's own, read without surprises."""
 
-import tempfile
+import io
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -58,40 +58,47 @@ def load_picture(path: str | Path, side: int = 64) -> UInt8[np.ndarray, "{side} 
         PictureError: if it is damaged, cut off, a folder, none of FORMATS, or has more than 50 million pixels
             or 32-bit numbers for colours.
     """
-    from PIL import Image
-
     if Path(path).is_dir():
         raise PictureError(f"{path} is a folder; name one picture in it")
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
+    return _loaded(path, path, side)
+
+
+def _loaded(
+    source: str | Path | BinaryIO, name: str | Path, side: int
+) -> UInt8[np.ndarray, "{side} {side} 3"]:
+    """load_picture of a file, open or not; errors call it by ``name``."""
+    from PIL import Image
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong ends in an error, what is odd does not matter
         try:
-            picture = _read(path)
+            picture = _read(source, name)
         except PictureError:
             raise
         except Image.UnidentifiedImageError as error:
-            raise PictureError(f"{path} is no picture that can be read; save it as PNG or JPEG") from error
+            raise PictureError(f"{name} is no picture that can be read; save it as PNG or JPEG") from error
         except Image.DecompressionBombError as error:
-            raise PictureError(f"{path} unpacks to too many pixels; scale it down first") from error
+            raise PictureError(f"{name} unpacks to too many pixels; scale it down first") from error
         except PermissionError as error:
-            raise PictureError(f"{path} may not be read; allow it to be read, or copy it") from error
+            raise PictureError(f"{name} may not be read; allow it to be read, or copy it") from error
         except Exception as error:  # Pillow raises nearly anything for a damaged file
-            raise PictureError(f"{path} is damaged or cut off ({error}); copy or save it again") from error
+            raise PictureError(f"{name} is damaged or cut off ({error}); copy or save it again") from error
     return np.array(_middle_square(picture, side))
 
 
-def _read(path: str | Path) -> "Image":
+def _read(source: str | Path | BinaryIO, name: str | Path) -> "Image":
     """The whole picture, RGB, turned and without transparency."""
     from PIL import Image, ImageOps
 
-    with Image.open(path, formats=FORMATS) as file:
+    with Image.open(source, formats=FORMATS) as file:
         size = f"{file.width}×{file.height} pixels"
         if file.width * file.height > MOST_PIXELS:
-            raise PictureError(f"{path} has {size}, more than {MOST_PIXELS:,}; scale it down first")
+            raise PictureError(f"{name} has {size}, more than {MOST_PIXELS:,}; scale it down first")
         deep = file.mode.startswith("I;16") or (file.mode == "I" and file.format == "PNG")
         if file.mode in ("I", "F") and not deep:
-            raise PictureError(f"{path} has 32-bit numbers for colours; save it with 8 bits for each")
+            raise PictureError(f"{name} has 32-bit numbers for colours; save it with 8 bits for each")
         picture = ImageOps.exif_transpose(file)
     if deep:
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
@@ -125,10 +132,4 @@ def load_upload(data: bytes, name: str, side: int = 64) -> UInt8[np.ndarray, "{s
     Raises:
         PictureError: see load_picture.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "picture"
-        path.write_bytes(data)
-        try:
-            return load_picture(path, side)
-        except PictureError as error:
-            raise PictureError(str(error).replace(str(path), name)) from error
+    return _loaded(io.BytesIO(data), name, side)

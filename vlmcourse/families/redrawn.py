@@ -119,8 +119,8 @@ def summaries(
 ) -> Float[Tensor, "drawing 1 summary"]:
     """What the eye says of drawings; arguments as of data.redrawing.redraw.
 
-    It takes a tenth of a second for each, so it is kept: a file for every 100 drawings, under the hash of the
-    eye, the layer and the pixels. What was broken off goes on behind the last file.
+    It takes some tenths of a second for each on one core, so it is kept: a file for every 100 drawings, under
+    the hash of the eye, the layer and the pixels. What was broken off goes on behind the last file.
     """
     key, found = hash_weights(eye), []
     moves = [moves] * len(rows) if isinstance(moves, Move) else moves

@@ -2,7 +2,9 @@
 
     new_video, load_video   as it begins, from nano-vlm; the shipped one and its card
     run                     carry out the recipe
-    frame_lessons                 what it learns from: questions about pictures, pairs and clips
+    frame_lessons           what it learns from: questions about pictures, pairs and clips
+    mark_changes            and at each token of a second picture, whether its part changed
+    mark_looks              or what was there before
     tune_video              some steps of that
 
 What it is measured by stands in families/watching.py.

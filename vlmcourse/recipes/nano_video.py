@@ -4,7 +4,7 @@ The eye stays as it is. A single picture keeps its 64 tokens, a frame of several
 of four patches. Before each frame stands its time, or which picture it is; order is told by RoPE and these
 texts alone. 256 new words are the cells that location tokens name. One step mixes questions about pictures
 (all that nano-vlm was asked, so that it forgets little, and where things are), about pairs, and about clips.
-What changed is learned last: behind each token of a second picture stands for training what was there before.
+What changed is learned last: in training, each token of a second picture is to say what was there before.
 """
 
 from dataclasses import replace
