@@ -111,4 +111,4 @@ def draw(widget: Widget, name: str, width: int = 900) -> None:
 
 if __name__ == "__main__":
     draw(playground(), "playground")
-    draw(made_by("02_vit", "dino-explore"), "attention_explorer")
+    draw(made_by("02_vit", "dino-explore"), "attention_explorer", width=970)  # six heads, side by side
