@@ -626,8 +626,6 @@ if found := hub.find("Salesforce/blip-image-captioning-base@refs/pr/7"):
 if found := hub.find("Salesforce/blip2-opt-2.7b"):
     print(say(found, transformers.Blip2ForConditionalGeneration,
               "Question: what animal is this? Answer:", dtype=torch.bfloat16))
-
-if found := hub.find("Salesforce/blip2-opt-2.7b"):
     recipe = found.open(transformers.Blip2ForConditionalGeneration, dtype=torch.bfloat16)
     recipe.requires_grad_(False)
     recipe.language_projection.requires_grad_(True)

@@ -11,7 +11,8 @@ from tests.workbook.learner import cell
 from vlmcourse.exercises.base import EXERCISES, Exercise, all_exercises
 from vlmcourse.models import attention, vit
 from vlmcourse.slots import REGISTRY, Slot
-from vlmcourse.workbook import begin, engine, exercise, hint, portfolio, progress, solution
+from vlmcourse.workbook import begin, engine, exercise, hint, lesson, portfolio, progress, solution
+from vlmcourse.workbook.chapters import Chapter
 from vlmcourse.workbook.check import judge
 from vlmcourse.workbook.portfolio import CannotSave, Saved
 
@@ -189,7 +190,12 @@ def test_progress_counts_what_passed(capsys):
     attempt(GOOD, capsys)
     portfolio.note(chapter="02_vit", quiz="02_vit/1", right=True)
     assert ["02_vit", "█" + "░" * 7 + " 1/8", "1/3"] in progress().table[1]
-    assert any(row[1] == "to come" for row in progress().table[1])
+
+
+def test_progress_names_a_chapter_that_is_to_come(monkeypatch):
+    later = Chapter("99_later", ready=False)
+    monkeypatch.setattr(lesson, "CHAPTERS", [*lesson.CHAPTERS, later])
+    assert any(row[0] == "99_later" and row[1] == "to come" for row in progress().table[1])
 
 
 def test_a_half_written_diary_line_is_passed_over(workspace):
