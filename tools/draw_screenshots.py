@@ -104,7 +104,7 @@ def draw(widget: Widget, name: str, width: int = 900) -> None:
             page.set_content(page_of(widget, theme))
             page.wait_for_selector("body[data-ready]", timeout=120_000)
             shot = Image.open(io.BytesIO(page.screenshot(full_page=True))).convert("RGB")
-            few = shot.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # 1/3 of the bytes
+            few = shot.quantize(96, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)  # fewer bytes
             few.save(FOLDER / f"{name}_{theme}.png", optimize=True)
         browser.close()
 
