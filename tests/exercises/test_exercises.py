@@ -61,6 +61,7 @@ def test_every_sentence_has_its_japanese_and_the_table_holds_no_other():
     assert all(japanese().values())
     spoken = [japanese()[sentence] for task in EXERCISES for sentence in sentences(task)]
     assert all(any(ord(letter) > 0x3000 for letter in sentence) for sentence in spoken)
+    assert [sentence for sentence in japanese().values() if "である。" in sentence] == []  # です and ます
 
 
 @pytest.mark.parametrize("task", EXERCISES, ids=named)

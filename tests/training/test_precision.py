@@ -31,3 +31,8 @@ def test_the_probe_measures_once_and_leaves_the_random_state_alone():
     gain = precision.cpu_bf16_gain(96, 32)
     assert gain > 0 and precision.cpu_bf16_gain(96, 32) == gain
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_probe_can_be_asked_where_no_gradients_are_kept():
+    with torch.no_grad():
+        assert precision.cpu_bf16_gain(80, 16) > 0

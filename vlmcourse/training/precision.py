@@ -41,6 +41,7 @@ def precision_of(tokens: int, width: int) -> str:
 
 
 @cache
+@torch.enable_grad()  # the probe goes backward, also where it is asked in the middle of an evaluation
 def cpu_bf16_gain(rows: int, width: int) -> float:
     """Time of fp32 divided by time of bf16, both measured: one linear layer, forward and backward."""
     # Not drawn: a probe leaves the random state alone
