@@ -469,7 +469,7 @@ learn_riddles(llava, seen[:, 1:], told, steps=sizes.steps, size=sizes.batch, rat
 assert torch.equal(nano.features(llava, pictures[:9]), seen[:9, 1:])   # the same eye
 
 # %% [markdown] id="bill-intro" lang="en"
-# The bill needs instruments (`diagnostics/cost.py`). Torch counts **FLOPs**, additions and multiplications, by watching the operations. **Memory** is everything that the backward pass must keep. **Text ability** is the perplexity of captions without images.
+# The bill needs instruments (`diagnostics/cost.py`). **FLOPs**, additions and multiplications, are counted by watching the operations of torch, fused attention among them. **Memory** is everything that the backward pass must keep. **Text ability** is the perplexity of captions without images.
 
 # %% id="instruments"
 from vlmcourse.diagnostics import cost

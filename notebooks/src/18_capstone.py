@@ -193,21 +193,21 @@ def prompt_flops(tokens, width, depth, hidden, keys, vocabulary):
     raise NotImplementedError
 
 # %% id="flops-proved"
-from vlmcourse.models.attention import scaled_dot_product
+from torch.utils.flop_counter import FlopCounterMode
 
 language = models["llava"].language
 sizes = language.config
 shape = (sizes.width, sizes.depth, 8 * sizes.width // 3, sizes.width // sizes.heads * sizes.groups)
-before, plain = scaled_dot_product.active, scaled_dot_product.reference
-# step by step, so that all of it is counted
-scaled_dot_product.install(lambda *args, **more: plain(*args, **more))
-counted = cost.flops(lambda: language(torch.zeros(1, 70, dtype=torch.long)))
-scaled_dot_product.active = before
-print(f"computed {prompt_flops(70, *shape, sizes.vocabulary):,}, counted {counted:,}")
+prompt = torch.zeros(1, 70, dtype=torch.long)
+counted = cost.flops(lambda: language(prompt))
+with FlopCounterMode(display=False) as torch_alone:
+    language(prompt)
+print(f"computed {prompt_flops(70, *shape, sizes.vocabulary):,}, counted {counted:,}; "
+      f"torch alone counts {torch_alone.get_total_flops():,}")
 assert counted == prompt_flops(70, *shape, sizes.vocabulary)
 
 # %% [markdown] id="flops-lesson" lang="en"
-# Equal to the last operation. One line of that cell matters: torch's counter overlooks *fused* attention on a CPU, so a bill made with it may be too low. Computing a number yourself is a good way to find out what a tool leaves out.
+# Equal to the last operation. Torch alone counts less on a CPU: its counter overlooks *fused* attention there, and `cost.flops` adds it. Computing a number yourself is a good way to find out what a tool leaves out.
 
 # %% id="cost-table"
 from vlmcourse.data.text import load_tokenizer

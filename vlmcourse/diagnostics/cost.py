@@ -1,14 +1,19 @@
 """What a computation costs: operations, memory for the backward pass, CPU time (notebooks 09 and 18)."""
 
+import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from vlmcourse.slots import slot
+
+Shape = Sequence[int]
 
 
 @slot
@@ -31,10 +36,49 @@ def prompt_flops(tokens: int, width: int, depth: int, hidden: int, keys: int, vo
 
 
 def flops(compute: Callable[[], object]) -> int:
-    """Additions and multiplications of matrices in one call; torch counts them as it works."""
-    with FlopCounterMode(display=False) as counter:
+    """Additions and multiplications of matrices and convolutions in one call, counted while it works.
+
+    Attention counts the same step by step, by the course's own function, and in one of torch's kernels, on
+    every device: two products forwards, four on the way back. Torch's own counter leaves the kernel for CPUs
+    out; of the others it also counts the scores that they compute a second time for their gradient, which
+    here count once. Blocks that are recomputed (models/recompute.py) count as often as they run.
+
+    Source: model FLOPs without what is computed again, Chowdhery et al. 2022, arXiv:2204.02311, appendix B.
+    """
+    with _in_operations_that_count(), FlopCounterMode(display=False, custom_mapping=FUSED) as counter:
         compute()
     return counter.get_total_flops()
+
+
+def _attention(query: Shape, key: Shape, value: Shape, *_: object, out_shape: object, **__: object) -> int:
+    """Scores of every query for every key, and values mixed with them; a group's keys serve all its heads."""
+    return 2 * math.prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
+def _attention_backward(gradient: Shape, query: Shape, key: Shape, value: Shape, *_: object, **__: object):
+    """Each of the two products has two gradients, as large as itself."""
+    return 2 * _attention(query, key, value, out_shape=None)
+
+
+KERNELS = ("flash_attention", "flash_attention_for_cpu", "efficient_attention", "cudnn_attention",
+           "fused_attention_overrideable")  # fmt: skip
+FUSED = {
+    getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}{suffix}"): formula
+    for kernel in KERNELS
+    for suffix, formula in (("", _attention), ("_backward", _attention_backward))
+} | {torch.ops.aten._scaled_dot_product_attention_math_for_mps: _attention}
+"""Operations of torch that are all of an attention."""
+
+
+@contextmanager
+def _in_operations_that_count() -> Iterator[None]:
+    """Without the short cut of nn.MultiheadAttention, a single operation that nobody counts."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def kept_bytes(compute: Callable[[], Tensor]) -> int:
