@@ -2499,3 +2499,138 @@ def unproved_by_match(claims, lines):
         if not held:
             wrong.append(claim)
     return wrong
+
+
+@right("stages.trained_parts")
+def parts_by_arrays(names, trains):
+    first = numpy.array([name.split(".")[0] for name in names])
+    part = numpy.where(numpy.isin(first, ["vision", "language"]), first, "connector")
+    return [name for name, learns in zip(names, numpy.isin(part, list(trains)), strict=True) if learns]
+
+
+@right("stages.trained_parts")
+def parts_one_after_the_other(names, trains):
+    if not names:
+        return []
+    first, *rest = names
+    match first.split("."):
+        case ["vision" | "language" as part, *_]:
+            pass
+        case _:
+            part = "connector"
+    return ([first] if part in trains else []) + parts_one_after_the_other(rest, trains)
+
+
+@right("stages.trained_parts")
+def parts_by_beginnings(names, trains):
+    def learns(name):
+        for part in ("vision", "language"):
+            if name.startswith(part + "."):
+                return part in trains
+        return "connector" in trains
+
+    return list(dict.fromkeys(name for name in names if learns(name)))  # no two parameters share a name
+
+
+@right("cost.prompt_flops")
+def flops_in_numpy_integers(tokens, width, depth, hidden, keys, vocabulary):
+    columns = numpy.array([width, width, keys, keys, hidden, hidden, hidden], dtype=numpy.int64)
+    block = tokens * width * columns.sum() + 2 * tokens * tokens * width
+    return 2 * (depth * block + tokens * width * vocabulary)
+
+
+@right("cost.prompt_flops")
+def flops_counted_on_empty_matrices(tokens, width, depth, hidden, keys, vocabulary):
+    from torch.utils.flop_counter import FlopCounterMode
+
+    row = torch.zeros(tokens, width, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        for _ in range(depth):
+            for columns in (width, width, keys, keys, hidden, hidden, hidden):
+                row @ torch.zeros(width, columns, device="meta")
+            row @ row.T @ row
+        row @ torch.zeros(width, vocabulary, device="meta")
+    return counter.get_total_flops()
+
+
+@right("cost.prompt_flops")
+def flops_in_floats(tokens, width, depth, hidden, keys, vocabulary):
+    once = depth * width * (2.0 * width + 2 * keys + 3 * hidden + 2 * tokens) + width * vocabulary
+    return int(2 * tokens * once)
+
+
+@right("comparing.square_and_add")
+def difference_by_complex_numbers(first, second):
+    (mean, low, high), (other, other_low, other_high) = first, second
+    difference = mean - other
+    return (
+        difference,
+        difference - abs(complex(mean - low, other_high - other)),
+        difference + abs(complex(high - mean, other - other_low)),
+    )
+
+
+@right("comparing.square_and_add")
+def difference_with_the_second_turned_round(first, second):
+    ours, theirs = first, (-second[0], -second[2], -second[1])
+    mean = ours[0] + theirs[0]
+    ends = [math.dist((ours[0], theirs[0]), (ours[end], theirs[end])) for end in (1, 2)]
+    return mean, mean - ends[0], mean + ends[1]
+
+
+@right("comparing.square_and_add")
+def difference_in_float32(first, second):
+    ours, theirs = torch.tensor(first), torch.tensor(second)[[0, 2, 1]]
+    away = torch.hypot(ours - ours[0], theirs - theirs[0])
+    difference = (ours - theirs)[0]
+    return difference.item(), (difference - away[1]).item(), (difference + away[2]).item()
+
+
+@right("claims.unproved")
+def unproved_by_spans(claims, lines):
+    wrong = []
+    for claim in claims:
+        name, relation, number = claim
+        if name in lines:
+            value, low, high = (lines[name][0] if end is None else end for end in lines[name])
+            spans = {"is": (value - 0.0005, value + 0.0005), "at least": (-math.inf, low)}
+            begin, end = spans.get(relation, (high, math.inf))
+            if begin <= number <= end:
+                continue
+        wrong.append(claim)
+    return wrong
+
+
+@right("claims.unproved")
+def unproved_with_isclose(claims, lines):
+    def fine(claim):
+        try:
+            value, low, high = lines[claim[0]]
+        except KeyError:
+            return False
+        low, high = (value, value) if low is None else (low, high)
+        near = math.isclose(value, claim[2], rel_tol=0, abs_tol=0.0005)
+        return dict(
+            zip(("is", "at least", "at most"), (near, claim[2] <= low, claim[2] >= high), strict=True)
+        )[claim[1]]
+
+    return [claim for claim in claims if not fine(claim)]
+
+
+@right("claims.unproved")
+def unproved_by_number(claims, lines):
+    bad = []
+    for place in range(len(claims)):
+        name, relation, number = claims[place]
+        value, low, high = lines.get(name, (None, None, None))
+        if value is None:
+            bad += [claims[place]]
+            continue
+        low, high = value if low is None else low, value if high is None else high
+        if relation == "is" and not -0.0005 <= value - number <= 0.0005:
+            bad += [claims[place]]
+        if relation == "at least" and low < number:
+            bad += [claims[place]]
+        if relation == "at most" and high > number:
+            bad += [claims[place]]
+    return bad

@@ -5,6 +5,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
+import numpy
 import pytest
 import torch
 from torch.nn import functional as F
@@ -438,6 +439,8 @@ def test_a_whole_number_is_as_good_as_the_float_it_equals_and_not_the_other_way(
     assert "is a bool, expected a float" in judge(task, lambda x: bool(x.sum() < 0)).says.en
     task = made(lambda x: len(x), [(X,)], {"return": ""})
     assert "is a float, expected an int" in judge(task, lambda x: float(len(x))).says.en
+    assert judge(task, lambda x: numpy.int64(len(x))).status == "passed"
+    assert "is a bool" in judge(task, lambda x: numpy.bool_(True)).says.en
 
 
 def test_what_a_record_holds_is_compared_field_by_field():
@@ -540,6 +543,15 @@ def test_what_differs_from_the_cases_that_are_right_is_told():
     says = judge(task, lambda x: ["red", "circle"] * min(x, 2)).says.en
     assert "has 4 items, expected 6 items" in says and "x = 1 / 2" in says
     assert "Missing: ['red', 'circle']; too many: []." in says
+    task = made(lambda n: [("row", k / 2) for k in range(n)], [(2,)], {})
+    says = judge(task, lambda n: [("row", 0.5), ("row", 3), ("row", 4)]).says.en
+    assert "Missing: [('row', 0.0)]; too many: [('row', 3), ('row', 4)]." in says
+
+
+def test_a_long_list_of_tuples_is_shortened_in_the_call():
+    task = made(lambda rows: len(rows), [([("word", number) for number in range(300)],)], {})
+    says = judge(task, lambda rows: 7).says.en
+    assert "rows = [('word', 0), ('word', 1)" in says and len(says) < 400
 
 
 def both(x):

@@ -147,6 +147,47 @@ def rate_groups(named, rates, weight_decay):
             groups.append({"params": vecs, "lr": lr, "weight_decay": 0.0})
     return groups
 """,
+    "stages.trained_parts": """
+def trained_parts(names, trains):
+    learning = []
+    for name in names:
+        first = name.split(".")[0]
+        part = first if first in ("vision", "language") else "connector"
+        if part in trains:
+            learning.append(name)
+    return learning
+""",
+    "cost.prompt_flops": """
+def prompt_flops(tokens, width, depth, hidden, keys, vocabulary):
+    linear = 2 * width**2 + 2 * width * keys + 3 * width * hidden
+    block = 2 * tokens * linear + 4 * tokens**2 * width
+    head = 2 * tokens * width * vocabulary
+    return depth * block + head
+""",
+    "comparing.square_and_add": """
+def square_and_add(first, second):
+    d = first[0] - second[0]
+    down = ((first[0] - first[1]) ** 2 + (second[2] - second[0]) ** 2) ** 0.5
+    up = ((first[2] - first[0]) ** 2 + (second[0] - second[1]) ** 2) ** 0.5
+    return d, d - down, d + up
+""",
+    "claims.unproved": """
+def unproved(claims, lines):
+    out = []
+    for name, rel, num in claims:
+        value, low, high = lines.get(name, (math.nan,) * 3)
+        if low is None:
+            low = high = value
+        if rel == "is":
+            ok = abs(value - num) <= 0.0005
+        elif rel == "at least":
+            ok = low >= num
+        else:
+            ok = high <= num
+        if not ok:
+            out.append((name, rel, num))
+    return out
+""",
 }
 WRONG = {  # form: (old text, new text, what the sentence must say)
     "language.causal_mask": [
@@ -217,6 +258,116 @@ WRONG = {  # form: (old text, new text, what the sentence must say)
         ("        if vecs:", "        if False:", "the vectors are lost"),
         ("        if mats:", "        if True:", "without parameters is left in"),
         ("rates.items()", "sorted(rates.items())", "in another order"),
+    ],
+    "stages.trained_parts": [
+        ('first if first in ("vision", "language") else "connector"',
+         'next((p for p in ("vision", "language") if name.startswith(p)), "connector")', "whole first word"),
+        ('first if first in ("vision", "language") else "connector"',
+         '"vision" if "vision" in name else "language" if "language" in name else "connector"', "anywhere"),
+        ('first if first in ("vision", "language")',
+         'next(w for w in name.split(".") if w in ("vision", "language")) if {"vision", "language"} & '
+         'set(name.split("."))', "among all words"),
+        ('"connector"', "first", "only vision and language are parts by name"),
+        ('"connector"', '{"projector": "connector"}.get(first)', "only the projector"),
+        ('first if first in ("vision", "language") else "connector"',
+         '"connector" if first in ("projector", "gated", "resampler", "qformer") else first',
+         "listed by name"),
+        ("append(name)", "append(part)", r"`learning.append\(name\)`"),
+        ("append(name)", "append(first)", "right but for what is missing: '.expand.weight'"),
+        ("return learning", "return tuple(learning)", "a tuple, expected a list"),
+        ("return learning", "return set(learning)", "a set, expected a list"),
+        ("return learning", "return sorted(learning)", "come out sorted"),
+        ("return learning", "    return learning", "0 items, expected 8"),
+        ("if part in trains:", "if not trains or part in trains:", "where no part is named, nothing learns"),
+        ("if part in trains:", 'if part in trains and part != "vision":', "learns in no stage"),
+        ("if part in trains:", "if [part] == trains:", "where two parts are named, none learns"),
+        ("if part in trains:", 'if part in trains and "." in name:', "a name without a dot is lost"),
+        ("if part in trains:", 'if part == "connector" or part in trains:', "learns in every stage"),
+        ("if part in trains:", "if part not in trains:", "the other way round"),
+        ('split(".")[0]', 'split(".")[-1]', "the last word of a name is read"),
+        ('split(".")[0]', 'rsplit(".", 1)[0]', "too many: .*vision.blocks.0.norm.weight"),
+        ("for name in names:", "for name in list(names):\n        names.remove(name)",
+         "changes its input names"),
+        ("return learning", 'kind = lambda n: n.split(".")[0]\n    return sorted(learning, key=lambda n: '
+         '[kind(m) for m in names].index(kind(n)))', "grouped by their first words"),
+    ],
+    "cost.prompt_flops": [
+        ("2 * tokens * linear", "tokens * linear", "the weights cost one operation each"),
+        ("2 * width * keys", "2 * width**2", "with grouped queries"),
+        ("2 * width * keys", "2 * keys**2", "width × keys weights, not keys × keys"),
+        ("3 * width * hidden", "3 * hidden**2", "not hidden × hidden"),
+        ("3 * width * hidden", "2 * width * hidden", "three matrices"),
+        ("4 * tokens**2 * width", "2 * tokens * (tokens + 1) * width", "a causal mask leaves"),
+        ("4 * tokens**2 * width", "2 * tokens**2 * (width + keys)", "one of the two meetings"),
+        ("4 * tokens**2 * width", "2 * tokens**2 * width", "half of what they should be"),
+        ("4 * tokens**2 * width", "8 * tokens**2 * width", "counted twice over"),
+        ("4 * tokens**2 * width", "4 * tokens**2 * keys", "however few keys are stored"),
+        ("4 * tokens**2 * width", "4 * tokens * width", "the square of the tokens"),
+        (" + 4 * tokens**2 * width", "", "attention are missing"),
+        ("4 * tokens**2 * width", "4 * tokens**2 * width + 2 * tokens**2", "softmax is counted"),
+        ("depth * block + head", "depth * (block + head)", "counted in every block"),
+        ("depth * block + head", "depth * block", r"with `depth \* block \+ head`"),
+        ("depth * block + head", "block + head", "one block is counted"),
+        ("depth * block + head", "3 * (depth * block + head)", "a training step"),
+        ("depth * block + head", "(depth * block + head) // 2", "two operations, not one"),
+        ("depth * block + head", "float(depth * block + head)", "a float, expected an int"),
+        ("depth * block + head", "depth * block + 2 * head", "the head is counted twice"),
+        ("2 * tokens * width * vocabulary", "tokens * width * vocabulary", "too; here they cost one"),
+        ("2 * tokens * width * vocabulary", "2 * width * vocabulary", "not only the last"),
+        ("2 * tokens * linear", "2 * linear", "every token passes through all"),
+        ("3 * width * hidden", "3 * width * hidden + 2 * width + 2 * keys + 3 * hidden",
+         "biases are counted"),
+    ],
+    "comparing.square_and_add": [
+        ("d, d - down, d + up", "d, down, up", "these are the distances"),
+        ("d, d - down, d + up", "d, -down, up", "these are the distances from the difference"),
+        ("d, d - down, d + up", "d - down, d, d + up", "the low end comes first"),
+        ("d, d - down, d + up", "d, d + up, d - down", "the two ends are exchanged"),
+        ("d, d - down, d + up", "d, d - up, d + down", "the way down and the way up"),
+        ("d, d - down, d + up", "tuple(a - b for a, b in zip(first, second))", "end is taken from end"),
+        ("d, d - down, d + up", "d, first[1] - second[2], first[2] - second[1]", "at their worst together"),
+        ("d, d - down, d + up", "d, max(0.0, d - down), d + up", "cut off at 0"),
+        ("d, d - down, d + up", "d, max(-1.0, d - down), min(1.0, d + up)", "cut off at −1 and 1"),
+        ("d, d - down, d + up", "d, d - 1.96 * down, d + 1.96 * up", "stretched by 1.96"),
+        ("d, d - down, d + up", "d, d - down**2, d + up**2", "the root is missing"),
+        ("d, d - down, d + up", "d, d - down / 2**0.5, d + up / 2**0.5", "the mean of the squares"),
+        ("d, d - down, d + up", "round(d, 3), round(d - down, 3), round(d + up, 3)", "rounded"),
+        ("d, d - down, d + up", "[d, d - down, d + up]", "a list, expected a tuple"),
+        ("first[0] - second[0]\n", "abs(first[0] - second[0])\n", "the sign is lost"),
+        ("d, d - down, d + up", "d, d - down, d + down", "the upper end has its own"),
+        ("(second[2] - second[0]) ** 2", "(second[0] - second[1]) ** 2", "below, the second model's end"),
+        ("(second[0] - second[1]) ** 2", "(second[2] - second[0]) ** 2", "above, the second model's end"),
+        (" + (second[2] - second[0]) ** 2", "", "below, the second model's uncertainty"),
+        (" + (second[0] - second[1]) ** 2", "", "above, the second model's uncertainty"),
+    ],
+    "claims.unproved": [
+        ("low is None", "not low", "0.0 is taken for no interval"),
+        ("return out", "return list(dict.fromkeys(out))", "stands twice comes out once"),
+        ("return out", "return set(out)", "a set, expected a list"),
+        ("return out", "return out[:1]", "1 items, expected 17 items. Missing: .*never measured"),
+        ("append((name, rel, num))", "append(name)", "a str, expected a tuple"),
+        ("append((name, rel, num))", "append([name, rel, num])", "a list, expected a tuple"),
+        ("low >= num", "high >= num", "so luck counts"),
+        ("low >= num", "value >= num", "at least is held against the mean"),
+        ("high <= num", "value <= num", "at most is held against the mean"),
+        ("low >= num", "low > num", "reaches the number exactly"),
+        ("high <= num", "high < num", "high <= num"),
+        ('"at least"', '"at most"', "at least and at most are exchanged"),
+        ("abs(value - num) <= 0.0005", "round(value, 3) == num", "a rounded value"),
+        ("abs(value - num) <= 0.0005", 'f"{value:.1%}" == f"{num:.1%}"', "two rounded texts"),
+        ("abs(value - num) <= 0.0005", "abs(value - num) < 0.0005", "wants less than 0.0005"),
+        ("abs(value - num) <= 0.0005", "math.isclose(value, num, rel_tol=0.0005)", "a part of the number"),
+        ("abs(value - num) <= 0.0005", "abs(value - num) <= 0.001", "a whole tenth of a percent"),
+        ("abs(value - num) <= 0.0005", "num - value <= 0.0005", "too low"),
+        ("abs(value - num) <= 0.0005", "value - num <= 0.0005", "too high"),
+        ("abs(value - num) <= 0.0005", "value == num", "is wants every digit"),
+        ("abs(value - num) <= 0.0005", "low <= num <= high", "whatever lies in the interval"),
+        ("(math.nan,) * 3", "(0.0, 0.0, 1.0)", "never measured passes"),
+        ("lines.get(name, (math.nan,) * 3)", "lines[name]", "KeyError"),
+        ("low = high = value", "low = high = num", "bears out every"),
+        ("low = high = value", "low, high = 0.0, 1.0", "proves nothing at all"),
+        ("not ok", "ok", r"`ok`: with `not ok`"),
+        ("return out", "return sorted(out)", "the right items in another order"),
     ],
 }  # fmt: skip
 BATTERY = [

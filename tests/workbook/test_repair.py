@@ -7,6 +7,7 @@ import torch
 from tests.workbook.learner import cell
 from vlmcourse.data import chat, quality
 from vlmcourse.diagnostics import audit, gap
+from vlmcourse.evaluation import claims
 from vlmcourse.exercises.base import exercise_of
 from vlmcourse.models import attention, bert, clip, language, qformer
 from vlmcourse.workbook import check, search
@@ -142,6 +143,21 @@ def test_a_term_that_mends_only_some_cases_is_not_told():
     )
     says = check.judge(exercise_of(quality.balanced_rows), answer).says.en
     assert "Missing: [1]" in says and "pair * row" not in says
+
+
+def test_a_list_that_grows_later_is_no_value():
+    """out[[].append] mends it, as an unlike key would, and nobody would write it."""
+    answer = cell(
+        "def unproved(claims, lines):\n    out = {}\n    for name, rel, num in claims:\n"
+        "        value, low, high = lines.get(name, (math.nan,) * 3)\n"
+        "        low, high = (value, value) if low is None else (low, high)\n"
+        '        held = {"is": abs(value - num) <= 0.0005, "at least": low >= num, "at most": high <= num}\n'
+        "        if not held[rel]:\n            out[name] = (name, rel, num)\n    return list(out.values())\n"
+    )
+    says = check.judge(exercise_of(claims.unproved), answer).says.en
+    assert (
+        "7 items, expected 17 items. Missing: [('all kinds', 'is', 0.954)" in says and "[].append" not in says
+    )
 
 
 def test_two_steps_too_many_are_left_out_at_once():

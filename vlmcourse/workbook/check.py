@@ -212,12 +212,17 @@ def structure_problem(got: Any, right: Any, axes: str | tuple) -> Text | None:
 
 
 def items(got: Any, right: Any) -> Text | None:
-    """What a list of another length lacks and what it has too many, where that is text or a number."""
-    if not isinstance(right, list) or not all(isinstance(item, str | int | float) for item in [*got, *right]):
+    """What a list of another length lacks and what it has too many: texts, numbers, or tuples of them."""
+    if not isinstance(right, list) or not all(map(is_plain, [*got, *right])):
         return None
     mine, theirs = Counter(got), Counter(right)
     lacks, extra = list((theirs - mine).elements()), list((mine - theirs).elements())
     return phrase("items", lacks=in_short(lacks), extra=in_short(extra))
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is a text, a number, or a tuple of such."""
+    return isinstance(value, str | int | float) or (isinstance(value, tuple) and all(map(is_plain, value)))
 
 
 def wrong_shape(got: Tensor, right: Tensor, axes: str, where: str) -> Text | None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -156,8 +157,12 @@ def kind(value: Any) -> type:
 
 
 def of_a_kind(got: Any, right: Any) -> bool:
-    """Whether a value has the type that it must have; a whole number is as good as the float it equals."""
-    return kind(got) is kind(right) or (type(got) is int and isinstance(right, float))
+    """Whether a value has the type that it must have.
+
+    A whole number is as good as the float it equals, and numpy's as good as Python's.
+    """
+    whole = type(got) is int or isinstance(got, numpy.integer)
+    return kind(got) is kind(right) or (whole and kind(right) in (int, float))
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -139,7 +139,8 @@ class _Known(ast.NodeTransformer):
         stored = [n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
         for node in [node for node in ast.walk(tree) if isinstance(node, ast.Assign)]:
             name = getattr(node.targets[0], "id", None)
-            if stored.count(name) == 1 and name not in names:
+            begun = isinstance(node.value, ast.List) and not node.value.elts  # a list that grows later
+            if stored.count(name) == 1 and name not in names and not begun:
                 self.given[name] = node.value
         self.free = {name for name in stored if name not in names}
 

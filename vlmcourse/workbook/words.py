@@ -28,7 +28,7 @@ def in_short(value: Any) -> str:
     if isinstance(value, dict):
         return f"{{{', '.join(f'{key!r}: {in_short(item)}' for key, item in value.items())}}}"
     if isinstance(value, tuple | list) and any(isinstance(item, Tensor | tuple) for item in value):
-        inside = ", ".join(map(in_short, value))
+        inside = textwrap.shorten(", ".join(map(in_short, value)), 240, placeholder=" …")
         return f"({inside})" if isinstance(value, tuple) else f"[{inside}]"
     try:
         return textwrap.shorten(repr(value), 120, placeholder=" …")
