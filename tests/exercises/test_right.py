@@ -2267,6 +2267,28 @@ def interleave_with_an_iterator(ids, marker, sizes):
     return row, spans
 
 
+@right("frames.interleave")
+def interleave_by_counts(ids, marker, sizes):
+    row = torch.tensor(ids)
+    often = torch.ones_like(row)
+    often[row == marker] = torch.tensor(sizes, dtype=torch.long)
+    ends = often.cumsum(0)
+    spans = zip((ends - often)[row == marker].tolist(), ends[row == marker].tolist(), strict=True)
+    return row.repeat_interleave(often).tolist(), list(spans)
+
+
+@right("frames.interleave")
+def interleave_by_recursion(ids, marker, sizes):
+    def go(ids, sizes, begin):
+        if not ids:
+            return [], []
+        size = sizes[0] if ids[0] == marker else 1
+        row, spans = go(ids[1:], sizes[ids[0] == marker :], begin + size)
+        return [ids[0]] * size + row, [(begin, begin + size)] * (ids[0] == marker) + spans
+
+    return go(list(ids), list(sizes), 0)
+
+
 @right("frames.sample_frames")
 def sample_frames_in_floats(count, budget):
     if count <= budget:
@@ -2284,6 +2306,19 @@ def sample_frames_by_numpy(count, budget):
 def sample_frames_by_a_list(count, budget):
     budget = min(count, budget)
     return torch.tensor([(count * (2 * k + 1)) // (2 * budget) for k in range(budget)])
+
+
+@right("frames.sample_frames")
+def sample_frames_between_edges(count, budget):
+    edges = torch.arange(min(count, budget) + 1, dtype=torch.float64) * count / min(count, budget)
+    return edges.unfold(0, 2, 1).mean(dim=1).floor().to(torch.int64)
+
+
+@right("frames.sample_frames")
+def sample_frames_by_steps(count, budget, *, device=None):
+    budget = min(count, budget)
+    halves = torch.arange(count, 2 * budget * count, 2 * count, device=device)
+    return torch.div(halves, 2 * budget, rounding_mode="floor")
 
 
 @right("frames.pool_frame")
@@ -2309,6 +2344,30 @@ def pool_frame_in_two_steps(tokens, side, grid=None):
     rows, columns = grid or (math.isqrt(tokens.shape[1]),) * 2
     wide = tokens.unflatten(1, (rows // side, side, columns)).mean(2)
     return wide.unflatten(2, (columns // side, side)).mean(3).flatten(1, 2)
+
+
+@right("frames.pool_frame")
+def pool_frame_by_a_matrix(tokens, side, grid=None):
+    rows, columns = grid or (math.isqrt(tokens.shape[1]),) * 2
+    patch = torch.arange(rows * columns, device=tokens.device)
+    square = patch // columns // side * (columns // side) + patch % columns // side
+    members = F.one_hot(square).to(tokens.dtype)
+    return members.T @ tokens / side**2
+
+
+@right("frames.pool_frame")
+def pool_frame_by_windows(tokens, side, grid=None):
+    rows, columns = grid or (math.isqrt(tokens.shape[1]),) * 2
+    windows = tokens.unflatten(1, (rows, columns)).unfold(1, side, side).unfold(2, side, side)
+    return torch.einsum("frcwst->frcw", windows).flatten(1, 2) / (side * side)
+
+
+@right("frames.pool_frame")
+def pool_frame_by_strides(tokens, side, grid=None):
+    rows, columns = grid or (math.isqrt(tokens.shape[1]),) * 2
+    pictures = tokens.reshape(len(tokens), rows, columns, -1)
+    shifted = [pictures[:, down::side, right::side] for down in range(side) for right in range(side)]
+    return torch.stack(shifted).mean(dim=0).flatten(1, 2)
 
 
 @right("mrope.mrope_positions")
@@ -2343,6 +2402,27 @@ def mrope_positions_filled_in(length, spans, grids):
     return out
 
 
+@right("mrope.mrope_positions")
+def mrope_positions_by_running_sums(length, spans, grids):
+    taken, inside = torch.ones(length, dtype=torch.long), torch.zeros(3, length, dtype=torch.long)
+    for (begin, end), grid in zip(spans, grids, strict=True):
+        taken[begin:end], taken[end - 1] = 0, max(grid)
+        inside[:, begin:end] = torch.cartesian_prod(*map(torch.arange, grid)).T
+    return taken.cumsum(0) - taken + inside
+
+
+@right("mrope.mrope_positions")
+def mrope_positions_by_numpy(length, spans, grids):
+    out, at, place = numpy.zeros((3, length), dtype=numpy.int64), 0, 0
+    for (begin, end), grid in zip(spans, grids, strict=True):
+        out[:, place:begin] = at + numpy.arange(begin - place)
+        at += begin - place
+        out[:, begin:end] = at + numpy.indices(grid).reshape(3, -1)
+        at, place = at + max(grid), end
+    out[:, place:] = at + numpy.arange(length - place)
+    return torch.from_numpy(out)
+
+
 @right("mrope.pair_axes")
 def pair_axes_from_lists(sections, interleaved):
     if not interleaved:
@@ -2366,6 +2446,26 @@ def pair_axes_by_conditions(sections, interleaved):
     return torch.where(pairs // 3 < counts, pairs % 3, 0)
 
 
+@right("mrope.pair_axes")
+def pair_axes_by_borders(sections, interleaved):
+    pairs, sections = torch.arange(sum(sections)), torch.tensor(sections)
+    if not interleaved:
+        return torch.bucketize(pairs, sections.cumsum(0)[:-1], right=True)
+    return pairs % 3 * (pairs < 3 * sections[pairs % 3])
+
+
+@right("mrope.pair_axes")
+def pair_axes_in_place(sections, interleaved):
+    axes = torch.LongTensor(sum(sections)).zero_()
+    if interleaved:
+        axes[1::3][: sections[1]] = 1
+        axes[2::3][: sections[2]] = 2
+        return axes
+    axes[sections[0] :] += 1
+    axes[sections[0] + sections[1] :] += 1
+    return axes
+
+
 @right("locations.box_to_locations")
 def locations_box_by_box(boxes, bins):
     cells = []
@@ -2381,6 +2481,19 @@ def locations_by_a_product(boxes, bins):
     scaled = boxes * bins
     corners = torch.cat([torch.floor(scaled[:, :2]), torch.ceil(scaled[:, 2:]) - 1], 1).view(-1, 2, 2).long()
     return corners[..., 0] + corners[..., 1] * bins
+
+
+@right("locations.box_to_locations")
+def locations_by_lines(boxes, bins):
+    cells = (boxes * bins).floor()
+    cells[:, 2:] -= (boxes[:, 2:] * bins == cells[:, 2:]).to(cells.dtype)
+    return (cells[:, [1, 3]].long() * bins + cells[:, [0, 2]].long()).contiguous()
+
+
+@right("locations.box_to_locations")
+def locations_by_einsum(boxes, bins):
+    corners = torch.stack([boxes[:, :2] * bins, 1 - bins * boxes[:, 2:]], dim=1).floor().long().abs()
+    return torch.einsum("bcx,x->bc", corners, torch.tensor([1, bins], device=boxes.device))
 
 
 @right("locations.locations_to_boxes")
@@ -2400,6 +2513,22 @@ def boxes_from_both_ways(locations, bins):
     inset = torch.tensor([0.5, 0.5, -0.5, -0.5], device=locations.device) / bins
     thick = (x[:, 0] != x[:, 1]) & (y[:, 0] != y[:, 1])
     return edges + inset * thick[:, None]
+
+
+@right("locations.locations_to_boxes")
+def boxes_by_area(locations, bins):
+    rows, columns = torch.unravel_index(locations, (bins, bins))
+    middles = torch.stack([columns, rows], dim=-1) + 0.5
+    flat = (middles[:, 1] - middles[:, 0]).prod(dim=-1, keepdim=True) == 0
+    return torch.cat([middles[:, 0] - flat / 2, middles[:, 1] + flat / 2], dim=1) / bins
+
+
+@right("locations.locations_to_boxes")
+def boxes_by_differences(locations, bins):
+    boxes = torch.stack([locations % bins, locations // bins], dim=-1).flatten(1) + 0.5
+    apart = locations[:, 1] - locations[:, 0]  # below bins only within a row
+    boxes[(apart < bins) | (apart % bins == 0)] += boxes.new_tensor([-0.5, -0.5, 0.5, 0.5])
+    return boxes / bins
 
 
 @pytest.mark.parametrize(("name", "answer"), RIGHT, ids=lambda value: getattr(value, "__name__", value))
