@@ -1,5 +1,8 @@
 """Budget and quiz."""
 
+import logging
+import warnings
+
 import pytest
 
 from vlmcourse.exercises.base import all_exercises
@@ -61,3 +64,15 @@ def test_a_quiz_answer_reaches_the_diary():
     widget.chosen = 0
     assert [event["right"] for event in portfolio.diary()] == [False, True]
     assert {(event["chapter"], event["quiz"]) for event in portfolio.diary()} == {("02_vit", "02_vit/1")}
+
+
+def test_libraries_do_not_speak_to_their_own_authors_on_the_page(caplog):
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        lesson._hush_libraries()
+        warnings.warn("`is_gradient_checkpointing` is deprecated and will be removed", FutureWarning, 2)
+        warnings.warn("something else will be removed", FutureWarning, 2)
+    assert [str(one.message) for one in told] == ["something else will be removed"]
+    logging.getLogger("bitsandbytes.backends.cpu.ops").warning("Failed to load")
+    logging.getLogger("bitsandbytes.backends.cpu.ops").error("no memory")
+    assert [record.message for record in caplog.records] == ["no memory"]

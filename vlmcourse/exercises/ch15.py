@@ -16,22 +16,22 @@ exercise(memory.state_bytes,
     slips=[
         ("frozen * bits / 8", "frozen * bits", "bits are taken for bytes; a byte has eight of them."),
         ("frozen = parameters - learned", "frozen = parameters",
-         "the numbers that learn are counted twice among the weights."),
+         "the parameters that learn are counted twice among the weights."),
         ("learned * gradient,", "parameters * gradient,",
-         "frozen numbers get gradients here; only those that learn have one."),
+         "frozen parameters get gradients here; only those that learn have one."),
         ("learned * optimizer", "parameters * optimizer",
-         "the optimizer keeps its averages only for what learns; frozen numbers have none."),
+         "the optimizer keeps its averages only for what learns; frozen parameters have none."),
         ("+ learned * weight,", "+ learned * bits / 8,",
-         "what learns is kept in few bits too; it is kept in `weight` bytes a number."),
+         "what learns is kept in few bits too; it is kept in `weight` bytes a parameter."),
         ("+ learned * weight,", ",", "the weights that learn are forgotten among the weights."),
         ("frozen * bits / 8 + learned * weight", "parameters * weight",
          "all weights are counted as if they learned; frozen ones take `bits` bits each."),
         ("learned * gradient, learned * optimizer", "learned * optimizer, learned * gradient",
          "gradients and optimizer are exchanged; the order is weights, gradients, optimizer."),
     ],
-    hints=["Two kinds of numbers: those that learn and those that do not. Which of them needs what?",
+    hints=["Two kinds of parameters: those that learn and those that do not. Which of them needs what?",
            "`frozen = parameters - learned`; weights are `frozen * bits / 8 + learned * weight`; the other "
-           "two count learned numbers only."],
+           "two count what learns only."],
 )
 
 exercise(memory.block_numbers,
@@ -47,7 +47,7 @@ exercise(memory.block_numbers,
         ("attention += width * (1 + share)", "attention += width * (1 + 2 * share)",
          "the value is turned here; only query and key are."),
         ("3 * hidden if gated else hidden", "hidden",
-         "a gated MLP keeps three vectors: the gate before and after its activation, and the other half."),
+         "a gated MLP keeps three vectors: the gate before and after its activation, and up."),
         ("3 * hidden if gated else hidden", "2 * hidden if gated else hidden",
          "of the gate both versions stay, before and after its activation; three vectors in all."),
         ("read = 2 * width + hidden if learns else 0", "read = 2 * width + hidden",
@@ -261,14 +261,14 @@ exercise(lora.dora_forward, gradient=("tokens", "down", "up", "magnitude"),
            "Take the bias off what lora_forward says, multiply by magnitude / lengths, put the bias back."],
 )
 
-quiz(1, "A model of 7 billion numbers is tuned with LoRA in bf16 on one GPU of 24 GB. It is full after the "
-        "first forward pass. What helps most?", [
+quiz(1, "A model of 7 billion parameters is tuned with LoRA in bf16 on one GPU of 24 GB. "
+        "The memory is full before the first forward pass ends. What helps most?", [
     ("A smaller rank.", False,
-     "LoRA's own numbers, gradients and averages are a few hundredths of it; the rank hardly counts."),
+     "LoRA's own parameters, gradients and averages are a few hundredths of it; the rank hardly counts."),
     ("Gradient checkpointing.", True,
      "Right: the weights are there already, and what filled the rest are activations of every block."),
     ("An optimizer that keeps 8 bits.", False,
-     "It would help in full tuning; with LoRA the optimizer keeps averages of very few numbers."),
+     "It would help in full tuning; with LoRA the optimizer keeps averages of very few parameters."),
 ])
 quiz(2, "In fp16 the loss is multiplied by 65,536. A gradient becomes infinite. "
         "What happens to this step?", [
@@ -279,9 +279,9 @@ quiz(2, "In fp16 the loss is multiplied by 65,536. A gradient becomes infinite. 
     ("The weights become NaN; the run has to be started again.", False,
      "That is what happens without a scaler that looks before the optimizer steps."),
 ])
-quiz(3, "Why does QLoRA keep LoRA's own matrices in ordinary numbers?", [
+quiz(3, "Why does QLoRA keep LoRA's own matrices in 16 or 32 bits?", [
     ("Four bits are too few for the small steps of training; they would be rounded away.", True,
-     "Right: the levels are a tenth apart, a step of the optimizer is a thousandth."),
+     "Right: the levels are about a tenth apart, a step of the optimizer is about a thousandth."),
     ("They are the largest part of the model.", False, "They are the smallest: a hundredth, often less."),
     ("Products of four-bit numbers cannot be computed.", False,
      "Even the frozen ones are turned back into ordinary numbers before every product."),

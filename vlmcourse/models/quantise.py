@@ -101,6 +101,12 @@ def _levels_of_bytes(device: torch.device) -> Int[Tensor, "256"]:
     return _levels()[numbers.long()].view(torch.int64).to(device)
 
 
+@cache
+def _numbers_of_bytes(device: torch.device) -> Int[Tensor, "256"]:
+    """The two numbers in each byte, side by side in 16 bits."""
+    return unpack_nibbles(torch.arange(256, dtype=torch.uint8), 512).view(torch.int16).to(device)
+
+
 class _FrozenProduct(torch.autograd.Function):
     """tokens × weight, where the weight is made anew for the gradient too: kept are four bits a number.
 
@@ -142,13 +148,17 @@ class QuantisedLinear(nn.Module):
     @property
     def weight(self) -> Float[Tensor, "out width"]:
         """The weight that is kept, in ordinary numbers."""
-        count, blocks = self.out_features * self.in_features, len(self.scales)
-        if dequantise_blocks.active is dequantise_blocks.reference and count % 2 == 0:
-            pairs = _levels_of_bytes(self.packed.device).index_select(0, self.packed.int())
+        blocks, device = len(self.scales), self.packed.device
+        if self.out_features * self.in_features % 2:  # the last byte holds one number only
+            numbers = unpack_nibbles(self.packed, self.out_features * self.in_features)
+            weights = dequantise_blocks(numbers.reshape(blocks, -1), self.scales, _levels().to(device))
+        elif dequantise_blocks.active is dequantise_blocks.reference:
+            pairs = _levels_of_bytes(device).index_select(0, self.packed.int())
             weights = pairs.view(torch.float32).view(blocks, -1).mul_(self.scales[:, None])
-            return weights.view(self.out_features, self.in_features)
-        numbers = unpack_nibbles(self.packed, count).reshape(blocks, -1)
-        weights = dequantise_blocks(numbers, self.scales, _levels().to(self.scales.device))
+        else:
+            pairs = _numbers_of_bytes(device).index_select(0, self.packed.int())
+            numbers = pairs.view(torch.uint8).view(blocks, -1)
+            weights = dequantise_blocks(numbers, self.scales, _levels().to(device))
         return weights.reshape(self.out_features, self.in_features)
 
     def forward(self, tokens: Float[Tensor, "... width"]) -> Float[Tensor, "... out"]:

@@ -1,5 +1,7 @@
 """What a notebook calls around its exercises: begin, budget, quiz, progress."""
 
+import logging
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,6 +31,7 @@ def begin(chapter: str, lang: str = "en") -> None:
     engine.language = lang
     torch.manual_seed(0)
     plot_style()
+    _hush_libraries()
     try:
         installed, complaints = engine.reinstall()
         others = portfolio.strangers()
@@ -41,6 +44,12 @@ def begin(chapter: str, lang: str = "en") -> None:
     if others:
         complaints.append(engine.tell("left_alone", files=", ".join(others)))
     Card("plain", engine.tell("ready", chapter=chapter), lines + complaints).show()
+
+
+def _hush_libraries() -> None:
+    """Keep out of the pages what libraries say to their own authors, and a learner can do nothing about."""
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # of kernels it could load from elsewhere
+    warnings.filterwarnings("ignore", r".*is_gradient_checkpointing", FutureWarning)  # peft asks for it
 
 
 def device() -> str:
