@@ -171,6 +171,9 @@ def train(
     ] = "",
     most_skipped: MostSkipped = MOST_ALLOWED,
     config: Annotated[Path | None, Option(help="A plan of yours, as my_vlm/vlm.toml is one.")] = None,
+    fastest: Annotated[
+        bool, Option("--fastest", help="Try whether compiled is faster here, for minutes; then train so.")
+    ] = False,
 ) -> None:
     """Train a recipe of the course; `own`, a model on your pictures; or `my_vlm`, the model that
     my_vlm/vlm.toml plans, with your code. A run that was broken off goes on.
@@ -180,7 +183,7 @@ def train(
         with explained():
             if until:
                 raise ValueError("`train own` has one stage; leave --until away")
-        return _train_own(data, start or OWN_START, runs, steps, fresh, most_skipped)
+        return _train_own(data, start or OWN_START, runs, steps, fresh, most_skipped, fastest=fastest)
     with explained():
         if not recipe and config is None:
             raise ValueError("name a recipe such as nano-vlm, or my_vlm, or a plan with --config FILE")
@@ -193,7 +196,7 @@ def train(
     if recipe in ("", MY_VLM):
         with explained():
             _use_my_code()
-            path = train_plan(config, runs, until, steps, fresh, tell=typer.echo)
+            path = train_plan(config, runs, until, steps, fresh, typer.echo, fastest)
         if path is not None:
             name = MY_VLM if config is None else quoted(path)
             typer.echo(f"{printable(str(path))}\nAsk it:     vlmcourse ask PICTURE QUESTION --model {name}")
@@ -209,7 +212,7 @@ def train(
             raise ValueError(f"{error}; and own, with --data, for your own pictures") from error
         plan = plan.until(until) if until else plan
         plan = plan.short(steps) if steps else plan
-        path = carry_out(plan, runs, fresh, plan.card(), tell=typer.echo)
+        path = carry_out(plan, runs, fresh, plan.card(), typer.echo, fastest)
     if path is None:
         return
     typer.echo(f"{path}")
@@ -227,7 +230,7 @@ def _use_my_code() -> None:
 
 
 def _train_own(
-    data: Path | None, start: str, runs: Path, steps: int, fresh: bool, most_skipped: float
+    data: Path | None, start: str, runs: Path, steps: int, fresh: bool, most_skipped: float, **more: bool
 ) -> None:
     """See train; what comes out is runs/own.safetensors."""
     from vlmcourse.families.own_pictures import store_own, train_own
@@ -237,7 +240,7 @@ def _train_own(
             raise ValueError("name the folder of your pictures: vlmcourse train own --data FOLDER")
         if fresh and is_first_process():
             shutil.rmtree(runs / "own", ignore_errors=True)
-        options = dict(checkpoint=runs / "own", resume=True)
+        options = dict(checkpoint=runs / "own", resume=True, **more)
         speaker, history, card = train_own(data, start, steps, most_skipped=most_skipped, **options)
         if not is_first_process():
             return

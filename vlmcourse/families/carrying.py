@@ -23,7 +23,13 @@ Tell = Callable[[str], object]
 
 
 def carry_out(
-    recipe: Recipe, runs: Path, fresh: bool, card: dict[str, Any], tell: Tell = print, **more: Any
+    recipe: Recipe,
+    runs: Path,
+    fresh: bool,
+    card: dict[str, Any],
+    tell: Tell = print,
+    fastest: bool = False,
+    **more: Any,
 ) -> Path | None:
     """Run a recipe, or go on with it, and store what came out: runs/NAME.safetensors and its card.
 
@@ -31,6 +37,7 @@ def carry_out(
         fresh: throw away the checkpoints of earlier runs.
         card: what its card says of the recipe; ``more`` stands beside it.
         tell: takes a line for each stage.
+        fastest: see training.loop.train.
 
     Returns:
         the file; None in all of several processes but the first, which writes.
@@ -44,7 +51,8 @@ def carry_out(
 
     def options(stage, model) -> dict:
         place = folder / stage.name if len(recipe.stages) > 1 else folder
-        return dict(checkpoint=place, resume=True, origin=dict(recipe=recipe.name, **asdict(stage)))
+        given = dict(checkpoint=place, resume=True, origin=dict(recipe=recipe.name, **asdict(stage)))
+        return given | (dict(fastest=True) if fastest else {})
 
     for made in run(recipe, options):
         if made.history is not None:
@@ -63,6 +71,7 @@ def train_plan(
     steps: int = 0,
     fresh: bool = False,
     tell: Tell = print,
+    fastest: bool = False,
 ) -> Path | None:
     """Train the model that a plan describes; see carry_out. Its card also names the learner's functions.
 
@@ -71,6 +80,7 @@ def train_plan(
         runs: below the workspace.
         until: the last stage, if not all.
         steps: of each stage, for a trial; 0 for those of the plan on this device.
+        fastest: see training.loop.train.
 
     Raises:
         FileNotFoundError, PlanError: if there is no plan, or a wrong one.
@@ -81,4 +91,5 @@ def train_plan(
     recipe = recipe.until(until) if until else recipe
     recipe = recipe.short(steps) if steps else recipe
     mine = sorted(name for name, own in own_code().items() if own)
-    return carry_out(recipe, trained_file(plan.name, runs).parent, fresh, recipe_card(plan), tell, code=mine)
+    place = trained_file(plan.name, runs).parent
+    return carry_out(recipe, place, fresh, recipe_card(plan), tell, fastest, code=mine)

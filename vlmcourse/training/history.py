@@ -25,6 +25,7 @@ class History:
     metrics: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
     stopped: str = ""
+    way: str = ""  # of speed.WAYS, if the fastest was sought
 
     @property
     def steps(self) -> int:
@@ -35,9 +36,10 @@ class History:
         if not self.losses:
             return "History(no steps)"
         tail = self.losses[-min(20, self.steps) :]
+        way = f", {self.way}" if self.way else ""
         return (
             f"History({self.steps} steps in {self.seconds:.1f} s, loss {self.losses[0]:.4g} → "
-            f"{sum(tail) / len(tail):.4g} (mean of the last {len(tail)}), stopped by {self.stopped})"
+            f"{sum(tail) / len(tail):.4g} (mean of the last {len(tail)}), stopped by {self.stopped}{way})"
         )
 
 

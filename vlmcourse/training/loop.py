@@ -33,6 +33,7 @@ from vlmcourse.training.precision import choose_precision
 from vlmcourse.training.resume import Run
 from vlmcourse.training.sharding import launched_sharded, sharded, whole
 from vlmcourse.training.sharing import alike_in_all
+from vlmcourse.training.speed import fastest_way
 
 ANSWER_WITHIN = timedelta(minutes=10)  # of a process that waits for one that does not answer
 
@@ -60,6 +61,7 @@ def train(
     resume: bool = False,
     origin: dict[str, Any] | None = None,
     by_block: bool = True,
+    fastest: bool = False,
 ) -> History:
     """Train `model` in place.
 
@@ -84,13 +86,18 @@ def train(
         by_block: where the model is sharded, whether a block's weights are gathered only while it runs. False
             gathers all for a step: where a block hands on keys and values beside its output (a Cache), the
             way back does not pass through its output, and nothing would gather them again.
+        fastest: try on the first batch which way of speed.WAYS takes least time here, compiled for example,
+            and go that way; the history says which. It takes a minute or several, so not for short runs.
 
     Raises:
+        ValueError: if ``fastest`` is wanted of several processes, which might go different ways.
         FloatingPointError: if the loss or its gradient is not finite; the weights are those before that step,
             or on a GPU at most ten steps later.
         CheckpointError: if checkpoints cannot be written, or none fits (see training/checkpoints.py).
     """
     accelerator = _start_accelerator(precision, accumulate)
+    if fastest and accelerator.num_processes > 1:
+        raise ValueError("the fastest way is tried by one process alone; train with one, or without it")
     if not launched_sharded():  # else a GPU never holds the whole model
         model.to(accelerator.device)
     optimizer = optimizer or adamw(model, lr)
@@ -101,15 +108,19 @@ def train(
     run = Run(model, optimizer, rates, stream, history, accelerator, origin)
     if checkpoint is not None:
         run.open(checkpoint, resume)
+    history.way = ""  # tried anew, on what may be another device
 
     log = Log(history, watch, accelerator, steps, seconds, name or type(model).__name__)
     with _prepared(run, loss_fn, by_block) as (net, stepper), log.bar:
+        run_batch = net
         for step in range(history.steps + 1, steps + 1):
             for _ in range(accumulate):
                 batch = send_to_device(next(stream), accelerator.device)
+                if fastest and not history.way:
+                    history.way, run_batch, *_ = fastest_way(net, batch, accelerator.autocast)
                 with accelerator.accumulate(net):
                     with accelerator.autocast():
-                        loss, metrics = _loss_and_metrics(net(batch))
+                        loss, metrics = _loss_and_metrics(run_batch(batch))
                     accelerator.backward(loss)
                     log.add(step, loss=loss.detach(), **metrics)
                     if accelerator.sync_gradients:
