@@ -48,11 +48,12 @@ print("\n".join(pairs.sentences()[:3]))
 assert all(changes.read_change(told) for told in pairs.sentences())
 
 # %% [markdown] id="row-intro" lang="en"
-# No single picture can answer this. A model must see both, **at once**, and know which one came first. By hand: a row in which each picture is one mark, and what it becomes when the first has two tokens and the second three.
+# No single picture can answer this. A model must see both, **at once**, and know which one came first. By hand: a row in which each picture is one marker, and what it becomes when the first has two tokens and the second three.
 
 # %% id="row-hand"
 short = ["first", "<image>", "second", "<image>", "what changed?"]
 long = ["first", "<image>", "<image>", "second", "<image>", "<image>", "<image>", "what changed?"]
+print("before:", *short)
 tabulate({place: word for place, word in enumerate(long)}, "place", word="")
 assert long[1:3] == ["<image>"] * 2 and long[4:7] == ["<image>"] * 3
 
@@ -92,7 +93,7 @@ assert [row[begin:end] == [IMAGE] * 16 for begin, end in spans] == [True, True]
 #
 # The course ships `nano-video`: chapter 08's small VLM, trained further on pictures, pairs and clips (`vlmcourse train nano-video` makes it). Its rows go through *your* `interleave`.
 #
-# Ask for a colour "in the second picture", where the two pictures differ. Then exchange the pictures, and ask the same. **Predict:** what must happen to the answers?
+# Ask "In the second picture, is there a blue square?", or for a size or colour, always where the two pictures have different answers. Then exchange the pictures, and ask the same. **Predict:** what must happen to the answers? And what is left when both pictures are blank?
 
 # %% id="load"
 from vlmcourse.families import video, watching
@@ -107,7 +108,7 @@ tabulate(which, "questions about one of two pictures", right=".0%")
 assert min(which["first picture"], which["second picture"], which["swapped"]) > 0.85
 
 # %% [markdown] id="which-lesson" lang="en"
-# "Swapped" counts, among its right answers, those that turn into the *other* picture's answer when the pictures are exchanged. A model that only found *a* picture fitting the question would not do that.
+# "Swapped" counts, among its right answers, those that turn into the *other* picture's answer when the pictures are exchanged. A model that only found *a* picture fitting the question would not do that. Blank pictures leave a third, since most of these questions have but two answers.
 #
 # Now the harder question, about both at once: "What changed?" Its answer is a whole sentence, and counts only word for word. **Predict** the last three lines: the pictures exchanged but the old answer wanted, the first picture shown twice, and no pictures at all.
 
@@ -126,11 +127,11 @@ assert max(changed["still right when swapped"], changed["same picture twice"]) <
 assert changed["blank"] < 0.1
 
 # %% [markdown] id="break-order-intro" lang="en"
-# Some **nine in ten**, word for word. It does compare: no control gets anywhere, and exchanged pictures get their own, reversed sentence as often. It was hard to teach, though: finding *which* of all things differs, with nobody naming it, is a search over both pictures. After 900 steps it told two in five, named another thing half of the time, and never said "moved". A sentence begins with how a thing *looked*, and what vanished is nowhere in the second picture. What helped: for training, each token of the second picture also had to say what was in its place **before**. So much is the second picture's business: it may look back, the first may not look ahead.
+# Some **nine in ten**, word for word. It does compare: no control gets anywhere, and exchanged pictures get their own, reversed sentence as often. It was hard to teach, though: finding *which* of all things differs, with nobody naming it, is a search over both pictures. After 900 steps it told two in five, named another thing half of the time, and never said "moved"; its card keeps these trials. A sentence begins with how a thing *looked*, and what vanished is nowhere in the second picture. What helped: in training, each token of the second picture also had to say what stood in its place **before**. Only the second can: attention is causal, so it may look back at the first.
 #
 # ### Break it on purpose: a loader that sorts pictures by name
 #
-# A real and common mistake: pictures reach the model in another order than their marks. Shapes fit, no error, the loss is a number. What does the model say?
+# A real and common mistake: pictures reach the model in another order than their markers. Shapes fit, no error, the loss is a number. What does the model say?
 
 # %% id="break-order"
 exam = watching.about_pairs(pairs[:3])
@@ -176,14 +177,13 @@ gaps = {name: max(chosen[0] + 1, 48 - chosen[-1]).item() for name, chosen in way
 assert gaps["the beginning"] == 43 and gaps["middles"] == 5
 
 # %% [markdown] id="sample-lesson" lang="en"
-# Real models differ here. Qwen2-VL's processor takes the first frame of each span, LLaVA-Video's code goes from the very first to the very last, TSN took middles (Wang et al. 2016). All three see the whole clip. The one with crosses does not, and its price is measured in section 5.
+# Real models differ here. Qwen2-VL's processor takes the first frame of each span, LLaVA-Video's code goes from the very first to the very last, TSN's takes middles when it is tested (Wang et al. 2016). All three see the whole clip. The one with crosses does not, and its price is measured in section 5.
 #
 # ## 4 · How many tokens for a frame?
 #
 # `nano-vlm` reads 64 tokens for a picture. Sixteen frames would be 1,024. Neighbouring patches show nearly the same, so average them in squares: **pooling**. Chapter 07's `pixel_shuffle` kept every number and made tokens wider; this keeps the width and forgets.
 #
 # Two rows of four patches, one number each, in squares of 2 × 2. **Predict** the two means.
-
 #
 # | 0 | 1 | 2 | 3 |
 # |---|---|---|---|
@@ -211,7 +211,7 @@ print(means.tolist())
 assert means.tolist() == [2.5, 4.5]
 
 # %% [markdown] id="cost-intro" lang="en"
-# It is at work in `nano-video`: 64 tokens become 16. Now the bill: for 2 to 16 frames, each as 64, 16, 4 or 1 token. Every row holds words and timestamps, too. **Predict:** does the row grow in proportion to the frames, or faster? And where does the work of a model trained at 4 × 16 fall apart?
+# It is at work in `nano-video`: 64 tokens become 16. Now the bill: for 2 to 16 frames, each as 64, 16, 4 or 1 token. Every row holds words and timestamps, too. **Predict:** which grows in proportion to the frames, which faster: the row, the seconds? And how well does a model trained at 4 × 16 answer elsewhere?
 
 # %% id="costs"
 bill = watching.frame_costs(speaker, 24, frames=(2, 4, 8, 16), sides=(1, 2, 4, 8))
@@ -229,7 +229,7 @@ for number, (marker, line) in zip((64, 16, 4, 1), zip("osD^", ("-", "--", "-.", 
         ax.set(xlabel="frames", ylabel=what, xticks=[2, 4, 8, 16], ylim=(0, None))
 axes[0].legend()
 figure(fig, alt="Tokens of a row and seconds for an answer over the frames, for 64, 16, 4 and 1 "
-                "token a frame: straight lines, steepest with 64")
+                "token a frame; tokens are straight lines, seconds with 64 bend upward")
 row_of = {(one["frames"], one["tokens a frame"]): one["tokens"] for one in bill}
 for n in (64, 16):                                            # twice the frames, twice the tokens
     assert row_of[16, n] - row_of[8, n] == 2 * (row_of[8, n] - row_of[4, n])
@@ -239,9 +239,9 @@ assert right.pop((4, 16)) > 0.9 > 0.85 > max(right.values()) and np.mean(list(ri
 assert row_of[8, 4] - row_of[4, 4] == 4 * (4 + 11)             # a timestamp has 11 tokens
 
 # %% [markdown] id="costs-lesson" lang="en"
-# Tokens grow with frames × tokens of a frame: straight lines, and pooling sets the slope. With 16 frames at 4 tokens the row is shorter than 4 frames unpooled. What does not shrink are the timestamps: 11 tokens each in our tokenizer, soon more than the picture.
+# Tokens grow with frames × tokens of a frame: straight lines, and pooling sets the slope. Seconds grow faster where rows are long, since every token meets every other. With 16 frames at 4 tokens the row is shorter than 4 frames unpooled. What does not shrink are the timestamps: 11 tokens each in our tokenizer, soon more than the picture.
 #
-# The column "right" is honest about something else: only 4 × 16, on which it was trained, is answered well. With other tokens or frames most of it is gone; if one of those rows does better, that is luck. Changing them is a change of the input, to be **trained** for; this table says what they cost, not what they could do.
+# The column "right" says something else: only 4 × 16, on which it was trained, is answered well. The others lie far above and far *below* a quarter, which is chance. Nought of 24 is no bad luck: the model looks at fixed places of the row (section 5), and something else stands there now. Other frames or tokens are to be **trained** for. This table says what they cost, not what they could do.
 
 # %% [markdown] id="q-motion" lang="en"
 # ## 5 · Which way does it move?
@@ -269,7 +269,7 @@ assert seen["straight"]["shuffled"] < 0.65 and seen["round"]["shuffled"] < 0.4
 assert max(one["single frame"] for one in seen.values()) < 0.4
 
 # %% [markdown] id="motion-lesson" lang="en"
-# It sees motion: right on nine of ten new clips, and no better than chance as soon as the order is gone. Mind the one exception. A straight clip in *any* order still shows the line, and one of two senses is left to guess: 50 %. Only the round walk takes everything away. **Before you call a control "chance", ask what the control still shows.**
+# It sees motion: right on nine of ten new clips, and no better than chance as soon as the order is gone. Mind the one exception. A straight clip in *any* order still shows the line, and one of two senses is left to guess: 50 %. In our run the model reached 37 %: what a control still shows, and what a model takes from it, are two numbers. Only the round walk takes everything away. **Before you call a control "chance", ask what it still shows.**
 #
 # ### When was that?
 #
@@ -321,36 +321,46 @@ tabulate(found, "four of sixteen frames", right=".0%")
 assert found["middles"] > 0.75 and found["the first four"] < found["middles"] - 0.1
 
 # %% [markdown] id="q-attention" lang="en"
+# Half right: the first four of sixteen show a fifth of the way.
+#
 # ## 6 · Which frame does the answer look at?
 #
-# Ask where the thing is at 0, 1, 2 and 3 seconds, and watch the last token: how much of its attention goes to each frame?
+# Ask where the thing is at 0, 1, 2 and 3 seconds. The **last** token answers. **Predict:** how much of its attention to frames goes to the frame it was asked about? A quarter would mean that it does not care.
 
 # %% id="attention"
-def looks(film, times=("0.0", "1.0", "2.0", "3.0")):
-    """Attention of the answering token: (asked time, layer, frame), mean over clips."""
+def looks(film, times=("0.0", "1.0", "2.0", "3.0"), last=11):
+    """Attention of the last tokens, (asked time, token, layer, frame), and these tokens."""
     table = []
     for at in times:
         asked = [f"Where is the {who} at {at} seconds?" for who in film.moving()]
-        rows = [watching.look_at_row(speaker, seen, film.stamps(), question).shares()
+        rows = [watching.look_at_row(speaker, seen, film.stamps(), question)
                 for seen, question in zip(film.pictures(), asked)]
-        table.append(torch.stack(rows).mean(0))
-    return torch.stack(table)
+        table.append(torch.stack([torch.stack([row.shares(token) for row in rows]).mean(0)
+                                  for token in range(-last, 0)]))
+    return torch.stack(table), rows[0].tokens[-last:]
 
-shares = looks(films["round"][:12])
-on_own = torch.stack([shares[k, :, k] / shares[k].sum(-1) for k in range(4)]).mean(0)
-layer = int(on_own.argmax())
+shares, words = looks(films["round"][:12])
+words[1] = "0 … 3"                                              # the digit that was asked about
+of_frames = shares / shares.sum(-1, keepdim=True)              # what goes to words is left out
+on_asked = torch.stack([of_frames[k, ..., k] for k in range(4)]).mean(0)     # (token, layer)
+names = [f"{place + 1}: {word or '<assistant>'}" for place, word in enumerate(words)]
+tabulate({name: row.tolist() for name, row in zip(names, on_asked)}, "on the asked frame",
+         layer_1=".0%", layer_2=".0%", layer_3=".0%", layer_4=".0%")
+assert on_asked[1].max() > 0.5 and (on_asked[-1] - 0.25).abs().max() < 0.05
 
 # %% id="attention-figure"
-fig, ax = plt.subplots(figsize=(4, 2.7), layout="constrained")
-of_pictures = shares[:, layer] / shares[:, layer].sum(-1, keepdim=True)
-image = ax.imshow(of_pictures, vmin=0)
-ax.set(xlabel="frame at ... seconds", ylabel="asked about ... seconds", xticks=range(4),
-       yticks=range(4), title=f"layer {layer + 1}")
+fig, axes = plt.subplots(1, 2, figsize=(7, 2.8), layout="constrained", sharey=True)
+for ax, (token, title) in zip(axes, ((-1, "the last token"), (1, "the digit of the time"))):
+    image = ax.imshow(of_frames[:, token, 1], vmin=0, vmax=1)
+    ax.set(title=f"{title}, layer 2", xlabel="frame at ... seconds")
+    ax.set(xticks=range(4), yticks=range(4))
+axes[0].set_ylabel("asked about ... seconds")
 fig.colorbar(image, label="share of its attention to frames")
-figure(fig, alt="Four by four table of attention: for each asked time, the share of each frame")
-tabulate({f"layer {n + 1}": (shares[:, n].sum(-1).mean().item(), share.item())
-          for n, share in enumerate(on_own)},
-         "", on_pictures=".0%", of_that_on_the_asked_frame=".0%")
+figure(fig, alt="Two tables of four by four, asked time against frame: the last token looks at all "
+                "frames alike, the digit of the time looks at the frame of its time")
+
+# %% [markdown] id="attention-lesson" lang="en"
+# The last token does not care. Had you watched it alone, you would have found nothing. But the **digit** of the question looks where it is asked: it fetches the frame, and so does the first token behind the number. Later tokens read from them. **Look at every token, not only at the one that answers.** And look at what the digit knows: a place in the row, not what the frame's timestamp says.
 
 # %% [markdown] id="q-mrope" lang="en"
 # ## 7 · Where does a token stand?
@@ -480,7 +490,8 @@ def learn_dots(kind):
                             interleaved=True))
     def loss_of(model, batch):
         ids, way, number = batch
-        return F.cross_entropy(model(ids, looks[SIZES[number]])[:, -1, 4:], way)
+        scores = model(ids, looks[SIZES[number]])[:, -1, 4:]       # of ids 4 to 7, the directions
+        return F.cross_entropy(scores, way)
     batches = [(*dots(64, dice, *SIZES[step % 5]), step % 5) for step in range(sizes.steps)]
     train(model, batches, loss_of, steps=sizes.steps, name=f"positions {kind}",
           optimizer=MuonAdamW(model, 0.015, 4e-3), schedule=warmup_linear(sizes.steps, 20))
@@ -498,7 +509,8 @@ new = [(4, 5), (5, 4), (5, 5), (6, 6)]
 table = {size: [dots_right(model, kind, *size) for kind, model in learned.items()]
          for size in SIZES + new}
 tabulate({f"{rows} × {columns}{' (new)' * ((rows, columns) in new)}": line
-          for (rows, columns), line in table.items()}, "size", like_text=".0%", M_RoPE=".0%")
+          for (rows, columns), line in table.items()}, "size",
+         **{"like text": ".0%", "M-RoPE": ".0%"})
 known, other = (np.mean([table[size] for size in group], axis=0) for group in (SIZES, new[:2]))
 assert known.min() > 0.6 and other[0] < 0.48 and other[1] > other[0] + 0.15
 
@@ -512,15 +524,8 @@ assert known.min() > 0.6 and other[0] < 0.48 and other[1] > other[0] + 0.15
 #
 # "Where is the red circle?" A model that writes words can answer with a **box**, if boxes are words. Kosmos-2 lays a grid of 32 × 32 cells over the picture and gives each cell a word (Peng et al. 2023, section 3.1). Two words, for the upper left and the lower right corner, make a box. No new layer, no detector.
 #
-# By hand on a 4 × 4 grid: a box from (0.3, 0.6) to (0.8, 0.9), as shares of the picture.
-
-# %% id="point-hand"
-box = torch.tensor([0.3, 0.6, 0.8, 0.9])
-print("times 4:", 4 * box)
-first, last = 2 * 4 + 1, 3 * 4 + 3         # row 2, column 1; row 3, column 3
-assert (first, last) == (9, 15)
-
-# %% [markdown] id="ex-locations" lang="en"
+# By hand on a 4 × 4 grid: a box from (0.3, 0.6) to (0.8, 0.9), as shares of the picture. Times 4 that is (1.2, 2.4) and (3.2, 3.6): column 1 in row 2, and column 3 in row 3. Row by row the cells are 2 · 4 + 1 = 9 and 3 · 4 + 3 = 15.
+#
 # An edge that lies *on* a line belongs to the cell inside the box: from 0.25 to 0.5 is one cell of four, not two.
 #
 # ### Your turn: `box_to_locations` · difficulty 2/5 · 8 min
@@ -560,7 +565,7 @@ tabulate({f"{bins} × {bins}": (bins**2, fit) for bins, fit in kept.items()}, "g
 assert kept[4] < kept[8] < kept[16] < kept[32]
 
 # %% [markdown] id="bins-lesson" lang="en"
-# Nobody can point better than the grid. `nano-video` has 16 × 16 cells of 4 pixels each: 256 new words, `<loc_0>` to `<loc_255>`. What does it do with them? The baseline is the **mean box** of all true boxes, told for every question. **Predict:** is that 0?
+# No model can point better than its grid. `nano-video` has 16 × 16 cells of 4 pixels each: 256 new words, `<loc_0>` to `<loc_255>`. What does it do with them? The baseline is the **mean box** of all true boxes, told for every question. **Predict:** is that 0?
 
 # %% id="point"
 pointed = watching.pointing_scores(speaker, drawn)

@@ -148,6 +148,8 @@ def test_a_row_shows_its_pictures_and_who_attends_to_them(speaker):
     begin, end = look.spans[2]
     torch.testing.assert_close(shares[3, 2], look.weights[3, :, -1, begin:end].sum(-1).mean())
     assert shares.shape == (4, 4) and (shares.sum(1) < 1).all()
+    earlier = look.shares(-3)[1, 0]
+    torch.testing.assert_close(earlier, look.weights[1, :, -3, slice(*look.spans[0])].sum(-1).mean())
 
 
 def test_measuring_names_what_the_card_needs(speaker):

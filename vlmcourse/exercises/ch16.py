@@ -294,8 +294,8 @@ exercise(locations.locations_to_boxes,
            "the last, in both directions. `torch.where(thin, ...)`, then divide by `bins`."],
 )
 
-quiz(1, "A model answers \"Which way does it move?\" right in 95 % of new clips. "
-        "With the frames shuffled it is still right in 50 % of four choices. What does that show?", [
+quiz(1, "In new clips a thing crosses the picture on a straight line, left, right, up or down. A model says "
+        "which way in 95 % of them, and with the frames shuffled still in 50 %. What does that show?", [
     ("Half of its answers come from the order of the frames, the other half from luck.", False,
      "Luck alone gives 25 %. Something in the shuffled frames helps."),
     ("Frames in any order still show along which line the thing moved, "
@@ -313,11 +313,11 @@ quiz(2, "A picture of 4 × 6 tokens stands behind three words. Where does M-RoPE
     ("At 4, since a picture has one time.", False,
      "Then the word would stand among the picture's rows and columns, in all three numbers."),
 ])
-quiz(3, "Clips get four times as many frames. How do you keep the row as long as it was?", [
+quiz(3, "Clips get four times as many frames. How do you keep the number of image tokens?", [
     ("Pool each frame's patches in squares of 2 × 2.", True,
      "A quarter of the tokens for each frame. What is lost is where inside its square something was; "
      "measure whether your questions need it."),
     ("Take the first quarter of the frames.", False,
-     "That row is short, too, but what happens later in the clip is never seen."),
+     "That keeps their number, too, but what happens later in the clip is never seen."),
     ("Write the times as text.", False, "Times make the row longer; they say when, not more briefly."),
 ])

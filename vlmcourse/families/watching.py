@@ -78,10 +78,10 @@ class RowLook(NamedTuple):
     spans: list[tuple[int, int]]  # of each picture the first place, and the first one behind it
     weights: Float[torch.Tensor, "layer head query key"]
 
-    def shares(self) -> Float[torch.Tensor, "layer picture"]:
-        """How much of its attention the last token, which answers, gives to each picture; mean over heads."""
-        last = self.weights[:, :, -1].mean(dim=1)
-        return torch.stack([last[:, begin:end].sum(dim=1) for begin, end in self.spans], dim=1)
+    def shares(self, token: int = -1) -> Float[torch.Tensor, "layer picture"]:
+        """How much of its attention a token gives to each picture, mean over heads; the last one answers."""
+        own = self.weights[:, :, token].mean(dim=1)
+        return torch.stack([own[:, begin:end].sum(dim=1) for begin, end in self.spans], dim=1)
 
 
 @torch.no_grad()
