@@ -356,8 +356,8 @@ for ax, (token, title) in zip(axes, ((-1, "the last token"), (1, "the digit of t
     ax.set(xticks=range(4), yticks=range(4))
 axes[0].set_ylabel("asked about ... seconds")
 fig.colorbar(image, label="share of its attention to frames")
-figure(fig, alt="Two tables of four by four, asked time against frame: the last token looks at all "
-                "frames alike, the digit of the time looks at the frame of its time")
+figure(fig, alt="Two tables of four by four, asked time against frame: the last token looks at the "
+                "same frames whatever was asked, the digit of the time at the frame of its time")
 
 # %% [markdown] id="attention-lesson" lang="en"
 # The last token does not care. Had you watched it alone, you would have found nothing. But the **digit** of the question looks where it is asked: it fetches the frame, and so does the first token behind the number. Later tokens read from them. **Look at every token, not only at the one that answers.** And look at what the digit knows: a place in the row, not what the frame's timestamp says.
