@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 NOTEBOOKS = $(wildcard notebooks/[0-9][0-9]_*.ipynb notebooks/ja/[0-9][0-9]_*.ipynb)
 
-.PHONY: help lab test quick book checkpoints bench colab-check
+.PHONY: help lab test quick book checkpoints bench bench-details colab-check
 
 help:
 	@echo "make lab          open the course in JupyterLab"
@@ -17,7 +17,7 @@ help:
 	@echo "make quick        what can be tested in three minutes"
 	@echo "make book         build the notebooks from notebooks/src"
 	@echo "make checkpoints  train the shipped checkpoints again"
-	@echo "make bench        measure speed against the libraries"
+	@echo "make bench        measure speed against the libraries; minutes on two cores"
 	@echo "make colab-check  the widgets with the package versions of Colab"
 
 lab: .venv/installed
@@ -44,8 +44,13 @@ book: .venv/installed-for-tests
 checkpoints: .venv/installed-for-tests
 	$(BIN)/python tools/ship.py $(NAMES)
 
+# make bench OPTIONS="--json bench.json"; benchmarks/steps.py says what it prints and what else it takes.
 bench: .venv/installed-for-tests
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/steps.py $(OPTIONS)
+
+bench-details: .venv/installed-for-tests
+	@for script in scenes language decoding nano_vlm; do echo "== $$script"; \
+	  $(BIN)/python benchmarks/$$script.py || exit 1; done
 
 colab-check: .venv/installed-for-tests
 	bash tools/colab_check.sh
