@@ -78,6 +78,20 @@ def test_processes_share_each_batch():
     ] == take(Batches(NUMBERS, 4).stream(), 5)
 
 
+@pytest.mark.parametrize(("size", "world"), [(1, 2), (3, 2), (3, 4), (5, 3), (4, 2)])
+def test_processes_share_what_cannot_be_shared_equally(size, world):
+    source = {"item": NUMBERS, "label": NUMBERS + 100}
+    batches = Batches(source, size, unasked=lambda batch: batch | {"label": -batch["label"]})
+    streams = [batches.stream(rank, world) for rank in range(world)]
+    for whole in list(batches):
+        parts = [next(stream) for stream in streams]
+        asked = [part["item"] for part in parts if (part["label"] > 0).all()]
+        assert torch.cat(asked).tolist() == whole["item"].tolist()
+        assert max(map(len, asked)) - min(map(len, asked)) <= 1 and len(asked) == min(size, world)
+        idle = [part for part in parts if (part["label"] < 0).any()]
+        assert all(part["item"].tolist() == whole["item"][:1].tolist() for part in idle)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [

@@ -15,7 +15,7 @@ from vlmcourse.models.attention import Block, run_blocks
 from vlmcourse.training.checkpoints import list_checkpoints
 from vlmcourse.training.loop import adamw, train
 from vlmcourse.training.optimizers import MuonAdamW
-from vlmcourse.training.sharding import own_part, units, whole
+from vlmcourse.training.sharding import own_part, sharded, units, whole
 from vlmcourse.training.sharing import gathered, mean_over_all, process_count
 
 
@@ -111,6 +111,19 @@ def test_scalars_alone_are_no_unit():
     model.gates = nn.ModuleList([nn.Module(), nn.Linear(2, 2)])
     model.gates[0].gate = nn.Parameter(torch.tensor(0.0))
     assert units(model) == [model.gates[1]]
+
+
+@pytest.mark.parametrize("table", [None, ()], ids=["gone", "another"])
+def test_a_torch_that_would_not_let_go_of_a_model_is_named_before_anything_is_spread(monkeypatch, table):
+    if table is None:
+        monkeypatch.delattr("torch.distributed._composable_state._module_state_mapping")
+    else:
+        monkeypatch.setattr("torch.distributed._composable_state._module_state_mapping", table)
+    model = Reader()
+    spread = sharded(model, adamw(model, 0.01), torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="launch with --multi_gpu in place of --use_fsdp"):
+        spread.__enter__()
+    assert all(type(weight) is nn.Parameter for weight in model.parameters())
 
 
 def test_one_process_changes_nothing():

@@ -23,6 +23,9 @@ class Batches:
         size: items per optimizer step, over all processes.  What does not fill a batch is left out.
         seed: chooses the shuffle.
         length: how many different items a function can make; for tensors it is their first axis.
+        unasked: makes of a batch one of which nothing is learned. Where several processes cannot share a
+            batch equally, some get an item less, and one that gets none gets the first so changed. This is
+            right only for a loss that counts what is asked in all of them, see training/sharing.py.
 
     Iterating gives one epoch; `stream()` goes on for ever.
 
@@ -31,7 +34,14 @@ class Batches:
         ValueError: if tensors differ in length, or there are fewer items than one batch needs.
     """
 
-    def __init__(self, source: Any, size: int, seed: int = 0, length: int | None = None):
+    def __init__(
+        self,
+        source: Any,
+        size: int,
+        seed: int = 0,
+        length: int | None = None,
+        unasked: Callable[[Any], Any] | None = None,
+    ):
         if callable(source):
             if length is None:
                 raise ValueError("a function as source needs length=, how many different items it can make")
@@ -41,7 +51,7 @@ class Batches:
             self.pick = lambda numbers: _map(lambda column: column[numbers.to(column.device)], columns)
         if not 1 <= size <= length:
             raise ValueError(f"batch size {size} does not fit {length} items; choose 1 to {length}")
-        self.size, self.seed, self.length = size, seed, length
+        self.size, self.seed, self.length, self.unasked = size, seed, length, unasked
 
     def __len__(self) -> int:
         """Full batches in one epoch."""
@@ -51,7 +61,11 @@ class Batches:
         return islice(self.stream(), len(self))
 
     def stream(self, rank: int = 0, world: int = 1) -> "Stream":
-        """All epochs, one after the other; process `rank` of `world` gets an equal share of each batch."""
+        """All epochs, one after the other; process `rank` of `world` gets its share of each batch.
+
+        Raises:
+            ValueError: if a batch cannot be shared equally, and nothing says what else to do, see `unasked`.
+        """
         return Stream(self, rank, world)
 
     def order(self, epoch: int) -> Tensor:
@@ -63,10 +77,10 @@ class Stream:
     """An endless walk through `batches`; `step` batches of `epoch` have been handed out."""
 
     def __init__(self, batches: Batches, rank: int = 0, world: int = 1):
-        if batches.size % world:
+        if batches.size % world and batches.unasked is None:
             raise ValueError(f"batch size {batches.size} cannot be shared equally by {world} processes")
-        self.batches, self.share = batches, batches.size // world
-        self.offset = rank * self.share
+        self.batches = batches
+        self.share = slice(*(number * batches.size // world for number in (rank, rank + 1)))
         self._start(epoch=0, step=0)
 
     def __iter__(self) -> "Stream":
@@ -75,9 +89,12 @@ class Stream:
     def __next__(self) -> Any:
         if self.step == len(self.batches):
             self._start(self.epoch + 1, step=0)
-        first = self.step * self.batches.size + self.offset
+        first = self.step * self.batches.size
+        numbers = self.order[first : first + self.batches.size]
         self.step += 1
-        return self.batches.pick(self.order[first : first + self.share])
+        if len(own := numbers[self.share]):
+            return self.batches.pick(own)
+        return self.batches.unasked(self.batches.pick(numbers[:1]))
 
     def _start(self, epoch: int, step: int) -> None:
         self.epoch, self.step, self.order = epoch, step, self.batches.order(epoch)

@@ -41,6 +41,7 @@ from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
 from vlmcourse.training.resume import hash_weights
+from vlmcourse.training.sharing import own_rows, process_count
 from vlmcourse.world.render import to_tensor
 
 TEST_MOVES = {  # of the test; training has none of these, but others of their kind
@@ -203,12 +204,14 @@ def choose_words(
     chance = torch.Generator().manual_seed(seed)
 
     def loss(model: ChoosingProjector, batch: tuple[Tensor, Tensor]) -> Tensor:
-        seen = torch.rand(batch[0].shape, generator=chance) >= drop
+        drawn = torch.rand(process_count() * len(batch[0]), *batch[0].shape[1:], generator=chance)
+        seen = own_rows(drawn).to(batch[0].device) >= drop
         pairs = zip(model.scores(batch[0] * seen / (1 - drop)), batch[1].T, strict=True)
         return sum(torch.nn.functional.cross_entropy(scores, right) for scores, right in pairs)
 
     batches = Batches((scaled, chosen), size, seed=seed)
-    history = learn(projector, batches, loss, steps=steps, lr=lr, precision="no", **options)
+    options = dict(precision="no") | options
+    history = learn(projector, batches, loss, steps=steps, lr=lr, **options)
     projector.calibrate(features)  # from here on it reads summaries as they are
     projector.eval().requires_grad_(False)
     return history

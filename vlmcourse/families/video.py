@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
+from vlmcourse.data.chat import IGNORED
 from vlmcourse.data.packing import Packs
 from vlmcourse.families import nano
 from vlmcourse.families.connectors import own_parts
@@ -268,7 +269,7 @@ def _joined(*parts: tuple[Features, Packs]) -> tuple[Features, Packs]:
     """Rows of several kinds, one of each kind after the other."""
     length = max(rows.ids.shape[1] for _, rows in parts)
     columns = []
-    for name, empty in (("ids", 0), ("labels", -100), ("packs", -1)):
+    for name, empty in (("ids", 0), ("labels", IGNORED), ("packs", -1)):
         wide = [getattr(rows, name) for _, rows in parts]
         wide = [nn.functional.pad(part, (0, length - part.shape[1]), value=empty) for part in wide]
         columns.append(torch.stack(wide, dim=1).flatten(0, 1))
@@ -308,4 +309,13 @@ def tune_video(
         | dict(precision=precision_of(size * 500, model.config.language.width))
         | options
     )
-    return learn(model, Batches(source, size, seed=seed), loss_of, steps=steps, **options)
+    batches = Batches(source, size, seed=seed, unasked=_unasked)
+    return learn(model, batches, loss_of, steps=steps, **options)
+
+
+def _unasked(batch: dict[str, tuple[Tensor, ...]]) -> dict[str, tuple[Tensor, ...]]:
+    """The same rows without an answer that is to be predicted."""
+    return {
+        kind: (features, ids, torch.full_like(labels, IGNORED), packs)
+        for kind, (features, ids, labels, packs) in batch.items()
+    }

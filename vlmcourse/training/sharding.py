@@ -16,13 +16,12 @@ Source: Rajbhandari et al. 2020 (ZeRO), arXiv:1910.02054, section 5; Zhao et al.
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed._composable_state import _module_state_mapping
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
@@ -115,7 +114,11 @@ def sharded(
     ``by_block``: see training.loop.train.
 
     After an error nothing is put together: that takes all processes, and the others may not have one.
+
+    Raises:
+        RuntimeError: if this torch could not be made to let go of the model; before anything is spread.
     """
+    noted = _noted_by_torch()
     homes = [
         (module, name, weight)
         for module in net.modules()
@@ -141,14 +144,31 @@ def sharded(
             weight.grad = None
     _exchange(optimizer, {part: weight for weight, part in parts.items()}, lambda value, _: whole(value))
     for module, kind, kept in plain:
-        # torch has no way back from fully_shard, and does not shard a module twice
-        _module_state_mapping.pop(module, None)
+        noted.pop(module, None)
         module.__class__ = kind
         for name in set(vars(module)) - set(kept):
             del vars(module)[name]
         vars(module).update({name: value for name, value in kept.items() if name in HOOKS})
     for module, name, weight in homes:
         module._parameters[name] = weight
+
+
+def _noted_by_torch() -> MutableMapping[nn.Module, Any]:
+    """Torch's own table of the modules that it has sharded.
+
+    It has no public way back from fully_shard and does not shard a module twice, so what is whole again must
+    be taken from there.
+    """
+    try:
+        from torch.distributed._composable_state import _module_state_mapping as noted
+    except ImportError:
+        noted = None
+    if not isinstance(noted, MutableMapping):
+        raise RuntimeError(
+            f"torch {torch.__version__} keeps its sharded modules in another way than sharding.py knows, so "
+            "they could not be put together again; launch with --multi_gpu in place of --use_fsdp"
+        )
+    return noted
 
 
 def _shard(net: nn.Module, mesh: DeviceMesh, by_block: bool) -> list[RemovableHandle]:

@@ -16,7 +16,6 @@ Source: contrast over all processes, Radford et al. 2021 (CLIP), arXiv:2103.0002
 from typing import Any
 
 import torch
-from accelerate.utils import broadcast_object_list
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, distributed
 
@@ -110,4 +109,7 @@ def from_first(values: Tensor) -> Tensor:
 
 def alike_in_all(choice: Any) -> Any:
     """The first process's choice: what was measured, or found on a disk, may differ between processes."""
-    return broadcast_object_list([choice])[0] if process_count() > 1 else choice
+    found = [choice]
+    if process_count() > 1:
+        distributed.broadcast_object_list(found, src=0)
+    return found[0]
