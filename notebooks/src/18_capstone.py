@@ -1,14 +1,14 @@
 # %% [markdown] id="title" lang="en"
 # # 18 · Your own vision-language model
 #
-# **75 minutes.** Everything runs on two CPU cores; a GPU trains ten times as long in the same time.
+# **75 minutes.** Everything runs on two CPU cores; a GPU gets six times the steps.
 #
 # You wrote the parts. Now you decide how they go together, and answer for what comes out: a plan, a training, a report card, a conversation, a folder that others can open, and a card that claims no more than was measured.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
 #
-# Every part of the picture has been built. This chapter lights all of it, and asks of each piece: **whose code runs here?**
+# You have built every part of the map below, so none of them is lit. This chapter puts them together, and asks of each piece: **whose code runs here?**
 #
 # ## After this you can
 #
@@ -38,12 +38,12 @@ course_map()
 from vlmcourse.recipes.plan import EXAMPLES, PlanError, example, plan_of, read_plan, recipe_of
 
 plans = {name: read_plan(example(name)) for name in EXAMPLES}
-print(example("llava").read_text()[:760])
+print(example("llava").read_text().partition("\n[[stages]]                # then")[0])
 assert len({plan.vision for plan in plans.values()}) == 1
 assert len({plan.kind for plan in plans.values()}) == 3
 
 # %% [markdown] id="plan-lesson" lang="en"
-# Copy one to `my_vlm/vlm.toml` and change what you like; `vlmcourse train my_vlm` carries it out. The eye is always frozen here: its features are computed once for a whole training, which is most of why this fits in two minutes.
+# Two more stages follow, in the same form. Copy one of the files to `my_vlm/vlm.toml` and change what you like; `vlmcourse train my_vlm` carries it out. The vision encoder, the eye, is always frozen here: its features are computed once for a whole training.
 #
 # A plan is read strictly. **Predict** what happens to a misspelt key, before you run the cell.
 
@@ -75,7 +75,7 @@ assert "line 10" in said and "did you mean 'shuffle'" in said
 # | `trains` | some of `"vision"`, `"connector"`, `"language"` |
 # | out | list of the names that learn, in the order given |
 #
-# The first word of a name says its part. Whatever is neither `vision` nor `language` is connector.
+# The first word of a name, up to its dot, says its part. Whatever is neither `vision` nor `language` is connector.
 #
 # Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
@@ -99,7 +99,7 @@ tabulate(counts, "thousands", vision=",.0f", connector=",.0f", language=",.0f")
 assert counts["llava"][1] < counts["blip2"][1] and counts["llava"][1] < counts["flamingo"][1]
 
 # %% [markdown] id="parts-lesson" lang="en"
-# The same eye, the same words. Between them a LLaVA needs two small matrices; the others bring layers of their own, thirty times as much and more. That is the first line of every comparison, and it speaks neither for nor against: it says what a step has to move.
+# The same eye, the same words. Between them a LLaVA needs two small matrices; the others bring layers of their own, thirty times as much and more. That is the first line of every comparison. It says what a step has to move, not what comes of it.
 
 # %% [markdown] id="q-whose" lang="en"
 # ## 3 · Whose code is this?
@@ -161,7 +161,7 @@ with mine.without_references(called["llava"]):
 
 # %% id="gather"
 try:
-    print(mine.gather_code(called["llava"]).read_text()[:600])
+    print(mine.gather_code(called["llava"]).read_text().partition("from __future__")[0])
 except ValueError as error:
     print(error)
 
@@ -183,7 +183,7 @@ except ValueError as error:
 #
 # ### Your turn: `prompt_flops` · difficulty 3/5 · 10 min
 #
-# Count multiplications and additions of matrices when a LLaMA reads `tokens` tokens. A block has two matrices width × width (queries, output), two width × `keys` (keys and values), three width × `hidden`. In attention every token meets every token twice. The head scores the vocabulary at every token.
+# Count multiplications and additions of matrices when a LLaMA reads `tokens` tokens. A block has two matrices width × width (queries, output), two width × `keys` (keys and values), three width × `hidden`. In attention every token meets every token twice, for a score and for a value; a meeting takes `width` multiplications, over all heads, and what the mask hides is computed too. The head scores the vocabulary at every token. There are `depth` blocks and one head.
 
 # %% id="prompt_flops"
 @exercise(cost.prompt_flops)
@@ -212,7 +212,7 @@ assert counted == prompt_flops(70, *shape, sizes.vocabulary)
 # %% id="cost-table"
 from vlmcourse.data.text import load_tokenizer
 
-words = len(load_tokenizer().encode(["What colour is the circle?"])[0][0]) + 4
+words = len(load_tokenizer().encode(["What colour is the circle?"])[0][0]) + 4   # marks of the chat
 bill = {}
 for name, model in models.items():
     context = model.tokens_per_image + words
@@ -221,7 +221,7 @@ for name, model in models.items():
     connect = cost.flops(lambda model=model, features=features: model.connect(features)) / 1e6
     bill[name] = (counts[name][1], model.tokens_per_image, context, connect, read)
 tabulate(bill, "", connector_thousands=",.0f", tokens_of_an_image="", tokens_in_context="",
-         connecting_MFLOPs=",.1f", words_reading_MFLOPs=",.1f")
+         connecting_MFLOPs=",.1f", reading_MFLOPs=",.1f")
 assert bill["flamingo"][2] < bill["blip2"][2] < bill["llava"][2]
 assert bill["llava"][3] < bill["blip2"][3] and bill["flamingo"][4] < bill["llava"][4]
 
@@ -231,7 +231,7 @@ assert bill["llava"][3] < bill["blip2"][3] and bill["flamingo"][4] < bill["llava
 # %% [markdown] id="q-train" lang="en"
 # ## 5 · Three models, one budget
 #
-# The same eye, words, questions, steps and images; one run each. **Predict** the order after a hundred steps of four images, and the order after 2,000.
+# The same eye, words, questions, steps and images; one run each. **Predict** the order after a hundred steps of four images. And the order after thousands of steps?
 
 # %% id="budget"
 sizes_of = budget(cpu=dict(steps=100, images=4, exam=24), gpu=dict(steps=600, images=8, exam=100))
@@ -278,7 +278,7 @@ tabulate(means, "right", mean=".0%", low=".0%", high=".0%")
 assert means["llava"][1] > means["llava, blind"][2]          # it looks
 
 # %% [markdown] id="exam-lesson" lang="en"
-# One thing is certain: with its eyes shut LLaVA's answers fall back to habit, so what it has beyond that it sees. In our run it had 83 % with the image and 36 % without, after sixteen seconds. Flamingo stood at 33 %, no more than its blind self: gates that start closed need more steps to open than this (chapter 09). The order among the three is an order *at this budget*, behind a language model that read image tokens before; the longer runs below show where it ends.
+# One thing is certain: with its eyes shut LLaVA's answers fall back to habit, so what it has beyond that it sees. In our run it had 83 % with the image and 36 % without, after a hundred steps. BLIP-2 stood at 43 %, Flamingo at 33 %, no more than a LLaVA that is blind: gates that start closed need more steps to open than this (chapter 09). The order among the three is an order *at this budget*, behind a language model that read image tokens before; the longer runs below show where it ends.
 
 # %% [markdown] id="ex-difference" lang="en"
 # ## 6 · Is A better than B?
@@ -292,7 +292,7 @@ assert means["llava"][1] > means["llava, blind"][2]          # it looks
 # | `first`, `second` | `(mean, low, high)` |
 # | out | `(difference, low, high)` of first − second |
 #
-# The difference is lowest where the first is at its low end **and** the second at its high end. Both at once is rare, so do not add the two distances: add their squares, and take the root. The upper end likewise.
+# The difference is lowest where the first is at its low end **and** the second at its high end. Both at once is rare, so do not add the two distances: add their squares, and take the root (Newcombe 1998). **By hand:** the first's low end is 3 points below its mean, the second's high end 4 above: together 5 points below the difference. The upper end likewise, with the other two ends.
 
 # %% id="square_and_add"
 @exercise(comparing.square_and_add)
@@ -311,7 +311,7 @@ assert old[2] > new[1] and difference[1] > 0
 # %% [markdown] id="overlap-lesson" lang="en"
 # They overlap, **and yet the second is better**. The other way round is safe: intervals that do not touch always differ.
 #
-# With the answers themselves one can be sharper still: compare question by question, since what is hard for one model is hard for the other.
+# With the answers themselves one can compare question by question, as in chapter 13. That is sharper if what is hard for one model is hard for the other. **Predict** the widths.
 
 # %% id="pairs"
 versus = {}
@@ -321,12 +321,14 @@ for other in ("flamingo", "blip2"):
     versus[other] = (apart[0], apart[2] - apart[1], paired[2] - paired[1])
 tabulate(versus, "LLaVA minus", difference="+.1%", width_from_cards=".1%",
          width_question_by_question=".1%")
-assert all(one < 1.5 * other for _, other, one in versus.values())
+assert all(0.7 < one / other < 1.5 for _, other, one in versus.values())
 
 # %% [markdown] id="q-bands" lang="en"
+# No sharper here, as wide or a little wider: a model near guessing errs where it happens to, not where LLaVA does. In chapter 13 two good models failed at the same scenes, and there pairing decided.
+#
 # ### Against the course
 #
-# The course's own three models were trained for 1,800 to 5,200 steps, and their cards are shipped. Where does your minute stand? `told_apart` says better, worse, or not told apart, by your interval.
+# The course's own three models were trained for 1,800 to 5,200 steps, and their cards are shipped. Where do your hundred steps stand? `told_apart` says better, worse, or not told apart, by your interval.
 
 # %% id="bands"
 lines = {"nano-vlm": "llava", "nano-flamingo": "flamingo", "nano-blip2": "blip2"}
@@ -350,7 +352,7 @@ ax.set(yticks=range(3), yticklabels=lines.values(), xlim=(0, 1.02),
 figure(fig, alt="For each architecture the course's result and yours, with intervals, from 0 to 1")
 
 # %% [markdown] id="bands-lesson" lang="en"
-# After long runs the three lie within one point of each other. **At this size the connector decides how fast and how dear, hardly how good.** What decided is what all three share: the eye, and words that know what an image token is for.
+# After long runs the three lie within one point of each other. **At this size the connector decides how fast and how dear, hardly how good.** What is left to decide is what all three share: the eye, and the words.
 #
 # ## 7 · Train it to the end
 #
@@ -413,7 +415,7 @@ assert speaker.foreign(cat[None]).item() and not speaker.foreign(pictures).any()
 # %% [markdown] id="ex-claims" lang="en"
 # ## 9 · What may the card claim?
 #
-# A model card is a promise to strangers. Three kinds of sentence stand on it: "97.5 %" is what was measured; "at least 95 %" speaks of every other sample, too; "at most 2 % inventions" likewise.
+# A model card is a promise to strangers. Three kinds of sentence stand on it: "is 97.5 %" tells what was measured; "at least 95 %" speaks of every other sample, too; "at most 2 % inventions" likewise. **By hand:** measured are 0.95, from 0.93 to 0.97. "At least 0.93" holds, "at least 0.95" does not, and "is 0.95" does.
 #
 # ### Your turn: `unproved` · difficulty 2/5 · 8 min
 #
@@ -423,7 +425,7 @@ assert speaker.foreign(cat[None]).item() and not speaker.foreign(pictures).any()
 # | `lines` | the report: name → `(value, low, high)`; low and high are None where there is no interval |
 # | out | list of the claims that the report does *not* bear out, in their order |
 #
-# "is": at most 0.0005 away. "at least": the low end reaches the number. "at most": the high end does not pass it. Without an interval the value stands for both. What was never measured is not borne out.
+# "is": the value is at most 0.0005 away. "at least": the low end reaches the number. "at most": the high end does not pass it. Without an interval the value stands for both. What was never measured is not borne out.
 
 # %% id="unproved"
 @exercise(claims.unproved)
@@ -461,7 +463,7 @@ card = dict(recipe=assembled.recipe_card(brief(plans["llava"], "my-llava")),
             seconds=round(history.seconds), code=own)
 folder = Path(mkdtemp()) / "my-llava"
 save_folder(runs["llava"][0], folder, readme=model_card("my-llava", card, measured, wishes[:1]))
-print((folder / "README.md").read_text()[:1500])
+print((folder / "README.md").read_text().partition("\n# ")[2])
 
 # %% id="export-equal"
 from transformers import AutoProcessor, LlavaForConditionalGeneration
@@ -494,6 +496,8 @@ assert not folder.with_name("flamingo").exists()
 # ## 11 · The road you came
 #
 # One table for the way from theory to practice. Each line is something you can *show*, with the cell that showed it; cells that can fail, and did not. The whole list of terms, systems, data sets and warnings stands in the [index](INDEX.md).
+#
+# And on from here: copy a plan, give it `vision = "clip-scenes"` or more steps, and train it to the end; put the encoder before SmolLM2 (chapter 17); or write the next chapter, as `CONTRIBUTING.md` says.
 
 # %% id="roadmap"
 roadmap()
@@ -501,11 +505,11 @@ roadmap()
 # %% [markdown] id="recap" lang="en"
 # ## Recap
 #
-# - A plan is data: LLaVA, Flamingo and BLIP-2 differ in one table. What is misspelt is refused with its line.
-# - Twenty functions carry a whole VLM from pixels to answer; each was an exercise, and a block without references proves whose they are.
-# - Costs can be computed before a step is trained, and computing them shows what a counter overlooks.
-# - A difference has its own interval; overlap decides nothing.
-# - A card claims what the report bears out, and says what is not known.
+# 1. A plan is data: LLaVA, Flamingo and BLIP-2 differ in one table. What is misspelt is refused with its line.
+# 2. Some twenty functions carry a whole VLM from pixels to answer; each was an exercise, and a block without references proves whose they are.
+# 3. Costs can be computed before a step is trained, and computing them shows what a counter overlooks.
+# 4. A difference has its own interval; overlap decides nothing.
+# 5. A card claims what the report bears out, and says what is not known.
 
 # %% [markdown] id="quiz-intro" lang="en"
 # ## Quiz

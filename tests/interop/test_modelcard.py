@@ -40,6 +40,12 @@ def test_it_says_how_it_came_what_was_measured_and_what_not():
         "(an empty image): 25.0%" in text and "12" not in text.split("## What was measured")[1].split("##")[0]
     )
     assert "Nothing yet" in model_card("my-llava", CARD)
+    assert "on a GPU they are multiplied by 10." in text and "functions were written" in text
+    plan = CARD["recipe"]["plan"] | dict(budget=dict(cpu=1.0, gpu=1.0))
+    brief = model_card(
+        "my-llava", CARD | dict(recipe=CARD["recipe"] | dict(plan=plan), code=["vit.patchify"])
+    )
+    assert "multiplied" not in brief and "1 of its functions was written" in brief
     smollm = model_card(
         "smollm-scenes", {"recipe": {"family": "real", "name": "smollm-scenes", "stages": []}}
     )

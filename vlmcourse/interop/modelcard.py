@@ -87,8 +87,8 @@ def _how_it_came(card: Mapping[str, Any]) -> str:
         for stage in plan["stages"]:
             cells = stage["name"], ", ".join(stage["trains"]), stage["data"], stage["steps"], stage["size"]
             rows.append("| " + " | ".join(map(str, cells)) + " |")
-        rows += ["", "Steps are those of the plan on a CPU; on a GPU they are multiplied by "
-                 f"{plan['budget']['gpu']:g}."]  # fmt: skip
+        if (times := plan["budget"]["gpu"]) != 1:
+            rows += ["", f"Steps are those of the plan on a CPU; on a GPU they are multiplied by {times:g}."]
     elif recipe:
         named = ", ".join(str(stage.get("name")) for stage in recipe.get("stages", ()))
         rows.append(f"By the recipe `{recipe.get('name')}`, whose stages are: {named}.")
@@ -99,7 +99,8 @@ def _how_it_came(card: Mapping[str, Any]) -> str:
     if (mine := card.get("code")) is not None:
         rows += [
             "",
-            f"{len(mine)} of its functions were written by its owner in the course, not taken from it.",
+            f"{len(mine)} of its functions {'was' if len(mine) == 1 else 'were'} written by its owner in the "
+            "course, not taken from it.",
         ]
     return "\n".join(rows)
 

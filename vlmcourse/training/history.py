@@ -61,7 +61,7 @@ class Log:
         self.unseen: list[tuple[int, dict[str, float]]] = []
         self.start = time.perf_counter() - history.seconds
         in_view = sys.stderr.isatty() or "ipykernel" in sys.modules
-        quiet = "CI" in os.environ or not in_view or not accelerator.is_main_process
+        quiet = steps < 2 or "CI" in os.environ or not in_view or not accelerator.is_main_process
         self.bar = tqdm(total=steps, initial=history.steps, desc=name, disable=quiet, unit="step")
 
     def add(self, step: int, **values: Tensor | float) -> None:

@@ -41,8 +41,12 @@ ROADMAP = [
         ("debugging", "does attention reach the image?", "14", "share-hand"),
         ("debugging", "another image, another answer?", "14", "swap-runs"),
         ("debugging", "broken runs found and repaired", "14", "all-exhibits"),
+        ("practice", "memory, counted before it is spent", "15", "peak"),
+        ("practice", "four bits and an adapter on a real language model", "15", "real-score"),
+        ("practice", "many images, and whether motion is seen", "16", "motion"),
         ("practice", "CLIP eye, projector and LLM: the smallest real VLM", "17", "measure-after"),
         ("practice", "opened in transformers with equal scores", "17", "export-equal"),
+        ("practice", "a card that claims no more than was measured", "18", "claims-try"),
     )
 ]
 
