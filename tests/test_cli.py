@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from vlmcourse import cli
 from vlmcourse.recipes import book
 from vlmcourse.recipes.book import find_recipe
+from vlmcourse.workbook import serving
 from vlmcourse.workbook.chapters import CHAPTERS
 
 run = CliRunner()
@@ -96,43 +97,43 @@ def test_a_taken_port_is_passed_over():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert cli.free_port(port) != port
+        assert serving.free_port(port) != port
 
 
 def test_no_browser_is_opened_where_there_is_no_screen(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert not cli.can_open_a_browser()
+    assert not serving.can_open_a_browser()
 
 
 def test_a_browser_is_opened_where_there_is_a_screen_and_one_is_installed(monkeypatch):
     def absent():
-        raise cli.webbrowser.Error("could not locate a runnable browser")
+        raise serving.webbrowser.Error("could not locate a runnable browser")
 
-    monkeypatch.setattr(cli.webbrowser, "get", object)
+    monkeypatch.setattr(serving.webbrowser, "get", object)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
-    assert cli.can_open_a_browser()
+    assert serving.can_open_a_browser()
     monkeypatch.delenv("WAYLAND_DISPLAY")
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert cli.can_open_a_browser()
-    monkeypatch.setattr(cli.webbrowser, "get", absent)
-    assert not cli.can_open_a_browser()
+    assert serving.can_open_a_browser()
+    monkeypatch.setattr(serving.webbrowser, "get", absent)
+    assert not serving.can_open_a_browser()
 
 
 def test_only_root_is_allowed_what_jupyter_forbids_it(monkeypatch):
     for user, allowed in ((1000, False), (0, True)):
         monkeypatch.setattr(os, "geteuid", lambda user=user: user, raising=False)
-        assert ("--allow-root" in cli.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, True)) is allowed
+        assert ("--allow-root" in serving.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, True)) is allowed
     monkeypatch.delattr(os, "geteuid")  # Windows has none
-    assert "--allow-root" not in cli.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, True)
+    assert "--allow-root" not in serving.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, True)
 
 
 def test_the_first_notebook_exists_and_is_what_lab_opens():
     assert (ROOT / cli.FIRST_NOTEBOOK).is_file()
-    command = cli.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, False)
+    command = serving.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, False)
     assert f"--LabApp.default_url=/lab/tree/{cli.FIRST_NOTEBOOK}" in command and "--no-browser" in command
 
 
@@ -470,7 +471,7 @@ def test_export_writes_what_transformers_opens_with_the_same_answers_to_oblong_p
 
 @pytest.mark.slow
 def test_several_processes_train_one_model(tmp_path):
-    two = ["torch.distributed.run", "--nproc_per_node=2", f"--master_port={cli.free_port(29500)}"]
+    two = ["torch.distributed.run", "--nproc_per_node=2", f"--master_port={serving.free_port(29500)}"]
     recipe = ["vlmcourse", "train", "nano-vlm", "--steps", "2", "--until", "words", "--runs", str(tmp_path)]
     command = [sys.executable, "-m", *two, "-m", *recipe]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
@@ -601,3 +602,43 @@ def test_what_comes_next_can_be_pasted_whatever_the_names_hold(tmp_path, monkeyp
     said = run.invoke(cli.app, [*command, "--most-skipped", "0.2"]).output
     assert "--data 'my pictures' --most-skipped 0.2\n" in said
     assert cli.MOST_ALLOWED == MOST_SKIPPED
+
+
+# ---- estimate -----------------------------------------------------------------------------------------
+
+
+def test_estimate_says_what_llava_needs_and_what_was_published(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    result = run.invoke(cli.app, ["estimate", "llava-1.5-7b"])
+    assert result.exit_code == 0, result.output
+    first, second = (
+        line.split() for line in result.output.splitlines() if line.lstrip().startswith("llava-")
+    )
+    assert first[1:6] == ["pretrain", "32", "27.32", "9.55", "2.36;"]
+    assert second[1:6] == ["finetune", "16", "32.56", "24.5", "6.05;"]
+    assert "published 10 on 8 A100, 27% of their peak" in " ".join(second)
+
+
+def test_estimate_of_a_recipe_and_of_all(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    result = run.invoke(cli.app, ["estimate", "nano-vlm", "--peak", "65", "--mfu", "0.1"])
+    assert (
+        result.exit_code == 0
+        and len([line for line in result.output.splitlines() if "nano-vlm" in line]) == 7
+    )
+    everything = run.invoke(cli.app, ["estimate"]).output
+    trained = set(book.RECIPES) - {"tokenizer"}
+    assert all(name in everything for name in [*trained, "llava-1.5-7b"])
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (["nano-vml"], "there is no 'nano-vml'; there are tokenizer"),
+    (["llava-1.5-7b", "--gpus", "7"], "pretrain: a batch of 256 cannot be shared equally by 7 GPUs"),
+    (["nano-vlm", "--gpus", "0"], "0 GPUs; an estimate needs one"),
+    (["nano-vlm", "--peak", "-3"], "a peak of -3.0 teraFLOP/s; it stands in the GPU's data sheet"),
+    (["nano-vlm", "--mfu", "45"], "mfu = 45.0; it is the share of the peak"),
+])  # fmt: skip
+def test_estimate_names_what_is_wrong(given, said):
+    result = run.invoke(cli.app, ["estimate", *given])
+    assert result.exit_code == 1 and said in result.output.replace("\n", " ")
+    assert "Traceback" not in result.output

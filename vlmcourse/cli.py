@@ -1,5 +1,5 @@
-"""The command line: ``vlmcourse lab``, ``doctor``, ``progress``; for models ``ask``, ``train``, ``diagnose``,
-``export``; for data ``check``.
+"""The command line: ``vlmcourse lab``, ``doctor``, ``progress``; for models ``ask``, ``train``, ``estimate``,
+``diagnose``, ``evaluate``, ``export``; for data ``check``.
 
 Every command imports what it needs when it runs, so that ``vlmcourse --help`` answers at once.
 """
@@ -8,12 +8,7 @@ import os
 import secrets
 import shlex
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import warnings
-import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +21,6 @@ from typer import Argument, Option
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a vision-language model yourself.")
 
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
-_PATIENCE = 20  # seconds for a server to end by itself
 MOST_ALLOWED = 0.01  # data.records.MOST_SKIPPED; that room takes too long to load for --help
 MY_VLM = "my_vlm"  # the model that my_vlm/vlm.toml plans
 OWN_START = "smollm-scenes"  # which model learns from a person's own pictures
@@ -40,6 +34,8 @@ def lab(
     browser: Annotated[bool, Option(help="Open a browser window.")] = True,
 ) -> None:
     """Open the notebooks in JupyterLab, reachable from this computer only."""
+    from vlmcourse.workbook.serving import can_open_a_browser, free_port, run_server, server_command
+
     root = Path(__file__).resolve().parents[1]
     path = (root / notebook).resolve()
     if not path.is_relative_to(root):
@@ -57,56 +53,6 @@ def lab(
     typer.echo(f"  http://127.0.0.1:{port}/lab/tree/{notebook}?token={token}")
     environment = {**os.environ, "JUPYTER_TOKEN": token}  # not an argument: other users can read those
     raise typer.Exit(run_server(server_command(root, notebook, port, opens), environment))
-
-
-def run_server(command: list[str], environment: dict[str, str]) -> int:
-    """Run a server until it ends, or until this process is told to end; then nothing is left running."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows lacks the last
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.default_int_handler)
-    server = subprocess.Popen(command, env=environment, start_new_session=True)
-    try:
-        return server.wait()
-    except KeyboardInterrupt:
-        server.terminate()  # JupyterLab ends its kernels first
-    try:
-        server.wait(_PATIENCE)
-    except (KeyboardInterrupt, subprocess.TimeoutExpired):
-        server.kill()
-    return 0
-
-
-def server_command(root: Path, notebook: str, port: int, browser: bool) -> list[str]:
-    """The command that serves the course folder on the loopback address."""
-    return [
-        *(sys.executable, "-m", "jupyterlab", "--log-level=ERROR", "--ServerApp.answer_yes=True"),
-        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
-        *(f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{notebook}"),
-        *([] if browser else ["--no-browser"]),
-        *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),  # containers run as root
-    ]
-
-
-def free_port(first: int = 8888) -> int:
-    """The first free port of the loopback address from `first` on; any free one if a hundred are taken."""
-    for port in [*range(first, first + 100), 0]:
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-                return probe.getsockname()[1]
-            except OSError:
-                continue
-    raise OSError("no free port on the loopback address")
-
-
-def can_open_a_browser() -> bool:
-    """Whether there is a window to open one in: a text browser would take over the terminal."""
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return False
-    try:
-        return bool(webbrowser.get())
-    except webbrowser.Error:
-        return False
 
 
 @app.command()
@@ -251,6 +197,20 @@ def _train_own(
     typer.echo(f'Ask it:     vlmcourse ask PICTURE "..." --model {quoted(path)}')
     typer.echo(f"Measure it: vlmcourse evaluate {quoted(path)} --data {quoted(data)}{allowed}")
     typer.echo(f"Does it look? vlmcourse diagnose {quoted(path)} --data {quoted(data)}{allowed}")
+
+
+@app.command()
+def estimate(
+    name: Annotated[str, Argument(help="A recipe, or llava-1.5-7b; without it, all on one GPU.")] = "",
+    gpus: Annotated[int | None, Option(help="1 for recipes, 8 for LLaVA.", show_default=False)] = None,
+    peak: Annotated[float, Option(help="TeraFLOP/s of a GPU; T4 65, L4 121, A100 312, H100 989.")] = 312.0,
+    mfu: Annotated[float, Option(help="Share of it that is reached; small models reach less.")] = 0.45,
+) -> None:
+    """Memory and hours that a training will need, before it runs: a recipe's, or LLaVA-1.5-7B's."""
+    from vlmcourse.families.estimating import COSTS, LLAVA, table_of_costs
+
+    with explained():
+        show(COSTS, table_of_costs(name, (8 if name == LLAVA else 1) if gpus is None else gpus, peak, mfu))
 
 
 @app.command()

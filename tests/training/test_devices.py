@@ -9,10 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from vlmcourse.models.llava import LlavaConfig
-from vlmcourse.recipes.book import RECIPES
 from vlmcourse.training import loop
-from vlmcourse.training.memory import METHODS, Setting, in_gib, ledger, parts_of
 from vlmcourse.training.optimizers import MuonAdamW
 from vlmcourse.training.precision import choose_precision, precision_of
 from vlmcourse.workbook import lesson
@@ -124,17 +121,3 @@ def test_nothing_that_a_training_holds_is_in_float64(make):
     loop.train(model, [torch.randn(8, 4)], lambda model, batch: model(batch).square().mean(), **options)
     held = [value for state in optimizer.state.values() for value in state.values()]
     assert numbers_of([*model.parameters(), *held]) == {torch.float32}
-
-
-ROW = 512  # tokens; rows of the course are shorter
-LLAVAS = [name for name, recipe in RECIPES.items() if isinstance(recipe.model, LlavaConfig)]
-
-
-@pytest.mark.parametrize("name", LLAVAS)
-def test_a_llava_of_the_course_fits_a_t4_though_all_of_it_learned_at_once(name):
-    """13 of its 15 GiB: the ledger's count in fp16, with more rows, longer ones, and more that learns."""
-    recipe = RECIPES[name]
-    parts = parts_of(recipe.model, ROW, ROW)
-    for stage in recipe.stages:
-        rows = stage.size * max(1, sum(stage.data.get(kind, 0) for kind in ("pictures", "pairs", "clips")))
-        assert in_gib(ledger(parts, METHODS["full"], Setting(rows, "fp16")).peak) <= 13, stage.name

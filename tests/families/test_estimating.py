@@ -1,0 +1,118 @@
+"""What a training will need, by hand, for every recipe, and for LLaVA-1.5 as it was published."""
+
+import pytest
+
+from vlmcourse.families import estimating
+from vlmcourse.families.estimating import (
+    STAGES,
+    blank_model,
+    estimate_published,
+    estimate_recipe,
+    reached,
+    refuse_numbers,
+    rows_of_step,
+    step_flops,
+    table_of_costs,
+    with_examples,
+)
+from vlmcourse.recipes.book import RECIPES
+from vlmcourse.training.memory import METHODS, PUBLISHED, Part, Tuned, in_gib
+
+TRAINED = [name for name in RECIPES if name != "tokenizer"]
+
+
+def test_operations_are_counted_as_by_hand():
+    parts = with_examples(PUBLISHED["LLaVA-1.5-7B"], 1000)
+    encoder, projector, language = (part.parameters for part in parts)
+    only, frozen = (METHODS[name] for name in ("projector only", "frozen encoder"))
+    fixed = 2 * encoder * 577 + 4 * projector * 576
+    assert step_flops(parts, only) == fixed + 4 * language * 1000
+    assert step_flops(parts, frozen) == fixed + 6 * language * 1000
+    assert step_flops(parts, METHODS["full"]) == sum(6 * part.parameters * part.tokens for part in parts) - (
+        2 * encoder * 577  # no gradient for the pixels
+    )
+    # through a layer with LoRA a gradient passes, but its own weights have none
+    assert step_flops([Part("one", 10, tokens=3)], {"one": Tuned("lora", 1)}) == 4 * 10 * 3
+    assert step_flops([Part("one", 10, tokens=3)], {"one": Tuned()}) == 2 * 10 * 3
+
+
+def test_the_published_stages_fit_their_cards_and_reach_a_share_that_is_usual():
+    """github.com/haotian-liu/LLaVA, scripts/v1_5: 32 and 16 examples on each of eight GPUs, ZeRO 2 and 3."""
+    pretrain, finetune = map(estimate_published, STAGES)
+    assert [(one.batch, one.rate, one.sharded, one.hours) for one in STAGES] == [
+        (256, 1e-3, 2, 3.5), (128, 2e-5, 3, 10.0)]  # fmt: skip
+    assert (pretrain.rows, finetune.rows) == (32, 16)
+    assert in_gib(pretrain.size) < 80e9 / 2**30 and in_gib(finetune.size) < 40e9 / 2**30
+    for stage, cost in zip(STAGES, (pretrain, finetune), strict=True):
+        assert 0.2 < reached(stage) < 0.5
+        assert cost.hours(8, 312, 0.45) == pytest.approx(stage.hours * reached(stage) / 0.45)
+    twice = estimate_published(STAGES[1], gpus=16)
+    assert twice.hours(16, 312, 0.45) == pytest.approx(finetune.hours(8, 312, 0.45) / 2)
+    assert twice.size < finetune.size and twice.operations == finetune.operations and twice.rows == 8
+    assert estimating.StageCost("one", 1, 0, 3.6e15).hours(2, 10, 0.5) == 0.1
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_recipe_fits_a_t4(name):
+    """13 of its 15 GiB, in fp16 with a scaler: rows of 512 tokens, all of them scored."""
+    costs = estimate_recipe(RECIPES[name])
+    assert [cost.stage for cost in costs] == [stage.name for stage in RECIPES[name].stages if stage.steps]
+    for cost in costs:
+        assert 0.05 < in_gib(cost.size) <= 13, cost.stage
+        assert cost.operations > 1e12
+
+
+def test_the_table_of_the_largest_ones():
+    """So that a recipe that grows is noticed: GiB at most."""
+    largest = {name: max(in_gib(cost.size) for cost in estimate_recipe(RECIPES[name])) for name in TRAINED}
+    top = sorted(largest, key=largest.__getitem__, reverse=True)[:3]
+    assert {name: round(largest[name], 1) for name in top} == {
+        "smollm-openmoji": 4.4, "smollm-scenes": 2.5, "clip-openmoji": 1.6}  # fmt: skip
+
+
+def test_the_models_are_those_of_the_recipes():
+    assert blank_model(RECIPES["tokenizer"]) is None and estimate_recipe(RECIPES["tokenizer"]) == []
+    for name in TRAINED:
+        model = blank_model(RECIPES[name])
+        assert all(weight.is_meta for weight in model.parameters())
+    smollm = blank_model(RECIPES["smollm-scenes"]).language
+    assert sum(weight.numel() for weight in smollm.parameters()) == 134_515_008
+
+
+@pytest.mark.parametrize("name, stage, rows", [
+    ("nano-vlm", "vlm", 16), ("clip-scenes", "contrast", 256), ("nano-video", "changes", 3 * 9),
+    ("nano-video", "sentences", 4), ("smollm-scenes", "words", 512), ("nano-blip2-t5", "lists", 16),
+])  # fmt: skip
+def test_rows_of_a_step(name, stage, rows):
+    assert rows_of_step(RECIPES[name], RECIPES[name].stage(stage)) == rows
+
+
+def test_gpus_share_the_rows_and_the_hours():
+    one, two = (estimate_recipe(RECIPES["lm-captions"], gpus)[0] for gpus in (1, 2))
+    assert two.rows == 24 and one.rows == 48 and two.size < one.size and two.operations == one.operations
+    with pytest.raises(ValueError, match="captions: a batch of 48 cannot be shared equally by 5 GPUs"):
+        estimate_recipe(RECIPES["lm-captions"], 5)
+    small, large = (estimate_recipe(RECIPES["nano-vlm"], tokens=count)[3] for count in (128, 512))
+    assert small.size < large.size and small.operations < large.operations
+    assert estimate_recipe(RECIPES["nano-vlm"], precision="fp32")[3].size > large.size
+    with pytest.raises(ValueError, match="rows of 0 tokens"):
+        estimate_recipe(RECIPES["nano-vlm"], tokens=0)
+    with pytest.raises(ValueError, match="no precision 'int3'"):
+        estimate_recipe(RECIPES["nano-vlm"], precision="int3")
+
+
+def test_smollm_itself_never_learns():
+    """135 million numbers with AdamW alone are 2 GiB; LoRA from block 15 on leaves the weights' 0.5."""
+    costs = {cost.stage: cost for cost in estimate_recipe(RECIPES["smollm-scenes"], tokens=32)}
+    assert in_gib(costs["answers"].size) < 1.2 and in_gib(costs["words"].size) < 0.2
+    language = 134_515_008 * 4 * 32
+    assert costs["answers"].operations == pytest.approx(90 * 4 * language, rel=0.05)
+
+
+def test_what_cannot_be_is_refused():
+    refuse_numbers(1, 65.0, 1.0)
+    for numbers in ((0, 65.0, 0.5), (1, 0.0, 0.5), (1, 65.0, 0.0), (1, 65.0, 1.01)):
+        with pytest.raises(ValueError):
+            refuse_numbers(*numbers)
+    with pytest.raises(ValueError, match=r"there is no 'llava'; there are tokenizer.*llava-1\.5-7b"):
+        table_of_costs("llava", 1, 312, 0.45)

@@ -1,0 +1,61 @@
+"""The server behind ``vlmcourse lab``: JupyterLab on the loopback address, and nothing left running."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import webbrowser
+from pathlib import Path
+
+_PATIENCE = 20  # seconds for a server to end by itself
+
+
+def run_server(command: list[str], environment: dict[str, str]) -> int:
+    """Run a server until it ends, or until this process is told to end; then nothing is left running."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # Windows lacks the last
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.default_int_handler)
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        return server.wait()
+    except KeyboardInterrupt:
+        server.terminate()  # JupyterLab ends its kernels first
+    try:
+        server.wait(_PATIENCE)
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):
+        server.kill()
+    return 0
+
+
+def server_command(root: Path, notebook: str, port: int, browser: bool) -> list[str]:
+    """The command that serves the course folder on the loopback address."""
+    return [
+        *(sys.executable, "-m", "jupyterlab", "--log-level=ERROR", "--ServerApp.answer_yes=True"),
+        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        *(f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{notebook}"),
+        *([] if browser else ["--no-browser"]),
+        *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),  # containers run as root
+    ]
+
+
+def free_port(first: int = 8888) -> int:
+    """The first free port of the loopback address from `first` on; any free one if a hundred are taken."""
+    for port in [*range(first, first + 100), 0]:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+                return probe.getsockname()[1]
+            except OSError:
+                continue
+    raise OSError("no free port on the loopback address")
+
+
+def can_open_a_browser() -> bool:
+    """Whether there is a window to open one in: a text browser would take over the terminal."""
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    try:
+        return bool(webbrowser.get())
+    except webbrowser.Error:
+        return False
