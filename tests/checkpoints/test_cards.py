@@ -21,7 +21,7 @@ def test_every_shipped_file_has_a_recipe_or_is_a_recorded_run():
     files = {path.name for path in shipped("tokenizer.json").parent.iterdir()}
     known = {name.removesuffix(FAMILIAR) for name in files if name.endswith(FAMILIAR)}
     recorded = {"nano-stages", "nano-queries", "report-cards"}
-    recorded |= {"blip-trials", "data-trials", "efficient-trials", "remedy-trials"}
+    recorded |= {"blip-trials", "data-trials", "efficient-trials", "redrawn-trials", "remedy-trials"}
     assert {name.split(".")[0] for name in files} == {*SHIPPED, *recorded}
     asked = {name for name, recipe in SHIPPED.items() if can_be_asked(recipe)}
     assert known == {name for name in asked if "vision" not in SHIPPED[name].start}  # each eye once
@@ -106,6 +106,24 @@ def test_the_recorded_trials_of_tuning_are_what_their_command_makes():
     new = {name: grades[0] for name, grades in mean.items()}
     assert max(new, key=new.get) == "full" and min(new.values()) > card["before"]["new"] + 0.05
     assert max(grades[1] for grades in mean.values()) < card["before"]["old"]
+
+
+def test_the_recorded_trials_of_layers_are_what_their_command_makes():
+    card, root = json.loads(shipped("redrawn-trials.json").read_text()), Path(__file__).parents[2]
+    tool = runpy.run_path(str(root / card["command"].removeprefix("python ")))
+    recipe = SHIPPED["smollm-dinov2"]
+    assert card["setting"] == tool["SETTING"] and card["hardware"]
+    chosen = dict(
+        hidden=recipe.model["hidden"], drop=recipe.stages[0].data["drop"], steps=recipe.stages[0].steps
+    )
+    assert chosen.items() <= card["setting"].items()
+    assert list(card["layers"]) == [str(layer) for layer in range(13)]
+    reached = {layer: sum(shares) for layer, shares in card["layers"].items()}
+    assert max(reached, key=reached.get) == str(recipe.model["layer"])
+    others = [f"{name} {number}" for other in tool["OTHERS"] for name, number in other.items()]
+    assert list(card["others"]) == others
+    # none is clearly better: a share of 250 drawings has a standard error of 3 points
+    assert max(map(sum, card["others"].values())) < reached[str(recipe.model["layer"])] + 0.06
 
 
 @pytest.mark.parametrize("name", [name for name in SHIPPED if name != "tokenizer"])

@@ -86,7 +86,7 @@ def test_the_split_is_fixed_and_does_not_depend_on_the_size(splits):
     assert small.captions == splits[1].captions and small.images.shape == (400, 16, 16, 3)
     blocks = splits[1].images.reshape(400, 16, 4, 16, 4, 3).mean((2, 4))
     assert np.abs(blocks - small.images).max() <= 0.5
-    again = openmoji._hold_out(list(reversed(splits[0].parts + splits[1].parts)))
+    again = openmoji.hold_out(list(reversed(splits[0].parts + splits[1].parts)))
     assert again.sum() == 400 and again[:400].all()  # held out whatever the order of the drawings
 
 

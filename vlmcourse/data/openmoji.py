@@ -112,7 +112,7 @@ def _numbers(split: str) -> np.ndarray:
         raise ValueError(f"unknown split {split!r}; OpenMoji has {' and '.join(EMOJI_SPLITS)}")
     kept, names = np.flatnonzero(_cached()["instead"] < 0), list(_names().values())
     parts = [take_apart(names[n]) for n in kept]
-    return kept[_hold_out(parts) == (split == "heldout")]
+    return kept[hold_out(parts) == (split == "heldout")]
 
 
 def caption(name: str, code: str = "") -> str:
@@ -141,8 +141,8 @@ def take_apart(text: str) -> Parts:
     return Parts(" ".join(words[: genders[0]] + words[genders[0] + 1 :]), _PEOPLE[words[genders[0]]], tone)
 
 
-def _hold_out(parts: list[Parts]) -> np.ndarray:
-    """bool (drawing,): which combinations training never sees.
+def hold_out(parts: list[Parts], most: int = HELDOUT) -> np.ndarray:
+    """bool (drawing,): which combinations of role, gender and tone to hold out, ``most`` of them at most.
 
     In the order of a hash of its parts, a combination leaves as long as another one remains for each pair of
     its parts.
@@ -151,7 +151,7 @@ def _hold_out(parts: list[Parts]) -> np.ndarray:
     left = Counter(pair for part in whole for pair in _pairs(part))
     heldout: set[Parts] = set()
     for part in sorted(whole, key=lambda part: zlib.crc32(" ".join(part).encode())):
-        if len(heldout) < HELDOUT and all(left[pair] > 1 for pair in _pairs(part)):
+        if len(heldout) < most and all(left[pair] > 1 for pair in _pairs(part)):
             heldout.add(part)
             left.subtract(_pairs(part))
     return np.array([part in heldout for part in parts])

@@ -3,6 +3,7 @@
     load_redrawn    smollm-openmoji with that eye in the place of its own, and a projector that chooses words
     summaries       what the eye says of drawings, kept in the course's cache
     measure         sentences about combinations never seen, as drawn and moved, scaled, turned
+    measure_clip    the same of smollm-openmoji, whose eye is CLIP's
 
 Nothing else is new: the language model and its LoRA are smollm-openmoji's. It learned to read five tokens
 that say words, and this projector says words too.
@@ -159,9 +160,9 @@ def run(recipe: Recipe, options: Options) -> Iterator[Made]:
     (stage,) = recipe.stages
     model, tokenizer, _ = real.load_real("smollm-openmoji")
     exchange(model, tokenizer, load_summary())
-    features, chosen = moved_lessons(model.vision, stage.data["rounds"])
     given = dict(steps=stage.steps, size=stage.size, lr=stage.rates["adamw"], seed=recipe.seed)
-    given |= options(stage, model.projector)
+    given |= options(stage, model.projector)  # whoever counts seconds counts those of the eye, too
+    features, chosen = moved_lessons(model.vision, stage.data["rounds"])
     history = choose_words(model.projector, features, chosen, drop=stage.data["drop"], **given)
     yield Made(stage, model.projector, history, partial(measure, real.speaker(model, tokenizer)))
 
@@ -217,20 +218,46 @@ def choose_words(
     return history
 
 
-def measure(speaker: Speaker, count: int = 120) -> dict[str, float]:
-    """Whole sentences right about combinations never seen: as drawn, and under each of TEST_MOVES.
+def unseen() -> Int[np.ndarray, "drawing"]:
+    """The rows of the held-out drawings that no choice looked at.
+
+    While the eye's summary and the projector were thought out, 120 of them, spread evenly, were looked at.
+    """
+    looked_at = np.linspace(0, openmoji.HELDOUT, 120, endpoint=False).astype(int)
+    return np.setdiff1d(np.arange(openmoji.HELDOUT), looked_at)
+
+
+def measure(speaker: Speaker, rows: Sequence[int] | None = None) -> dict[str, float]:
+    """Sentences right about combinations never seen, by kind: under each of TEST_MOVES, with another drawing.
 
     Args:
-        count: of the combinations, spread evenly over all of them.
+        rows: of the held-out drawings; those of ``unseen`` if there are none.
     """
-    rows = np.linspace(0, openmoji.HELDOUT, count, endpoint=False).astype(int)
-    about, metrics = drawing_questions(openmoji.load("heldout")[rows]), {}
-    for name, move in TEST_MOVES.items():
-        features = summaries(speaker.model.vision, "heldout", rows, move)
-        graded = grade_sentences(speaker, features, about, batch=20)
-        metrics |= {f"{kind}, {name}": share for kind, share in graded.shares(DRAWING_KINDS).items()}
-        if name == "as drawn":
-            other = grade_sentences(speaker, features.roll(count // 2, 0), about, batch=20)
-            found = other.shares(DRAWING_KINDS)
-            metrics |= {f"{kind}, another drawing": share for kind, share in found.items()}
-    return {name: round(value, 4) for name, value in metrics.items()}
+    rows = unseen() if rows is None else rows
+    cases = {
+        name: summaries(speaker.model.vision, "heldout", rows, move) for name, move in TEST_MOVES.items()
+    }
+    # half the list away, since neighbours often share their role
+    cases["another drawing"] = cases["as drawn"].roll(len(rows) // 2, 0)
+    return graded_cases(speaker, cases, rows)
+
+
+def measure_clip(rows: Sequence[int] | None = None) -> dict[str, float]:
+    """The same of smollm-openmoji, whose eye is CLIP's, under the very same moves."""
+    rows, (speaker, _) = unseen() if rows is None else rows, real.load_named("smollm-openmoji")
+    side = speaker.model.config.vision.image_size
+    cases = {name: speaker.features(redraw("heldout", rows, move, side)) for name, move in TEST_MOVES.items()}
+    return graded_cases(speaker, cases, rows)
+
+
+def graded_cases(speaker: Speaker, cases: dict[str, Tensor], rows: Sequence[int]) -> dict[str, float]:
+    """Share of sentences right, word for word, by kind of question and case.
+
+    Args:
+        cases: what the speaker's eye says of these held-out drawings, however they were shown to it.
+    """
+    about, metrics = drawing_questions(openmoji.load("heldout")[np.asarray(rows)]), {}
+    for name, features in cases.items():
+        shares = grade_sentences(speaker, features, about, batch=20).shares(DRAWING_KINDS)
+        metrics |= {f"{kind}, {name}": round(share, 4) for kind, share in shares.items()}
+    return metrics
