@@ -347,12 +347,11 @@ figure(fig, alt="Accuracy with everything, without positions and without the sca
                 "matter most")
 assert results["no positions"] < reader_accuracy - 0.1
 
-# %% [markdown] id="break-lesson" lang="en"
+# %% [markdown] id="scenes-intro" lang="en"
 # Without places, a digit is a bag of 16 little tiles: still enough for about two thirds of the digits, which is a warning. **A model can look respectable while missing something essential.** You will meet that again when a VLM answers without looking.
 #
 # Forgetting 1/√d does little harm here, since the heads are only 16 wide. It is the kind of mistake that a small experiment forgives and a large one does not. That is why the checker tested it for you.
-
-# %% [markdown] id="scenes-intro" lang="en"
+#
 # ## 6 · What is where? The laboratory
 #
 # Digits have one answer per image. A VLM must know *what* is *where*, and how things stand to each other. For such questions the course has **Scenes**: small pictures whose truth is known exactly.
@@ -610,7 +609,9 @@ assert at_96 > relation_right - 0.1 and at_96_repeated < 0.4
 # %% [markdown] id="photo-intro" lang="en"
 # The same trick lets a published ViT look at a photograph. DINOv2 learned from 142 million of them, at 518 pixels (Oquab et al. 2023); a pip package carries its weights, trained further to find what is salient. They fit into *your* `ViT`, and your `interpolate_positions` brings it to 224 pixels: 16 × 16 patches. Where the package is missing, the cell says what to run.
 #
-# We show the cat twice: as it is, and cut, enlarged and **mirrored**. For each patch of the second picture, which patch of the first is most alike? We know the true answer. **Predict** the share within a patch and a half of the truth: by raw pixels, and by each layer. Colours in the figure are the three directions in which patches differ most (PCA). Below, look where its heads look.
+# We show the cat twice: as it is, and cut, enlarged and **mirrored**. For each patch of the second picture, which patch of the first is most alike? We know the true answer. **Predict** the share within a patch and a half of the truth: by raw pixels, and by each layer. Colours in the figure are the three directions in which patches differ most (PCA).
+#
+# Then no copy at all: we search the cat's eyes and nose in the photograph of a **woman**. Where will they land? Below, look where its heads look.
 
 # %% id="photo-explore"
 from vlmcourse.data.pixels import standardise
@@ -641,6 +642,26 @@ if eyes := find_summary():
                     "eyes, nose and ears have the same colours in both")
     tabulate(found, "nearest by", within_1_5_patches=".0%")
     assert found["layer 10"] > max(found["pixels"], found["layer 12"]) + 0.15
+    assert found["layer 11"] > found["layer 12"] + 0.1
+
+# %% id="two-faces"
+marks = {"eye": (6, 5), "other eye": (7, 12), "nose": (12, 10)}        # row, column of its patch
+if eyes:
+    woman = photos.photo("astronaut", 768)[70:294, 225:449]
+    with torch.no_grad():
+        faces = eyes.vit.layers(standardise(torch.from_numpy(np.stack([cat, woman]))))[10][:, 1:]
+    faces = F.normalize(faces - faces.mean((0, 1)), dim=-1)
+    wanted = faces[0][[16 * row + column for row, column in marks.values()]]
+    landed = [divmod(place, 16) for place in (wanted @ faces[1].T).argmax(1).tolist()]
+    fig, axes = plt.subplots(1, 2, figsize=(4.4, 2.2), layout="constrained")
+    for ax, face, places in zip(axes, (cat, woman), (marks.values(), landed)):
+        ax.imshow(face, extent=(0, 16, 16, 0)); ax.axis("off")
+        for (row, column), mark, colour in zip(places, "o^s", (roles.first, roles.second, "white")):
+            ax.plot(column + 0.5, row + 0.5, mark, color=colour, markeredgecolor=roles.ink, ms=9)
+    figure(fig, alt="Marks on a cat's eyes and nose, and on the patches of a woman's face that are "
+                    "most alike: her eyes and her nose")
+    (row, left), (other_row, right), _ = landed
+    assert 5 <= row <= 6 and 4 <= left <= 6 and 5 <= other_row <= 7 and 9 <= right <= 11
 
 # %% id="dino-explore"
 watched = eyes.vit if eyes else observer.vit
@@ -651,7 +672,7 @@ AttentionExplorer(np.stack([cat, mirrored]), photo_attention, grid=(16, 16),
                   labels=["a cat", "mirrored"])
 
 # %% [markdown] id="real-intro" lang="en"
-# **What you just proved.** Nobody told it what an eye is, yet an eye finds its mirror image, and neither colour nor place can tell it how. The match rises to layer 10 and falls in the last, which was trained for something else. Chapter 17 gives this eye to a language model.
+# **What you just proved.** Nobody told it what an eye is, yet a cat's eyes find a woman's, and neither colour nor place can tell them how. The match rises to layer 10 and falls in the last, which was trained for something else. Chapter 17 gives this eye to a language model.
 #
 # ## 9 · Is this the real thing?
 #

@@ -3,7 +3,7 @@
 #
 # **125 minutes.** Everything runs on two CPU cores; a GPU makes the training cells faster.
 #
-# For ten years, seeing meant convolution. Today nearly every vision-language model uses a Vision Transformer. Was the old network wrong? You build its best parts yourself, then let both networks race, twice, and find out why each race ends as it does.
+# For ten years, seeing meant convolution. Today nearly every vision-language model uses a Vision Transformer. Was the old network wrong? You build its best parts, let both networks race, twice, and find out why each race ends as it does.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
@@ -165,7 +165,7 @@ assert round(parameters(resnet50) / 1e6, 1) == 23.5                    # 25.6 wi
 # %% [markdown] id="scenes-intro" lang="en"
 # ### Break it on purpose: take the shortcuts away
 #
-# The first task of this chapter: one object in a picture of 32 × 32 pixels; which of five shapes is it? Chance is 20 %. We train a ResNet with 8 blocks, 16 convolutions, twice: as it is, and with the shortcuts cut. Cutting is one line, because your function is what runs.
+# The first task of this chapter: one object in a picture of 32 × 32 pixels; which of five shapes is it? Chance is 20 %. We train a ResNet with 8 blocks, 16 convolutions, twice: as it is, and with the shortcuts cut.
 
 # %% id="shape-data"
 from vlmcourse.world import render, scenes
@@ -299,7 +299,7 @@ print("EfficientNet-B0: {:.1f} million parameters, ResNet-50: {:.1f}".format(*mi
 assert parameters(b0) < parameters(resnet50) / 5
 
 # %% [markdown] id="mbconv-proved" lang="en"
-# **What you just proved.** A sixth of the parameters, a fifth with both classifiers (5.3 against 26 million), and by its authors' account slightly *better* on ImageNet, 1.3 million photographs of 1,000 kinds (Tan and Le 2019). They also grow depth, width and image size *together*, by one number. A gate weighs **by content** of the whole image, one weight per channel. Attention weighs by content, too, but one weight per pair of places.
+# **What you just proved.** A sixth of the parameters, and by its authors' account slightly *better* on ImageNet, 1.3 million photographs of 1,000 kinds (Tan and Le 2019). A gate weighs **by content** of the whole image, one weight per channel. Attention weighs by content, too, but one weight per pair of places.
 
 # %% [markdown] id="q-field" lang="en"
 # ## 4 · How far can it see?
@@ -354,10 +354,9 @@ fig.colorbar(shown, ax=axes, label="gradient", shrink=0.8)
 figure(fig, alt="Gradients of the middle output: bright in the centre, fading towards the rim")
 assert (strength > 0).any(0).sum() == side and half > 0.45
 
-# %% [markdown] id="field-proved" lang="en"
-# **What you just proved.** The boxes fit to the pixel: outside, the gradient is exactly zero. Inside, the middle counts most, since more paths lead there (Luo et al. 2017).
-
 # %% [markdown] id="ex-distance" lang="en"
+# **What you just proved.** The boxes fit to the pixel: outside, the gradient is exactly zero. Inside, the middle counts most, since more paths lead there (Luo et al. 2017).
+#
 # ### And a ViT?
 #
 # There is no square. Each head decides for each picture where to look. So measure how far it looks on average.
@@ -389,9 +388,7 @@ assert abs(even - 16.6) < 0.1 and itself == 0
 # %% [markdown] id="race-intro" lang="en"
 # ## 5 · The first race: what shape is it?
 #
-# Now both networks, made equal: the same number of parameters (within 5 %), the same optimizer, the same 150 steps of 64 pictures. Only the number of **different** pictures changes: 250, 1,000, 4,000.
-#
-# The ViT gets what small ViTs need: patches calibrated to size one, positions of visible size.
+# Now both networks, made equal: the same number of parameters (within 5 %), the same optimizer, the same 150 steps of 64 pictures. Only the number of **different** pictures changes: 250, 1,000, 4,000. The ViT gets what small ViTs need: patches calibrated to size one, positions of visible size.
 
 # %% id="race-models"
 from vlmcourse.models.vit import Classifier, ViTConfig
@@ -450,15 +447,14 @@ assert all(shape_results["CNN", n][0] > shape_results["ViT", n][0] + (n > 250) *
 assert shape_results["CNN", 4000][0] > 0.85
 assert all(shape_results["ViT", n][0] < 0.75 for n in data_sizes)
 
-# %% [markdown] id="race-proved" lang="en"
-# **What you just proved.** The CNN needs a fraction of the pictures. What a corner looks like, it learns once, for all places. The ViT cuts the object into patches, at a different offset in every picture, and must learn each case from data.
-#
-# And honestly: more pictures do not help the ViT here. It stays near one half. What it lacks is time: the wider ViT of chapter 02 does name shapes, after far more steps. Hold the question for section 7: which belief is it missing?
-
 # %% [markdown] id="far-intro" lang="en"
+# **What you just proved.** The CNN needs a fraction of the pictures. What a corner looks like, it learns once, for all places. The ViT cuts objects into patches, at a different offset in every picture, and must learn each case.
+#
+# And honestly: more pictures do not help the ViT here. What it lacks is time: chapter 02's does name shapes, after far more steps. Which belief is it missing? Section 7 tells.
+#
 # ## 6 · The second race: are the two alike?
 #
-# The same two networks, a different question. Two objects stand somewhere, in three colours: do they have **the same colour**? Half of the answers are yes. Colour is easy for both. What is new: the answer is at *neither* place; two places must be compared.
+# Two objects stand somewhere, in three colours: do they have **the same colour**? Half of the answers are yes. Colour is easy for both networks. What is new: the answer is at *neither* place; two places must be compared.
 
 # %% id="far-data"
 import numpy as np
@@ -536,7 +532,7 @@ print(f"{right.numel():,} tries; best: {right.max()} of 6 pairs")
 assert right.max() == 4
 
 # %% [markdown] id="reach-intro" lang="en"
-# Four of six: 67 %. The search shows it, and a proof is short: of 0, 1, 2 or 3 equal pairs that pass, the halfway pairs pass too, so at most 3, 3, 2 or 0 mixed pairs are right. Data cannot change that. It rests on the two assumptions: no place sees both objects, and an object counts alike everywhere. So give the CNN more reach, block by block, keep the single linear layer, and watch.
+# Four of six: 67 %. Data cannot change that, as long as no place sees both objects, and an object counts alike everywhere. So give the CNN more reach, block by block, keep the single linear layer, and watch.
 
 # %% id="reach-train"
 by_reach = {}
@@ -572,11 +568,10 @@ assert medium[-1] < min(medium[:-1]) and long[-1] > medium[-1] + 0.15
 assert min(long) > 0.85 and min(vit_line) > 0.9
 
 # %% [markdown] id="reach-proved" lang="en"
-# **What you just proved.** What counts is not the name of the network. What counts is whether two places **meet before the summary**. A field of 15 pixels fails at once, one of 23 fails as the gap grows, one of 39 does not fail. In an image of 224 pixels that takes many layers. A ViT has it in layer one.
+# **What you just proved.** What counts is whether two places **meet before the summary**. A field of 15 pixels fails at once, one of 23 fails as the gap grows, one of 39 does not fail. In an image of 224 pixels that takes many layers. A ViT has it in layer one.
 #
-# And a summary that keeps enough, followed by layers that can compare, will also do. For "same colour?" a bag of colours is enough. For "is the red one *left of* the blue one?" a mean has already lost the answer. A VLM cannot know which question comes. So it keeps all places, and lets them meet.
-
-# %% [markdown] id="distance-intro" lang="en"
+# A summary that keeps enough, followed by layers that can compare, will also do. For "same colour?" a bag of colours is enough. For "is the red one *left of* the blue one?" a mean has already lost the answer. A VLM cannot know which question comes. So it keeps all places, and lets them meet.
+#
 # ## 7 · Look inside
 #
 # How far do the heads of the two trained ViTs look? Beside them, how far the CNN of the race *could* look. **Predict:** which ViT looks farther?
@@ -606,9 +601,9 @@ assert looked["ViT, same colour?"][0].max() > half_field[0] + 5
 assert max((found - even).abs().max() for found in looked.values()) < 4
 
 # %% [markdown] id="explore-intro" lang="en"
-# Dots are heads, and they all lie near the dotted line, in both ViTs. Not one has learned to look near. Raghu et al. (2021) found the same in large ViTs with little data; with much data, some heads of the first layers become local.
+# Dots are heads, and they all lie near the dotted line, in both ViTs. Not one has learned to look near. Raghu et al. (2021) found the same in large ViTs with little data; with much data, some heads of the lower layers become local.
 #
-# But an average hides the aim. "16 pixels away" may mean everywhere, or exactly at the other object. The framed patch lies on one object. Does some head answer with the *other* one? Then count, before you believe: over 200 pictures, from the patches of object 0, what share of the gaze falls on object 1, compared with an even gaze?
+# But an average hides the aim. "16 pixels away" may mean everywhere, or exactly at the other object. The framed patch lies on one object. Does some head answer with the *other* one? Then count: over 200 pictures, from the patches of object 0, what share of the gaze falls on object 1, compared with an even gaze?
 
 # %% id="explore"
 from vlmcourse.widgets.attention import AttentionExplorer
@@ -671,14 +666,52 @@ assert drop["which shape?", "CNN"] > 0.3 and abs(drop["which shape?", "ViT"]) < 
 assert abs(drop["same colour?", "ViT"]) < 0.05
 
 # %% [markdown] id="deal-proved" lang="en"
-# **What you just proved.** On shapes, the shuffle ruins the CNN and leaves the ViT where it was. So *that* is the missing belief: in this budget our ViT never found out that patches have neighbours. It reads a bag of patches. A bag is enough to name half of the shapes, since a rim of a circle differs from a corner even alone.
+# **What you just proved.** On shapes, the shuffle ruins the CNN and leaves the ViT where it was. So *that* is the missing belief: in this budget our ViT never found out that patches have neighbours. It reads a bag of patches, enough to name half of the shapes.
 #
 # On *same colour?* both survive, because a bag of colours is all the task needs. And without positions, a ViT *cannot* notice: its scores change by rounding alone.
+#
+# ### And if the ViT has seen pictures before?
+#
+# Our networks started from nothing. DINOv2, the published ViT of chapter 02, saw 142 million photographs, and never a scene. Compare **features**, with no training any more. Each of your two CNNs gives its mean over all places; DINOv2, after block 6, the mean of its patches, their deviation, and the class token. A linear map, fitted to 249 new pictures, reads the answer for one left out, each in turn. **Predict:** what do the features of "which shape?" know about "same colour?", and what does DINOv2 know? Where its package is missing, the cell says what to run.
+
+# %% id="eye-features"
+from vlmcourse.diagnostics.probe import read_left_out
+from vlmcourse.interop.summary import find_summary
+
+def enlarged(images):
+    return F.interpolate(images, size=112, mode="bilinear", antialias=True)
+
+features = {"CNN of the shapes": shape_results["CNN", 4000][1].body.pooled,
+            "CNN of the colours": far_results["CNN", 4000][1].body.pooled}
+if eyes := find_summary(112):
+    features["DINOv2"] = lambda images: eyes.patches(enlarged(images), 6)[:, 0]
+reads = {name: [] for name in features}
+for name, see in features.items():
+    for images, answers in (shape_test, far_test):
+        with torch.no_grad():
+            seen = torch.cat([see(part) for part in images[:250].split(25)])
+        reads[name].append(read_left_out(seen, answers[:250]).float().mean().item())
+tabulate(reads, "features of", which_shape=".0%", same_colour=".0%")
+(shape, not_shape), (not_colour, colour), *both = reads.values()
+assert min(shape, colour) > 0.8 and not_shape < 0.65 and not_colour < 0.6
+assert all(min(pair) > 0.93 for pair in both)
+
+# %% id="eye-near"
+if eyes:
+    from vlmcourse.data.pixels import standardise
+    four = torch.from_numpy(np.stack([photos.photo(name, 112) for name in photos.PHOTOS]))
+    dino_maps = maps.attention_maps(eyes.vit, standardise(four))
+    nearest = attention_distance(dino_maps, (8, 8), 1).mean(0).min(1).values
+    print("DINOv2's nearest head, layer by layer, in patches:", *[f"{d:.1f}" for d in nearest])
+    print(f"an even gaze: {even / 4:.1f}")
+    assert nearest[1:4].max() < even / 12
 
 # %% [markdown] id="real-intro" lang="en"
+# **What you just proved.** A CNN's features know the task they were trained for and next to nothing of the other. DINOv2's know both, and nobody taught it either. Data gave it even the belief it was born without: on photographs, some heads of layers 2 to 4 look one patch far.
+#
 # ## 8 · Is this the real thing?
 #
-# Take small `ResNetModel` and `EfficientNetModel` from `transformers`. Randomise the norms too: scales at 1 and means at 0 would hide mistakes. Copy the weights into the networks that run *your* functions.
+# Take small `ResNetModel` and `EfficientNetModel` from `transformers`, norms randomised too, since scales at 1 and means at 0 would hide mistakes. Copy the weights into the networks that run *your* functions.
 
 # %% id="real-thing"
 import transformers
@@ -713,14 +746,13 @@ assert max(difference.values()) < 1e-5
 # %% [markdown] id="why-vit" lang="en"
 # ### So why do vision-language models use ViTs?
 #
-# Your races say: a CNN needs less data for what is local. The field found the same, and then bought more data.
+# Your races say: a CNN needs less data for what is local. The field found the same, and bought more data.
 #
-# - **Data stopped being scarce.** Pretrained on 1.3 million images, the ViT paper's large models lose to ResNets; on 300 million they win (Dosovitskiy et al. 2020, figures 3 and 4). CLIP had 400 million pairs. There, ViTs needed clearly less computation than ResNets for the same score (Radford et al. 2021).
+# - **Data stopped being scarce.** Pretrained on 1.3 million images, the ViT paper's large models lose to ResNets; on 300 million they win (Dosovitskiy et al. 2020, figures 3 and 4). With CLIP's 400 million pairs, ViTs needed clearly less computation than ResNets for the same score (Radford et al. 2021).
 # - **Questions are global.** "Left of", "the same as", "how many": a VLM must relate any two places.
 # - **Patches are tokens.** N × D vectors enter a language model as they are. One kind of block, one set of tools, for both.
-# - **Tokens can be dropped, masked, added**, which no grid of pixels allows.
 #
-# And the other side of it. ConvNeXt, a CNN with the recipe of its rivals, kept up with transformers of its size (Liu et al. 2022). And "same" can be far harder than a colour: for shapes, CNNs strain at it, and so do networks made for relations (Kim et al. 2018). When data are few, a CNN is no mistake.
+# And the other side: ConvNeXt, a CNN with the recipe of its rivals, kept up with transformers of its size (Liu et al. 2022). When data are few and nothing is pretrained, a CNN is no mistake.
 
 # %% [markdown] id="recap" lang="en"
 # ## Recap
@@ -758,6 +790,6 @@ progress()
 # - Dosovitskiy et al. 2020, *An Image is Worth 16×16 Words*, [arXiv:2010.11929](https://arxiv.org/abs/2010.11929): sections 4.3 and 4.5, figures 3, 4 and 7.
 # - Radford et al. 2021, *CLIP*, [arXiv:2103.00020](https://arxiv.org/abs/2103.00020).
 # - Raghu et al. 2021, *Do Vision Transformers See Like Convolutional Neural Networks?*, [arXiv:2108.08810](https://arxiv.org/abs/2108.08810).
-# - Liu et al. 2022, *A ConvNet for the 2020s* (ConvNeXt), [arXiv:2201.03545](https://arxiv.org/abs/2201.03545). Kim et al. 2018, *Not-So-CLEVR*, [arXiv:1802.03390](https://arxiv.org/abs/1802.03390).
+# - Liu et al. 2022, *A ConvNet for the 2020s* (ConvNeXt), [arXiv:2201.03545](https://arxiv.org/abs/2201.03545). Oquab et al. 2023, *DINOv2*, [arXiv:2304.07193](https://arxiv.org/abs/2304.07193).
 #
 # **Next:** [04 · CLIP: two towers, one space](04_clip.ipynb)
