@@ -164,3 +164,18 @@ def test_measuring_names_what_the_card_needs(speaker):
     }  # fmt: skip
     assert wanted <= set(metrics) and all(0 <= value <= 1 for value in metrics.values())
     assert metrics["one picture, as nano-vlm"] > 0.9 and metrics["what changed: right"] < 0.1
+
+
+def test_another_seed_measures_other_scenes(speaker, monkeypatch):
+    seeds = {"sample": [], "sample_changes": [], "sample_clips": []}
+    for module, name in ((scenes, "sample"), (changes, "sample_changes"), (motion, "sample_clips")):
+        whole = getattr(module, name)
+
+        def noted(split, count, *place, of=whole, notes=seeds[name], **options):
+            notes.append(options["seed"])
+            return of(split, count, *place, **options)
+
+        monkeypatch.setattr(module, name, noted)
+    watching.measure_video(speaker, 4, seed=5)
+    assert seeds["sample_changes"] == [5] * 2 and seeds["sample_clips"] == [5] * 4
+    assert all(seed % 1_000_003 == 5 for seed in seeds["sample"])  # some pairs are drawn anew

@@ -56,7 +56,14 @@ def test_what_is_written_is_read_back():
 
 def test_what_points_nowhere_is_passed_over():
     for text in ("a snowman", "<object></object>", "<object><patch_index_0001></object>",
-                 "<object><patch_index_0001><patch_index_1024></object>",  # outside the grid
+                 "<object><patch_index_0000><patch_index_1024></object>",  # outside the grid
                  "<object><patch_index_0033><patch_index_0031></object>",  # ends before it begins
                  "<object><patch_index_0001><patch_index_0032></object>"):  # fmt: skip
         assert read_locations(text) == [], text
+
+
+@pytest.mark.parametrize(("first", "last"), [(33, 33), (33, 35), (33, 97)])
+def test_boxes_within_a_row_or_a_column_are_read(first, last):
+    text = f"<object><patch_index_{first:04d}><patch_index_{last:04d}></object>"
+    (pointed,) = read_locations(text)
+    assert torch.equal(pointed.boxes, locations_to_boxes(torch.tensor([[first, last]]), 32))

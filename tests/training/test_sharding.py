@@ -1,12 +1,16 @@
 """A model spread over two processes learns as a whole one, and leaves checkpoints that either can read."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
-from torch import nn
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.nn import functional as F
 
 from tests.processes import spawn
@@ -15,7 +19,16 @@ from vlmcourse.models.attention import Block, run_blocks
 from vlmcourse.training.checkpoints import list_checkpoints
 from vlmcourse.training.loop import adamw, train
 from vlmcourse.training.optimizers import MuonAdamW
-from vlmcourse.training.sharding import own_part, sharded, units, whole
+from vlmcourse.training.sharding import (
+    HOOKS,
+    launched_sharded,
+    own_part,
+    put_together,
+    sharded,
+    split_like,
+    units,
+    whole,
+)
 from vlmcourse.training.sharing import gathered, mean_over_all, process_count
 
 
@@ -36,10 +49,20 @@ class Reader(nn.Module):
         return self.scale * self.head(self.blocks[-1].one_token(tokens[:, :1], tokens)[:, 0])
 
 
+def hooks_of(model: nn.Module) -> list[dict]:
+    """What every module calls before and after its own work."""
+    return [
+        {name: list(value) for name, value in vars(module).items() if "hooks" in name}
+        for module in model.modules()
+    ]
+
+
 def learn_part(folder: Path, kind: str, optimizer: str, steps: int, rank: int) -> None:
     """In a process of its own: train up to a step, from where the folder stands."""
     torch.manual_seed(0)
     model = Reader()
+    model.blocks[0].register_forward_hook(lambda *_: None)
+    hooks = hooks_of(model)
     torch.manual_seed(rank)
     ids = torch.randint(7, (40, 5), generator=torch.Generator().manual_seed(1))
     held, before = [], list(model.parameters())
@@ -52,13 +75,22 @@ def learn_part(folder: Path, kind: str, optimizer: str, steps: int, rank: int) -
 
     def watch(*_, **__) -> None:
         held.append(sum(own_part(weight).numel() for weight in model.parameters()))
+        assert all(weight.numel() == 0 for weight in before if weight.ndim) == (kind == "fsdp")
+        assert all(isinstance(block, FSDPModule) == (kind == "fsdp") for block in model.blocks)
+        for group, usual in zip(made.param_groups, at_once, strict=True):
+            kinds = {isinstance(weight, DTensor) for weight in group["params"]}
+            one_by_one = "fused" in group and len(kinds) == 2  # the scalar is whole everywhere
+            assert (group.get("foreach"), group.get("fused")) == ((False, False) if one_by_one else usual)
 
     made = MuonAdamW(model, 0.02, 0.01) if optimizer == "muon" else adamw(model, 0.01)
+    at_once = [(group.get("foreach"), group.get("fused")) for group in made.param_groups]
     options = dict(optimizer=made, schedule=lambda step: 1.0, watch=watch, precision="no")
     history = train(model, Batches(ids, 8), loss_fn, steps=steps, checkpoint=folder, resume=True, **options)
     assert all(now is then for now, then in zip(model.parameters(), before, strict=True))
     assert type(model) is Reader and {type(block) for block in model.blocks} == {Block}
     assert all(weight in made.state for weight in before if weight.requires_grad)
+    assert all(weight.grad is None for weight in before) and hooks_of(model) == hooks
+    assert [(group.get("foreach"), group.get("fused")) for group in made.param_groups] == at_once
     whole_size = sum(weight.numel() for weight in model.parameters())
     if rank == 0:
         assert (held[-1] < 0.6 * whole_size) == (kind == "fsdp")
@@ -120,7 +152,7 @@ def test_a_torch_that_would_not_let_go_of_a_model_is_named_before_anything_is_sp
     else:
         monkeypatch.setattr("torch.distributed._composable_state._module_state_mapping", table)
     model = Reader()
-    spread = sharded(model, adamw(model, 0.01), torch.device("cpu"))
+    spread = sharded(model, adamw(model, 0.01), torch.device("cpu"), True)
     with pytest.raises(RuntimeError, match="launch with --multi_gpu in place of --use_fsdp"):
         spread.__enter__()
     assert all(type(weight) is nn.Parameter for weight in model.parameters())
@@ -130,6 +162,40 @@ def test_one_process_changes_nothing():
     rows = torch.randn(3, 2)
     assert gathered(rows) is rows and whole(rows) is rows and own_part(rows) is rows
     assert mean_over_all(rows[0, 0], torch.tensor(0)) is not None and process_count() == 1
+
+
+def parts_together(rank: int) -> None:
+    """In a process of its own, beside another one: three rows, one row, and a number that all have."""
+    distributed.init_process_group("gloo")
+    assert launched_sharded()
+    mesh = init_device_mesh("cpu", (2,))
+    for rows, own in ((3, (2, 1)), (1, (1, 0)), (4, (2, 2))):
+        values = torch.arange(2.0 * rows).reshape(rows, 2)
+        spread = distribute_tensor(values, mesh, [Shard(0)])
+        part = values[: own[0]] if rank == 0 else values[own[0] :]
+        assert len(part) == own[rank] and own_part(spread).tolist() == part.tolist()
+        assert whole(spread).tolist() == values.tolist()
+        assert split_like(values + 1, spread).tolist() == (part + 1).tolist()
+        assert put_together(part + 1, spread).tolist() == (values + 1).tolist()
+    own_part(spread).mul_(2)  # writes to the tensor
+    assert whole(spread).tolist() == (2 * values).tolist()
+    assert split_like(values, values) is values and put_together(values, values) is values
+    os.environ["ACCELERATE_USE_FSDP"] = "false"
+    assert not launched_sharded()
+    distributed.destroy_process_group()
+
+
+def test_each_process_holds_a_part_and_can_put_all_together():
+    assert spawn(parts_together, kind="fsdp") == [0, 0]
+
+
+def test_all_hooks_of_a_module_are_known():
+    assert sorted(HOOKS) == sorted(name for name in vars(nn.Module()) if "hooks" in name)
+
+
+def test_one_process_alone_shards_nothing(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    assert launched_sharded() is False
 
 
 def nothing_to_count(counts: tuple[float, float], file: Path, rank: int) -> None:

@@ -91,4 +91,4 @@ def test_one_process_gets_back_what_it_gives():
 
 @pytest.mark.parametrize("words", LOST)
 def test_one_process_cannot_lose_another(words):
-    assert not sharing.lost_another(RuntimeError(words))
+    assert sharing.lost_another(RuntimeError(words)) is False

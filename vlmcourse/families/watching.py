@@ -238,30 +238,33 @@ def frame_costs(
     return rows
 
 
-def measure_video(speaker: Speaker, count: int = 200) -> dict[str, float]:
+def measure_video(speaker: Speaker, count: int = 200, seed: int = 0) -> dict[str, float]:
     """The metrics of the card, on scenes never seen: shares from 0 to 1.
 
     Args:
         count: of pairs, of clips of each path, of scenes to point at, and of scenes for each old question.
+        seed: another seed draws other scenes.
     """
-    pairs, batch = changes.sample_changes("test", count), scenes.sample("test", count)
+    pairs = changes.sample_changes("test", count, seed=seed)
+    batch = scenes.sample("test", count, seed=seed)
     found = {"what changed": change_controls(speaker, pairs) | changes_by_kind(speaker, pairs)}
     found["which picture"] = which_controls(speaker, pairs)
     for path in motion.PATHS:
-        clips = motion.sample_clips("test", count, path=path)
+        clips = motion.sample_clips("test", count, seed=seed, path=path)
         found[f"direction, {path}"] = motion_controls(speaker, clips)
     found["pointing"] = pointing_scores(speaker, batch)
-    found["new combinations"] = _new_combinations(speaker, count)
+    found["new combinations"] = _new_combinations(speaker, count, seed)
     metrics = {f"{what}: {one}": share for what, shares in found.items() for one, share in shares.items()}
     metrics["one picture, as nano-vlm"] = np.mean(list(accuracy(speaker, batch).values()))
     return {name: round(float(value), 4) for name, value in metrics.items()}
 
 
-def _new_combinations(speaker: Speaker, count: int) -> dict[str, float]:
+def _new_combinations(speaker: Speaker, count: int, seed: int) -> dict[str, float]:
     """The shares of right answers where things have colours that no thing of their shape had in training."""
-    shares = {"what changed": about_pairs(changes.sample_changes("novel", count)).score(speaker)}
+    pairs = changes.sample_changes("novel", count, seed=seed)
+    shares = {"what changed": about_pairs(pairs).score(speaker)}
     for path in motion.PATHS:
-        exam = about_clips(motion.sample_clips("novel", count, path=path))
+        exam = about_clips(motion.sample_clips("novel", count, seed=seed, path=path))
         shares[f"direction, {path}"] = exam.score(speaker)
     return shares
 

@@ -26,6 +26,8 @@ from vlmcourse.training.history import History
 from vlmcourse.training.sharding import whole
 from vlmcourse.training.sharing import alike_in_all
 
+STEPPING = ("foreach", "fused")  # how an optimizer steps: as the run that goes on does, not as the one before
+
 
 @dataclass
 class Run:
@@ -116,8 +118,12 @@ class Run:
         if self.origin is not None:
             refuse_other_origin(self.origin, state.get("origin") or {}, path)
         checkpoints.load_strict(self.model, tensors["model"], path)
+        groups = self.optimizer.param_groups
+        own = [{name: group[name] for name in STEPPING if name in group} for group in groups]
         try:
             self.optimizer.load_state_dict(unpack_optimizer(tensors["optimizer"], state["optimizer"]))
+            for group, kept in zip(self.optimizer.param_groups, own, strict=True):
+                group.update(kept)
             self.stream.load_state_dict(state["stream"])
         except ValueError as error:
             raise CheckpointError(f"{path} does not fit this run: {error}") from error

@@ -107,7 +107,7 @@ def _outermost_blocks(module: nn.Module) -> Iterator[nn.Module]:
 
 @contextmanager
 def sharded(
-    net: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, by_block: bool = True
+    net: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, by_block: bool
 ) -> Iterator[None]:
     """Spread ``net`` and what the optimizer knows over all processes, then put both together again.
 
