@@ -120,6 +120,7 @@ assert all(row.chapter for row in rows)                      # each of them is a
 # **Every one of them is an exercise of this course.** A part that is still the course's is a chapter you have left to solve; come back and the row changes.
 
 # %% id="whose-figure"
+from textwrap import wrap
 import matplotlib.pyplot as plt
 
 parts = {}
@@ -132,7 +133,7 @@ for place, (part, some) in enumerate(parts.items()):
         look = dict(facecolor=roles.learned) if row.mine else dict(facecolor="none", hatch="//")
         look |= dict(edgecolor=roles.masked)
         ax.add_patch(plt.Rectangle((place - 0.44, -line - 0.86), 0.88, 0.8, **look))
-        words = row.slot.split(".")[1].replace("_", "\n", 1)
+        words = "\n".join(wrap(row.slot.split(".")[1].replace("_", " "), 13))
         ax.text(place, -line - 0.46, words, ha="center", va="center", fontsize=9,
                 bbox=dict(facecolor="white", alpha=0.85, edgecolor="none", pad=0.6))
 ax.set(xlim=(-0.6, len(parts) - 0.4), ylim=(-max(map(len, parts.values())) - 0.1, 1.3))
@@ -278,7 +279,7 @@ tabulate(means, "right", mean=".0%", low=".0%", high=".0%")
 assert means["llava"][1] > means["llava, blind"][2]          # it looks
 
 # %% [markdown] id="exam-lesson" lang="en"
-# One thing is certain: with its eyes shut LLaVA's answers fall back to habit, so what it has beyond that it sees. In our run it had 83 % with the image and 36 % without, after a hundred steps. BLIP-2 stood at 43 %, Flamingo at 33 %, no more than a LLaVA that is blind: gates that start closed need more steps to open than this (chapter 09). The order among the three is an order *at this budget*, behind a language model that read image tokens before; the longer runs below show where it ends.
+# One thing is certain: with its eyes shut LLaVA's answers fall back to habit, so what it has beyond that it sees. In our run it had 83 % with the image and 36 % without, after a hundred steps. BLIP-2 and Flamingo stood between 33 and 43 % in several runs, hardly above a LLaVA that is blind: the gates of Flamingo start closed and need more steps to open than this (chapter 09), and BLIP-2's queries have yet to learn what to ask. The order among the three is an order *at this budget*, behind a language model that read image tokens before; the longer runs below show where it ends.
 
 # %% [markdown] id="ex-difference" lang="en"
 # ## 6 · Is A better than B?
@@ -324,7 +325,7 @@ tabulate(versus, "LLaVA minus", difference="+.1%", width_from_cards=".1%",
 assert all(0.7 < one / other < 1.5 for _, other, one in versus.values())
 
 # %% [markdown] id="q-bands" lang="en"
-# No sharper here, as wide or a little wider: a model near guessing errs where it happens to, not where LLaVA does. In chapter 13 two good models failed at the same scenes, and there pairing decided.
+# About as wide here: a model near guessing errs where it happens to, not where LLaVA does. In chapter 13 two good models failed at the same scenes, and there pairing decided.
 #
 # ### Against the course
 #

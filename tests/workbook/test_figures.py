@@ -42,6 +42,13 @@ def test_a_figure_takes_ink_and_paper_from_the_page(page):
     assert "currentColor" in html and figures.BACKDROP in html and roles.first.lower() in html
 
 
+@pytest.mark.parametrize("inches, pixels", [(7, 480), (2, 210)])
+def test_on_a_phone_a_figure_scrolls_before_its_letters_are_lost(inches, pixels, page):
+    fig, _ = plt.subplots(figsize=(inches, 1))
+    figure(fig, alt="empty axes")
+    assert f"max-width:100%;min-width:{pixels}px;height:auto" in page[0]
+
+
 @pytest.mark.parametrize("draw", [lambda: drawing("vit"), lambda: course_map("language"), course_map])
 def test_drawings_have_no_white_paper_and_no_fixed_ink(draw, page):
     draw()

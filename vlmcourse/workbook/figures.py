@@ -16,6 +16,7 @@ from vlmcourse.widgets import stills
 FIGURES = Path(__file__).resolve().parents[2] / "assets" / "figures"
 BACKDROP = "var(--jp-layout-color0, var(--vscode-editor-background, Canvas))"
 
+LEAST_WIDTH = 480  # pixels at which letters of a figure that fills a page can still be read
 CALM = 'fill="#e6f0ec" stroke="#5B8C7B" stroke-width="2"'
 LIT = 'fill="#ffe9b8" stroke="#D55E00" stroke-width="3"'
 # Colours of the drawings on white -> those that also stand on dark paper: let through, or the page's ink
@@ -70,7 +71,8 @@ class Described:
         svg = self.svg.replace(stills.INK, "currentColor").replace("#000000", "currentColor")
         tag, rest = re.fullmatch(r".*?<svg ([^>]*)>(.*)", svg, flags=re.DOTALL).groups()
         kept = re.sub(r'\b(width|height|xmlns\S*|version)="[^"]*"', "", tag)
-        style = "max-width:100%;height:auto;stroke-linejoin:round"
+        # on a phone it scrolls sideways at half its size rather than become too small to read
+        style = f"max-width:100%;min-width:{min(self.width, LEAST_WIDTH)}px;height:auto;stroke-linejoin:round"
         label = html.escape(self.alt)
         return f'<svg role="img" aria-label="{label}" width="{self.width}" style="{style}" {kept}>{rest}'
 
