@@ -366,7 +366,7 @@ def explained() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: typer.echo(printable(str(message)), err=True)
             yield
-    except (ValueError, OSError, CheckpointError) as error:
+    except (ValueError, OSError, FloatingPointError, CheckpointError) as error:
         typer.echo(printable(str(error)), err=True)
         raise typer.Exit(1) from error
     except RuntimeError as error:

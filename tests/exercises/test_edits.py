@@ -66,8 +66,11 @@ def test_nothing_is_compiled_before_it_is_needed():
 
 def test_a_solution_imports_what_it_uses_of_its_module_and_nothing_that_is_its_own():
     source = pasted_source(all_exercises()["answers.answer_loss"].slot.reference)
-    signature, taken, *_ = source.split("\n")
+    signature, module, taken, *_ = source.split("\n")
     assert signature == "def answer_loss(hidden, labels, head):"
-    assert taken == "    from vlmcourse.training.losses import IGNORED, following"  # F is a module
+    assert taken == "    from vlmcourse.training.losses import IGNORED, following"
+    assert module == "    from torch.nn import functional as F"  # not every notebook imports it
+    assert "import torch" not in pasted_source(all_exercises()["bert.mask_tokens"].slot.reference)
+    assert "    import math\n" in pasted_source(all_exercises()["comparing.square_and_add"].slot.reference)
     clash = pasted_source(all_exercises()["generation.top_p"].slot.reference)
     assert "import top_p" not in clash and "top_p" in clash  # a parameter, and a slot of that module

@@ -235,3 +235,70 @@ def test_train_plan_reports_each_stage(workspace):
     lines = []
     path = train_plan(steps=1, tell=lines.append)
     assert [line.split(":")[0] for line in lines] == ["align", "answer", "polish"] and path.is_file()
+
+
+def test_a_training_says_first_which_functions_are_the_learners_and_what_is_left_to_solve(workspace):
+    solved(["projector.project"])
+    mine.use_my_code()
+    mine.plan_file().write_text(example("llava").read_text().replace("size = 8 ", "size = 2\nscenes = 8 "))
+    lines = []
+    path = train_plan(until="align", steps=1, tell=lines.append)
+    slots = mine.slots_of(short("llava"))
+    assert lines[0].startswith(
+        f"1 of the {len(slots)} functions that this plan calls are yours; the course's"
+    )
+    assert "Left to solve: chapter 00 (pixels.normalise), 02 (vit." in lines[0]
+    assert "projector.project" not in lines[0]
+    assert json.loads(path.with_suffix(".json").read_text())["code"] == ["projector.project"]
+    solved(slots)
+    mine.use_my_code()
+    assert (
+        mine.said_of_code(mine.whose_code(slots))
+        == f"All {len(slots)} functions that this plan calls are yours."
+    )
+    assert mine.left_to_solve(mine.whose_code(slots)) == {}
+
+
+BREAKS = """
+def project(features, expand, contract):
+    if len(features) > 3:
+        raise RuntimeError("out of patience")
+    from vlmcourse.models import projector
+    return projector.project.reference(features, expand, contract)
+"""
+
+
+def test_an_answer_that_fails_in_the_middle_is_named_and_its_training_goes_on_once_it_is_mended(workspace):
+    def write(source):
+        portfolio.file_of("projector.project").write_text(source)
+        saved = portfolio.saved(["projector.project"])["projector.project"]
+        portfolio.note(chapter="07", slot="projector.project", status="passed", file=saved.fingerprint())
+        return mine.use_my_code()
+
+    plan = short("llava")
+    mine.plan_file().parent.mkdir(exist_ok=True)
+    table = plan.table()
+    names = "name", "vision", "language"
+    text = [f"{name} = {json.dumps(table[name])}" for name in names] + [
+        '[connector]\nkind = "mlp"',
+        "[[stages]]",
+    ]
+    text += [f"{key} = {json.dumps(value)}" for key, value in table["stages"][0].items()]
+    mine.plan_file().write_text("\n".join(text))
+    write(BREAKS)
+    with pytest.raises(mine.OwnCodeError) as stopped:
+        train_plan(tell=lambda line: None)
+    words = str(stopped.value)
+    assert "projector_project.py, line 4" in words and 'raise RuntimeError("out of patience")' in words
+    assert "raised RuntimeError: out of patience. Mend it in its notebook" in words
+    done = CliRunner().invoke(cli.app, ["train", "my_vlm"])
+    assert (
+        done.exit_code == 1 and "out of patience. Mend it" in done.output and "Traceback" not in done.output
+    )
+    write(BREAKS.replace("> 3", "> 999"))
+    assert train_plan(tell=lambda line: None).is_file()
+
+
+def test_an_error_that_is_not_the_learners_stays_what_it_is(workspace):
+    with pytest.raises(ZeroDivisionError), mine.own_mistakes():
+        1 / 0  # noqa: B018

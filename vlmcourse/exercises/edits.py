@@ -69,14 +69,23 @@ def _edit(slot: Slot, source: str, *parts: Any) -> Edit:
 def pasted_source(function: Callable) -> str:
     """``plain_source`` that runs wherever it is pasted: its first line imports what it uses of its module.
 
-    Modules such as torch are left out: every notebook imports them.
+    torch is left out: every notebook imports it.
     """
     there = inspect.unwrap(function).__globals__
-    names = _read_outside(inspect.unwrap(function).__code__) & there.keys()
-    names = sorted(name for name in names if not isinstance(there[name], ModuleType))
+    names = sorted(_read_outside(inspect.unwrap(function).__code__) & there.keys())
+    modules = {name: there[name].__name__ for name in names if isinstance(there[name], ModuleType)}
+    taken = [_import_of(name, module) for name, module in modules.items() if name != "torch"]
+    names = [name for name in names if name not in modules]
     signature, _, steps = plain_source(function).partition("\n")
-    taken = [f"    from {function.__module__} import {', '.join(names)}"] if names else []
+    taken += [f"    from {function.__module__} import {', '.join(names)}"] if names else []
     return "\n".join([signature, *taken, steps])
+
+
+def _import_of(name: str, module: str) -> str:
+    """Such as "    import math" or "    from torch.nn import functional as F"."""
+    package, _, last = module.rpartition(".")
+    line = f"from {package} import {last}" if package else f"import {module}"
+    return f"    {line}" if name == last else f"    {line} as {name}"
 
 
 def _read_outside(code: CodeType) -> set[str]:

@@ -13,10 +13,9 @@ from typing import Any
 
 from vlmcourse.families.assembled import recipe_card
 from vlmcourse.families.making import run, store
-from vlmcourse.families.mine import plan_file, trained_file
+from vlmcourse.families.mine import own_mistakes, plan_file, rehearse, said_of_code, trained_file
 from vlmcourse.recipes.plan import read_plan, recipe_of
 from vlmcourse.recipes.recipe import Recipe
-from vlmcourse.workbook.gathering import own_code
 from vlmcourse.workbook.lesson import device
 
 Tell = Callable[[str], object]
@@ -75,6 +74,8 @@ def train_plan(
 ) -> Path | None:
     """Train the model that a plan describes; see carry_out. Its card also names the learner's functions.
 
+    First all of it is rehearsed, as small as can be, so that what would stop it stops it at once.
+
     Args:
         config: a file; my_vlm/vlm.toml if not given.
         runs: below the workspace.
@@ -84,12 +85,15 @@ def train_plan(
 
     Raises:
         FileNotFoundError, PlanError: if there is no plan, or a wrong one.
-        ValueError: if it has no such stage.
+        ValueError: if it has no such stage, or a function of the learner's stops it.
     """
     plan = read_plan(config or plan_file())
     recipe = recipe_of(plan, device())
     recipe = recipe.until(until) if until else recipe
     recipe = recipe.short(steps) if steps else recipe
-    mine = sorted(name for name, own in own_code().items() if own)
+    rows = rehearse(plan)
+    tell(said_of_code(rows))
+    code = sorted(row.slot for row in rows if row.mine)
     place = trained_file(plan.name, runs).parent
-    return carry_out(recipe, place, fresh, recipe_card(plan), tell, fastest, code=mine)
+    with own_mistakes():
+        return carry_out(recipe, place, fresh, recipe_card(plan), tell, fastest, code=code)

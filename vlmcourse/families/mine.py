@@ -4,11 +4,15 @@ plan_file, trained_file   my_vlm/vlm.toml, and the weights that it becomes
 use_my_code               install what is saved in my_vlm/ and unchanged since it passed
 slots_of                  which slots a planned model calls, from training to answer
 whose_code                of these, which run the learner's code
+left_to_solve             of these, which do not, by chapter
+rehearse                  carry a plan out as small as can be, before minutes are spent on it
+own_mistakes              a block in which an error inside a saved function names it
 gather_code               my_vlm/my_vlm.py
 without_references        a block in which no reference may run
 """
 
 import functools
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -104,6 +108,62 @@ def whose_code(slots: Iterable[str]) -> list[WhoseCode]:
     return rows
 
 
+def left_to_solve(rows: Iterable[WhoseCode]) -> dict[str, list[str]]:
+    """Of these slots, those that still run the course's code, by the chapters that teach them."""
+    by_chapter: dict[str, list[str]] = {}
+    for row in sorted(rows, key=lambda row: row.chapter):
+        if not row.mine:
+            by_chapter.setdefault(row.chapter, []).append(row.slot)
+    return by_chapter
+
+
+def said_of_code(rows: list[WhoseCode]) -> str:
+    """How many functions of a model are the learner's, and what is left to solve where."""
+    mine = sum(row.mine for row in rows)
+    if mine == len(rows):
+        return f"All {mine} functions that this plan calls are yours."
+    left = [f"{chapter[:2]} ({', '.join(slots)})" for chapter, slots in left_to_solve(rows).items()]
+    has = f"{mine} of the {len(rows)} functions that this plan calls are yours"
+    return f"{has}; the course's stand in for the rest. Left to solve: chapter {', '.join(left)}"
+
+
+class OwnCodeError(ValueError):
+    """A function of the learner's stopped a model; says which, in which line, and what to do."""
+
+
+@contextmanager
+def own_mistakes() -> Iterator[None]:
+    """A block in which an error from inside a saved function becomes an OwnCodeError that names its file."""
+    try:
+        yield
+    except Exception as error:
+        own = portfolio.workspace() / MINE
+        frames = [
+            frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).parent == own
+        ]
+        if not frames or isinstance(error, OwnCodeError):
+            raise
+        last = frames[-1]
+        place = f"{last.filename}, line {last.lineno}, `{last.line}`"
+        says = f"your own function stopped it: {place} raised {type(error).__name__}: {error}"
+        remedy = (
+            "Mend it in its notebook and run that cell again, or take the file away: then the course's runs"
+        )
+        raise OwnCodeError(
+            f"{says}. {remedy}. Checkpoints are whole, and the training goes on from them"
+        ) from error
+
+
+def rehearse(plan: Plan) -> list[WhoseCode]:
+    """Carry a plan out as small as can be; whose code runs in it.
+
+    Raises:
+        OwnCodeError: if a function of the learner's stops it.
+    """
+    with own_mistakes():
+        return whose_code(slots_of(plan))
+
+
 def gather_code(order: Iterable[str] = ()) -> Path:
     """Write my_vlm/my_vlm.py: all saved functions as one file, see workbook/gathering.py.
 
@@ -120,7 +180,11 @@ def gather_code(order: Iterable[str] = ()) -> Path:
 
 
 class ReferenceRan(AssertionError):
-    """A reference of the course ran where only the learner's code should."""
+    """A reference of the course, that of ``slot``, ran where only the learner's code should."""
+
+    def __init__(self, slot: str):
+        super().__init__(f"the course's {slot} was called; yours is not installed")
+        self.slot = slot
 
 
 @contextmanager
@@ -143,7 +207,7 @@ def without_references(slots: Iterable[str]) -> Iterator[None]:
 def _refusing(name: str, reference: Callable) -> Callable:
     @functools.wraps(reference)
     def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise ReferenceRan(f"the course's {name} was called; yours is not installed")
+        raise ReferenceRan(name)
 
     return refuse
 

@@ -1,7 +1,9 @@
 """The roadmap of the course as a checklist: each point with the cell that proved it (notebook 18)."""
 
+from collections import Counter
 from typing import NamedTuple
 
+from vlmcourse.exercises.base import all_exercises
 from vlmcourse.workbook.card import Card
 from vlmcourse.workbook.chapters import CHAPTERS
 
@@ -51,12 +53,33 @@ ROADMAP = [
 ]
 
 
-def roadmap() -> None:
-    """Show the checklist, each point with a link to its cell."""
+def not_mine() -> dict[str, list[str]]:
+    """By chapter, the exercises whose slots run the course's code: what is left to solve."""
+    left: dict[str, list[str]] = {chapter.name: [] for chapter in CHAPTERS}
+    for name, task in all_exercises().items():
+        if task.slot.active is task.slot.reference:
+            left[task.chapter].append(name)
+    return left
+
+
+def roadmap() -> dict[str, list[str]]:
+    """Show the checklist, each point with a link to its cell, and how much of its chapter is the learner's.
+
+    Returns:
+        by chapter, the exercises that are left to solve, see not_mine.
+    """
     names = {chapter.name[:2]: chapter.name for chapter in CHAPTERS}
-    rows, links = [], {}
+    left, rows, links = not_mine(), [], {}
+    counts = Counter(task.chapter for task in all_exercises().values())
     for point in ROADMAP:
         text = f"{point.chapter} · {point.cell}"
         links[text] = f"{names[point.chapter]}.ipynb#cell-id={point.cell}"
-        rows.append([point.step, point.says, text])
-    Card("plain", "", table=(["step", "can you show that …", "proved in"], rows), links=links).show()
+        chapter = names[point.chapter]
+        yours = f"{counts[chapter] - len(left[chapter])}/{counts[chapter]}"
+        rows.append([point.step, point.says, text, yours])
+    header = ["step", "can you show that …", "proved in", "yours"]
+    missing = [f"{chapter[:2]}: {', '.join(slots)}" for chapter, slots in left.items() if slots]
+    done = ["Every exercise of the course is yours."]
+    lines = ["Left to solve, chapter by chapter:", *missing] if missing else done
+    Card("plain", "", lines, table=(header, rows), links=links).show()
+    return left
