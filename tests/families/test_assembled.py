@@ -2,25 +2,31 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from tests.workbook.learner import cell
 from vlmcourse import cli
+from vlmcourse.data.photos import load_picture
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.exercises.edits import pasted_source
-from vlmcourse.families import assembled, mine
+from vlmcourse.families import assembled, mine, own_pictures
 from vlmcourse.families.carrying import carry_out, train_plan
 from vlmcourse.families.making import load_speaker
+from vlmcourse.interop.modelcard import model_card
 from vlmcourse.recipes.plan import EXAMPLES, example, plan_of, read_plan, recipe_of
 from vlmcourse.slots import REGISTRY
+from vlmcourse.speak import Speaker
 from vlmcourse.training.reading import CheckpointError
 from vlmcourse.workbook import gathering, portfolio
 
@@ -302,3 +308,116 @@ def test_an_answer_that_fails_in_the_middle_is_named_and_its_training_goes_on_on
 def test_an_error_that_is_not_the_learners_stays_what_it_is(workspace):
     with pytest.raises(ZeroDivisionError), mine.own_mistakes():
         1 / 0  # noqa: B018
+
+
+@pytest.fixture
+def holiday(workspace):
+    """A folder of four pictures of a learner's own, with an answer for each."""
+    folder = workspace / "holiday"
+    folder.mkdir()
+    names = "red", "green", "blue", "grey"
+    colours = (220, 30, 30), (30, 200, 30), (30, 30, 220), (128, 128, 128)
+    rows = []
+    for name, colour in zip(names, colours, strict=True):
+        Image.new("RGB", (80, 64), colour).save(folder / f"{name}.png")
+        rows.append(json.dumps(dict(image=f"{name}.png", instruction="What is it?", output=f"a {name} wall")))
+    (folder / "train.jsonl").write_text("\n".join(rows))
+    return folder
+
+
+def own_plan(folder, **change):
+    table = short("llava").table()
+    table["stages"][0] |= dict(data="own", folder=str(folder), size=2, scenes=12) | change
+    return plan_of(table)
+
+
+def test_a_plan_learns_from_a_folder_of_own_pictures_and_says_so(holiday, workspace, monkeypatch):
+    monkeypatch.setattr(own_pictures, "scenes_again", partial(own_pictures.scenes_again, count=8))
+    plan = own_plan(holiday)
+    recipe = recipe_of(plan)
+    path = carry_out(recipe, workspace / "runs", False, assembled.recipe_card(plan), tell=lambda line: None)
+    speaker, card = load_speaker(str(path))
+    assert speaker.familiar is None, "of its own pictures nobody knows which are foreign to it"
+    assert not path.with_suffix(".familiar.safetensors").exists()
+    text = model_card("my-llava", card)
+    assert "pictures of its owner's" in text and "no person's data" not in text and str(holiday) not in text
+    assert "no person's data" in model_card("my-llava", dict(recipe=assembled.recipe_card(short("llava"))))
+
+
+@pytest.mark.slow
+def test_what_it_learned_of_own_pictures_it_answers(holiday, workspace, monkeypatch):
+    monkeypatch.setattr(own_pictures, "scenes_again", partial(own_pictures.scenes_again, count=4))
+    plan = own_plan(holiday, steps=60, size=8, trains=["connector", "language"])
+    *_, made = assembled.run(recipe_of(plan), lambda stage, model: {})
+    picture = load_picture(holiday / "green.png")
+    assert made.history.losses[-1] < 0.2 * made.history.losses[0]
+    assert Speaker(made.measure.args[0].eval()).answer(picture, "What is it?") == "a green wall"
+
+
+def test_other_pictures_do_not_go_on_with_a_training(holiday, workspace, monkeypatch):
+    monkeypatch.setattr(own_pictures, "scenes_again", partial(own_pictures.scenes_again, count=8))
+    plan = own_plan(holiday)
+    carry_out(recipe_of(plan), workspace, False, assembled.recipe_card(plan), tell=lambda line: None)
+    Image.new("RGB", (80, 64), (250, 250, 0)).save(holiday / "red.png")
+    with pytest.raises(CheckpointError, match="pictures"):
+        carry_out(recipe_of(plan), workspace, False, assembled.recipe_card(plan), tell=lambda line: None)
+
+
+@pytest.mark.parametrize(("spoil", "words"), [
+    (lambda folder: shutil.rmtree(folder), "is no folder; name one that holds pictures"),
+    (lambda folder: (folder / "train.jsonl").unlink(), "needs one .jsonl or .csv"),
+    (lambda folder: (folder / "train.jsonl").write_text(""), "has no row that can be used"),
+    (lambda folder: (folder / "red.png").write_bytes(b"text"), "red.png"),
+])  # fmt: skip
+def test_a_folder_that_cannot_be_used_is_named_before_anything_is_trained(holiday, workspace, spoil, words):
+    spoil(holiday)
+    with pytest.raises(ValueError, match=words):
+        mine.rehearse(own_plan(holiday))
+    assert not (workspace / "runs").exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dataclasses import asdict
+from vlmcourse.families import assembled
+from vlmcourse.recipes.plan import plan_of, recipe_of
+plan = plan_of({plan!r})
+recipe = recipe_of(plan)
+def die(step, **numbers):
+    if step == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+def options(stage, model):
+    origin = dict(recipe=recipe.name, **asdict(stage))
+    return dict(checkpoint=Path({place!r}), resume=True, origin=origin, save_every=3, watch=die)
+list(assembled.run(recipe, options))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_killed_again_and_again_it_comes_to_equal_weights_and_the_same_curve(workspace, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    table = short("blip2").table()
+    table["stages"][0]["steps"] = 11
+    plan = plan_of(table)
+    recipe = recipe_of(plan)
+    card, quiet = assembled.recipe_card(plan), dict(tell=lambda line: None)
+    whole = carry_out(recipe, workspace / "whole", False, card, **quiet)
+    place = workspace / "broken" / recipe.name
+    code = KILLED.format(plan=table, place=str(place))
+    for step in (5, 10):
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(step)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        assert done.returncode == -9
+    again = carry_out(recipe, workspace / "broken", False, card, **quiet)
+    assert whole.read_bytes() == again.read_bytes()
+
+    def finished(folder):
+        origin = dict(recipe=recipe.name, **asdict(recipe.stages[0]))
+        options = dict(checkpoint=folder / recipe.name, resume=True, origin=origin)
+        return list(assembled.run(recipe, lambda stage, model: options))[-1].history.losses
+
+    assert finished(workspace / "whole") == finished(workspace / "broken")
+    assert len(finished(workspace / "broken")) == 11

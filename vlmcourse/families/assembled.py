@@ -19,7 +19,7 @@ from torch import nn
 from vlmcourse.families import nano
 from vlmcourse.families.connectors import shipped_part
 from vlmcourse.families.nano import by_length, optimized
-from vlmcourse.families.nano import pictures as pictures
+from vlmcourse.families.nano import pictures as pictures  # that the eye knows
 from vlmcourse.models.blip2 import Blip2
 from vlmcourse.models.flamingo import Flamingo, FlamingoConfig
 from vlmcourse.models.llava import Llava, LlavaConfig
@@ -85,7 +85,14 @@ def make_assembled(stage: Stage, model: VLM, seed: int = 0, **train_options: Any
     learning = set(trained_parts(list(named), stage.data["trains"]))
     for name, parameter in named.items():
         parameter.requires_grad_(name in learning)
-    features, rows = nano.lessons_of(stage, model, seed)
+    if folder := stage.data.get("folder"):
+        from vlmcourse.families.own_pictures import own_lessons  # which asks for planned models, too
+
+        features, rows, taken = own_lessons(Speaker(model), folder, seed)
+        if "origin" in train_options:  # other pictures, another training
+            train_options = train_options | dict(origin=train_options["origin"] | dict(pictures=taken))
+    else:
+        features, rows = nano.lessons_of(stage, model, seed)
     slow = {
         part: stage.factors["connector"] for part, _ in model.named_children() if part_of(part) == "connector"
     }

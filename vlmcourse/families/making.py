@@ -43,7 +43,8 @@ def store(made: Made, path: Path, card: dict[str, Any], beside: Path | None = No
     if isinstance(made.stored, nn.Module):
         save_weights(made.stored, path, card, beside)
         recipe = card["recipe"]
-        if hasattr(_family(recipe["family"]), "load_named") and not _eye_known(recipe).is_file():
+        asked = hasattr(_family(recipe["family"]), "load_named")
+        if asked and not _eye_known(recipe).is_file() and not _own_pictures(recipe):
             store_familiar(str(path))
         return path
     with written_whole(path.with_suffix(".json")) as writing:
@@ -70,6 +71,8 @@ def load_speaker(name: str) -> tuple[Speaker, dict[str, Any]]:
     """
     path = _path(name)
     speaker, card = _family_of(path).load_named(str(path) if name == MINE else name)
+    if _own_pictures(card.get("recipe")):  # which of them are foreign to it is not known
+        return speaker, card
     known = _eye_known(card.get("recipe"))
     beside = known if known.is_file() else path.with_suffix(FAMILIAR)
     if beside.is_file():
@@ -89,6 +92,12 @@ def family_of(name: str) -> ModuleType:
 def _eye_known(recipe: Any) -> Path:
     """Where it stands which pictures the eye of a recipe's models knows, if it is another model's."""
     return assets_folder() / "checkpoints" / f"{_taken(recipe).get('vision', '')}{FAMILIAR}"
+
+
+def _own_pictures(recipe: Any) -> bool:
+    """Whether a model that a person planned learned from pictures of theirs."""
+    planned = isinstance(recipe, dict) and recipe.get("family") == FAMILY
+    return planned and plan_of(recipe.get("plan", {})).own_pictures
 
 
 def _taken(recipe: Any) -> Mapping[str, Any]:

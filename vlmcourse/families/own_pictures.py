@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from vlmcourse.data.own import OwnPictures, open_pictures
+from vlmcourse.data.packing import Packs
 from vlmcourse.data.quality import exact_hash
 from vlmcourse.data.records import MOST_SKIPPED
 from vlmcourse.data.text import IMAGE_WORD
@@ -95,10 +96,7 @@ def train_own(
     stage = replace(stage, steps=steps or stage.steps, size=min(stage.size, len(images)))
     features = speaker.features(images)
     if family is nano:
-        old, told = scenes_again(speaker, seed)
-        often = -(-len(told) // len(about))  # so often each of the own pictures, for about as many as scenes
-        rows = speaker.encode(about * often + told)
-        features = torch.cat([features.repeat(often, 1, 1), old])
+        features, rows = beside_scenes(speaker, features, about, seed)
         options = dict(stage=stage, steps=stage.steps, size=stage.size) | given
         history = nano.tune(speaker.model, features, rows, **options)
     else:
@@ -111,6 +109,27 @@ def train_own(
     )
     card = dict(recipe=card["recipe"], own=learned, seconds=round(history.seconds))
     return speaker, history, card
+
+
+def beside_scenes(
+    speaker: Speaker, features: Features, about: list[Talk], seed: int
+) -> tuple[Features, Packs]:
+    """Features and rows of own pictures, each so often that they are about half, and of scenes_again."""
+    old, told = scenes_again(speaker, seed)
+    often = -(-len(told) // len(about))
+    return torch.cat([features.repeat(often, 1, 1), old]), speaker.encode(about * often + told)
+
+
+def own_lessons(speaker: Speaker, folder: str | Path, seed: int) -> tuple[Features, Packs, list[str]]:
+    """What a planned model learns from a folder, scenes beside it, and the fingerprints of its pictures.
+
+    Raises:
+        ValueError: if the folder cannot be used.
+    """
+    images, about = lessons_from(open_pictures(folder), speaker.model.config.vision.image_shape[0])
+    return *beside_scenes(speaker, speaker.features(images), about, seed), [
+        exact_hash(image) for image in images
+    ]
 
 
 def scenes_again(speaker: Speaker, seed: int, count: int = 600) -> tuple[Features, list[Talk]]:

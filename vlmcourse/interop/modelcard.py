@@ -92,7 +92,11 @@ def _how_it_came(card: Mapping[str, Any]) -> str:
     elif recipe:
         named = ", ".join(str(stage.get("name")) for stage in recipe.get("stages", ()))
         rows.append(f"By the recipe `{recipe.get('name')}`, whose stages are: {named}.")
-    if _family(card) not in FROM_SMOLLM:
+    own = "own" in card or any(stage.get("folder") for stage in (plan or {}).get("stages", ()))
+    if own:
+        rows += ["", f"Data: {_SCENES}; and pictures of its owner's, which are not described here: say whose "
+                 "they are, what they show, and under which license they may be used."]  # fmt: skip
+    elif _family(card) not in FROM_SMOLLM:
         rows += ["", f"Data: {_SCENES}; no person's data is in them."]
     if seconds := card.get("seconds"):
         rows += ["", f"It took {seconds:,} seconds."]

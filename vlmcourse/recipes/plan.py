@@ -45,11 +45,13 @@ EYES = {
 _LAYERS = {"nano-vlm": -1, "clip-scenes": -2}  # which residual stream a LLaVA reads
 _LANGUAGES = ("nano-words", "nano-chat", "nano-vlm")  # knows captions; conversations; and how images read
 TRAINABLE = ("connector", "language")
+OWN = "own"  # pictures of the learner's, in a folder
 DATA = {  # of a stage: arguments of families.nano.lessons
     "captions": dict(described=1.0),
     "questions": {},
     "pairs": dict(relations=5),
     "mixed": dict(described=0.0),
+    OWN: dict(described=0.0),  # of the scenes that come again beside them
 }
 FAMILY = "assembled"  # the module of families/ that carries plans out
 EXAMPLES = ("llava", "flamingo", "blip2")
@@ -91,7 +93,7 @@ NAME = Rule(
     "small letters, digits and -, at most 40, beginning with a letter",
     lambda value: isinstance(value, str) and bool(re.fullmatch(r"[a-z][a-z0-9-]{0,39}", value)),
 )
-TABLE = Rule("a table", lambda value: isinstance(value, Mapping))
+TABLE = Rule("a table, such as [connector] begins", lambda value: isinstance(value, Mapping))
 PLAN = {
     "name": NAME,
     "seed": _whole(0, 10**6),
@@ -123,8 +125,11 @@ _STAGE = {
     "flat": _number(0, 0.99),
     "grey": _number(0, 1),
     "slow_connector": _number(0, 1),
+    "folder": Rule("the path of a folder, in quotes", lambda value: isinstance(value, str)),
 }
-_STAGE_USUAL = dict(size=16, scenes=8000, muon=0.01, adamw=2e-3, flat=0.4, grey=0.25, slow_connector=1.0)
+_STAGE_USUAL = dict(
+    size=16, scenes=8000, muon=0.01, adamw=2e-3, flat=0.4, grey=0.25, slow_connector=1.0, folder=""
+)
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,11 @@ class Plan:
         """Of the connector."""
         return self.connector["kind"]
 
+    @property
+    def own_pictures(self) -> bool:
+        """Whether some stage learns from pictures of the learner's."""
+        return any(stage["data"] == OWN for stage in self.stages)
+
     def steps(self, device: str = "cpu") -> list[int]:
         """Of each stage, on a device of this kind."""
         factor = self.budget["cpu" if device in ("cpu", "mps") else "gpu"]
@@ -170,15 +180,24 @@ def read_plan(path: str | Path) -> Plan:
         PlanError: names the line, what is wrong there, and what is allowed.
     """
     path = Path(path)
+    if path.is_dir():
+        raise PlanError(f"{path} is a folder; name the plan in it, such as {path / 'vlm.toml'}")
     if not path.is_file():
         raise FileNotFoundError(
             f"there is no plan {path}; copy one of {', '.join(str(example(one)) for one in EXAMPLES)} there"
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # some editors write a mark at its beginning
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise PlanError(
+            f"{path}, line {line}: this is no text in UTF-8; save it as plain text in UTF-8"
+        ) from error
+    try:
         table = tomllib.loads(text)
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise PlanError(f"{path} is no TOML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        remedy = "write `key = value`, texts in quotes, each key once; the course's examples show the form"
+        raise PlanError(f"{path} is no TOML: {error}; {remedy}") from error
     try:
         return plan_of(table)
     except _Wrong as error:
@@ -232,13 +251,22 @@ def _check(
     """_Wrong unless a table has the keys it needs, no others, and what each of them may hold."""
     for key, value in table.items():
         if key not in rules:
-            near = difflib.get_close_matches(str(key), rules, n=1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
-            raise _Wrong(f"{what} has no key {key!r}{meant} It has {', '.join(rules)}", *place, key)
+            raise _Wrong(
+                f"{what} has no key {key!r}{_meant(key, rules)} It has {', '.join(rules)}", *place, key
+            )
         _check_value(value, rules[key], f"{key} of {what}", *place, key)
     for key in needed:
         if key not in table:
             raise _Wrong(f"{what} lacks {key!r}, {rules[key].words}", *place)
+
+
+def _meant(key: str, rules: Mapping[str, Rule]) -> str:
+    """What somebody probably wanted who wrote a key that is not there."""
+    if near := difflib.get_close_matches(key, rules, n=1):
+        return f"; did you mean {near[0]!r}?"
+    if key in PLAN and rules is not PLAN:
+        return "; it belongs above the first [table]."
+    return "."
 
 
 def _check_value(value: Any, rule: Rule, what: str, *place: str | int) -> None:
@@ -260,6 +288,19 @@ def _refuse_unfit(plan: Plan) -> None:
     if not any("connector" in stage["trains"] for stage in plan.stages):
         why = "it begins as random numbers, so nothing of the image would arrive"
         raise _Wrong(f"no stage trains the connector; {why}", "stages", 0, "trains")
+    if "connector" not in plan.stages[0]["trains"]:
+        why = "the connector begins as random numbers, and the language model would learn to pass over it"
+        remedy = "let a stage before it train the connector, or this one both"
+        raise _Wrong(
+            f"the first stage trains the language model alone: {why}; {remedy}", "stages", 0, "trains"
+        )
+    for number, stage in enumerate(plan.stages):
+        if stage["scenes"] < stage["size"]:
+            says = f"a step takes {stage['size']} images, and the stage draws only {stage['scenes']} scenes"
+            raise _Wrong(f"{says}; let size be smaller, or scenes larger", "stages", number, "size")
+        if (stage["data"] == OWN) != bool(stage["folder"]):
+            says = f'data = "{OWN}" needs a folder of yours, and a folder needs data = "{OWN}"'
+            raise _Wrong(f"{says}: pictures and a .jsonl or .csv of rows", "stages", number, "data")
     side = EYES[plan.vision].grid[0]
     if (shuffle := plan.connector.get("shuffle", 1)) and side % shuffle:
         allowed = ", ".join(str(number) for number in range(1, side + 1) if side % number == 0)
@@ -271,7 +312,7 @@ def _line_of(text: str, place: tuple[str | int, ...]) -> int:
     """The line of a TOML text where a key stands; where it is missing, that of its table, else the first."""
     keys = [part for part in place if isinstance(part, str)]
     number = next((part for part in place if isinstance(part, int)), 0)
-    header = re.compile(r"\s*\[\[?\s*([\w.-]+)\s*\]\]?")
+    header = re.compile(r"\s*\[\[?\s*[\"']?([\w.-]+)[\"']?\s*\]\]?")
     table, seen, best = "", {}, 1
     for line, words in enumerate(text.splitlines(), start=1):
         if begins := header.match(words):
@@ -279,10 +320,12 @@ def _line_of(text: str, place: tuple[str | int, ...]) -> int:
             seen[table] = seen.get(table, -1) + 1
             if keys and table == keys[0] and seen[table] == number:
                 best = line
-        elif key := re.match(r"\s*[\"']?([\w-]+)[\"']?\s*=", words):
-            here = keys[:-1] == ([table] if table else []) and seen.get(table, 0) == number
-            if here and key[1] == keys[-1]:
+        elif key := re.match(r"\s*[\"']?([\w.-]+)[\"']?\s*=", words):
+            here = [*([table] if table else []), *key[1].split(".")]  # connector.kind = ... is a table, too
+            if here == keys and seen.get(table, 0) == number:
                 return line
+            if not table and here[:1] == keys[:1]:
+                best = line
     return best
 
 
@@ -319,6 +362,8 @@ def recipe_of(plan: Plan, device: str = "cpu") -> Recipe:
 def _stage(plan: Plan, number: int, steps: int) -> Stage:
     stage = plan.stages[number]
     data = dict(trains=stage["trains"], scenes=stage["scenes"], grey=stage["grey"], draw=number)
+    if stage["folder"]:
+        data["folder"] = stage["folder"]
     rates = dict(muon=stage["muon"], adamw=stage["adamw"])
     slow = stage["slow_connector"]
     return Stage(stage["name"], steps, stage["size"], rates, data | DATA[stage["data"]], dict(connector=slow),

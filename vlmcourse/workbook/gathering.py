@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from vlmcourse.exercises.base import all_exercises
-from vlmcourse.slots import REGISTRY
 from vlmcourse.workbook.portfolio import Saved
 
 SECTIONS = {  # by the beginning of a slot's name; the first that fits
@@ -121,11 +120,6 @@ def _written(name: str, piece: _Piece, known: dict[str, str]) -> tuple[str, str]
     body = textwrap.indent(f"{piece.body}\n\n\nreturn {function}".replace("\n\n\n", "\n\n"), "    ")
     known[own] = body
     return own, f"def _make_{own}():\n{body}\n\n\n{own} = _make_{own}()"
-
-
-def own_code() -> dict[str, bool]:
-    """Of each slot that has been imported, whether it runs the learner's code."""
-    return {name: slot.active is not slot.reference for name, slot in REGISTRY.items()}
 
 
 _HEAD = '''"""My vision-language model: every function of it that I wrote, in the order of the data.
