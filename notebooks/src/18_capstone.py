@@ -152,10 +152,8 @@ try:
     print("PROVED: it trained and answered on your code alone:", answers)
     assert not left and answers == mine.try_plan(plans["llava"])
 except mine.ReferenceRan as error:
-    print(f"NOT PROVED YET: {sum(map(len, left.values()))} functions are still the course's.")
-    for chapter, slots in left.items():
-        print(f"   chapter {chapter[:2]}: {', '.join(slots)}")
-    print(f"Without them it stopped at the first: {error}")
+    print("NOT PROVED YET.", mine.said_of_code(mine.whose_code(called["llava"])))
+    print("Without the course's it stopped at the first:", error)
     assert error.slot in sum(left.values(), [])
 
 # %% [markdown] id="gather-intro" lang="en"

@@ -1,5 +1,6 @@
 """The chat asks about scenes and uploaded files; a bad file is named and nothing is lost."""
 
+import contextlib
 import io
 
 import numpy as np
@@ -113,3 +114,72 @@ def test_a_model_without_maps_and_an_empty_question(chat):
         PictureChat(answer, IMAGES, questions=[])
     with pytest.raises(ValueError, match="square"):
         PictureChat(answer, IMAGES[:, :30])
+
+
+def stored(picture: Image.Image, form: str = "png", **options) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def deep() -> Image.Image:
+    return Image.fromarray(np.full((40, 40), 180 << 8, np.uint16))
+
+
+ODD = {  # a file of a browser's upload, and the middle pixel that the model sees
+    "clear.png": (stored(Image.new("RGBA", (40, 40), (9, 9, 9, 0))), (255, 255, 255)),
+    "half.png": (stored(Image.new("LA", (40, 60), (0, 128))), (127, 127, 127)),
+    "deep.png": (stored(deep()), (180, 180, 180)),
+    "print.jpg": (stored(Image.new("CMYK", (64, 64), (0, 0, 0, 255)), "jpeg"), (0, 0, 0)),
+    "palette.gif": (stored(Image.new("P", (50, 30), 0), "gif"), (0, 0, 0)),
+    "moving.gif": (stored(Image.new("RGB", (30, 30), "red"), "gif", save_all=True,
+                          append_images=[Image.new("RGB", (30, 30), "blue")]), (255, 0, 0)),
+    "grey.webp": (stored(Image.new("L", (64, 64), 77), "webp", lossless=True), (77, 77, 77)),
+    "bits.tiff": (stored(Image.new("1", (20, 20), 1), "tiff"), (255, 255, 255)),
+    "one.bmp": (stored(Image.new("RGB", (1, 1), (1, 2, 3)), "bmp"), (1, 2, 3)),
+    "line.png": (stored(Image.new("RGB", (3000, 2), (4, 5, 6))), (4, 5, 6)),
+    "an é & <b>.png": (stored(Image.new("RGB", (64, 64), (7, 8, 9))), (7, 8, 9)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_picture_is_seen_as_it_is_meant(chat, name):
+    data, pixel = ODD[name]
+    chat._answer(chat, {"upload": name}, [data])
+    assert chat.answer["error"] == "" and chat.answer["picture"] == name
+    seen = np.frombuffer(chat.pixels, np.uint8).reshape(64, 64, 3)[32, 32]
+    assert np.abs(seen.astype(int) - pixel).max() <= 1
+
+
+REFUSED = {
+    "text.png": (b"not a picture at all\n" * 40, "is no picture that can be read; save it as PNG or JPEG"),
+    "empty.png": (b"", "is no picture that can be read"),
+    "page.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is no picture that can be read"),
+    "cut.jpg": (stored(Image.effect_noise((300, 300), 90), "jpeg")[:900], "is damaged or cut off"),
+    "bomb.png": (stored(Image.new("1", (60_000, 1_000))), "more than 50,000,000; scale it down first"),
+    "paper.pdf": (b"%PDF-1.7\n", "is no picture that can be read"),
+    "deep.tiff": (stored(Image.new("F", (9, 9), 0.5), "tiff"), "has 32-bit numbers for colours"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_file_that_is_none_is_named_and_the_picture_the_answer_and_the_talk_stay(chat, name):
+    chat._answer(chat, {"upload": "mine.png"}, [png(180)])
+    before, talk = chat.pixels, chat.answer["log"]
+    chat._answer(chat, {"upload": name}, [REFUSED[name][0]])
+    assert chat.answer["error"].startswith(name) and REFUSED[name][1] in chat.answer["error"]
+    assert (chat.pixels, chat.answer["log"], chat.answer["picture"]) == (before, talk, "mine.png")
+    assert chat.ask("How many?") == "180" and chat.answer["error"] == ""
+
+
+@pytest.mark.parametrize("content", [None, {"upload": 3}, {"upload": "a.png"}, {}, {"upload": ["a"]}])
+def test_what_is_no_upload_changes_nothing(chat, content):
+    before = chat.answer
+    with contextlib.suppress(ValueError, TypeError, AttributeError):
+        chat._answer(chat, content, [])
+    assert chat.answer["picture"] == before["picture"] and chat.answer["log"] == before["log"]
+
+
+def test_a_long_name_is_cut(chat):
+    chat._answer(chat, {"upload": "x" * 500 + ".png"}, [png(9)])
+    assert chat.answer["picture"] == "x" * 120

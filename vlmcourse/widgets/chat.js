@@ -81,6 +81,7 @@ function build(model) {
     problem.hidden = !(refused || it.error);
     problem.textContent = `⚠ ${refused || it.error}`;
     log.replaceChildren(...it.log.map(([where, asked, answer, p]) => h("div", {}, h("span", {}, `${where}: ${asked} `), h("b", {}, answer), ` (${percent(p)})`)));
+    log.scrollTop = log.scrollHeight; // the newest line is the last
     chips.forEach((chip) => chip.setAttribute("aria-pressed", chip.textContent === now.question));
     status.textContent = progress();
     read();
