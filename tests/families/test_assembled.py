@@ -421,3 +421,62 @@ def test_killed_again_and_again_it_comes_to_equal_weights_and_the_same_curve(wor
 
     assert finished(workspace / "whole") == finished(workspace / "broken")
     assert len(finished(workspace / "broken")) == 11
+
+
+def noted(name: str, text: str) -> Path:
+    """A saved file with this text, as if it had passed."""
+    file = portfolio.folder() / f"{name.replace('.', '_')}.py"
+    file.write_text(text)
+    fingerprint = portfolio.saved([name])[name].fingerprint()
+    portfolio.note(chapter="07", slot=name, status="passed", file=fingerprint)
+    return file
+
+
+def test_a_file_that_does_not_load_any_more_is_named_and_the_course_runs_on(workspace):
+    solved(["vit.patchify"])
+    names = {
+        "projector.project": (
+            "import no_such_library\n",
+            "ModuleNotFoundError: No module named 'no_such_library'",
+        ),
+        "pixels.normalise": ("def normalise(images)\n", "SyntaxError"),
+        "language.rope": ("def ripe(parts, angles):\n    return parts\n", "KeyError: 'rope'"),
+        "language.swiglu": ("swiglu = 3\n", "TypeError: language.swiglu can only be replaced by a function"),
+    }
+    for name, (text, _) in names.items():
+        noted(name, text)
+    installed, complaints = mine.use_my_code()
+    assert installed == ["vit.patchify"] and len(complaints) == 4
+    for name, (_, words) in names.items():
+        (said,) = [one for one in complaints if name.replace(".", "_") in one]
+        assert words in said and said.endswith(f"the course's {name} runs")
+    assert not any(row.mine for row in mine.whose_code(names))
+
+
+def test_two_answers_that_changed_places_are_not_used(workspace):
+    solved(["vit.patchify", "projector.project"])
+    files = [portfolio.file_of(name) for name in ("vit.patchify", "projector.project")]
+    texts = [file.read_text() for file in files]
+    for file, text in zip(files, reversed(texts), strict=True):
+        file.write_text(text)
+    installed, complaints = mine.use_my_code()
+    assert (
+        installed == []
+        and len(complaints) == 2
+        and all("as it was when it passed" in one for one in complaints)
+    )
+
+
+def test_a_folder_of_answers_that_is_none_is_named(workspace):
+    (workspace / "my_vlm").write_text("a file")
+    done = CliRunner().invoke(cli.app, ["train", "my_vlm"])
+    assert done.exit_code == 1 and "there is no plan" in done.output and "Traceback" not in done.output
+    (workspace / "my_vlm").unlink()
+    solved(["vit.patchify"])
+    portfolio.file_of("vit.patchify").write_bytes(b"\xff\xfe\x00")
+    installed, complaints = mine.use_my_code()
+    assert installed == [] and "vit_patchify.py cannot be read" in complaints[0]
+    (workspace / "my_vlm" / "diary.jsonl").unlink()
+    (workspace / "my_vlm" / "diary.jsonl").mkdir()
+    done = CliRunner().invoke(cli.app, ["train", "my_vlm"])
+    assert done.exit_code == 1 and "diary.jsonl" in done.output

@@ -73,7 +73,7 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)  # two minutes on a quiet machine
 def test_every_chapter_solved_then_trained_measured_asked_and_exported_on_that_code_alone(course):
     begin = time.perf_counter()
     for chapter in CHAPTERS:
@@ -86,14 +86,16 @@ def test_every_chapter_solved_then_trained_measured_asked_and_exported_on_that_c
     plan_in(course, "llava")
     with mine.without_references(all_exercises()):
         trained = run("train", "my_vlm", "--runs", "runs", "--steps", "2")
+        called = mine.slots_of(mine.my_plan())
         assert f"{len(all_exercises())} functions of yours run" in trained
+        assert f"All {len(called)} functions that this plan calls are yours." in trained
         run("evaluate", "my_vlm", "--count", "8", "--json", str(course / "report.json"))
         assert run("ask", str(SCENE), "How many things are there?", "--model", "my_vlm")
         run("export", str(course / "out"), "--model", "my_vlm", "--report", str(course / "report.json"))
         for other in ("flamingo", "blip2"):
             assert len(mine.try_plan(read_plan(example(other)))) == 3
     card = json.loads(mine.trained_file("my-llava").with_suffix(".json").read_text())
-    assert card["code"] == sorted(all_exercises())
-    written = f"{len(all_exercises())} of its functions were written by its owner"
+    assert card["code"] == sorted(called) and len(called) >= 20
+    written = f"{len(called)} of its functions were written by its owner"
     assert written in (course / "out" / "README.md").read_text()
     assert (course / "out" / "model.safetensors").is_file()

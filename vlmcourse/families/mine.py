@@ -60,8 +60,12 @@ def use_my_code() -> tuple[list[str], list[str]]:
             again = f"run the cell of {name} in its chapter, which checks it again"
             complaints.append(f"{saved.path} is not as it was when it passed; {again}")
         else:
-            REGISTRY[name].install(engine.quietly(saved, REGISTRY[name]))
-            installed.append(name)
+            try:
+                REGISTRY[name].install(engine.quietly(saved, REGISTRY[name]))
+                installed.append(name)
+            except Exception as error:  # such as a library that was there when it passed
+                says = f"{saved.path} does not load any more ({type(error).__name__}: {error})"
+                complaints.append(f"{says}; the course's {name} runs")
     return installed, complaints
 
 
