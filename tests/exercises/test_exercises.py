@@ -7,8 +7,8 @@ import torch
 
 from vlmcourse.exercises.base import all_exercises, all_quizzes, annotated_axes, in_both, japanese
 from vlmcourse.slots import Slot
-from vlmcourse.workbook.check import judge
-from vlmcourse.workbook.outcomes import own_axes, trial_of
+from vlmcourse.workbook.check import judge, rejection
+from vlmcourse.workbook.outcomes import own_axes, same, surroundings, trial_of
 
 EXERCISES = list(all_exercises().values())
 SLIPS = [(task, number) for task in EXERCISES for number in range(len(task.slips))]
@@ -29,6 +29,18 @@ def test_every_slip_is_rejected_with_its_own_sentence(task, number):
     verdict = judge(task, slip.wrong)
     assert verdict.status == "wrong"
     assert verdict.says == in_both(slip.says)
+
+
+@pytest.mark.parametrize("task", EXERCISES, ids=named)
+def test_cases_of_other_seeds_ask_as_much(task):
+    """Who grades draws other cases: there, too, the reference passes and no slip does."""
+    for seed in (1, 2, 1000):
+        assert judge(task, task.slot.reference, seed).status == "passed"
+        trial = trial_of(task, Slot.changes, seed)
+        with surroundings(task):
+            for number, slip in enumerate(task.slips):
+                got = [trial.slip(number, place) for place in range(len(trial.cases))]
+                assert not all(map(same, got, trial.expected)) or rejection(slip.wrong, trial), slip.says
 
 
 @pytest.mark.parametrize("task", EXERCISES, ids=named)

@@ -150,7 +150,8 @@ exercise(qformer.writing_mask, picture=lambda output: output[0], cases=lambda: l
 )
 
 exercise(qformer.best_query, gradient=("images", "texts"),
-    cases=lambda: [(torch.randn(3, 4, 5), torch.randn(2, 5)), (torch.randn(2, 3, 7), torch.randn(4, 7))],
+    cases=lambda: [(torch.randn(3, 4, 5), torch.randn(2, 5)), (torch.randn(2, 3, 7), torch.randn(4, 7)),
+                   (torch.rand(3, 2, 5), -torch.rand(4, 5))],  # all products below 0
     slips=[
         (".amax(dim=-1)", ".mean(dim=-1)",
          "this is the mean over the queries; the one that fits best counts."),

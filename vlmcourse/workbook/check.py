@@ -67,10 +67,10 @@ class Verdict:
         self.says = Text(*self.says)  # which JSON turns into a list
 
 
-def judge(exercise: Exercise, answer: Callable) -> Verdict:
+def judge(exercise: Exercise, answer: Callable, seed: int = outcomes.SEED) -> Verdict:
     """Check ``answer`` against the reference of ``exercise``. Never raises for what the answer does."""
     with outcomes.surroundings(exercise):
-        return judged(outcomes.trial_of(exercise, Slot.changes), answer)
+        return judged(outcomes.trial_of(exercise, Slot.changes, seed), answer)
 
 
 def judged(trial: Trial, answer: Callable) -> Verdict:

@@ -65,10 +65,11 @@ def folder() -> Path:
 
 def file_of(name: str) -> Path:
     """The file of the slot ``name``: multi_image.join_images is saved as multi_image_join_images.py."""
-    return folder() / _file_name(name)
+    return folder() / file_name(name)
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """The name of that file."""
     return f"{name.replace('.', '_')}.py"
 
 
@@ -277,7 +278,7 @@ def saved(names: Iterable[str]) -> dict[str, Saved | Exception]:
     """
     files: dict[str, Saved | Exception] = {}
     for name in sorted(names):
-        path = workspace() / "my_vlm" / _file_name(name)
+        path = workspace() / "my_vlm" / file_name(name)
         if path.is_file():
             try:
                 files[name] = Saved(path, path.read_text(encoding="utf-8"))
@@ -292,7 +293,7 @@ GATHERED = "my_vlm.py"  # all functions in one file, see workbook/gathering.py
 def strangers() -> list[str]:
     """Python files in my_vlm/ that belong to no exercise; nothing runs them."""
     files = [path.name for path in (workspace() / "my_vlm").glob("*.py")]
-    known = {GATHERED, *map(_file_name, all_exercises())} if files else set()  # whose import takes seconds
+    known = {GATHERED, *map(file_name, all_exercises())} if files else set()  # whose import takes seconds
     return sorted(set(files) - known)
 
 
@@ -329,10 +330,11 @@ def _lines() -> list[dict | None]:
         OSError: if the diary cannot be read.
     """
     path = workspace() / "my_vlm" / "diary.jsonl"
-    return [_event(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+    return [event_of(line) for line in path.read_bytes().splitlines()] if path.exists() else []
 
 
-def _event(line: bytes) -> dict | None:
+def event_of(line: bytes | str) -> dict | None:
+    """The event that a line of a diary holds; None if it is damaged."""
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):

@@ -1,0 +1,182 @@
+"""What is handed in holds the learner's work, and a broken zip is named, not run."""
+
+import io
+import json
+import struct
+import warnings
+import zipfile
+
+import pytest
+
+from vlmcourse.exercises.base import all_exercises
+from vlmcourse.workbook import portfolio, submission
+from vlmcourse.workbook.submission import BadSubmission, read_submission, usual_file, write_submission
+
+from .learner import solution_file
+
+SLOTS = ["vit.patchify", "clip.info_nce"]
+
+
+@pytest.fixture
+def work(workspace):
+    """A workspace in which two answers passed, a hint was read and a plan was written."""
+    for name in SLOTS:
+        portfolio.keep(portfolio.Saved(portfolio.file_of(name), solution_file(all_exercises()[name])))
+        portfolio.note(chapter="x", slot=name, status="passed")
+    portfolio.note(chapter="x", quiz="02_vit/1", right=True)
+    (workspace / "my_vlm" / "vlm.toml").write_text('name = "mine"')
+    (workspace / "my_vlm" / "notes.py").write_text("secret")
+    return workspace
+
+
+def test_the_zip_holds_answers_diary_versions_and_plan(work):
+    path = work / "out" / "ada.zip"
+    made = write_submission(path, "Ada Lovelace")
+    assert made == read_submission(path)
+    assert (made.name, made.file, made.problems) == ("Ada Lovelace", "ada.zip", ())
+    assert made.answers == {name: solution_file(all_exercises()[name]) for name in SLOTS}
+    assert [event.get("quiz") for event in made.diary] == [None, None, "02_vit/1"]
+    assert {"python", "torch", "vlmcourse"} <= made.versions.keys()
+    with zipfile.ZipFile(path) as archive:
+        names = {
+            "submission.json",
+            "diary.jsonl",
+            "vlm.toml",
+            "answers/vit_patchify.py",
+            "answers/clip_info_nce.py",
+        }
+        assert set(archive.namelist()) == names
+        about = json.loads(archive.read("submission.json"))
+    assert (about["format"], about["seed"]) == (1, 20)
+
+
+def test_a_torn_line_of_the_diary_costs_that_line_only(work):
+    with (work / "my_vlm" / "diary.jsonl").open("a") as file:
+        file.write('{"torn')
+    assert len(write_submission(work / "ada.zip", "Ada").diary) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("Ada Lovelace", "submission-ada-lovelace.zip"),
+        ("../../etc", "submission-etc.zip"),
+        ("千早 あき", "submission-千早-あき.zip"),
+        ("///", "submission-nameless.zip"),
+    ],
+)
+def test_the_usual_name_is_a_file_name(name, file):
+    assert usual_file(name) == file
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "says"),
+    [("ada.tar", "Ada", "does not end in .zip"), ("ada.zip", "  ", "say whose it is")],
+)
+def test_what_cannot_be_written_is_said(work, path, name, says):
+    with pytest.raises(ValueError, match=says):
+        write_submission(work / path, name)
+
+
+def test_nothing_passed_is_nothing_to_hand_in(workspace):
+    with pytest.raises(ValueError, match="no answer has passed"):
+        write_submission(workspace / "ada.zip", "Ada")
+
+
+ABOUT = dict(format=1, name="Ada", made=1, versions={"python": "3"}, seed=20, answers={})
+
+
+def zipped(path, files, about=ABOUT):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        if about is not None:
+            archive.writestr("submission.json", about if isinstance(about, str) else json.dumps(about))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of names that stand twice
+            for name, content in files:
+                archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("files", "about", "says"),
+    [
+        ([("answers/vit_patchify.py", "a"), ("answers/vit_patchify.py", "b")], ABOUT, "twice"),
+        ([(f"{number}", "") for number in range(1001)], ABOUT, "more than 1000 files"),
+        ([], None, "no whole submission.json"),
+        ([], "{", "no whole submission.json"),
+        ([], "[" * 100_000, "no whole submission.json"),
+        ([], "[1, 2]", "no whole submission.json"),
+        ([], {**ABOUT, "answers": 3}, "no whole submission.json"),
+        ([], {**ABOUT, "format": 2}, "format 2, this course reads 1"),
+    ],
+)
+def test_what_is_no_submission_is_named(tmp_path, files, about, says):
+    with pytest.raises(BadSubmission, match=says):
+        read_submission(zipped(tmp_path / "bad.zip", files, about))
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + b"\0" * 40])
+def test_a_file_that_is_no_zip_is_named(tmp_path, content):
+    (tmp_path / "bad.zip").write_bytes(content)
+    with pytest.raises(BadSubmission, match=r"bad\.zip is no whole zip"):
+        read_submission(tmp_path / "bad.zip")
+
+
+def test_a_cut_zip_is_named(work):
+    path = work / "ada.zip"
+    write_submission(path, "Ada")
+    whole = path.read_bytes()
+    for length in range(0, len(whole), len(whole) // 20):
+        path.write_bytes(whole[:length])
+        with pytest.raises(BadSubmission):
+            read_submission(path)
+
+
+def test_a_zip_that_lies_about_its_sizes_fills_no_memory(tmp_path):
+    path = zipped(tmp_path / "bomb.zip", [("answers/vit_patchify.py", "x" * 300_000)])
+    content = bytearray(path.read_bytes())
+    for place in (content.rfind(struct.pack("<I", 300_000)), content.find(struct.pack("<I", 300_000))):
+        content[place : place + 4] = struct.pack("<I", 10)
+    path.write_bytes(bytes(content))
+    try:
+        read = read_submission(path)
+    except BadSubmission:
+        return
+    assert read.answers == {} and len(read.problems) == 1
+
+
+def test_files_of_no_submission_are_left_out_and_named(tmp_path):
+    strangers = [
+        ("../../evil.py", "x"),
+        ("answers/os_system.py", "x"),
+        ("run.sh", "x"),
+        ("answers/../a.py", "x"),
+    ]
+    read = read_submission(zipped(tmp_path / "ada.zip", strangers))
+    assert read.answers == {} and len(read.problems) == 4
+    assert [path.name for path in tmp_path.rglob("*")] == ["ada.zip"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("x" * 200_001, "more than 200,000 bytes"), (b"\xff\xfe", "is no text"), ("x", "not as it was")],
+)
+def test_an_answer_that_cannot_be_taken_is_named(tmp_path, content, says):
+    read = read_submission(zipped(tmp_path / "ada.zip", [("answers/vit_patchify.py", content)]))
+    assert any(says in problem for problem in read.problems)
+    assert read.name == "Ada"
+
+
+def test_an_answer_that_is_listed_but_not_there_is_named(tmp_path):
+    about = {**ABOUT, "answers": {"vit.patchify": "0"}}
+    read = read_submission(zipped(tmp_path / "ada.zip", [], about))
+    assert read.problems == ("the answer to 'vit.patchify' is listed, but not there",)
+
+
+def test_reading_runs_nothing(tmp_path):
+    harm = f"open({str(tmp_path / 'made')!r}, 'w')"
+    read = read_submission(zipped(tmp_path / "ada.zip", [("answers/vit_patchify.py", harm)]))
+    assert read.answers == {"vit.patchify": harm}
+    assert not (tmp_path / "made").exists()
+    assert isinstance(io.StringIO(read.answers["vit.patchify"]).read(), str)
+    assert submission.FORMAT == 1

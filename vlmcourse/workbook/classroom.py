@@ -1,0 +1,177 @@
+"""Grade a folder of submissions (``vlmcourse grade``); gradebook.py writes down what came out.
+
+No submission can change what another one gets: all are read before anything runs, each answer runs as
+grading.py says, and whatever ends a grader ends it for one submission only.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from vlmcourse.exercises.base import all_exercises, all_quizzes
+from vlmcourse.workbook.copies import FORKS
+from vlmcourse.workbook.grading import Grade, Grader
+from vlmcourse.workbook.submission import BadSubmission, Submission, read_submission
+from vlmcourse.workbook.worker import TIME_LIMIT
+
+
+@dataclass(frozen=True)
+class Person:
+    """What came out for one submission; ``grades`` is empty if it cannot be read."""
+
+    submission: Submission
+    grades: tuple[Grade, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def points(self) -> float:
+        """The sum of all credits."""
+        return sum(grade.credit for grade in self.grades)
+
+    @property
+    def passed(self) -> int:
+        """How many answers passed."""
+        return sum(grade.status == "passed" for grade in self.grades)
+
+    @property
+    def quizzes(self) -> int:
+        """How many quiz questions were answered rightly, as the diary says, which its owner can edit."""
+        right = {event.get("quiz") for event in self.submission.diary if event.get("right")}
+        return len(right & all_quizzes().keys())
+
+    @property
+    def looked(self) -> set[str]:
+        """Slots whose solution was shown, as the diary says."""
+        return {event["slot"] for event in self.submission.diary if event.get("solution") and "slot" in event}
+
+
+def slots_of_chapters(chapters: Iterable[str]) -> list[str]:
+    """The exercises of some chapters, or of all if none is named; a chapter is named by its beginning.
+
+    Raises:
+        ValueError: if no chapter begins so.
+    """
+    tasks, chosen = all_exercises(), list(chapters)
+    there = dict.fromkeys(task.chapter for task in tasks.values())
+    for begin in chosen:
+        if not any(chapter.startswith(begin) for chapter in there):
+            raise ValueError(f"no chapter with exercises begins with {begin!r}; there are {', '.join(there)}")
+    return [name for name, task in tasks.items() if not chosen or task.chapter.startswith(tuple(chosen))]
+
+
+def grade_folder(
+    folder: str | Path,
+    seed: int,
+    slots: Sequence[str] | None = None,
+    processes: int = 2,
+    seconds: float = TIME_LIMIT,
+    tell: Callable[[str], None] = print,
+) -> list[Person]:
+    """Grade every .zip in a folder, in the order of their names.
+
+    Args:
+        seed: of the cases, see Grader.
+        slots: which exercises count; all by default.
+        processes: how many submissions are graded at the same time.
+        seconds: of CPU time that an answer may use.
+        tell: is called with a line for each submission.
+
+    Raises:
+        ValueError: if the folder holds no .zip, or this system cannot run answers apart.
+        NotADirectoryError: if it is no folder.
+    """
+    if not FORKS:
+        raise ValueError(
+            "answers are run in forks of a process, which Windows lacks: use Linux, macOS or WSL"
+        )
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder; name the one that holds the submissions")
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".zip")
+    if not files:
+        raise ValueError(f"{folder} holds no .zip; `vlmcourse submit` makes one for each person")
+    slots = list(slots or all_exercises())
+    read = [_read(path) for path in files]
+    doubled = _doubled([one for one, _ in read])
+    graded = _graded([one for one, _ in read], slots, seed, seconds, processes, tell)
+    people = []
+    for submission, refused in read:
+        grades, ended = graded.get(submission.file, ((), ()))
+        problems = (*refused, *submission.problems, *doubled.get(submission.file, ()), *ended)
+        people.append(Person(submission, grades, problems))
+    return people
+
+
+def _read(path: Path) -> tuple[Submission, tuple[str, ...]]:
+    try:
+        return read_submission(path), ()
+    except BadSubmission as error:
+        return Submission(path.name, "", {}, [], {}), (str(error),)
+
+
+def _doubled(submissions: Sequence[Submission]) -> dict[str, tuple[str, ...]]:
+    """By file, a sentence where another one has the same name; each keeps its own grade."""
+    files = defaultdict(list)
+    for one in submissions:
+        files[one.name.casefold()].append(one.file)
+    found = {}
+    for name, several in files.items():
+        for file in several if name and len(several) > 1 else ():
+            others = ", ".join(other for other in several if other != file)
+            found[file] = (f"handed in under the same name as {others}",)
+    return found
+
+
+_grader: Grader | None = None  # of this process, if it is one of the pool
+
+
+def _begin(seed: int, seconds: float) -> None:
+    global _grader
+    _grader = Grader(seed, seconds)
+
+
+def _grade_answers(answers: dict[str, str], slots: list[str]) -> list[Grade]:
+    return _grader.grade(answers, slots)
+
+
+_Graded = dict[str, tuple[tuple[Grade, ...], tuple[str, ...]]]
+
+
+def _graded(
+    submissions: Sequence[Submission],
+    slots: list[str],
+    seed: int,
+    seconds: float,
+    processes: int,
+    tell: Callable[[str], None],
+) -> _Graded:
+    """By file: (grades, problems) of all submissions that hold an answer."""
+    waiting = {one.file: one for one in submissions if one.versions}
+    graded: _Graded = {}
+
+    def take(file: str, future: Future) -> None:
+        grades = tuple(future.result())
+        graded[file] = grades, ()
+        passed = sum(grade.status == "passed" for grade in grades)
+        tell(f"{len(graded):>4} of {len(submissions)}  {file}: {passed} of {len(grades)} passed")
+
+    def run(some: list[Submission], at_once: int) -> None:
+        settings = dict(mp_context=get_context("spawn"), initializer=_begin, initargs=(seed, seconds))
+        with ProcessPoolExecutor(at_once, **settings) as pool:
+            futures = {pool.submit(_grade_answers, dict(one.answers), slots): one.file for one in some}
+            for future in as_completed(futures):
+                take(futures[future], future)
+
+    try:
+        run(list(waiting.values()), max(1, min(processes, len(waiting))))
+    except BrokenProcessPool:  # one of those under way did it: each of the rest gets a grader of its own
+        for file in waiting.keys() - graded.keys():
+            try:
+                run([waiting[file]], 1)
+            except BrokenProcessPool:
+                graded[file] = (), ("grading it ended the grader twice; look at it by hand",)
+    return graded

@@ -1,0 +1,169 @@
+"""Grade answers that somebody sent in, none of which is trusted (used by ``vlmcourse grade``).
+
+    Grader        judges the answers of one person after the other
+    Grade        what one answer is worth, and why
+
+Each answer runs in copies of this process, see copies.py: without files, network or other processes. The
+first copy knows the cases of a seed that the person did not have, but no right output. It computes; what it
+gives comes back as plain data and is compared *here*. So nobody passes by changing the checker. A second copy
+says what is wrong, and looks at what values do not show: gradients, dtypes, devices.
+"""
+
+import functools
+import json
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+import vlmcourse
+from vlmcourse.exercises.base import Exercise, all_exercises
+from vlmcourse.slots import Slot
+from vlmcourse.workbook import outcomes, search
+from vlmcourse.workbook.check import signature_problem
+from vlmcourse.workbook.copies import ADOPT_ORPHANS, Copy, ask_linux, confine, limit
+from vlmcourse.workbook.plain import Opaque, as_data, same_data
+from vlmcourse.workbook.portfolio import Saved
+from vlmcourse.workbook.say import phrase
+from vlmcourse.workbook.worker import PATIENCE, TIME_LIMIT, stand_in, verdict_on, warm_up
+
+SECONDS_TO_EXPLAIN = 0.5  # seconds of CPU time for finding out what is wrong, beyond the slips
+READABLE = (sys.prefix, sys.base_prefix, Path(vlmcourse.__file__).parent, "/usr/lib", "/usr/share/zoneinfo")
+
+
+class Grade(NamedTuple):
+    """One answer.
+
+    Attributes:
+        status: "passed", "wrong" or "missing".
+        credit: 1 for a passed answer; else the share of cases in which its output is right, where all that
+            values do not show counts as one case more; 0 for a missing one.
+        right, cases: how many cases there are, and are right.
+        says: what is wrong with it; "" if nothing is.
+    """
+
+    slot: str
+    chapter: str
+    status: str
+    credit: float
+    right: int
+    cases: int
+    says: str = ""
+
+
+class Grader:
+    """Judges answers on the cases of one seed; one after the other, each in processes of its own.
+
+    Args:
+        seed: of the cases. Another than the notebooks', so that an answer that knows theirs by heart fails.
+        seconds: of CPU time that an answer may use.
+    """
+
+    def __init__(self, seed: int, seconds: float = TIME_LIMIT):
+        self.seed, self.seconds = seed, seconds
+        torch.set_num_threads(1)
+        ask_linux(ADOPT_ORPHANS, 1)
+        self.exercises = all_exercises()
+        warm_up(self.exercises)
+        self.expected = {name: self._expected(task) for name, task in self.exercises.items()}
+        self.known: dict[tuple[str, str], Grade] = {}
+
+    def grade(self, answers: Mapping[str, str], slots: Iterable[str] | None = None) -> list[Grade]:
+        """Every exercise of the course, or of ``slots``, with what its answer is worth.
+
+        Args:
+            answers: by slot, the text of a file as portfolio.written makes it.
+        """
+        return [self.grade_one(name, answers.get(name)) for name in slots or self.exercises]
+
+    def grade_one(self, name: str, text: str | None) -> Grade:
+        """One answer; the same text twice is run once."""
+        if text is None:
+            return Grade(name, self.exercises[name].chapter, "missing", 0.0, 0, self._cases(name))
+        if (name, text) not in self.known:
+            self.known[name, text] = self._grade_text(name, text)
+        return self.known[name, text]
+
+    def _grade_text(self, name: str, text: str) -> Grade:
+        task, saved = self.exercises[name], Saved(Path(f"{name.replace('.', '_')}.py"), text)
+        values, _ = self._in_a_copy(functools.partial(self._values, task, saved))
+        got = _read(values)
+        right = sum(map(same_data, got, self.expected[name])) if isinstance(got, list) else 0
+        whole = isinstance(got, list) and len(got) == self._cases(name) == right
+        judged, _ = self._in_a_copy(functools.partial(self._verdict, task, saved))
+        verdict = _read(judged)
+        says = verdict["says"] if isinstance(verdict, dict) else _english(judged)
+        passed = isinstance(verdict, dict) and verdict["status"] == "passed"
+        form = Grade(name, task.chapter, "wrong", right / (self._cases(name) + 1), right, self._cases(name))
+        if passed and whole:
+            return form._replace(status="passed", credit=1.0)
+        if passed:
+            says = got["problem"] if isinstance(got, dict) else _english(values)
+            says = says or "It passes its own check only: run by itself, it gives other outputs."
+        return form._replace(says=says)
+
+    def _cases(self, name: str) -> int:
+        return len(self.expected[name])
+
+    def _expected(self, task: Exercise) -> list[dict[str, Any]]:
+        trial = outcomes.trial_of(task, Slot.changes, self.seed)
+        return [as_data(right) for right in trial.expected]
+
+    def _in_a_copy(self, work: Any) -> tuple[Any, bool]:
+        return Copy(work).message(self.seconds, PATIENCE * self.seconds, lambda: None)
+
+    def _values(self, task: Exercise, saved: Saved) -> bytes:
+        """In a copy: what the answer gives in each case; no right output is left in this process."""
+        trial = outcomes.trial_of(task, Slot.changes, self.seed)
+        cases, names, trial.expected = trial.cases, trial.names, []
+        outcomes.trial_of.cache_clear()
+        self.expected, self.known = {}, {}
+        self._enter()
+        try:
+            answer = saved.load(task.slot.__name__)
+            if problem := signature_problem(answer, trial):
+                return _sent({"problem": problem.en})
+            stand_in(task.slot, answer)
+            with outcomes.surroundings(task):
+                return _sent([as_data(outcomes.run(answer, names, case)) for case in cases])
+        except Opaque as error:
+            return _sent({"problem": f"The output holds {error}."})
+        except BaseException as error:
+            return _sent({"problem": f"The file does not load: {type(error).__name__}: {error}"[:500]})
+
+    def _verdict(self, task: Exercise, saved: Saved) -> bytes:
+        """In a copy: the verdict of the checker, as a notebook would give it."""
+        self.expected, self.known = {}, {}
+        self._enter()
+        search.SEARCH = SECONDS_TO_EXPLAIN
+        try:
+            verdict = verdict_on(task, saved, self.seed)
+        except BaseException as error:  # of the checker, which an answer may have changed
+            return _sent({"says": f"The check ended with {type(error).__name__}: {error}"[:500]})
+        return _sent({"status": verdict.status, "says": verdict.says.en})
+
+    def _enter(self) -> None:
+        limit(self.seconds)
+        confine(READABLE)
+
+
+def _sent(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _read(message: Any) -> Any:
+    """What a copy sent; None where it sent nothing that can be read."""
+    try:
+        value = json.loads(message)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    if isinstance(value, dict) and all(isinstance(text, str) for text in value.values()):
+        return {"status": "wrong", "says": "", "problem": ""} | value
+    return value if isinstance(value, list) else None
+
+
+def _english(message: Any) -> str:
+    """A sentence on how a copy behaved."""
+    return getattr(message, "en", "") or phrase("crashed", code="?").en

@@ -1,0 +1,205 @@
+"""What a learner hands in: one zip with their answers as source, their diary, versions and plan.
+
+write_submission    the zip of this workspace
+read_submission     what is in a zip that somebody handed in; whatever is wrong with it is named
+
+submission.json     format, name, time, versions, seed of the cases, hash of each answer
+answers/SLOT.py     the saved functions, as portfolio.written makes them
+diary.jsonl         events: checks, hints, solutions looked at, quizzes
+vlm.toml            the plan of the capstone, if there is one
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
+import time
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vlmcourse.data.assets import written_beside
+from vlmcourse.exercises.base import all_exercises
+from vlmcourse.workbook import portfolio
+from vlmcourse.workbook.outcomes import SEED
+
+FORMAT = 1
+NOTED = ("vlmcourse", "torch", "numpy")  # whose versions are noted
+MOST_ANSWER = 200_000  # bytes of one answer
+MOST_DIARY = 20_000_000
+MOST_TOTAL = 40_000_000
+MOST_ENTRIES = 1000
+_MONTHS_1980 = (1980, 1, 1, 0, 0, 0)  # of every entry: the same work gives the same bytes
+
+
+class BadSubmission(ValueError):
+    """A file that was handed in cannot be read; says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What one person handed in.
+
+    Attributes:
+        file: the name of the zip.
+        name: of the person, as they wrote it.
+        answers: by slot, the text of the saved file.
+        diary: events, as portfolio.note wrote them.
+        versions: of Python and packages.
+        problems: what was left out, and why.
+    """
+
+    file: str
+    name: str
+    answers: Mapping[str, str]
+    diary: list[dict[str, Any]]
+    versions: Mapping[str, str]
+    made: float = 0.0
+    problems: tuple[str, ...] = field(default=())
+
+
+def usual_file(name: str) -> str:
+    """How the zip of a person is called, such as submission-ada-lovelace.zip."""
+    words = re.sub(r"[^\w]+", "-", name.lower()).strip("-_") or "nameless"
+    return f"submission-{words[:60]}.zip"
+
+
+def write_submission(path: str | Path, name: str) -> Submission:
+    """Write the zip of this workspace.
+
+    Raises:
+        ValueError: if there is no name, no passed answer, or the file is no .zip.
+        OSError: if it cannot be written, or an answer cannot be read.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".zip":
+        raise ValueError(f"{path} does not end in .zip; name it such as {usual_file(name)}")
+    if not name.strip():
+        raise ValueError("say whose it is: --name 'Ada Lovelace'")
+    answers = _saved_answers()
+    if not answers:
+        raise ValueError(
+            f"no answer has passed in {portfolio.workspace()}; write one in a notebook, and submit then"
+        )
+    diary = portfolio.workspace() / "my_vlm" / "diary.jsonl"
+    plan = portfolio.workspace() / "my_vlm" / "vlm.toml"
+    files = {f"answers/{portfolio.file_name(slot)}": text.encode() for slot, text in answers.items()}
+    files |= {place.name: place.read_bytes() for place in (diary, plan) if place.is_file()}
+    about = dict(format=FORMAT, name=name.strip(), made=round(time.time()), versions=_versions(), seed=SEED,
+                 answers={slot: _hash(text) for slot, text in answers.items()})  # fmt: skip
+    files = {"submission.json": json.dumps(about, indent=1).encode(), **files}
+    with written_beside(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
+        for entry, content in files.items():
+            archive.writestr(zipfile.ZipInfo(entry, _MONTHS_1980), content, zipfile.ZIP_DEFLATED)
+    return read_submission(path)
+
+
+def _saved_answers() -> dict[str, str]:
+    saved = portfolio.saved(all_exercises())
+    if unread := [one for one in saved.values() if isinstance(one, Exception)]:
+        raise OSError(f"an answer cannot be read: {unread[0]}")
+    return {slot: one.text for slot, one in saved.items()}
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in NOTED:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def read_submission(path: str | Path) -> Submission:
+    """What is in a zip that somebody handed in. Nothing of it is run, and nothing is written.
+
+    An answer that is too long or no text is left out and named in ``problems``, and so is a file that no
+    submission has.
+
+    Raises:
+        BadSubmission: if it is no whole zip, holds a file twice, is far too large, or lacks submission.json.
+    """
+    path = Path(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            _refuse_entries(entries)
+            limits = {entry.filename: _limit_of(entry.filename) for entry in entries}
+            held, problems = {}, []
+            for entry in entries:
+                _take(archive, entry, limits[entry.filename], held, problems)
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BadSubmission(f"{path.name} is no whole zip: {error}") from error
+    return _submission(path.name, held, problems)
+
+
+def _refuse_entries(entries: list[zipfile.ZipInfo]) -> None:
+    names = [entry.filename for entry in entries]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise BadSubmission(f"it holds {twice[0]} twice, so nobody knows which one counts")
+    if len(names) > MOST_ENTRIES or sum(entry.file_size for entry in entries) > MOST_TOTAL:
+        raise BadSubmission(f"it holds more than {MOST_ENTRIES} files, or more than {MOST_TOTAL:,} bytes")
+
+
+def _limit_of(name: str) -> int:
+    """Bytes that a file of this name may have; 0 for one that no submission has."""
+    if name.startswith("answers/"):
+        return MOST_ANSWER if name.removeprefix("answers/") in _slots_by_file() else 0
+    return {"submission.json": MOST_ANSWER, "vlm.toml": MOST_ANSWER, "diary.jsonl": MOST_DIARY}.get(name, 0)
+
+
+def _slots_by_file() -> dict[str, str]:
+    return {portfolio.file_name(slot): slot for slot in all_exercises()}
+
+
+def _take(
+    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, most: int, held: dict[str, str], problems: list[str]
+) -> None:
+    """Read one file into ``held``, or say in ``problems`` why not."""
+    if not most:
+        problems.append(f"{entry.filename!r:.100} is no part of a submission; left out")
+        return
+    with archive.open(entry) as stream:
+        content = stream.read(most + 1)  # whatever size the zip states
+    if len(content) > most:
+        problems.append(f"{entry.filename} has more than {most:,} bytes; left out")
+        return
+    try:
+        held[entry.filename] = content.decode("utf-8")
+    except UnicodeDecodeError:
+        problems.append(f"{entry.filename} is no text; left out")
+
+
+def _submission(file: str, held: Mapping[str, str], problems: list[str]) -> Submission:
+    try:
+        about = json.loads(held["submission.json"])
+        name, made, versions = str(about["name"])[:200], float(about["made"]), dict(about["versions"])
+        hashes, written = dict(about["answers"]), int(about["format"])
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise BadSubmission(
+            f"{file} has no whole submission.json ({error}); `vlmcourse submit` writes one"
+        ) from error
+    if written != FORMAT:
+        raise BadSubmission(f"{file} has format {written}, this course reads {FORMAT}; update the course")
+    slots = _slots_by_file()
+    answers = {
+        slots[entry.removeprefix("answers/")]: text
+        for entry, text in held.items()
+        if entry.startswith("answers/")
+    }
+    for slot in sorted(hashes.keys() | answers.keys()):
+        if slot not in answers:
+            problems.append(f"the answer to {slot!r:.100} is listed, but not there")
+        elif hashes.get(slot) != _hash(answers[slot]):
+            problems.append(f"the answer to {slot} is not as it was when it was submitted")
+    diary = [event for event in map(portfolio.event_of, held.get("diary.jsonl", "").splitlines()) if event]
+    return Submission(file, name, answers, diary, versions, made, tuple(problems))
