@@ -17,6 +17,7 @@ def test_each_equal_span_gives_its_middle_frame(count, budget, expected):
 @pytest.mark.parametrize("budget", [3, 4, 100])
 def test_all_frames_if_the_budget_allows_it(budget):
     assert sample_frames(3, budget).tolist() == [0, 1, 2]
+    assert sample_frames(1, budget).tolist() == [0]
 
 
 def test_of_many_frames_none_comes_twice_and_all_parts_are_seen():

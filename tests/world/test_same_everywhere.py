@@ -9,7 +9,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from vlmcourse.world import captions, chance, instructions, questions, twins
+from vlmcourse.world import captions, chance, changes, instructions, motion, pointing, questions, twins
 from vlmcourse.world.scenes import ARRAYS, Scenes, sample
 
 KNOBS = dict(
@@ -132,3 +132,71 @@ KNOWN = {
 @pytest.mark.parametrize("split", KNOBS)
 def test_all_that_is_made_of_a_split_is_what_it_was(split):
     assert made(split) == KNOWN[split], "shipped checkpoints and their numbers no longer hold"
+
+
+def order_of(clips: motion.Clips, images: np.ndarray) -> list[list[int]]:
+    """Which frames of each clip these are."""
+    alike = (images[:, :, None] == clips.pictures()[:, None]).all(axis=(3, 4, 5))
+    return alike.argmax(axis=2).tolist()
+
+
+def told_of_several(split: str) -> dict[str, str]:
+    """Pairs, clips and boxes, and what is asked of them: nano-video rests on these."""
+    pairs = changes.sample_changes(split, 30, 5, seed=3)
+    told = dict(before=pairs.before, after=pairs.after, sentences=pairs.sentences())
+    told |= {f"which, {kind}": changes.ask_which(pairs, 1, kind) for kind in (None, "size", "position")}
+    told["appeared"] = changes.sample_changes(split, 10, kind="appeared").after
+    told |= dict(
+        point=pointing.point_talks(pairs.before, 1), boxes=pointing.true_boxes(pairs.before).tolist()
+    )
+    for path in motion.PATHS:
+        clips = motion.sample_clips(split, 20, 5, seed=3, frames=8, path=path, objects=(1, 3))
+        asked = clips.questions(), clips.answers(), motion.ask_when(clips, 1), motion.point_when(clips, 1)
+        told |= {path: clips.scenes, f"{path}, asked": asked}
+        told[f"{path}, controls"] = [
+            order_of(clips, images) for images in (clips.shuffled(1), clips.still(1))
+        ]
+    return {name: digest(value) for name, value in told.items()}
+
+
+KNOWN_OF_SEVERAL = {
+    "train": {
+        "before": "a6c948ac182e",
+        "after": "daba087464db",
+        "sentences": "e73ed4c54742",
+        "which, None": "c244b1c5e362",
+        "which, size": "bea4969252fe",
+        "which, position": "9d668df2f3a8",
+        "appeared": "802b2efe71fc",
+        "point": "754194bde588",
+        "boxes": "8f8a8d468a83",
+        "straight": "2abd1d9da78a",
+        "straight, asked": "58de0bb61e91",
+        "straight, controls": "b2fb73c5b531",
+        "round": "36e63c508f77",
+        "round, asked": "f002b6322aae",
+        "round, controls": "ace81c9e851b",
+    },
+    "novel": {
+        "before": "a5a76153ebff",
+        "after": "6bff1806280a",
+        "sentences": "09ec00bad0ca",
+        "which, None": "664e4e16880e",
+        "which, size": "db96bb08204a",
+        "which, position": "9a5e4b63acc5",
+        "appeared": "0cb1f6fe2e25",
+        "point": "dc1285bf3a11",
+        "boxes": "2399d9854e5f",
+        "straight": "abc51c0f2cdd",
+        "straight, asked": "f0abc3ce854c",
+        "straight, controls": "49f4cb05fc0c",
+        "round": "6b6c2d9d7732",
+        "round, asked": "24a240ca20da",
+        "round, controls": "579859072952",
+    },
+}
+
+
+@pytest.mark.parametrize("split", KNOWN_OF_SEVERAL)
+def test_all_that_is_made_of_pairs_and_clips_is_what_it_was(split):
+    assert told_of_several(split) == KNOWN_OF_SEVERAL[split], "nano-video and its numbers no longer hold"
