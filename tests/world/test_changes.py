@@ -170,3 +170,10 @@ def test_bad_input_is_named():
     assert np.array_equal(
         changes.sample_changes("test", 3)[[1]].before.x, changes.sample_changes("test", 3).before.x[1:2]
     )
+
+
+def test_unless_told_otherwise_all_is_drawn_with_seed_0():
+    pairs = changes.sample_changes("test", 12)
+    again = changes.sample_changes("test", 12, seed=0, objects=(1, 3))
+    assert (pairs.pictures() == again.pictures()).all()
+    assert changes.ask_which(pairs) == changes.ask_which(pairs, 0) != changes.ask_which(pairs, 1)

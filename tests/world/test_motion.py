@@ -206,3 +206,13 @@ def test_bad_input_is_named():
         motion.sample_clips("test", 1, objects=(1, 4))
     with pytest.raises(ValueError, match="unknown split"):
         motion.sample_clips("tset", 1)
+
+
+def test_unless_told_otherwise_all_is_drawn_with_seed_0():
+    clips = motion.sample_clips("test", 12, path="round")
+    assert motion.ask_when(clips) == motion.ask_when(clips, 0) != motion.ask_when(clips, 1)
+    assert motion.point_when(clips) == motion.point_when(clips, 0) != motion.point_when(clips, 1)
+    for control in (clips.shuffled, clips.still):
+        assert (control() == control(0)).all() and (control() != control(1)).any()
+    again = motion.sample_clips("test", 12, seed=0, frames=4, path="round", objects=(1, 2))
+    assert (clips.pictures() == again.pictures()).all()

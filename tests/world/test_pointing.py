@@ -63,3 +63,10 @@ def test_twins_have_no_name():
     for name, values in twin.items():
         getattr(batch, name)[0, :2] = values
     assert pointing.point_talks(batch) == [[]]
+
+
+def test_unless_told_otherwise_a_thing_is_drawn_with_seed_0():
+    batch = scenes.sample("test", 40)
+    assert pointing.point_talks(batch) == pointing.point_talks(batch, 0)
+    assert (pointing.true_boxes(batch) == pointing.true_boxes(batch, 0)).all()
+    assert (pointing.true_boxes(batch) != pointing.true_boxes(batch, 1)).any()
