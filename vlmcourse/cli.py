@@ -67,11 +67,51 @@ def doctor() -> None:
 
 
 @app.command()
-def progress() -> None:
+def progress(export: Annotated[Path | None, Option(help="Write it as .json, too.")] = None) -> None:
     """How far you are: one row per chapter."""
     from vlmcourse import workbook
+    from vlmcourse.workbook.lesson import export_progress
 
     show(*workbook.progress().table)
+    with explained():
+        refuse_places({".json": export})
+        if export:
+            typer.echo(printable(f"{export_progress(export)}"))
+
+
+@app.command()
+def submit(
+    name: Annotated[str, Option(help="Whose work it is.")] = "",
+    to: Annotated[Path | None, Option(help="The .zip to write.", show_default="submission-NAME.zip")] = None,
+) -> None:
+    """Hand in: one zip with your answers, your diary, and the versions of what ran them."""
+    from vlmcourse.workbook.submission import usual_file, write_submission
+
+    with explained():
+        made = write_submission(to or Path(usual_file(name)), name)
+    typer.echo(printable(f"{to or made.file}: {len(made.answers)} answers by {made.name}"))
+
+
+@app.command()
+def grade(
+    folder: Annotated[Path, Argument(help="Holds the .zip of each person.")],
+    to: Annotated[Path, Option(help="A new folder for tables and pages.")] = Path("grades"),
+    seed: Annotated[int | None, Option(help="Of the cases; drawn, and told, without it.")] = None,
+    chapter: Annotated[list[str] | None, Option(help="What counts, such as 02; all without it.")] = None,
+    processes: Annotated[int, Option(min=1, help="Submissions that are graded at once.")] = 2,
+) -> None:
+    """Check all answers of a class again, on other cases: grades.csv, and a page for each person."""
+    from vlmcourse.workbook.classroom import grade_folder, slots_of_chapters
+    from vlmcourse.workbook.gradebook import refuse_there, write_book
+
+    seed = secrets.randbelow(10**6) + 1000 if seed is None else seed
+    with explained():
+        refuse_there(to)  # before minutes of grading
+        slots = slots_of_chapters(chapter or [])
+        typer.echo(f"Cases of seed {seed}; --seed {seed} draws the same again.")
+        people = grade_folder(folder, seed, slots, processes, tell=lambda line: typer.echo(printable(line)))
+        place = write_book(people, to)
+    typer.echo(printable(f"{place}: grades.csv, answers.csv, exercises.csv, identical.csv, pages/"))
 
 
 @app.command()

@@ -61,6 +61,14 @@ def _body_of(text: str) -> str:
     return "\n".join(map(ast.unparse, functions[-1].body)) if functions else ""
 
 
+def refuse_there(folder: str | Path) -> None:
+    """FileExistsError if a folder is there: nobody's grades are replaced."""
+    if Path(folder).exists():
+        raise FileExistsError(
+            f"{folder} is there; name a new folder with --to, so that no grades are replaced"
+        )
+
+
 def write_book(people: Sequence[Person], folder: str | Path) -> Path:
     """Write tables and pages into a new folder, which appears whole or not at all.
 
@@ -68,8 +76,7 @@ def write_book(people: Sequence[Person], folder: str | Path) -> Path:
         FileExistsError: if it is there.
     """
     folder = Path(folder)
-    if folder.exists():
-        raise FileExistsError(f"{folder} is there; name a new folder, so that nobody's grades are replaced")
+    refuse_there(folder)
     identical = identical_answers(people)
     with written_beside(folder) as draft:
         (draft / "pages").mkdir(parents=True)

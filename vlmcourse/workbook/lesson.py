@@ -1,12 +1,15 @@
 """What a notebook calls around its exercises: begin, budget, quiz, progress."""
 
+import json
 import logging
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import torch
 
+from vlmcourse.data.assets import written_beside
 from vlmcourse.exercises.base import all_exercises, all_quizzes
 from vlmcourse.workbook import engine, portfolio
 from vlmcourse.workbook.card import Card, number_of
@@ -114,30 +117,53 @@ def progress() -> Card:
             lines.append(engine.tell("damaged_lines", count=len(damaged), numbers=numbers))
     except OSError as error:
         diary, lines = [], [engine.tell("no_diary", error=error)]
-    passed = {event.get("slot") for event in diary if event.get("status") == "passed"}
-    right = {event.get("quiz") for event in diary if event.get("right")}
-    exercises = [(task.chapter, name in passed) for name, task in all_exercises().items()]
-    quizzes = [(name.split("/")[0], name in right) for name in all_quizzes()]
-    rows, complete = [], 0
+    counted = achieved(diary)
+    rows = []
     for chapter in CHAPTERS:
         if not chapter.ready:
             rows.append([chapter.name, engine.tell("to_come"), ""])
             continue
-        done = [is_passed for place, is_passed in exercises if place == chapter.name]
-        bar = "█" * sum(done) + "░" * (len(done) - sum(done))
-        answered = [is_right for place, is_right in quizzes if place == chapter.name]
-        rows.append([chapter.name, f"{bar} {_share(done)}", _share(answered)])
-        complete += all(done)
-    total = [is_passed for _, is_passed in exercises]
-    rows.append([engine.tell("in_all"), _share(total), _share([is_right for _, is_right in quizzes])])
-    numbers = {"passed": sum(total), "exercises": len(total), "complete": complete}
+        done, of, right, asked = counted[chapter.name]
+        rows.append([chapter.name, f"{'█' * done}{'░' * (of - done)} {done}/{of}", f"{right}/{asked}"])
+    complete = sum(one.passed == one.exercises for one in counted.values())
+    done, of, right, asked = map(sum, zip(*counted.values(), strict=True))
+    rows.append([engine.tell("in_all"), f"{done}/{of}", f"{right}/{asked}"])
+    numbers = {"passed": done, "exercises": of, "complete": complete}
     title = engine.tell("so_far", **numbers, chapters=sum(chapter.ready for chapter in CHAPTERS))
     header = [engine.tell(name) for name in ("chapter", "exercises_passed", "quizzes_right")]
     return Card("plain", title, lines, table=(header, rows), links=_addresses())
 
 
-def _share(done: list[bool]) -> str:
-    return f"{sum(done)}/{len(done)}"
+class Achieved(NamedTuple):
+    """Of one chapter."""
+
+    passed: int
+    exercises: int
+    right: int
+    quizzes: int
+
+
+def achieved(diary: list[dict]) -> dict[str, Achieved]:
+    """By chapter that is ready: how many exercises passed, and quiz questions were answered rightly."""
+    passed = {event.get("slot") for event in diary if event.get("status") == "passed"}
+    right = {event.get("quiz") for event in diary if event.get("right")}
+    tasks = [(task.chapter, name in passed) for name, task in all_exercises().items()]
+    asked = [(name.split("/")[0], name in right) for name in all_quizzes()]
+    counted = {}
+    for chapter in CHAPTERS:
+        if chapter.ready:
+            done = [is_passed for place, is_passed in tasks if place == chapter.name]
+            answered = [is_right for place, is_right in asked if place == chapter.name]
+            counted[chapter.name] = Achieved(sum(done), len(done), sum(answered), len(answered))
+    return counted
+
+
+def export_progress(path: Path) -> Path:
+    """Write what is achieved, by chapter, as JSON."""
+    counted = {chapter: one._asdict() for chapter, one in achieved(portfolio.diary()).items()}
+    with written_beside(path) as draft:
+        draft.write_text(json.dumps(counted, indent=1), encoding="utf-8")
+    return path
 
 
 def _addresses() -> dict[str, str]:
