@@ -92,8 +92,8 @@ def submit(
     typer.echo(printable(f"{to or made.file}: {len(made.answers)} answers by {made.name}"))
 
 
-@app.command()
-def grade(
+@app.command("grade")
+def grade_class(
     folder: Annotated[Path, Argument(help="Holds the .zip of each person.")],
     to: Annotated[Path, Option(help="A new folder for tables and pages.")] = Path("grades"),
     seed: Annotated[int | None, Option(help="Of the cases; drawn, and told, without it.")] = None,
