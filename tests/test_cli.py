@@ -316,6 +316,7 @@ def test_a_model_that_is_damaged_or_made_up_is_refused_in_one_line(command, card
 
 @pytest.mark.parametrize(("arguments", "says"), [
     (["ask", "nowhere.png", "Why?"], "there is no file nowhere.png"),
+    (["ask", SCENE, " "], "the question is empty; ask such as"),
     (["ask", str(ROOT / "README.md"), "Why?"], "save it as PNG or JPEG"),
     (["ask", str(ROOT), "Why?"], "is a folder; name one picture in it"),
     (["ask", "\x1b[2Jnowhere.png", "Why?"], r"there is no file \x1b[2Jnowhere.png"),

@@ -130,6 +130,8 @@ def ask(
     from vlmcourse.speak import blinded
 
     with explained():
+        if not question.strip():
+            raise ValueError('the question is empty; ask such as "How many things are there?"')
         if model == MY_VLM:
             _use_my_code()
         picture, (vlm, _) = load_picture(image), load_speaker(model)

@@ -43,7 +43,7 @@ assert len({plan.vision for plan in plans.values()}) == 1
 assert len({plan.kind for plan in plans.values()}) == 3
 
 # %% [markdown] id="plan-lesson" lang="en"
-# Two more stages follow, in the same form. Copy one of the files to `my_vlm/vlm.toml` and change what you like; `vlmcourse train my_vlm` carries it out. The vision encoder, the eye, is always frozen here: its features are computed once for a whole training.
+# Two more stages follow, in the same form. Copy one of the files to `my_vlm/vlm.toml` and change what you like; `vlmcourse train my_vlm` carries it out. The vision encoder, the eye, is always frozen here: its features are computed once for a whole training. A stage may also learn from your own pictures: `data = "own"`, `folder = "holiday"`.
 #
 # A plan is read strictly. **Predict** what happens to a misspelt key, before you run the cell.
 
@@ -497,7 +497,7 @@ assert not folder.with_name("flamingo").exists()
 # %% [markdown] id="q-roadmap" lang="en"
 # ## 11 · The road you came
 #
-# One table for the way from theory to practice. Each line is something you can *show*, with the cell that showed it; cells that can fail, and did not. The whole list of terms, systems, data sets and warnings stands in the [index](INDEX.md).
+# One table for the way from theory to practice. Each line is something you can *show*, with the cell that showed it; cells that can fail, and did not. The column "yours" says how many exercises of its chapter run your code. The whole list of terms, systems, data sets and warnings stands in the [index](INDEX.md).
 #
 # And on from here: copy a plan, give it `vision = "clip-scenes"` or more steps, and train it to the end; put the encoder before SmolLM2 (chapter 17); or write the next chapter, as `CONTRIBUTING.md` says.
 
