@@ -656,10 +656,11 @@ if eyes:
     fig, axes = plt.subplots(1, 2, figsize=(4.4, 2.2), layout="constrained")
     for ax, face, places in zip(axes, (cat, woman), (marks.values(), landed)):
         ax.imshow(face, extent=(0, 16, 16, 0)); ax.axis("off")
-        for (row, column), mark, colour in zip(places, "o^s", (roles.first, roles.second, "white")):
-            ax.plot(column + 0.5, row + 0.5, mark, color=colour, markeredgecolor=roles.ink, ms=9)
+        for (row, column), mark in zip(places, "o^s"):
+            ax.plot(column + 0.5, row + 0.5, mark, color=roles.accent,
+                    markeredgecolor=roles.ink, ms=9)
     figure(fig, alt="Marks on a cat's eyes and nose, and on the patches of a woman's face that are "
-                    "most alike: her eyes and her nose")
+                    "most alike: her eyes, and between nose and mouth")
     (row, left), (other_row, right), _ = landed
     assert 5 <= row <= 6 and 4 <= left <= 6 and 5 <= other_row <= 7 and 9 <= right <= 11
 
