@@ -78,12 +78,15 @@ def test_activations_are_what_autograd_keeps(method, precision, recompute):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method, recompute", [("full", False), ("LoRA", True), ("QLoRA", False)])
-def test_the_peak_is_that_of_a_fresh_process(method, recompute):
-    setting = Setting(8, recompute=recompute)
+@pytest.mark.parametrize("method, recompute, precision", [
+    ("full", False, "fp32"), ("LoRA", True, "fp32"), ("QLoRA", False, "fp32"),
+    ("projector only", False, "bf16"),
+])  # fmt: skip
+def test_the_peak_is_that_of_a_fresh_process(method, recompute, precision):
+    setting = Setting(8, precision, recompute=recompute)
     counted = ledger(parts_of(LARGE, 128, 40), METHODS[method], setting)
     measured = peak.measure_peak(LARGE, METHODS[method], setting, 128, 40)
-    assert counted.peak == pytest.approx(measured["peak"], rel=0.1)
+    assert counted.peak == pytest.approx(measured["peak"], rel=0.03)  # 16 MB of code for bf16 would be 6 %
     assert counted.total("activations") == pytest.approx(measured["activations"], rel=0.1)
 
 
@@ -154,11 +157,19 @@ def test_a_ledger_by_hand():
     assert kept[PROJECTOR] == 2 * 60 * 4
     # the norms read and scale, 32; inside 126 and a row of the mask, 7; scores and what they are made of
     assert kept[LANGUAGE] == 4 * 14 * (32 + 126 + 7) * 4 + 2 * (3 * (11 + 8) + 3 * 7 * 8) * 4 == 38_760
-    assert counted.working == {ENCODER: 10 * 80 * 4, PROJECTOR: 0, LANGUAGE: 14 * 56 * 4, "loss": 528}
+    assert counted.working == {
+        ENCODER: 10 * 80 * 4,
+        PROJECTOR: 0,
+        LANGUAGE: 14 * 56 * 4,
+        "scores": 264,
+        "loss": 528,
+    }
     assert counted.rows[LANGUAGE] == dict(
         weights=20_000, gradients=20_000, optimizer=40_000, activations=38_760
     )
-    assert counted.peak == 9500 * 12 + 15_920 + 480 + 38_760 + 3136
+    assert (
+        counted.peak == 9500 * 12 + 15_920 + 480 + 38_760 - 264 + 3136
+    )  # no scores, when blocks have their turn
     few = ledger([EYE, BRIDGE, MOUTH], METHODS["projector only"], Setting(2))
     assert few.rows[LANGUAGE]["activations"] == 4 * 14 * (16 + 90 + 7) * 4 + 2 * (3 * 19 + 7 * 8) * 4
     assert few.working[ENCODER] == few.rows[ENCODER]["activations"] == 0
@@ -202,6 +213,11 @@ def test_the_peak_may_stand_anywhere_on_the_way_back():
     assert Ledger(rows, {"second": 500}).peak == 12 + 500
     assert Ledger(rows, {"first": 50}).peak == 1 + 100 + 50  # the last activations are gone
     assert Ledger({"one": dict(rows["second"], gradients=0)}).peak == 2
+    assert (
+        Ledger(rows, {"scores": 2, "second": 500}).peak == 10 + 500
+    )  # they went with the loss, and only once
+    assert Ledger(rows, {"scores": 2, "first": 50}).peak == 1 + 100 + 50
+    assert Ledger(rows, {"scores": 2, "loss": 1000}).peak == 12 + 1000
     turned = {"first": dict(rows["first"], gradients=1), "second": dict(rows["second"], gradients=100)}
     assert Ledger(turned, {"first": 50}).peak == 10 + 100 + 50  # those of the last part are still there
 

@@ -196,7 +196,8 @@ class Ledger:
     Attributes:
         rows: part -> weights, gradients, optimizer, activations.
         working: what is there for a moment only: scores and their gradient, gradients on their way, a block
-            that is run again, or gathered from all GPUs.
+            that is run again, or gathered from all GPUs. And "scores": what of the last part's activations
+            goes with the loss, before the first block's turn.
     """
 
     rows: dict[str, dict[str, float]]
@@ -213,12 +214,13 @@ class Ledger:
         gone and what has come already. The optimizer steps when all gradients have come.
         """
         steady = self.total("weights") + self.total("optimizer")
-        left, come = self.total("activations"), 0.0
+        left, come, gone = self.total("activations"), 0.0, self.working.get("scores", 0.0)
         most = left + self.working.get("loss", 0.0)
+        left -= gone
         for name in reversed(self.rows):
             row, moment = self.rows[name], self.working.get(name, 0.0)
             most = max(most, left + come + moment)
-            left, come = left - row["activations"], come + row["gradients"]
+            left, come, gone = left - row["activations"] + gone, come + row["gradients"], 0.0
             most = max(most, left + come + moment)
         return steady + most
 
@@ -245,6 +247,7 @@ def ledger(parts: Sequence[Part], method: Mapping[str, Tuned], setting: Setting 
         rows[part.name]["activations"] = kept
         working[part.name] = _moment(part, tuned, setting, passes)
     last = parts[-1]
+    working["scores"] = setting.batch * last.predicted * last.vocabulary * 4.0 if passes else 0.0
     working["loss"] = 2 * setting.batch * last.predicted * last.vocabulary * 4.0
     return Ledger(rows, working)
 
