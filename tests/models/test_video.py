@@ -82,3 +82,19 @@ def test_shuffled_pixels_and_pooled_frames_go_together(frames):
 def test_squares_that_do_not_tile_a_picture_are_refused(change):
     with pytest.raises(ValueError, match=r"squares of \d patches do not tile a grid of \(4, 8\)"):
         replace(CONFIG, **change)
+
+
+def test_a_single_picture_may_have_another_size(frames):
+    config = replace(CONFIG, shuffle=2)  # which needs the grid of the picture itself
+    torch.manual_seed(0)
+    model, other = VideoLlava(config).eval(), Llava(config).eval()
+    other.load_state_dict(model.state_dict())
+    tall = frames[:, 0].transpose(2, 3).contiguous()
+    torch.testing.assert_close(model.image_tokens(tall), other.image_tokens(tall), rtol=0, atol=0)
+    assert model.image_tokens(tall).shape == (2, 8, 24)
+
+
+def test_a_config_keeps_the_rules_of_llavas_and_pools_squares_of_four():
+    assert VideoConfig(VISION, CONFIG.language, image_token=4, layer=-1).side == 2
+    with pytest.raises(ValueError, match="layer = 3, but the encoder has 3 residual streams"):
+        replace(CONFIG, layer=3)

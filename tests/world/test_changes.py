@@ -7,6 +7,7 @@ import pytest
 
 from vlmcourse.world import changes, grammar, scenes, truth
 from vlmcourse.world.changes import CHANGES, Change, read_change, what_changed
+from vlmcourse.world.questions import Dice
 from vlmcourse.world.scenes import SPLITS, editable, relation
 from vlmcourse.world.truth import Thing, Who
 
@@ -177,3 +178,16 @@ def test_unless_told_otherwise_all_is_drawn_with_seed_0():
     again = changes.sample_changes("test", 12, seed=0, objects=(1, 3))
     assert (pairs.pictures() == again.pictures()).all()
     assert changes.ask_which(pairs) == changes.ask_which(pairs, 0) != changes.ask_which(pairs, 1)
+
+
+def test_a_picture_in_which_nothing_can_change_as_wanted_is_drawn_anew_the_same_everywhere():
+    assert changes.sample_changes("train", 1, 24, kind="size").sentences() == ["The red circle is now small."]
+    moved = changes.sample_changes("train", 9, 10, kind="position").sentences()
+    assert moved[0] == "The green star moved to the bottom right."
+    assert moved[7] == "The black star moved to the top right."
+
+
+def test_of_many_edits_some_are_tried_from_anywhere_on():
+    dice = Dice(np.array([0.95, 0.0]))
+    assert changes._some(list(range(100)), dice, 5) == [95, 15, 35, 55, 75]
+    assert changes._some([3, 4], dice, 5) == [3, 4] and changes._some([], dice) == []
