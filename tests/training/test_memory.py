@@ -214,7 +214,7 @@ def test_the_peak_may_stand_anywhere_on_the_way_back():
     assert Ledger(rows, {"first": 50}).peak == 1 + 100 + 50  # the last activations are gone
     assert Ledger({"one": dict(rows["second"], gradients=0)}).peak == 2
     assert (
-        Ledger(rows, {"scores": 2, "second": 500}).peak == 10 + 500
+        Ledger(rows, {"scores": 2, "second": 500}).peak == 10 + 1 + 500
     )  # they went with the loss, and only once
     assert Ledger(rows, {"scores": 2, "first": 50}).peak == 1 + 100 + 50
     assert Ledger(rows, {"scores": 2, "loss": 1000}).peak == 12 + 1000
