@@ -84,3 +84,18 @@ def test_a_recipe_is_trained_by_two_processes_and_one_of_them_speaks(tmp_path, s
     assert [path.name for path in checkpoints.list_checkpoints(tmp_path / "clip-openmoji")] == [
         "step-00000002"
     ]
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp"])
+def test_two_gpus_train_together(tmp_path, sharded):
+    import torch
+
+    if torch.cuda.device_count() < 2:
+        pytest.skip("one GPU; this needs two")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launched = launch(tmp_path / "script.py", tmp_path / "run", 4, sharded=sharded)
+    said, _ = launched.communicate(timeout=300)
+    assert launched.returncode == 0, said
+    assert "process 0 is through" in said and "process 1 is through" in said

@@ -160,3 +160,19 @@ def test_whoever_joins_gives_inject_numbers_of_one_format(monkeypatch, kind):
         right = model(ids, images)
         monkeypatch.setattr(inject, "active", assigned)
         assert torch.equal(model(ids, images), right)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+@pytest.mark.parametrize("kind", MAKE)
+def test_a_gpu_trains_and_joins_in_few_bits(kind, low):
+    """What autocast makes of words and of images meets in one format, and gradients come back."""
+    torch.manual_seed(0)
+    model = MAKE[kind]().cuda()
+    ids, images = talk(model).cuda(), pictures(model).cuda()
+    with torch.autocast("cuda", low):
+        scores = model(ids, images)
+        loss = F.cross_entropy(scores[:, :-1].flatten(0, 1).float(), ids[:, 1:].flatten())
+    loss.backward()
+    learned = [weight.grad for weight in model.parameters() if weight.grad is not None]
+    assert torch.isfinite(loss) and learned and all(torch.isfinite(grad).all() for grad in learned)
