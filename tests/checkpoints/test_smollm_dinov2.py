@@ -31,6 +31,13 @@ def test_moved_scaled_and_turned_drawings_keep_half_of_the_full_sentences(metric
     assert metrics["full, another drawing"] < 0.05
 
 
+def test_clips_eye_under_the_very_same_moves_keeps_next_to_nothing():
+    of_clip = json.loads(shipped("redrawn-trials.json").read_text())["CLIP's eye"]
+    assert of_clip["full, as drawn"] > 0.5
+    for name in ("moved", "scaled", "turned"):
+        assert of_clip[f"full, {name}"] < 0.1 * of_clip["full, as drawn"]
+
+
 def test_what_is_shipped_is_small():
     assert shipped("smollm-dinov2.safetensors").stat().st_size < 200_000
 
