@@ -25,8 +25,15 @@ def test_overlapping_intervals_may_still_be_told_apart():
         told_apart("all kinds", first, second) == "worse"
         and told_apart("all kinds", second, first) == "better"
     )
-    assert told_apart("CHAIR_i", first, second) == "better", "fewer inventions are better"
+    for fewer in ("CHAIR_i", "CHAIR_s", "calibration error"):
+        assert told_apart(fewer, first, second) == "better", "fewer inventions are better"
     assert told_apart("all kinds", first, first) == "not told apart"
+
+
+def test_a_difference_whose_interval_only_touches_zero_is_none():
+    assert told_apart("all kinds", (0.75, 0.5, 0.75), (0.5, 0.5, 0.5)) == "not told apart"
+    assert told_apart("all kinds", (0.5, 0.5, 0.5), (0.75, 0.5, 0.75)) == "not told apart"
+    assert told_apart("all kinds", (0.75, 0.625, 0.75), (0.5, 0.5, 0.5)) == "better"
 
 
 def test_bands_are_the_lines_with_an_interval():
@@ -48,3 +55,12 @@ def test_a_report_gives_the_lines_and_the_claims_their_words():
     claims = [("x", "at least", 0.4), ("x", "at least", 0.5), ("y", "is", 0.25), ("ms", "is", 3.0)]
     assert unproved(claims, lines_of(report)) == [claims[1], claims[3]]
     assert said_of(claims[1]) == "x: at least 50.0%" and said_of(claims[2]) == "y: 25.0%"
+
+
+def test_a_claim_is_borne_out_to_its_very_end_and_no_further():
+    lines = {"x": (0.5, 0.25, 0.75), "small": (0.0005, None, None)}
+    borne = [("x", "at least", 0.25), ("x", "at most", 0.75), ("x", "is", 0.5004), ("small", "is", 0.0)]
+    borne += [("small", "at most", 0.0005), ("small", "at least", 0.0005)]
+    assert unproved(borne, lines) == []
+    beyond = [("x", "at least", 0.2501), ("x", "at most", 0.7499), ("x", "is", 0.5006), ("x", "is", 0.4994)]
+    assert unproved(beyond, lines) == beyond
