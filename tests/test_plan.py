@@ -188,6 +188,7 @@ def test_numbers_of_a_plan_reach_the_recipe():
         and stage.flat == 0.1
         and stage.factors == {"connector": 0.125}
     )
+    assert recipe_of(plan_of(table | dict(seed=7))).seed == 7 and recipe.seed == 0
     assert stage.data["scenes"] == 99 and stage.data["grey"] == 0.5 and stage.data["draw"] == 1
     assert recipe.stages[0].data["described"] == 1.0 and recipe.start == dict(
         vision="nano-vlm", language="nano-vlm"
@@ -200,3 +201,14 @@ def test_linear_is_one_layer_and_clip_eyes_are_read_before_their_last_layer():
     )
     config = recipe_of(plan_of(table)).model
     assert (config.hidden, config.shuffle, config.layer) == (0, 2, -2)
+
+
+def test_the_sentence_word_by_word(tmp_path):
+    file = tmp_path / "vlm.toml"
+    file.write_text(example("llava").read_text().replace("gpu = 10.0", "tpu = 10.0"))
+    with pytest.raises(PlanError) as error:
+        read_plan(file)
+    assert (
+        str(error.value)
+        == f"{file}, line 14: the budget has no key 'tpu'; did you mean 'gpu'? It has cpu, gpu"
+    )

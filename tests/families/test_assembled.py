@@ -480,3 +480,32 @@ def test_a_folder_of_answers_that_is_none_is_named(workspace):
     (workspace / "my_vlm" / "diary.jsonl").mkdir()
     done = CliRunner().invoke(cli.app, ["train", "my_vlm"])
     assert done.exit_code == 1 and "diary.jsonl" in done.output
+
+
+def test_a_name_that_two_answers_import_from_two_places_stays_two_things(workspace):
+    helper = "def helper(x):\n    return sqrt(x)\n\n\n"
+    answers = {
+        "vit.patchify": f"from torch import sqrt\n\n\n{helper}def patchify(x):\n    return helper(x)\n",
+        "projector.project": f"from math import sqrt\n\n\n{helper}def project(x):\n    return helper(x)\n",
+        "language.rope": f"from torch import sqrt\n\n\n{helper}def rope(x):\n    return 2 * helper(x)\n",
+    }
+    for name, text in answers.items():
+        noted(name, text)
+    path = mine.gather_code()
+    assert path.read_text().count("from torch import sqrt") == 1
+    code = runpy.run_path(str(path))["MY_CODE"]
+    assert isinstance(code["projector.project"](4.0), float)
+    assert torch.equal(code["vit.patchify"](torch.tensor(9.0)), torch.tensor(3.0))
+    assert torch.equal(code["language.rope"](torch.tensor(9.0)), torch.tensor(6.0))
+
+
+def test_what_is_gathered_names_its_sections_once_and_says_what_is_no_python(workspace):
+    solved(["vit.patchify", "vit.add_class_and_positions", "projector.project"])
+    text = mine.gather_code().read_text()
+    for heading in ("vision encoder", "connector"):
+        assert text.count(f" {heading} ---") == 1
+    assert "# vit.patchify, chapter 02_vit\n" in text and text.endswith("REGISTRY[name].install(function)\n")
+    noted("pixels.normalise", "def normalise(images)\n    pass\n")
+    with pytest.raises(ValueError, match=r"my_vlm/pixels_normalise.py is no Python \(.*; pass it again"):
+        mine.gather_code()
+    assert mine.plan_file().parent.joinpath("my_vlm.py").read_text() == text, "the old file stays"

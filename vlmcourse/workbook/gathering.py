@@ -36,14 +36,14 @@ def section_of(name: str) -> str:
 class _Piece(NamedTuple):
     """A saved file in parts."""
 
-    imports: list[str]
+    imports: dict[str, str]  # by the name that it brings, its text
     defined: dict[str, str]  # by the name that it defines at top level, its text
     body: str  # all that is no import
 
 
 def _pieces_of(text: str) -> _Piece:
     tree, lines = ast.parse(text), text.splitlines()
-    imports, defined, body = [], {}, []
+    imports, defined, body = {}, {}, []
     for number, node in enumerate(tree.body):
         if number == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue  # the docstring of the file
@@ -51,7 +51,8 @@ def _pieces_of(text: str) -> _Piece:
         source = "\n".join(lines[begins - 1 : node.end_lineno])
         if isinstance(node, ast.Import | ast.ImportFrom):
             if getattr(node, "module", "") != "__future__":
-                imports.append(source)
+                names = [alias.asname or alias.name.partition(".")[0] for alias in node.names]
+                imports |= dict.fromkeys(names, source)
             continue
         body.append(source)
         defined |= dict.fromkeys(_names_of(node), source)
@@ -88,11 +89,10 @@ def gather(answers: Mapping[str, Saved], order: Iterable[str] = ()) -> str:
     texts, table, heading = [], [], ""
     for name in ordered:
         piece = _parsed(name, answers[name].text)
-        imports |= dict.fromkeys(piece.imports)
         if section_of(name) != heading:
             heading = section_of(name)
             texts.append(f"# {f' {heading} '.center(76, '-')}")
-        made, text = _written(name, piece, known)
+        made, text = _written(name, piece, known, imports)
         chapter = all_exercises()[name].chapter if name in all_exercises() else "?"
         texts.append(f"# {name}, chapter {chapter}\n{text}")
         table.append(f'    "{name}": {made},')
@@ -109,15 +109,22 @@ def _parsed(name: str, text: str) -> _Piece:
         ) from error
 
 
-def _written(name: str, piece: _Piece, known: dict[str, str]) -> tuple[str, str]:
-    """Under which name the file has an answer, and the text that makes it; ``known`` learns its names."""
+def _written(name: str, piece: _Piece, known: dict[str, str], imports: dict[str, None]) -> tuple[str, str]:
+    """Under which name the file has an answer, and the text that makes it.
+
+    ``known`` learns its names, and ``imports`` what stands at the head of the file. Where it uses a name for
+    another thing than an answer before it, such as torch's sqrt and math's, it brings its own inside.
+    """
     function = name.split(".")[1]
-    if all(known.get(other, text) == text for other, text in piece.defined.items()):
+    if all(known.get(other, text) == text for other, text in (piece.imports | piece.defined).items()):
+        imports |= dict.fromkeys(piece.imports.values())
         new = list(dict.fromkeys(text for other, text in piece.defined.items() if other not in known))
-        known |= piece.defined
+        known |= piece.imports | piece.defined
         return function, "\n\n\n".join(new) or f"# {function} stands above"
     own = name.replace(".", "_")
-    body = textwrap.indent(f"{piece.body}\n\n\nreturn {function}".replace("\n\n\n", "\n\n"), "    ")
+    taken = "\n".join(dict.fromkeys(piece.imports.values()))
+    body = f"{taken}\n\n{piece.body}\n\n\nreturn {function}".strip().replace("\n\n\n", "\n\n")
+    body = textwrap.indent(body, "    ")
     known[own] = body
     return own, f"def _make_{own}():\n{body}\n\n\n{own} = _make_{own}()"
 
