@@ -169,7 +169,7 @@ def test_commands_in_the_documents_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     from vlmcourse.cli import app
 
-    commands = {command.callback.__name__ for command in app.registered_commands}
+    commands = {command.name or command.callback.__name__ for command in app.registered_commands}
     for text in (README, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
         assert set(re.findall(r"`?make ([a-z-]+)(?:`| +#|$)", text, flags=re.MULTILINE)) <= targets
         assert set(re.findall(r"(?:`|bin/|^)vlmcourse ([a-z]+)", text, flags=re.MULTILINE)) <= commands

@@ -201,10 +201,9 @@ def train(
         plan = plan.until(until) if until else plan
         plan = plan.short(steps) if steps else plan
         path = carry_out(plan, runs, fresh, plan.card(), typer.echo, fastest)
-    if path is None:
-        return
-    typer.echo(f"{path}")
-    if not until and can_be_asked(plan):
+    if path is not None:  # as in all processes but the first
+        typer.echo(f"{path}")
+    if path is not None and not until and can_be_asked(plan):
         typer.echo(f'Ask it: vlmcourse ask PICTURE "Describe the image." --model {path}')
 
 

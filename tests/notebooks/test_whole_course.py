@@ -73,7 +73,7 @@ def run(*arguments: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)  # two minutes on a quiet machine
+@pytest.mark.timeout(1800)  # its checks wait for a busy machine
 def test_every_chapter_solved_then_trained_measured_asked_and_exported_on_that_code_alone(course):
     begin = time.perf_counter()
     for chapter in CHAPTERS:
