@@ -71,6 +71,21 @@ def test_controls_of_changes():
     assert shares["right"] == shares["still right when swapped"] == 1.0 and shares["swapped"] == 0.0
 
 
+def test_changes_are_scored_by_kind():
+    pairs = changes.sample_changes("test", 40)
+    exam, kinds = watching.about_pairs(pairs), [truth.kind for truth in pairs.truths()]
+    known = {
+        row.tobytes(): answer
+        for row, answer, kind in zip(exam.images, exam.answers, kinds, strict=True)
+        if kind in ("colour", "vanished")
+    }
+    reader = Reader(lambda image, question: known.get(image.tobytes(), ""))
+    shares = watching.changes_by_kind(reader, pairs)
+    assert shares == {kind: float(kind in ("colour", "vanished")) for kind in changes.CHANGES}
+    some = pairs[[number for number, kind in enumerate(kinds) if kind == "size"]]
+    assert watching.changes_by_kind(reader, some) == {"size": 0.0}
+
+
 def test_controls_of_motion():
     clips = motion.sample_clips("test", 40, path="round")
     exam = watching.about_clips(clips)
