@@ -1,5 +1,6 @@
 """What nano-video is measured by: scores, controls and costs say what they claim of readers we know."""
 
+import zlib
 from types import SimpleNamespace
 
 import numpy as np
@@ -194,3 +195,45 @@ def test_another_seed_measures_other_scenes(speaker, monkeypatch):
     watching.measure_video(speaker, 4, seed=5)
     assert seeds["sample_changes"] == [5] * 2 and seeds["sample_clips"] == [5] * 4
     assert all(seed % 1_000_003 == 5 for seed in seeds["sample"])  # some pairs are drawn anew
+
+
+class Noting(Reader):
+    """Notes what it is shown and asked, and how."""
+
+    def __init__(self, rule=lambda *_: ""):
+        super().__init__(rule)
+        self.shown, self.before, self.asked = [], [], []
+
+    def features(self, images):
+        self.shown.append(images.shape[1:])
+        return super().features(images)
+
+    def encode(self, talks, before=None):
+        self.before.append(before)
+        return super().encode(talks, before)
+
+    def answer(self, images, questions, steps=0, batch=0, before=None):
+        self.asked.append((tuple(questions), steps, before))
+        return super().answer(images, questions, steps)
+
+
+def test_a_reader_is_given_all_pictures_what_stands_before_them_and_enough_steps():
+    pairs, batch, reader = changes.sample_changes("test", 4), scenes.sample("test", 9), Noting()
+    watching.change_controls(reader, pairs)
+    assert set(reader.shown) == {(2, 64, 64, 3)} and set(reader.before) == {watching.PAIR}
+    exam = watching.about_pairs(pairs)
+    exam.says(reader)
+    assert reader.asked == [(exam.questions, 24, watching.PAIR)]
+    del reader.asked[:]
+    watching.pointing_scores(reader, batch, 1)
+    questions = tuple(row[0][0] for row in pointing.point_talks(batch, 1) if row)
+    assert reader.asked == [(questions, 4, None)] * 2
+    watching.pointing_scores(reader, batch)
+    assert reader.asked[2][0] == tuple(row[0][0] for row in pointing.point_talks(batch, 0) if row)
+
+
+def test_controls_of_motion_are_drawn_with_a_seed():
+    clips = motion.sample_clips("test", 60)
+    reader = Reader(lambda image, question: motion.MOVES[zlib.crc32(image.tobytes()) % 4])
+    first, again, other = (watching.motion_controls(reader, clips, *seed) for seed in ((), (0,), (1,)))
+    assert first == again != other
