@@ -1,5 +1,7 @@
 """The number format follows what the hardware really does fast."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -36,3 +38,20 @@ def test_the_probe_measures_once_and_leaves_the_random_state_alone():
 def test_the_probe_can_be_asked_where_no_gradients_are_kept():
     with torch.no_grad():
         assert precision.cpu_bf16_gain(80, 16) > 0
+
+
+def test_a_busy_moment_does_not_decide(monkeypatch):
+    """fp32 takes 2 s and bf16 1 s; every other time something else keeps the machine busy for a minute."""
+    durations = itertools.cycle([2.0, 61.0, 62.0, 1.0])  # of fp32 and bf16 in turn
+    clock, reads = [0.0], itertools.count()
+
+    def perf_counter():
+        place = next(reads)
+        if place and place % 2 == 0:  # place 0 is the beginning of all; then each has a begin and an end
+            clock[0] += next(durations)
+        return clock[0]
+
+    monkeypatch.setattr(precision.time, "perf_counter", perf_counter)
+    monkeypatch.setattr(precision, "ENOUGH", float("inf"))
+    precision.cpu_bf16_gain.cache_clear()
+    assert precision.cpu_bf16_gain(8, 8) == 2
