@@ -1,5 +1,8 @@
 """What a training will need, by hand, for every recipe, and for LLaVA-1.5 as it was published."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from vlmcourse.families import estimating
@@ -116,3 +119,22 @@ def test_what_cannot_be_is_refused():
             refuse_numbers(*numbers)
     with pytest.raises(ValueError, match=r"there is no 'llava'; there are tokenizer.*llava-1\.5-7b"):
         table_of_costs("llava", 1, 312, 0.45)
+
+
+def test_budgets_of_notebooks_for_a_gpu_fit_a_t4():
+    """Their batches, of rows of 512 tokens: of SmolLM2 in chapters 15 and 17, of small models elsewhere."""
+    found = 0
+    for path in sorted((Path(__file__).parents[2] / "notebooks" / "src").glob("*.py")):
+        given = re.findall(r"gpu=dict\(([^)]*)\)", path.read_text(encoding="utf-8"))
+        batches = [int(n) for one in given for n in re.findall(r"(?:batch|size|images)=(\d+)\b", one)]
+        real = path.name[:2] in ("15", "17")
+        for batch in batches:
+            if not real and batch > 500:
+                continue  # pictures that there are, not those of a step
+            found += 1
+            small = ("clip-scenes", "lm-captions", "nano-vlm", "nano-blip2", "nano-flamingo")
+            for name in ("smollm-scenes", "smollm-openmoji") if real else small:
+                stage = RECIPES[name].stages[-1].name
+                cost = estimate_recipe(RECIPES[name].vary(stage, size=batch))[-1]
+                assert in_gib(cost.size) <= 13, (path.name, name, batch)
+    assert found >= 8

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.parity.library import assert_equal
 from vlmcourse.models.language import Llama, LlamaConfig
-from vlmcourse.models.lora import LoraLinear, add_lora, lora_scale, lora_state, merge_lora
+from vlmcourse.models.lora import LoraLinear, add_lora, lora_numbers, lora_scale, lora_state, merge_lora
 
 KINDS = {
     "with a bias": (True, 3, 7.0, False, False),
@@ -122,3 +122,7 @@ def test_lora_around_lora_is_refused():
         add_lora(model.blocks)
     with pytest.raises(ValueError, match="no linear layer"):
         add_lora([nn.ReLU()])
+
+
+def test_what_is_learned_is_counted_by_hand():
+    assert lora_numbers([(5, 3), (2, 7)], 4) == 4 * 3 + 5 * 4 + 4 * 7 + 2 * 4
