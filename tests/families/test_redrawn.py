@@ -7,7 +7,11 @@ import torch
 from vlmcourse.data import openmoji
 from vlmcourse.data.redrawing import Move, redraw, some_moves
 from vlmcourse.families import redrawn
+from vlmcourse.interop.summary import SummaryEye
 from vlmcourse.models.choosing import ChoosingProjector
+from vlmcourse.models.language import LlamaConfig
+from vlmcourse.models.llava import LlavaConfig
+from vlmcourse.models.vit import ViT, ViTConfig
 
 
 def test_words_of_a_drawing():
@@ -56,6 +60,20 @@ def test_a_list_of_words_lies_around_the_mean_of_all_words(monkeypatch):
     expected = torch.stack([mean, table[0], table[2], mean, country_skiing, mean, table[5]])
     torch.testing.assert_close(projector.vectors, expected)
     assert projector.counts == [3, 2, 2] and projector.expand.weight.shape == (redrawn.HIDDEN, 12)
+
+
+def test_the_eye_and_the_projector_are_exchanged_and_all_is_frozen(monkeypatch):
+    vit = ViTConfig(126, 14, width=24, depth=9, heads=3)
+    config = LlavaConfig(vit, LlamaConfig(8, 6, 1, 1), image_token=7, layer=-2, shuffle=4, spread=5)
+    model = torch.nn.Module()
+    model.config, model.language = config, torch.nn.Module()
+    model.language.embedding = torch.nn.Embedding(8, 6)
+    monkeypatch.setattr(redrawn, "word_lists", lambda: [["", "astronaut"], ["", "woman"]])
+    eye = SummaryEye(ViT(vit))
+    redrawn.exchange(model.train(), Words(), eye)
+    assert model.vision is eye and model.projector.expand.in_features == 72 and not model.training
+    expected = LlavaConfig(eye.config, config.language, 7, redrawn.LAYER, redrawn.HIDDEN, 1, 2)
+    assert model.config == expected and not any(each.requires_grad for each in model.parameters())
 
 
 def test_lessons_are_people_as_drawn_and_then_moved_by_chance(monkeypatch):

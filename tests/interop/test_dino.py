@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors import safe_open
 
 from vlmcourse.data.photos import PHOTOS, photo
 from vlmcourse.data.pixels import standardise
@@ -148,6 +149,8 @@ def test_every_number_of_the_encoder_is_read_and_none_of_the_decoder(tmp_path, m
     folder = tmp_path / "deep" / "folder"
     dino.unpack(path, folder)
     dino.unpack(path, folder)  # what lies there is written over
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}  # older transformers open no other
     opened = transformers.Dinov2Model.from_pretrained(folder).eval()
     images = random_images(28).float()
     with torch.no_grad():
