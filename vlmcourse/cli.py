@@ -32,6 +32,7 @@ Model = Annotated[str, Option(help="A shipped model, my_vlm, or a .safetensors f
 def lab(
     notebook: Annotated[str, Argument(help="Which notebook to open first.")] = FIRST_NOTEBOOK,
     browser: Annotated[bool, Option(help="Open a browser window.")] = True,
+    reference: Annotated[bool, Option(help="Let references stand in for open exercises.")] = True,
 ) -> None:
     """Open the notebooks in JupyterLab, reachable from this computer only."""
     from vlmcourse.workbook.serving import can_open_a_browser, free_port, run_server, server_command
@@ -51,7 +52,8 @@ def lab(
     address = "" if opens else " Open this address in a browser:"
     typer.echo(f"JupyterLab starts. Ctrl-C here stops it.{address}")
     typer.echo(f"  http://127.0.0.1:{port}/lab/tree/{notebook}?token={token}")
-    environment = {**os.environ, "JUPYTER_TOKEN": token}  # not an argument: other users can read those
+    rule = {} if reference else {"VLMCOURSE_REFERENCE": "0"}
+    environment = {**os.environ, **rule, "JUPYTER_TOKEN": token}  # no argument: other users can read those
     raise typer.Exit(run_server(server_command(root, notebook, port, opens), environment))
 
 
@@ -96,7 +98,7 @@ def submit(
 def grade_class(
     folder: Annotated[Path, Argument(help="Holds the .zip of each person.")],
     to: Annotated[Path, Option(help="A new folder for tables and pages.")] = Path("grades"),
-    seed: Annotated[int | None, Option(help="Of the cases; drawn, and told, without it.")] = None,
+    seed: Annotated[int, Option(min=0, help="Of the cases; 0 draws one, and tells it.")] = 0,
     chapter: Annotated[list[str] | None, Option(help="What counts, such as 02; all without it.")] = None,
     processes: Annotated[int, Option(min=1, help="Submissions that are graded at once.")] = 2,
 ) -> None:
@@ -104,14 +106,12 @@ def grade_class(
     from vlmcourse.workbook.classroom import grade_folder, slots_of_chapters
     from vlmcourse.workbook.gradebook import refuse_there, write_book
 
-    seed = secrets.randbelow(10**6) + 1000 if seed is None else seed
     with explained():
         refuse_there(to)  # before minutes of grading
-        slots = slots_of_chapters(chapter or [])
+        slots, seed = slots_of_chapters(chapter or []), seed or secrets.randbelow(10**6) + 1000
         typer.echo(f"Cases of seed {seed}; --seed {seed} draws the same again.")
-        people = grade_folder(folder, seed, slots, processes, tell=lambda line: typer.echo(printable(line)))
-        place = write_book(people, to)
-    typer.echo(printable(f"{place}: grades.csv, answers.csv, exercises.csv, identical.csv, pages/"))
+        write_book(grade_folder(folder, seed, slots, processes, tell=typer.echo), to)
+    typer.echo(printable(f"{to}: grades.csv, answers.csv, exercises.csv, identical.csv, pages/"))
 
 
 @app.command()

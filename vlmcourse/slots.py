@@ -16,9 +16,13 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 REGISTRY: dict[str, "Slot"] = {}
+
+
+class OpenExercise(RuntimeError):
+    """A function was needed that its learner has not written, where no reference stands in."""
 
 
 class Slot:
@@ -61,8 +65,25 @@ class Slot:
         self.active = self.reference
         Slot.changes += 1
 
+    def leave_open(self, says: str) -> None:
+        """Let every call raise OpenExercise, until a function is installed: nothing stands in."""
+
+        @functools.wraps(self.reference)
+        def stops(*_: Any, **__: Any) -> NoReturn:
+            raise OpenExercise(says)
+
+        stops.left_open = True
+        self.active = stops
+        Slot.changes += 1
+
+    @property
+    def runs_mine(self) -> bool:
+        """Whether a call runs the learner's function."""
+        return self.active is not self.reference and not getattr(self.active, "left_open", False)
+
     def __repr__(self) -> str:
-        whose = "the course's reference" if self.active is self.reference else "your code"
+        whose = "your code" if self.runs_mine else "the course's reference"
+        whose = whose if not getattr(self.active, "left_open", False) else "nothing yet"
         return f"<slot {self.name}: runs {whose}>"
 
     def __reduce__(self) -> str:

@@ -10,6 +10,7 @@ from vlmcourse.workbook import engine
 def workspace(tmp_path, monkeypatch):
     monkeypatch.setenv("VLMCOURSE_WORKSPACE", str(tmp_path))
     monkeypatch.setattr(engine, "language", "en")
+    monkeypatch.setattr(engine, "references", True)
     engine._hints_shown.clear()
     yield tmp_path
     for slot in REGISTRY.values():

@@ -108,7 +108,7 @@ def whose_code(slots: Iterable[str]) -> list[WhoseCode]:
     for name in slots:
         chapter = tasks[name].chapter if name in tasks else ""
         slot = REGISTRY[name]
-        rows.append(WhoseCode(section_of(name), name, chapter, slot.active is not slot.reference))
+        rows.append(WhoseCode(section_of(name), name, chapter, slot.runs_mine))
     return rows
 
 

@@ -157,7 +157,7 @@ def _graded(
         grades = tuple(future.result())
         graded[file] = grades, ()
         passed = sum(grade.status == "passed" for grade in grades)
-        tell(f"{len(graded):>4} of {len(submissions)}  {file}: {passed} of {len(grades)} passed")
+        tell(f"{len(graded):>4} of {len(submissions)}  {repr(file)[1:-1]}: {passed} of {len(grades)} passed")
 
     def run(some: list[Submission], at_once: int) -> None:
         settings = dict(mp_context=get_context("spawn"), initializer=_begin, initargs=(seed, seconds))

@@ -26,6 +26,7 @@ from vlmcourse.workbook.worker import TIME_LIMIT, Checker
 
 checker = Checker()
 language = "en"  # set by begin()
+references = True  # set by begin(): whether they stand in for what is not written
 _timed = itertools.count(1)
 _hints_shown: Counter[str] = Counter()
 
@@ -63,6 +64,7 @@ def exercise(slot: Slot) -> Callable[[Callable], Slot]:
             slot.install(slot.mine)
         elif verdict.status == "wrong":
             slot.reset()
+        leave_open(slot, task.chapter)
         card = feedback(slot, verdict)
         if problem:
             card.lines.append(tell("not_saved", reason=problem))
@@ -71,6 +73,12 @@ def exercise(slot: Slot) -> Callable[[Callable], Slot]:
         return slot
 
     return decorate
+
+
+def leave_open(slot: Slot, chapter: str) -> None:
+    """Let a slot stop whatever calls it, if no function of the learner's runs, nor a reference."""
+    if not references and not slot.runs_mine:
+        slot.leave_open(tell("left_open", slot=slot.name, chapter=chapter))
 
 
 def made_to_last(
@@ -139,7 +147,8 @@ def feedback(slot: Slot, verdict: Verdict) -> Card:
         return Card("passed", tell("passed", slot=slot.name), printed=verdict.printed)
     if verdict.status == "unchecked":
         return Card("note", f"{slot.name}: {pick(verdict.says)}", printed=verdict.printed)
-    stays = tell("reference_stays" if slot.active is slot.reference else "yours_stays")
+    stands_in = "reference_stays" if references else "nothing_stands_in"
+    stays = tell("yours_stays" if slot.runs_mine else stands_in)
     if verdict.status == "todo":
         return Card("todo", tell("not_written", slot=slot.name, stays=stays))
     lines = [pick(verdict.says)]

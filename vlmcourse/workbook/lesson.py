@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,8 +20,13 @@ from vlmcourse.workbook.figures import plot_style
 LANGUAGES = ("en", "ja")
 
 
-def begin(chapter: str, lang: str = "en") -> None:
+def begin(chapter: str, lang: str = "en", reference: bool | None = None) -> None:
     """Set up a chapter: language, seed, plot style, the checker, and the functions you passed before.
+
+    Args:
+        reference: whether the course's functions stand in for exercises that are open. If not, those of
+            earlier chapters stop whatever calls them, and this chapter's do from their cell on. By default
+            they do, unless $VLMCOURSE_REFERENCE is 0, as ``vlmcourse lab --no-reference`` sets it.
 
     Raises:
         ValueError: for a chapter or language the course does not have.
@@ -32,6 +38,7 @@ def begin(chapter: str, lang: str = "en") -> None:
         raise ValueError(f"no edition in {lang!r}; there is {' and '.join(LANGUAGES)}")
     engine.checker.start()
     engine.language = lang
+    engine.references = os.environ.get("VLMCOURSE_REFERENCE") != "0" if reference is None else reference
     torch.manual_seed(0)
     plot_style()
     _hush_libraries()
@@ -40,10 +47,17 @@ def begin(chapter: str, lang: str = "en") -> None:
         others = portfolio.strangers()
     except OSError as error:
         installed, complaints, others = [], [str(error)], []
+    for task in all_exercises().values():
+        if not task.slot.runs_mine:
+            task.slot.reset()  # what an earlier begin() left open
+        if names.index(task.chapter) < names.index(chapter):
+            engine.leave_open(task.slot, task.chapter)
     engine.checker.ready()  # so that the first check is as quick as all others
     lines = [engine.tell("runs_on", device=device_words())]
     if installed:
         lines.append(engine.tell("your_code", slots=", ".join(installed)))
+    if not engine.references:
+        lines.append(engine.tell("no_references"))
     if others:
         complaints.append(engine.tell("left_alone", files=", ".join(others)))
     Card("plain", engine.tell("ready", chapter=chapter), lines + complaints).show()

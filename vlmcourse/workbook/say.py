@@ -37,6 +37,18 @@ PHRASES = {
         "The reference stands in, so the notebook goes on.",
         "ノートブックは参照実装で先へ進みます。",
     ),
+    "nothing_stands_in": (
+        "Nothing stands in: cells that need it stop until it passes.",
+        "参照実装は使われません。これを使うセルは、合格するまで止まります。",
+    ),
+    "left_open": (
+        "{slot} is an open exercise of chapter {chapter}, and this class has no references: write it there.",
+        "{slot} は第 {chapter} 章の未解答の問題です。この授業に参照実装はありません。そこで書いてください。",
+    ),
+    "no_references": (
+        "No references: an exercise that is open stops what needs it.",
+        "参照実装なし：未解答の問題を使うセルは止まります。",
+    ),
     "expected": ("expected", "正解"),
     "got": ("got", "あなたの出力"),
     "the_line": ("The line: `{code}`", "該当行: `{code}`"),
