@@ -170,7 +170,8 @@ def test_commands_in_the_documents_exist():
     from vlmcourse.cli import app
 
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}
-    for text in (README, (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
+    others = [(ROOT / name).read_text(encoding="utf-8") for name in ("CONTRIBUTING.md", "INSTRUCTOR.md")]
+    for text in (README, *others):
         assert set(re.findall(r"`?make ([a-z-]+)(?:`| +#|$)", text, flags=re.MULTILINE)) <= targets
         assert set(re.findall(r"(?:`|bin/|^)vlmcourse ([a-z]+)", text, flags=re.MULTILINE)) <= commands
 
