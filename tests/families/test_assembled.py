@@ -1,6 +1,7 @@
 """A plan becomes a model that learns, resumes, is stored, and runs on the learner's code alone."""
 
 import json
+import re
 import runpy
 import shutil
 import subprocess
@@ -240,6 +241,7 @@ def test_train_plan_reports_each_stage(workspace):
     mine.plan_file().write_text(example("llava").read_text().replace("size = 8 ", "size = 2\nscenes = 8 "))
     lines = []
     path = train_plan(steps=1, tell=lines.append)
+    assert re.match(r"0 of the \d+ functions that this plan calls are yours", lines.pop(0))
     assert [line.split(":")[0] for line in lines] == ["align", "answer", "polish"] and path.is_file()
 
 
