@@ -12,6 +12,7 @@ import torch
 
 from vlmcourse.data.assets import written_beside
 from vlmcourse.exercises.base import all_exercises, all_quizzes
+from vlmcourse.slots import REGISTRY
 from vlmcourse.workbook import engine, portfolio
 from vlmcourse.workbook.card import Card, number_of
 from vlmcourse.workbook.chapters import CHAPTERS
@@ -47,11 +48,7 @@ def begin(chapter: str, lang: str = "en", reference: bool | None = None) -> None
         others = portfolio.strangers()
     except OSError as error:
         installed, complaints, others = [], [str(error)], []
-    for task in all_exercises().values():
-        if not task.slot.runs_mine:
-            task.slot.reset()  # what an earlier begin() left open
-        if names.index(task.chapter) < names.index(chapter):
-            engine.leave_open(task.slot, task.chapter)
+    _leave_open_before(chapter)
     engine.checker.ready()  # so that the first check is as quick as all others
     lines = [engine.tell("runs_on", device=device_words())]
     if installed:
@@ -61,6 +58,17 @@ def begin(chapter: str, lang: str = "en", reference: bool | None = None) -> None
     if others:
         complaints.append(engine.tell("left_alone", files=", ".join(others)))
     Card("plain", engine.tell("ready", chapter=chapter), lines + complaints).show()
+
+
+def _leave_open_before(chapter: str) -> None:
+    """Where references do not stand in: let open exercises of earlier chapters stop what calls them."""
+    for slot in REGISTRY.values():
+        if getattr(slot.active, "left_open", False):
+            slot.reset()  # which an earlier begin() left so
+    names = [c.name for c in CHAPTERS]
+    for task in all_exercises().values() if not engine.references else ():  # whose import takes seconds
+        if names.index(task.chapter) < names.index(chapter):
+            engine.leave_open(task.slot, task.chapter)
 
 
 def _hush_libraries() -> None:
