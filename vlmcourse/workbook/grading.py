@@ -5,8 +5,9 @@
 
 Each answer runs in copies of this process, see copies.py: without files, network or other processes. The
 first copy knows the cases of a seed that the person did not have, but no right output. It computes; what it
-gives comes back as plain data and is compared *here*. So nobody passes by changing the checker. A second copy
-says what is wrong, and looks at what values do not show: gradients, dtypes, devices.
+gives comes back as plain data and is compared *here*, so nobody passes with wrong values by changing the
+checker. A second copy says what is wrong, and looks at what values do not show: gradients, dtypes, devices.
+Whoever attacks the checker could forge those, but no more.
 """
 
 import functools
