@@ -9,18 +9,16 @@ import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from tests.workbook.learner import cell
+from tests.workbook.learner import saved_solution
 from vlmcourse import cli
 from vlmcourse.data.photos import load_picture
 from vlmcourse.exercises.base import all_exercises
-from vlmcourse.exercises.edits import pasted_source
 from vlmcourse.families import assembled, mine, own_pictures
 from vlmcourse.families.carrying import carry_out, train_plan
 from vlmcourse.families.making import load_speaker
@@ -52,11 +50,7 @@ def solved(names) -> None:
     """Save the course's own steps as the learner's answers, as if every exercise had passed."""
     for name in names:
         task = all_exercises()[name]
-        known = task.slot.reference.__globals__.items()
-        space = {
-            key: value for key, value in known if isinstance(value, ModuleType | int)
-        }  # as notebooks import
-        saved = portfolio.written(task.slot, cell(pasted_source(task.slot.reference), **space), task.chapter)
+        saved = saved_solution(task)
         portfolio.keep(saved)
         portfolio.note(chapter=task.chapter, slot=name, status="passed", file=saved.fingerprint())
 

@@ -25,8 +25,13 @@ def cell(source: str, **names):
     return space[[name for name in space if name not in before and name != "__builtins__"][-1]]
 
 
-def solution_file(task):
-    """The file that is saved when the course's own solution passes as an answer."""
+def saved_solution(task):
+    """What is saved when the course's own solution passes as an answer; nothing is written."""
     known = inspect.unwrap(task.slot.reference).__globals__.items()
     space = {name: value for name, value in known if isinstance(value, ModuleType | int)}  # of a notebook
-    return portfolio.written(task.slot, cell(pasted_source(task.slot.reference), **space), task.chapter).text
+    return portfolio.written(task.slot, cell(pasted_source(task.slot.reference), **space), task.chapter)
+
+
+def solution_file(task):
+    """The text of that file."""
+    return saved_solution(task).text
