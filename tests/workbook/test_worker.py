@@ -50,6 +50,17 @@ def checked(body: str, before: str = ""):
     return check(SLOT, cell(f"{before}\ndef merge_heads(parts):\n{textwrap.indent(body, '    ')}\n"))
 
 
+def test_a_check_imports_nothing_that_the_process_could_have_had_before():
+    """torch imports half a second of modules when an operation is first watched; a check is a new fork."""
+    verdict = checked(
+        "print(len(sys.modules), 'torch._dynamo' in sys.modules)\nreturn parts.transpose(1, 2).flatten(2)",
+        "import sys",
+    )
+    assert verdict.status == "passed"
+    lines = verdict.printed.splitlines()
+    assert len(set(lines)) == 1 and lines[0].endswith("True")
+
+
 SPOILS = {
     "gradients off": "torch.set_grad_enabled(False)",
     "a default device": "torch.set_default_device('meta')",
