@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 from typer.testing import CliRunner
 
+from tests import processes
 from vlmcourse import cli
 from vlmcourse.recipes import book
 from vlmcourse.recipes.book import find_recipe
@@ -97,7 +98,7 @@ def test_a_taken_port_is_passed_over():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert serving.free_port(port) != port
+        assert serving.free_port(cli.LOOPBACK, port) != port
 
 
 def test_no_browser_is_opened_where_there_is_no_screen(monkeypatch):
@@ -123,17 +124,29 @@ def test_a_browser_is_opened_where_there_is_a_screen_and_one_is_installed(monkey
     assert not serving.can_open_a_browser()
 
 
+def command_of(browser: bool, host: str = cli.LOOPBACK) -> list[str]:
+    return serving.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, browser, host)
+
+
+def test_a_container_may_listen_on_every_address_of_its_own():
+    assert "--ServerApp.ip=127.0.0.1" in command_of(browser=False)
+    assert "--ServerApp.ip=0.0.0.0" in command_of(browser=False, host="0.0.0.0")
+    result = run.invoke(cli.app, ["lab", "--no-browser", "--host", "192.0.2.1"])  # kept for documentation
+    assert result.exit_code == 1
+    assert "192.0.2.1 is no address of this computer; take 127.0.0.1" in result.output
+
+
 def test_only_root_is_allowed_what_jupyter_forbids_it(monkeypatch):
     for user, allowed in ((1000, False), (0, True)):
         monkeypatch.setattr(os, "geteuid", lambda user=user: user, raising=False)
-        assert ("--allow-root" in serving.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, True)) is allowed
+        assert ("--allow-root" in command_of(browser=True)) is allowed
     monkeypatch.delattr(os, "geteuid")  # Windows has none
-    assert "--allow-root" not in serving.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, True)
+    assert "--allow-root" not in command_of(browser=True)
 
 
 def test_the_first_notebook_exists_and_is_what_lab_opens():
     assert (ROOT / cli.FIRST_NOTEBOOK).is_file()
-    command = serving.server_command(ROOT, cli.FIRST_NOTEBOOK, 8888, False)
+    command = command_of(browser=False)
     assert f"--LabApp.default_url=/lab/tree/{cli.FIRST_NOTEBOOK}" in command and "--no-browser" in command
 
 
@@ -472,7 +485,7 @@ def test_export_writes_what_transformers_opens_with_the_same_answers_to_oblong_p
 
 @pytest.mark.slow
 def test_several_processes_train_one_model(tmp_path):
-    two = ["torch.distributed.run", "--nproc_per_node=2", f"--master_port={serving.free_port(29500)}"]
+    two = ["torch.distributed.run", "--nproc_per_node=2", f"--master_port={processes.free_port()}"]
     recipe = ["vlmcourse", "train", "nano-vlm", "--steps", "2", "--until", "words", "--runs", str(tmp_path)]
     command = [sys.executable, "-m", *two, "-m", *recipe]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}

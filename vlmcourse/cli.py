@@ -6,11 +6,7 @@ Every command imports what it needs when it runs, so that ``vlmcourse --help`` a
 
 import os
 import secrets
-import shlex
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -18,10 +14,13 @@ from urllib.parse import quote
 import typer
 from typer import Argument, Option
 
+from vlmcourse.terminal import explained, is_first_process, printable, quoted, refuse_places, show
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a vision-language model yourself.")
 
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
 MOST_ALLOWED = 0.01  # data.records.MOST_SKIPPED; that room takes too long to load for --help
+LOOPBACK = "127.0.0.1"
 MY_VLM = "my_vlm"  # the model that my_vlm/vlm.toml plans
 OWN_START = "smollm-scenes"  # which model learns from a person's own pictures
 MostSkipped = Annotated[float, Option(min=0, max=1, help="Share of rows that may be left out.")]
@@ -33,8 +32,9 @@ def lab(
     notebook: Annotated[str, Argument(help="Which notebook to open first.")] = FIRST_NOTEBOOK,
     browser: Annotated[bool, Option(help="Open a browser window.")] = True,
     reference: Annotated[bool, Option(help="Let references stand in for open exercises.")] = True,
+    host: Annotated[str, Option(help="Address to listen on; in a container 0.0.0.0.")] = LOOPBACK,
 ) -> None:
-    """Open the notebooks in JupyterLab, reachable from this computer only."""
+    """Open the notebooks in JupyterLab; unless --host says otherwise, reachable from this computer only."""
     from vlmcourse.workbook.serving import can_open_a_browser, free_port, run_server, server_command
 
     root = Path(__file__).resolve().parents[1]
@@ -47,14 +47,15 @@ def lab(
         typer.echo(printable(f"There is no {path}. {clone} built the notebooks?"), err=True)
         raise typer.Exit(1)
     notebook = quote(path.relative_to(root).as_posix())
-    port, token = free_port(), secrets.token_urlsafe(24)
+    with explained():
+        port, token = free_port(host), secrets.token_urlsafe(24)
     opens = browser and can_open_a_browser()
     address = "" if opens else " Open this address in a browser:"
     typer.echo(f"JupyterLab starts. Ctrl-C here stops it.{address}")
-    typer.echo(f"  http://127.0.0.1:{port}/lab/tree/{notebook}?token={token}")
+    typer.echo(f"  http://{LOOPBACK if host == '0.0.0.0' else host}:{port}/lab/tree/{notebook}?token={token}")
     rule = {} if reference else {"VLMCOURSE_REFERENCE": "0"}
     environment = {**os.environ, **rule, "JUPYTER_TOKEN": token}  # no argument: other users can read those
-    raise typer.Exit(run_server(server_command(root, notebook, port, opens), environment))
+    raise typer.Exit(run_server(server_command(root, notebook, port, opens, host), environment))
 
 
 @app.command()
@@ -371,80 +372,3 @@ def evaluate(
             typer.echo(printable(f"{path}"))
     on_data = f" --data {quoted(data)}" if data else ""
     typer.echo(f"What is wrong inside it: vlmcourse diagnose {quoted(model)}{on_data}")
-
-
-def refuse_places(reports: dict[str, Path | None]) -> None:
-    """A report that could not be written is refused before it is measured, and so is one that would replace
-    a file that is none, such as the rows of a folder.
-
-    Args:
-        reports: by the ending of its name, where it is to be written, if at all.
-
-    Raises:
-        ValueError: if a name has another ending, or a folder has it.
-        NotADirectoryError, PermissionError: if it lies below a file, or where one may not write.
-    """
-    for ending, path in reports.items():
-        if path is None:
-            continue
-        if path.suffix.lower() != ending:
-            raise ValueError(f"{path} does not end in {ending}; name the report such as report{ending}")
-        if path.is_dir():
-            raise ValueError(f"{path} is a folder; name a file in it, such as {path / f'report{ending}'}")
-        there = next(place for place in path.absolute().parents if place.exists())
-        if not there.is_dir():
-            raise NotADirectoryError(f"{there} is a file, so {path} cannot lie below it; name another folder")
-        if not os.access(there, os.W_OK):
-            raise PermissionError(f"{there} may not be written to; name another folder for {path.name}")
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """A mistake of the user's ends with one line that names it, not with a traceback; so does a warning."""
-    from vlmcourse.training.checkpoints import CheckpointError
-
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: typer.echo(printable(str(message)), err=True)
-            yield
-    except (ValueError, OSError, FloatingPointError, CheckpointError) as error:
-        typer.echo(printable(str(error)), err=True)
-        raise typer.Exit(1) from error
-    except RuntimeError as error:
-        from vlmcourse.training.sharing import lost_another
-
-        if not lost_another(error):
-            raise
-        lost = "another process of this training has ended, see there; this one cannot go on alone."
-        typer.echo(f"{lost} Checkpoints are whole: start the same command again, and it goes on.", err=True)
-        raise typer.Exit(1) from error
-
-
-def is_first_process() -> bool:
-    """Whether this process may write and print: of several that train together only the first one does."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def printable(text: str) -> str:
-    """The text with escapes in place of what would steer the terminal, such as a file name may hold."""
-    return "".join(
-        letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text
-    )
-
-
-def quoted(path: object) -> str:
-    """A path as it is written on a command line, spaces and all."""
-    return printable(shlex.quote(f"{path}"))
-
-
-def show(header: list[str], rows: list[list[str]]) -> None:
-    """Print a table; a narrow terminal wraps its cells."""
-    from rich.box import SIMPLE
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*header, box=SIMPLE)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)

@@ -1,5 +1,6 @@
-"""The server behind ``vlmcourse lab``: JupyterLab on the loopback address, and nothing left running."""
+"""The server behind ``vlmcourse lab``: JupyterLab on one address, and nothing left running."""
 
+import errno
 import os
 import signal
 import socket
@@ -28,27 +29,34 @@ def run_server(command: list[str], environment: dict[str, str]) -> int:
     return 0
 
 
-def server_command(root: Path, notebook: str, port: int, browser: bool) -> list[str]:
-    """The command that serves the course folder on the loopback address."""
+def server_command(root: Path, notebook: str, port: int, browser: bool, host: str) -> list[str]:
+    """The command that serves the course folder on the address `host`, such as 127.0.0.1."""
     return [
         *(sys.executable, "-m", "jupyterlab", "--log-level=ERROR", "--ServerApp.answer_yes=True"),
-        *("--ServerApp.ip=127.0.0.1", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
+        *(f"--ServerApp.ip={host}", f"--ServerApp.port={port}", "--ServerApp.port_retries=0"),
         *(f"--ServerApp.root_dir={root}", f"--LabApp.default_url=/lab/tree/{notebook}"),
         *([] if browser else ["--no-browser"]),
         *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),  # containers run as root
     ]
 
 
-def free_port(first: int = 8888) -> int:
-    """The first free port of the loopback address from `first` on; any free one if a hundred are taken."""
+def free_port(host: str, first: int = 8888) -> int:
+    """The first free port of the address `host` from `first` on; any free one if a hundred are taken.
+
+    Raises:
+        ValueError: if this computer has no such address.
+    """
     for port in [*range(first, first + 100), 0]:
         with socket.socket() as probe:
             try:
-                probe.bind(("127.0.0.1", port))
+                probe.bind((host, port))
                 return probe.getsockname()[1]
-            except OSError:
-                continue
-    raise OSError("no free port on the loopback address")
+            except OSError as error:
+                if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+                    raise ValueError(
+                        f"{host} is no address of this computer; take 127.0.0.1, or 0.0.0.0 in a container"
+                    ) from None
+    raise OSError(f"no free port on {host}")
 
 
 def can_open_a_browser() -> bool:
