@@ -25,7 +25,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 LAYERS = [
     "moved", "slots", "models", "data", "world", "training", "evaluation", "diagnostics", "interop", "speak",
-    "recipes", "widgets", "exercises", "workbook", "families", "terminal", "cli",
+    "recipes", "widgets", "exercises", "workbook", "families", "terminal", "cli", "away",
 ]  # fmt: skip
 HEAVY = {"accelerate", "anywidget", "datasets", "IPython", "matplotlib", "open_clip", "peft", "PIL",
          "skimage", "sklearn", "timm", "torchvision", "transformers"}  # fmt: skip

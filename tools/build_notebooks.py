@@ -8,6 +8,8 @@
     python tools/build_notebooks.py 02_vit              build one
     python tools/build_notebooks.py --check             write nothing; list what is stale and fail
     python tools/build_notebooks.py --adopt NOTEBOOK    bring edits made in JupyterLab back into the source
+    python tools/build_notebooks.py --repository https://github.com/OWNER/NAME
+                                                        for who publishes the course there, see publishing.py
 
 A source is jupytext's py:percent.  Every cell names itself, and text stands once per language:
 
@@ -18,6 +20,9 @@ A source is jupytext's py:percent.  Every cell names itself, and text stands onc
 Code stands once and both editions share it, so they cannot drift apart.  When the English text changes, the
 hash no longer fits and the build stops until somebody has looked at the translation.  The same source gives
 the same bytes on every machine; a built notebook holds no outputs and no widget state.
+
+Below its title every notebook gets a cell that no source has: where the course is not installed, on Colab
+say, it brings the course (vlmcourse/away.py); elsewhere it does nothing.
 """
 
 import argparse
@@ -32,6 +37,7 @@ import nbformat
 from course_index import Index, Source
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from publishing import AWAY, Address, address_in, address_of, away_cell, published, unpublished
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 CHAPTER = re.compile(r"\d\d_[a-z0-9_]+")
@@ -131,7 +137,7 @@ def cell_problems(position: int, cell: nbformat.NotebookNode) -> list[str]:
     if "id" not in options:
         first_line = cell.source.strip().split("\n")[0][:50]
         return [f'cell number {position + 1} ({first_line!r}) has no id; write  # %% id="name"']
-    problems = []
+    problems = [f"{name}: the builder's own cell has this id"] if options["id"] == AWAY else []
     if not CELL_ID.fullmatch(str(options["id"])):
         problems.append(f"{name}: an id has 1 to 64 letters, digits, '-' or '_'")
     if unknown := sorted(set(map(str, options.get("tags", []))) - TAGS):
@@ -186,7 +192,7 @@ def language(cell: nbformat.NotebookNode) -> str | None:
 # ---- building ----------------------------------------------------------------------------------------------
 
 
-def build_chapter(path: Path) -> dict[str, str]:
+def build_chapter(path: Path, address: Address | None = None) -> dict[str, str]:
     """Every edition of one source: {'en': JSON text} and, once it is translated, 'ja'."""
     cells = read_source(path).cells
     editions = ["en", "ja"] if any(language(cell) == "ja" for cell in cells) else ["en"]
@@ -194,7 +200,12 @@ def build_chapter(path: Path) -> dict[str, str]:
         lang: [built_cell(cell, lang) for cell in cells if language(cell) in (None, lang)]
         for lang in editions
     }
-    return {lang: as_json(cells) for lang, cells in chosen.items()}
+    built = {}
+    for lang, cells in chosen.items():
+        place = edition_path(Path("notebooks"), path.stem, lang).as_posix()
+        cells = published(cells, place, address) if address else cells
+        built[lang] = as_json([*cells[:1], away_cell(address), *cells[1:]])
+    return built
 
 
 def built_cell(cell: nbformat.NotebookNode, lang: str) -> nbformat.NotebookNode:
@@ -235,7 +246,7 @@ def edition_path(root: Path, name: str, lang: str) -> Path:
     return (root if lang == "en" else root / lang) / f"{name}.ipynb"
 
 
-def built_editions(root: Path, sources: list[Path]) -> dict[Path, str]:
+def built_editions(root: Path, sources: list[Path], address: Address | None = None) -> dict[Path, str]:
     """Where each edition of the sources lies, and its text.
 
     Raises:
@@ -247,7 +258,7 @@ def built_editions(root: Path, sources: list[Path]) -> dict[Path, str]:
             problems.append(f"{path.name}: a source is named NN_name.py, in lower case")
             continue
         try:
-            chapter = build_chapter(path)
+            chapter = build_chapter(path, address)
         except BuildError as error:
             problems += str(error).split("\n")
             continue
@@ -280,7 +291,9 @@ def holds(path: Path, text: str) -> bool:
     return path.exists() and path.read_bytes() == text.encode()
 
 
-def build(root: Path, names: list[str] | None = None, check: bool = False) -> list[str]:
+def build(
+    root: Path, names: list[str] | None = None, check: bool = False, address: Address | None = None
+) -> list[str]:
     """Write every edition that differs from what its source says, or with check=True only list them.
 
     Nothing is written if any source has a problem.
@@ -293,7 +306,7 @@ def build(root: Path, names: list[str] | None = None, check: bool = False) -> li
     sources = sorted((root / "src").glob("*.py"))
     if unknown := sorted(set(names or []) - {path.stem for path in sources}):
         raise BuildError(root / "src", [f"there is no source {name}.py" for name in unknown])
-    editions = built_editions(root, [path for path in sources if not names or path.stem in names])
+    editions = built_editions(root, [path for path in sources if not names or path.stem in names], address)
     editions |= {} if names else built_index(root, sources)
     stale = [target for target, text in editions.items() if not holds(target, text)]
     for target in [] if check else stale:
@@ -330,11 +343,12 @@ def adopt(notebook_path: Path) -> list[str]:
         raise BuildError(notebook_path, [f"there is no source {source_path}"])
     source = read_source(source_path, stale_is_fine=True)
     edited = nbformat.read(notebook_path, as_version=4)
+    edited.cells = [cell for cell in edited.cells if cell.id != AWAY]
     before = {cell.metadata.id: cell for cell in source.cells if language(cell) in (None, lang)}
     others = {cell.metadata.id: cell for cell in source.cells if language(cell) not in (None, lang)}
     report, cells = [], []
     for cell in edited.cells:
-        text, old = delocalise(cell.source.strip("\n"), lang), before.get(cell.id)
+        text, old = delocalise(unpublished(cell.source, lang).strip("\n"), lang), before.get(cell.id)
         if old is None or old.cell_type != cell.cell_type:
             if not text.strip():
                 continue
@@ -409,12 +423,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; list what is stale and fail")
     parser.add_argument("--adopt", type=Path, metavar="NOTEBOOK", help="bring edits made in JupyterLab back")
     parser.add_argument("--root", type=Path, default=NOTEBOOKS, help="the notebooks folder")
+    parser.add_argument("--repository", metavar="URL", help="where you publish the course: links for Colab")
+    parser.add_argument("--branch", default="main", help="of that repository")
     options = parser.parse_args(arguments)
+    try:
+        address = address_in(options.root) if options.check else None  # it was built for that one
+        address = address_of(options.repository, options.branch) if options.repository else address
+    except ValueError as problem:
+        parser.error(str(problem))
     try:
         if options.adopt:
             print("\n".join(adopt(options.adopt.resolve())) or "nothing has changed")
             return 0
-        lines = build(options.root, options.chapter, options.check)
+        lines = build(options.root, options.chapter, options.check, address)
     except BuildError as problem:
         print(problem, file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ from vlmcourse.terminal import explained, is_first_process, printable, quoted, r
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a vision-language model yourself.")
 
-FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"
+FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"  # workbook.opening.FIRST, which takes too long to load
 MOST_ALLOWED = 0.01  # data.records.MOST_SKIPPED; that room takes too long to load for --help
 LOOPBACK = "127.0.0.1"
 MY_VLM = "my_vlm"  # the model that my_vlm/vlm.toml plans
@@ -35,23 +35,24 @@ def lab(
     host: Annotated[str, Option(help="Address to listen on; in a container 0.0.0.0.")] = LOOPBACK,
 ) -> None:
     """Open the notebooks in JupyterLab; unless --host says otherwise, reachable from this computer only."""
+    from vlmcourse.workbook.opening import opened_folder
     from vlmcourse.workbook.serving import can_open_a_browser, free_port, run_server, server_command
 
-    root = Path(__file__).resolve().parents[1]
+    with explained():
+        root = opened_folder().resolve()
     path = (root / notebook).resolve()
     if not path.is_relative_to(root):
         typer.echo(printable(f"{notebook} lies outside the course; name a file in {root}"), err=True)
         raise typer.Exit(1)
     if not path.is_file():
-        clone = "Is this a clone of the course, installed with `pip install -e .`, and has `make book`"
-        typer.echo(printable(f"There is no {path}. {clone} built the notebooks?"), err=True)
+        typer.echo(printable(f"There is no {path}. Has `make book` built the notebooks?"), err=True)
         raise typer.Exit(1)
     notebook = quote(path.relative_to(root).as_posix())
     with explained():
         port, token = free_port(host), secrets.token_urlsafe(24)
     opens = browser and can_open_a_browser()
     address = "" if opens else " Open this address in a browser:"
-    typer.echo(f"JupyterLab starts. Ctrl-C here stops it.{address}")
+    typer.echo(printable(f"JupyterLab starts in {root}. Ctrl-C here stops it.{address}"))
     typer.echo(f"  http://{LOOPBACK if host == '0.0.0.0' else host}:{port}/lab/tree/{notebook}?token={token}")
     rule = {} if reference else {"VLMCOURSE_REFERENCE": "0"}
     environment = {**os.environ, **rule, "JUPYTER_TOKEN": token}  # no argument: other users can read those

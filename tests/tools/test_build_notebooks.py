@@ -72,8 +72,9 @@ def test_chapter_without_japanese_builds_only_the_english_edition(root):
     write(root, ENGLISH)
     assert builder.build(root) == ["02_vit.ipynb"]
     cells = json.loads((root / "02_vit.ipynb").read_text())["cells"]
-    assert [cell["id"] for cell in cells] == ["title", "setup", "boom"]
-    assert [cell["metadata"] for cell in cells] == [{}, {}, {"tags": ["raises-exception"]}]
+    assert [cell["id"] for cell in cells] == ["title", "away", "setup", "boom"]
+    assert [cell["metadata"] for cell in cells[::2]] == [{}, {}]
+    assert cells[3]["metadata"] == {"tags": ["raises-exception"]}
     assert all(cell["outputs"] == [] and cell["execution_count"] is None for cell in cells[1:])
     assert not (root / "ja").exists()
 
@@ -87,8 +88,9 @@ def test_editions_share_code_and_differ_in_text_language_and_paths(root):
     assert [cell.id for cell in english] == [cell.id for cell in japanese]
     assert "A chapter" in english[0].source and "(../assets/" in english[0].source
     assert "ある章" in japanese[0].source and "(../../assets/" in japanese[0].source
-    assert english[1].source == japanese[1].source.replace('lang="ja"', 'lang="en"') != japanese[1].source
-    assert english[2].source == japanese[2].source
+    assert english[1].source == japanese[1].source
+    assert english[2].source == japanese[2].source.replace('lang="ja"', 'lang="en"') != japanese[2].source
+    assert english[3].source == japanese[3].source
 
 
 def test_second_build_and_check_find_nothing_to_do(root):
@@ -144,6 +146,7 @@ TEXT = '# %% [markdown] id="{}" lang="{}"\n# words\n\n'
         (TEXT.format("a", "fr"), 'lang="en" or lang="ja", not \'fr\''),
         ('# %% [markdown] id="a"\n# words\n', "not None"),
         ('# %% id="a" lang="en"\nx = 1\n', "code stands once"),
+        ('# %% id="away"\nx = 1\n', "cell 'away': the builder's own cell has this id"),
         ('# %% id="a" hidden=true\nx = 1\n', "unknown option hidden"),
         (TEXT.format("a", "ja"), "must directly follow the English"),
         (TEXT.format("a", "en") + TEXT.format("b", "en") + TEXT.format("a", "ja"), "must directly follow"),
@@ -205,8 +208,8 @@ def test_changed_code_and_new_cells_come_back_in_their_place(root):
     builder.build(root)
 
     def change(cells):
-        cells[1].source += "\nx = 1"
-        cells.insert(2, nbformat.v4.new_code_cell("grid = 4\ngrid"))
+        cells[2].source += "\nx = 1"
+        cells.insert(3, nbformat.v4.new_code_cell("grid = 4\ngrid"))
         cells.append(nbformat.v4.new_code_cell(""))
 
     edit(root / "ja" / "02_vit.ipynb", change)
@@ -245,7 +248,7 @@ def test_deleted_moved_and_retyped_cells_are_reported(root):
 def test_what_cannot_come_back_is_refused_and_the_source_stays(root):
     write(root, JAPANESE)
     builder.build(root)
-    edit(root / "02_vit.ipynb", lambda cells: cells[1].update(source='x = 1\n# %% id="sly"\ny = 2'))
+    edit(root / "02_vit.ipynb", lambda cells: cells[2].update(source='x = 1\n# %% id="sly"\ny = 2'))
     with pytest.raises(builder.BuildError, match="cannot be written as py:percent"):
         builder.adopt(root / "02_vit.ipynb")
     edit(root / "ja" / "02_vit.ipynb", lambda cells: cells.append(nbformat.v4.new_markdown_cell("新しい")))

@@ -7,25 +7,38 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+CARRIED = "carried"  # the package's folder in which a wheel has notebooks and assets, see setup.py
+
 
 def cache_folder() -> Path:
     """What was made once and is kept, drawings say: $XDG_CACHE_HOME/vlmcourse, or ~/.cache/vlmcourse."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vlmcourse"
 
 
-def assets_folder() -> Path:
-    """The folder `assets` of the repository, beside the package (an editable install, or a clone).
+def course_folder() -> Path:
+    """The folder with the course's `notebooks` and `assets`: the repository, or what a wheel carries.
 
     Raises:
-        FileNotFoundError: if the package was installed without its repository.
+        FileNotFoundError: if the package stands by itself.
     """
-    folder = Path(__file__).resolve().parents[2] / "assets"
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"there is no folder {folder}: the course's figures and checkpoints come with its "
-            "repository; clone it and run `pip install -e .` there"
-        )
-    return folder
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / CARRIED, package.parent):
+        if (folder / "assets" / "checkpoints").is_dir():
+            return folder
+    raise FileNotFoundError(
+        f"there is no folder {package.parent / 'assets'}: the course's figures and checkpoints come with its "
+        "repository; clone it and run `pip install -e .` there, or install the wheel that `make wheel` builds"
+    )
+
+
+def from_a_wheel() -> bool:
+    """Whether the course was installed from a wheel, and is no repository."""
+    return course_folder().name == CARRIED
+
+
+def assets_folder() -> Path:
+    """The folder of the course's figures, examples and checkpoints; errors as of course_folder."""
+    return course_folder() / "assets"
 
 
 def shipped(name: str) -> Path:

@@ -5,15 +5,14 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 from jaxtyping import Bool
 
+from vlmcourse.data.assets import assets_folder
 from vlmcourse.widgets import stills
 
-FIGURES = Path(__file__).resolve().parents[2] / "assets" / "figures"
 BACKDROP = "var(--jp-layout-color0, var(--vscode-editor-background, Canvas))"
 
 LEAST_WIDTH = 480  # pixels at which letters of a figure that fills a page can still be read
@@ -123,7 +122,7 @@ def draw_mask(ax, seen: Bool[torch.Tensor, "query key"], colours: str | Sequence
 def course_map(lit: str = "") -> None:
     """Show the picture of a vision-language model, with "vision", "connector", "language" or no part lit."""
     part = f'<g id="{lit}" class="part">'
-    svg = (FIGURES / "vlm.svg").read_text(encoding="utf-8")
+    svg = (assets_folder() / "figures" / "vlm.svg").read_text(encoding="utf-8")
     if lit and part not in svg:
         raise ValueError(f"the map has no part {lit!r}; there are vision, connector and language")
     if lit:
@@ -140,9 +139,10 @@ def drawing(name: str) -> None:
     Raises:
         ValueError: if there is no such drawing.
     """
-    path = FIGURES / f"{name}.svg"
+    folder = assets_folder() / "figures"
+    path = folder / f"{name}.svg"
     if not path.exists():
-        there = ", ".join(sorted(file.stem for file in FIGURES.glob("*.svg")))
+        there = ", ".join(sorted(file.stem for file in folder.glob("*.svg")))
         raise ValueError(f"no drawing {name!r}; there are {there}")
     svg = path.read_text(encoding="utf-8")
     _show(svg, html.unescape(svg.partition("<desc>")[2].partition("</desc>")[0]))

@@ -1,0 +1,169 @@
+"""The cell that brings the course, and the links of a build for who publishes it."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import build_notebooks as builder
+import nbformat
+import publishing
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+URL = "https://github.com/someone/their-course"
+FIGURE = '# %% [markdown] id="title" lang="{}"{}\n# # 02\n#\n# ![an eye]({}assets/figures/vit.svg)\n\n'
+SETUP = '# %% id="setup"\nbegin("02_vit", lang="en")\n'
+IN_ENGLISH = FIGURE.format("en", "", "../")
+OF = ' of="' + builder.text_hash("# 02\n\n![an eye](../assets/figures/vit.svg)") + '"'
+SOURCE = IN_ENGLISH + FIGURE.format("ja", OF, "../") + SETUP
+PLACES = ["02_vit.ipynb", "ja/02_vit.ipynb"]
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "02_vit.py").write_text(SOURCE)
+    return tmp_path
+
+
+def cells_of(path):
+    return nbformat.read(path, as_version=4).cells
+
+
+def test_the_cell_has_six_lines_and_stands_below_every_title_hidden_where_that_is_known():
+    for address in (None, publishing.Address("o", "n")):
+        cell = publishing.away_cell(address)
+        assert len(cell.source.splitlines()) == 6 and max(map(len, cell.source.splitlines())) <= 140
+        assert cell.metadata["jupyter"] == {"source_hidden": True} and cell.metadata["cellView"] == "form"
+    chapters = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    assert len(chapters) == 19
+    for path in chapters:
+        assert [number for number, cell in enumerate(cells_of(path)) if cell.id == "away"] == [1]
+
+
+@pytest.fixture
+def session(tmp_path, monkeypatch):
+    """Run the cell in an empty folder; what it asks pip for, and how often it prepares."""
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    shell = SimpleNamespace(run_line_magic=lambda name, line: asked.append((name, line)))
+    monkeypatch.setitem(
+        sys.modules, "vlmcourse.away", SimpleNamespace(prepare=lambda: asked.append("prepared"))
+    )
+    monkeypatch.setattr("vlmcourse.away", sys.modules["vlmcourse.away"], raising=False)
+
+    def run(known, address=None):
+        asked.clear()
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: known or None)
+        exec(publishing.away_cell(address).source, {"get_ipython": lambda: shell})
+        return list(asked)
+
+    return run
+
+
+def test_where_the_course_is_nothing_is_installed(session):
+    assert session(known=True) == ["prepared"]
+
+
+def test_elsewhere_a_wheel_beside_the_notebook_comes_before_the_address(session, tmp_path):
+    address = publishing.Address("o", "n", "v1")
+    install = 'install -q --no-deps "{}"'
+    assert session(False, address) == [("pip", install.format("git+https://github.com/o/n@v1")), "prepared"]
+    assert session(False) == [("pip", install.format("vlmcourse-*.whl")), "prepared"]
+    (tmp_path / "vlmcourse-0.1.0-py3-none-any.whl").touch()
+    for where in (None, address):
+        asked = session(False, where)
+        assert asked == [("pip", install.format("./vlmcourse-0.1.0-py3-none-any.whl")), "prepared"]
+
+
+def test_without_an_address_nothing_points_anywhere(root):
+    assert builder.build(root) == PLACES
+    for place in PLACES:
+        assert "http" not in (root / place).read_text()
+        assert "beside this notebook" in cells_of(root / place)[1].source
+
+
+def opened_by(link: str) -> tuple[str, str, str, str]:
+    """(owner, name, branch, file) that a badge's link opens."""
+    parts = urlsplit(link)
+    source = parse_qs(parts.query).get("src", [""])[0]  # Kaggle's
+    if parts.netloc == "mybinder.org":
+        owner, name, branch = re.fullmatch(r"/v2/gh/([^/]+)/([^/]+)/([^/]+)", parts.path).groups()
+        return owner, name, unquote(branch), parse_qs(parts.query)["labpath"][0]
+    at = urlsplit(source).path if source else parts.path.removeprefix("/github")
+    return re.fullmatch(r"/([^/]+)/([^/]+)/blob/([^/]+)/(.+)", at).groups()
+
+
+def test_each_badge_opens_the_notebook_it_stands_in_and_figures_have_whole_addresses(root):
+    assert builder.main(["--root", str(root), "--repository", URL, "--branch", "v1"]) == 0
+    for place in PLACES:
+        title = cells_of(root / place)[0].source
+        links = re.findall(r"\[!\[Open in (\w+)\]\(https://[^)]+\)\]\(([^)]+)\)", title)
+        assert [site for site, _ in links] == ["Colab", "Kaggle", "Binder"]
+        hosts = [urlsplit(link).netloc for _, link in links]
+        assert hosts == ["colab.research.google.com", "kaggle.com", "mybinder.org"]
+        for _, link in links:
+            assert opened_by(link) == ("someone", "their-course", "v1", f"notebooks/{place}")
+        figure = "https://raw.githubusercontent.com/someone/their-course/v1/assets/figures/vit.svg"
+        assert title.startswith("# 02\n\n[![") and f"![an eye]({figure})" in title and "../" not in title
+        assert '"git+https://github.com/someone/their-course@v1"' in cells_of(root / place)[1].source
+
+
+def test_the_real_notebooks_built_for_an_address_point_at_themselves():
+    sources = [ROOT / "notebooks" / "src" / "02_vit.py", ROOT / "notebooks" / "src" / "18_capstone.py"]
+    for path, text in builder.built_editions(ROOT / "notebooks", sources, publishing.address_of(URL)).items():
+        links = re.findall(r"\)\]\(([^)]+)\)", nbformat.reads(text, as_version=4).cells[0].source)
+        assert len(links) == 3
+        for link in links:
+            assert opened_by(link)[3] == path.relative_to(ROOT).as_posix() and path.is_file()
+
+
+def test_check_knows_the_address_and_a_build_without_one_takes_it_away(root, capsys):
+    options = ["--root", str(root)]
+    assert builder.main(options) == 0
+    plain = {place: (root / place).read_bytes() for place in PLACES}
+    builder.main([*options, "--repository", f"{URL}.git"])
+    assert {place: (root / place).read_bytes() for place in PLACES} != plain
+    assert builder.main([*options, "--check"]) == 0
+    (root / "02_vit.ipynb").write_bytes(plain["02_vit.ipynb"])
+    assert builder.main([*options, "--check"]) == 1 and "stale: 02_vit.ipynb" in capsys.readouterr().out
+    assert builder.main(options) == 0
+    assert {place: (root / place).read_bytes() for place in PLACES} == plain
+
+
+def test_edits_of_a_published_notebook_come_back_without_its_links(root):
+    builder.main(["--root", str(root), "--repository", URL])
+    for place in PLACES:
+        assert builder.adopt(root / place) == []
+    path = root / "ja" / "02_vit.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[0].source = notebook.cells[0].source.replace("# 02", "# 02 ある")
+    nbformat.write(notebook, path)
+    assert builder.adopt(path) == ["changed: title"]
+    assert (root / "src" / "02_vit.py").read_text() == SOURCE.replace(f"{OF}\n# # 02", f"{OF}\n# # 02 ある")
+
+
+@pytest.mark.parametrize(
+    ("url", "branch"),
+    [("https://gitlab.com/a/b", "main"), ("github.com/a/b", "main"), (f"{URL}/tree/x", "main"), (URL, "a b")],
+)
+def test_an_address_that_cannot_be_published_is_refused(root, capsys, url, branch):
+    with pytest.raises(SystemExit):
+        builder.main(["--root", str(root), "--repository", url, "--branch", branch])
+    assert "is no address like https://github.com/OWNER/NAME" in capsys.readouterr().err
+    assert list(root.glob("*.ipynb")) == []
+
+
+def test_an_address_with_git_or_a_slash_behind_it_is_the_same():
+    same = {publishing.address_of(url) for url in (URL, f"{URL}/", f"{URL}.git")}
+    assert same == {publishing.Address("someone", "their-course", "main")}
+
+
+def test_the_cell_is_python_that_needs_nothing_but_the_standard_library():
+    tree = ast.parse(publishing.away_cell(None).source)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+    named = {getattr(node, "module", None) or node.names[0].name for node in imports}
+    assert named == {"importlib.util", "glob", "vlmcourse.away"}

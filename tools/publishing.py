@@ -1,0 +1,121 @@
+"""What a built notebook has that no source has: the cell that brings the course, and a publisher's links.
+
+    away_cell      below the title of every notebook: does nothing where the course is installed; elsewhere it
+                   brings the course, from a wheel beside the notebook or from where it was published
+    published      badges that open a notebook on Colab, Kaggle and Binder; figures by their whole address
+    unpublished    the inverse, for edits that are adopted
+
+Only GitHub addresses can be published: of other hosts Colab and Kaggle open nothing. Badges are as in the
+documentation of Colab, Kaggle and Binder.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import quote
+
+import nbformat
+from nbformat.v4 import new_code_cell
+
+AWAY = "away"  # the cell's id
+WHEEL = "vlmcourse-*.whl"
+HIDDEN = {
+    "cellView": "form",
+    "jupyter": {"source_hidden": True},
+    "tags": ["remove-cell"],
+}  # Colab, Lab, a book
+TITLE = "Set-up. Where the course is installed, this cell does nothing."
+TITLE_BY_HAND = f"{TITLE} Elsewhere put {WHEEL} beside this notebook, then run it."
+CODE = """\
+# @title {title}
+import importlib.util; from glob import glob; at = ["{source}"]
+if not importlib.util.find_spec("vlmcourse"):
+    for place in (".", "/content", "/kaggle/input/**"): at += glob(f"{{place}}/{wheel}", recursive=True)
+    get_ipython().run_line_magic("pip", f'install -q --no-deps "{{at[-1]}}"')
+import vlmcourse.away; vlmcourse.away.prepare()"""
+
+
+class Address(NamedTuple):
+    """A repository on GitHub, and the branch whose files the links are to show."""
+
+    owner: str
+    name: str
+    branch: str = "main"
+
+    @property
+    def pip(self) -> str:
+        """What pip installs it from."""
+        return f"git+https://github.com/{self.owner}/{self.name}@{self.branch}"
+
+    @property
+    def raw(self) -> str:
+        """Where its files are read as they are; ends in "/"."""
+        return f"https://raw.githubusercontent.com/{self.owner}/{self.name}/{quote(self.branch)}/"
+
+    def file(self, place: str) -> str:
+        """A file by its place in the repository, below a site that opens files of GitHub."""
+        return f"{self.owner}/{self.name}/blob/{quote(self.branch)}/{place}"
+
+
+def address_of(url: str, branch: str = "main") -> Address:
+    """The address that a person writes, with or without .git.
+
+    Raises:
+        ValueError: if it is none of a repository on GitHub.
+    """
+    match = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", url)
+    if not match or not re.fullmatch(r"[\w./-]+", branch):
+        raise ValueError(f"{url} (branch {branch!r}) is no address like https://github.com/OWNER/NAME")
+    return Address(*match.groups(), branch)
+
+
+def address_in(root: Path) -> Address | None:
+    """The address for which the notebooks of a folder were built, if for any."""
+    pattern = r"git\+(https://github\.com/[\w.-]+/[\w.-]+)@([\w./-]+)"
+    for path in (*sorted(root.glob("*.ipynb")), *sorted(root.glob("ja/*.ipynb"))):
+        if match := re.search(pattern, path.read_text(encoding="utf-8")):
+            return address_of(*match.groups())
+    return None
+
+
+def away_cell(address: Address | None) -> nbformat.NotebookNode:
+    """The cell that brings the course to where it is not."""
+    title, source = (TITLE, address.pip) if address else (TITLE_BY_HAND, WHEEL)
+    code = CODE.format(title=title, source=source, wheel=WHEEL)
+    return new_code_cell(code, id=AWAY, metadata=HIDDEN)
+
+
+def badges(place: str, address: Address) -> str:
+    """A line of badges for the notebook at this place of the repository."""
+    binder = (
+        f"{address.owner}/{address.name}/{quote(address.branch, safe='')}?labpath={quote(place, safe='')}"
+    )
+    page = address.file(place)
+    opened = {
+        "Colab": ("https://colab.research.google.com/assets/colab-badge.svg",
+                  f"https://colab.research.google.com/github/{page}"),
+        "Kaggle": ("https://kaggle.com/static/images/open-in-kaggle.svg",
+                   f"https://kaggle.com/kernels/welcome?src=https://github.com/{page}"),
+        "Binder": ("https://mybinder.org/badge_logo.svg", f"https://mybinder.org/v2/gh/{binder}"),
+    }  # fmt: skip
+    return " ".join(f"[![Open in {site}]({image})]({link})" for site, (image, link) in opened.items())
+
+
+def published(
+    cells: Sequence[nbformat.NotebookNode], place: str, address: Address
+) -> list[nbformat.NotebookNode]:
+    """The cells of a notebook with badges below its title, and with whole addresses of figures."""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r'(\]\(|src=")(?:\.\./)+assets/', rf"\1{address.raw}assets/", cell.source)
+    title, _, rest = cells[0].source.partition("\n")
+    cells[0].source = f"{title}\n\n{badges(place, address)}\n{rest}"
+    return list(cells)
+
+
+def unpublished(source: str, lang: str) -> str:
+    """The text of a cell as it was before `published`."""
+    up = "../" if lang == "en" else "../../"
+    source = re.sub(r"\n\n\[!\[Open in Colab\].*\n", "\n", source)
+    return re.sub(r"https://raw\.githubusercontent\.com/[\w./%-]+?/assets/", f"{up}assets/", source)

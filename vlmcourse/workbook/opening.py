@@ -1,0 +1,30 @@
+"""The folder in which a learner opens the course: the repository, or what a wheel carries, copied out."""
+
+import shutil
+from pathlib import Path
+
+from vlmcourse.data.assets import course_folder, from_a_wheel, written_beside
+from vlmcourse.workbook.portfolio import workspace
+
+HANDED_OUT = ("notebooks", "assets/figures", "assets/examples")
+USUAL = "vlm-workbook"  # made in the folder where the command is given
+FIRST = "notebooks/00_start_here.ipynb"
+
+
+def opened_folder() -> Path:
+    """Where the notebooks to open are: in the repository; from a wheel in the learner's folder.
+
+    That is the workspace, if it has notebooks already, or else the folder vlm-workbook in it. Copied there is
+    what is missing; what is there is the learner's, and stays.
+    """
+    if not from_a_wheel():
+        return course_folder()
+    home = workspace()
+    folder = home if (home / FIRST).is_file() else home / USUAL
+    for part in HANDED_OUT:
+        for file in sorted((course_folder() / part).rglob("*")):
+            copy = folder / file.relative_to(course_folder())
+            if file.is_file() and not copy.exists():
+                with written_beside(copy) as draft:
+                    shutil.copyfile(file, draft)
+    return folder
