@@ -9,16 +9,17 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 NOTEBOOKS = $(wildcard notebooks/[0-9][0-9]_*.ipynb notebooks/ja/[0-9][0-9]_*.ipynb)
 
-.PHONY: help lab test quick book checkpoints bench bench-details colab-check
+.PHONY: help lab test quick book wheel checkpoints bench bench-details colab-check
 
 help:
 	@echo "make lab          open the course in JupyterLab"
 	@echo "make test         all tests, and every notebook from its first cell to its last"
 	@echo "make quick        what can be tested in three minutes"
 	@echo "make book         build the notebooks from notebooks/src"
+	@echo "make wheel        build dist/vlmcourse-*.whl, which carries notebooks and models"
 	@echo "make checkpoints  train the shipped checkpoints again"
 	@echo "make bench        measure speed against the libraries; minutes on two cores"
-	@echo "make colab-check  the widgets with the package versions of Colab"
+	@echo "make colab-check  all notebooks, from the wheel, and the widgets with the package versions of Colab"
 
 lab: .venv/installed
 	@$(BIN)/vlmcourse lab
@@ -38,7 +39,13 @@ quick: .venv/installed-for-tests
 	$(ONE_THREAD) $(PYTEST) tests -m "not slow and not browser" $(PARALLEL)
 
 book: .venv/installed-for-tests
-	$(BIN)/python tools/build_notebooks.py
+	$(BIN)/python tools/build_notebooks.py $(if $(REPOSITORY),--repository $(REPOSITORY))
+
+# One file with all that a learner needs: the package, the notebooks as they are built, and the shipped models.
+wheel: .venv/installed-for-tests
+	$(BIN)/python tools/build_notebooks.py --check
+	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls -l dist/*.whl
 
 # make checkpoints NAMES="clip-scenes" trains only that recipe again.
 checkpoints: .venv/installed-for-tests
@@ -52,7 +59,7 @@ bench-details: .venv/installed-for-tests
 	@for script in scenes language decoding nano_vlm; do echo "== $$script"; \
 	  $(BIN)/python benchmarks/$$script.py || exit 1; done
 
-colab-check: .venv/installed-for-tests
+colab-check: wheel
 	bash tools/colab_check.sh
 
 .venv/bin/python:

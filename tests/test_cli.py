@@ -22,7 +22,7 @@ from tests import processes
 from vlmcourse import cli
 from vlmcourse.recipes import book
 from vlmcourse.recipes.book import find_recipe
-from vlmcourse.workbook import serving
+from vlmcourse.workbook import opening, serving
 from vlmcourse.workbook.chapters import CHAPTERS
 
 run = CliRunner()
@@ -145,7 +145,7 @@ def test_only_root_is_allowed_what_jupyter_forbids_it(monkeypatch):
 
 
 def test_the_first_notebook_exists_and_is_what_lab_opens():
-    assert (ROOT / cli.FIRST_NOTEBOOK).is_file()
+    assert (ROOT / cli.FIRST_NOTEBOOK).is_file() and cli.FIRST_NOTEBOOK == opening.FIRST
     command = command_of(browser=False)
     assert f"--LabApp.default_url=/lab/tree/{cli.FIRST_NOTEBOOK}" in command and "--no-browser" in command
 

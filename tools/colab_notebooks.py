@@ -1,0 +1,121 @@
+"""Run notebooks as a person on Colab has them: one file and the wheel in an empty folder, Colab's packages.
+
+    python tools/colab_notebooks.py --stack .venv-colab/bin/python                        all chapters
+    python tools/colab_notebooks.py --stack .venv-colab/bin/python notebooks/02_vit.ipynb
+
+The stack is a Python with the packages of tools/colab_packages.txt; tools/colab_check.sh makes it. Each
+notebook gets a session of its own: an environment that sees the stack and nothing else, into which the
+notebook's first cell installs what it brings. A session in which that is what belongs to sessions, such as
+another torch, fails. Models of the hub come from pip packages in the stack. `make wheel` builds the wheel.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from importlib import metadata
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from vlmcourse.away import is_the_sessions
+
+ROOT = Path(__file__).resolve().parents[1]
+SITE = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
+SESSION = {"HF_HUB_OFFLINE": "1", "COLAB_RELEASE_TAG": "check", "CI": "true"}
+
+
+def ask_python(python: Path, code: str) -> str:
+    """What a program prints in another Python."""
+    return subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+
+
+def new_session(folder: Path, stack: Path) -> tuple[Path, Path]:
+    """An environment on top of the stack: its Python, and where it installs."""
+    subprocess.run([stack, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / "bin" / "python"
+    site = Path(ask_python(python, SITE))
+    (site / "stack.pth").write_text(ask_python(stack, SITE) + "\n")
+    return python, site
+
+
+def run_alone(notebook: Path, wheel: Path, stack: Path, cache: Path) -> tuple[float, float, list[str]]:
+    """Run a notebook in a new session.
+
+    Returns:
+        seconds of the whole, seconds of the cell that brings the course, and what was installed.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: if a cell fails.
+        AssertionError: if the session's own packages were touched.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        desk, kernels = Path(place) / "content", Path(place) / "jupyter" / "kernels" / "session"
+        desk.mkdir()
+        kernels.mkdir(parents=True)
+        for file in (notebook, wheel):
+            shutil.copy(file, desk)
+        python, site = new_session(Path(place) / "session", stack)
+        launched = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        spec = {"argv": launched, "display_name": "session", "language": "python"}
+        (kernels / "kernel.json").write_text(json.dumps(spec))
+        os.environ["JUPYTER_PATH"] = str(kernels.parents[1])
+        seconds, own = execute(desk / notebook.name, cache)
+        installed = [f"{one.name} {one.version}" for one in metadata.distributions(path=[str(site)])]
+    touched = [one for one in installed if is_the_sessions(one.split()[0])]
+    assert not touched, f"the session has its own {', '.join(touched)}"
+    return seconds, own, sorted(installed)
+
+
+def execute(notebook: Path, cache: Path) -> tuple[float, float]:
+    """Seconds of all cells, and of the one that brings the course."""
+    environment = {name: value for name, value in os.environ.items() if name != "VLMCOURSE_WORKSPACE"}
+    environment |= SESSION | {"XDG_CACHE_HOME": str(cache)}
+    environment.pop("PYTHONPATH", None)
+    started, took = {}, {}
+    client = NotebookClient(
+        nbformat.read(notebook, as_version=4), timeout=1200, kernel_name="session",
+        resources={"metadata": {"path": str(notebook.parent)}},
+        on_cell_start=lambda cell, cell_index: started.update({cell["id"]: time.perf_counter()}),
+        on_cell_executed=lambda cell, cell_index, execute_reply: took.update(
+            {cell["id"]: time.perf_counter() - started[cell["id"]]}),
+    )  # fmt: skip
+    begin = time.perf_counter()
+    client.execute(env=environment)
+    return time.perf_counter() - begin, took["away"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--stack", type=Path, required=True, help="a Python with the packages of a session")
+    parser.add_argument("--wheel", type=Path, help="default: the newest in dist/")
+    parser.add_argument("notebooks", nargs="*", type=Path, help="default: all chapters")
+    options = parser.parse_args()
+    wheels = sorted((ROOT / "dist").glob("vlmcourse-*.whl"), key=os.path.getmtime)
+    wheel = options.wheel or (wheels[-1] if wheels else parser.error("there is no wheel: make wheel"))
+    failed = []
+    with tempfile.TemporaryDirectory() as cache:
+        for notebook in options.notebooks or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
+            try:
+                seconds, own, installed = run_alone(
+                    notebook.resolve(), wheel.resolve(), options.stack.absolute(), Path(cache)
+                )
+                brought = f"{own:5.1f} s of it to bring {len(installed)} packages"
+                print(f"{notebook.stem:30} {seconds:6.1f} s, {brought}", flush=True)
+                print(f"    {', '.join(installed)}")
+            except Exception as error:  # the others are run too
+                failed.append(notebook.stem)
+                print(f"{notebook.stem:30} FAILED\n{str(error)[-3000:]}", flush=True)
+    print(f"failed: {', '.join(failed)}" if failed else "all ran to their end")
+    return bool(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
