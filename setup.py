@@ -12,7 +12,7 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
-CARRIED = "vlmcourse/carried"  # vlmcourse.data.assets.CARRIED
+CARRIED = "vlmcourse/carried"  # vlmcourse.data.assets.IN_WHEEL
 WHAT = ["notebooks/[0-9][0-9]_*.ipynb", "notebooks/ja/[0-9][0-9]_*.ipynb", "notebooks/INDEX.md"]
 WHAT += ["assets/checkpoints/*", "assets/examples/*", "assets/figures/*"]
 

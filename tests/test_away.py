@@ -119,7 +119,7 @@ def session(monkeypatch):
 
     monkeypatch.setattr(away.metadata, "version", version)
     monkeypatch.setattr(away.metadata, "requires", lambda name: there[name][1])
-    return there, shelf, asked, lambda: away.prepare(install)
+    return there, shelf, asked, lambda: away.set_up(install)
 
 
 def test_what_comes_brings_what_it_needs_and_a_second_time_nothing_happens(session, capsys):
@@ -149,7 +149,7 @@ def test_it_ends_where_pip_has_only_what_does_not_fit_and_says_when_to_restart(s
 
 def test_in_the_repository_nothing_is_looked_at(monkeypatch):
     monkeypatch.setattr(away, "versions_of", None)
-    away.prepare(install=None)
+    away.set_up(install=None)
 
 
 def test_pip_that_fails_is_told_with_its_words(monkeypatch):

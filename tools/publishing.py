@@ -33,7 +33,7 @@ import importlib.util; from glob import glob; at = ["{source}"]
 if not importlib.util.find_spec("vlmcourse"):
     for place in (".", "/content", "/kaggle/input/**"): at += glob(f"{{place}}/{wheel}", recursive=True)
     get_ipython().run_line_magic("pip", f'install -q --no-deps "{{at[-1]}}"')
-import vlmcourse.away; vlmcourse.away.prepare()"""
+import vlmcourse.away; vlmcourse.away.set_up()"""
 
 
 class Address(NamedTuple):

@@ -1,10 +1,10 @@
 """A notebook that was opened away from the course's repository: on Colab, on Kaggle, or beside a wheel.
 
-The first code cell of every notebook brings this package, alone; ``prepare`` then brings what the course
+The first code cell of every notebook brings this package, alone; ``set_up`` then brings what the course
 needs and the session lacks. A session's own torch, numpy, ipywidgets and the like stay as they are: another
 version of them would need a restart that nobody notices. In the repository nothing happens.
 
-    python -m vlmcourse.away       what prepare() would install, a line each
+    python -m vlmcourse.away       what set_up() would install, a line each
 
 Only the standard library is needed here, and pip, without which nothing comes.
 """
@@ -27,18 +27,28 @@ except ImportError:  # pip brings its own
     from pip._vendor.packaging.utils import canonicalize_name
     from pip._vendor.packaging.version import Version
 
-NEVER = ("torch", "torchvision", "torchaudio", "triton", "numpy", "pandas", "pillow", "nvidia-*", "cuda-*")
-NEVER += ("ipython", "ipywidgets", "ipykernel", "traitlets", "google-colab", "jupyterlab", "notebook")
+UNTOUCHED = (
+    "torch",
+    "torchvision",
+    "torchaudio",
+    "triton",
+    "numpy",
+    "pandas",
+    "pillow",
+    "nvidia-*",
+    "cuda-*",
+)
+UNTOUCHED += ("ipython", "ipywidgets", "ipykernel", "traitlets", "google-colab", "jupyterlab", "notebook")
 TESTED = ((3, 11),)  # versions of Python with which the course's tests were run
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps")
 
 
 def is_the_sessions(name: str) -> bool:
     """Whether a package is the session's own and never installed here, missing or not."""
-    return any(fnmatch.fnmatch(canonicalize_name(name), pattern) for pattern in NEVER)
+    return any(fnmatch.fnmatch(canonicalize_name(name), pattern) for pattern in UNTOUCHED)
 
 
-def lacking(installed: Mapping[str, str], wanted: Iterable[str]) -> list[Requirement]:
+def unmet(installed: Mapping[str, str], wanted: Iterable[str]) -> list[Requirement]:
     """Those of the wanted requirements that the installed versions do not meet.
 
     Args:
@@ -61,7 +71,7 @@ def to_install(installed: Mapping[str, str], wanted: Iterable[str]) -> list[str]
 
     peft 0.19 and later cannot be imported beside a torchao before 0.16, so an old one is renewed.
     """
-    missing = [one for one in lacking(installed, wanted) if not is_the_sessions(one.name)]
+    missing = [one for one in unmet(installed, wanted) if not is_the_sessions(one.name)]
     chosen = [f"{one.name}{one.specifier}" for one in missing]
     versions = {canonicalize_name(name): version for name, version in installed.items()}
     peft = "0.19" if any(one.name == "peft" for one in missing) else versions.get("peft", "0")
@@ -71,13 +81,13 @@ def to_install(installed: Mapping[str, str], wanted: Iterable[str]) -> list[str]
 
 
 def warnings_for(installed: Mapping[str, str], wanted: Iterable[str], python: tuple[int, int]) -> list[str]:
-    """Sentences on what prepare() does not mend: an untested Python, and what the session should have."""
+    """Sentences on what set_up() does not mend: an untested Python, and what the session should have."""
     found = []
     if python not in TESTED:
         tested = ", ".join(f"{major}.{minor}" for major, minor in TESTED)
         found.append(f"This is Python {python[0]}.{python[1]}; the course was tested with {tested} only.")
     versions = {canonicalize_name(name): version for name, version in installed.items()}
-    for one in lacking(installed, wanted):
+    for one in unmet(installed, wanted):
         if is_the_sessions(one.name) and one.name != "jupyterlab":  # a notebook is open already
             has = versions.get(canonicalize_name(one.name), "none")
             found.append(f"This session has {one.name} {has}, the course needs {one.name}{one.specifier}.")
@@ -100,7 +110,7 @@ def name_of(requirement: str) -> str:
     return Requirement(requirement).name
 
 
-def prepare(install: Callable[[list[str]], None] | None = None) -> None:
+def set_up(install: Callable[[list[str]], None] | None = None) -> None:
     """Install what the course needs and this session lacks, and what that needs; say what was installed.
 
     Nothing happens in the course's repository, nor a second time.

@@ -3,8 +3,8 @@
     problems(path)    every broken rule as one sentence; empty for a good chapter
 
 Rules count what a reader meets: prose without code, links and
-pictures; code lines without blank ones. The cell that the builder adds to every notebook is no chapter's and does
-not count here; tests/tools/test_publishing.py holds its form.
+pictures; code lines without blank ones. The cell that the builder adds to every notebook is no chapter's and
+does not count here; tests/tools/test_publishing.py holds its form.
 """
 
 import ast

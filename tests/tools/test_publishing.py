@@ -50,9 +50,7 @@ def session(tmp_path, monkeypatch):
     asked = []
     monkeypatch.chdir(tmp_path)
     shell = SimpleNamespace(run_line_magic=lambda name, line: asked.append((name, line)))
-    monkeypatch.setitem(
-        sys.modules, "vlmcourse.away", SimpleNamespace(prepare=lambda: asked.append("prepared"))
-    )
+    monkeypatch.setitem(sys.modules, "vlmcourse.away", SimpleNamespace(set_up=lambda: asked.append("set up")))
     monkeypatch.setattr("vlmcourse.away", sys.modules["vlmcourse.away"], raising=False)
 
     def run(known, address=None):
@@ -65,18 +63,18 @@ def session(tmp_path, monkeypatch):
 
 
 def test_where_the_course_is_nothing_is_installed(session):
-    assert session(known=True) == ["prepared"]
+    assert session(known=True) == ["set up"]
 
 
 def test_elsewhere_a_wheel_beside_the_notebook_comes_before_the_address(session, tmp_path):
     address = publishing.Address("o", "n", "v1")
     install = 'install -q --no-deps "{}"'
-    assert session(False, address) == [("pip", install.format("git+https://github.com/o/n@v1")), "prepared"]
-    assert session(False) == [("pip", install.format("vlmcourse-*.whl")), "prepared"]
+    assert session(False, address) == [("pip", install.format("git+https://github.com/o/n@v1")), "set up"]
+    assert session(False) == [("pip", install.format("vlmcourse-*.whl")), "set up"]
     (tmp_path / "vlmcourse-0.1.0-py3-none-any.whl").touch()
     for where in (None, address):
         asked = session(False, where)
-        assert asked == [("pip", install.format("./vlmcourse-0.1.0-py3-none-any.whl")), "prepared"]
+        assert asked == [("pip", install.format("./vlmcourse-0.1.0-py3-none-any.whl")), "set up"]
 
 
 def test_without_an_address_nothing_points_anywhere(root):

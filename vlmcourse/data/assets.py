@@ -1,4 +1,4 @@
-"""Where files are: what the course ships (figures, checkpoints, tokenizer), and what it made and keeps."""
+"""Where files are: what the course ships (figures, checkpoints, tokenizer) or keeps, and the learner's."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-CARRIED = "carried"  # the package's folder in which a wheel has notebooks and assets, see setup.py
+IN_WHEEL = "carried"  # the package's folder in which a wheel has notebooks and assets, see setup.py
 
 
 def cache_folder() -> Path:
@@ -22,7 +22,7 @@ def course_folder() -> Path:
         FileNotFoundError: if the package stands by itself.
     """
     package = Path(__file__).resolve().parents[1]
-    for folder in (package / CARRIED, package.parent):
+    for folder in (package / IN_WHEEL, package.parent):
         if (folder / "assets" / "checkpoints").is_dir():
             return folder
     raise FileNotFoundError(
@@ -33,7 +33,7 @@ def course_folder() -> Path:
 
 def from_a_wheel() -> bool:
     """Whether the course was installed from a wheel, and is no repository."""
-    return course_folder().name == CARRIED
+    return course_folder().name == IN_WHEEL
 
 
 def assets_folder() -> Path:
@@ -53,6 +53,26 @@ def shipped(name: str) -> Path:
         there = ", ".join(sorted(file.name for file in folder.glob("*"))) or "nothing"
         raise FileNotFoundError(f"{path} does not exist (there is {there}); `make checkpoints` makes it")
     return path
+
+
+def workspace() -> Path:
+    """Where the learner works: $VLMCOURSE_WORKSPACE, else the folder that holds ``notebooks/``, else here.
+
+    Raises:
+        FileNotFoundError: if the folder in which Python was started is gone.
+    """
+    if chosen := os.environ.get("VLMCOURSE_WORKSPACE"):
+        return Path(chosen)
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        raise FileNotFoundError("the folder this notebook runs in is gone; restart it from another") from None
+    for folder in (here, *here.parents):
+        if folder.name == "notebooks":
+            return folder.parent
+        if (folder / "notebooks" / "00_start_here.ipynb").is_file():
+            return folder
+    return here
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vlmcourse.data.assets import written_beside
+from vlmcourse.data.keeping import keep_trained
 from vlmcourse.training.reading import CheckpointError, read_json, read_tensors, unusable
 
 Tensors = Mapping[str, Tensor]
@@ -101,6 +102,7 @@ def save_checkpoint(
     for path in paths:  # later ones too, which are damaged: a run only goes back behind those
         if path not in kept:
             _remove(path)
+    keep_trained(final)
     return final
 
 
@@ -230,6 +232,7 @@ def save_weights(
             _write_json(draft, {**card, "sha256": _hash(writing)})
     os.replace(coming, final)
     _sync(path.parent)
+    keep_trained(path, final)
     return path
 
 

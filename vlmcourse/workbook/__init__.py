@@ -9,6 +9,7 @@
     roles                     the course's colours, by what they mean
     draw_mask(ax, seen)       who may see whom, as cells of a figure
     tabulate(rows, ...)       results as a table
+    keep_on_drive(folder)     copies of your work that outlast a session on Colab
     keep_weights, reuse_weights   what one chapter trained, for a later one
     budget(cpu=..., gpu=...)  sizes of a training run, by device
     quiz(name)                multiple choice with an explanation for each choice
@@ -21,6 +22,7 @@ Heavy modules load when a function needs them.
 
 from vlmcourse.workbook.card import tabulate
 from vlmcourse.workbook.doctor import doctor
+from vlmcourse.workbook.drive import keep_on_drive
 from vlmcourse.workbook.engine import exercise, hint, solution
 from vlmcourse.workbook.figures import course_map, draw_mask, drawing, figure, roles
 from vlmcourse.workbook.lesson import begin, budget, progress, quiz
@@ -29,4 +31,13 @@ from vlmcourse.workbook.trained import keep_weights, reuse_weights
 
 __all__ = ["doctor", "exercise", "hint", "solution", "tabulate"]
 __all__ += ["course_map", "draw_mask", "drawing", "figure", "roles"]
-__all__ += ["begin", "budget", "keep_weights", "progress", "quiz", "reuse_weights", "roadmap"]
+__all__ += [
+    "begin",
+    "budget",
+    "keep_on_drive",
+    "keep_weights",
+    "progress",
+    "quiz",
+    "reuse_weights",
+    "roadmap",
+]

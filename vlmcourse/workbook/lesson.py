@@ -16,6 +16,7 @@ from vlmcourse.slots import REGISTRY
 from vlmcourse.workbook import engine, portfolio
 from vlmcourse.workbook.card import Card, number_of
 from vlmcourse.workbook.chapters import CHAPTERS
+from vlmcourse.workbook.drive import brought_back
 from vlmcourse.workbook.figures import plot_style
 
 LANGUAGES = ("en", "ja")
@@ -44,13 +45,14 @@ def begin(chapter: str, lang: str = "en", reference: bool | None = None) -> None
     plot_style()
     _hush_libraries()
     try:
+        lines = brought_back()
         installed, complaints = engine.reinstall()
         others = portfolio.strangers()
     except OSError as error:
-        installed, complaints, others = [], [str(error)], []
+        lines, installed, complaints, others = [], [], [str(error)], []
     _leave_open_before(chapter)
     engine.checker.ready()  # so that the first check is as quick as all others
-    lines = [engine.tell("runs_on", device=device_words())]
+    lines.insert(0, engine.tell("runs_on", device=device_words()))
     if installed:
         lines.append(engine.tell("your_code", slots=", ".join(installed)))
     if not engine.references:

@@ -7,7 +7,7 @@ from vlmcourse.data.assets import course_folder, from_a_wheel, written_beside
 from vlmcourse.workbook.portfolio import workspace
 
 HANDED_OUT = ("notebooks", "assets/figures", "assets/examples")
-USUAL = "vlm-workbook"  # made in the folder where the command is given
+LEARNERS = "vlm-workbook"  # made in the folder where the command is given
 FIRST = "notebooks/00_start_here.ipynb"
 
 
@@ -20,7 +20,7 @@ def opened_folder() -> Path:
     if not from_a_wheel():
         return course_folder()
     home = workspace()
-    folder = home if (home / FIRST).is_file() else home / USUAL
+    folder = home if (home / FIRST).is_file() else home / LEARNERS
     for part in HANDED_OUT:
         for file in sorted((course_folder() / part).rglob("*")):
             copy = folder / file.relative_to(course_folder())

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vlmcourse.data.assets import written_beside
+from vlmcourse.data.assets import workspace, written_beside
+from vlmcourse.data.keeping import keep_answers
 from vlmcourse.exercises.base import Text, all_exercises
 from vlmcourse.slots import Slot
 from vlmcourse.workbook.say import phrase
@@ -34,26 +35,6 @@ class CannotSave(Exception):
     def __init__(self, says: Text):
         super().__init__(says.en)
         self.says = says
-
-
-def workspace() -> Path:
-    """Where the learner works: $VLMCOURSE_WORKSPACE, else the folder that holds ``notebooks/``, else here.
-
-    Raises:
-        FileNotFoundError: if the folder in which Python was started is gone.
-    """
-    if chosen := os.environ.get("VLMCOURSE_WORKSPACE"):
-        return Path(chosen)
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:
-        raise FileNotFoundError("the folder this notebook runs in is gone; restart it from another") from None
-    for folder in (here, *here.parents):
-        if folder.name == "notebooks":
-            return folder.parent
-        if (folder / "notebooks" / "00_start_here.ipynb").is_file():
-            return folder
-    return here
 
 
 def folder() -> Path:
@@ -309,6 +290,8 @@ def note(**event: Any) -> None:
             file.write(json.dumps({"time": round(time.time()), **event}) + "\n")
             file.flush()
             os.fsync(file.fileno())
+        if event.get("status") == "passed" or "quiz" in event:
+            keep_answers()
     except OSError as error:  # filelock's Timeout is an OSError too
         warnings.warn(f"progress was not recorded: {error}. Is {workspace()} writable?", stacklevel=2)
 

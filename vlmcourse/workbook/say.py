@@ -21,6 +21,23 @@ PHRASES = {
         "The course's weights are used, since yours do not fit: {error}",
         "あなたの重みは合わないので、コースの重みを使います：{error}",
     ),
+    "kept": (
+        "Kept in {place}: each exercise that passes, and checkpoints of trainings.",
+        "{place} に、合格した演習と学習のチェックポイントを保存します。",
+    ),
+    "not_kept": (
+        "A Colab session ends without warning: `keep_on_drive()` in a cell keeps what you pass and train.",
+        "Colab は予告なく終わります。`keep_on_drive()` を実行すると、合格したものと学習したものが残ります。",
+    ),
+    "brought_back": ("Brought back from {place}: {count} files", "{place} から戻したファイル：{count} 個"),
+    "not_brought_back": (
+        "Nothing could be brought back from {place}: {error}",
+        "{place} から何も戻せませんでした：{error}",
+    ),
+    "damaged_copy": (
+        "A copy is not whole and was passed over: {name}",
+        "壊れているので使わなかったコピー：{name}",
+    ),
     "runs_on": ("Runs on: {device}", "計算装置: {device}"),
     "your_code": ("Your code runs as: {slots}", "あなたのコードを使うもの: {slots}"),
     "passed": (
