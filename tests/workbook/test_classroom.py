@@ -170,7 +170,3 @@ def test_a_folder_without_submissions_is_named(tmp_path, kind):
         place.mkdir()
     with pytest.raises((ValueError, NotADirectoryError), match=r"no folder|holds no \.zip"):
         grade_folder(place, 1)
-
-
-def test_a_formula_stays_a_text():
-    assert gradebook.as_csv([["=1+1", "-x", "a", 3]]) == "'=1+1,'-x,a,3\n"

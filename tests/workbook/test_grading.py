@@ -11,7 +11,7 @@ import torch
 
 from vlmcourse.exercises import base
 from vlmcourse.slots import Slot
-from vlmcourse.workbook import landlock
+from vlmcourse.workbook import grading, landlock
 from vlmcourse.workbook.copies import FORKS, Copy
 from vlmcourse.workbook.grading import Grader
 from vlmcourse.workbook.outcomes import trial_of
@@ -117,6 +117,108 @@ def test_what_is_sent_in_place_of_a_message_is_not_believed(grader):
     assert (one.status, one.credit) == ("wrong", 0.0)
 
 
+OURS = {
+    "by its slot": "return a.merge_heads.reference(*given)",
+    "unwrapped": "return inspect.unwrap(a.merge_heads)(*given)",
+    "behind the stand-in": "return a.merge_heads.reference.__wrapped__(*given)",
+    "held since the import": "return kept(*given)",
+    "in a thread": "return pool.ThreadPoolExecutor(1).submit(a.merge_heads.reference, *given).result()",
+    "imported again": "slots.REGISTRY.clear()\nspec.loader.exec_module(again)\n"
+    "return again.merge_heads(*given)",
+    "its source, read": "text = open(a.__file__).read()\nreturn given[0].transpose(1, 2).flatten(2)",
+    "its source, asked for": "inspect.getsource(a)\nreturn given[0].transpose(1, 2).flatten(2)",
+    "its slips": "all_exercises()['attention.merge_heads'].slips[0].source\n"
+    "return given[0].transpose(1, 2).flatten(2)",
+}
+
+
+@pytest.mark.parametrize("way", OURS)
+def test_the_courses_own_function_is_not_there_for_an_answer(grader, way):
+    before = (
+        "import concurrent.futures as pool, importlib.util, inspect\nimport vlmcourse.models.attention as a\n"
+        "from vlmcourse import slots\nfrom vlmcourse.exercises.base import all_exercises\n"
+        "kept = inspect.unwrap(a.merge_heads)\n"
+        "spec = importlib.util.find_spec('vlmcourse.models.attention')\n"
+        "again = importlib.util.module_from_spec(spec)"
+    )
+    one = graded_body(grader, OURS[way], before)
+    assert (one.status, one.right, one.credit) == ("wrong", 0, 0.0)
+    assert "calls attention.merge_heads, which it is to replace" in one.says or "own check only" in one.says
+    assert graded_body(grader, "return given[0].transpose(1, 2).flatten(2)", before).status == "passed"
+
+
+UNUSUAL = {
+    "a loop": "return torch.cat([given[0][:, head] for head in range(given[0].shape[1])], -1)",
+    "threads": "pool = ThreadPoolExecutor(2)\n"
+    "heads = pool.map(lambda i: given[0][:, i], range(given[0].shape[1]))\n"
+    "return torch.cat(list(heads), -1)",
+    "a tensor of its own type": "return given[0].transpose(1, 2).flatten(2).as_subclass(Mine)",
+    "an object that is called": "return Steps()(*given)",
+    "a module": "return torch.nn.Flatten(2)(given[0].transpose(1, 2))",
+    "torch.vmap": "return torch.vmap(lambda image: image.transpose(0, 1).flatten(1))(given[0])",
+    "checkpointed": "return checkpoint(Steps(), *given, use_reentrant=False)",
+    "traced": "return torch.jit.trace(lambda parts: Steps()(parts), given[0])(*given)",
+    "much printed": "print('x' * 10**6)\nreturn Steps()(*given)",
+    "its own source": "assert inspect.getsource(Steps.__call__)\nreturn Steps()(*given)",
+    "a question to the system": "assert os.cpu_count()\nos.path.exists('/nowhere')\nreturn Steps()(*given)",
+    "another slot": "split_heads(torch.ones(1, 2, 4), 2)\nreturn Steps()(*given)",
+    "a library": "box = torch.tensor([[0.0, 0, 1, 1]])\nops.box_iou(box, box)\nreturn Steps()(*given)",
+}
+
+
+@pytest.mark.parametrize("form", UNUSUAL)
+def test_a_right_answer_of_unusual_form_has_full_credit(grader, form):
+    before = (
+        "import inspect, os\nfrom concurrent.futures import ThreadPoolExecutor\n"
+        "from torch.utils.checkpoint import checkpoint\nfrom torchvision import ops\n"
+        "from vlmcourse.models.attention import split_heads\nclass Mine(torch.Tensor): pass\n"
+        "class Steps:\n    def __call__(self, parts): return parts.transpose(1, 2).flatten(2)"
+    )
+    one = graded_body(grader, UNUSUAL[form], before)
+    assert (one.status, one.credit, one.says) == ("passed", 1.0, "")
+
+
+def test_who_passes_only_where_torch_was_changed_is_told_so(grader):
+    before = "torch.isclose = lambda *given, **named: torch.ones(1, dtype=torch.bool)"
+    one = graded_body(grader, "return given[0].transpose(1, 2).flatten(2) * 0", before)
+    assert (one.status, one.right) == ("wrong", 0)
+    assert one.says == "It passes its own check only: run by itself, it gives other outputs."
+
+
+def test_what_an_answer_says_is_one_short_line(grader):
+    one = graded_body(grader, "return 0", "raise ValueError('\\ud800\\n\\x1b[2J' + 'x' * 10**5)")
+    assert one.says.encode() and one.says.isprintable() and len(one.says) < 1100
+
+
+def test_a_message_without_end_is_not_kept(grader, monkeypatch):
+    monkeypatch.setattr(grading, "MOST_SENT", 1000)
+    right = "return given[0].transpose(1, 2).flatten(2)"
+    one = graded_body(grader, right, "# sends more than it may\n")
+    assert (one.status, one.right) == ("wrong", 0) and "brought down" in one.says
+
+
+def test_an_answer_that_never_ends_is_run_once(grader, monkeypatch):
+    ran, copy = [], grader._in_a_copy
+    monkeypatch.setattr(grader, "_in_a_copy", lambda work, seconds: ran.append(1) or copy(work, 0.3))
+    one = grader._grade_text(SLOT, file_of(SLOT, "", "while True: pass"), 0.3)
+    assert one.stopped and one.credit == 0 and len(ran) == 1
+
+
+def test_who_uses_up_the_time_of_three_answers_has_less_for_the_rest(grader, monkeypatch):
+    slots, seconds = list(base.all_exercises())[:6], []
+
+    def graded(name, text, given):
+        seconds.append(given)
+        return grading.Grade(name, "x", "wrong", 0.0, 0, 1, stopped=text != "quick")
+
+    monkeypatch.setattr(grader, "_grade_text", graded)
+    grader.grade({slot: "quick" if slot == slots[1] else slot for slot in slots}, slots)
+    assert seconds == [3, 3, 3, 3, 0.6, 0.6]
+    seconds.clear()
+    grader.grade({slot: f"for the next one {slot}" for slot in slots[:2]}, slots)
+    assert seconds == [3, 3]
+
+
 HARM = {
     "write a file": "open({place!r}, 'w').write('x')",
     "write by a descriptor": "import os\nos.write(os.open({place!r}, os.O_CREAT | os.O_WRONLY), b'x')",
@@ -140,6 +242,15 @@ HARM = {
     "no text": "\0",
     "no Python": "def (",
     "another name": "merge = 1",
+    "a program that no hook sees": "import _posixsubprocess, os, sys\nread, write = os.pipe()\n"
+    "code = b'import socket, os\\nsocket.create_connection((\"127.0.0.1\", {port}))\\nos.kill({pid}, 9)'\n"
+    "python = os.fsencode(sys._base_executable)\n"
+    "fds = (-1, -1, -1, -1, -1, -1, read, write)\n"
+    "start = [[python, b'-c', code], [python], True, (write,), None, None, *fds]\n"
+    "start += [False, False, 0, None, None, None, -1, None, False]\n"
+    "try: _posixsubprocess.fork_exec(*start)\n"
+    "except TypeError: _posixsubprocess.fork_exec(*start[:-1])\n"
+    "os.close(write)\nos.read(read, 9)",
     "an endless message": "import posix\nfor _ in range(10**6): posix.write(3, b'x' * 10**6)",
 }
 
@@ -156,7 +267,7 @@ def test_a_hostile_answer_harms_nobody(grader, harm, tmp_path, listener):
     other = tmp_path / "other.py"
     other.write_text("another's")
     words = dict(place=str(tmp_path / "made"), other=str(other), folder=str(tmp_path),
-                 port=listener.getsockname()[1])  # fmt: skip
+                 port=listener.getsockname()[1], pid=os.getpid())  # fmt: skip
     began, mine = time.monotonic(), os.getpid()
     one = graded_body(grader, "return 0", HARM[harm].format(**words))
     assert (one.status, one.credit) == ("wrong", 0.0)

@@ -1,14 +1,16 @@
 """What is handed in holds the learner's work, and a broken zip is named, not run."""
 
 import json
+import random
 import struct
+import time
 import warnings
 import zipfile
 
 import pytest
 
 from vlmcourse.exercises.base import all_exercises
-from vlmcourse.workbook import portfolio
+from vlmcourse.workbook import portfolio, submission
 from vlmcourse.workbook.submission import BadSubmission, read_submission, usual_file, write_submission
 
 from .learner import solution_file
@@ -62,6 +64,8 @@ def test_a_torn_line_of_the_diary_costs_that_line_only(work):
         ("../../etc", "submission-etc.zip"),
         ("千早 あき", "submission-千早-あき.zip"),
         ("///", "submission-nameless.zip"),
+        ("Xaver Marx", "submission-xaver-marx.zip"),
+        ("a" * 70, f"submission-{'a' * 60}.zip"),
     ],
 )
 def test_the_usual_name_is_a_file_name(name, file):
@@ -106,12 +110,122 @@ def zipped(path, files, about=ABOUT):
         ([], "[" * 100_000, "no whole submission.json"),
         ([], "[1, 2]", "no whole submission.json"),
         ([], {**ABOUT, "answers": 3}, "no whole submission.json"),
+        ([], {**ABOUT, "answers": [[1, 2], ["a", "b"]]}, "no whole submission.json"),
+        ([], {**ABOUT, "versions": 3}, "no whole submission.json"),
+        ([], {**ABOUT, "name": None}, "no whole submission.json"),
+        ([], json.dumps(ABOUT).replace('"format": 1', '"format": Infinity'), "no whole submission.json"),
+        ([], json.dumps(ABOUT).replace('"made": 1', f'"made": 1{"0" * 400}'), "no whole submission.json"),
         ([], {**ABOUT, "format": 2}, "format 2, this course reads 1"),
     ],
 )
 def test_what_is_no_submission_is_named(tmp_path, files, about, says):
     with pytest.raises(BadSubmission, match=says):
         read_submission(zipped(tmp_path / "bad.zip", files, about))
+
+
+def test_no_bytes_whatsoever_end_the_reading(work):
+    """Each of 300 changed files is read, or refused as a BadSubmission."""
+    path = work / "ada.zip"
+    write_submission(path, "Ada")
+    whole, draw, refused = path.read_bytes(), random.Random(1), 0
+    for _ in range(300):
+        changed = bytearray(whole)
+        for _ in range(draw.choice([1, 2, 5])):
+            changed[draw.randrange(len(changed))] = draw.randrange(256)
+        path.write_bytes(bytes(changed))
+        try:
+            read_submission(path)
+        except BadSubmission:
+            refused += 1
+    assert 50 < refused < 300
+
+
+def test_a_name_that_is_no_text_of_its_zip_is_refused(tmp_path):
+    path = zipped(tmp_path / "bad.zip", [("ä", "x")])
+    path.write_bytes(path.read_bytes().replace("ä".encode(), b"\xff\xff"))
+    with pytest.raises(BadSubmission, match="no whole zip"):
+        read_submission(path)
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_what_may_take_gigabytes_to_unpack_is_refused(tmp_path, packed):
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w", packed) as archive:
+        archive.writestr("submission.json", json.dumps(ABOUT))
+    with pytest.raises(BadSubmission, match=r"'submission\.json' is packed in another way"):
+        read_submission(tmp_path / "bad.zip")
+
+
+def test_a_hundred_thousand_entries_are_refused_at_once():
+    entries = [zipfile.ZipInfo(f"{number}") for number in range(100_000)]
+    began = time.process_time()
+    with pytest.raises(BadSubmission, match="more than 1000 files"):
+        submission._refuse_entries(entries)
+    assert time.process_time() - began < 2
+
+
+def test_a_folder_and_a_huge_file_are_refused_unopened(tmp_path, monkeypatch):
+    (tmp_path / "bad.zip").mkdir()
+    with pytest.raises(BadSubmission, match="it is no file"):
+        read_submission(tmp_path / "bad.zip")
+    (tmp_path / "large.zip").write_bytes(b"x" * 2001)
+    monkeypatch.setattr(submission, "MOST_TOTAL", 2000)
+    with pytest.raises(BadSubmission, match=r"large\.zip has more than 2,000 bytes"):
+        read_submission(tmp_path / "large.zip")
+
+
+def test_what_a_submission_holds_in_all_is_bounded(tmp_path, monkeypatch):
+    size = len(json.dumps(ABOUT))
+    path = zipped(tmp_path / "ada.zip", [("vlm.toml", "x" * 1000)])
+    monkeypatch.setattr(submission, "MOST_TOTAL", size + 1000)
+    assert read_submission(path).problems == ()
+    monkeypatch.setattr(submission, "MOST_TOTAL", size + 999)
+    with pytest.raises(BadSubmission, match="more than"):
+        read_submission(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("  Ada \n Lovelace\t", "Ada Lovelace"),
+        ("Ada\ud800", "Ada?"),
+        ("\u202eadA\u202c", "adA"),
+        ("\x1b[2JAda\0", "[2JAda"),
+        ("e\u0301va", "éva"),
+        ("千早 あき", "千早 あき"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_a_name_is_one_plain_line(tmp_path, name, plain):
+    assert submission.plain_name(name) == plain
+    assert read_submission(zipped(tmp_path / "ada.zip", [], {**ABOUT, "name": name})).name == plain
+
+
+def test_a_submission_without_a_name_says_so(tmp_path):
+    read = read_submission(zipped(tmp_path / "ada.zip", [], {**ABOUT, "name": " \n"}))
+    assert (read.name, read.problems) == ("", ("it bears no name",))
+
+
+def test_of_many_problems_the_first_are_told(tmp_path):
+    read = read_submission(zipped(tmp_path / "ada.zip", [(f"{number}.sh", "") for number in range(50)]))
+    assert len(read.problems) == 21 and read.problems[-1] == "and 30 more of such problems"
+
+
+def test_the_same_work_gives_the_same_small_bytes(work, monkeypatch):
+    monkeypatch.setattr(submission.time, "time", lambda: 1)
+    (work / "my_vlm" / "vlm.toml").write_text("x" * 10_000)
+    write_submission(work / "one.zip", "Ada")
+    write_submission(work / "two.zip", "Ada")
+    assert (work / "one.zip").read_bytes() == (work / "two.zip").read_bytes()
+    assert (work / "one.zip").stat().st_size < 8000
+    with zipfile.ZipFile(work / "one.zip") as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+
+
+def test_an_answer_that_cannot_be_read_is_named_and_nothing_is_written(work):
+    portfolio.file_of(SLOTS[0]).write_bytes(b"\xff")
+    with pytest.raises(OSError, match="an answer cannot be read"):
+        write_submission(work / "ada.zip", "Ada")
+    assert not (work / "ada.zip").exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04" + b"\0" * 40])

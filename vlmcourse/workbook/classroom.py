@@ -4,6 +4,7 @@ No submission can change what another one gets: all are read before anything run
 grading.py says, and whatever ends a grader ends it for one submission only.
 """
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -97,7 +98,7 @@ def grade_folder(
     slots = list(slots or all_exercises())
     read = [_read(path) for path in files]
     doubled = _doubled([one for one, _ in read])
-    graded = _graded([one for one, _ in read], slots, seed, seconds, processes, tell)
+    graded = _graded([one for one, refused in read if not refused], slots, seed, seconds, processes, tell)
     people = []
     for submission, refused in read:
         grades, ended = graded.get(submission.file, ((), ()))
@@ -111,13 +112,16 @@ def _read(path: Path) -> tuple[Submission, tuple[str, ...]]:
         return read_submission(path), ()
     except BadSubmission as error:
         return Submission(path.name, "", {}, [], {}), (str(error),)
+    except Exception as error:  # of whatever kind: one submission never ends the class
+        return Submission(path.name, "", {}, [], {}), (f"it cannot be read: {error!r:.200}",)
 
 
 def _doubled(submissions: Sequence[Submission]) -> dict[str, tuple[str, ...]]:
     """By file, a sentence where another one has the same name; each keeps its own grade."""
     files = defaultdict(list)
     for one in submissions:
-        files[one.name.casefold()].append(one.file)
+        alike = unicodedata.normalize("NFKC", one.name).casefold()  # full width or ligatures, one name
+        files[" ".join(alike.split())].append(one.file)
     found = {}
     for name, several in files.items():
         for file in several if name and len(several) > 1 else ():
@@ -149,8 +153,8 @@ def _graded(
     processes: int,
     tell: Callable[[str], None],
 ) -> _Graded:
-    """By file: (grades, problems) of all submissions that hold an answer."""
-    waiting = {one.file: one for one in submissions if one.versions}
+    """By file: (grades, problems) of submissions."""
+    waiting = {one.file: one for one in submissions}
     graded: _Graded = {}
 
     def take(file: str, future: Future) -> None:

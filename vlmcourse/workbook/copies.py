@@ -24,6 +24,7 @@ import psutil
 from vlmcourse.exercises.base import Text
 from vlmcourse.workbook.landlock import give_up_files
 from vlmcourse.workbook.say import phrase
+from vlmcourse.workbook.seccomp import give_up_calls
 
 MEMORY_LIMIT = 2 * 2**30  # bytes a check may take beside what torch itself maps
 PROCESSES = 8  # that a check may consist of, should it find a way to start any
@@ -78,13 +79,17 @@ def ask_linux(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def confine(readable: Iterable[str | Path]) -> None:
+def confine(readable: Iterable[str | Path], hidden: tuple[str, ...] = ()) -> None:
     """Let this process read files only below `readable`, write none, reach no network and no other process.
 
-    The kernel refuses it where it can (landlock.py); and Python's audit events are refused, which stops who
-    writes Python on other machines, too.
+    Args:
+        hidden: beginnings of paths below `readable` that Python may not open either.
+
+    The kernel refuses it where it can (landlock.py, seccomp.py); and Python's audit events are refused, which
+    stops who writes Python on other machines, too.
     """
     give_up_files(readable)
+    give_up_calls()
     roots = tuple(f"{Path(root).resolve()}{os.sep}" for root in readable)
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
@@ -95,8 +100,8 @@ def confine(readable: Iterable[str | Path]) -> None:
     def watch(event: str, given: tuple) -> None:
         if event == "open" or event in LISTS:
             path, flags = given[0], given[2] if event == "open" else 0
-            below = isinstance(path, str | bytes) and os.path.realpath(os.fsdecode(path)).startswith(roots)
-            if not below or (flags or 0) & WRITES:
+            place = os.path.realpath(os.fsdecode(path)) if isinstance(path, str | bytes) else ""
+            if not place.startswith(roots) or place.startswith(hidden) or (flags or 0) & WRITES:
                 raise PermissionError(f"an answer may not open {path!r:.200}")
         elif event.startswith(FORBIDDEN) and event not in ALLOWED_EVENTS:
             raise PermissionError(f"an answer may not do this: {event}")
@@ -137,26 +142,36 @@ class Copy:
                 os._exit(0)
         os.close(writing)
 
-    def message(self, seconds: float, patience: float, beat: Callable[[], None]) -> tuple[bytes | Text, bool]:
+    def message(
+        self, seconds: float, patience: float, beat: Callable[[], None], most: int = MOST_BYTES
+    ) -> tuple[bytes | Text, bool]:
         """What its work gave, or a sentence on how it behaves; ends it, and calls `beat` now and then.
+
+        Args:
+            seconds: of CPU time that it may use.
+            patience: seconds that it may sleep.
+            most: bytes that its message may have.
 
         Returns:
             (message, whether it ended by itself without one)
         """
-        says = self._watched(seconds, patience, beat)
+        says = self._watched(seconds, patience, beat, most)
         code = self._end()
         return (phrase("crashed", code=code), True) if says is None else (says, False)
 
-    def _watched(self, seconds: float, patience: float, beat: Callable[[], None]) -> bytes | Text | None:
-        got, slept, used, last = b"", 0.0, 0.0, time.monotonic()
+    def _watched(
+        self, seconds: float, patience: float, beat: Callable[[], None], most: int
+    ) -> bytes | Text | None:
+        got, slept, used, last = bytearray(), 0.0, 0.0, time.monotonic()
         while True:
             if select.select([self.reading], [], [], 0.2)[0]:
                 more = os.read(self.reading, 2**20)
                 got += more
-                if len(got) >= 8 and len(got) >= 8 + struct.unpack(">Q", got[:8])[0]:
-                    return got[8:]
-                if not more or len(got) > MOST_BYTES:
+                length = struct.unpack(">Q", got[:8])[0] if len(got) >= 8 else 0
+                if not more or length > most:
                     return None
+                if len(got) >= 8 + length:
+                    return bytes(got[8:])
             passed = time.monotonic() - last
             if passed < 0.2:
                 continue

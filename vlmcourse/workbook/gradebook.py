@@ -91,10 +91,10 @@ def write_book(people: Sequence[Person], folder: str | Path) -> Path:
             ],
         }
         for name, rows in tables.items():
-            (draft / name).write_text(as_csv(rows), encoding="utf-8")
+            (draft / name).write_text(as_csv(rows), encoding="utf-8", errors="backslashreplace")
         for number, person in enumerate(people, 1):
             page = draft / "pages" / _page_name(number, person)
-            page.write_text(person_page(person), encoding="utf-8", errors="replace")
+            page.write_text(person_page(person), encoding="utf-8", errors="backslashreplace")
     return folder
 
 
@@ -106,14 +106,33 @@ def _page_name(number: int, person: Person) -> str:
 
 
 def as_csv(rows: Iterable[Sequence]) -> str:
-    """Rows as comma-separated values; a text that a spreadsheet would run as a formula is led by a quote."""
+    """Rows as comma-separated values; a text that a spreadsheet would run as a formula is led by a quote.
+
+    All texts stand in quotation marks: a spreadsheet that cuts at semicolons might find a formula in one.
+    """
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([[_harmless(cell) for cell in row] for row in rows])
+    writer = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    writer.writerows([[_harmless(cell) for cell in row] for row in rows])
     return text.getvalue()
 
 
+FORMULA = (
+    "=",
+    "+",
+    "-",
+    "@",
+    "\t",
+    "\r",
+    "\n",
+    "＝",
+    "＋",
+    "－",
+    "＠",
+)  # full width counts in some languages
+
+
 def _harmless(cell: object) -> object:
-    led = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    led = isinstance(cell, str) and cell.lstrip(" ").startswith(FORMULA)
     return f"'{cell}" if led else cell
 
 

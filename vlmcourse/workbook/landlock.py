@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 CREATE, ADD, RESTRICT = 444, 445, 446  # numbers of the system calls, the same on every machine since 2021
-EXECUTE, READ_FILE, READ_FOLDER = 1 << 0, 1 << 2, 1 << 3
+READ_FILE, READ_FOLDER = 1 << 2, 1 << 3  # to execute, 1 << 0, is given up everywhere
 FILE_RIGHTS = {1: 13, 2: 14, 3: 15}  # how many kinds of access to files a version knows; 15 from the third on
 TCP_FROM, TCP = 4, 0b11  # binding and connecting, and the version that first refuses them
 PATHS_BELOW = 1
@@ -39,7 +39,8 @@ def landlock_version() -> int:
 
 
 def give_up_files(readable: Iterable[str | Path]) -> bool:
-    """From here on this process reads below ``readable`` only, changes no file, and opens no TCP connection.
+    """From here on this process reads below ``readable`` only, changes no file, starts no program,
+    and opens no TCP connection.
 
     Returns:
         whether it does; False where the machine has no Landlock, and nothing has changed.
@@ -67,7 +68,7 @@ def _allow(libc: ctypes.CDLL, ruleset: int, root: Path) -> None:
     with contextlib.suppress(OSError):
         folder = os.open(root, os.O_PATH)
         try:
-            below = _Below(EXECUTE | READ_FILE | READ_FOLDER, folder)
+            below = _Below(READ_FILE | READ_FOLDER, folder)
             libc.syscall(ADD, ruleset, PATHS_BELOW, ctypes.byref(below), 0)
         finally:
             os.close(folder)

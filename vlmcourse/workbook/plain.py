@@ -2,6 +2,7 @@
 
     as_data      what a call did, as lists, texts and numbers, which JSON carries
     same_data    whether two calls did the same, floating point numbers up to rounding
+    tidy         a sentence that a stranger sent, as a text of one line
 
 A pickle would run code of whoever wrote it; this cannot. The data of two outcomes are the same exactly if
 outcomes.same says so of the outcomes, as far as values can be written down (``Opaque`` where they cannot).
@@ -18,6 +19,7 @@ from torch import Tensor
 from vlmcourse.workbook.outcomes import ABSOLUTE, RELATIVE, Outcome, close, fields_of
 
 DEEPEST = 40  # values inside values
+MOST_SAID = 1000  # letters of a sentence
 
 
 class Opaque(TypeError):
@@ -117,3 +119,10 @@ def _alike(got: list[Any], right: list[Any]) -> bool:
         names = [name for name, _ in right[2]] == [name for name, _ in got[2]]
         return names and all(_alike(a, b) for (_, a), (_, b) in zip(got[2], right[2], strict=True))
     return got == right
+
+
+def tidy(sentence: str) -> str:
+    """What a stranger says, on one line, shortened, and without what would steer a terminal or a table."""
+    cut = sentence if len(sentence) <= MOST_SAID else f"{sentence[:MOST_SAID]} …"
+    line = " ".join(cut.split())
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)

@@ -15,8 +15,9 @@ import json
 import platform
 import re
 import time
+import unicodedata
 import zipfile
-import zlib
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,9 +31,11 @@ from vlmcourse.workbook.outcomes import SEED
 FORMAT = 1
 NOTED = ("vlmcourse", "torch", "numpy")  # whose versions are noted
 MOST_ANSWER = 200_000  # bytes of one answer
-MOST_DIARY = 20_000_000
+MOST_DIARY = 5_000_000
 MOST_TOTAL = 40_000_000
 MOST_ENTRIES = 1000
+MOST_PROBLEMS = 20  # that are told one by one
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # others may take gigabytes to unpack a few bytes
 _MONTHS_1980 = (1980, 1, 1, 0, 0, 0)  # of every entry: the same work gives the same bytes
 
 
@@ -78,7 +81,7 @@ def write_submission(path: str | Path, name: str) -> Submission:
     path = Path(path)
     if path.suffix.lower() != ".zip":
         raise ValueError(f"{path} does not end in .zip; name it such as {usual_file(name)}")
-    if not name.strip():
+    if not plain_name(name):
         raise ValueError("say whose it is: --name 'Ada Lovelace'")
     answers = _saved_answers()
     if not answers:
@@ -89,7 +92,8 @@ def write_submission(path: str | Path, name: str) -> Submission:
     plan = portfolio.workspace() / "my_vlm" / "vlm.toml"
     files = {f"answers/{portfolio.file_name(slot)}": text.encode() for slot, text in answers.items()}
     files |= {place.name: place.read_bytes() for place in (diary, plan) if place.is_file()}
-    about = dict(format=FORMAT, name=name.strip(), made=round(time.time()), versions=_versions(), seed=SEED,
+    about = dict(format=FORMAT, name=plain_name(name), made=round(time.time()), seed=SEED,
+                 versions=_versions(),
                  answers={slot: _hash(text) for slot, text in answers.items()})  # fmt: skip
     files = {"submission.json": json.dumps(about, indent=1).encode(), **files}
     with written_beside(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -130,6 +134,10 @@ def read_submission(path: str | Path) -> Submission:
     """
     path = Path(path)
     try:
+        if not path.is_file():
+            raise OSError("it is no file")
+        if path.stat().st_size > MOST_TOTAL:
+            raise BadSubmission(f"{path.name} has more than {MOST_TOTAL:,} bytes")
         with zipfile.ZipFile(path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
             _refuse_entries(entries)
@@ -137,17 +145,21 @@ def read_submission(path: str | Path) -> Submission:
             held, problems = {}, []
             for entry in entries:
                 _take(archive, entry, limits[entry.filename], held, problems)
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except BadSubmission:
+        raise
+    except Exception as error:  # zipfile raises a dozen types for bytes that are no zip
         raise BadSubmission(f"{path.name} is no whole zip: {error}") from error
     return _submission(path.name, held, problems)
 
 
 def _refuse_entries(entries: list[zipfile.ZipInfo]) -> None:
-    names = [entry.filename for entry in entries]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise BadSubmission(f"it holds {twice[0]} twice, so nobody knows which one counts")
-    if len(names) > MOST_ENTRIES or sum(entry.file_size for entry in entries) > MOST_TOTAL:
+    if len(entries) > MOST_ENTRIES or sum(entry.file_size for entry in entries) > MOST_TOTAL:
         raise BadSubmission(f"it holds more than {MOST_ENTRIES} files, or more than {MOST_TOTAL:,} bytes")
+    counts = Counter(entry.filename for entry in entries)
+    if twice := sorted(name for name, count in counts.items() if count > 1):
+        raise BadSubmission(f"it holds {twice[0]!r:.100} twice, so nobody knows which one counts")
+    if other := [entry.filename for entry in entries if entry.compress_type not in PACKED]:
+        raise BadSubmission(f"{other[0]!r:.100} is packed in another way than `vlmcourse submit` packs it")
 
 
 def _limit_of(name: str) -> int:
@@ -182,15 +194,16 @@ def _take(
 def _submission(file: str, held: Mapping[str, str], problems: list[str]) -> Submission:
     try:
         about = json.loads(held["submission.json"])
-        name, made, versions = str(about["name"])[:200], float(about["made"]), dict(about["versions"])
-        hashes, written = dict(about["answers"]), int(about["format"])
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        name, made, versions = plain_name(about["name"]), float(about["made"]), _texts(about["versions"])
+        hashes, written = _texts(about["answers"]), int(about["format"])
+    except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadSubmission(
             f"{file} has no whole submission.json ({error}); `vlmcourse submit` writes one"
         ) from error
     if written != FORMAT:
         raise BadSubmission(f"{file} has format {written}, this course reads {FORMAT}; update the course")
     slots = _slots_by_file()
+    problems = [*problems, *([] if name else ["it bears no name"])]
     answers = {
         slots[entry.removeprefix("answers/")]: text
         for entry, text in held.items()
@@ -202,4 +215,27 @@ def _submission(file: str, held: Mapping[str, str], problems: list[str]) -> Subm
         elif hashes.get(slot) != _hash(answers[slot]):
             problems.append(f"the answer to {slot} is not as it was when it was submitted")
     diary = [event for event in map(portfolio.event_of, held.get("diary.jsonl", "").splitlines()) if event]
-    return Submission(file, name, answers, diary, versions, made, tuple(problems))
+    return Submission(file, name, answers, diary, versions, made, tuple(_first(problems)))
+
+
+def _first(problems: list[str]) -> list[str]:
+    more = len(problems) - MOST_PROBLEMS
+    return [*problems[:MOST_PROBLEMS], f"and {more} more of such problems"] if more > 0 else problems
+
+
+def plain_name(name: str) -> str:
+    """A name on one line: without what would steer a terminal, a table or the direction of writing."""
+    plain = unicodedata.normalize("NFC", name)[:200].encode("utf-8", "replace").decode()
+    return " ".join("".join(" " if _steers(letter) else letter for letter in plain).split())
+
+
+def _steers(letter: str) -> bool:
+    return unicodedata.category(letter) == "Cc" or unicodedata.bidirectional(letter) in _DIRECTIONS
+
+
+_DIRECTIONS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
+def _texts(pairs: dict) -> dict[str, str]:
+    """A dictionary of texts by texts, whatever was sent in its place."""
+    return {str(key): str(value) for key, value in pairs.items()}
