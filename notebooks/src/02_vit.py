@@ -291,7 +291,7 @@ assert len(train_images) + len(test_images) == 1797
 from vlmcourse.training.loop import train
 from vlmcourse.widgets.plot import LivePlot
 
-sizes = budget(cpu=dict(steps=600), gpu=dict(steps=600))
+sizes = budget(cpu=dict(steps=450), gpu=dict(steps=450))
 
 def digit_loss(model, batch):
     return F.cross_entropy(model(batch[0]), batch[1])
@@ -420,9 +420,9 @@ def scene_loss(model, batch):
     return sum(losses), {"where": losses[2]}
 
 # %% id="observer-train"
-sizes = budget(cpu=dict(steps=1200, batch=32), gpu=dict(steps=1200, batch=32))
+sizes = budget(cpu=dict(steps=900, batch=32), gpu=dict(steps=900, batch=32))
 torch.manual_seed(0)
-observer, moments, film = Observer(), [1, 100, 300, 700, 1200], []
+observer, moments, film = Observer(), [1, 100, 300, 600, 900], []
 
 def keep_attention(step, **_):
     if step in moments:

@@ -209,12 +209,12 @@ def right_answers(model, data):
 # **Predict** two things. Which share of new shapes will the network without shortcuts name? And before any training: is the gradient in its *first* block smaller or larger than in its last?
 
 # %% id="shortcut-train"
-sizes = budget(cpu=dict(deep=70, race=150, reach=280), gpu=dict(deep=80, race=150, reach=280))
+sizes = budget(cpu=dict(deep=60, race=150, reach=240), gpu=dict(deep=60, race=150, reach=240))
 
 def deep_network(steps, name):
     """A network of 8 blocks, trained, and each block's gradient before training."""
     torch.manual_seed(0)
-    model = Convolver(5, widths=(24,), depths=(8,))
+    model = Convolver(5, widths=(16,), depths=(8,), stem=16)
     loss(model, [part[:64] for part in shape_train]).backward()
     gradient = [block.body[0].weight.grad.norm().item() for block in model.body.blocks]
     model.zero_grad()
@@ -388,13 +388,13 @@ assert abs(even - 16.6) < 0.1 and itself == 0
 # %% [markdown] id="race-intro" lang="en"
 # ## 5 · The first race: what shape is it?
 #
-# Now both networks, made equal: the same number of parameters (within 5 %), the same optimizer, the same 150 steps of 64 pictures. Only the number of **different** pictures changes: 250, 1,000, 4,000. The ViT gets what small ViTs need: patches calibrated to size one, positions of visible size.
+# Now both networks, made equal: the same number of parameters (within 5 %), the same optimizer, the same 150 steps of 64 pictures. Only the number of **different** pictures changes: 250, then 4,000. The ViT gets what small ViTs need: patches calibrated to size one, positions of visible size.
 
 # %% id="race-models"
 from vlmcourse.models.vit import Classifier, ViTConfig
 
 def new_vit(classes, images):
-    model = Classifier(ViTConfig(image_size=32, patch_size=4, width=48, depth=3, heads=4), classes)
+    model = Classifier(ViTConfig(image_size=32, patch_size=4, width=48, depth=3, heads=3), classes)
     model.vit.calibrate(images[:256])
     nn.init.normal_(model.vit.positions, std=0.3)
     return model
@@ -405,7 +405,7 @@ tabulate(count, parameters=",")
 assert abs(count["CNN"] / count["ViT"] - 1) < 0.05
 
 # %% id="race-function"
-data_sizes = (250, 1000, 4000)
+data_sizes = (250, 4000)
 
 def race(runners, classes, train_data, test_data, amounts=data_sizes):
     """Train every runner on every amount of data: {(name, amount): (accuracy, model)}."""
@@ -441,7 +441,7 @@ shape_results = race(rivals, 5, shape_train, shape_test)
 tabulate({run: share for run, (share, _) in shape_results.items()}, "pictures", right=".1%")
 fig, ax = plt.subplots(figsize=(4.2, 2.6), layout="constrained")
 curves(ax, shape_results, "which shape?", 0.2); ax.set_ylabel("right on new pictures")
-figure(fig, alt="Accuracy over training pictures: the CNN is above the ViT at every size")
+figure(fig, alt="Accuracy over training pictures: the CNN is above the ViT at both sizes")
 assert all(shape_results["CNN", n][0] > shape_results["ViT", n][0] + (n > 250) * 0.1
            for n in data_sizes)
 assert shape_results["CNN", 4000][0] > 0.85
@@ -505,10 +505,10 @@ fig, axes = plt.subplots(1, 2, figsize=(6.8, 2.7), layout="constrained", sharey=
 curves(axes[0], shape_results, "which shape?", 0.2)
 curves(axes[1], far_results, "same colour?", 0.5)
 axes[0].set_ylabel("right on new pictures")
-figure(fig, alt="For shapes the CNN leads at every size; for comparing, the ViT at few pictures")
+figure(fig, alt="For shapes the CNN leads at both sizes; for comparing, the ViT at few pictures")
 tabulate({run: share for run, (share, _) in far_results.items()}, "pictures", right=".1%")
 assert far_results["ViT", 250][0] > far_results["CNN", 250][0] + 0.15
-assert far_results["ViT", 1000][0] > 0.95 and far_results["CNN", 4000][0] > 0.9
+assert far_results["ViT", 4000][0] > 0.95 and far_results["CNN", 4000][0] > 0.9
 assert far_results["short CNN, MLP", 250][0] > far_results["CNN", 250][0] + 0.15
 
 # %% [markdown] id="far-proved" lang="en"
@@ -538,7 +538,7 @@ assert right.max() == 4
 by_reach = {}
 for blocks in (1, 2, 4):
     torch.manual_seed(0)
-    model = Convolver(2, (64,), (blocks,), 32, bottleneck=True)
+    model = Convolver(2, (64,), (blocks,), 16, bottleneck=True)
     train(model, Batches(far_train, 64), loss, steps=sizes.reach, lr=3e-3,
           name=f"CNN of {blocks} blocks")
     by_reach[f"CNN, field {fields(model.body)[-1]} px"] = right_answers(model, far_test)
@@ -623,7 +623,7 @@ crossing = torch.einsum("iq,ilhqk,ik->lh", mine, gaze, other)
 by_chance = torch.einsum("iq,ik->", mine, other) / 64
 times = crossing / by_chance
 tabulate({f"layer {k}": row for k, row in enumerate(times.tolist(), 1)}, "times an even gaze",
-         **{f"head {k}": ".1f" for k in (1, 2, 3, 4)})
+         **{f"head {k}": ".1f" for k in (1, 2, 3)})
 assert times.max() > 1.5
 
 # %% [markdown] id="deal-intro" lang="en"
@@ -760,7 +760,7 @@ assert max(difference.values()) < 1e-5
 # 1. A convolution is a matrix product on overlapping windows: local, and the same everywhere. Two beliefs for 50 million weights.
 # 2. Shortcuts let layers learn what to add; depthwise plus pointwise does the same work in two cheap steps.
 # 3. A CNN's reach grows layer by layer and fades at its rim; a ViT's heads choose their own, from layer one.
-# 4. Equal parameters, equal steps: the CNN won on shapes at every size, the ViT on comparing when data were few.
+# 4. Equal parameters, equal steps: the CNN won on shapes with few pictures and with many, the ViT on comparing when data were few.
 # 5. What counts is whether two places meet before the summary. VLMs ask about relations and have data: they use ViTs.
 
 # %% [markdown] id="quiz-intro" lang="en"
