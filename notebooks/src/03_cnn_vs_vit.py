@@ -760,7 +760,7 @@ assert max(difference.values()) < 1e-5
 # 1. A convolution is a matrix product on overlapping windows: local, and the same everywhere. Two beliefs for 50 million weights.
 # 2. Shortcuts let layers learn what to add; depthwise plus pointwise does the same work in two cheap steps.
 # 3. A CNN's reach grows layer by layer and fades at its rim; a ViT's heads choose their own, from layer one.
-# 4. Equal parameters, equal steps: the CNN won on shapes with few pictures and with many, the ViT on comparing when data were few.
+# 4. Equal parameters, equal steps: the CNN won on shapes with few or many pictures, the ViT on comparing when data were few.
 # 5. What counts is whether two places meet before the summary. VLMs ask about relations and have data: they use ViTs.
 
 # %% [markdown] id="quiz-intro" lang="en"
