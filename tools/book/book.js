@@ -1,0 +1,162 @@
+// What the pages of the book do by themselves: theme, menu, search, and widgets that need no kernel.
+"use strict";
+
+const page = document.documentElement;
+const find = (selector, within = document) => within.querySelector(selector);
+const all = (selector, within = document) => [...within.querySelectorAll(selector)];
+const make = (tag, properties = {}, ...children) => {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...children);
+  return element;
+};
+
+// ---- light and dark; a page opened as a file may not be allowed to remember
+const keep = (theme) => { try { localStorage.setItem("theme", theme); } catch { /* then until the next page */ } };
+find("#theme").addEventListener("click", () => {
+  page.dataset.theme = page.dataset.theme === "dark" ? "light" : "dark";
+  keep(page.dataset.theme);
+});
+
+// ---- the list of chapters on a narrow page
+const menu = find("#menu");
+const showMenu = (shown) => {
+  menu.setAttribute("aria-expanded", shown);
+  find("#chapters").classList.toggle("shown", shown);
+};
+menu.addEventListener("click", () => showMenu(menu.getAttribute("aria-expanded") !== "true"));
+
+// ---- search: the words of all sections come as a script, since a page opened as a file may fetch nothing
+const [input, results] = [find("#search input"), find("#results")];
+const [status, list] = [find("[role=status]", results), find("ol", results)];
+let sections = null;
+
+function load() {
+  if (sections) return;
+  sections = [];
+  const script = make("script", { src: find("#search").dataset.index });
+  script.addEventListener("load", () => { sections = window.bookSections.map(prepared); search(); });
+  document.head.append(script);
+}
+
+const prepared = ([address, chapter, title, text]) =>
+  ({ address, chapter, title, text, head: `${chapter} ${title}`.toLowerCase(), body: text.toLowerCase() });
+const count = (text, word) => text.split(word).length - 1;
+
+// How well a section fits: every word must occur; in a title it counts most, at the beginning of a word more.
+function fit({ head, body }, words) {
+  let sum = 0;
+  for (const word of words) {
+    const [inHead, inBody] = [count(head, word), count(body, word)];
+    if (!inHead && !inBody) return 0;
+    sum += 12 * Math.min(inHead, 1) + Math.log1p(inBody) + Math.log1p(count(` ${body}`, ` ${word}`));
+  }
+  return sum;
+}
+
+function around(text, word) {
+  const at = Math.max(0, text.toLowerCase().indexOf(word));
+  const from = Math.max(0, at - 50);
+  const marked = make("mark", {}, text.slice(at, at + word.length));
+  return [from ? "… " : "", text.slice(from, at), marked, text.slice(at + word.length, at + 110), " …"];
+}
+
+function search() {
+  const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+  results.hidden = !words.length;
+  if (!words.length || !sections.length) return;
+  const found = sections.map((one) => [fit(one, words), one]).filter(([points]) => points);
+  found.sort(([a], [b]) => b - a);
+  status.textContent = `${results.dataset.found}: ${found.length}`;
+  const root = find("#search").dataset.root;
+  list.replaceChildren(...found.slice(0, 12).map(([, { address, chapter, title, text }]) => make("li", {},
+    make("a", { href: root + address }, `${chapter.slice(0, 2)} · ${title}`), make("p", {}, ...around(text, words[0])))));
+}
+
+input.addEventListener("focus", load);
+input.addEventListener("input", () => { load(); search(); });
+find("#search").addEventListener("submit", (event) => { event.preventDefault(); find("a", list)?.click(); });
+document.addEventListener("keydown", (event) => {
+  const typing = event.target.closest("input, select, textarea");
+  if (event.key === "/" && !typing) { event.preventDefault(); input.focus(); }
+  if (event.key === "Escape") { results.hidden = true; showMenu(false); }
+});
+list.addEventListener("click", () => { results.hidden = true; });
+document.addEventListener("click", (event) => { if (!event.target.closest("#search, #results")) results.hidden = true; });
+
+// ---- what is wider than its place can be scrolled by keys as well
+const scrollers = new ResizeObserver((seen) => {
+  for (const { target } of seen) {
+    const wide = target.scrollWidth > target.clientWidth;
+    if (wide) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+all("pre, .scroll, .drawing, .card").forEach((element) => scrollers.observe(element));
+
+// ---- copy code
+all("pre.code").forEach((block) => {
+  const { copy, copied } = page.dataset;
+  const button = make("button", { type: "button", className: "copy" }, copy);
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(find("code", block).textContent);
+    button.textContent = copied;
+    setTimeout(() => { button.textContent = copy; }, 1500);
+  });
+  block.before(button);
+});
+
+// ---- which part of the page one reads
+const marks = new Map(all("#here a").map((link) => [decodeURIComponent(link.hash.slice(1)), link]));
+const reading = new IntersectionObserver((seen) => {
+  const at = seen.filter(({ isIntersecting }) => isIntersecting).at(-1);
+  if (!at) return;
+  marks.forEach((link, anchor) => link.classList.toggle("reading", anchor === at.target.id));
+}, { rootMargin: "0px 0px -70% 0px" });
+marks.forEach((_, anchor) => { const heading = document.getElementById(anchor); if (heading) reading.observe(heading); });
+
+// ---- widgets: what they need of a front end, with the data that stand in the page (tools/book/widgets.py)
+const fromBase64 = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+
+async function unpacked(text) {
+  const stream = new Blob([fromBase64(text)]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const data = await new Response(stream).arrayBuffer();
+  const length = new DataView(data).getUint32(0, true);
+  const { state, buffers, recorded } = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+  let start = 4 + length;
+  for (const [path, size] of buffers) {
+    const place = path.slice(0, -1).reduce((part, key) => (part[key] ??= {}), state);
+    place[path.at(-1)] = new DataView(data, start, size);
+    start += size;
+  }
+  return { state, recorded };
+}
+
+// A model as anywidget hands it to a widget. A trait whose changes were recorded changes others, as the kernel would.
+class Model {
+  constructor({ state, recorded }) {
+    Object.assign(this, { state, recorded, handlers: {} });
+  }
+
+  get(name) { return this.state[name]; }
+
+  set(name, value) {
+    this.state[name] = value;
+    const changes = this.recorded[name]?.[value] ?? {};
+    for (const [trait, now] of Object.entries(changes)) this.state[trait] = now?.base64 === undefined ? now : fromBase64(now.base64);
+    [name, ...Object.keys(changes)].forEach((trait) => (this.handlers[`change:${trait}`] ?? []).forEach((handler) => handler()));
+  }
+
+  save_changes() { /* there is nobody to tell */ }
+
+  send() { throw new Error("no kernel"); }
+
+  on(event, handler) { (this.handlers[event] ??= []).push(handler); }
+
+  off(event, handler) { this.handlers[event] = (this.handlers[event] ?? []).filter((other) => other !== handler); }
+}
+
+const shown = all("[data-widget]").map(async (el) => {
+  const model = new Model(await unpacked(document.getElementById(el.dataset.state).textContent));
+  window.vlmWidgets[el.dataset.widget]({ model, el });
+});
+Promise.all(shown).then(() => { page.dataset.ready = "true"; });

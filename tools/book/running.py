@@ -1,0 +1,140 @@
+"""Run a notebook once, and keep the executed copy for as long as notebook and package stay the same.
+
+    build/book/02_vit-en-3f2a….ipynb        executed: outputs, the widgets' data, and what was recorded of them
+
+Two cells are added for the run and taken out again: one lets widgets carry more of their data in the page, the
+other presses the buttons of widgets that ask a model, and records the answers.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+from nbformat.v4 import new_code_cell
+
+ROOT = Path(__file__).resolve().parents[2]
+SECONDS_PER_CELL = 1200
+PRELOADED = 6_000_000  # bytes of data in a widget on a page, before compression
+FIRST = f"import vlmcourse.widgets.base\nvlmcourse.widgets.base.PRELOAD = {PRELOADED}"
+LAST = """\
+from IPython.display import display as _display
+from book.recording import MIME, recorded
+_display({MIME: recorded()}, raw=True)"""
+
+
+class Notebook(NamedTuple):
+    """One edition of one chapter."""
+
+    name: str  # such as "02_vit"
+    lang: str
+    path: Path
+
+
+class RunError(Exception):
+    """What a notebook stopped at."""
+
+
+def package_hash(package: Path) -> str:
+    """16 hex digits of all that a notebook's results depend on: code and tables of the package."""
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*")):
+        if path.suffix in (".py", ".js", ".css", ".json", ".toml"):
+            digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def kept(notebook: Notebook, cache: Path, package: str) -> Path:
+    """Where the executed copy lies, once there is one."""
+    recording = Path(__file__).with_name("recording.py").read_text(encoding="utf-8")
+    parts = [package, FIRST, LAST, recording, notebook.path.read_text(encoding="utf-8")]
+    digest = hashlib.sha256("\0".join(parts).encode())
+    return cache / f"{notebook.name}-{notebook.lang}-{digest.hexdigest()[:16]}.ipynb"
+
+
+def execute(notebook: Notebook, target: Path) -> Path:
+    """Run a notebook in an empty folder, and keep the copy.
+
+    Raises:
+        RunError: with the cell that failed, and how.
+    """
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+    copy = nbformat.read(notebook.path, as_version=4)
+    copy.cells = [new_code_cell(FIRST, id="book-first"), *copy.cells, new_code_cell(LAST, id="book-last")]
+    with tempfile.TemporaryDirectory(prefix="vlm-book-") as folder:
+        place = Path(folder).resolve() / "notebooks"
+        place.mkdir()
+        for other in notebook.path.parent.glob("*.ipynb"):  # so that progress() links to the chapters
+            shutil.copy(other, place)
+        resources = {"metadata": {"path": str(place)}}
+        client = NotebookClient(copy, timeout=SECONDS_PER_CELL, kernel_name="python3", resources=resources)
+        try:
+            client.execute(env=environment())
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as problem:
+            raise RunError(f"{notebook.name} ({notebook.lang}): {problem}") from None
+        text = without_places(nbformat.writes(copy), place)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    draft = target.with_suffix(".part")
+    draft.write_text(text, encoding="utf-8")
+    draft.rename(target)
+    return target
+
+
+def environment() -> dict[str, str]:
+    """The kernel's: people will look, so widgets are live; one thread, as two notebooks run at once."""
+    own = {"CI": "", "VLMCOURSE_REFERENCE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    paths = [str(ROOT), str(ROOT / "tools"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, **own, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def without_places(text: str, place: Path) -> str:
+    """The outputs without the names of this machine's folders."""
+    names = {str(place): "notebooks", str(place.parent): "", str(ROOT): ".", str(Path.home()): "~"}
+    for folder, name in names.items():
+        if len(folder) > 1:
+            text = text.replace(folder, name)
+    return text
+
+
+def executed(
+    notebooks: list[Notebook], cache: Path, processes: int = 2, reuse: bool = False, tell=print
+) -> dict[Notebook, Path]:
+    """The executed copy of each notebook, made where it is missing.
+
+    Args:
+        reuse: whether a copy of an earlier package or notebook will do.
+
+    Raises:
+        RunError: with what went wrong, of all notebooks, after the others were kept.
+    """
+    package = package_hash(ROOT / "vlmcourse")
+    places = {notebook: kept(notebook, cache, package) for notebook in notebooks}
+    if reuse:
+        places = {one: newest(one, cache) or place for one, place in places.items()}
+    missing = [notebook for notebook, place in places.items() if not place.exists()]
+    tell(f"{len(notebooks) - len(missing)} of {len(notebooks)} notebooks are executed already")
+    problems = []
+    with ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn")) as pool:
+        runs = {notebook: pool.submit(execute, notebook, places[notebook]) for notebook in missing}
+        for notebook, run in runs.items():
+            try:
+                tell(f"executed: {run.result().name}")
+            except RunError as problem:
+                problems.append(str(problem))
+    if problems:
+        raise RunError("\n".join(problems))
+    return places
+
+
+def newest(notebook: Notebook, cache: Path) -> Path | None:
+    """The copy that was executed last, of whatever package."""
+    copies: Iterable[Path] = cache.glob(f"{notebook.name}-{notebook.lang}-*.ipynb")
+    return max(copies, key=lambda path: path.stat().st_mtime, default=None)

@@ -1,0 +1,79 @@
+"""The course's widgets on a page without a kernel: their own script, fed with the data that the run has left.
+
+A widget's script is a module, and a page that was opened as a file may load none: so it becomes a function here.
+The data stand in the page, compressed.  Widgets that ask a model show their picture instead, unless the run has
+recorded its answers (recording.py).
+"""
+
+import base64
+import gzip
+import html
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from book.words import WORDS
+
+STATE = "application/vnd.jupyter.widget-state+json"
+EXPORT = "export default { render };"
+NEEDS_KERNEL = {"ScenePlayground", "LiveOcclusion", "PictureChat", "RowBrowser"}
+LEFT_OUT = {"_esm", "_css", "_anywidget_id", "_dom_classes", "layout", "tabbable", "tooltip"}
+LEFT_OUT |= {"_model_module", "_model_module_version", "_model_name"}
+LEFT_OUT |= {"_view_count", "_view_module", "_view_module_version", "_view_name"}
+
+
+class WidgetState(NamedTuple):
+    """What a run has left of one widget."""
+
+    kind: str  # the name of its class
+    script: str
+    state: dict
+    buffers: list[dict]  # {"path": keys, "data": base64}
+    recorded: dict
+
+
+def widgets_of(metadata: Mapping, recorded: Mapping) -> dict[str, WidgetState]:
+    """The widgets of an executed notebook, by the identity of their models; those of others are left out."""
+    found = {}
+    for identity, model in metadata.get("widgets", {}).get(STATE, {}).get("state", {}).items():
+        state = model["state"]
+        if state.get("_anywidget_id", "").startswith("vlmcourse."):
+            kept = {name: value for name, value in state.items() if name not in LEFT_OUT}
+            kind = state["_anywidget_id"].rsplit(".", 1)[-1]
+            script, buffers = state["_esm"], model.get("buffers", [])
+            found[identity] = WidgetState(kind, script, kept, buffers, recorded.get(identity, {}))
+    return found
+
+
+def as_function(kind: str, script: str) -> str:
+    """The script of a widget as a function that keeps its names to itself.
+
+    Raises:
+        ValueError: if the module exports something else, or imports.
+    """
+    if script.count(EXPORT) != 1 or script.count("export ") != 1 or "\nimport " in f"\n{script}":
+        raise ValueError(f"the script of {kind} must import nothing and export once: {EXPORT}")
+    body = script.replace(EXPORT, "")
+    return f"(window.vlmWidgets ??= {{}})[{kind!r}] = (() => {{\n{body}\nreturn render; }})();\n"
+
+
+def on_page(identity: str, widget: WidgetState, lang: str) -> str:
+    """The place of a widget in a page, with its data."""
+    packed = packed_data(widget)
+    note = f'<p class="note">{html.escape(WORDS[lang]["recorded"])}</p>' if widget.recorded else ""
+    return (
+        f'<div class="widget" data-widget="{widget.kind}" data-state="state-{identity}"></div>{note}'
+        f'<script type="text/plain" id="state-{identity}">{packed}</script>'
+    )
+
+
+def packed_data(widget: WidgetState) -> str:
+    """Base64 of gzip of: the length of some JSON in four bytes, the JSON, and all bytes one after the other."""
+    blobs, places = [], []
+    for buffer in widget.buffers:
+        blobs.append(base64.b64decode(buffer["data"]))
+        places.append([buffer["path"], len(blobs[-1])])
+    told = {"state": widget.state, "buffers": places, "recorded": widget.recorded}
+    text = json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+    data = len(text).to_bytes(4, "little") + text + b"".join(blobs)
+    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode()

@@ -1,0 +1,108 @@
+"""Build the executed course as a folder of pages, which open without a server.
+
+    notebooks/02_vit.ipynb     ->  site/02_vit.html          English edition
+    notebooks/ja/02_vit.ipynb  ->  site/ja/02_vit.html       Japanese edition, once it is translated
+    notebooks/INDEX.md         ->  site/terms.html
+
+    python tools/build_book.py                          all chapters, into site/
+    python tools/build_book.py 00_start_here 02_vit     these
+    python tools/build_book.py --repository URL         with buttons that open a chapter on Colab, Kaggle, ...
+    python tools/build_book.py --reuse                  take copies that were executed with another package
+
+Notebooks are executed once, two at a time (about 15 minutes for all), and kept in build/book until they or the
+package change.  Exercises stay open: their hints and the course's version stand below them, behind a click.
+Widgets that need no kernel work in the page.  Every link of the site is checked.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from book.links import check_links
+from book.running import ROOT, Notebook, RunError, executed
+from book.site import Site
+
+LANGUAGES = ("en", "ja")
+MOST_BYTES = 60_000_000
+
+
+def notebooks_in(root: Path, names: list[str]) -> dict[str, list[Notebook]]:
+    """The notebooks of each edition that is here.
+
+    Raises:
+        ValueError: if a name is no chapter's.
+    """
+    found = {}
+    for lang, folder in zip(LANGUAGES, (root, root / "ja"), strict=True):
+        paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+        chosen = [path for path in paths if not names or path.stem in names]
+        if chosen:
+            found[lang] = [Notebook(path.stem, lang, path) for path in chosen]
+    unknown = set(names) - {notebook.name for edition in found.values() for notebook in edition}
+    if unknown or not found:
+        raise ValueError(f"{root} has no notebook {', '.join(sorted(unknown)) or 'at all'}")
+    return found
+
+
+def build(root: Path, out: Path, cache: Path, options: argparse.Namespace, tell=print) -> None:
+    """Execute what is not yet, and write the site.
+
+    Raises:
+        RunError, ValueError: with what is wrong with a notebook, or cannot be shown.
+    """
+    editions = notebooks_in(root, options.chapter)
+    every = [notebook for edition in editions.values() for notebook in edition]
+    copies = executed(every, cache, options.processes, options.reuse, tell)
+    shutil.rmtree(out, ignore_errors=True)
+    for lang, notebooks in editions.items():
+        site = Site(out, lang, list(editions), options.repository)
+        names = {notebook.name for notebook in notebooks}
+        chapters = [site.chapter(notebook, copies[notebook], names) for notebook in notebooks]
+        for number, (notebook, chapter) in enumerate(zip(notebooks, chapters, strict=True)):
+            site.write(
+                chapter.name, chapter.title, chapter.body, chapters, sections=chapter.sections,
+                scripts=chapter.scripts, launches=site.launches(notebook),
+                previous=chapters[number - 1] if number else None,
+                next=chapters[number + 1] if number + 1 < len(chapters) else None,
+            )  # fmt: skip
+        site.first_page(chapters)
+        if site.has_terms():
+            site.terms(chapters)
+        entries = [entry for chapter in chapters for entry in chapter.entries]
+        site.finish(entries)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; the exit code is 0 when all is well and 1 otherwise."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("chapter", nargs="*", help="name of a chapter, such as 02_vit; default: all")
+    parser.add_argument("--root", type=Path, default=ROOT / "notebooks", help="the notebooks folder")
+    parser.add_argument("--out", type=Path, default=ROOT / "site", help="where the pages go; emptied before")
+    parser.add_argument("--cache", type=Path, default=ROOT / "build" / "book", help="executed notebooks")
+    parser.add_argument("--repository", default="", help="https://github.com/OWNER/NAME of the course")
+    parser.add_argument("--processes", type=int, default=2, help="notebooks that run at once")
+    parser.add_argument("--reuse", action="store_true", help="take copies executed with another package")
+    options = parser.parse_args(arguments)
+    start = time.monotonic()
+    try:
+        build(options.root, options.out, options.cache, options)
+    except (RunError, ValueError, LookupError) as problem:
+        print(problem, file=sys.stderr)
+        return 1
+    checked = check_links(options.out)
+    for problem in checked.problems:
+        print(problem, file=sys.stderr)
+    size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
+    print(f"{checked.pages} pages, {size / 1e6:.1f} MB, {checked.links} links, {time.monotonic() - start:.0f} s")
+    if size > MOST_BYTES:
+        print(f"the site is larger than {MOST_BYTES / 1e6:.0f} MB", file=sys.stderr)
+    print(f"Open {options.out / 'index.html'}")
+    return 1 if checked.problems or size > MOST_BYTES else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
