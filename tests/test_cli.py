@@ -48,7 +48,7 @@ def test_progress_shows_every_chapter():
 
 def test_lab_without_its_notebook_says_what_to_do():
     result = run.invoke(cli.app, ["lab", "notebooks/99_nowhere.ipynb"])
-    assert result.exit_code == 1 and "99_nowhere.ipynb" in result.output and "make book" in result.output
+    assert result.exit_code == 1 and "99_nowhere.ipynb" in result.output and "make notebooks" in result.output
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@
     python tools/build_book.py --repository URL         with buttons that open a chapter on Colab, Kaggle, ...
     python tools/build_book.py --reuse                  take copies that were executed with another package
 
-Notebooks are executed once, two at a time (about 15 minutes for all), and kept in build/book until they or the
-package change.  Exercises stay open: their hints and the course's version stand below them, behind a click.
-Widgets that need no kernel work in the page.  Every link of the site is checked.
+Notebooks are executed once, two at a time, and kept in build/book until they or the package change.
+Exercises stay open: their hints and the course's version stand below them, behind a click.  Widgets that
+need no kernel work in the page.  Every link of the site is checked; tools/read_book.py reads the
+pages in a browser.
 """
 
 import argparse
@@ -57,21 +58,7 @@ def build(root: Path, out: Path, cache: Path, options: argparse.Namespace, tell=
     copies = executed(every, cache, options.processes, options.reuse, tell)
     shutil.rmtree(out, ignore_errors=True)
     for lang, notebooks in editions.items():
-        site = Site(out, lang, list(editions), options.repository)
-        names = {notebook.name for notebook in notebooks}
-        chapters = [site.chapter(notebook, copies[notebook], names) for notebook in notebooks]
-        for number, (notebook, chapter) in enumerate(zip(notebooks, chapters, strict=True)):
-            site.write(
-                chapter.name, chapter.title, chapter.body, chapters, sections=chapter.sections,
-                scripts=chapter.scripts, launches=site.launches(notebook),
-                previous=chapters[number - 1] if number else None,
-                next=chapters[number + 1] if number + 1 < len(chapters) else None,
-            )  # fmt: skip
-        site.first_page(chapters)
-        if site.has_terms():
-            site.terms(chapters)
-        entries = [entry for chapter in chapters for entry in chapter.entries]
-        site.finish(entries)
+        Site(out, lang, list(editions), options.repository).fill(notebooks, copies)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -97,7 +84,9 @@ def main(arguments: list[str] | None = None) -> int:
     for problem in checked.problems:
         print(problem, file=sys.stderr)
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
-    print(f"{checked.pages} pages, {size / 1e6:.1f} MB, {checked.links} links, {time.monotonic() - start:.0f} s")
+    print(
+        f"{checked.pages} pages, {size / 1e6:.1f} MB, {checked.links} links, {time.monotonic() - start:.0f} s"
+    )
     if size > MOST_BYTES:
         print(f"the site is larger than {MOST_BYTES / 1e6:.0f} MB", file=sys.stderr)
     print(f"Open {options.out / 'index.html'}")

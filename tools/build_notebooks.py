@@ -443,7 +443,7 @@ def main(arguments: list[str] | None = None) -> int:
     for line in lines:
         print(("stale: " if options.check or line in orphans else "built: ") + line)
     if options.check and lines:
-        print("Run `make book` and commit what it builds.", file=sys.stderr)
+        print("Run `make notebooks` and commit what it builds.", file=sys.stderr)
     return 1 if orphans or (options.check and lines) else 0
 
 

@@ -3,9 +3,9 @@
     python tools/read_book.py site                      all pages, on a desktop and on a phone, light and dark
     python tools/read_book.py site --shots FOLDER       and keep a picture of each
 
-A page is wrong if its scripts complain, if it asks for anything that lies outside the folder, if it is wider than
-the window, if a widget does not come up, or if axe-core finds a serious or critical barrier for people who
-use a keyboard, a screen reader, or need contrast.
+A page is wrong if its scripts complain, if it asks for anything outside the folder, if it is wider than the
+window, if a widget does not come up, or if axe-core finds a serious or critical barrier for people who use a
+keyboard or a screen reader, or need contrast.
 """
 
 import argparse
@@ -27,8 +27,9 @@ EMPTY = "[...document.querySelectorAll('[data-widget]')].filter(place => !place.
 ALL_OPEN = "document.querySelectorAll('details').forEach(one => { one.open = true })"
 AXE = """async grave => (await axe.run(document, {resultTypes: ['violations']})).violations
     .filter(({impact}) => grave.includes(impact))
-    .map(({id, impact, nodes}) => ({id, impact, count: nodes.length, first: nodes[0].target.join(' '),
-                                    html: nodes[0].html.slice(0, 160), why: nodes[0].failureSummary.slice(0, 300)}))"""
+    .map(({id, impact, nodes: [first, ...more]}) => ({id, impact, count: 1 + more.length,
+        where: first.target.join(' '), html: first.html.slice(0, 160),
+        why: first.failureSummary.slice(0, 300)}))"""
 
 
 def barriers(page) -> list[str]:
@@ -37,7 +38,7 @@ def barriers(page) -> list[str]:
         page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
     found = page.evaluate(AXE, list(GRAVE))
     return [
-        f"{one['impact']}: {one['id']}, {one['count']} ×, first at {one['first']} ({one['html']}): {one['why']}"
+        f"{one['impact']}: {one['id']}, {one['count']} ×, first {one['where']} ({one['html']}): {one['why']}"
         for one in found
     ]
 
@@ -64,7 +65,9 @@ def faults(page, address: str, complaints: list[str]) -> Iterator[str]:
 def listening(page) -> list[str]:
     """A list in which the page's complaints gather, and what it asks for outside its folder."""
     complaints: list[str] = []
-    page.on("console", lambda said: complaints.append(f"console: {said.text}") if said.type == "error" else None)
+    page.on(
+        "console", lambda said: complaints.append(f"console: {said.text}") if said.type == "error" else None
+    )
     page.on("pageerror", lambda error: complaints.append(f"error: {error}"))
     outside = re.compile(r"(?!file:|data:|blob:)")
     page.on("request", lambda r: complaints.append(f"asks for {r.url}") if outside.match(r.url) else None)

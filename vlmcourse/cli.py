@@ -45,7 +45,7 @@ def lab(
         typer.echo(printable(f"{notebook} lies outside the course; name a file in {root}"), err=True)
         raise typer.Exit(1)
     if not path.is_file():
-        typer.echo(printable(f"There is no {path}. Has `make book` built the notebooks?"), err=True)
+        typer.echo(printable(f"There is no {path}. Has `make notebooks` built the notebooks?"), err=True)
         raise typer.Exit(1)
     notebook = quote(path.relative_to(root).as_posix())
     with explained():

@@ -12,28 +12,28 @@ const make = (tag, properties = {}, ...children) => {
 
 // ---- light and dark; a page opened as a file may not be allowed to remember
 const keep = (theme) => { try { localStorage.setItem("theme", theme); } catch { /* then until the next page */ } };
-find("#theme").addEventListener("click", () => {
+find("#book-theme").addEventListener("click", () => {
   page.dataset.theme = page.dataset.theme === "dark" ? "light" : "dark";
   keep(page.dataset.theme);
 });
 
 // ---- the list of chapters on a narrow page
-const menu = find("#menu");
+const menu = find("#book-menu");
 const showMenu = (shown) => {
   menu.setAttribute("aria-expanded", shown);
-  find("#chapters").classList.toggle("shown", shown);
+  find("#book-chapters").classList.toggle("shown", shown);
 };
 menu.addEventListener("click", () => showMenu(menu.getAttribute("aria-expanded") !== "true"));
 
 // ---- search: the words of all sections come as a script, since a page opened as a file may fetch nothing
-const [input, results] = [find("#search input"), find("#results")];
+const [input, results] = [find("#book-search input"), find("#book-results")];
 const [status, list] = [find("[role=status]", results), find("ol", results)];
 let sections = null;
 
 function load() {
   if (sections) return;
   sections = [];
-  const script = make("script", { src: find("#search").dataset.index });
+  const script = make("script", { src: find("#book-search").dataset.index });
   script.addEventListener("load", () => { sections = window.bookSections.map(prepared); search(); });
   document.head.append(script);
 }
@@ -67,21 +67,21 @@ function search() {
   const found = sections.map((one) => [fit(one, words), one]).filter(([points]) => points);
   found.sort(([a], [b]) => b - a);
   status.textContent = `${results.dataset.found}: ${found.length}`;
-  const root = find("#search").dataset.root;
+  const root = find("#book-search").dataset.root;
   list.replaceChildren(...found.slice(0, 12).map(([, { address, chapter, title, text }]) => make("li", {},
     make("a", { href: root + address }, `${chapter.slice(0, 2)} · ${title}`), make("p", {}, ...around(text, words[0])))));
 }
 
 input.addEventListener("focus", load);
 input.addEventListener("input", () => { load(); search(); });
-find("#search").addEventListener("submit", (event) => { event.preventDefault(); find("a", list)?.click(); });
+find("#book-search").addEventListener("submit", (event) => { event.preventDefault(); find("a", list)?.click(); });
 document.addEventListener("keydown", (event) => {
   const typing = event.target.closest("input, select, textarea");
   if (event.key === "/" && !typing) { event.preventDefault(); input.focus(); }
   if (event.key === "Escape") { results.hidden = true; showMenu(false); }
 });
 list.addEventListener("click", () => { results.hidden = true; });
-document.addEventListener("click", (event) => { if (!event.target.closest("#search, #results")) results.hidden = true; });
+document.addEventListener("click", (event) => { if (!event.target.closest("#book-search, #book-results")) results.hidden = true; });
 
 // ---- what is wider than its place can be scrolled by keys as well
 const scrollers = new ResizeObserver((seen) => {
@@ -106,7 +106,7 @@ all("pre.code").forEach((block) => {
 });
 
 // ---- which part of the page one reads
-const marks = new Map(all("#here a").map((link) => [decodeURIComponent(link.hash.slice(1)), link]));
+const marks = new Map(all("#book-here a").map((link) => [decodeURIComponent(link.hash.slice(1)), link]));
 const reading = new IntersectionObserver((seen) => {
   const at = seen.filter(({ isIntersecting }) => isIntersecting).at(-1);
   if (!at) return;

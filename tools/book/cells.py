@@ -95,7 +95,9 @@ def text_cell(source: str, page: Page, figure: Callable[[str], str]) -> tuple[st
             elif child.type == "image" and "://" not in child.attrGet("src"):
                 child.attrSet("src", figure(child.attrGet("src")))
     markup = MARKDOWN.renderer.render(tokens, MARKDOWN.options, {})
-    markup = re.sub(r'<pre><code(?: class="language-(\w+)")?>(.*?)</code></pre>', _fence, markup, flags=re.DOTALL)
+    markup = re.sub(
+        r'<pre><code(?: class="language-(\w+)")?>(.*?)</code></pre>', _fence, markup, flags=re.DOTALL
+    )
     return in_scrollers(markup), sections
 
 
@@ -173,12 +175,15 @@ def picture(one, cell: str, page: Page) -> str:
     name = f"{cell}-{hashlib.sha256(data).hexdigest()[:8]}.png"
     page.images[name] = data
     width = f' width="{told["width"]}"' if "width" in told else ""
-    return f'<img class="still" src="{page.root}images/{name}" alt="{html.escape(alt)}"{width} loading="lazy">'
+    return (
+        f'<img class="still" src="{page.root}images/{name}" alt="{html.escape(alt)}"{width} loading="lazy">'
+    )
 
 
 def words_of(markup: str) -> str:
     """The text of some HTML, for the search; drawings have none."""
     markup = re.sub(r"<(svg|script|style|noscript)\b.*?</\1>", " ", markup, flags=re.DOTALL)
+    markup = re.sub(r"</?(?:em|strong|code|a|span)\b[^>]*>", "", markup)  # within a word
     return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", markup)).split())
 
 

@@ -9,7 +9,7 @@ from book.words import WORDS
 OPEN = "○"  # begins the text of the card of an exercise that is not written; see vlmcourse/workbook/card.py
 
 
-def asked(chapter: str, code: str) -> str | None:
+def asked(code: str) -> str | None:
     """The function that a cell asks for under `@exercise(...)`, or None."""
     if "@exercise(" not in code:
         return None
@@ -40,7 +40,9 @@ def help_with(chapter: str, function: str, lang: str) -> str:
     words, hints = WORDS[lang], [getattr(in_both(hint), lang) for hint in tasks[0].hints]
     parts = [f"<p>{html.escape(words['yours'])}</p>"]
     for number, hint in enumerate(hints, 1):
-        parts.append(folded(words["hint"].format(number=number, last=len(hints)), f"<p>{with_code(hint)}</p>"))
+        parts.append(
+            folded(words["hint"].format(number=number, last=len(hints)), f"<p>{with_code(hint)}</p>")
+        )
     parts.append(folded(words["solution"], coloured(pasted_source(tasks[0].slot.reference))))
     return f'<div class="exercise">{"".join(parts)}</div>'
 

@@ -1,4 +1,4 @@
-"""Runs in the kernel, behind the last cell: press the buttons of widgets that ask a model, and keep the answers.
+"""Runs in the kernel, behind the last cell: press the buttons of widgets that ask a model, keep the answers.
 
 On a page there is no model.  But a search has a few queries on its buttons, so their answers can go along.
 """

@@ -1,8 +1,8 @@
 """Run a notebook once, and keep the executed copy for as long as notebook and package stay the same.
 
-    build/book/02_vit-en-3f2a….ipynb        executed: outputs, the widgets' data, and what was recorded of them
+    build/book/02_vit-en-3f2a….ipynb     executed: outputs, the widgets' data, and what was recorded of them
 
-Two cells are added for the run and taken out again: one lets widgets carry more of their data in the page, the
+Two cells are added for the run, and left out of the page: one lets widgets carry more of their data, the
 other presses the buttons of widgets that ask a model, and records the answers.
 """
 
@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_PER_CELL = 1200
+FIRST_CELL, LAST_CELL = "book-first", "book-last"
 PRELOADED = 6_000_000  # bytes of data in a widget on a page, before compression
 FIRST = f"import vlmcourse.widgets.base\nvlmcourse.widgets.base.PRELOAD = {PRELOADED}"
 LAST = """\
@@ -68,14 +69,15 @@ def execute(notebook: Notebook, target: Path) -> Path:
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     copy = nbformat.read(notebook.path, as_version=4)
-    copy.cells = [new_code_cell(FIRST, id="book-first"), *copy.cells, new_code_cell(LAST, id="book-last")]
+    copy.cells = [new_code_cell(FIRST, id=FIRST_CELL), *copy.cells, new_code_cell(LAST, id=LAST_CELL)]
     with tempfile.TemporaryDirectory(prefix="vlm-book-") as folder:
         place = Path(folder).resolve() / "notebooks"
         place.mkdir()
         for other in notebook.path.parent.glob("*.ipynb"):  # so that progress() links to the chapters
             shutil.copy(other, place)
         resources = {"metadata": {"path": str(place)}}
-        client = NotebookClient(copy, timeout=SECONDS_PER_CELL, kernel_name="python3", resources=resources)
+        quiet = ["--IPKernelApp.log_level=ERROR"]
+        client = NotebookClient(copy, timeout=SECONDS_PER_CELL, resources=resources, extra_arguments=quiet)
         try:
             client.execute(env=environment())
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as problem:
@@ -104,6 +106,18 @@ def without_places(text: str, place: Path) -> str:
     return text
 
 
+class Inline(Executor):
+    """Does everything at once, in this process."""
+
+    def submit(self, function, /, *arguments):
+        future: Future = Future()
+        try:
+            future.set_result(function(*arguments))
+        except RunError as problem:
+            future.set_exception(problem)
+        return future
+
+
 def executed(
     notebooks: list[Notebook], cache: Path, processes: int = 2, reuse: bool = False, tell=print
 ) -> dict[Notebook, Path]:
@@ -121,10 +135,12 @@ def executed(
         places = {one: newest(one, cache) or place for one, place in places.items()}
     missing = [notebook for notebook, place in places.items() if not place.exists()]
     tell(f"{len(notebooks) - len(missing)} of {len(notebooks)} notebooks are executed already")
-    problems = []
-    with ProcessPoolExecutor(max(1, processes), mp_context=get_context("spawn")) as pool:
-        runs = {notebook: pool.submit(execute, notebook, places[notebook]) for notebook in missing}
-        for notebook, run in runs.items():
+    problems, pool = [], Inline()
+    if processes > 1 and len(missing) > 1:
+        pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    with pool:
+        runs = [pool.submit(execute, notebook, places[notebook]) for notebook in missing]
+        for run in runs:
             try:
                 tell(f"executed: {run.result().name}")
             except RunError as problem:

@@ -1,8 +1,8 @@
 """The course's widgets on a page without a kernel: their own script, fed with the data that the run has left.
 
-A widget's script is a module, and a page that was opened as a file may load none: so it becomes a function here.
-The data stand in the page, compressed.  Widgets that ask a model show their picture instead, unless the run has
-recorded its answers (recording.py).
+A widget's script is a module, and a page that was opened as a file may load none: here it becomes a function.
+The data stand in the page, compressed.  Widgets that ask a model show their picture instead, unless the run
+has recorded its answers (recording.py).
 """
 
 import base64
@@ -68,7 +68,7 @@ def on_page(identity: str, widget: WidgetState, lang: str) -> str:
 
 
 def packed_data(widget: WidgetState) -> str:
-    """Base64 of gzip of: the length of some JSON in four bytes, the JSON, and all bytes one after the other."""
+    """Base64 of gzip of: the length of the JSON in four bytes, the JSON, and all bytes in their order."""
     blobs, places = [], []
     for buffer in widget.buffers:
         blobs.append(base64.b64decode(buffer["data"]))

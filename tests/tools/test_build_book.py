@@ -1,0 +1,354 @@
+"""tools/build_book.py: from an executed notebook to pages that open from a folder, and what is refused."""
+
+import base64
+import gzip
+import json
+import re
+from pathlib import Path
+
+import build_book
+import nbformat
+import numpy as np
+import pytest
+from book import cells, exercises, running, site, widgets
+from book.links import check_links
+from book.words import WORDS
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from vlmcourse.widgets.base import AskedWidget, script
+from vlmcourse.workbook.chapters import CHAPTERS
+
+ROOT = Path(__file__).parents[2]
+TITLE = """\
+# 02 · A title
+
+See [chapter 00](00_start_here.ipynb#cell-id=map), [this](02_vit.ipynb#cell-id=run) and [terms](INDEX.md).
+
+## A part with `code`
+
+| a | b |
+|---|---|
+| 1 | 2 |"""
+SHOWS = """\
+import numpy as np
+from vlmcourse.widgets.quiz import Quiz
+from vlmcourse.widgets.search import TextToImageSearch
+import numpy as np
+
+print("thirty\\rforty", np.zeros(1).shape)
+grey = np.full((2, 4, 4, 3), 9, np.uint8)
+display(TextToImageSearch(lambda text: [len(text), 3], grey, ["a", "b"], suggestions=["a", "long"]))
+Quiz("Is `it`?", [("yes", True, "It is."), ("no", False, "It is not.")])"""
+STUB = """\
+@exercise(vit.patchify)
+def patchify(images, size):
+    raise NotImplementedError"""
+PIXEL = base64.b64decode(
+    b"iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def edition(folder: Path, *found, name: str = "02_vit") -> running.Notebook:
+    """A notebook of these cells."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.ipynb"
+    nbformat.write(new_notebook(cells=list(found)), path)
+    return running.Notebook(name, "en", path)
+
+
+def built(tmp_path: Path, *found, name: str = "02_vit", **options) -> str:
+    """The main part of the page of a notebook that is as if it had been executed."""
+    notebook = edition(tmp_path / "notebooks", *found, name=name)
+    site.Site(tmp_path / "site", "en", ["en"], **options).fill([notebook], {notebook: notebook.path})
+    return (tmp_path / "site" / f"{name}.html").read_text(encoding="utf-8")
+
+
+def shows(data: dict, **metadata) -> dict:
+    return new_output("display_data", data, metadata=metadata)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A notebook that really ran became a site: the folder of both, and the command's options."""
+    folder = tmp_path_factory.mktemp("book")
+    text, code = new_markdown_cell(TITLE, id="title"), new_code_cell(SHOWS, id="run")
+    edition(folder / "notebooks", text, code, new_code_cell(STUB.replace("@exercise(vit.patchify)\n", "")))
+    (folder / "notebooks" / "INDEX.md").write_text(
+        "# Index\n\nHead.\n\n## Group\n\n[a](02_vit.ipynb#cell-id=run)\n"
+    )
+    options = ["--root", folder / "notebooks", "--out", folder / "site", "--cache", folder / "cache"]
+    options = [*map(str, options), "--processes", "1"]
+    assert build_book.main([*options, "02_vit"]) == 0
+    return folder, options
+
+
+def test_a_notebook_becomes_a_page_with_what_its_run_has_shown(made):
+    page = (made[0] / "site" / "02_vit.html").read_text(encoding="utf-8")
+    assert "<h1 id=" in page and ">02 · A title</h1>" in page and "forty (1,)" in page
+    assert "thirty" not in page.partition("<main")[2].partition('class="output"')[2]  # it was written over
+    assert page.count("data-widget=") == 2 and 'data-widget="Quiz"' in page
+    assert 'id="title"' in page and 'id="run"' in page
+    assert 'href="terms.html"' in page and 'href="02_vit.html#run"' in page
+    assert "chapter 00" in page and "00_start_here.html" not in page  # which is not built here
+
+
+def test_the_data_of_a_widget_stand_in_the_page_with_the_answers_of_its_buttons(made):
+    page = (made[0] / "site" / "02_vit.html").read_text(encoding="utf-8")
+    told = [unpacked(data) for data in re.findall(r'<script type="text/plain" id="state-\w+">(.*?)<', page)]
+    search, quiz = sorted(told, key=lambda one: "choices" in one["state"])
+    assert quiz["state"]["question"] == "Is `it`?" and quiz["recorded"] == {}
+    answers = search["recorded"]["query"]
+    assert set(answers) == {"a", "long", ""}
+    first = {query: answers[query]["answer"]["results"][0]["label"] for query in ("a", "long")}
+    assert first == {"a": "b", "long": "a"}
+    assert len(base64.b64decode(answers["a"]["pixels"]["base64"])) == 2 * 4 * 4 * 3
+    assert "_esm" not in page and "static/widgets/Quiz.js" in page
+
+
+def unpacked(text: str) -> dict:
+    """What book.js reads from the data of a widget."""
+    data = gzip.decompress(base64.b64decode(text))
+    return json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")])
+
+
+def test_a_second_build_executes_nothing_until_notebook_or_package_change(made, monkeypatch, capsys):
+    folder, options = made
+    monkeypatch.setattr(running, "execute", None)
+    assert (
+        build_book.main(options) == 0 and "1 of 1 notebooks are executed already" in capsys.readouterr().out
+    )
+    notebook = running.Notebook("02_vit", "en", folder / "notebooks" / "02_vit.ipynb")
+    before = running.kept(notebook, folder, "package")
+    assert running.kept(notebook, folder, "another") != before
+    other = edition(folder / "other", new_markdown_cell("# Other"))
+    assert running.kept(other, folder, "package") != before
+
+
+def test_the_hash_of_the_package_is_that_of_its_code(tmp_path):
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "a.py").write_text("1")
+    first = running.package_hash(tmp_path)
+    (tmp_path / "notes.txt").write_text("nothing runs this")
+    assert running.package_hash(tmp_path) == first
+    (tmp_path / "deep" / "a.py").write_text("2")
+    second = running.package_hash(tmp_path)
+    (tmp_path / "deep" / "a.py").rename(tmp_path / "deep" / "b.py")
+    assert len({first, second, running.package_hash(tmp_path)}) == 3
+
+
+def test_a_notebook_that_fails_stops_the_build_and_is_named(tmp_path, capsys):
+    edition(tmp_path, new_code_cell("1 / 0", id="broken"), name="03_cnn_vs_vit")
+    options = ["--root", tmp_path, "--out", tmp_path / "site", "--cache", tmp_path / "cache"]
+    assert build_book.main([*map(str, options), "--processes", "1"]) == 1
+    said = capsys.readouterr().err
+    assert "03_cnn_vs_vit (en)" in said and "ZeroDivisionError" in said
+    assert build_book.main([*map(str, options), "99_nowhere"]) == 1
+    assert "99_nowhere" in capsys.readouterr().err
+
+
+def test_an_exercise_stays_open_with_hints_and_solution_behind_a_click(tmp_path):
+    card = shows({"text/plain": "○ vit.patchify: not written yet.", "text/html": "<p>not written yet</p>"})
+    page = built(tmp_path, new_code_cell(STUB, id="patchify", outputs=[card]))
+    assert "not written yet" not in page and page.count("<details>") == 4
+    folded = re.findall(r"<details><summary>(.*?)</summary>", page)
+    assert folded == ["Hint 1 of 3", "Hint 2 of 3", "Hint 3 of 3", "Solution"]
+    assert "split axes with reshape" in page and "permute" in page.partition("Solution")[2]
+    with pytest.raises(LookupError, match="no_such"):
+        exercises.help_with("02_vit", "no_such", "en")
+
+
+def test_every_exercise_of_the_course_has_its_help_and_every_chapter_its_row():
+    from vlmcourse.exercises.base import all_exercises
+
+    for task in all_exercises().values():
+        for lang in WORDS:
+            help = exercises.help_with(task.chapter, task.slot.__name__, lang)
+            assert help.count("<details>") == len(task.hints) + 1
+    rows = site.TABLE_ROW.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [row[0] for row in rows] == [chapter.name for chapter in CHAPTERS]
+    assert set(WORDS["en"]) == set(WORDS["ja"])
+
+
+def test_a_widget_that_asks_a_model_shows_its_picture_and_says_why():
+    from vlmcourse.widgets import chat, occlusion, playground  # noqa: F401
+
+    asking = {
+        kind.__name__ for kind in AskedWidget.__subclasses__() if kind.__module__.startswith("vlmcourse")
+    }
+    assert asking <= widgets.NEEDS_KERNEL
+
+
+def live(kind: str, **state) -> tuple[dict, dict]:
+    """An output that shows a widget, and the metadata of the notebook that keeps its data."""
+    model = {"_anywidget_id": f"vlmcourse.widgets.{kind.lower()}.{kind}", "_esm": script("quiz.js"), **state}
+    kept = {"a1": {"model_name": "AnyModel", "state": model, "buffers": []}}
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a1"}, "text/plain": kind}
+    return shows(view), {"widgets": {widgets.STATE: {"state": kept}}}
+
+
+@pytest.mark.parametrize("kind, runs", [("Quiz", True), ("ScenePlayground", False)])
+def test_the_picture_beside_a_widget_is_for_pages_where_it_cannot_run(tmp_path, kind, runs):
+    widget, metadata = live(kind)
+    still = shows({"image/png": base64.b64encode(PIXEL).decode()},
+                  **{"image/png": {"alt": "A picture", "unconfined": True, "width": 7}})  # fmt: skip
+    notebook = edition(tmp_path, new_code_cell("quiz", id="q", outputs=[widget, still]))
+    copy = nbformat.read(notebook.path, as_version=4)
+    copy.metadata.update(metadata)
+    nbformat.write(copy, notebook.path)
+    site.Site(tmp_path / "site", "en", ["en"]).fill([notebook], {notebook: notebook.path})
+    page = (tmp_path / "site" / "02_vit.html").read_text(encoding="utf-8")
+    picture = '<img class="still" src="images/'
+    assert (f"<noscript>{picture}" in page) == runs and picture in page
+    assert ("data-widget=" in page) == runs and (WORDS["en"]["kernel"] in page) != runs
+    assert [path.read_bytes() for path in (tmp_path / "site" / "images").iterdir()] == [PIXEL]
+
+
+def test_a_picture_needs_a_description(tmp_path):
+    still = shows({"image/png": base64.b64encode(PIXEL).decode()})
+    with pytest.raises(ValueError, match="'q' shows a picture without a description"):
+        built(tmp_path, new_code_cell("plot()", id="q", outputs=[still]))
+
+
+def test_cells_that_only_a_notebook_needs_are_left_out(tmp_path):
+    colab = new_code_cell("install()", id="colab-cell", metadata={"tags": ["colab"]})
+    page = built(tmp_path, colab, new_markdown_cell("# Title", id="title"))
+    assert "colab-cell" not in page and "install()" not in page and 'id="title"' in page
+
+
+def test_two_drawings_of_a_page_share_no_id_and_lose_those_that_nothing_refers_to(tmp_path):
+    svg = '<svg><g id="axes_1"><clipPath id="c1"/></g><use href="#c1"/><path clip-path="url(#c1)"/>{}</svg>'
+    found = [shows({"text/html": svg.format(n)}) for n in "ab"]
+    page = built(tmp_path, new_code_cell("plot()", id="p", outputs=found))
+    assert "axes_1" not in page and len(set(re.findall(r'<clipPath id="(p-\w+-c1)"', page))) == 2
+    assert len(re.findall(r"(?:url\(|href=\")#p-\w+-c1", page)) == 4
+    assert check_links(tmp_path / "site").problems == []
+
+
+def test_headings_and_cells_with_the_same_name_have_their_own_anchors(tmp_path):
+    page = built(tmp_path, new_markdown_cell("## Quiz\n\n## Quiz", id="quiz"))
+    assert re.findall(r'<h2 id="([^"]+)"', page) == ["quiz-2", "quiz-3"]
+    assert page.count('href="#quiz-2"') == 1
+
+
+def test_text_of_code_and_outputs_is_escaped(tmp_path):
+    stream = new_output("stream", text="<b>&\x1b[31mred\x1b[0m", name="stdout")
+    page = built(tmp_path, new_code_cell("'<script>'", id="c", outputs=[stream]))
+    assert "&lt;b&gt;&amp;red" in page and "&lt;script&gt;" in page and "'<script>'" not in page
+
+
+def test_the_search_knows_each_section_by_its_words(tmp_path):
+    text = new_markdown_cell("# Title\n\nBegin.\n\n## Part\n\nOne *word*.\n\n### Deep\n\nMore.", id="t")
+    built(tmp_path, text, new_code_cell("unusual_name = 1", id="c"))
+    script = (tmp_path / "site" / "static" / "search-en.js").read_text(encoding="utf-8")
+    entries = json.loads(script.removeprefix("window.bookSections = ").rstrip(";\n"))
+    assert [entry[:3] for entry in entries] == [
+        ["02_vit.html#title", "Title", "Title"],
+        ["02_vit.html#part", "Title", "Part"],
+        ["02_vit.html#deep", "Title", "Deep"],
+    ]
+    assert [entry[3] for entry in entries] == ["Begin.", "One word.", "More. unusual_name = 1"]
+
+
+def test_chapters_open_elsewhere_only_if_a_repository_is_known(tmp_path):
+    page = built(tmp_path / "a", new_markdown_cell("# T"))
+    assert "colab.research" not in page and 'href="notebooks/02_vit.ipynb"' in page
+    page = built(
+        tmp_path / "b", new_markdown_cell("# T"), repository="https://github.com/some-one/vlm.course"
+    )
+    place = "some-one/vlm.course/blob/main/notebooks/02_vit.ipynb"
+    assert f"https://colab.research.google.com/github/{place}" in page
+    assert f"https://kaggle.com/kernels/welcome?src=https://github.com/{place}" in page
+    assert (
+        "https://mybinder.org/v2/gh/some-one/vlm.course/HEAD?urlpath=lab/tree/notebooks/02_vit.ipynb" in page
+    )
+    with pytest.raises(ValueError, match=r"https://github\.com/OWNER/NAME, not 'somewhere'"):
+        site.launch_places("somewhere", "x")
+
+
+def test_the_japanese_edition_lies_deeper_and_each_links_to_the_other(tmp_path):
+    english = edition(tmp_path / "n", new_markdown_cell("# Title"))
+    japanese = edition(tmp_path / "n" / "ja", new_markdown_cell("# 題"))._replace(lang="ja")
+    for notebook in (english, japanese):
+        site.Site(tmp_path / "site", notebook.lang, ["en", "ja"]).fill([notebook], {notebook: notebook.path})
+    page = (tmp_path / "site" / "ja" / "02_vit.html").read_text(encoding="utf-8")
+    assert '<html lang="ja"' in page and WORDS["ja"]["here"] not in WORDS["en"]["here"]
+    assert 'hreflang="en" href="../02_vit.html"' in page and 'href="../static/book.css"' in page
+    assert 'hreflang="ja" href="ja/02_vit.html"' in (tmp_path / "site" / "02_vit.html").read_text("utf-8")
+    assert check_links(tmp_path / "site").problems == []
+
+
+def test_the_site_keeps_no_places_of_the_machine(tmp_path):
+    place = tmp_path / "notebooks"
+    text = f"{place}/my_vlm {running.ROOT}/vlmcourse {Path.home()}/.cache"
+    assert running.without_places(text, place) == "notebooks/my_vlm ./vlmcourse ~/.cache"
+
+
+def test_a_script_that_imports_or_exports_more_is_refused():
+    text = widgets.as_function("Quiz", script("quiz.js"))
+    assert "export" not in text.replace("exports", "") and 'vlmWidgets ??= {})["Quiz"]' in text.replace(
+        "'", '"'
+    )
+    for wrong in ("import x from 'y';\n" + script("quiz.js"), "const a = 1;", script("quiz.js") * 2):
+        with pytest.raises(ValueError, match="must import nothing and export once"):
+            widgets.as_function("Quiz", wrong)
+
+
+def test_buffers_come_back_in_their_order():
+    places = [np.arange(3, dtype=np.uint8), np.arange(5, dtype=np.uint8)]
+    buffers = [
+        {"path": ["blobs", str(k)], "data": base64.b64encode(a.tobytes())} for k, a in enumerate(places)
+    ]
+    widget = widgets.WidgetState("X", "", {"blobs": {}}, buffers, {})
+    data = gzip.decompress(base64.b64decode(widgets.packed_data(widget)))
+    told = unpacked(widgets.packed_data(widget))
+    assert told["buffers"] == [[["blobs", "0"], 3], [["blobs", "1"], 5]]
+    assert data.endswith(bytes([0, 1, 2, 0, 1, 2, 3, 4]))
+
+
+PAGE = '<html><a id="here" href="#here"></a>{}</html>'
+
+
+@pytest.mark.parametrize(
+    ("markup", "problem"),
+    [
+        ('<a href="b.html#there"></a>', ""),
+        ('<a href="https://a.b/c#d"></a><img src="deep/x.png"><img srcset="deep/x.png 2x">', ""),
+        ('<a href="#gone"></a>', "#gone has no such place"),
+        ('<a href="b.html#gone"></a>', "b.html#gone has no such place"),
+        ('<a href="c.html"></a>', "c.html is not there"),
+        ('<img srcset="deep/x.png, y.png 2x">', "y.png is not there"),
+        ('<script src="/x.js"></script>', "/x.js does not work from a folder"),
+        ('<link href="//cdn.net/x.css">', "//cdn.net/x.css does not work from a folder"),
+        ('<a href="file:///x.html"></a>', "file:///x.html does not work from a folder"),
+        ('<a href="../outside.html"></a>', "../outside.html leads out of the site"),
+        ('<a href="deep"></a>', "deep is not there"),
+        ('<p id="here"></p>', "the id 'here' stands twice"),
+    ],
+)
+def test_links_that_lead_nowhere_are_found(tmp_path, markup, problem):
+    folder = tmp_path / "site"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "x.png").write_bytes(PIXEL)
+    (tmp_path / "outside.html").write_text("")
+    (folder / "a.html").write_text(PAGE.format(markup))
+    (folder / "b.html").write_text('<p id="there"></p>')
+    checked = check_links(folder)
+    assert checked.pages == 2 and checked.links >= 1
+    assert len(checked.problems) == bool(problem)
+    assert not problem or checked.problems[0].startswith(f"a.html: {problem}")
+
+
+def test_a_site_that_is_too_large_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(build_book, "MOST_BYTES", 10_000)
+    notebook = edition(tmp_path / "n", new_markdown_cell("# Title"))
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "02_vit-en-x.ipynb").write_bytes(notebook.path.read_bytes())
+    options = ["--root", tmp_path / "n", "--out", tmp_path / "site", "--cache", cache]
+    assert build_book.main([*map(str, options), "--reuse"]) == 1
+    assert "larger than" in capsys.readouterr().err
+
+
+def test_what_is_printed_is_as_a_terminal_leaves_it():
+    assert ">b\nc</pre>" in cells.printed("a\rb\nc\n") and cells.printed("\n") == ""
+    assert 'class="printed stderr"' in cells.printed("x", "stderr")

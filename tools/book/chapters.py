@@ -1,0 +1,142 @@
+"""One chapter: its cells one after the other, its sections, its widgets, and what the search finds in it."""
+
+import html
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import nbformat
+
+from book.cells import Page, Section, coloured, output, text_cell, words_of
+from book.exercises import OPEN, asked, help_with
+from book.recording import MIME
+from book.running import FIRST_CELL, LAST_CELL, Notebook
+from book.widgets import NEEDS_KERNEL, WidgetState, as_function, on_page, widgets_of
+from book.words import WORDS
+
+HIDDEN = {"colab"}  # tags of cells that only a notebook needs
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+class Chapter(NamedTuple):
+    """A chapter as it stands on the site."""
+
+    name: str
+    title: str
+    body: str
+    sections: list[Section]
+    scripts: dict[str, str]  # of its widgets, by their names
+    entries: list[list[str]]  # of the search: address, chapter, section, words
+
+
+def read_chapter(
+    notebook: Notebook, executed: Path, page: Page, figure: Callable[[str, Path], str], chapters: set[str]
+) -> Chapter:
+    """The text of one executed notebook's page.
+
+    Args:
+        figure: takes the address of a picture and the notebook that shows it, gives that on the site.
+        chapters: the names of those that are built; links to others are left out.
+
+    Raises:
+        ValueError, LookupError: with what cannot be shown, and where.
+    """
+    copy = nbformat.read(executed, as_version=4)
+    recorded = recorded_in(copy.cells[-1]) if copy.cells[-1].id == LAST_CELL else {}
+    own = {FIRST_CELL, LAST_CELL}
+    cells = [c for c in copy.cells if c.id not in own and not HIDDEN & set(c.metadata.get("tags", []))]
+    page.taken.update(cell.id for cell in cells)
+    writer = Writer(notebook, page, widgets_of(copy.metadata, recorded), figure)
+    for cell in cells:
+        writer.add(cell)
+    title = next((one.title for one in writer.sections if one.level == 1), notebook.name)
+    body = linked_to("\n".join(writer.parts), chapters)
+    sections = [one for one in writer.sections if one.level == 2]
+    return Chapter(notebook.name, title, body, sections, writer.scripts, writer.entries(title))
+
+
+class Writer:
+    """Writes the cells of one chapter, one after the other."""
+
+    def __init__(self, notebook: Notebook, page: Page, widgets: dict[str, WidgetState], figure: Callable):
+        self.notebook, self.page, self.widgets, self.shown = notebook, page, widgets, figure
+        self.parts: list[str] = []
+        self.sections: list[Section] = []
+        self.scripts: dict[str, str] = {}
+        self.said: list[list[str]] = []  # by section: anchor, title, words
+
+    def add(self, cell) -> None:
+        """Take in one more cell."""
+        if cell.cell_type == "markdown":
+            body, sections = text_cell(cell.source, self.page, self.figure)
+            self.sections += sections
+            self.listen(body, sections)
+        else:
+            body = self.code(cell)
+            self.listen(coloured(cell.source), [])
+        self.parts.append(f'<div class="cell {cell.cell_type}" id="{cell.id}">{body}</div>')
+
+    def listen(self, body: str, sections: list[Section]) -> None:
+        """Note the words of each section for the search."""
+        before, *pieces = re.split(r"(?=<h[1-3] id=)", body)
+        if self.said and before.strip():
+            self.said[-1][2] += f" {words_of(before)}"
+        heads = [one for one in sections if one.level <= 3]
+        for section, piece in zip(heads, pieces, strict=True):
+            self.said.append([section.anchor, section.title, words_of(piece.partition("</h")[2][2:])])
+
+    def entries(self, title: str) -> list[list[str]]:
+        """What the search finds in this chapter."""
+        file = f"{self.notebook.name}.html"
+        return [[f"{file}#{anchor}", title, head, text] for anchor, head, text in self.said]
+
+    def figure(self, address: str) -> str:
+        """The address on the site of a picture that the notebook shows."""
+        return self.shown(address, self.notebook.path)
+
+    def code(self, cell) -> str:
+        """A code cell with what its run has shown; an exercise with its help instead."""
+        task = asked(cell.source)
+        outputs = [one for one in cell.outputs if not (task and is_open(one))]
+        shown = [self.output(one, before, cell.id) for before, one in zip([None, *outputs], outputs)]  # noqa: B905
+        body = coloured(cell.source) + "".join(f'<div class="output">{one}</div>' for one in shown if one)
+        return body + (help_with(self.notebook.name, task, self.page.lang) if task else "")
+
+    def output(self, one, before, cell: str) -> str:
+        """An output; the picture beside a widget that runs in the page is for those without scripts."""
+        shown = output(one, cell, self.page, self.widget)
+        is_still = bool(one.get("metadata", {}).get("image/png", {}).get("unconfined"))
+        beside = before is not None and self.runs_here(before.get("data", {}))
+        return f"<noscript>{shown}</noscript>" if is_still and beside else shown
+
+    def runs_here(self, data: dict) -> bool:
+        """Whether an output is a widget that needs no kernel."""
+        widget = self.widgets.get(data[VIEW]["model_id"]) if VIEW in data else None
+        return widget is not None and widget.kind not in NEEDS_KERNEL
+
+    def widget(self, identity: str) -> str:
+        """A widget that runs in the page, or what to say beside its picture."""
+        if identity not in self.widgets:
+            return ""
+        widget = self.widgets[identity]
+        if widget.kind in NEEDS_KERNEL:
+            return f'<p class="note">{html.escape(WORDS[self.page.lang]["kernel"])}</p>'
+        self.scripts[widget.kind] = as_function(widget.kind, widget.script)
+        return on_page(identity, widget, self.page.lang)
+
+
+def linked_to(body: str, chapters: set[str]) -> str:
+    """The body without links to chapters that are not built; what they say stays."""
+    link = r'<a [^>]*href="(\d\d_[a-z0-9_]+)\.html[^"]*"[^>]*>(.*?)</a>'
+    return re.sub(link, lambda found: found[0] if found[1] in chapters else found[2], body)
+
+
+def is_open(one) -> bool:
+    """Whether an output is the card of an exercise that is not written."""
+    return one.get("data", {}).get("text/plain", "").startswith(OPEN)
+
+
+def recorded_in(cell) -> dict:
+    """What recording.py has left."""
+    return next((one.data[MIME] for one in cell.outputs if MIME in one.get("data", {})), {})
