@@ -25,18 +25,18 @@ READY = "() => document.documentElement.dataset.ready === 'true'"
 WIDER = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
 EMPTY = "[...document.querySelectorAll('[data-widget]')].filter(place => !place.querySelector('.vlm')).length"
 ALL_OPEN = "document.querySelectorAll('details').forEach(one => { one.open = true })"
-AXE = """async grave => (await axe.run(document, {resultTypes: ['violations']})).violations
+AXE = """async ([where, grave]) => (await axe.run(where, {resultTypes: ['violations']})).violations
     .filter(({impact}) => grave.includes(impact))
     .map(({id, impact, nodes: [first, ...more]}) => ({id, impact, count: 1 + more.length,
         where: first.target.join(' '), html: first.html.slice(0, 160),
         why: first.failureSummary.slice(0, 300)}))"""
 
 
-def barriers(page) -> list[str]:
-    """What axe-core finds on the present page that is serious or critical, one line for each rule."""
+def barriers(page, where: str = "body") -> list[str]:
+    """What axe-core finds in the elements `where` that is serious or critical, one line for each rule."""
     if not page.evaluate("typeof window.axe !== 'undefined'"):
         page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate(AXE, list(GRAVE))
+    found = page.evaluate(AXE, [where, list(GRAVE)])
     return [
         f"{one['impact']}: {one['id']}, {one['count']} ×, first {one['where']} ({one['html']}): {one['why']}"
         for one in found
@@ -51,6 +51,7 @@ def faults(page, address: str, complaints: list[str]) -> Iterator[str]:
     page.goto(address)
     try:
         page.wait_for_function(READY, timeout=20_000)
+        page.evaluate("bookShowAll()")
     except TimeoutError:
         yield "its scripts did not come to their end"
     page.evaluate(ALL_OPEN)

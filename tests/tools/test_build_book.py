@@ -92,9 +92,12 @@ def test_a_notebook_becomes_a_page_with_what_its_run_has_shown(made):
     assert "chapter 00" in page and "00_start_here.html" not in page  # which is not built here
 
 
-def test_the_data_of_a_widget_stand_in_the_page_with_the_answers_of_its_buttons(made):
+def test_the_data_of_a_widget_lie_beside_the_page_with_the_answers_of_its_buttons(made):
     page = (made[0] / "site" / "02_vit.html").read_text(encoding="utf-8")
-    told = [unpacked(data) for data in re.findall(r'<script type="text/plain" id="state-\w+">(.*?)<', page)]
+    scripts = [path.read_text() for path in (made[0] / "site" / "static" / "data").iterdir()]
+    told = [unpacked(text.split(" = ")[1].strip(" ';\n")) for text in scripts]
+    names = [re.search(r"\['(.*?)'\]", text)[1] for text in scripts]
+    assert sorted(names) == sorted(re.findall(r'data-state="(.*?)"', page))
     search, quiz = sorted(told, key=lambda one: "choices" in one["state"])
     assert quiz["state"]["question"] == "Is `it`?" and quiz["recorded"] == {}
     answers = search["recorded"]["query"]
@@ -191,7 +194,8 @@ def test_the_picture_beside_a_widget_is_for_pages_where_it_cannot_run(tmp_path, 
     widget, metadata = live(kind)
     still = shows({"image/png": base64.b64encode(PIXEL).decode()},
                   **{"image/png": {"alt": "A picture", "unconfined": True, "width": 7}})  # fmt: skip
-    notebook = edition(tmp_path, new_code_cell("quiz", id="q", outputs=[widget, still]))
+    between = new_output("stream", text="training", name="stdout")
+    notebook = edition(tmp_path, new_code_cell("quiz", id="q", outputs=[widget, between, still]))
     copy = nbformat.read(notebook.path, as_version=4)
     copy.metadata.update(metadata)
     nbformat.write(copy, notebook.path)

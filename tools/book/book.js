@@ -33,9 +33,7 @@ let sections = null;
 function load() {
   if (sections) return;
   sections = [];
-  const script = make("script", { src: find("#book-search").dataset.index });
-  script.addEventListener("load", () => { sections = window.bookSections.map(prepared); search(); });
-  document.head.append(script);
+  loaded(find("#book-search").dataset.index).then(() => { sections = window.bookSections.map(prepared); search(); });
 }
 
 const prepared = ([address, chapter, title, text]) =>
@@ -155,8 +153,30 @@ class Model {
   off(event, handler) { this.handlers[event] = (this.handlers[event] ?? []).filter((other) => other !== handler); }
 }
 
-const shown = all("[data-widget]").map(async (el) => {
-  const model = new Model(await unpacked(document.getElementById(el.dataset.state).textContent));
-  window.vlmWidgets[el.dataset.widget]({ model, el });
+const loaded = (src) => new Promise((resolve, reject) => {
+  const script = make("script", { src });
+  script.addEventListener("load", resolve);
+  script.addEventListener("error", () => reject(new Error(`${src} is not there`)));
+  document.head.append(script);
 });
-Promise.all(shown).then(() => { page.dataset.ready = "true"; });
+
+async function show(el) {
+  const { widget, state } = el.dataset;
+  if (el.dataset.begun) return;
+  el.dataset.begun = "true";
+  await loaded(`${page.dataset.root}static/data/${state}.js`);
+  const model = new Model(await unpacked(window.vlmData[state]));
+  window.vlmWidgets[widget]({ model, el });
+}
+
+const near = new IntersectionObserver((seen) => seen.forEach(({ isIntersecting, target }) => {
+  if (!isIntersecting) return;
+  near.unobserve(target);
+  show(target);
+}), { rootMargin: "1000px" });
+all("[data-widget]").forEach((el) => near.observe(el));
+
+// For who wants all of a page at once: before it is printed, and tools/read_book.py
+window.bookShowAll = () => Promise.all(all("[data-widget]").map(show));
+window.addEventListener("beforeprint", window.bookShowAll);
+page.dataset.ready = "true";

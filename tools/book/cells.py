@@ -29,11 +29,11 @@ class Section(NamedTuple):
 
 
 class Page(NamedTuple):
-    """What is known of the page that is being written; `images` gathers files by their names."""
+    """What is known of the page that is being written; `files` gathers what it needs, by place."""
 
     lang: str
     root: str  # the way to the site's own folder: "" or "../"
-    images: dict[str, bytes]
+    files: dict[str, bytes]
     taken: set[str]  # anchors
 
 
@@ -172,12 +172,10 @@ def picture(one, cell: str, page: Page) -> str:
     if not alt:
         raise ValueError(f"cell {cell!r} shows a picture without a description; use figure(fig, alt=...)")
     data = base64.b64decode(one.data["image/png"])
-    name = f"{cell}-{hashlib.sha256(data).hexdigest()[:8]}.png"
-    page.images[name] = data
+    name = f"images/{cell}-{hashlib.sha256(data).hexdigest()[:8]}.png"
+    page.files[name] = data
     width = f' width="{told["width"]}"' if "width" in told else ""
-    return (
-        f'<img class="still" src="{page.root}images/{name}" alt="{html.escape(alt)}"{width} loading="lazy">'
-    )
+    return f'<img class="still" src="{page.root}{name}" alt="{html.escape(alt)}"{width} loading="lazy">'
 
 
 def words_of(markup: str) -> str:

@@ -26,7 +26,7 @@ class Chapter(NamedTuple):
     title: str
     body: str
     sections: list[Section]
-    scripts: dict[str, str]  # of its widgets, by their names
+    scripts: list[str]  # of its widgets, by their places on the site
     entries: list[list[str]]  # of the search: address, chapter, section, words
 
 
@@ -63,7 +63,7 @@ class Writer:
         self.notebook, self.page, self.widgets, self.shown = notebook, page, widgets, figure
         self.parts: list[str] = []
         self.sections: list[Section] = []
-        self.scripts: dict[str, str] = {}
+        self.scripts: list[str] = []
         self.said: list[list[str]] = []  # by section: anchor, title, words
 
     def add(self, cell) -> None:
@@ -99,20 +99,22 @@ class Writer:
         """A code cell with what its run has shown; an exercise with its help instead."""
         task = asked(cell.source)
         outputs = [one for one in cell.outputs if not (task and is_open(one))]
-        shown = [self.output(one, before, cell.id) for before, one in zip([None, *outputs], outputs)]  # noqa: B905
+        shown, alive = [], False
+        for one in outputs:
+            alive = self.runs_here(one.data) if VIEW in one.get("data", {}) else alive
+            shown.append(self.output(one, cell.id, alive))
         body = coloured(cell.source) + "".join(f'<div class="output">{one}</div>' for one in shown if one)
         return body + (help_with(self.notebook.name, task, self.page.lang) if task else "")
 
-    def output(self, one, before, cell: str) -> str:
-        """An output; the picture beside a widget that runs in the page is for those without scripts."""
+    def output(self, one, cell: str, alive: bool) -> str:
+        """An output; the picture of a widget that is `alive` in the page is for those without scripts."""
         shown = output(one, cell, self.page, self.widget)
         is_still = bool(one.get("metadata", {}).get("image/png", {}).get("unconfined"))
-        beside = before is not None and self.runs_here(before.get("data", {}))
-        return f"<noscript>{shown}</noscript>" if is_still and beside else shown
+        return f"<noscript>{shown}</noscript>" if is_still and alive else shown
 
     def runs_here(self, data: dict) -> bool:
-        """Whether an output is a widget that needs no kernel."""
-        widget = self.widgets.get(data[VIEW]["model_id"]) if VIEW in data else None
+        """Whether a widget needs no kernel."""
+        widget = self.widgets.get(data[VIEW]["model_id"])
         return widget is not None and widget.kind not in NEEDS_KERNEL
 
     def widget(self, identity: str) -> str:
@@ -122,8 +124,10 @@ class Writer:
         widget = self.widgets[identity]
         if widget.kind in NEEDS_KERNEL:
             return f'<p class="note">{html.escape(WORDS[self.page.lang]["kernel"])}</p>'
-        self.scripts[widget.kind] = as_function(widget.kind, widget.script)
-        return on_page(identity, widget, self.page.lang)
+        script = f"static/widgets/{widget.kind}.js"
+        self.page.files[script] = as_function(widget.kind, widget.script).encode()
+        self.scripts = list(dict.fromkeys([*self.scripts, script]))
+        return on_page(widget, self.page)
 
 
 def linked_to(body: str, chapters: set[str]) -> str:

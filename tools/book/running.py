@@ -22,7 +22,7 @@ from nbformat.v4 import new_code_cell
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_PER_CELL = 1200
 FIRST_CELL, LAST_CELL = "book-first", "book-last"
-PRELOADED = 6_000_000  # bytes of data in a widget on a page, before compression
+PRELOADED = 12_000_000  # bytes of data in a widget on a page, before compression
 FIRST = f"import vlmcourse.widgets.base\nvlmcourse.widgets.base.PRELOAD = {PRELOADED}"
 LAST = """\
 from IPython.display import display as _display
@@ -99,7 +99,7 @@ def environment() -> dict[str, str]:
 
 def without_places(text: str, place: Path) -> str:
     """The outputs without the names of this machine's folders."""
-    names = {str(place): "notebooks", str(place.parent): "", str(ROOT): ".", str(Path.home()): "~"}
+    names = {str(place): "notebooks", str(place.parent): ".", str(ROOT): ".", str(Path.home()): "~"}
     for folder, name in names.items():
         if len(folder) > 1:
             text = text.replace(folder, name)

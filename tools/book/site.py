@@ -31,7 +31,7 @@ class Site:
         self.index: Path | None = None  # of terms
         self.pages = folder if lang == "en" else folder / lang
         self.root = "" if lang == "en" else "../"
-        self.images: dict[str, bytes] = {}
+        self.files: dict[str, bytes] = {}
         loader = jinja2.FileSystemLoader(HERE)
         pages = jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
         self.template = pages.get_template("page.html")
@@ -61,7 +61,7 @@ class Site:
         self.finish(chapters)
 
     def new_page(self) -> Page:
-        return Page(self.lang, self.root, self.images, set())
+        return Page(self.lang, self.root, self.files, set())
 
     def figure(self, address: str, notebook: Path) -> str:
         """Copy a drawing of the repository to the site; its address there."""
@@ -138,19 +138,15 @@ class Site:
     def finish(self, chapters: list[Chapter]) -> None:
         """Scripts, style and pictures, and the words of all sections for the search."""
         static = self.folder / "static"
-        (static / "widgets").mkdir(parents=True, exist_ok=True)
+        static.mkdir(parents=True, exist_ok=True)
         for file in (HERE / "book.css", HERE / "book.js", ROOT / "vlmcourse" / "widgets" / "widgets.css"):
             shutil.copy(file, static)
-        entries = []
-        for chapter in chapters:
-            entries += chapter.entries
-            for kind, script in chapter.scripts.items():
-                (static / "widgets" / f"{kind}.js").write_text(script, encoding="utf-8")
+        entries = [entry for chapter in chapters for entry in chapter.entries]
         data = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
         (static / f"search-{self.lang}.js").write_text(f"window.bookSections = {data};\n", encoding="utf-8")
-        (self.folder / "images").mkdir(exist_ok=True)
-        for name, picture in self.images.items():
-            (self.folder / "images" / name).write_bytes(picture)
+        for place, data in self.files.items():
+            (self.folder / place).parent.mkdir(parents=True, exist_ok=True)
+            (self.folder / place).write_bytes(data)
 
 
 def whole_model() -> str:

@@ -1,21 +1,25 @@
 """The course's widgets on a page without a kernel: their own script, fed with the data that the run has left.
 
 A widget's script is a module, and a page that was opened as a file may load none: here it becomes a function.
-The data stand in the page, compressed.  Widgets that ask a model show their picture instead, unless the run
-has recorded its answers (recording.py).
+The data are a script as well, compressed.  Widgets that ask a model show their picture instead, unless the
+run has recorded its answers (recording.py).
 """
 
 import base64
 import gzip
+import hashlib
 import html
 import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from book.cells import Page
 from book.words import WORDS
 
 STATE = "application/vnd.jupyter.widget-state+json"
 EXPORT = "export default { render };"
+WAITING = "Asking the kernel; if nothing comes, it is busy or gone."
+MISSING = "This part is only in the notebook: a page carries the first megabytes of a tool."
 NEEDS_KERNEL = {"ScenePlayground", "LiveOcclusion", "PictureChat", "RowBrowser"}
 LEFT_OUT = {"_esm", "_css", "_anywidget_id", "_dom_classes", "layout", "tabbable", "tooltip"}
 LEFT_OUT |= {"_model_module", "_model_module_version", "_model_name"}
@@ -53,18 +57,17 @@ def as_function(kind: str, script: str) -> str:
     """
     if script.count(EXPORT) != 1 or script.count("export ") != 1 or "\nimport " in f"\n{script}":
         raise ValueError(f"the script of {kind} must import nothing and export once: {EXPORT}")
-    body = script.replace(EXPORT, "")
+    body = script.replace(EXPORT, "").replace(WAITING, MISSING)
     return f"(window.vlmWidgets ??= {{}})[{kind!r}] = (() => {{\n{body}\nreturn render; }})();\n"
 
 
-def on_page(identity: str, widget: WidgetState, lang: str) -> str:
-    """The place of a widget in a page, with its data."""
+def on_page(widget: WidgetState, page: Page) -> str:
+    """The place of a widget in a page; its data become a script, loaded when the place comes near."""
     packed = packed_data(widget)
-    note = f'<p class="note">{html.escape(WORDS[lang]["recorded"])}</p>' if widget.recorded else ""
-    return (
-        f'<div class="widget" data-widget="{widget.kind}" data-state="state-{identity}"></div>{note}'
-        f'<script type="text/plain" id="state-{identity}">{packed}</script>'
-    )
+    name = f"{widget.kind}-{hashlib.sha256(packed.encode()).hexdigest()[:12]}"
+    page.files[f"static/data/{name}.js"] = f"(window.vlmData ??= {{}})[{name!r}] = {packed!r};\n".encode()
+    note = f'<p class="note">{html.escape(WORDS[page.lang]["recorded"])}</p>' if widget.recorded else ""
+    return f'<div class="widget" data-widget="{widget.kind}" data-state="{name}"></div>{note}'
 
 
 def packed_data(widget: WidgetState) -> str:

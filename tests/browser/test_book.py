@@ -1,0 +1,193 @@
+"""The book's pages, opened from a folder without a server: they can be read, searched and clicked."""
+
+import re
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from read_book import faults, listening
+
+from tests.browser.conftest import ROOT
+from tests.browser.test_accessibility import ALL
+from tests.widgets.test_base import NAMES
+
+pytestmark = pytest.mark.browser
+
+TEXT = """\
+# 02 · A title
+
+A page of the **book**, with a [place](#far).
+
+## A part about zebras
+
+| what | how |
+|---|---|
+| `patchify` | a table |"""
+SEARCH = """
+import numpy as np
+from vlmcourse.widgets.search import TextToImageSearch
+grey = np.full((2, 4, 4, 3), 9, np.uint8)
+TextToImageSearch(lambda text: [len(text), 3], grey, ["short", "long"], suggestions=["a", "longer"])"""
+STUB = "def patchify(images, size):\n    raise NotImplementedError"
+ASKING = 3  # widgets that show their picture: they ask a model, or a kernel
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder of pages: one that shows every widget."""
+    folder = tmp_path_factory.mktemp("book")
+    found = [
+        new_markdown_cell(TEXT, id="title"),
+        new_code_cell(SEARCH, id="search"),
+        new_code_cell(ALL, id="all"),
+    ]
+    found += [new_code_cell(f"x = '{'long ' * 60}'", id="far"), new_markdown_cell("## Last", id="last")]
+    nbformat.write(new_notebook(cells=found), folder / "02_vit.ipynb")
+    command = [sys.executable, ROOT / "tools" / "build_book.py", "--root", folder, "--out", folder / "site"]
+    done = subprocess.run([*command, "--cache", folder / "cache"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder / "site"
+
+
+@pytest.fixture(params=["light", "dark"])
+def theme(request):
+    return request.param
+
+
+def opened(chromium, site, width=1280, theme="light", name="02_vit"):
+    page = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=theme).new_page()
+    page.complaints = listening(page)
+    page.goto((site / f"{name}.html").as_uri())
+    page.wait_for_function("document.documentElement.dataset.ready === 'true'")
+    return page
+
+
+@pytest.fixture
+def page(chromium, site):
+    page = opened(chromium, site)
+    yield page
+    assert page.complaints == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("name", ["02_vit", "index"])
+def test_a_page_is_whole_and_without_barriers(chromium, site, width, theme, name):
+    page = opened(chromium, site, width, theme, name)
+    assert list(faults(page, (site / f"{name}.html").as_uri(), page.complaints)) == []
+    if name == "02_vit":
+        assert page.locator("[data-widget] > .vlm").count() == len(NAMES) - ASKING + 1
+        assert page.locator("img.still").count() == ASKING
+    page.context.close()
+
+
+def test_what_is_wrong_with_a_page_is_told(chromium, site, tmp_path):
+    broken = (
+        (site / "index.html").read_text(encoding="utf-8").replace('href="static/', 'href="../site/static/')
+    )
+    broken = broken.replace(
+        "</main>", '<button></button><p style="width: 3000px">wide</p><script>no()</script></main>'
+    )
+    broken = broken.replace("</body>", '<img src="http://127.0.0.1:9/x.png" alt="x"></body>')
+    (site / "broken.html").write_text(broken, encoding="utf-8")
+    page = opened(chromium, site, name="index")
+    told = " ".join(faults(page, (site / "broken.html").as_uri(), page.complaints))
+    (site / "broken.html").unlink()
+    page.context.close()
+    assert "no is not defined" in told and "asks for http://127.0.0.1:9" in told
+    assert "wider than the window" in told and "critical: button-name" in told
+
+
+def test_a_quiz_answers_without_a_kernel(page):
+    quiz = page.locator(".vlm-quiz")
+    quiz.scroll_into_view_if_needed()
+    quiz.get_by_label("no").check()
+    quiz.get_by_role("button", name="Check").click()
+    assert "Not this one" in quiz.inner_text() and "look" in quiz.inner_text()
+    quiz.get_by_label("yes").check()
+    quiz.get_by_role("button", name="Check").click()
+    assert "Right." in quiz.inner_text() and "it is" in quiz.inner_text()
+
+
+def test_an_explorer_shows_another_head(page):
+    explorer = page.locator(".vlm-attention").first
+    explorer.scroll_into_view_if_needed()
+    words = explorer.locator(".vlm-words")
+    assert "mean of heads" in words.inner_text()
+    explorer.get_by_label("Head").select_option(label="1")
+    assert "head 1" in words.inner_text()
+
+
+def test_a_search_knows_the_queries_on_its_buttons(page):
+    search = page.locator(".vlm-search").first
+    search.scroll_into_view_if_needed()
+
+    def first():
+        return search.locator("[role=listitem]:visible").first.get_attribute("aria-label")
+
+    assert first().startswith("1. long: 3")
+    search.get_by_role("button", name="longer").click()
+    assert first().startswith("1. short: 6")
+    assert "queries on its buttons" in page.locator(".note").first.inner_text()
+
+
+def test_the_search_of_the_course_finds_sections_and_leads_there(page):
+    page.keyboard.press("/")
+    page.keyboard.type("ZEBRAS part")
+    page.wait_for_selector("#book-results li")
+    results = page.locator("#book-results")
+    assert "02 · A part about zebras" in results.inner_text() and results.locator("li").count() == 1
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile(r"#a-part-about-zebras$"))
+    page.keyboard.press("Control+A")
+    page.locator("#book-search input").fill("nothing-of-this-kind")
+    assert results.locator("li").count() == 0 and "0" in results.locator("[role=status]").inner_text()
+    page.keyboard.press("Escape")
+    assert results.is_hidden()
+
+
+def test_the_theme_changes_and_stays_on_the_next_page(page, site):
+    paper = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(paper)
+    page.get_by_role("button", name="Light or dark").click()
+    dark = page.evaluate(paper)
+    assert dark != light
+    widget = page.locator(".vlm-quiz .vlm-button").first
+    widget.scroll_into_view_if_needed()
+    assert widget.evaluate("it => getComputedStyle(it).backgroundColor") == dark
+    page.goto((site / "index.html").as_uri())
+    assert page.evaluate(paper) == dark
+
+
+def test_on_a_phone_the_chapters_come_on_demand(chromium, site):
+    page = opened(chromium, site, 390)
+    chapters, menu = page.locator("#book-chapters"), page.get_by_role("button", name="Chapters")
+    assert chapters.is_hidden() and menu.get_attribute("aria-expanded") == "false"
+    menu.click()
+    assert chapters.is_visible() and menu.get_attribute("aria-expanded") == "true"
+    page.keyboard.press("Escape")
+    assert chapters.is_hidden()
+    page.context.close()
+
+
+def test_long_lines_are_scrolled_by_keys(page):
+    block = page.locator("#far pre").first
+    block.scroll_into_view_if_needed()
+    page.wait_for_function("document.querySelector('#far pre').tabIndex === 0")
+    block.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('#far pre').scrollLeft > 0")
+    assert page.locator("#title table").evaluate("table => table.parentElement.tabIndex") == -1
+
+
+def test_without_scripts_the_pictures_stand_in(chromium, site):
+    context = chromium.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((site / "02_vit.html").as_uri())
+    pictures = page.locator("img.still")
+    assert pictures.count() > len(NAMES) - 2 and all(
+        picture.get_attribute("alt") for picture in pictures.all()
+    )
+    context.close()
