@@ -116,7 +116,7 @@ def test_an_explorer_shows_another_head(page):
     explorer.scroll_into_view_if_needed()
     words = explorer.locator(".vlm-words")
     assert "mean of heads" in words.inner_text()
-    explorer.get_by_label("Head").select_option(label="1")
+    explorer.get_by_role("button", name="layer 0, head 1").click()
     assert "head 1" in words.inner_text()
 
 
