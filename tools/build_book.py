@@ -24,6 +24,7 @@ from pathlib import Path
 from book.links import check_links
 from book.running import ROOT, Notebook, RunError, executed
 from book.site import Site
+from publishing import address_in, address_of
 
 LANGUAGES = ("en", "ja")
 MOST_BYTES = 60_000_000
@@ -53,12 +54,13 @@ def build(root: Path, out: Path, cache: Path, options: argparse.Namespace, tell=
     Raises:
         RunError, ValueError: with what is wrong with a notebook, or cannot be shown.
     """
+    address = address_of(options.repository, options.branch) if options.repository else address_in(root)
     editions = notebooks_in(root, options.chapter)
     every = [notebook for edition in editions.values() for notebook in edition]
     copies = executed(every, cache, options.processes, options.reuse, tell)
     shutil.rmtree(out, ignore_errors=True)
     for lang, notebooks in editions.items():
-        Site(out, lang, list(editions), options.repository).fill(notebooks, copies)
+        Site(out, lang, list(editions), address).fill(notebooks, copies)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,7 +72,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, default=ROOT / "notebooks", help="the notebooks folder")
     parser.add_argument("--out", type=Path, default=ROOT / "site", help="where the pages go; emptied before")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "book", help="executed notebooks")
-    parser.add_argument("--repository", default="", help="https://github.com/OWNER/NAME of the course")
+    parser.add_argument("--repository", metavar="URL", help="https://github.com/OWNER/NAME of the course")
+    parser.add_argument("--branch", default="main", help="of that repository")
     parser.add_argument("--processes", type=int, default=2, help="notebooks that run at once")
     parser.add_argument("--reuse", action="store_true", help="take copies executed with another package")
     options = parser.parse_args(arguments)

@@ -9,6 +9,7 @@ from pathlib import Path
 import build_book
 import nbformat
 import numpy as np
+import publishing
 import pytest
 from book import cells, exercises, running, site, widgets
 from book.links import check_links
@@ -114,7 +115,9 @@ def unpacked(text: str) -> dict:
     return json.loads(data[4 : 4 + int.from_bytes(data[:4], "little")])
 
 
-def test_a_second_build_executes_nothing_until_notebook_or_package_change(made, monkeypatch, capsys):
+def test_a_second_build_executes_nothing_until_notebook_or_package_change(
+    made, tmp_path, monkeypatch, capsys
+):
     folder, options = made
     monkeypatch.setattr(running, "execute", None)
     assert (
@@ -123,8 +126,13 @@ def test_a_second_build_executes_nothing_until_notebook_or_package_change(made, 
     notebook = running.Notebook("02_vit", "en", folder / "notebooks" / "02_vit.ipynb")
     before = running.kept(notebook, folder, "package")
     assert running.kept(notebook, folder, "another") != before
-    other = edition(folder / "other", new_markdown_cell("# Other"))
-    assert running.kept(other, folder, "package") != before
+    copy = nbformat.read(notebook.path, as_version=4)
+    hidden = new_code_cell("bring()", metadata={"tags": ["remove-cell"]})
+    for found, same in ((hidden, True), (new_code_cell("1 + 1"), False)):
+        copy.cells.append(found)
+        nbformat.write(copy, tmp_path / "02_vit.ipynb")
+        changed = notebook._replace(path=tmp_path / "02_vit.ipynb")
+        assert (running.kept(changed, folder, "package") == before) == same
 
 
 def test_the_hash_of_the_package_is_that_of_its_code(tmp_path):
@@ -214,7 +222,7 @@ def test_a_picture_needs_a_description(tmp_path):
 
 
 def test_cells_that_only_a_notebook_needs_are_left_out(tmp_path):
-    colab = new_code_cell("install()", id="colab-cell", metadata={"tags": ["colab"]})
+    colab = new_code_cell("install()", id="colab-cell", metadata={"tags": ["remove-cell"]})
     page = built(tmp_path, colab, new_markdown_cell("# Title", id="title"))
     assert "colab-cell" not in page and "install()" not in page and 'id="title"' in page
 
@@ -256,17 +264,15 @@ def test_the_search_knows_each_section_by_its_words(tmp_path):
 def test_chapters_open_elsewhere_only_if_a_repository_is_known(tmp_path):
     page = built(tmp_path / "a", new_markdown_cell("# T"))
     assert "colab.research" not in page and 'href="notebooks/02_vit.ipynb"' in page
-    page = built(
-        tmp_path / "b", new_markdown_cell("# T"), repository="https://github.com/some-one/vlm.course"
-    )
-    place = "some-one/vlm.course/blob/main/notebooks/02_vit.ipynb"
+    title = new_markdown_cell("# T\n\n[![Open in Colab](https://x.y/badge.svg)](https://x.y/)\n\nText")
+    address = publishing.address_of("https://github.com/some-one/vlm.course", "v1")
+    page = built(tmp_path / "b", title, repository=address)
+    place = "some-one/vlm.course/blob/v1/notebooks/02_vit.ipynb"
     assert f"https://colab.research.google.com/github/{place}" in page
     assert f"https://kaggle.com/kernels/welcome?src=https://github.com/{place}" in page
-    assert (
-        "https://mybinder.org/v2/gh/some-one/vlm.course/HEAD?urlpath=lab/tree/notebooks/02_vit.ipynb" in page
-    )
-    with pytest.raises(ValueError, match=r"https://github\.com/OWNER/NAME, not 'somewhere'"):
-        site.launch_places("somewhere", "x")
+    assert "https://mybinder.org/v2/gh/some-one/vlm.course/v1?labpath=notebooks%2F02_vit.ipynb" in page
+    assert "https://codespaces.new/some-one/vlm.course?ref=v1" in page
+    assert "badge.svg" not in page and "Text" in page  # the page asks for nothing elsewhere
 
 
 def test_the_japanese_edition_lies_deeper_and_each_links_to_the_other(tmp_path):

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import nbformat
+from publishing import unpublished
 
 from book.cells import Page, Section, coloured, output, text_cell, words_of
 from book.exercises import OPEN, asked, help_with
 from book.recording import MIME
-from book.running import FIRST_CELL, LAST_CELL, Notebook
+from book.running import FIRST_CELL, LAST_CELL, Notebook, is_hidden
 from book.widgets import NEEDS_KERNEL, WidgetState, as_function, on_page, widgets_of
 from book.words import WORDS
 
-HIDDEN = {"colab"}  # tags of cells that only a notebook needs
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -45,7 +45,7 @@ def read_chapter(
     copy = nbformat.read(executed, as_version=4)
     recorded = recorded_in(copy.cells[-1]) if copy.cells[-1].id == LAST_CELL else {}
     own = {FIRST_CELL, LAST_CELL}
-    cells = [c for c in copy.cells if c.id not in own and not HIDDEN & set(c.metadata.get("tags", []))]
+    cells = [cell for cell in copy.cells if cell.id not in own and not is_hidden(cell)]
     page.taken.update(cell.id for cell in cells)
     writer = Writer(notebook, page, widgets_of(copy.metadata, recorded), figure)
     for cell in cells:
@@ -69,7 +69,8 @@ class Writer:
     def add(self, cell) -> None:
         """Take in one more cell."""
         if cell.cell_type == "markdown":
-            body, sections = text_cell(cell.source, self.page, self.figure)
+            text = unpublished(cell.source, self.page.lang)  # badges: the page has its own
+            body, sections = text_cell(text, self.page, self.figure)
             self.sections += sections
             self.listen(body, sections)
         else:

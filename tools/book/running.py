@@ -51,10 +51,16 @@ def package_hash(package: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+def is_hidden(cell) -> bool:
+    """Whether only a notebook needs a cell: the one that brings the course to where it is not."""
+    return "remove-cell" in cell.metadata.get("tags", [])
+
+
 def kept(notebook: Notebook, cache: Path, package: str) -> Path:
     """Where the executed copy lies, once there is one."""
     recording = Path(__file__).with_name("recording.py").read_text(encoding="utf-8")
-    parts = [package, FIRST, LAST, recording, notebook.path.read_text(encoding="utf-8")]
+    cells = nbformat.read(notebook.path, as_version=4).cells
+    parts = [package, FIRST, LAST, recording, *(cell.source for cell in cells if not is_hidden(cell))]
     digest = hashlib.sha256("\0".join(parts).encode())
     return cache / f"{notebook.name}-{notebook.lang}-{digest.hexdigest()[:16]}.ipynb"
 

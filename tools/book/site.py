@@ -5,8 +5,10 @@ import json
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 import jinja2
+from publishing import Address
 
 from book.cells import Page, file_of, own_names, text_cell
 from book.chapters import Chapter, linked_to, read_chapter
@@ -26,7 +28,7 @@ class Site:
         root: the way from its pages to the root of the site.
     """
 
-    def __init__(self, folder: Path, lang: str, editions: list[str], repository: str = ""):
+    def __init__(self, folder: Path, lang: str, editions: list[str], repository: Address | None = None):
         self.folder, self.lang, self.editions, self.repository = folder, lang, editions, repository
         self.index: Path | None = None  # of terms
         self.pages = folder if lang == "en" else folder / lang
@@ -103,7 +105,8 @@ class Site:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(notebook.path, target)
         here = {"name": WORDS[self.lang]["download"], "address": f"{self.root}{place}"}
-        return [*launch_places(self.repository, place), here]
+        elsewhere = launch_places(place, self.repository) if self.repository else []
+        return [*elsewhere, here]
 
     def terms(self, chapters: list[Chapter], index: Path) -> None:
         """The index of terms as a page; what its head says of notebooks is said anew."""
@@ -151,33 +154,25 @@ class Site:
 
 def whole_model() -> str:
     """The drawing of a vision-language model, in the page's colours."""
-    from vlmcourse.workbook.figures import FIGURES, ON_ANY_PAPER, Described
+    from vlmcourse.workbook.figures import ON_ANY_PAPER, Described
 
-    svg = (FIGURES / "vlm.svg").read_text(encoding="utf-8")
+    svg = (ROOT / "assets" / "figures" / "vlm.svg").read_text(encoding="utf-8")
     for colour, other in ON_ANY_PAPER.items():
         svg = svg.replace(colour, other)
     alt = "An image and a question enter a vision encoder, a connector and a language model; an answer leaves"
     return own_names(Described(svg, 820, alt)._repr_html_(), "whole")
 
 
-def launch_places(repository: str, place: str) -> list[dict[str, str]]:
-    """Where a notebook of a GitHub repository can be opened; nowhere without one.
-
-    Raises:
-        ValueError: if the address is not of the form https://github.com/OWNER/NAME.
-    """
-    if not repository:
-        return []
-    found = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", repository)
-    if not found:
-        raise ValueError(f"a repository is given as https://github.com/OWNER/NAME, not {repository!r}")
-    owner, name = found.groups()
-    blob = f"https://github.com/{owner}/{name}/blob/main/{place}"
+def launch_places(place: str, address: Address) -> list[dict[str, str]]:
+    """Where the notebook at a place of a published repository can be opened."""
+    page, branch = address.file(place), quote(address.branch, safe="")
+    repository = f"{address.owner}/{address.name}"
+    lab = f"{repository}/{branch}?labpath={quote(place, safe='')}"
     places = {
-        "Colab": f"https://colab.research.google.com/github/{owner}/{name}/blob/main/{place}",
-        "Kaggle": f"https://kaggle.com/kernels/welcome?src={blob}",
-        "Codespaces": f"https://codespaces.new/{owner}/{name}",
-        "Binder": f"https://mybinder.org/v2/gh/{owner}/{name}/HEAD?urlpath=lab/tree/{place}",
-        "GitHub": blob,
+        "Colab": f"https://colab.research.google.com/github/{page}",
+        "Kaggle": f"https://kaggle.com/kernels/welcome?src=https://github.com/{page}",
+        "Codespaces": f"https://codespaces.new/{repository}?ref={branch}",
+        "Binder": f"https://mybinder.org/v2/gh/{lab}",
+        "GitHub": f"https://github.com/{page}",
     }
-    return [{"name": label, "address": address} for label, address in places.items()]
+    return [{"name": name, "address": link} for name, link in places.items()]
