@@ -25,8 +25,8 @@ HIDDEN = {
     "jupyter": {"source_hidden": True},
     "tags": ["remove-cell"],
 }  # Colab, Lab, a book
-TITLE = "Set-up. Where the course is installed, this cell does nothing."
-TITLE_BY_HAND = f"{TITLE} Elsewhere put {WHEEL} beside this notebook, then run it."
+TITLE = "Set-up, only where the course is not installed"  # all of the cell that JupyterLab shows
+TITLE_BY_HAND = f"{TITLE}: put {WHEEL} beside this file"
 CODE = """\
 # @title {title}
 import importlib.util; from glob import glob; at = ["{source}"]
