@@ -3,8 +3,8 @@
     python tools/time_notebooks.py                              all chapters
     python tools/time_notebooks.py notebooks/04_clip.ipynb      some of them
 
-A chapter may take 120 seconds on two cores, and its trainings together 90. Machines differ and their speed
-changes with the hour, so say on which one a number was taken, and let nothing else run. The notebooks
+A chapter may take 100 seconds on two quiet cores, and its trainings together 75. Machines differ and their
+speed changes with the hour, so say on which one a number was taken, and let nothing else run. The notebooks
 themselves are not changed.
 """
 
