@@ -5,10 +5,14 @@ import importlib.util
 import re
 from pathlib import Path
 
+import draw_animation
 import nbformat
 import numpy as np
 import pytest
+import torch
+from PIL import Image, ImageSequence
 
+from vlmcourse.data import pixels
 from vlmcourse.widgets.attention import AttentionExplorer
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +31,29 @@ def test_the_readme_shows_both_themes_and_is_quick_to_load():
     ]
     assert named == {f"assets/screenshots/{name}.png" for name in shown}
     assert sum((ROOT / name).stat().st_size for name in named) <= 300_000
+
+
+def test_the_animation_is_short_light_and_holds_long_enough_to_be_read():
+    assert str(draw_animation.FILE.relative_to(ROOT)) in (ROOT / "README.md").read_text(encoding="utf-8")
+    with Image.open(draw_animation.FILE) as film:
+        shown = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]
+        assert film.size == (draw_animation.WIDTH, draw_animation.HEIGHT)
+    assert shown.count(draw_animation.SLOW) == 2, (
+        "the card that says what is wrong, and the one that says passed"
+    )
+    assert sum(shown) <= 15_000 and draw_animation.FILE.stat().st_size <= 100_000
+
+
+def test_what_the_animation_types_gets_the_cards_that_it_waits_for():
+    given = pixels.normalise.reference
+    space = {"torch": torch}
+    exec(
+        f"def wrong(images):\n    {draw_animation.WRONG}\ndef right(images):\n    {draw_animation.RIGHT}",
+        space,
+    )
+    images = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
+    assert torch.equal(space["right"](images), given(images))
+    assert torch.equal(space["wrong"](images), given(images).transpose(2, 3))
 
 
 def test_a_page_holds_the_widgets_state_script_and_theme():
