@@ -83,6 +83,7 @@ def test_it_holds_every_module_notebook_checkpoint_example_and_figure_and_no_mor
     assert 20 < megabytes < MOST_MEGABYTES
 
 
+@pytest.mark.slow
 def test_from_an_empty_folder_a_chapter_opens_and_models_answer_and_train(unpacked, tmp_path):
     folder, _ = unpacked
     environment = {**os.environ, "PYTHONPATH": str(folder), "CI": "true"}
