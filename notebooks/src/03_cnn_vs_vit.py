@@ -592,7 +592,7 @@ for ax, (name, found) in zip(axes[1:], looked.items()):
     ax.set(title=name, xlabel="layer", xticks=(1, 2, 3))
 axes[0].set(title="CNN: could see at most", xlabel="layer", ylabel="distance, px",
             xticks=range(1, 7))
-axes[1].text(1, even + 0.6, "even gaze", color=roles.control, fontsize=9)
+axes[1].text(1, even + 0.6, "even gaze", fontsize=9)
 figure(fig, alt="The CNN's reach grows layer by layer; the heads of two ViTs lie near an even gaze")
 heads = {name: [f"{layer.min():.1f} to {layer.max():.1f} px" for layer in found]
          for name, found in looked.items()}

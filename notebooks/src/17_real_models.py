@@ -358,7 +358,7 @@ fig, axes = plt.subplots(1, 4, figsize=(7, 3), layout="constrained")
 for ax, picture, question, text in zip(axes, pictures, asked, spoken):
     ax.imshow(picture); ax.set(xticks=[], yticks=[])
     ax.set_title(textwrap.fill(question, 22), fontsize=9)
-    ax.set_xlabel(textwrap.fill(text, 22), color=roles.text)
+    ax.set_xlabel(textwrap.fill(text, 22))
 figure(fig, alt="Four scenes, each with a question above it and the model's free answer below")
 print(*spoken, sep="\n")
 
@@ -506,7 +506,7 @@ fig, axes = plt.subplots(1, 4, figsize=(7, 3.4), layout="constrained")
 for ax, picture, question, text in zip(axes, some.images, asked, spoken):
     ax.imshow(picture); ax.set(xticks=[], yticks=[])
     ax.set_title(textwrap.fill(question, 22), fontsize=9)
-    ax.set_xlabel(textwrap.fill(text, 22), color=roles.text)
+    ax.set_xlabel(textwrap.fill(text, 22))
 fig.supxlabel(openmoji.ATTRIBUTION, fontsize=9)
 figure(fig, alt="Four drawings never seen, each with a question above it and the model's free "
                 "answer below")
@@ -594,7 +594,7 @@ if eyes:
     fig, axes = plt.subplots(1, 4, figsize=(7, 3), layout="constrained")
     for ax, picture, case, text in zip(axes, images, CASES, texts):
         ax.imshow(picture); ax.set(xticks=[], yticks=[])
-        ax.set_title(case, fontsize=9); ax.set_xlabel(textwrap.fill(text, 22), color=roles.text)
+        ax.set_title(case, fontsize=9); ax.set_xlabel(textwrap.fill(text, 22))
     fig.supxlabel(openmoji.ATTRIBUTION, fontsize=9)
     figure(fig, alt="Four drawings never seen, as drawn, moved, scaled and turned, each described")
     assert all(text.startswith("This is") for text in texts)

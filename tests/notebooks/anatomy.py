@@ -122,12 +122,14 @@ def widths(chapter: Chapter) -> list[str]:
 
 
 def colours(chapter: Chapter) -> list[str]:
-    """Colours are named by their role, and letters in figures have 9 points or more."""
+    """Colours are named by their role; letters have 9 points or more and the page's ink, dark pages' too."""
     fixed = r"(?<!cmap=)(?:#[0-9A-Fa-f]{6}\b|[\"'](?:gr[ae]y|red|blue|green|orange|black)[\"'](?=[,)\]]))"
     small = r"(?:fontsize|labelsize|titlesize)=[0-8](?:\.\d+)?\b"
+    pale = r"(?:set_[xyt]\w*label|set_title|suptitle|\.text)\([^\n]*color=roles\.(?!ink)\w+"
+    rules = {"a colour without a role": fixed, "letters under 9 points": small}
+    rules["letters in another colour than ink"] = pale
     drawn = [code for code in chapter.code if "figure(" in code]
-    found = [f"a colour without a role: {c}" for code in drawn for c in re.findall(fixed, code)]
-    return found + [f"letters under 9 points: {c}" for code in drawn for c in re.findall(small, code)]
+    return [f"{rule}: {c}" for rule, form in rules.items() for code in drawn for c in re.findall(form, code)]
 
 
 def results(chapter: Chapter) -> list[str]:

@@ -91,6 +91,9 @@ BROKEN = {
     "a figure without alt=": replaced('alt="one line that rises"', "'one line'"),
     "a colour without a role: #0072B2": plus("figure(fig, alt='x', color='#0072B2')"),
     "a colour without a role: 'gray'": plus("ax.plot(x, color='gray'); figure(fig, alt='x')"),
+    "letters in another colour than ink: set_title('x', color=roles.text": plus(
+        "ax.set_title('x', color=roles.text); figure(fig, alt='x')"
+    ),
     "letters under 9 points: fontsize=8.5": plus("ax.set_title('x', fontsize=8.5); figure(fig, alt='x')"),
     "print where tabulate belongs: 'print({": plus("print({name: 1})"),
     "print where tabulate belongs: 'x = f": plus('x = f"{name:>22}: {share:.0%}"'),
