@@ -52,8 +52,7 @@ def keep_folder() -> Path | None:
 
 def keep_answers() -> None:
     """Copy the answers and the diary, joined with what other sessions have copied; a failure is a warning."""
-    folder, home = keep_folder(), workspace() / _ANSWERS
-    if folder is None or not home.is_dir():
+    if (folder := keep_folder()) is None or not (home := workspace() / _ANSWERS).is_dir():
         return
     try:
         _join_answers(folder)
@@ -68,9 +67,10 @@ def keep_trained(*paths: Path) -> None:
 
     Checkpoints of one run are copied every PAUSE seconds at most. A failure is a warning: training goes on.
     """
-    folder, home = keep_folder(), workspace().resolve()
-    first = paths[0].resolve()
-    if folder is None or not first.is_relative_to(home):
+    if (folder := keep_folder()) is None:
+        return
+    home, first = workspace().resolve(), paths[0].resolve()
+    if not first.is_relative_to(home):
         return
     name = (first.parent if first.is_dir() else first).relative_to(home).as_posix()
     if first.is_dir() and time.monotonic() - _kept_at.get(name, -PAUSE) < PAUSE:
