@@ -14,7 +14,16 @@ from urllib.parse import quote
 import typer
 from typer import Argument, Option
 
-from vlmcourse.terminal import explained, is_first_process, printable, quoted, refuse_places, show
+from vlmcourse.terminal import (
+    explained,
+    is_first_process,
+    printable,
+    quoted,
+    refuse_old_folder,
+    refuse_place,
+    refuse_places,
+    show,
+)
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a vision-language model yourself.")
 
@@ -76,9 +85,10 @@ def progress(export: Annotated[Path | None, Option(help="Write it as .json, too.
     from vlmcourse import workbook
     from vlmcourse.workbook.lesson import export_progress
 
-    show(*workbook.progress().table)
     with explained():
         refuse_places({".json": export})
+    show(*workbook.progress().table)
+    with explained():
         if export:
             typer.echo(printable(f"{export_progress(export)}"))
 
@@ -110,6 +120,7 @@ def grade_class(
 
     with explained():
         refuse_there(to)  # before minutes of grading
+        refuse_place(to)
         slots, seed = slots_of_chapters(chapter or []), seed or secrets.randbelow(10**6) + 1000
         typer.echo(f"Cases of seed {seed}; --seed {seed} draws the same again.")
         write_book(grade_folder(folder, seed, slots, processes, tell=typer.echo), to)
@@ -298,8 +309,7 @@ def export(
     from vlmcourse.models.lora import merge_lora
 
     with explained():
-        if folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"{folder} is not empty; name a new folder")
+        refuse_old_folder(folder)
         measured = read_report(report) if report else None
         vlm, card = load_speaker(model)
         merge_lora(vlm.model)

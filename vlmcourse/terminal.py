@@ -5,6 +5,7 @@ Imports nothing heavy, so that ``vlmcourse --help`` answers at once.
 
 import os
 import shlex
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ def refuse_places(reports: dict[str, Path | None]) -> None:
 
     Raises:
         ValueError: if a name has another ending, or a folder has it.
-        NotADirectoryError, PermissionError: if it lies below a file, or where one may not write.
+        FileNotFoundError, NotADirectoryError, PermissionError: see refuse_place.
     """
     for ending, path in reports.items():
         if path is None:
@@ -31,11 +32,43 @@ def refuse_places(reports: dict[str, Path | None]) -> None:
             raise ValueError(f"{path} does not end in {ending}; name the report such as report{ending}")
         if path.is_dir():
             raise ValueError(f"{path} is a folder; name a file in it, such as {path / f'report{ending}'}")
-        there = next(place for place in path.absolute().parents if place.exists())
-        if not there.is_dir():
-            raise NotADirectoryError(f"{there} is a file, so {path} cannot lie below it; name another folder")
-        if not os.access(there, os.W_OK):
-            raise PermissionError(f"{there} may not be written to; name another folder for {path.name}")
+        refuse_place(path)
+        if not path.absolute().parent.is_dir():
+            raise FileNotFoundError(
+                f"there is no folder {path.parent}; make it, or name {path.name} elsewhere"
+            )
+
+
+def refuse_place(path: Path) -> None:
+    """Refuse a new file or folder that could not be written, before what takes minutes.
+
+    Raises:
+        NotADirectoryError, PermissionError: if it lies below a file, or where one may not write.
+    """
+    there = next(place for place in path.absolute().parents if place.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{there} is a file, so {path} cannot lie below it; name another folder")
+    try:
+        allowed = os.access(there, os.W_OK)  # which lets the administrator everywhere, so it is tried as well
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError:
+        allowed = False
+    if not allowed:
+        raise PermissionError(f"{there} may not be written to; name another folder for {path.name}")
+
+
+def refuse_old_folder(folder: Path) -> None:
+    """Refuse what is to be a new folder if it is a file, holds something, or could not be made.
+
+    Raises:
+        ValueError, NotADirectoryError, PermissionError: see refuse_place.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; name a new folder")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty; name a new folder")
+    refuse_place(folder / "a file in it")
 
 
 @contextmanager

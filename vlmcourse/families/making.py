@@ -138,12 +138,25 @@ def _path(name: str) -> Path:
     if name == MINE:
         return _trained(my_plan().name)
     if name.endswith(".safetensors"):
-        return Path(name)
+        return _own_file(Path(name))
     if name not in _shipped_by(RECIPES.values()):
         asked = ", ".join(_shipped_by(filter(can_be_asked, RECIPES.values())))
         yours = "or a file of yours that ends in .safetensors"
         raise FileNotFoundError(f"there is no model {name!r}; name one of {asked}, {yours}")
     return shipped(f"{name}.safetensors")
+
+
+def _own_file(path: Path) -> Path:
+    """Weights that a person names, with their card beside them; FileNotFoundError says what is missing."""
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not there"
+        raise FileNotFoundError(f"{path} is {what}; name a .safetensors file that `vlmcourse train` wrote")
+    if not (card := card_of(path)).is_file():
+        raise FileNotFoundError(
+            f"{card} is missing: it is the card of {path.name}, which says what model the weights belong to. "
+            f"`vlmcourse train` writes both; copy the card from where {path.name} comes from"
+        )
+    return path
 
 
 def _trained(name: str) -> Path:
