@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -306,7 +307,7 @@ NANO = {"recipe": {"family": "nano", "model": {}}}
     (NANO, b"", "mine.safetensors is empty"),
     (NANO, b"\x80\x04pickle", "mine.safetensors is a pickle, which could run code"),
     (NANO, b"not weights at all", "mine.safetensors is no whole safetensors file"),
-    (None, None, "mine.json does not exist"),
+    (None, None, "mine.json is missing: it is the card"),
     (b"\xff{}", None, "mine.json cannot be read as JSON"),
     ([1], None, "mine.json should hold an object"),
     ({}, None, "mine.json does not say by which recipe"),
@@ -549,20 +550,16 @@ def test_evaluate_names_what_is_missing(tmp_path):
     assert ran.exit_code == 1 and str(tmp_path) in ran.output and "Traceback" not in ran.output
 
 
-def test_evaluate_makes_the_folder_of_its_report(tmp_path):
-    data = tmp_path / "new" / "card.json"
-    ran = run.invoke(cli.app, ["evaluate", "nano-vlm", "--count", "8", "--json", str(data)])
-    assert ran.exit_code == 0 and json.loads(data.read_text())["model"] == "nano-vlm", ran.output
-
-
 def test_a_measured_report_is_shown_even_if_it_cannot_be_written(tmp_path, monkeypatch):
     from vlmcourse.evaluation.report import Report, ReportLine
     from vlmcourse.families import report_card
 
     def measure(*_):
+        (tmp_path / "late").rmdir()
         (tmp_path / "late").write_text("another program was faster")
         return Report("it", "one row", (ReportLine("answers", "all kinds", 0.5),))
 
+    (tmp_path / "late").mkdir()
     monkeypatch.setattr(report_card, "load_answering", lambda name: None)
     monkeypatch.setattr(report_card, "report_on_scenes", measure)
     ran = run.invoke(cli.app, ["evaluate", "it", "--json", str(tmp_path / "late" / "card.json")])
@@ -575,6 +572,7 @@ def test_a_measured_report_is_shown_even_if_it_cannot_be_written(tmp_path, monke
     ("--json", "rows.jsonl", "does not end in .json; name the report such as report.json"),
     ("--html", "folder.html", "is a folder; name a file in it, such as"),
     ("--json", "rows.jsonl/a.json", "rows.jsonl is a file, so"),
+    ("--json", "new/a.json", "new; make it, or name"),
 ])  # fmt: skip
 def test_a_place_that_takes_no_report_is_refused_before_anything_is_measured(
     option, name, says, tmp_path, monkeypatch
@@ -586,6 +584,7 @@ def test_a_place_that_takes_no_report_is_refused_before_anything_is_measured(
     (tmp_path / "rows.jsonl").write_text("{}")
     ran = run.invoke(cli.app, ["evaluate", "nano-vlm", option, str(tmp_path / name)])
     assert ran.exit_code == 1 and says in ran.output
+    assert not (tmp_path / "new").exists()
     assert (tmp_path / "rows.jsonl").read_text() == "{}"
 
 
@@ -593,6 +592,52 @@ def test_a_place_without_rights_is_refused_before_anything_is_measured(tmp_path,
     monkeypatch.setattr(cli.os, "access", lambda place, mode: Path(place) != tmp_path)  # root may do all
     ran = run.invoke(cli.app, ["evaluate", "nano-vlm", "--json", str(tmp_path / "new" / "card.json")])
     assert ran.exit_code == 1 and "may not be written to; name another folder for card.json" in ran.output
+
+
+@pytest.mark.parametrize("words", [
+    ["evaluate", "nano-vlm", "--json", "card.json"], ["export", "folder"], ["grade", ".", "--to", "grades"],
+    ["train", "nano-vlm"], ["progress", "--export", "progress.json"],
+])  # fmt: skip
+def test_where_nobody_may_write_nothing_is_begun(words, tmp_path, monkeypatch):
+    """Not even the administrator, whom os.access lets everywhere."""
+    from vlmcourse import terminal
+    from vlmcourse.families import carrying, making, report_card
+    from vlmcourse.workbook import classroom
+
+    def refuses(dir):
+        raise OSError("read-only file system")
+
+    for module, name in ((report_card, "load_answering"), (making, "load_speaker"), (carrying, "carry_out"),
+                         (classroom, "grade_folder")):  # fmt: skip
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("it has begun"))
+    monkeypatch.setattr(terminal.tempfile, "TemporaryFile", refuses)
+    monkeypatch.chdir(tmp_path)
+    ran = run.invoke(cli.app, words)
+    assert ran.exit_code == 1 and "may not be written to; name another folder for" in ran.output
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("words", "says"), [
+    (["export", "a"], "a is a file; name a new folder"),
+    (["export", "a/b"], "a is a file, so a/b cannot lie below it"),
+    (["export", "full"], "full is not empty; name a new folder"),
+    (["train", "nano-vlm", "--runs", "a"], "a is a file, so"),
+    (["ask", "scene.png", "Q?", "--model", "b.safetensors"], "b.safetensors is not there; name a"),
+    (["ask", "scene.png", "Q?", "--model", "d.safetensors"], "d.safetensors is a folder; name a"),
+    (["ask", "scene.png", "Q?", "--model", "c.safetensors"],
+     "c.json is missing: it is the card of c.safetensors, which says what model the weights belong to"),
+])  # fmt: skip
+def test_what_is_not_there_is_named_with_what_to_do(words, says, tmp_path, monkeypatch):
+    shutil.copy(ROOT / "assets/examples/scene.png", tmp_path)
+    (tmp_path / "a").write_text("mine")
+    (tmp_path / "c.safetensors").write_bytes(b"weights")
+    (tmp_path / "d.safetensors").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("x")
+    monkeypatch.chdir(tmp_path)
+    ran = run.invoke(cli.app, words)
+    assert ran.exit_code == 1 and says in ran.output.replace("\n", " "), ran.output
+    assert (tmp_path / "a").read_text() == "mine" and (tmp_path / "full" / "mine").exists()
 
 
 def test_the_page_of_a_check_never_replaces_the_rows(pictures):

@@ -179,6 +179,8 @@ def train(
     """Train a recipe of the course; `own`, a model on your pictures; or `my_vlm`, the model that
     my_vlm/vlm.toml plans, with your code. A run that was broken off goes on.
     `accelerate launch -m vlmcourse train ...` uses several GPUs."""
+    with explained():
+        refuse_place(runs / "checkpoint")  # before minutes of preparing
     own_options = {"--data": data, "--start": start, "--most-skipped": most_skipped != MOST_ALLOWED}
     if recipe == "own":
         with explained():

@@ -49,7 +49,7 @@ def refuse_place(path: Path) -> None:
     if not there.is_dir():
         raise NotADirectoryError(f"{there} is a file, so {path} cannot lie below it; name another folder")
     try:
-        allowed = os.access(there, os.W_OK)  # which lets the administrator everywhere, so it is tried as well
+        allowed = os.access(there, os.W_OK)  # which lets the administrator everywhere: try it, too
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError:
@@ -68,7 +68,7 @@ def refuse_old_folder(folder: Path) -> None:
         raise ValueError(f"{folder} is a file; name a new folder")
     if folder.is_dir() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty; name a new folder")
-    refuse_place(folder / "a file in it")
+    refuse_place(folder / "config.json" if folder.is_dir() else folder)
 
 
 @contextmanager
