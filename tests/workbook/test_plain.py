@@ -12,7 +12,7 @@ import torch
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.slots import Slot
 from vlmcourse.workbook.outcomes import Outcome, same, trial_of
-from vlmcourse.workbook.plain import Opaque, as_data, same_data
+from vlmcourse.workbook.plain import Opaque, as_data, same_data, tidy
 
 
 def sent(value):
@@ -68,6 +68,7 @@ def test_a_value_arrives_as_it_was(value):
         ((1, 2), (1, 2, 3)),
         ({"a": 1}, {"b": 1}),
         ({"a": 1}, {"a": 2}),
+        ({"a": 1.0}, {"a": 1}),
         (Record(2, torch.ones(3)), Record(3, torch.ones(3))),
         ({1, 2}, {1, 3}),
         ("1", 1),
@@ -82,7 +83,17 @@ def test_another_value_is_not_alike(got, right):
 
 @pytest.mark.parametrize(
     ("got", "right"),
-    [(torch.ones(2), torch.ones(2) + 1e-6), (1, 1.0), (1.0, 1 + 1e-6), ({"a": 1, "b": 2}, {"b": 2, "a": 1})],
+    [
+        (torch.ones(2), torch.ones(2) + 1e-6),
+        (1, 1.0),
+        (1.0, 1 + 1e-6),
+        (1e-6, 0.0),  # near 0 the difference itself counts
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        ({"a": 1}, {"a": 1.0}),
+        ([1.0], [1 + 1e-6]),
+        ((torch.ones(2),), (torch.ones(2) + 1e-6,)),
+        (Record(2, torch.ones(3)), Record(2, torch.ones(3) + 1e-6)),
+    ],
 )
 def test_rounding_and_order_of_keys_do_not_count(got, right):
     assert same_data(sent(got), as_data(Outcome(right)))
@@ -109,6 +120,40 @@ def test_values_nested_without_end_are_refused():
         as_data(Outcome(value))
 
 
+@pytest.mark.parametrize("deep", [40, 41])
+def test_values_may_be_nested_forty_deep(deep):
+    value = 1
+    for _ in range(deep):
+        value = [value]
+    if deep > 40:
+        with pytest.raises(Opaque, match="more than 40 deep"):
+            as_data(Outcome(value))
+    else:
+        assert same_data(sent(value), as_data(Outcome(value)))
+
+
+def test_letters_that_are_no_base64_are_refused():
+    right = as_data(Outcome(torch.ones(2)))
+    got = sent(torch.ones(2))
+    assert same_data(got, right)
+    got["value"][4] = f"?{got['value'][4]}"
+    assert not same_data(got, right)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "line"),
+    [
+        ("as it is: ×²", "as it is: ×²"),
+        ("two\n lines\tof\r\nit ", "two lines of it"),
+        ("\x1b[2J\x00\ud800", "\\x1b[2J\\x00\\ud800"),
+        ("x" * 1000, "x" * 1000),
+        ("x" * 1001, "x" * 1000 + " …"),
+    ],
+)
+def test_a_sentence_of_a_stranger_is_one_short_line(sentence, line):
+    assert tidy(sentence) == line
+
+
 @pytest.mark.parametrize(
     "junk",
     [
@@ -122,7 +167,7 @@ def test_values_nested_without_end_are_refused():
     ],
 )
 def test_junk_is_not_alike(junk):
-    assert not same_data(junk, as_data(Outcome(torch.ones(2))))
+    assert same_data(junk, as_data(Outcome(torch.ones(2)))) is False  # which can be counted
 
 
 @pytest.mark.parametrize("task", all_exercises().values(), ids=lambda task: task.slot.name)
