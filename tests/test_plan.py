@@ -172,6 +172,21 @@ def test_the_three_examples_differ_in_their_connector_alone():
     assert kinds == [LlavaConfig, FlamingoConfig, Blip2Config]
 
 
+def test_what_a_plan_leaves_out_is_filled_in():
+    table = read_plan(example("llava")).table()
+    del table["seed"], table["connector"]["shuffle"]
+    for stage in table["stages"]:
+        for key in stage.keys() - {"name", "trains", "data", "steps"}:
+            del stage[key]
+    plan = plan_of(table)
+    assert (plan.seed, plan.connector["shuffle"]) == (0, 1)
+    usual = dict(
+        size=16, scenes=8000, muon=0.01, adamw=2e-3, flat=0.4, grey=0.25, slow_connector=1.0, folder=""
+    )
+    for stage in plan.stages:
+        assert {key: stage[key] for key in usual} == usual
+
+
 def test_numbers_of_a_plan_reach_the_recipe():
     table = read_plan(example("flamingo")).table()
     table["connector"] |= dict(latents=7, depth=3, every=2)
