@@ -20,31 +20,48 @@ from pathlib import Path
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 THEMES = ("light", "dark")
 GRAVE = ("serious", "critical")
+# Which rules of axe-core are tried where: contrast does not hang on the width, nor anything else on the theme
+CONTRAST = {"runOnly": ["color-contrast"]}
+REST = {"rules": {"color-contrast": {"enabled": False}}}
+TRIED = {
+    ("desktop", "light"): {},
+    ("desktop", "dark"): CONTRAST,
+    ("phone", "light"): REST,
+    ("phone", "dark"): None,
+}
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb"]
 READY = "() => document.documentElement.dataset.ready === 'true'"
 WIDER = "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
 EMPTY = "[...document.querySelectorAll('[data-widget]')].filter(place => !place.querySelector('.vlm')).length"
 ALL_OPEN = "document.querySelectorAll('details').forEach(one => { one.open = true })"
-AXE = """async ([where, grave]) => (await axe.run(where, {resultTypes: ['violations']})).violations
+AXE = """async ([where, grave, rules]) => (await axe.run(where, {resultTypes: ['violations'], ...rules})).violations
     .filter(({impact}) => grave.includes(impact))
     .map(({id, impact, nodes: [first, ...more]}) => ({id, impact, count: 1 + more.length,
         where: first.target.join(' '), html: first.html.slice(0, 160),
         why: first.failureSummary.slice(0, 300)}))"""
 
 
-def barriers(page, where: str = "body") -> list[str]:
-    """What axe-core finds in the elements `where` that is serious or critical, one line for each rule."""
+def barriers(page, where: str = "html", rules: dict | None = None) -> list[str]:
+    """What axe-core finds in the elements `where` that is serious or critical, one line for each rule.
+
+    Args:
+        rules: options of axe.run that choose its rules; all of them by default.
+    """
     if not page.evaluate("typeof window.axe !== 'undefined'"):
         page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate(AXE, [where, list(GRAVE)])
+    found = page.evaluate(AXE, [where, list(GRAVE), rules or {}])
     return [
         f"{one['impact']}: {one['id']}, {one['count']} ×, first {one['where']} ({one['html']}): {one['why']}"
         for one in found
     ]
 
 
-def faults(page, address: str, complaints: list[str]) -> Iterator[str]:
-    """What is wrong with a page, one line each; it stays open, with all that was folded in view."""
+def faults(page, address: str, complaints: list[str], rules: dict | None = None) -> Iterator[str]:
+    """What is wrong with a page, one line each; it stays open, with all that was folded in view.
+
+    Args:
+        rules: those of axe-core that are tried, see TRIED; None for none.
+    """
     from playwright.sync_api import TimeoutError
 
     complaints.clear()
@@ -60,7 +77,8 @@ def faults(page, address: str, complaints: list[str]) -> Iterator[str]:
         yield f"{wider} pixels wider than the window"
     if empty := page.evaluate(EMPTY):
         yield f"{empty} widgets did not come up"
-    yield from barriers(page)
+    if rules is not None:
+        yield from barriers(page, rules=rules)
 
 
 def listening(page) -> list[str]:
@@ -88,10 +106,12 @@ def read(site: Path, shots: Path | None = None, names: list[str] | None = None, 
             for theme in THEMES:
                 view = {"width": width, "height": height}
                 page = browser.new_context(viewport=view, color_scheme=theme).new_page()
-                complaints = listening(page)
+                complaints, rules = listening(page), TRIED[size, theme]
                 for path in paths:
                     name = f"{path.relative_to(site.resolve())}, {size}, {theme}"
-                    problems += [f"{name}: {fault}" for fault in faults(page, path.as_uri(), complaints)]
+                    problems += [
+                        f"{name}: {fault}" for fault in faults(page, path.as_uri(), complaints, rules)
+                    ]
                     if shots:
                         shots.mkdir(parents=True, exist_ok=True)
                         page.screenshot(path=shots / f"{path.stem}-{size}-{theme}.png", full_page=True)

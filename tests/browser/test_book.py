@@ -76,7 +76,7 @@ def page(chromium, site):
 @pytest.mark.parametrize("name", ["02_vit", "index"])
 def test_a_page_is_whole_and_without_barriers(chromium, site, width, theme, name):
     page = opened(chromium, site, width, theme, name)
-    assert list(faults(page, (site / f"{name}.html").as_uri(), page.complaints)) == []
+    assert list(faults(page, (site / f"{name}.html").as_uri(), page.complaints, {})) == []
     if name == "02_vit":
         assert page.locator("[data-widget] > .vlm").count() == len(NAMES) - ASKING + 1
         assert page.locator("img.still").count() == ASKING
@@ -93,7 +93,7 @@ def test_what_is_wrong_with_a_page_is_told(chromium, site, tmp_path):
     broken = broken.replace("</body>", '<img src="http://127.0.0.1:9/x.png" alt="x"></body>')
     (site / "broken.html").write_text(broken, encoding="utf-8")
     page = opened(chromium, site, name="index")
-    told = " ".join(faults(page, (site / "broken.html").as_uri(), page.complaints))
+    told = " ".join(faults(page, (site / "broken.html").as_uri(), page.complaints, {}))
     (site / "broken.html").unlink()
     page.context.close()
     assert "no is not defined" in told and "asks for http://127.0.0.1:9" in told

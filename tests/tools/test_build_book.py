@@ -361,4 +361,5 @@ def test_a_site_that_is_too_large_is_refused(tmp_path, monkeypatch, capsys):
 
 def test_what_is_printed_is_as_a_terminal_leaves_it():
     assert ">b\nc</pre>" in cells.printed("a\rb\nc\n") and cells.printed("\n") == ""
-    assert 'class="printed stderr"' in cells.printed("x", "stderr")
+    warned = new_output("stream", text="a library warns", name="stderr")
+    assert cells.output(warned, "c", None, None) == ""

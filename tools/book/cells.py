@@ -128,7 +128,9 @@ def output(one, cell: str, page: Page, widget: Callable[[str], str]) -> str:
         ValueError: for a picture without a description.
     """
     if one.output_type == "stream":
-        return printed(one.text, one.name)
+        return (
+            printed(one.text) if one.name == "stdout" else ""
+        )  # what libraries warn of is no part of a book
     if one.output_type == "error":
         return printed("\n".join(one.traceback), "error")
     data = one.data
