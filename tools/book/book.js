@@ -153,6 +153,59 @@ class Model {
   off(event, handler) { this.handlers[event] = (this.handlers[event] ?? []).filter((other) => other !== handler); }
 }
 
+// The playground's model, which is asked in the page: by a worker, so that the page stays quick. It answers a state as the
+// kernel would (widgets/playground.py), but judges only what was judged before.
+class SpokenModel extends Model {
+  constructor(data) {
+    super(data);
+    const { speaker, ...rest } = this.state;
+    Object.assign(this, { state: rest, truths: speaker.truths, captioned: null, worker: workerOf(speaker) });
+  }
+
+  async save_changes() {
+    const { state, world, blobs } = this.state;
+    const { number, question, things, given } = state;
+    const start = performance.now();
+    const other = (number + 1) % world.scenes.length;
+    const pixels = bookScene(world, blobs, number, things);
+    const input = { scene: pixels, grey: pixels.slice().fill(128), swapped: bookScene(world, blobs, other, world.scenes[other].things) }[given];
+    const said = await this.worker({ input, question });
+    const untouched = String(things) === String(world.scenes[number].things);
+    const truth = untouched ? this.truths[number][question] ?? null : null;
+    const right = (text) => Boolean(truth) && plainWords(text) === plainWords(truth);
+    const largest = Math.max(0, ...said.attention);
+    Object.assign(this.state, { pixels, model_input: input, attention: Uint8Array.from(said.attention, (it) => Math.round((255 * it) / largest)) });
+    const side = Math.sqrt(said.attention.length);
+    this.state.answer = { by: state.by, turn: state.turn, question, error: "", answer: said.answer, right: right(said.answer), truth,
+      caption: said.caption, choices: said.choices.map(({ text, p }) => ({ text, p, right: right(text) })), grid: [side, side], largest,
+      share: said.attention.reduce((sum, it) => sum + it, 0), outside: "", milliseconds: Math.round(performance.now() - start), model: 0,
+      all: [{ text: said.answer, right: right(said.answer) }] };
+    (this.handlers["change:answer"] ?? []).forEach((handler) => handler());
+  }
+}
+
+const plainWords = (text) => text.toLowerCase().replace(/[. ]+$/, "").split(/\s+/).join(" ");
+
+// Asks a worker that is made from the text of speaker.js; nothing is answered to an empty question.
+function workerOf(speaker) {
+  const source = `${window.bookSpeaker}
+    let it = null;
+    onmessage = ({ data: { speaker, number, input, question } }) => {
+      if (speaker) { it = bookSpeaker(speaker); return; }
+      const said = question.trim() ? it.answer(input, question) : { answer: "", choices: [], attention: [] };
+      postMessage({ number, said: { ...said, caption: it.caption(input) } });
+    };`;
+  const worker = new Worker(URL.createObjectURL(new Blob([source], { type: "text/javascript" })));
+  worker.postMessage({ speaker });
+  const waiting = new Map();
+  worker.onmessage = ({ data: { number, said } }) => { waiting.get(number)(said); waiting.delete(number); };
+  let asked = 0;
+  return ({ input, question }) => new Promise((resolve) => {
+    waiting.set(++asked, resolve);
+    worker.postMessage({ number: asked, input, question });
+  });
+}
+
 const loaded = (src) => new Promise((resolve, reject) => {
   const script = make("script", { src });
   script.addEventListener("load", resolve);
@@ -165,7 +218,8 @@ async function show(el) {
   if (el.dataset.begun) return;
   el.dataset.begun = "true";
   await loaded(`${page.dataset.root}static/data/${state}.js`);
-  const model = new Model(await unpacked(window.vlmData[state]));
+  const data = await unpacked(window.vlmData[state]);
+  const model = data.state.speaker ? new SpokenModel(data) : new Model(data);
   window.vlmWidgets[widget]({ model, el });
 }
 

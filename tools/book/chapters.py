@@ -13,9 +13,10 @@ from book.cells import Page, Section, coloured, output, text_cell, words_of
 from book.exercises import OPEN, asked, help_with
 from book.recording import MIME
 from book.running import FIRST_CELL, LAST_CELL, Notebook, is_hidden
-from book.widgets import NEEDS_KERNEL, WidgetState, as_function, on_page, widgets_of
+from book.widgets import WidgetState, as_function, on_page, widgets_of
 from book.words import WORDS
 
+SPEAKER = "static/speaker.js"  # asks a small model in the page
 VIEW = "application/vnd.jupyter.widget-view+json"
 
 
@@ -116,18 +117,19 @@ class Writer:
     def runs_here(self, data: dict) -> bool:
         """Whether a widget needs no kernel."""
         widget = self.widgets.get(data[VIEW]["model_id"])
-        return widget is not None and widget.kind not in NEEDS_KERNEL
+        return widget is not None and widget.runs_here
 
     def widget(self, identity: str) -> str:
         """A widget that runs in the page, or what to say beside its picture."""
         if identity not in self.widgets:
             return ""
         widget = self.widgets[identity]
-        if widget.kind in NEEDS_KERNEL:
+        if not widget.runs_here:
             return f'<p class="note">{html.escape(WORDS[self.page.lang]["kernel"])}</p>'
         script = f"static/widgets/{widget.kind}.js"
         self.page.files[script] = as_function(widget.kind, widget.script).encode()
-        self.scripts = list(dict.fromkeys([*self.scripts, script]))
+        more = [SPEAKER] if "speaker" in widget.state else []
+        self.scripts = list(dict.fromkeys([*self.scripts, script, *more]))
         return on_page(widget, self.page)
 
 

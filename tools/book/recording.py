@@ -1,24 +1,33 @@
 """Runs in the kernel, behind the last cell: press the buttons of widgets that ask a model, keep the answers.
 
-On a page there is no model.  But a search has a few queries on its buttons, so their answers can go along.
+On a page there is no kernel.  But a search has a few queries on its buttons, so their answers can go along;
+and a small model can go along itself (speaking.py).
 """
 
 import base64
+
+from book.speaking import speaker_of, truths, written
 
 MIME = "application/vnd.vlmcourse.recorded+json"
 
 
 def recorded() -> dict[str, dict]:
-    """By the identity of a widget: {trait that the page sets: {its value: what then changes}}.
+    """By the identity of a widget: {trait that the page sets: {value: what then changes}}, or its speaker.
 
     Bytes among what changes are written as {"base64": text}.
     """
     from ipywidgets.widgets.widget import _instances
 
+    from vlmcourse.widgets.playground import ScenePlayground
     from vlmcourse.widgets.search import TextToImageSearch
 
-    searches = [widget for widget in _instances.values() if isinstance(widget, TextToImageSearch)]
-    return {widget.model_id: {"query": answers(widget)} for widget in searches if widget.comm is not None}
+    found = {}
+    for widget in [widget for widget in _instances.values() if widget.comm is not None]:
+        if isinstance(widget, TextToImageSearch):
+            found[widget.model_id] = {"query": answers(widget)}
+        elif isinstance(widget, ScenePlayground) and (model := speaker_of(widget)):
+            found[widget.model_id] = {"speaker": written(model) | {"truths": truths(widget)}}
+    return found
 
 
 def answers(search) -> dict[str, dict]:

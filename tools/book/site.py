@@ -142,7 +142,8 @@ class Site:
         """Scripts, style and pictures, and the words of all sections for the search."""
         static = self.folder / "static"
         static.mkdir(parents=True, exist_ok=True)
-        for file in (HERE / "book.css", HERE / "book.js", ROOT / "vlmcourse" / "widgets" / "widgets.css"):
+        own = [HERE / name for name in ("book.css", "book.js", "speaker.js")]
+        for file in (*own, ROOT / "vlmcourse" / "widgets" / "widgets.css"):
             shutil.copy(file, static)
         entries = [entry for chapter in chapters for entry in chapter.entries]
         data = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))

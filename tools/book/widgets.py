@@ -2,7 +2,7 @@
 
 A widget's script is a module, and a page that was opened as a file may load none: here it becomes a function.
 The data are a script as well, compressed.  Widgets that ask a model show their picture instead, unless the
-run has recorded its answers (recording.py).
+run has recorded its answers, or the model comes along (recording.py).
 """
 
 import base64
@@ -35,6 +35,16 @@ class WidgetState(NamedTuple):
     buffers: list[dict]  # {"path": keys, "data": base64}
     recorded: dict
 
+    @property
+    def runs_here(self) -> bool:
+        """Whether a page is enough for it: it asks no kernel, or brings its model along."""
+        return self.kind not in NEEDS_KERNEL or "speaker" in self.state
+
+    @property
+    def note(self) -> str:
+        """The name of what the page says below it, if it can do less there than in the notebook."""
+        return "spoken" if "speaker" in self.state else "recorded" if self.recorded else ""
+
 
 def widgets_of(metadata: Mapping, recorded: Mapping) -> dict[str, WidgetState]:
     """The widgets of an executed notebook, by the identity of their models; those of others are left out."""
@@ -44,8 +54,12 @@ def widgets_of(metadata: Mapping, recorded: Mapping) -> dict[str, WidgetState]:
         if state.get("_anywidget_id", "").startswith("vlmcourse."):
             kept = {name: value for name, value in state.items() if name not in LEFT_OUT}
             kind = state["_anywidget_id"].rsplit(".", 1)[-1]
-            script, buffers = state["_esm"], model.get("buffers", [])
-            found[identity] = WidgetState(kind, script, kept, buffers, recorded.get(identity, {}))
+            known, buffers = dict(recorded.get(identity, {})), list(model.get("buffers", []))
+            if speaker := known.pop("speaker", None):
+                tensors = speaker.pop("tensors")
+                kept["speaker"] = speaker | {"tensors": {}}
+                buffers += [{"path": ["speaker", "tensors", name], "data": tensors[name]} for name in tensors]
+            found[identity] = WidgetState(kind, state["_esm"], kept, buffers, known)
     return found
 
 
@@ -66,7 +80,7 @@ def on_page(widget: WidgetState, page: Page) -> str:
     packed = packed_data(widget)
     name = f"{widget.kind}-{hashlib.sha256(packed.encode()).hexdigest()[:12]}"
     page.files[f"static/data/{name}.js"] = f"(window.vlmData ??= {{}})[{name!r}] = {packed!r};\n".encode()
-    note = f'<p class="note">{html.escape(WORDS[page.lang]["recorded"])}</p>' if widget.recorded else ""
+    note = f'<p class="note">{html.escape(WORDS[page.lang][widget.note])}</p>' if widget.note else ""
     return f'<div class="widget" data-widget="{widget.kind}" data-state="{name}"></div>{note}'
 
 
