@@ -1,10 +1,13 @@
 """The book's pages, opened from a folder without a server: they can be read, searched and clicked."""
 
+import base64
+import os
 import re
 import subprocess
 import sys
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from read_book import faults, listening
@@ -12,6 +15,7 @@ from read_book import faults, listening
 from tests.browser.conftest import ROOT
 from tests.browser.test_accessibility import ALL
 from tests.widgets.test_base import NAMES
+from vlmcourse.world import questions, render, scenes
 
 pytestmark = pytest.mark.browser
 
@@ -31,7 +35,24 @@ from vlmcourse.widgets.search import TextToImageSearch
 grey = np.full((2, 4, 4, 3), 9, np.uint8)
 TextToImageSearch(lambda text: [len(text), 3], grey, ["short", "long"], suggestions=["a", "longer"])"""
 STUB = "def patchify(images, size):\n    raise NotImplementedError"
+PLAYGROUND = """
+from vlmcourse.diagnostics.alternatives import answers_for
+from vlmcourse.families.making import load_speaker
+from vlmcourse.widgets.playground import ScenePlayground
+from vlmcourse.world import scenes
+ScenePlayground(*answers_for(load_speaker("nano-vlm")[0]), scenes.sample("test", 3, start=100))"""
 ASKING = 3  # widgets that show their picture: they ask a model, or a kernel
+QUESTIONS = int(os.environ.get("VLM_QUESTIONS", "10"))  # that the model in the page is asked
+ODD = ["Is there a STAR?  ", "what's the colour of the café’s circle 42?", "<image> who are you?", "日本?"]
+SAYS = """async ([pictures, questions]) => {
+    const name = document.querySelector('[data-widget=ScenePlayground]').dataset.state;
+    const it = bookSpeaker((await unpacked(window.vlmData[name])).state.speaker);
+    const bytes = pictures.map((text) => fromBase64(text));
+    return questions.map((question, n) => [it.answer(bytes[n], question), it.caption(bytes[n])]) }"""
+DRAWS = """async ([number, things]) => {
+    const name = document.querySelector('[data-widget=ScenePlayground]').dataset.state;
+    const { world, blobs } = (await unpacked(window.vlmData[name])).state;
+    return [...bookScene(world, blobs, number, things)] }"""
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +64,7 @@ def site(tmp_path_factory):
         new_code_cell(SEARCH, id="search"),
         new_code_cell(ALL, id="all"),
     ]
+    found += [new_code_cell(PLAYGROUND, id="playground")]
     found += [new_code_cell(f"x = '{'long ' * 60}'", id="far"), new_markdown_cell("## Last", id="last")]
     nbformat.write(new_notebook(cells=found), folder / "02_vit.ipynb")
     command = [sys.executable, ROOT / "tools" / "build_book.py", "--root", folder, "--out", folder / "site"]
@@ -78,7 +100,7 @@ def test_a_page_is_whole_and_without_barriers(chromium, site, width, theme, name
     page = opened(chromium, site, width, theme, name)
     assert list(faults(page, (site / f"{name}.html").as_uri(), page.complaints, {})) == []
     if name == "02_vit":
-        assert page.locator("[data-widget] > .vlm").count() == len(NAMES) - ASKING + 1
+        assert page.locator("[data-widget] > .vlm").count() == len(NAMES) - ASKING + 2
         assert page.locator("img.still").count() == ASKING
     page.context.close()
 
@@ -191,3 +213,61 @@ def test_without_scripts_the_pictures_stand_in(chromium, site):
         picture.get_attribute("alt") for picture in pictures.all()
     )
     context.close()
+
+
+@pytest.fixture(scope="module")
+def playground():
+    """The same one, in Python."""
+    made: dict = {}
+    exec(PLAYGROUND.replace("\nScenePlayground(", "\nit = ScenePlayground("), made)
+    return made["it"]
+
+
+def test_the_model_in_the_page_says_what_python_says(page, playground):
+    page.evaluate("bookShowAll()")
+    world = scenes.sample("test", QUESTIONS, start=500)
+    pictures = render.render(world)
+    asked = [*ODD, *(question.text for question in questions.ask(world)[len(ODD) :])]
+    answer, caption = playground._models[0]
+    coded = [base64.b64encode(picture.tobytes()).decode() for picture in pictures]
+    said = page.evaluate(SAYS, [coded, asked])
+    for picture, question, (one, described) in zip(pictures, asked, said, strict=True):
+        wanted = answer(picture, question)
+        assert one["answer"] == wanted["answer"] and described == caption(picture)
+        assert [choice["text"] for choice in one["choices"]] == [text for text, _ in wanted["choices"]]
+        likely = [choice["p"] for choice in one["choices"]]
+        np.testing.assert_allclose(likely, [p for _, p in wanted["choices"]], atol=1e-4)
+        np.testing.assert_allclose(one["attention"], wanted["attention"].flatten(), atol=1e-4)
+
+
+def test_the_page_draws_scenes_as_python_does(page, playground):
+    page.evaluate("bookShowAll()")
+    for number in range(3):
+        things = playground.world["scenes"][number]["things"]
+        for some in (things, things[:1], [[0, 1, 2, 30, 30], [1, 2, 0, 34, 31]]):
+            playground.change(number=number, things=some)
+            assert bytes(page.evaluate(DRAWS, [number, [list(thing) for thing in some]])) == playground.pixels
+
+
+def test_a_changed_scene_is_answered_in_the_page(page, playground):
+    board = page.locator("#playground .vlm-playground")
+    page.locator("#playground [data-widget]").scroll_into_view_if_needed()
+    answered = "#playground .vlm-playground[aria-busy=false]"
+    things = [list(thing) for thing in playground.world["scenes"][0]["things"]]
+    question = next(iter(playground.world["scenes"][0]["questions"].values()))
+    wanted = {}
+    for given in ("scene", "grey", "swapped"):
+        playground.change(number=0, things=things[1:], question=question, given=given)
+        wanted[given] = [playground.answer["answer"], playground.answer["caption"]]
+    page.wait_for_selector(answered)
+    assert board.locator(".vlm-mark").first.inner_text() in ("✓", "✗")  # judged, as it came
+    board.get_by_role("button", name="Delete").click()
+    for press, given in ((None, "scene"), ("Blind", "grey"), ("Swap", "swapped")):
+        if press:
+            board.get_by_role("button", name=press).click()
+        page.wait_for_selector(answered)
+        assert [
+            board.locator(".vlm-answer").inner_text(),
+            board.locator(".vlm-caption").inner_text(),
+        ] == wanted[given]
+    assert board.locator(".vlm-mark").first.inner_text() == ""  # nobody judges it here

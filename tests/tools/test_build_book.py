@@ -11,7 +11,7 @@ import nbformat
 import numpy as np
 import publishing
 import pytest
-from book import cells, exercises, running, site, widgets
+from book import cells, exercises, running, site, speaking, widgets
 from book.links import check_links
 from book.words import WORDS
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -187,6 +187,29 @@ def test_a_widget_that_asks_a_model_shows_its_picture_and_says_why():
         kind.__name__ for kind in AskedWidget.__subclasses__() if kind.__module__.startswith("vlmcourse")
     }
     assert asking <= widgets.NEEDS_KERNEL
+
+
+def test_a_playground_brings_its_model_along_if_the_page_can_ask_it():
+    from vlmcourse.diagnostics.alternatives import answers_for
+    from vlmcourse.families.making import load_speaker
+    from vlmcourse.widgets.playground import ScenePlayground
+    from vlmcourse.world.scenes import sample
+
+    speaker = load_speaker("nano-vlm")[0]
+    world, own = sample("test", 1), answers_for(speaker)
+    assert speaking.speaker_of(ScenePlayground(*own, world)) is speaker.model
+    assert speaking.speaker_of(ScenePlayground(*own, world, others={"other": own})) is None
+    other = ScenePlayground(lambda *_: {"answer": "", "choices": [], "attention": None}, lambda _: "", world)
+    assert speaking.speaker_of(other) is None
+    told = speaking.written(speaker.model)
+    assert (
+        told["special"][4] == "<image>" and told["vocabulary"][4] == "<image>" and len(told["merges"]) > 100
+    )
+    half = np.frombuffer(base64.b64decode(told["tensors"]["vision.class_token"]), np.float16)
+    assert np.array_equal(half, speaker.model.vision.class_token.detach().half().numpy())
+    assert "language.head.weight" not in told["tensors"]
+    speaker.model.projector.contract = None
+    assert not speaking.readable(speaker.model)
 
 
 def live(kind: str, **state) -> tuple[dict, dict]:
