@@ -137,6 +137,16 @@ def test_an_option_that_ours_does_not_have_is_named(kind, config, usual, option)
         language.from_transformers(theirs)
 
 
+def test_on_which_device_a_part_is_to_stand_changes_no_number():
+    config = transformers.LlamaConfig(**LLAMA)
+    expected = language.llama_config(config)
+    config.base_model_tp_plan = {"embed_tokens": "embedding_rowwise"}  # as transformers 5.15 does on loading
+    assert language.llama_config(config) == expected
+    config.base_model_scale = 2.0
+    with pytest.raises(ValueError, match=r"ours does not know what base_model_scale = 2\.0 does in a llama"):
+        language.llama_config(config)
+
+
 def test_llama_names_are_those_of_the_library_s_model(library):
     theirs = library("llama").model.state_dict()
     names = language.llama_names(2)

@@ -38,6 +38,7 @@ HARMLESS = re.compile(
     r"|model_type|auto_map|tokenizer_class|torch_dtype|finetuning_task|gradient_checkpointing|quantization_config"
     r"|is_llama_config|transformers\.js_config|pretraining_tp|.*_config_dict|projection_dim|logit_scale_init_value"
     r"|encoder_stride|pooler_.*|n_ctx|num_labels|output_past|tf_legacy_loss|torchscript|num_image_tokens"
+    r"|base_model_\w+_plan"
 )
 UNLEARNED = (".position_ids", ".attn.masked_bias")  # endings of keys in old files: 0, 1, 2 …; −10000
 
