@@ -100,3 +100,7 @@ def test_what_is_right_without_the_picture_is_a_limit(habit):
     limits = model_card("m", CARD, report).split("## Limits")[1].split("##")[0]
     assert f"- Right without the right picture ({habit}): 37.5%. An accuracy means" in limits
     assert limits.count("Right without") == 1
+
+
+def test_a_recipe_that_names_no_stages_is_still_described():
+    assert "By the recipe `mine`, whose stages are: ." in model_card("mine", {"recipe": {"name": "mine"}})

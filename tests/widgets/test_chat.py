@@ -183,3 +183,34 @@ def test_what_is_no_upload_changes_nothing(chat, content):
 def test_a_long_name_is_cut(chat):
     chat._answer(chat, {"upload": "x" * 500 + ".png"}, [png(9)])
     assert chat.answer["picture"] == "x" * 120
+
+
+def test_each_turn_is_counted_and_says_who_took_it(chat):
+    assert (chat.state["turn"], chat.state["by"], chat.answer["turn"]) == (0, "python", 0)
+    chat.ask("How many?")
+    chat.ask("What?")
+    assert (chat.state["turn"], chat.state["by"], chat.answer["turn"], chat.answer["by"]) == (2, "python") * 2
+
+
+def test_what_the_page_is_told_of_the_model():
+    told = PictureChat(answer, IMAGES)
+    assert told.texts == dict(name="model", questions=["Describe the image."], side=64, count=2, best=5,
+                              largest=20_000_000)  # fmt: skip
+    assert {"texts", "pixels", "attention"} <= set(told.keys)  # which are sent to it
+
+
+def test_the_five_likeliest_answers_are_kept():
+    shares = [(f"{number}", 1 / 8) for number in range(8)]
+    chat = PictureChat(lambda *_: {"answer": "0", "choices": shares, "attention": None}, IMAGES)
+    assert [choice["text"] for choice in chat.answer["choices"]] == ["0", "1", "2", "3", "4"]
+
+
+def test_a_picture_is_brought_to_the_side_of_the_first_ones(tmp_path):
+    chat = PictureChat(answer, IMAGES[:, :32, :32])
+    (tmp_path / "mine.png").write_bytes(png(180))
+    assert chat.look_at(tmp_path / "mine.png") == "180" and len(chat.pixels) == 32 * 32 * 3
+
+
+def test_a_file_of_just_the_largest_size_is_read(chat):
+    chat._answer(chat, {"upload": "mine.png"}, [png(180) + bytes(LARGEST - len(png(180)))])
+    assert chat.answer["answer"] == "180" and chat.answer["error"] == ""
