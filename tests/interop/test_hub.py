@@ -231,6 +231,19 @@ def test_a_gguf_file_is_read_once_and_kept_number_for_number(tmp_path, monkeypat
     assert words.chat_template == kept.tokenizer().chat_template
 
 
+def test_the_ends_of_texts_are_those_that_the_file_numbers(tmp_path, monkeypatch):
+    model = llama(tie_word_embeddings=True)
+    model.config.update(dict(bos_token_id=0, eos_token_id=1, pad_token_id=1))
+    wrong = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=hub_tokenizer(), eos_token="a", unk_token="?"
+    )
+    monkeypatch.setattr(hub.Found, "_open", lambda self, kind: model)
+    monkeypatch.setattr(hub.Found, "_tokenizer", lambda self: wrong)
+    hub.Found(tmp_path, "a test", "x.gguf")._unpack(tmp_path / "x.gguf", tmp_path)
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert (words.bos_token, words.eos_token, words.pad_token, words.unk_token) == ("a", "b", "b", "?")
+
+
 def test_without_room_for_it_a_gguf_file_is_read_as_it_is(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     (tmp_path / "model.gguf").touch()

@@ -200,7 +200,15 @@ class Found(NamedTuple):
         model.hf_quantizer = None  # its weights are plain numbers by now
         vars(model.config).pop("quantization_config", None)
         model.save_pretrained(draft)
-        self._tokenizer().save_pretrained(draft)
+        words = self._tokenizer()
+        for name in (
+            "bos_token",
+            "eos_token",
+            "pad_token",
+        ):  # transformers 5.15 takes others than the file says
+            if (number := getattr(model.config, f"{name}_id")) is not None:
+                setattr(words, name, words.convert_ids_to_tokens(number))
+        words.save_pretrained(draft)
 
 
 def resolve(name: str | Path, fetch: bool = True) -> Found:
