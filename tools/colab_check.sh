@@ -3,6 +3,7 @@
 # every notebook by itself beside the wheel, and the widgets in a browser. NAMES="notebooks/02_vit.ipynb" runs one.
 # What differs from Colab: the Python that made .venv, no GPU, its own page, which cannot be had here. JupyterLab 3.6
 # with jupyterlab-widgets 1 is the last that shows ipywidgets 7. SmolLM2, there from the hub, comes by pip.
+# The environment takes 6 GB, as torch comes with its GPU libraries there too.
 set -eu
 cd "$(dirname "$0")/.."
 colab=.venv-colab/bin/python
