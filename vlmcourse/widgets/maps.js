@@ -10,8 +10,17 @@ function coloured(codes, table) {
   return colours;
 }
 
-// The style of a word on the colour of a code.
-const tinted = (code, table) => ({ background: `rgb(${table.subarray(3 * code, 3 * code + 3).join()})`, color: code > 140 ? INK : "#ffffff" });
+// How bright a colour is, 0 to 1 (WCAG 2.2, relative luminance).
+const brightness = (rgb) => {
+  const [red, green, blue] = [...rgb].map((part) => (part <= 10 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+};
+
+// The style of a word on the colour of a code: black or white, whichever stands out more; that is 4.5 : 1 at least.
+const tinted = (code, table) => {
+  const rgb = table.subarray(3 * code, 3 * code + 3);
+  return { background: `rgb(${rgb.join()})`, color: brightness(rgb) > 0.179 ? "#000000" : "#ffffff" };
+};
 
 // A picture (height, width, 3) under the colours of a map (rows, columns). By the strength, 0 to 1, the picture fades to grey,
 // which lets no colour of it pass for a colour of the map, and the map comes in, up to MOST: below the brightest cell and
