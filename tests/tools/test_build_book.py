@@ -214,7 +214,8 @@ def test_a_playground_brings_its_model_along_if_the_page_can_ask_it():
 
 def live(kind: str, **state) -> tuple[dict, dict]:
     """An output that shows a widget, and the metadata of the notebook that keeps its data."""
-    model = {"_anywidget_id": f"vlmcourse.widgets.{kind.lower()}.{kind}", "_esm": script("quiz.js"), **state}
+    module = {"Quiz": "quiz", "ScenePlayground": "playground"}[kind]
+    model = {"_anywidget_id": f"vlmcourse.widgets.{module}.{kind}", "_esm": "an older one", **state}
     kept = {"a1": {"model_name": "AnyModel", "state": model, "buffers": []}}
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "a1"}, "text/plain": kind}
     return shows(view), {"widgets": {widgets.STATE: {"state": kept}}}
@@ -234,6 +235,7 @@ def test_the_picture_beside_a_widget_is_for_pages_where_it_cannot_run(tmp_path, 
     page = (tmp_path / "site" / "02_vit.html").read_text(encoding="utf-8")
     picture = '<img class="still" src="images/'
     assert (f"<noscript>{picture}" in page) == runs and picture in page
+    assert ("an older one" in page) is False and ("static/widgets/Quiz.js" in page) == runs
     assert ("data-widget=" in page) == runs and (WORDS["en"]["kernel"] in page) != runs
     assert [path.read_bytes() for path in (tmp_path / "site" / "images").iterdir()] == [PIXEL]
 

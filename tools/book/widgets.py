@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 from collections.abc import Mapping
+from importlib import import_module
 from typing import NamedTuple
 
 from book.cells import Page
@@ -59,8 +60,14 @@ def widgets_of(metadata: Mapping, recorded: Mapping) -> dict[str, WidgetState]:
                 tensors = speaker.pop("tensors")
                 kept["speaker"] = speaker | {"tensors": {}}
                 buffers += [{"path": ["speaker", "tensors", name], "data": tensors[name]} for name in tensors]
-            found[identity] = WidgetState(kind, state["_esm"], kept, buffers, known)
+            found[identity] = WidgetState(kind, script_of(state["_anywidget_id"]), kept, buffers, known)
     return found
+
+
+def script_of(name: str) -> str:
+    """The script of a widget as the package has it now, by the whole name of its class."""
+    module, _, kind = name.rpartition(".")
+    return str(getattr(import_module(module), kind)._esm)
 
 
 def as_function(kind: str, script: str) -> str:
