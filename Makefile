@@ -43,8 +43,11 @@ ONE_THREAD = OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 test: .venv/installed-for-tests
 	$(ONE_THREAD) $(PYTEST) $(NOTEBOOKS) tests --nbval-lax --nbval-cell-timeout=240 $(PARALLEL) --durations=10
 
+# Parts, parity with the libraries, data, training, exercises: what a change of them breaks, in three minutes
+QUICK = models parity world data training evaluation exercises/test_base.py exercises/test_edits.py \
+	exercises/test_exercises.py test_slots.py test_project.py
 quick: .venv/installed-for-tests
-	$(ONE_THREAD) $(PYTEST) tests -m "not slow and not browser" $(PARALLEL)
+	$(ONE_THREAD) $(PYTEST) $(QUICK:%=tests/%) -m "not slow and not browser" $(PARALLEL)
 
 notebooks: .venv/installed-for-tests
 	$(BIN)/python tools/build_notebooks.py $(if $(REPOSITORY),--repository $(REPOSITORY))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from vlmcourse import cli
+from vlmcourse.data.assets import shipped
 from vlmcourse.diagnostics import checkup
 from vlmcourse.diagnostics.checkup import (
     Exam,
@@ -303,7 +305,10 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_a_finished_run_is_diagnosed_with_its_model(tmp_path):
     checkpoint(tmp_path / "nano-vlm", [3.0, 2.0])
     (tmp_path / "nano-vlm.safetensors").write_bytes(b"")
-    with pytest.raises(CheckpointError):
+    with pytest.raises(FileNotFoundError, match="it is the card of nano-vlm.safetensors"):
+        diagnose_named(str(tmp_path / "nano-vlm"))
+    shutil.copy(shipped("nano-vlm.json"), tmp_path)
+    with pytest.raises(CheckpointError):  # the weights are none
         diagnose_named(str(tmp_path / "nano-vlm"))
 
 
