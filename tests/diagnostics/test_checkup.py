@@ -305,7 +305,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 def test_a_finished_run_is_diagnosed_with_its_model(tmp_path):
     checkpoint(tmp_path / "nano-vlm", [3.0, 2.0])
     (tmp_path / "nano-vlm.safetensors").write_bytes(b"")
-    with pytest.raises(FileNotFoundError, match="it is the card of nano-vlm.safetensors"):
+    with pytest.raises(FileNotFoundError, match=r"it is the card of nano-vlm\.safetensors"):
         diagnose_named(str(tmp_path / "nano-vlm"))
     shutil.copy(shipped("nano-vlm.json"), tmp_path)
     with pytest.raises(CheckpointError):  # the weights are none
