@@ -63,15 +63,15 @@ def faults(page, address: str, complaints: list[str], rules: dict | None = None)
     Args:
         rules: those of axe-core that are tried, see TRIED; None for none.
     """
-    from playwright.sync_api import TimeoutError
+    from playwright.sync_api import Error
 
     complaints.clear()
     page.goto(address)
     try:
         page.wait_for_function(READY, timeout=20_000)
         page.evaluate("bookShowAll()")
-    except TimeoutError:
-        yield "its scripts did not come to their end"
+    except Error as problem:  # of them, or of the page
+        yield f"its scripts did not come to their end: {problem.message.splitlines()[0]}"
     page.evaluate(ALL_OPEN)
     yield from complaints
     if wider := page.evaluate(WIDER):

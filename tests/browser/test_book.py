@@ -119,6 +119,7 @@ def test_what_is_wrong_with_a_page_is_told(chromium, site, tmp_path):
     (site / "broken.html").unlink()
     page.context.close()
     assert "no is not defined" in told and "asks for http://127.0.0.1:9" in told
+    assert "x.png does not show" in told
     assert "wider than the window" in told and "critical: button-name" in told
 
 

@@ -231,6 +231,12 @@ const near = new IntersectionObserver((seen) => seen.forEach(({ isIntersecting, 
 all("[data-widget]").forEach((el) => near.observe(el));
 
 // For who wants all of a page at once: before it is printed, and tools/read_book.py
-window.bookShowAll = () => Promise.all(all("[data-widget]").map(show));
+window.bookShowAll = () => {
+  const pictures = all("img").map((picture) => {
+    picture.loading = "eager";
+    return picture.decode().catch(() => { throw new Error(`${picture.src} does not show`); });
+  });
+  return Promise.all([...pictures, ...all("[data-widget]").map(show)]);
+};
 window.addEventListener("beforeprint", window.bookShowAll);
 page.dataset.ready = "true";
