@@ -303,7 +303,7 @@ def small_vit():
 
 reader = small_vit()
 with LivePlot("Your ViT reads digits") as plot:
-    history = train(reader, Batches((train_images, train_labels), 64), digit_loss,
+    history = train(reader, Batches((train_images, train_labels), 32), digit_loss,
                     steps=sizes.steps, lr=3e-3, watch=plot, name="ViT on digits")
 
 # %% id="digits-accuracy"
@@ -324,13 +324,13 @@ assert reader_accuracy > 0.90
 # %% id="break-train"
 blind_to_place = small_vit()
 blind_to_place.vit.positions.requires_grad_(False).zero_()
-train(blind_to_place, Batches((train_images, train_labels), 64), digit_loss, steps=sizes.steps,
+train(blind_to_place, Batches((train_images, train_labels), 32), digit_loss, steps=sizes.steps,
       lr=3e-3, name="no positions, run 1 of 2")
 
 right = scaled_dot_product.active                                      # yours, or the reference
 scaled_dot_product.install(lambda q, k, v, *rest: right(q * math.sqrt(q.shape[-1]), k, v, *rest))
 unscaled = small_vit()
-train(unscaled, Batches((train_images, train_labels), 64), digit_loss, steps=sizes.steps, lr=3e-3,
+train(unscaled, Batches((train_images, train_labels), 32), digit_loss, steps=sizes.steps, lr=3e-3,
       name="no 1/√d, run 2 of 2")
 unscaled_accuracy = accuracy(unscaled)
 scaled_dot_product.install(right)
