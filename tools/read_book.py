@@ -115,7 +115,9 @@ def read(site: Path, shots: Path | None = None, names: list[str] | None = None, 
                     ]
                     if shots:
                         shots.mkdir(parents=True, exist_ok=True)
-                        page.screenshot(path=shots / f"{path.stem}-{size}-{theme}.png", full_page=True)
+                        page.screenshot(
+                            path=shots / f"{path.stem}-{size}-{theme}.png", full_page=True, timeout=180_000
+                        )
                 tell(f"read {len(paths)} pages, {size}, {theme}")
         browser.close()
     return problems
