@@ -35,7 +35,7 @@ WIDER = "document.scrollingElement.scrollWidth - document.scrollingElement.clien
 EMPTY = "[...document.querySelectorAll('[data-widget]')].filter(place => !place.querySelector('.vlm')).length"
 ALL_OPEN = "document.querySelectorAll('details').forEach(one => { one.open = true })"
 AXE = """async ([where, grave, rules]) =>
-    (await axe.run(where, {resultTypes: ['violations'], ...rules})).violations
+    (await axe.run(where, {resultTypes: ['violations'], preload: false, ...rules})).violations
     .filter(({impact}) => grave.includes(impact))
     .map(({id, impact, nodes: [first, ...more]}) => ({id, impact, count: 1 + more.length,
         where: first.target.join(' '), html: first.html.slice(0, 160),
