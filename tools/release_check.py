@@ -136,8 +136,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("steps", nargs="*", choices=[*STEPS, []], help="default: all")
+    parser.add_argument("steps", nargs="*", help=f"of {', '.join(STEPS)}; default: all")
     chosen = parser.parse_args().steps or list(STEPS)
+    if unknown := [name for name in chosen if name not in STEPS]:
+        parser.error(f"there is no step {unknown[0]!r}; there are {', '.join(STEPS)}")
     sys.exit(not check({name: STEPS[name] for name in chosen}))
 
 

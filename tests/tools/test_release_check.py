@@ -33,6 +33,14 @@ def test_steps_of_make_are_targets_of_the_makefile_and_end_with_its_word():
         release_check.make("no-such-target")()
 
 
+def test_a_step_that_is_none_is_named_and_nothing_is_begun(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["release_check.py", "clean", "wheels"])
+    with pytest.raises(SystemExit):
+        release_check.main()
+    told = capsys.readouterr()
+    assert "there is no step 'wheels'; there are clean, test," in told.err and not told.out
+
+
 def test_a_changed_tree_is_not_ready(monkeypatch, tmp_path):
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     monkeypatch.setattr(release_check, "ROOT", tmp_path)
