@@ -2,13 +2,15 @@
 
     away_cell      below the title of every notebook: does nothing where the course is installed; elsewhere it
                    brings the course, from a wheel beside the notebook or from where it was published
-    published      badges that open a notebook on Colab, Kaggle and Binder; figures by their whole address
+    published      badges that open a notebook on Colab, Kaggle and Binder; figures by their whole address;
+                   behind each link to another notebook one for Colab, which knows no file beside it
     unpublished    the inverse, for edits that are adopted
 
 Only GitHub addresses can be published: of other hosts Colab and Kaggle open nothing. Badges are as in the
 documentation of Colab, Kaggle and Binder.
 """
 
+import posixpath
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,8 +95,7 @@ def badges(place: str, address: Address) -> str:
     )
     page = address.file(place)
     opened = {
-        "Colab": ("https://colab.research.google.com/assets/colab-badge.svg",
-                  f"https://colab.research.google.com/github/{page}"),
+        "Colab": ("https://colab.research.google.com/assets/colab-badge.svg", on_colab(place, address)),
         "Kaggle": ("https://kaggle.com/static/images/open-in-kaggle.svg",
                    f"https://kaggle.com/kernels/welcome?src=https://github.com/{page}"),
         "Binder": ("https://mybinder.org/badge_logo.svg", f"https://mybinder.org/v2/gh/{binder}"),
@@ -102,13 +103,35 @@ def badges(place: str, address: Address) -> str:
     return " ".join(f"[![Open in {site}]({image})]({link})" for site, (image, link) in opened.items())
 
 
+def on_colab(place: str, address: Address) -> str:
+    """What opens the notebook at this place of the repository on Colab."""
+    return f"https://colab.research.google.com/github/{address.file(place)}"
+
+
+def with_neighbours(source: str, place: str, address: Address) -> str:
+    """The text of a cell with `([Colab](...))` behind each link to another file of the notebook's folder.
+
+    The link itself stays, for whoever opens the notebook from a folder. Colab opens notebooks only: the index
+    of terms is shown by GitHub.
+    """
+
+    def link(found: re.Match) -> str:
+        there = posixpath.normpath(posixpath.join(posixpath.dirname(place), found[1]))
+        if there.endswith(".ipynb"):
+            return f"{found[0]} ([Colab]({on_colab(there, address)}))"
+        return f"{found[0]} ([GitHub](https://github.com/{address.file(there)}))"
+
+    return re.sub(r"\]\(((?:\.\./)*[\w-]+\.(?:ipynb|md))(?:#[^)\s]*)?\)", link, source)
+
+
 def published(
     cells: Sequence[nbformat.NotebookNode], place: str, address: Address
 ) -> list[nbformat.NotebookNode]:
-    """The cells of a notebook with badges below its title, and with whole addresses of figures."""
+    """The cells of a notebook with badges below its title, and with links that need no file beside it."""
     for cell in cells:
         if cell.cell_type == "markdown":
-            cell.source = re.sub(r'(\]\(|src=")(?:\.\./)+assets/', rf"\1{address.raw}assets/", cell.source)
+            text = re.sub(r'(\]\(|src=")(?:\.\./)+assets/', rf"\1{address.raw}assets/", cell.source)
+            cell.source = with_neighbours(text, place, address)
     title, _, rest = cells[0].source.partition("\n")
     cells[0].source = f"{title}\n\n{badges(place, address)}\n{rest}"
     return list(cells)
@@ -118,4 +141,5 @@ def unpublished(source: str, lang: str) -> str:
     """The text of a cell as it was before `published`."""
     up = "../" if lang == "en" else "../../"
     source = re.sub(r"\n\n\[!\[Open in Colab\].*\n", "\n", source)
+    source = re.sub(r" \(\[(?:Colab|GitHub)\]\(https://[^)\s]+\.(?:ipynb|md)\)\)", "", source)
     return re.sub(r"https://raw\.githubusercontent\.com/[\w./%-]+?/assets/", f"{up}assets/", source)

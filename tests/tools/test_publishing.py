@@ -120,6 +120,44 @@ def test_the_real_notebooks_built_for_an_address_point_at_themselves():
             assert opened_by(link)[3] == path.relative_to(ROOT).as_posix() and path.is_file()
 
 
+NEXT = (
+    "**Next:** [03](03_cnn_vs_vit.ipynb); [a part](00_start_here.ipynb#dtypes), [terms]({}INDEX.md), [a](#b)."
+)
+
+
+@pytest.mark.parametrize("lang, up", [("en", ""), ("ja", "../")])
+def test_beside_a_link_to_another_notebook_stands_one_that_colab_opens(lang, up):
+    folder = "notebooks/" if lang == "en" else "notebooks/ja/"
+    address = publishing.Address("o", "n", "v1")
+    source = NEXT.format(up)
+    cells = [nbformat.v4.new_markdown_cell("# 02\n"), nbformat.v4.new_markdown_cell(source)]
+    text = publishing.published(cells, f"{folder}02_vit.ipynb", address)[1].source
+    colab = f"https://colab.research.google.com/github/o/n/blob/v1/{folder}"
+    assert text == (
+        f"**Next:** [03](03_cnn_vs_vit.ipynb) ([Colab]({colab}03_cnn_vs_vit.ipynb)); "
+        f"[a part](00_start_here.ipynb#dtypes) ([Colab]({colab}00_start_here.ipynb)), "
+        f"[terms]({up}INDEX.md) ([GitHub](https://github.com/o/n/blob/v1/notebooks/INDEX.md)), [a](#b)."
+    )
+    assert publishing.unpublished(text, lang) == source
+
+
+def test_every_link_to_a_neighbour_in_the_real_notebooks_opens_a_file_that_is_there():
+    sources = sorted((ROOT / "notebooks" / "src").glob("[0-9][0-9]_*.py"))
+    built = builder.built_editions(ROOT / "notebooks", sources, publishing.address_of(URL))
+    nexts = []
+    for path, text in built.items():
+        cells = nbformat.reads(text, as_version=4).cells
+        said = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+        relative = re.findall(r"\]\(([^)h#][^)\s]*\.(?:ipynb|md))[^)]*\)", said)
+        whole = re.findall(r"\(\[(?:Colab|GitHub)\]\((https:[^)]+)\)\)", said)
+        assert len(relative) == len(whole)
+        for near, link in zip(relative, whole, strict=True):
+            assert opened_by(link)[:3] == ("someone", "their-course", "main")
+            assert (ROOT / opened_by(link)[3]).samefile(path.parent / near)
+        nexts += re.findall(r"\*\*Next:\*\* .*\(\[Colab\]\((https:[^)]+)\)\)", said)
+    assert [Path(opened_by(link)[3]).stem for link in nexts] == [path.stem for path in sources[1:]]
+
+
 def test_check_knows_the_address_and_a_build_without_one_takes_it_away(root, capsys):
     options = ["--root", str(root)]
     assert builder.main(options) == 0
