@@ -107,6 +107,8 @@ def session(monkeypatch):
     there, shelf, asked = {}, {}, []
     monkeypatch.setattr(away, "from_a_wheel", lambda: True)
     monkeypatch.setattr(away.sys, "version_info", (*away.TESTED[0], 0))
+    monkeypatch.setattr(away, "_told", set())
+    monkeypatch.setattr(away, "_awaited", set())
 
     def version(name):
         if name not in there:
@@ -145,6 +147,73 @@ def test_it_ends_where_pip_has_only_what_does_not_fit_and_says_when_to_restart(s
     assert asked == [["json>=2"], ["other<1"]]
     out = capsys.readouterr().out
     assert "Restart the session now: older versions of json are in use." in out
+
+
+def test_what_a_failure_left_open_comes_with_the_next_call(session, capsys):
+    there, shelf, asked, prepare = session
+    there |= {"vlmcourse": ("0.1", ["clip>=1"]), "deep": ("1.0", None)}
+    shelf |= {"clip": ("3.0", ["ftfy", "deep>=2"])}
+    with pytest.raises(KeyError, match="ftfy"):  # the network has gone
+        prepare()
+    shelf |= {"ftfy": ("6.0", None), "deep": ("2.0", None)}
+    prepare()
+    assert asked == [["clip>=1"], ["ftfy", "deep>=2"], ["ftfy", "deep>=2"]]
+    assert capsys.readouterr().out == "Installed: ftfy 6.0, deep 2.0\n"
+    prepare()
+    assert len(asked) == 3
+
+
+def test_what_came_only_because_another_needs_it_can_ask_for_a_restart_too(session, capsys):
+    there, shelf, _, prepare = session
+    there |= {"vlmcourse": ("0.1", ["clip>=1"]), "json": ("1.0", None)}
+    shelf |= {"clip": ("3.0", ["json>=2", "re"]), "json": ("2.0", None), "re": ("1.0", None)}
+    prepare()  # re is loaded as well, but was no package of the session
+    assert capsys.readouterr().out.endswith("older versions of json are in use.\n")
+
+
+def test_what_the_session_should_have_is_told_once_also_where_nothing_is_missing(session, capsys):
+    there, _, asked, prepare = session
+    there |= {"vlmcourse": ("0.1", ["numpy>=2"]), "numpy": ("1.26", None)}
+    prepare()
+    assert capsys.readouterr().out == "This session has numpy 1.26, the course needs numpy>=2.\n"
+    prepare()
+    assert capsys.readouterr().out == "" and asked == []
+
+
+def test_a_newer_wheel_beside_the_notebook_is_told(session, tmp_path, monkeypatch, capsys):
+    there, _, _, prepare = session
+    there |= {"vlmcourse": ("0.9.0", None)}
+    monkeypatch.chdir(tmp_path)
+    for version in ("0.9.0", "0.8.1", "odd"):
+        (tmp_path / f"vlmcourse-{version}-py3-none-any.whl").touch()
+    prepare()
+    assert capsys.readouterr().out == ""
+    for version in ("0.9.1", "0.10.0", "0.9.2"):
+        (tmp_path / f"vlmcourse-{version}-py3-none-any.whl").touch()
+    newer = tmp_path / "vlmcourse-0.10.0-py3-none-any.whl"
+    prepare()
+    told = capsys.readouterr().out
+    assert f'%pip install --no-deps "{newer}", then restart' in told and "in use, 0.9.0." in told
+
+
+@pytest.mark.parametrize("version", ["1.0-custom build", "unknown", ""])
+def test_a_version_that_nobody_can_read_counts_as_another(version):
+    session = {"peft": "0.20.0", "torchao": version, "numpy": version}
+    assert away.to_install(session, ["torchao>=0.1", "numpy>=1"]) == ["torchao>=0.1", "torchao>=0.16"]
+    (told,) = away.warnings_for(session, ["numpy>=1"], away.TESTED[0])
+    assert told == f"This session has numpy {version}, the course needs numpy>=1."
+
+
+def test_what_was_half_removed_is_not_there(monkeypatch):
+    monkeypatch.setattr(away.metadata, "version", {"peft": None, "torchao": "0.16", "a": "1"}.get)
+    assert away.versions_of(["a>=1", "b"]) == {"torchao": "0.16", "a": "1"}
+
+
+def test_without_pip_it_says_how_to_get_it(monkeypatch):
+    said = f"{sys.executable}: No module named pip"
+    monkeypatch.setattr(away.subprocess, "run", lambda *_, **__: subprocess.CompletedProcess([], 1, "", said))
+    with pytest.raises(RuntimeError, match=f"has no pip; `{re.escape(sys.executable)} -m ensurepip`"):
+        away.by_pip(["a"])
 
 
 def test_in_the_repository_nothing_is_looked_at(monkeypatch):

@@ -24,7 +24,7 @@ from pathlib import Path
 from book.links import check_links
 from book.running import ROOT, Notebook, RunError, executed
 from book.site import Site
-from publishing import address_in, address_of
+from publishing import address_given, address_in
 
 LANGUAGES = ("en", "ja")
 MOST_BYTES = 60_000_000
@@ -54,7 +54,7 @@ def build(root: Path, out: Path, cache: Path, options: argparse.Namespace, tell=
     Raises:
         RunError, ValueError: with what is wrong with a notebook, or cannot be shown.
     """
-    address = address_of(options.repository, options.branch) if options.repository else address_in(root)
+    address = address_given(options.repository, options.branch) or address_in(root)
     editions = notebooks_in(root, options.chapter)
     every = [notebook for edition in editions.values() for notebook in edition]
     copies = executed(every, cache, options.processes, options.reuse, tell)
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "site", help="where the pages go; emptied before")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "book", help="executed notebooks")
     parser.add_argument("--repository", metavar="URL", help="https://github.com/OWNER/NAME of the course")
-    parser.add_argument("--branch", default="main", help="of that repository")
+    parser.add_argument("--branch", help="of that repository; default: main")
     parser.add_argument("--processes", type=int, default=2, help="notebooks that run at once")
     parser.add_argument("--reuse", action="store_true", help="take copies executed with another package")
     options = parser.parse_args(arguments)

@@ -37,7 +37,7 @@ import nbformat
 from course_index import Index, Source
 from IPython.core.inputtransformer2 import TransformerManager
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
-from publishing import AWAY, Address, address_in, address_of, away_cell, published, unpublished
+from publishing import AWAY, Address, address_given, address_in, away_cell, published, unpublished
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 CHAPTER = re.compile(r"\d\d_[a-z0-9_]+")
@@ -424,11 +424,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--adopt", type=Path, metavar="NOTEBOOK", help="bring edits made in JupyterLab back")
     parser.add_argument("--root", type=Path, default=NOTEBOOKS, help="the notebooks folder")
     parser.add_argument("--repository", metavar="URL", help="where you publish the course: links for Colab")
-    parser.add_argument("--branch", default="main", help="of that repository")
+    parser.add_argument("--branch", help="of that repository; default: main")
     options = parser.parse_args(arguments)
     try:
         address = address_in(options.root) if options.check else None  # it was built for that one
-        address = address_of(options.repository, options.branch) if options.repository else address
+        address = address_given(options.repository, options.branch) or address
     except ValueError as problem:
         parser.error(str(problem))
     try:

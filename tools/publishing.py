@@ -10,6 +10,7 @@ Only GitHub addresses can be published: of other hosts Colab and Kaggle open not
 documentation of Colab, Kaggle and Binder.
 """
 
+import json
 import posixpath
 import re
 from collections.abc import Sequence
@@ -21,7 +22,11 @@ import nbformat
 from nbformat.v4 import new_code_cell
 
 AWAY = "away"  # the cell's id
-WHEEL = "vlmcourse-*.whl"
+WHEEL = "vlmcourse-*any.whl"  # not "... (1).whl", as a second upload is called: pip refuses that name
+OWNER = r"[A-Za-z0-9][A-Za-z0-9-]*"
+NAME = r"(?!\.{1,2}(?:/|$)|\.git(?:/|$))[A-Za-z0-9._-]+"
+PART = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]|\.(?!\.))*"
+BRANCH = rf"{PART}(?:/{PART})*"  # of what git takes, what links and pip take as well
 HIDDEN = {
     "cellView": "form",
     "jupyter": {"source_hidden": True},
@@ -33,7 +38,7 @@ CODE = """\
 # @title {title}
 import importlib.util; from glob import glob; at = ["{source}"]
 if not importlib.util.find_spec("vlmcourse"):
-    for place in (".", "/content", "/kaggle/input/**"): at += glob(f"{{place}}/{wheel}", recursive=True)
+    for on in ("/kaggle/**", "/content", "."): at += sorted(glob(f"{{on}}/{wheel}", recursive=True))
     get_ipython().run_line_magic("pip", f'install -q --no-deps "{{at[-1]}}"')
 import vlmcourse.away; vlmcourse.away.set_up()"""
 
@@ -56,29 +61,54 @@ class Address(NamedTuple):
         return f"https://raw.githubusercontent.com/{self.owner}/{self.name}/{quote(self.branch)}/"
 
     def file(self, place: str) -> str:
-        """A file by its place in the repository, below a site that opens files of GitHub."""
-        return f"{self.owner}/{self.name}/blob/{quote(self.branch)}/{place}"
+        """A file by its place in the repository, below a site that opens files of GitHub.
+
+        A branch with a "/" is one part of the way: only so is it clear where the branch ends.
+        """
+        return f"{self.owner}/{self.name}/blob/{quote(self.branch, safe='')}/{place}"
 
 
 def address_of(url: str, branch: str = "main") -> Address:
     """The address that a person writes, with or without .git.
 
     Raises:
-        ValueError: if it is none of a repository on GitHub.
+        ValueError: if it is none of a repository on GitHub, or no branch can have that name.
     """
-    match = re.fullmatch(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?", url)
-    if not match or not re.fullmatch(r"[\w./-]+", branch):
-        raise ValueError(f"{url} (branch {branch!r}) is no address like https://github.com/OWNER/NAME")
+    match = re.fullmatch(rf"https://github\.com/({OWNER})/({NAME}?)(?:\.git)?/?", url)
+    if not match:
+        raise ValueError(f"{url!r} is no address like https://github.com/OWNER/NAME")
+    if not re.fullmatch(BRANCH, branch) or re.search(r"\.(lock)?(/|$)", branch):
+        raise ValueError(f"{branch!r} is no branch that links can name: A-Z a-z 0-9 . _ - / only, as in v1.0")
     return Address(*match.groups(), branch)
+
+
+def address_given(url: str | None, branch: str | None) -> Address | None:
+    """What `--repository` and `--branch` say, if anything.
+
+    Raises:
+        ValueError: as of address_of; and for a branch of nothing.
+    """
+    if url is None and branch is not None:
+        raise ValueError("--branch is that of --repository; name both")
+    return None if url is None else address_of(url, "main" if branch is None else branch)
 
 
 def address_in(root: Path) -> Address | None:
     """The address for which the notebooks of a folder were built, if for any."""
-    pattern = r"git\+(https://github\.com/[\w.-]+/[\w.-]+)@([\w./-]+)"
+    pattern = r'at = \["git\+(https://[^"@]+)@([^"@]+)"\]'
     for path in (*sorted(root.glob("*.ipynb")), *sorted(root.glob("ja/*.ipynb"))):
-        if match := re.search(pattern, path.read_text(encoding="utf-8")):
+        if match := re.search(pattern, code_of(path, AWAY)):
             return address_of(*match.groups())
     return None
+
+
+def code_of(path: Path, name: str) -> str:
+    """The text of one cell of a notebook; "" if there is none, or the file is no notebook."""
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return next(("".join(cell["source"]) for cell in cells if cell.get("id") == name), "")
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""
 
 
 def away_cell(address: Address | None) -> nbformat.NotebookNode:
@@ -97,7 +127,7 @@ def badges(place: str, address: Address) -> str:
     opened = {
         "Colab": ("https://colab.research.google.com/assets/colab-badge.svg", on_colab(place, address)),
         "Kaggle": ("https://kaggle.com/static/images/open-in-kaggle.svg",
-                   f"https://kaggle.com/kernels/welcome?src=https://github.com/{page}"),
+                   f"https://kaggle.com/kernels/welcome?src=https://github.com/{quote(page)}"),
         "Binder": ("https://mybinder.org/badge_logo.svg", f"https://mybinder.org/v2/gh/{binder}"),
     }  # fmt: skip
     return " ".join(f"[![Open in {site}]({image})]({link})" for site, (image, link) in opened.items())

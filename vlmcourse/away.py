@@ -15,17 +15,20 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
+from pathlib import Path
 
 from vlmcourse.data.assets import from_a_wheel
 
 try:
     from packaging.requirements import Requirement
+    from packaging.specifiers import SpecifierSet
     from packaging.utils import canonicalize_name
-    from packaging.version import Version
+    from packaging.version import InvalidVersion, Version
 except ImportError:  # pip brings its own
     from pip._vendor.packaging.requirements import Requirement
+    from pip._vendor.packaging.specifiers import SpecifierSet
     from pip._vendor.packaging.utils import canonicalize_name
-    from pip._vendor.packaging.version import Version
+    from pip._vendor.packaging.version import InvalidVersion, Version
 
 UNTOUCHED = (
     "torch",
@@ -40,7 +43,12 @@ UNTOUCHED = (
 )
 UNTOUCHED += ("ipython", "ipywidgets", "ipykernel", "traitlets", "google-colab", "jupyterlab", "notebook")
 TESTED = ((3, 11),)  # versions of Python with which the course's tests were run
+BESIDE = (".", "/content")  # where a wheel of the course is put by hand
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps")
+
+
+_awaited: set[str] = set()  # packages that came, and what they need in turn has not
+_told: set[str] = set()
 
 
 def is_the_sessions(name: str) -> bool:
@@ -62,8 +70,16 @@ def unmet(installed: Mapping[str, str], wanted: Iterable[str]) -> list[Requireme
     return [
         one
         for one, version in zip(asked, versions, strict=True)
-        if version is None or not one.specifier.contains(version, prereleases=True)
+        if version is None or not version_meets(version, one.specifier)
     ]
+
+
+def version_meets(version: str, wanted: SpecifierSet) -> bool:
+    """Whether a version is a wanted one; one that nobody can read, of a build by hand, is not."""
+    try:
+        return wanted.contains(version, prereleases=True)
+    except InvalidVersion:
+        return False
 
 
 def to_install(installed: Mapping[str, str], wanted: Iterable[str]) -> list[str]:
@@ -75,7 +91,8 @@ def to_install(installed: Mapping[str, str], wanted: Iterable[str]) -> list[str]
     chosen = [f"{one.name}{one.specifier}" for one in missing]
     versions = {canonicalize_name(name): version for name, version in installed.items()}
     peft = "0.19" if any(one.name == "peft" for one in missing) else versions.get("peft", "0")
-    if Version(peft) >= Version("0.19") and Version(versions.get("torchao", "0.16")) < Version("0.16"):
+    torchao = versions.get("torchao", "0.16")
+    if version_meets(peft, SpecifierSet(">=0.19")) and not version_meets(torchao, SpecifierSet(">=0.16")):
         chosen.append("torchao>=0.16")
     return chosen
 
@@ -102,7 +119,7 @@ def versions_of(wanted: Iterable[str]) -> dict[str, str]:
             found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return {name: version for name, version in found.items() if version}  # none: half of it was removed
 
 
 def name_of(requirement: str) -> str:
@@ -113,30 +130,66 @@ def name_of(requirement: str) -> str:
 def set_up(install: Callable[[list[str]], None] | None = None) -> None:
     """Install what the course needs and this session lacks, and what that needs; say what was installed.
 
-    Nothing happens in the course's repository, nor a second time.
+    Nothing happens in the course's repository, nor a second time. What the session should have, and a wheel
+    of a newer course beside the notebook, are told once.
 
     Args:
         install: takes requirements; pip without it.
 
     Raises:
-        RuntimeError: if something cannot be installed; nothing else is changed then.
+        RuntimeError: if something cannot be installed. What came before it stays; the next call goes on.
     """
     if not from_a_wheel():
         return
-    wanted, brought = metadata.requires("vlmcourse") or [], {}
-    before, python = versions_of(wanted), sys.version_info[:2]
-    complaints = warnings_for(before, wanted, python)
-    while needed := [one for one in to_install(versions_of(wanted), wanted) if name_of(one) not in brought]:
-        (install or by_pip)(needed)
-        importlib.invalidate_caches()
-        names = [name_of(one) for one in needed]
-        brought |= {name: metadata.version(name) for name in names}
-        wanted = [text for name in names for text in metadata.requires(name) or []]
+    own = metadata.requires("vlmcourse") or []
+    told = warnings_for(versions_of(own), own, sys.version_info[:2])
+    told += newer_wheel(metadata.version("vlmcourse"), BESIDE)
+    brought, before = bring(own, install or by_pip)
     if brought:
         print("Installed:", ", ".join(f"{name} {version}" for name, version in brought.items()))
-        print(*complaints, sep="\n", end="\n" if complaints else "")
+    for sentence in dict.fromkeys(told):
+        if sentence not in _told:
+            print(sentence)
+    _told.update(told)
     if loaded := [name for name in brought if name in before and name.replace("-", "_") in sys.modules]:
         print(f"Restart the session now: older versions of {', '.join(loaded)} are in use.")
+
+
+def bring(
+    wanted: Iterable[str], install: Callable[[list[str]], None]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Install what is wanted and missing, then what that needs, and so on: versions of it now, and before."""
+    wanted, brought, before = [*wanted, *needs_of(sorted(_awaited))], {}, {}
+    while needed := [one for one in to_install(versions_of(wanted), wanted) if name_of(one) not in brought]:
+        names = [name_of(one) for one in needed]
+        before |= versions_of(needed)
+        install(needed)
+        importlib.invalidate_caches()
+        _awaited.update(names)
+        brought |= {name: metadata.version(name) for name in names}
+        wanted = needs_of(names)
+    _awaited.clear()
+    return brought, before
+
+
+def needs_of(names: Iterable[str]) -> list[str]:
+    """The requirements of some installed packages."""
+    return [text for name in names for text in metadata.requires(name) or []]
+
+
+def newer_wheel(installed: str, folders: Iterable[str]) -> list[str]:
+    """What to say of a wheel that lies there and is newer than the course in use; nothing without one."""
+    newest, path = Version(installed), None
+    for folder in folders:
+        for wheel in Path(folder).glob("vlmcourse-*any.whl"):
+            try:
+                version = Version(wheel.name.split("-")[1])
+            except InvalidVersion:
+                continue
+            if version > newest:
+                newest, path = version, wheel.absolute()
+    take = f'To take it: %pip install --no-deps "{path}", then restart the session.'
+    return [f"{path.name} is newer than the course in use, {installed}. {take}"] if path else []
 
 
 def by_pip(requirements: list[str]) -> None:
@@ -148,6 +201,8 @@ def by_pip(requirements: list[str]) -> None:
     done = subprocess.run([*PIP, *requirements], capture_output=True, text=True)
     if done.returncode:
         hint = "Does this session have a network (on Kaggle: Settings > Internet)?"
+        if "No module named pip" in done.stderr:
+            hint = f"This Python has no pip; `{sys.executable} -m ensurepip` brings it."
         raise RuntimeError(f"pip could not install {', '.join(requirements)}. {hint}\n{done.stderr.strip()}")
 
 

@@ -71,11 +71,21 @@ def test_elsewhere_a_wheel_beside_the_notebook_comes_before_the_address(session,
     address = publishing.Address("o", "n", "v1")
     install = 'install -q --no-deps "{}"'
     assert session(False, address) == [("pip", install.format("git+https://github.com/o/n@v1")), "set up"]
-    assert session(False) == [("pip", install.format("vlmcourse-*.whl")), "set up"]
+    assert session(False) == [("pip", install.format("vlmcourse-*any.whl")), "set up"]
     (tmp_path / "vlmcourse-0.1.0-py3-none-any.whl").touch()
     for where in (None, address):
         asked = session(False, where)
         assert asked == [("pip", install.format("./vlmcourse-0.1.0-py3-none-any.whl")), "set up"]
+    others = (
+        "0.2.0-py3-none-any.whl",
+        "0.1.5-py3-none-any.whl",
+        "0.3.0-py3-none-any (1).whl",
+        "0.3.0.tar.gz",
+    )
+    for name in others:
+        (tmp_path / f"vlmcourse-{name}").touch()
+    newest = install.format("./vlmcourse-0.2.0-py3-none-any.whl")
+    assert session(False) == session(False, address) == [("pip", newest), "set up"]
 
 
 def test_without_an_address_nothing_points_anywhere(root):
@@ -185,12 +195,58 @@ def test_edits_of_a_published_notebook_come_back_without_its_links(root):
 
 @pytest.mark.parametrize(
     ("url", "branch"),
-    [("https://gitlab.com/a/b", "main"), ("github.com/a/b", "main"), (f"{URL}/tree/x", "main"), (URL, "a b")],
-)
+    [
+        *((url, "main") for url in (
+            "https://gitlab.com/a/b", "github.com/a/b", "http://github.com/a/b", "git@github.com:a/b.git",
+            f"{URL}/tree/x", f"{URL}//", f"{URL}?x", f'{URL}"; rm', f" {URL}", f"{URL}\n", "--help", "",
+            "https://github.com/../..", "https://github.com/a/..", "https://github.com/a/.git",
+            "https://github.com/-a/b", "https://github.com/ä/b", "https://me:secret@github.com/a/b",
+        )),
+        *((URL, branch) for branch in (
+            "", "a b", "-x", "--upload-pack", "/a", "a/", "a//b", "a..b", "a.", ".a", "x.lock", "x.lock/y",
+            "日本", "v1#x", "a@{1}", 'x"', "a\n",
+        )),
+    ],
+)  # fmt: skip
 def test_an_address_that_cannot_be_published_is_refused(root, capsys, url, branch):
     with pytest.raises(SystemExit):
-        builder.main(["--root", str(root), "--repository", url, "--branch", branch])
-    assert "is no address like https://github.com/OWNER/NAME" in capsys.readouterr().err
+        builder.main(["--root", str(root), f"--repository={url}", f"--branch={branch}"])
+    told = capsys.readouterr().err
+    says = "is no address like https://github.com/OWNER/NAME" if branch == "main" else "is no branch that"
+    assert says in told and repr(url if branch == "main" else branch) in told
+    assert list(root.glob("*.ipynb")) == []
+
+
+def test_a_branch_with_a_slash_is_one_part_of_every_link(root):
+    assert builder.main(["--root", str(root), "--repository", URL, "--branch", "new/course_1.0"]) == 0
+    for place in PLACES:
+        title = cells_of(root / place)[0].source
+        for link in re.findall(r"\[!\[Open in \w+\]\(https://[^)]+\)\]\(([^)]+)\)", title):
+            *repository, branch, file = opened_by(link)
+            assert (*repository, unquote(branch)) == ("someone", "their-course", "new/course_1.0")
+            assert file == f"notebooks/{place}"
+        assert "their-course/new/course_1.0/assets/figures/vit.svg" in title
+        assert f'"git+{URL}@new/course_1.0"' in cells_of(root / place)[1].source
+    assert builder.main(["--root", str(root), "--check"]) == 0
+
+
+def test_a_repository_that_a_chapter_speaks_of_is_not_where_it_was_published(tmp_path):
+    line = 'at = ["git+https://github.com/some/library@main"]'
+    cells = [nbformat.v4.new_code_cell(line, id="own"), nbformat.v4.new_markdown_cell(line, id="text")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "00_a.ipynb")
+    for name, text in (("01_b", ""), ("02_c", "[1]"), ("03_d", '{"cells": [{"id": "away"}]}')):
+        (tmp_path / f"{name}.ipynb").write_text(text)
+    assert publishing.address_in(tmp_path) is None
+    address = publishing.Address("o", "n", "a/b")
+    last = nbformat.v4.new_notebook(cells=[*cells, publishing.away_cell(address)])
+    nbformat.write(last, tmp_path / "04_e.ipynb")
+    assert publishing.address_in(tmp_path) == address
+
+
+def test_a_branch_without_a_repository_is_refused(root, capsys):
+    with pytest.raises(SystemExit):
+        builder.main(["--root", str(root), "--branch", "v1"])
+    assert "--branch is that of --repository; name both" in capsys.readouterr().err
     assert list(root.glob("*.ipynb")) == []
 
 

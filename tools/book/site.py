@@ -171,7 +171,7 @@ def launch_places(place: str, address: Address) -> list[dict[str, str]]:
     lab = f"{repository}/{branch}?labpath={quote(place, safe='')}"
     places = {
         "Colab": f"https://colab.research.google.com/github/{page}",
-        "Kaggle": f"https://kaggle.com/kernels/welcome?src=https://github.com/{page}",
+        "Kaggle": f"https://kaggle.com/kernels/welcome?src=https://github.com/{quote(page)}",
         "Codespaces": f"https://codespaces.new/{repository}?ref={branch}",
         "Binder": f"https://mybinder.org/v2/gh/{lab}",
         "GitHub": f"https://github.com/{page}",
