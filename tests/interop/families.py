@@ -9,7 +9,7 @@ import torch
 import transformers
 from torch import nn
 
-from vlmcourse.interop import blip, blip2, clip, cnn, flamingo, language, llava, vit
+from vlmcourse.interop import blip, blip2, clip, cnn, flamingo, language, llava, siglip2, vit
 from vlmcourse.models.bert import BertConfig
 from vlmcourse.models.blip import BlipConfig
 from vlmcourse.models.blip2 import Blip2Config
@@ -20,6 +20,7 @@ from vlmcourse.models.flamingo import FlamingoConfig
 from vlmcourse.models.gpt import GPTConfig
 from vlmcourse.models.language import LlamaConfig
 from vlmcourse.models.llava import LlavaConfig
+from vlmcourse.models.native_vit import NativeViTConfig
 from vlmcourse.models.qformer import QFormerConfig
 from vlmcourse.models.t5 import T5Config
 from vlmcourse.models.vit import ViTConfig
@@ -180,6 +181,13 @@ FAMILIES = {
             num_classes=5, norm_layer=lambda width, **where: nn.LayerNorm(width, eps=0.1, **where)),
         vit.from_timm, ViTConfig((8, 12), 4, 2, 12, 2, 3, 18, "gelu", 0.1),
         lambda model: model.forward_features(IMAGES), lambda model: model(IMAGES)),
+    "siglip 2": Family(
+        lambda: transformers.Siglip2VisionModel(transformers.Siglip2VisionConfig(
+            **ENCODER, num_channels=2, patch_size=4, num_patches=9, hidden_act="relu",
+            vision_use_head=False)),
+        siglip2.from_transformers, NativeViTConfig(12, 4, 2, 12, 2, 3, 10, "relu", 0.1),
+        lambda model: model(**siglip2.naflex_inputs(IMAGES, 4)).last_hidden_state,
+        lambda model: model(IMAGES)),
     "clip": Family(
         lambda: library_clip(eos=17), clip.from_transformers,
         CLIPConfig(OUR_EYE, TextConfig(18, 17, 9, 8, 1, 2, 10, "gelu", 0.1), 7),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vlmcourse.models import attention, bert, clip, gpt, language, t5, vit
+from vlmcourse.models import attention, bert, clip, gpt, language, native_vit, t5, vit
 
 IDS = torch.tensor([[1, 5, 7, 2], [3, 4, 6, 2]])
 SIZE = dict(width=16, heads=2)
@@ -21,8 +21,14 @@ def see_and_read() -> None:
     clip.CLIP(config)(torch.randn(2, 3, 16, 16), IDS)
 
 
+def see_two_sizes() -> None:
+    model = native_vit.NativeViT(native_vit.NativeViTConfig(16, 8, depth=3, turned=True, **SIZE))
+    model.read_row(model.cut([torch.randn(3, 16, 8), torch.randn(3, 8, 40)]))
+
+
 RUNS = {
     "ViT": (3, lambda: vit.ViT(vit.ViTConfig(16, 8, depth=3, **SIZE))(torch.randn(2, 3, 16, 16))),
+    "packed pictures": (3, see_two_sizes),
     "CLIP": (3 + 2, see_and_read),
     "BERT": (3, lambda: bert.Bert(bert.BertConfig(9, depth=3, **SIZE))(IDS)),
     "GPT": (3, lambda: gpt.GPT(gpt.GPTConfig(9, depth=3, **SIZE))(IDS)),

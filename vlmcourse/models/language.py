@@ -81,6 +81,17 @@ def rope(
     return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1).to(parts.dtype)
 
 
+def turning(angles: Float[Tensor, "#batch token half"]) -> Layer:
+    """How attention turns queries and keys by these angles, see rope and Attention.forward."""
+    if rope.active is not rope.reference:
+        return lambda parts: rope(parts, angles)
+    # the same with sines and cosines of all blocks computed once; each (batch, 1, token, part)
+    cosine, sine = angles.cos()[:, None], angles.sin()[:, None]
+    cosine, sine = torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
+    half = sine.shape[-1] // 2
+    return lambda parts: (parts * cosine + parts.roll(half, -1) * sine).to(parts.dtype)
+
+
 @slot
 def swiglu(
     tokens: Float[Tensor, "... width"], gate: Layer, up: Layer, down: Layer
@@ -261,11 +272,4 @@ class Llama(LanguageModel):
         return rope_angles(positions, self.config.width // self.config.heads, self.config.base)
 
     def place(self, tokens: Tokens, positions: Int[Tensor, "... token"]) -> tuple[Tokens, Layer]:
-        angles = self.angles(positions)
-        if rope.active is not rope.reference:
-            return tokens, lambda parts: rope(parts, angles)
-        # the same with sines and cosines of all blocks computed once; each (batch, 1, token, part)
-        cosine, sine = angles.cos()[:, None], angles.sin()[:, None]
-        cosine, sine = torch.cat([cosine, cosine], dim=-1), torch.cat([-sine, sine], dim=-1)
-        half = sine.shape[-1] // 2
-        return tokens, lambda parts: (parts * cosine + parts.roll(half, -1) * sine).to(parts.dtype)
+        return tokens, turning(self.angles(positions))

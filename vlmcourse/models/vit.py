@@ -7,6 +7,7 @@ In shapes, width is that of an image beside height, elsewhere that of a token.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -146,16 +147,26 @@ class ViT(nn.Module):
         self.norm = nn.LayerNorm(config.width, eps=config.epsilon)
         self.antialias = False  # True in a ViT from timm, see interpolate_positions
 
+    front = 1  # tokens in front of the patches: the class token
+
     def embed(self, images: Pixels) -> Tokens:
         """Images to the tokens the first block reads. Images of another size get interpolated positions."""
         size, (channels, height, width) = self.config.patch_size, images.shape[1:]
         if channels != self.config.channels:
             raise ValueError(f"this ViT reads {self.config.channels} channels, the images have {channels}")
-        grid, positions = (height // size, width // size), self.positions
+        patches = self.embed_patch(patchify(images, size))
+        return self.norm_before_blocks(self.place(patches, (height // size, width // size)))
+
+    def place(self, patches: Float[Tensor, "batch patch width"], grid: tuple[int, int]) -> Tokens:
+        """The class token and the patches of a grid of rows and columns, each with its position."""
+        positions = self.positions
         if grid != self.config.grid:
             positions = interpolate_positions(positions, self.config.grid, grid, self.antialias)
-        patches = self.embed_patch(patchify(images, size))
-        return self.norm_before_blocks(add_class_and_positions(patches, self.class_token, positions))
+        return add_class_and_positions(patches, self.class_token, positions)
+
+    def beside(self, images: Pixels) -> dict[str, Any]:
+        """What blocks need beside the tokens of these images: here nothing, see models/native.py."""
+        return {}
 
     @torch.no_grad()
     def calibrate(self, images: Pixels) -> None:
@@ -172,13 +183,13 @@ class ViT(nn.Module):
 
     def read(self, images: Pixels, blocks: int | None = None) -> Tokens:
         """The residual stream behind the first ``blocks`` blocks, by default all; before the last norm."""
-        return run_blocks(self.blocks[:blocks], self.embed(images))
+        return run_blocks(self.blocks[:blocks], self.embed(images), **self.beside(images))
 
     def layers(self, images: Pixels) -> list[Tokens]:
         """The residual stream after the embedding and after each block: depth + 1, before the last norm."""
-        stream = [self.embed(images)]
+        stream, options = [self.embed(images)], self.beside(images)
         for block in self.blocks:
-            stream.append(block(stream[-1]))
+            stream.append(block(stream[-1], **options))
         return stream
 
     def patches(self, images: Pixels, layer: int = -1) -> Float[Tensor, "batch patch width"]:
@@ -187,14 +198,22 @@ class ViT(nn.Module):
         Args:
             layer: of the streams that ``layers`` gives; the last is -1. Blocks behind it do not run.
         """
-        return self.read(images, range(1 + len(self.blocks))[layer])[:, 1:]
+        return self.read(images, range(1 + len(self.blocks))[layer])[:, self.front :]
 
     def forward(self, images: Pixels) -> Tokens:
         """One vector per token; token 0 is the class token (1×D), the rest are patches (N×D), row by row."""
         return self.norm(self.read(images))
 
     def class_vector(self, images: Pixels) -> Float[Tensor, "batch width"]:
-        """``forward(images)[:, 0]``, without the last block's work on patches that nobody will read."""
+        """``forward(images)[:, 0]``, without the last block's work on patches that nobody will read.
+
+        Raises:
+            ValueError: if there is no class token, see models/native.py.
+        """
+        if not self.front:
+            raise ValueError(
+                f"this {type(self).__name__} has no class token; take the mean of its patches, say"
+            )
         last = self.blocks[-1]
         if last.attention.record is not None:  # whoever records attention wants to see every query
             return self(images)[:, 0]
