@@ -10,12 +10,12 @@ from vlmcourse.models.attention import record_attention
 from vlmcourse.models.language import rope
 from vlmcourse.models.native import (
     PatchRow,
-    apart,
     axial_angles,
     cut_pictures,
     first_fit,
     fit_patches,
     join_rows,
+    native_look,
     pack_pictures,
     picture_mask,
     places_of,
@@ -122,7 +122,7 @@ def test_a_patch_sees_its_own_picture_and_padding_sees_itself():
         [[1, 1, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1]],
         [[1] * 5] * 5,
     ]
-    look = apart(torch.tensor([[0, 0]]), places_of((1, 2))[:, None])
+    look = native_look(torch.tensor([[0, 0]]), places_of((1, 2))[:, None])
     assert look.mask.shape == (1, 1, 2, 2) and look.positions[:, 0].tolist() == [[0, 0], [0, 1]]
     look.check(2, 0)
 

@@ -166,7 +166,7 @@ def places_of(grid: Sides) -> Int[Tensor, "axis patch"]:
     return torch.stack(torch.meshgrid(rows, columns, indexing="ij")).flatten(1)
 
 
-def apart(numbers: Int[Tensor, "row length"], places: Int[Tensor, "axis row length"]) -> Look:
+def native_look(numbers: Int[Tensor, "row length"], places: Int[Tensor, "axis row length"]) -> Look:
     """Packed pictures that do not see each other, see picture_mask; a patch stands in its row and column."""
     return Look(picture_mask(numbers)[:, None], places)
 

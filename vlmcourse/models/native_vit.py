@@ -19,9 +19,9 @@ from vlmcourse.models.native import (
     PatchRow,
     Sides,
     SomePictures,
-    apart,
     axial_angles,
     cut_pictures,
+    native_look,
     pack_pictures,
     places_of,
     resize_positions,
@@ -93,7 +93,7 @@ class NativeViT(ViT):
         alike = len(set(counts)) == 1  # then each has a row of its own, full to the end
         length = counts[0] if alike else max(self.length, *counts)
         rows, numbers, places = pack_pictures(tokens, pictures.grids, length)
-        look = apart(numbers, places)
+        look = native_look(numbers, places)
         options = dict(mask=None if alike else look.mask) | self._turn(look)
         blocks = self.blocks[: range(1 + len(self.blocks))[layer]]
         read = run_blocks(blocks, self.norm_before_blocks(rows), **options)
