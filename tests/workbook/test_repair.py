@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 
 from tests.workbook.learner import cell
@@ -176,3 +177,26 @@ def test_a_line_is_rather_left_out_than_moved_behind_the_return():
     )
     says = check.judge(exercise_of(audit.trained_images), answer).says.en
     assert "`ids, labels = (ids[:, :-1], labels[:, 1:])`: with `pass` in its place" in says
+
+
+@pytest.mark.parametrize(
+    ("opname", "argval", "names"),
+    [
+        ("LOAD_FAST", "pad", {"pad"}),
+        ("STORE_FAST", "pad", set()),
+        ("LOAD_CONST", (1, 2), {(1, 2)}),
+        ("LOAD_FAST_LOAD_FAST", ("ids", "pad"), {"ids", "pad"}),  # Python 3.13
+        ("STORE_FAST_LOAD_FAST", ("ids", "pad"), {"pad"}),
+        ("STORE_FAST_STORE_FAST", ("ids", "pad"), set()),
+        ("LOAD_FAST_BORROW_LOAD_FAST_BORROW", ("ids", "pad"), {"ids", "pad"}),  # Python 3.14
+    ],
+)
+def test_an_instruction_of_any_python_tells_what_it_looks_up(opname, argval, names):
+    assert search._looked_up(opname, argval) == names
+
+
+def test_arguments_read_side_by_side_are_read_and_one_that_is_never_is_not():
+    def last(ids, pad, model, end, left):
+        return [max(part, end) for part in zip(ids, pad, strict=True)], model
+
+    assert {"ids", "pad", "model", "end", "max"} <= search.reads(last) and "left" not in search.reads(last)

@@ -8,6 +8,7 @@ import contextlib
 import copy
 import dis
 import inspect
+import re
 import time
 import types
 from collections.abc import Callable, Iterator
@@ -54,8 +55,19 @@ def reads(function: Callable) -> set[str]:
     names, codes = set(), [inspect.unwrap(function).__code__]
     for code in codes:
         codes += [part for part in code.co_consts if isinstance(part, types.CodeType)]
-        names |= {step.argval for step in dis.get_instructions(code) if step.opname.startswith("LOAD_")}
+        for step in dis.get_instructions(code):
+            names |= _looked_up(step.opname, step.argval)
     return names
+
+
+def _looked_up(opname: str, argval: Any) -> set[str]:
+    """The names that one instruction looks up.
+
+    From Python 3.13 on, one may do two things to two names, such as STORE_FAST_LOAD_FAST ("sum", "pad").
+    """
+    deeds = re.findall("LOAD|STORE", opname)
+    names = argval if len(deeds) > 1 else (argval,)
+    return {name for deed, name in zip(deeds, names, strict=False) if deed == "LOAD"}
 
 
 def by_accident(answer: Callable, slip: Slip) -> bool:
