@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from tests.test_project import PROJECT, ROOT
 from vlmcourse import cli
-from vlmcourse.workbook import opening
+from vlmcourse.data import assets
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 CPU_WHEELS = re.search(r"^CPU_WHEELS = (\S+)$", MAKEFILE, flags=re.MULTILINE)[1]
@@ -39,7 +39,7 @@ def test_the_container_runs_a_command_that_exists_as_a_person_without_rights():
 
 def test_the_container_keeps_the_folder_in_which_the_course_opens():
     found = dict(instructions())
-    kept = Path(found["WORKDIR"]) / opening.LEARNERS
+    kept = Path(found["WORKDIR"]) / assets.LEARNERS
     assert Path(found["VOLUME"]) == kept and f"-g learner {kept}" in DOCKER
     compose = yaml.safe_load((ROOT / "compose.yaml").read_text())
     (course,) = compose["services"].values()
@@ -48,6 +48,13 @@ def test_the_container_keeps_the_folder_in_which_the_course_opens():
     assert Path(place) == kept and name in compose["volumes"]
     (port,) = course["ports"]
     assert port == f"127.0.0.1:{found['EXPOSE']}:{found['EXPOSE']}", "from this computer only"
+
+
+def test_what_an_import_needs_is_compiled_while_the_image_is_built():
+    """The learner may not write beside the packages: each start would compile all of torch again."""
+    found = instructions()
+    assert found[found.index(("USER", "learner")) - 1] == ("RUN", "vlmcourse doctor")
+    assert not [rest for _, rest in found if "PYTHONDONTWRITEBYTECODE" in rest]
 
 
 def test_the_health_check_asks_what_jupyter_answers_without_a_token():

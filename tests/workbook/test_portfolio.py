@@ -106,6 +106,18 @@ def test_a_clone_in_a_folder_called_notebooks_is_found_from_all_its_folders(tmp_
         assert portfolio.workspace() == root
 
 
+def test_the_folder_that_a_wheel_has_opened_is_found_from_where_it_was_made(tmp_path, monkeypatch):
+    monkeypatch.delenv("VLMCOURSE_WORKSPACE")
+    (tmp_path / "here" / "vlm-workbook" / "notebooks").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert portfolio.workspace() == tmp_path / "here", "a folder of that name alone is not the course"
+    (tmp_path / "here" / "vlm-workbook" / "notebooks" / "00_start_here.ipynb").write_text("{}")
+    assert portfolio.workspace() == tmp_path / "here" / "vlm-workbook"
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "00_start_here.ipynb").write_text("{}")
+    assert portfolio.workspace() == tmp_path, "the course that it stands in comes first"
+
+
 def test_a_working_folder_that_is_gone_is_said(tmp_path, monkeypatch):
     monkeypatch.delenv("VLMCOURSE_WORKSPACE")
     gone = tmp_path / "gone"

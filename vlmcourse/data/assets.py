@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 IN_WHEEL = "carried"  # the package's folder in which a wheel has notebooks and assets, see setup.py
+LEARNERS = "vlm-workbook"  # the folder that `vlmcourse lab` makes from a wheel, where the command is given
+FIRST = "notebooks/00_start_here.ipynb"
 
 
 def cache_folder() -> Path:
@@ -56,7 +58,10 @@ def shipped(name: str) -> Path:
 
 
 def workspace() -> Path:
-    """Where the learner works: $VLMCOURSE_WORKSPACE, else the folder that holds ``notebooks/``, else here.
+    """Where the learner works.
+
+    $VLMCOURSE_WORKSPACE; else the folder, here or above, that holds ``notebooks/``; else ``vlm-workbook/`` in
+    this folder, if ``vlmcourse lab`` made one; else here.
 
     Raises:
         FileNotFoundError: if the folder in which Python was started is gone.
@@ -70,9 +75,10 @@ def workspace() -> Path:
     for folder in (here, *here.parents):
         if folder.name == "notebooks":
             return folder.parent
-        if (folder / "notebooks" / "00_start_here.ipynb").is_file():
+        if (folder / FIRST).is_file():
             return folder
-    return here
+    made = here / LEARNERS
+    return made if (made / FIRST).is_file() else here
 
 
 @contextmanager

@@ -3,12 +3,9 @@
 import shutil
 from pathlib import Path
 
-from vlmcourse.data.assets import course_folder, from_a_wheel, written_beside
-from vlmcourse.workbook.portfolio import workspace
+from vlmcourse.data.assets import FIRST, LEARNERS, course_folder, from_a_wheel, workspace, written_beside
 
 HANDED_OUT = ("notebooks", "assets/figures", "assets/examples")
-LEARNERS = "vlm-workbook"  # made in the folder where the command is given
-FIRST = "notebooks/00_start_here.ipynb"
 
 
 def opened_folder() -> Path:
