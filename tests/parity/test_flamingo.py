@@ -113,3 +113,11 @@ def test_what_ours_does_not_have_is_refused_by_name(option):
         setattr(theirs.config, name, value)
     with pytest.raises(ValueError, match=next(iter(option))):
         convert(theirs)
+
+
+def test_a_library_that_turns_by_a_base_of_its_own_is_followed():
+    """transformers 5.15 has one in each attention and does not read the configuration's."""
+    theirs = library(depth=2)
+    turn = next(part for part in theirs.modules() if hasattr(part, "inv_freq"))
+    turn.base = 10_000
+    assert convert(theirs).config.language.base == 10_000

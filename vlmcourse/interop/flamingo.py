@@ -1,5 +1,7 @@
 """Carry weights from transformers' Idefics, the open Flamingo, into ours (notebook 09)."""
 
+from dataclasses import replace
+
 import transformers
 from torch import nn
 
@@ -58,9 +60,18 @@ def from_transformers(theirs: nn.Module, image_token: int) -> Flamingo:
     """
     require_family(theirs, "idefics")
     config = theirs.config
-    model = Flamingo(flamingo_config(config, image_token))
+    ours = flamingo_config(config, image_token)
+    ours = replace(ours, language=replace(ours.language, base=_turned_by(theirs, ours.language.base)))
+    model = Flamingo(ours)
     rows = IDEFICS | llama_rows(config.tie_word_embeddings, "language.")
     return take_weights(model, theirs.state_dict(), rows, f"this {type(theirs).__name__}")
+
+
+def _turned_by(theirs: nn.Module, base: float) -> float:
+    """What its RoPE turns by: in transformers 5.15 each has a base of its own, whatever the configuration says."""
+    return next(
+        (turn.base for turn in theirs.modules() if hasattr(turn, "inv_freq") and hasattr(turn, "base")), base
+    )
 
 
 def flamingo_config(config: transformers.IdeficsConfig, image_token: int) -> FlamingoConfig:
