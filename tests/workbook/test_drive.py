@@ -1,6 +1,7 @@
 """Copies of a learner's work outlast the session: whole, checked, joined, and never in the way."""
 
 import json
+import os
 import sys
 import types
 import warnings
@@ -184,15 +185,118 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(session, kept, monkeyp
     assert newest_checkpoint(again / "runs" / "tiny").name == "step-00000001"
 
 
-def test_a_copy_cannot_write_outside_of_the_workspace(session, kept):
-    session()
+def placed_copy(kept: Path, members: dict[str, str] | bytes, of="my_vlm", time="20300101-000000-000000"):
+    """A copy with a right hash that holds what a copy never would."""
     draft = kept / "draft"
-    with zipfile.ZipFile(draft, "w") as archive:
-        archive.writestr("my_vlm/../../evil.py", "x = 1")
-    draft.rename(kept / f"my_vlm.20300101-000000-000000.{keeping._hash(draft)}.zip")
-    with pytest.raises(OSError, match=r"evil\.py, outside of the workspace"):
-        keeping.restore()
-    assert not list(kept.parent.rglob("evil.py"))
+    if isinstance(members, bytes):
+        draft.write_bytes(members)
+    else:
+        with zipfile.ZipFile(draft, "w") as archive:
+            for place, text in members.items():
+                archive.writestr(place, text)
+    (kept / of).parent.mkdir(exist_ok=True, parents=True)
+    return draft.rename(kept / f"{of}.{time}.{keeping._hash(draft)}.zip")
+
+
+def encrypted(data: bytes) -> bytes:
+    """A zip whose entries say that they have a password."""
+    data = bytearray(data)
+    data[6] |= 1
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
+@pytest.mark.parametrize("place", [
+    "my_vlm/../../evil.py", "../evil.py", "{root}/evil.py", "notebooks/evil.py", "evil.py", "my_vlm.py/evil.py",
+    "my_vlm/../notebooks/evil.py",
+])  # fmt: skip
+def test_a_copy_cannot_write_outside_of_its_folder_and_stops_no_other(session, kept, place):
+    session()
+    passes("vit.one")
+    evil = placed_copy(kept, {"my_vlm/good.py": "", place.format(root=kept.parent): "x = 1"})
+    home = session("two")
+    assert keeping.restore() == (["my_vlm/vit_one.py"], [evil.name])
+    assert not list(kept.parent.rglob("evil.py")) and not (home / "my_vlm" / "good.py").exists()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        passes("vit.two")
+    session("three")
+    assert set(keeping.restore().files) == {"my_vlm/vit_one.py", "my_vlm/vit_two.py"}
+
+
+def test_a_file_that_is_no_zip_or_cannot_be_read_stops_nothing(session, kept):
+    session()
+    passes("vit.one")
+    whole = copies(kept)[0].read_bytes()
+    broken = {placed_copy(kept, data).name for data in (b"", b"hello", encrypted(whole), whole[:-40])}
+    folder = kept / f"my_vlm.20300101-000000-000001.{'0' * 64}.zip"
+    folder.mkdir()  # Drive has such names, too
+    session("two")
+    back = keeping.restore()
+    assert back.files == ["my_vlm/vit_one.py"] and set(back.damaged) == broken | {folder.name}
+    assert drive.brought_back()  # and a lesson begins
+    folder.rmdir()
+
+
+@pytest.mark.parametrize("place", ["runs/../../evil", "/evil", "my_vlm/evil.py"])
+def test_weights_come_back_to_their_own_folder_only(session, kept, place):
+    session()
+    evil = placed_copy(kept, {"runs/w.safetensors": "w", place: "x"}, of="runs/w.safetensors")
+    home = session("two")
+    assert keeping.restore() == ([], [evil.name]) and list(home.rglob("*")) == []
+
+
+@pytest.mark.parametrize(
+    "time", ["20990101-000000-000000", "20990231-999999-999999", "99991231-235959-999999"]
+)
+def test_a_copy_from_a_clock_that_is_ahead_does_not_push_out_newer_ones(session, kept, time):
+    session()
+    for number in range(keeping.COPIES):
+        placed_copy(kept, {"my_vlm/vit_old.py": f"old = {number}\n"}, time=time[:-1] + str(number))
+    passes("vit.one", "first = 1\n")
+    passes("vit.one", "second = 2\n")
+    home = session("two")
+    keeping.restore()
+    assert (home / "my_vlm" / "vit_one.py").read_text() == "second = 2\n"
+    assert keeping.COPIES <= len(copies(kept)) <= keeping.COPIES + 1
+
+
+def test_links_old_times_and_folders_among_the_answers_stop_nothing(session, kept, tmp_path):
+    home = session()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (home / "my_vlm").symlink_to(elsewhere, target_is_directory=True)
+    (tmp_path / "own.py").write_text("linked = 1\n")
+    (elsewhere / "vit_two.py").symlink_to(tmp_path / "own.py")
+    (elsewhere / "vit_gone.py").symlink_to(tmp_path / "nowhere.py")
+    (elsewhere / "folder.py").mkdir()
+    (elsewhere / "vit_old.py").write_text("old = 1\n")
+    os.utime(elsewhere / "vit_old.py", (0, 0))  # 1970, which no zip can say
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        passes("vit.one")
+    again = session("two")
+    assert sorted(keeping.restore().files) == [f"my_vlm/vit_{name}.py" for name in ("old", "one", "two")]
+    assert (again / "my_vlm" / "vit_two.py").read_text() == "linked = 1\n"
+
+
+@pytest.mark.parametrize("wrong", ["file", "read-only"])
+def test_a_place_that_cannot_be_used_changes_nothing(session, kept, tmp_path, monkeypatch, wrong):
+    session()
+    monkeypatch.setenv(keeping.KEEP, "")
+    place = tmp_path / "taken"
+    place.write_text("mine")
+    with pytest.raises(OSError):
+        keep_on_drive(place if wrong == "file" else place / "below")
+    assert place.read_text() == "mine" and keeping.keep_folder() is None
+
+
+def test_home_is_the_home_folder(session, monkeypatch, tmp_path, capsys):
+    session()
+    monkeypatch.setenv(keeping.KEEP, "")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    keep_on_drive("~/copies")
+    assert keeping.keep_folder() == tmp_path / "home" / "copies" and (tmp_path / "home" / "copies").is_dir()
 
 
 # ---- in the notebook ------------------------------------------------------------------------------------

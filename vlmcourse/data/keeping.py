@@ -21,8 +21,10 @@ import time
 import uuid
 import warnings
 import zipfile
-from collections.abc import Iterable
-from datetime import UTC, datetime
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -34,6 +36,7 @@ PAUSE = 300  # seconds at least between copies of one run's checkpoints
 _ANSWERS = "my_vlm"
 DIARY = "diary.jsonl"
 _NAME = re.compile(r"(?P<of>.+)\.(?P<time>\d{8}-\d{6}-\d{6})\.(?P<hash>[0-9a-f]{64})\.zip")
+_TIME = "%Y%m%d-%H%M%S-%f"
 _kept_at: dict[str, float] = {}  # by run, when its checkpoint was last copied
 _joined: set[tuple[Path, str]] = set()  # workspaces, and copies of answers that are in them already
 
@@ -57,8 +60,9 @@ def keep_answers() -> None:
     try:
         _join_answers(folder)
         files = [path for path in sorted(home.iterdir()) if path.suffix in (".py", ".toml", ".jsonl")]
-        _joined.add((workspace(), _copy(folder, _ANSWERS, files)))
-    except (OSError, zipfile.BadZipFile) as error:
+        places = {f"{_ANSWERS}/{path.name}": path for path in files if path.is_file()}  # links, too
+        _joined.add((workspace(), _copy(folder, _ANSWERS, places)))
+    except OSError as error:
         _not_kept(folder, error)
 
 
@@ -76,7 +80,8 @@ def keep_trained(*paths: Path) -> None:
     if first.is_dir() and time.monotonic() - _kept_at.get(name, -PAUSE) < PAUSE:
         return
     try:
-        _copy(folder, name, sorted(first.iterdir()) if first.is_dir() else [path.resolve() for path in paths])
+        files = sorted(first.iterdir()) if first.is_dir() else [path.resolve() for path in paths]
+        _copy(folder, name, {file.relative_to(home).as_posix(): file for file in files})
         _kept_at[name] = time.monotonic()
     except OSError as error:
         _not_kept(folder, error)
@@ -110,35 +115,53 @@ def _copies(folder: Path, name: str) -> list[Path]:
     return [path for _, path in sorted(named)]
 
 
-def _is_whole(copy: Path) -> bool:
+def _content(copy: Path, inside: str) -> dict[PurePosixPath, bytes] | None:
+    """What a copy holds, by its places in the workspace; None if it is not whole.
+
+    None as well if a place lies outside of the folder `inside`: it is no copy of this course.
+    """
     try:
-        return _hash(copy) == _NAME.fullmatch(copy.name)["hash"]
-    except OSError:  # Drive may list what it cannot read
-        return False
+        if _hash(copy) != _NAME.fullmatch(copy.name)["hash"]:
+            return None
+        with zipfile.ZipFile(copy) as archive:
+            content = {PurePosixPath(place): archive.read(place) for place in archive.namelist()}
+    except (OSError, ValueError, RuntimeError, EOFError, zipfile.BadZipFile, zlib.error):
+        return None  # Drive may list what it cannot read
+    allowed = [place.is_relative_to(inside) and ".." not in place.parts for place in content]
+    return content if all(allowed) else None
 
 
-def _copy(folder: Path, name: str, files: Iterable[Path]) -> str:
-    """Write one copy and remove old ones; returns its name.
+def _now(folder: Path, name: str) -> str:
+    """The time as copies are named by, behind that of every other copy: clocks of sessions may differ."""
+    now = datetime.now(UTC).strftime(_TIME)
+    for copy in _copies(folder, name):
+        last = _NAME.fullmatch(copy.name)["time"]
+        with suppress(ValueError, OverflowError):  # it is no time
+            now = max(now, (datetime.strptime(last, _TIME) + timedelta(microseconds=1)).strftime(_TIME))
+    return now
+
+
+def _copy(folder: Path, name: str, files: Mapping[str, Path]) -> str:
+    """Write one copy, of files by their places in the workspace, and remove old ones; returns its name.
 
     Raises:
         OSError: if it cannot be written, or what is read back differs.
     """
-    home = workspace().resolve()
     if not folder.is_dir():
         raise FileNotFoundError("the folder is not there, its drive may have gone")
     with tempfile.TemporaryDirectory() as place:
         packed = Path(place) / "packed.zip"
-        with zipfile.ZipFile(packed, "w") as archive:
-            for file in files:
-                archive.write(file, file.resolve().relative_to(home).as_posix())
-        now = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
-        final = folder / f"{name}.{now}.{_hash(packed)}.zip"
+        with zipfile.ZipFile(packed, "w", strict_timestamps=False) as archive:
+            for inner, file in files.items():
+                archive.write(file, inner)
+        final = folder / f"{name}.{_now(folder, name)}.{_hash(packed)}.zip"
         with written_beside(final, final.with_name(f"{uuid.uuid4().hex[:8]}.writing")) as draft:
             shutil.copyfile(packed, draft)
             if _hash(draft) != _hash(packed):
                 raise OSError(f"what was written to {draft} reads differently")
     for old in _copies(folder, name)[:-COPIES]:
-        old.unlink(missing_ok=True)
+        if old != final:
+            old.unlink(missing_ok=True)
     return final.name
 
 
@@ -148,28 +171,25 @@ def _bring_newest(folder: Path, name: str) -> Back:
     if any((home / name).glob("step-*")) or (home / name).is_file():
         return Back([], [])
     for copy in reversed(_copies(folder, name)):
-        if _is_whole(copy):
-            return Back(_unpack(copy, home, name), damaged)
+        content = _content(copy, Path(name).parent.as_posix())
+        if content is not None:
+            _unpack(content, home, name)
+            return Back([place.as_posix() for place in content], damaged)
         damaged.append(copy.name)
     return Back([], damaged)
 
 
-def _unpack(copy: Path, home: Path, name: str) -> list[str]:
+def _unpack(content: Mapping[PurePosixPath, bytes], home: Path, name: str) -> None:
     """Put what a copy holds into its place: a checkpoint's folder at once, weights after their card."""
-    with zipfile.ZipFile(copy) as archive:
-        places = [_safe(place) for place in archive.namelist()]
-        folders = {
-            place.parent for place in places if place.parent.as_posix() != Path(name).parent.as_posix()
-        }
-        for inner in folders:
-            with written_beside(home / inner) as draft:
-                draft.mkdir()
-                for place in places:
-                    (draft / place.name).write_bytes(archive.read(place.as_posix()))
-        for place in sorted(places, key=lambda place: place.suffix) if not folders else []:
-            with written_beside(home / place) as draft:
-                draft.write_bytes(archive.read(place.as_posix()))
-    return [place.as_posix() for place in places]
+    folders = {place.parent for place in content if place.parent.as_posix() != Path(name).parent.as_posix()}
+    for inner in folders:
+        with written_beside(home / inner) as draft:
+            draft.mkdir()
+            for place in content:
+                (draft / place.name).write_bytes(content[place])
+    for place in sorted(content, key=lambda place: place.suffix) if not folders else []:
+        with written_beside(home / place) as draft:
+            draft.write_bytes(content[place])
 
 
 def _join_answers(folder: Path) -> Back:
@@ -178,18 +198,17 @@ def _join_answers(folder: Path) -> Back:
     for copy in reversed(_copies(folder, _ANSWERS)):
         if (home, copy.name) in _joined:
             continue
-        if not _is_whole(copy):
+        content = _content(copy, _ANSWERS)
+        if content is None:
             back.damaged.append(copy.name)
             continue
-        with zipfile.ZipFile(copy) as archive:
-            for place in map(_safe, archive.namelist()):
-                text = archive.read(place.as_posix())
-                if place.name == DIARY:
-                    _join_diary(home / place, text)
-                elif not (home / place).exists():
-                    with written_beside(home / place) as draft:
-                        draft.write_bytes(text)
-                    back.files.append(place.as_posix())
+        for place, text in content.items():
+            if place.name == DIARY:
+                _join_diary(home / place, text)
+            elif not (home / place).exists():
+                with written_beside(home / place) as draft:
+                    draft.write_bytes(text)
+                back.files.append(place.as_posix())
         _joined.add((home, copy.name))
     return back
 
@@ -206,18 +225,6 @@ def _join_diary(path: Path, other: bytes) -> None:
         if lines:
             with written_beside(path) as draft:
                 draft.write_bytes(b"\n".join([*lines, *own]) + b"\n")
-
-
-def _safe(place: str) -> PurePosixPath:
-    """A place inside the workspace.
-
-    Raises:
-        OSError: if a copy names one outside.
-    """
-    path = PurePosixPath(place)
-    if path.is_absolute() or ".." in path.parts:
-        raise OSError(f"a copy would write to {place}, outside of the workspace: it is none of this course")
-    return path
 
 
 def _hash(path: Path) -> str:

@@ -22,7 +22,7 @@ def keep_on_drive(folder: str | Path | None = None) -> None:
         ValueError: without a folder, where there is no Colab.
         OSError: if the folder cannot be made.
     """
-    place = Path(folder) if folder else _google_drive()
+    place = Path(folder).expanduser() if folder else _google_drive()
     place.mkdir(parents=True, exist_ok=True)
     os.environ[KEEP] = str(place.absolute())
     lines = brought_back()
