@@ -56,7 +56,7 @@ notebooks: .venv/installed-for-tests
 wheel: .venv/installed-for-tests
 	$(BIN)/python tools/build_notebooks.py --check
 	$(PIP) wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
-	@rm -rf build && ls -l dist/*.whl
+	@rm -rf build/lib build/bdist.* && ls -l dist/*.whl
 
 # make book REPOSITORY=https://github.com/OWNER/NAME adds buttons that open a chapter elsewhere. Every link is checked,
 # and every page read in Chromium: on a desktop and a phone, light and dark, and by axe-core.

@@ -59,6 +59,10 @@ def unpacked(tmp_path_factory):
     stale = source / "build" / "lib" / "vlmcourse" / "gone.py"  # of a module that there was once
     stale.parent.mkdir(parents=True)
     stale.touch()
+    strays = ("checkpoints/.DS_Store", "examples/.ipynb_checkpoints/a.png", "figures/folder/b.svg")
+    for left in (*strays, "figures/a.svg.0a1b2c3d.writing"):
+        (source / "assets" / left).parent.mkdir(exist_ok=True)
+        (source / "assets" / left).touch()
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "--wheel-dir", built, source], check=True, capture_output=True)
     (wheel,) = built.glob("vlmcourse-*-py3-none-any.whl")
@@ -81,6 +85,23 @@ def test_it_holds_every_module_notebook_checkpoint_example_and_figure_and_no_mor
     assert modules == {path.relative_to(ROOT / "vlmcourse") for path in (ROOT / "vlmcourse").rglob("*.py")}
     assert not [path for path in folder.iterdir() if path.name[:9] != "vlmcourse"], "nothing but the package"
     assert 20 < megabytes < MOST_MEGABYTES
+
+
+def test_without_notebooks_there_is_no_wheel(tmp_path, monkeypatch):
+    import runpy
+
+    import setuptools
+    from setuptools.command.build_py import build_py
+
+    given = {}
+    monkeypatch.setattr(setuptools, "setup", given.update)
+    shutil.copy(ROOT / "setup.py", tmp_path)
+    runpy.run_path(str(tmp_path / "setup.py"))
+    command = given["cmdclass"]["build_py"](setuptools.Distribution())
+    command.build_lib = str(tmp_path / "lib")
+    monkeypatch.setattr(build_py, "run", lambda self: None)
+    with pytest.raises(SystemExit, match=r"there is no notebooks/.*in the course's repository only"):
+        command.run()
 
 
 @pytest.mark.slow

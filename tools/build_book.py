@@ -28,6 +28,7 @@ from publishing import address_given, address_in
 
 LANGUAGES = ("en", "ja")
 MOST_BYTES = 60_000_000
+MARK = "static/book.js"  # every site has it
 
 
 def notebooks_in(root: Path, names: list[str]) -> dict[str, list[Notebook]]:
@@ -51,16 +52,41 @@ def notebooks_in(root: Path, names: list[str]) -> dict[str, list[Notebook]]:
 def build(root: Path, out: Path, cache: Path, options: argparse.Namespace, tell=print) -> None:
     """Execute what is not yet, and write the site.
 
+    An earlier site stays as it is until the new one is whole.
+
     Raises:
-        RunError, ValueError: with what is wrong with a notebook, or cannot be shown.
+        RunError, ValueError, LookupError: with what is wrong with a notebook, or cannot be shown.
     """
     address = address_given(options.repository, options.branch) or address_in(root)
     editions = notebooks_in(root, options.chapter)
     every = [notebook for edition in editions.values() for notebook in edition]
+    refuse_what_is_no_site(out, [root, cache, ROOT])
     copies = executed(every, cache, options.processes, options.reuse, tell)
-    shutil.rmtree(out, ignore_errors=True)
-    for lang, notebooks in editions.items():
-        Site(out, lang, list(editions), address).fill(notebooks, copies)
+    out = out.resolve()
+    draft = out.with_name(f"{out.name}.writing")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        for lang, notebooks in editions.items():
+            Site(draft, lang, list(editions), address).fill(notebooks, copies)
+        shutil.rmtree(out, ignore_errors=True)
+        draft.rename(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def refuse_what_is_no_site(out: Path, sources: list[Path]) -> None:
+    """Refuse to replace anything but an earlier site, or an empty folder.
+
+    Raises:
+        ValueError: says what is there.
+    """
+    place = out.resolve()
+    if any(source.resolve().is_relative_to(place) for source in sources):
+        raise ValueError(f"{out} holds what the site is made from; name another folder")
+    if place.exists() and not place.is_dir():
+        raise ValueError(f"{out} is a file; name a folder")
+    if place.is_dir() and any(place.iterdir()) and not (place / MARK).is_file():
+        raise ValueError(f"{out} holds files that are no site; name another folder, or empty it yourself")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -70,7 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("chapter", nargs="*", help="name of a chapter, such as 02_vit; default: all")
     parser.add_argument("--root", type=Path, default=ROOT / "notebooks", help="the notebooks folder")
-    parser.add_argument("--out", type=Path, default=ROOT / "site", help="where the pages go; emptied before")
+    parser.add_argument("--out", type=Path, default=ROOT / "site", help="where the pages go; replaced")
     parser.add_argument("--cache", type=Path, default=ROOT / "build" / "book", help="executed notebooks")
     parser.add_argument("--repository", metavar="URL", help="https://github.com/OWNER/NAME of the course")
     parser.add_argument("--branch", help="of that repository; default: main")
@@ -80,7 +106,7 @@ def main(arguments: list[str] | None = None) -> int:
     start = time.monotonic()
     try:
         build(options.root, options.out, options.cache, options)
-    except (RunError, ValueError, LookupError) as problem:
+    except (RunError, ValueError, LookupError, OSError) as problem:
         print(problem, file=sys.stderr)
         return 1
     checked = check_links(options.out)

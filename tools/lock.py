@@ -7,6 +7,7 @@ Each line is a constraint of pip: it holds on Linux, macOS and Windows, with a G
 system does not need is not installed. torch itself pins the GPU libraries it brings: they are left out.
 """
 
+import argparse
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
@@ -17,6 +18,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 COURSE = "vlmcourse"
+MARK = "# Written by `make lock`"
 BROUGHT_BY_TORCH = ("nvidia-", "cuda-", "triton")
 
 
@@ -55,17 +57,26 @@ def applies(requirement: Requirement, extra: str) -> bool:
 def lock_text() -> str:
     """The lock file: a head that says where it was made, and a line for each package."""
     system = f"Python {platform.python_version()} on {platform.system()}"
-    head = f"# Written by `make lock` with {system}; `make lab LOCK=lock.txt` installs these versions.\n"
+    head = f"{MARK} with {system}; `make lab LOCK=lock.txt` installs these versions.\n"
     return head + "".join(f"{name}=={version}\n" for name, version in needed().items())
 
 
 def main() -> None:
-    path = Path(sys.argv[1] if len(sys.argv) > 1 else "lock.txt")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("path", nargs="?", type=Path, default=Path("lock.txt"), help="where to; lock.txt")
+    path = parser.parse_args().path
+    if path.exists() and not (path.is_file() and path.read_bytes().startswith(MARK.encode())):
+        sys.exit(f"{path} is there and is no lock file; name another, or move it away")
     try:
         text = lock_text()
     except PackageNotFoundError as error:
         sys.exit(f"{error.name} is not installed; run `make lab` once, then `make lock`")
-    path.write_text(text, encoding="utf-8")
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        sys.exit(f"{path} cannot be written: {error.strerror}")
     print(f"{path}: {text.count('==')} packages")
 
 

@@ -66,8 +66,8 @@ def faults(page, address: str, complaints: list[str], rules: dict | None = None)
     from playwright.sync_api import Error
 
     complaints.clear()
-    page.goto(address)
     try:
+        page.goto(address)
         page.wait_for_function(READY, timeout=20_000)
         page.evaluate("bookShowAll()")
     except Error as problem:  # of them, or of the page
@@ -100,6 +100,10 @@ def read(site: Path, shots: Path | None = None, names: list[str] | None = None, 
 
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     paths = [path for path in sorted(site.resolve().rglob("*.html")) if not names or path.stem in names]
+    if unread := set(names or []) - {path.stem for path in paths}:
+        return [f"{site} has no page {', '.join(sorted(unread))}"]
+    if not paths:
+        return [f"{site} has no pages; `python tools/build_book.py` makes them"]
     problems = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
@@ -113,10 +117,13 @@ def read(site: Path, shots: Path | None = None, names: list[str] | None = None, 
                     problems += [
                         f"{name}: {fault}" for fault in faults(page, path.as_uri(), complaints, rules)
                     ]
+                    place = path.relative_to(site.resolve()).with_suffix("")  # ja/02_vit is not 02_vit
                     if shots:
                         shots.mkdir(parents=True, exist_ok=True)
                         page.screenshot(
-                            path=shots / f"{path.stem}-{size}-{theme}.png", full_page=True, timeout=180_000
+                            path=shots / f"{'-'.join(place.parts)}-{size}-{theme}.png",
+                            full_page=True,
+                            timeout=180_000,
                         )
                 tell(f"read {len(paths)} pages, {size}, {theme}")
         browser.close()

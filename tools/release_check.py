@@ -7,10 +7,12 @@ Nothing is published and nothing in the repository changes.
 """
 
 import argparse
+import http.client
 import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -27,9 +29,12 @@ class NotReady(Exception):
 
 def clean_tree() -> None:
     """Nothing is changed, and nothing lies about that git does not know."""
-    told = subprocess.run(
-        ["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    try:
+        told = subprocess.run(["git", "status", "--porcelain"], cwd=ROOT, capture_output=True, text=True)
+    except OSError as error:
+        raise NotReady(f"git does not start: {error}") from error
+    if told.returncode:
+        raise NotReady(f"git does not know this folder: {told.stderr.strip()}")
     if told.stdout:
         raise NotReady(f"commit or remove first:\n{told.stdout.rstrip()}")
 
@@ -56,7 +61,7 @@ def wheel() -> None:
         answers(python.with_name("vlmcourse"), folder / "empty")
 
 
-def answers(command: Path, folder: Path) -> None:
+def answers(command: Path, folder: Path, patience: float = PATIENCE) -> None:
     """Start `vlmcourse lab` in a folder, wait for JupyterLab to list its notebooks, and end it.
 
     Raises:
@@ -69,29 +74,42 @@ def answers(command: Path, folder: Path) -> None:
     lab = subprocess.Popen(
         [str(command), "lab", "--no-browser"], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
     )
+    impatient = threading.Timer(
+        patience, lab.terminate
+    )  # who says nothing is ended, and then says nothing more
+    impatient.start()
     try:
-        address = next((line.strip() for line in lab.stdout if "http" in line), "")
+        address = next((line.strip() for line in lab.stdout if "/lab/" in line and "token=" in line), "")
         if not address:
-            raise NotReady("vlmcourse lab ended without an address")
+            raise NotReady(f"vlmcourse lab ended without an address, or said none in {patience:.0f} s")
+        impatient.cancel()
         base, token = address.split("/lab/")[0], address.split("token=")[1]
         listing = fetched(f"{base}/api/contents/notebooks?token={token}")
         if "00_start_here.ipynb" not in listing:
             raise NotReady(f"there is no first notebook in what {base} lists: {listing[:200]}")
     finally:
+        impatient.cancel()
         lab.terminate()
-        lab.wait(60)
+        try:
+            lab.wait(60)
+        except subprocess.TimeoutExpired:
+            lab.kill()
+            lab.wait()
 
 
 def fetched(address: str, patience: float = PATIENCE) -> str:
     """What stands at an address, once a server answers there."""
     end = time.monotonic() + patience
+    direct = urllib.request.build_opener(
+        urllib.request.ProxyHandler({})
+    )  # a proxy does not see this computer
     while True:
         try:
-            with urllib.request.urlopen(address, timeout=10) as page:
-                return page.read().decode()
+            with direct.open(address, timeout=10) as page:
+                return page.read().decode(errors="replace")
         except urllib.error.HTTPError as error:
             raise NotReady(f"{address.split('?')[0]} answered {error.code}") from error
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:  # or who answers is no server of pages
             if time.monotonic() > end:
                 raise NotReady(f"nobody answered at {address.split('?')[0]} in {patience:.0f} s") from error
             time.sleep(0.5)
@@ -103,7 +121,10 @@ def run(command: list[str]) -> None:
     Raises:
         NotReady: if it fails; says which one.
     """
-    done = subprocess.run(command, cwd=ROOT)
+    try:
+        done = subprocess.run(command, cwd=ROOT)
+    except OSError as error:
+        raise NotReady(f"`{command[0]}` does not start: {error}") from error
     if done.returncode:
         raise NotReady(f"`{' '.join(command)}` ended with {done.returncode}; see above")
 
@@ -127,6 +148,9 @@ def check(steps: dict[str, Callable[[], None]]) -> bool:
             step()
         except NotReady as problem:
             print(f"== {name}: not ready. {problem}", flush=True)
+            return False
+        except KeyboardInterrupt:
+            print(f"== {name}: stopped; nothing was published and nothing has changed", flush=True)
             return False
         print(f"== {name}: fine, {time.monotonic() - begun:.0f} s", flush=True)
     return True

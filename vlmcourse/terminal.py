@@ -119,5 +119,5 @@ def show(header: list[str], rows: list[list[str]]) -> None:
 
     table = Table(*header, box=SIMPLE)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console().print(table)

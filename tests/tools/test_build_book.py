@@ -388,3 +388,149 @@ def test_what_is_printed_is_as_a_terminal_leaves_it():
     assert ">b\nc</pre>" in cells.printed("a\rb\nc\n") and cells.printed("\n") == ""
     warned = new_output("stream", text="a library warns", name="stderr")
     assert cells.output(warned, "c", None, None) == ""
+
+
+def test_of_a_line_that_went_back_to_its_beginning_what_stands_there_is_shown():
+    assert ">done</pre>" in cells.printed("half\rdone\r\n") and ">100%</pre>" in cells.printed("9%\r100%\r")
+    hidden = "\x1b[?25l\x1b]8;;https://a.b\x1b\\\\name\x1b]8;;\x07\x1b[1;31mred\x1b[0m\x1b[?25h".replace(
+        "\\\\", "\\"
+    )
+    assert cells.printed(hidden) == '<pre class="printed stdout">namered</pre>'
+
+
+@pytest.mark.parametrize("kind", ["image/jpeg", "image/svg+xml", "text/markdown", "text/latex"])
+def test_what_the_book_cannot_show_is_refused_with_its_place(tmp_path, kind):
+    found = shows({kind: "x", "text/plain": "<IPython.core.display.X object>"})
+    with pytest.raises(ValueError, match=rf"02_vit \(en\), cell 'q': .* shows {re.escape(kind)}, which"):
+        built(tmp_path, new_code_cell("plot()", id="q", outputs=[found]))
+
+
+def test_a_cell_that_is_no_python_or_has_a_heading_of_its_own_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"02_vit \(en\), cell 'c': this cell asks .* is no Python"):
+        built(tmp_path, new_code_cell(f"%time\n{STUB}", id="c"))
+    with pytest.raises(ValueError, match=r"02_vit \(en\), cell 'h': "):
+        built(tmp_path, new_markdown_cell('# T\n\n<h2 id="x">Part</h2>', id="h"))
+
+
+def test_the_same_drawing_twice_in_one_cell_shares_no_id(tmp_path):
+    svg = shows({"text/html": '<svg><clipPath id="c1"/><use href="#c1"/></svg>'})
+    page = built(tmp_path, new_code_cell("plot()", id="p", outputs=[svg, svg]))
+    assert len(set(re.findall(r'<clipPath id="(p-[\w-]+-c1)"', page))) == 2
+    assert check_links(tmp_path / "site").problems == []
+
+
+def test_links_over_two_lines_to_what_is_not_built_are_left_out(tmp_path):
+    page = built(tmp_path, new_markdown_cell("# T\n\nSee [chapter\nthree](03_cnn_vs_vit.ipynb).", id="t"))
+    assert "chapter\nthree" in page and "03_cnn_vs_vit.html" not in page
+
+
+def test_pictures_are_found_by_their_names_and_two_of_a_name_are_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for folder in "ab":
+        (tmp_path / folder / "an eye.png").write_bytes(PIXEL)
+    text = "# T\n\n![one](<../a/an eye.png>) ![two](<../b/an eye.png>) ![three](data:image/png;base64,AA)"
+    page = built(tmp_path, new_markdown_cell(text, id="t"))
+    assert page.count('src="figures/an%20eye.png"') == 2 and 'src="data:image/png;base64,AA"' in page
+    assert check_links(tmp_path / "site").problems == []
+    (tmp_path / "b" / "an eye.png").write_bytes(PIXEL + b"2")
+    with pytest.raises(ValueError, match=r"another picture is called an eye\.png, too"):
+        built(tmp_path / "c" / "..", new_markdown_cell(text, id="t"))
+    for gone in ("gone.png", "a"):
+        with pytest.raises(ValueError, match=rf"cell 't': 02_vit\S* shows \.\./{gone}, which is not there"):
+            built(tmp_path, new_markdown_cell(f"# T\n\n![x](../{gone})", id="t"))
+
+
+@pytest.mark.parametrize("address", ["http://[a.html", "a%00.html", "x" * 5000])
+def test_an_address_that_is_none_is_told(tmp_path, address):
+    (tmp_path / "a.html").write_text(f'<a href="{address}"></a>')
+    assert check_links(tmp_path).problems == [f"a.html: {address} is no address"]
+
+
+@pytest.fixture
+def simple(tmp_path):
+    """A notebook that needs no run, and the options of a build of it."""
+    notebook = edition(tmp_path / "n", new_markdown_cell("# Title", id="t"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "02_vit-en-x.ipynb").write_bytes(notebook.path.read_bytes())
+    options = ["--root", tmp_path / "n", "--out", tmp_path / "site", "--cache", tmp_path / "cache", "--reuse"]
+    return tmp_path, list(map(str, options))
+
+
+def test_a_site_replaces_a_site_and_nothing_else(simple, capsys):
+    folder, options = simple
+    assert build_book.main(options) == 0
+    (folder / "site" / "old.html").write_text("of an earlier build")
+    assert build_book.main(options) == 0 and not (folder / "site" / "old.html").exists()
+    mine = folder / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years")
+    (folder / "file").write_text("mine")
+    capsys.readouterr()
+    for name, says in (("mine", "holds files that are no site"), (".", "holds what the site is made from"),
+                       ("file", "is a file"), ("n", "holds what the site is made from"),
+                       ("cache", "holds what the site is made from")):  # fmt: skip
+        assert build_book.main([*options, "--out", str(folder / name)]) == 1
+        assert says in capsys.readouterr().err
+    assert (mine / "thesis.txt").read_text() == "years" and (folder / "file").read_text() == "mine"
+    assert (folder / "n" / "02_vit.ipynb").is_file() and not list(folder.glob("*.writing"))
+
+
+def test_a_build_that_fails_leaves_the_earlier_site_as_it_was(simple, capsys):
+    folder, options = simple
+    assert build_book.main(options) == 0
+    before = {path: path.read_bytes() for path in (folder / "site").rglob("*") if path.is_file()}
+    kept = edition(folder / "k", new_markdown_cell("# Other\n\n![x](gone.svg)", id="t"))
+    (folder / "cache" / "02_vit-en-x.ipynb").write_bytes(kept.path.read_bytes())
+    assert build_book.main(options) == 1 and "gone.svg, which is not there" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in (folder / "site").rglob("*") if path.is_file()} == before
+    assert not list(folder.glob("*.writing"))
+
+
+@pytest.mark.parametrize("text", [
+    "", "[1]", '{"cells": [], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}',
+    '{"cells": [{"cell_type": "markdown", "source": "x", "metadata": {}}], "metadata": {}, "nbformat": 4, '
+    '"nbformat_minor": 4}',
+])  # fmt: skip
+@pytest.mark.parametrize("where", ["n/02_vit.ipynb", "cache/02_vit-en-x.ipynb"])
+def test_a_file_that_is_no_notebook_is_named(simple, capsys, text, where):
+    folder, options = simple
+    (folder / where).write_text(text)
+    assert build_book.main(options) == 1
+    assert str(folder / where) in capsys.readouterr().err
+
+
+def test_a_kept_run_is_another_where_a_cell_has_another_name_or_kind_or_a_checkpoint_changes(tmp_path):
+    cell = new_code_cell("1", id="a")
+    first = running.kept(edition(tmp_path, cell), tmp_path, "p")
+    assert running.kept(edition(tmp_path, new_code_cell("1", id="b")), tmp_path, "p") != first
+    assert running.kept(edition(tmp_path, new_markdown_cell("1", id="a")), tmp_path, "p") != first
+    assert running.kept(edition(tmp_path, cell), tmp_path, "p") == first
+    (tmp_path / "package").mkdir()
+    weights = tmp_path / "assets" / "checkpoints" / "x.safetensors"
+    weights.parent.mkdir(parents=True)
+    hashes = set()
+    for data in (b"1", b"2"):
+        weights.write_bytes(data)
+        hashes.add(running.package_hash(tmp_path / "package"))
+    assert len(hashes) == 2
+
+
+def test_a_run_knows_no_persons_answers(monkeypatch):
+    monkeypatch.setenv("VLMCOURSE_KEEP", "/drive")
+    monkeypatch.setenv("VLMCOURSE_WORKSPACE", "/mine")
+    told = running.environment()
+    assert not {"VLMCOURSE_KEEP", "VLMCOURSE_WORKSPACE"} & set(told) and told["VLMCOURSE_REFERENCE"] == "1"
+
+
+def test_only_whole_names_of_folders_are_left_out_and_no_letters_of_a_picture(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/app")
+    coded = "iVBOR/app/app+w0K/appz=="
+    found = {
+        "image/png": coded,
+        "text": ["at\n/app/x file:///app/y", "/application /mnt/app/z '/app'"],
+        "n": 3,
+    }
+    told = running.without_places(found, tmp_path)
+    assert told["image/png"] == coded and told["n"] == 3
+    assert told["text"] == ["at\n~/x file://~/y", "/application /mnt/app/z '~'"]

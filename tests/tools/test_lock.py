@@ -81,3 +81,26 @@ def test_without_the_course_installed_it_says_what_to_run(monkeypatch, tmp_path)
     with pytest.raises(SystemExit, match="run `make lab` once"):
         lock.main()
     assert not (tmp_path / "lock.txt").exists()
+
+
+def test_only_a_lock_file_is_written_over(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lock, "needed", lambda: {"a": "1.0"})
+
+    def main(*arguments):
+        monkeypatch.setattr("sys.argv", ["lock.py", *arguments])
+        lock.main()
+
+    main()
+    main("lock.txt")
+    assert (tmp_path / "lock.txt").read_text().endswith("\na==1.0\n")
+    (tmp_path / "requirements.txt").write_text("mine")
+    for name, says in (("requirements.txt", "no lock file"), (".", "no lock file"),
+                       ("gone/lock.txt", "cannot be written")):  # fmt: skip
+        with pytest.raises(SystemExit, match=says):
+            main(name)
+    for wrong in (["--help"], ["a", "b"]):
+        with pytest.raises(SystemExit):
+            main(*wrong)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock.txt", "requirements.txt"]
+    assert (tmp_path / "requirements.txt").read_text() == "mine" and "where to" in capsys.readouterr().out

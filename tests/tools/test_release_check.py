@@ -1,8 +1,10 @@
 """What must hold before the course is published is asked step by step, and the first failure ends it."""
 
 import re
+import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,63 @@ def test_a_lab_that_lists_the_first_notebook_answers_and_any_other_does_not(tmp_
 def test_nobody_who_answers_is_waited_for_in_vain():
     with pytest.raises(NotReady, match="nobody answered"):
         release_check.fetched("http://127.0.0.1:9/", patience=0.1)
+
+
+def test_a_folder_that_git_does_not_know_is_not_ready(monkeypatch, tmp_path):
+    monkeypatch.setattr(release_check, "ROOT", tmp_path)
+    with pytest.raises(NotReady, match=r"git does not know this folder: .*not a git repository"):
+        clean_tree()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(NotReady, match="git does not start"):
+        clean_tree()
+    with pytest.raises(NotReady, match="`make` does not start"):
+        release_check.make("test")()
+
+
+def test_a_step_that_is_stopped_is_told_and_none_follows(capsys):
+    def stops():
+        raise KeyboardInterrupt
+
+    assert not check({"one": stops, "two": lambda: print("begun")})
+    told = capsys.readouterr().out
+    assert "== one: stopped" in told and "two" not in told
+
+
+def test_a_lab_that_says_nothing_is_ended_and_so_is_one_whose_check_is_stopped(tmp_path, monkeypatch):
+    started = []
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: started.append(real(*a, **k)) or started[-1])
+    says = "import time\nprint('see https://jupyter.org', flush=True)\ntime.sleep(100)"
+    with pytest.raises(NotReady, match="or said none in 1 s"):
+        answers(command(tmp_path, says), tmp_path, patience=0.6)
+
+    def stops(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(release_check, "fetched", stops)
+    with pytest.raises(KeyboardInterrupt):
+        answers(
+            command(tmp_path, "print('http://h/lab/x?token=t', flush=True)\nimport time\ntime.sleep(100)"),
+            tmp_path,
+        )
+    assert len(started) == 2 and all(lab.returncode is not None for lab in started)
+
+
+def test_this_computer_is_asked_without_a_proxy_and_who_is_no_server_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    answers(command(tmp_path, SERVER.replace("LISTED", "00_start_here.ipynb")), tmp_path)
+    with socket.socket() as odd:
+        odd.bind(("127.0.0.1", 0))
+        odd.listen()
+
+        def answer():
+            while True:
+                try:
+                    with odd.accept()[0] as there:
+                        there.sendall(b"SSH-2.0-odd\r\n")
+                except OSError:
+                    return
+
+        threading.Thread(target=answer, daemon=True).start()
+        with pytest.raises(NotReady, match="nobody answered"):
+            release_check.fetched(f"http://127.0.0.1:{odd.getsockname()[1]}/", patience=0.1)

@@ -207,8 +207,8 @@ def encrypted(data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("place", [
-    "my_vlm/../../evil.py", "../evil.py", "{root}/evil.py", "notebooks/evil.py", "evil.py", "my_vlm.py/evil.py",
-    "my_vlm/../notebooks/evil.py",
+    "my_vlm/../../evil.py", "../evil.py", "{root}/evil.py", "notebooks/evil.py", "evil.py",
+    "my_vlm.py/evil.py", "my_vlm/../notebooks/evil.py",
 ])  # fmt: skip
 def test_a_copy_cannot_write_outside_of_its_folder_and_stops_no_other(session, kept, place):
     session()

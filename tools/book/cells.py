@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import unquote
 
 from markdown_it import MarkdownIt
 from pygments import highlight
@@ -17,7 +18,10 @@ from pygments.util import ClassNotFound
 ADDRESS = re.compile(r"(\d\d_[a-z0-9_]+)\.ipynb(?:#cell-id=([A-Za-z0-9_-]+))?")
 REFERRED = re.compile(r"""(?:url\(#|href="#)([^")]+)""")
 ID = re.compile(r' id="([^"]*)"')
-ESCAPE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # colours of a terminal
+UNSHOWN = ("text/markdown", "text/latex", "application/javascript")
+ESCAPE = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
+)  # colours, links of a terminal
 
 
 class Section(NamedTuple):
@@ -92,7 +96,7 @@ def text_cell(source: str, page: Page, figure: Callable[[str], str]) -> tuple[st
         for child in token.children or []:
             if child.type == "link_open":
                 child.attrSet("href", page_address(child.attrGet("href")))
-            elif child.type == "image" and "://" not in child.attrGet("src"):
+            elif child.type == "image" and not re.match(r"[a-z]+:", child.attrGet("src")):
                 child.attrSet("src", figure(child.attrGet("src")))
     markup = MARKDOWN.renderer.render(tokens, MARKDOWN.options, {})
     markup = re.sub(
@@ -125,7 +129,7 @@ def output(one, cell: str, page: Page, widget: Callable[[str], str]) -> str:
         widget: takes the identity of a widget's model and gives its HTML.
 
     Raises:
-        ValueError: for a picture without a description.
+        ValueError: for a picture without a description, or what the book cannot show.
     """
     if one.output_type == "stream":
         return (
@@ -137,32 +141,34 @@ def output(one, cell: str, page: Page, widget: Callable[[str], str]) -> str:
     if "application/vnd.jupyter.widget-view+json" in data:
         return widget(data["application/vnd.jupyter.widget-view+json"]["model_id"])
     if "text/html" in data:
-        return markup_of(data["text/html"], cell)
+        return markup_of(data["text/html"], cell, page.taken)
     if "image/png" in data:
         return picture(one, cell, page)
+    if kinds := [kind for kind in data if kind.startswith("image/") or kind in UNSHOWN]:
+        raise ValueError(f"cell {cell!r} shows {kinds[0]}, which the book cannot; show HTML or a PNG")
     return printed(data["text/plain"]) if "text/plain" in data else ""
 
 
 def printed(text: str, kind: str = "stdout") -> str:
     """Lines that a cell has printed; of a line that was written over, its last state."""
-    lines = [line.rsplit("\r", 1)[-1] for line in ESCAPE.sub("", text).replace("\r\n", "\n").split("\n")]
+    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in ESCAPE.sub("", text).split("\n")]
     text = "\n".join(lines).rstrip()
     return f'<pre class="printed {kind}">{html.escape(text, quote=False)}</pre>' if text else ""
 
 
-def markup_of(markup: str, cell: str) -> str:
+def markup_of(markup: str, cell: str, taken: set[str]) -> str:
     """A card, a table or a drawing of the course, with links and names that suit the page."""
     markup = markup.replace(' role="status"', "")  # nothing changes here that should be read aloud
     markup = re.sub(r'href="([^"]+\.ipynb[^"]*)"', lambda found: f'href="{page_address(found[1])}"', markup)
     if "<svg" in markup:
-        return f'<div class="drawing">{own_names(markup, cell)}</div>'
+        return f'<div class="drawing">{own_names(markup, cell, taken)}</div>'
     return in_scrollers(markup)
 
 
-def own_names(svg: str, cell: str) -> str:
+def own_names(svg: str, cell: str, taken: set[str]) -> str:
     """Keep of an SVG's ids those that it refers to, named by the cell, as no page may have an id twice."""
     referred = set(REFERRED.findall(svg))
-    mark = f"{cell}-{hashlib.sha256(svg.encode()).hexdigest()[:6]}-"
+    mark = slug(f"{cell}-{hashlib.sha256(svg.encode()).hexdigest()[:6]}", taken) + "-"
     svg = ID.sub(lambda found: f' id="{mark}{found[1]}"' if found[1] in referred else "", svg)
     return REFERRED.sub(lambda found: found[0].replace(f"#{found[1]}", f"#{mark}{found[1]}"), svg)
 
@@ -189,4 +195,4 @@ def words_of(markup: str) -> str:
 
 def file_of(address: str, notebook: Path) -> Path:
     """The file that a notebook's relative address names."""
-    return (notebook.parent / address.split("#")[0]).resolve()
+    return (notebook.parent / unquote(address.split("#")[0])).resolve()

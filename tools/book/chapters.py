@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import nbformat
 from publishing import unpublished
 
 from book.cells import Page, Section, coloured, output, text_cell, words_of
 from book.exercises import OPEN, asked, help_with
 from book.recording import MIME
-from book.running import FIRST_CELL, LAST_CELL, Notebook, is_hidden
+from book.running import FIRST_CELL, LAST_CELL, Notebook, is_hidden, read_notebook
 from book.widgets import WidgetState, as_function, on_page, widgets_of
 from book.words import WORDS
 
@@ -43,14 +42,17 @@ def read_chapter(
     Raises:
         ValueError, LookupError: with what cannot be shown, and where.
     """
-    copy = nbformat.read(executed, as_version=4)
+    copy = read_notebook(executed)
     recorded = recorded_in(copy.cells[-1]) if copy.cells[-1].id == LAST_CELL else {}
     own = {FIRST_CELL, LAST_CELL}
     cells = [cell for cell in copy.cells if cell.id not in own and not is_hidden(cell)]
     page.taken.update(cell.id for cell in cells)
     writer = Writer(notebook, page, widgets_of(copy.metadata, recorded), figure)
     for cell in cells:
-        writer.add(cell)
+        try:
+            writer.add(cell)
+        except (ValueError, LookupError) as problem:
+            raise ValueError(f"{notebook.name} ({notebook.lang}), cell {cell.id!r}: {problem}") from problem
     title = next((one.title for one in writer.sections if one.level == 1), notebook.name)
     body = linked_to("\n".join(writer.parts), chapters)
     sections = [one for one in writer.sections if one.level == 2]
@@ -136,7 +138,7 @@ class Writer:
 def linked_to(body: str, chapters: set[str]) -> str:
     """The body without links to chapters that are not built; what they say stays."""
     link = r'<a [^>]*href="(\d\d_[a-z0-9_]+)\.html[^"]*"[^>]*>(.*?)</a>'
-    return re.sub(link, lambda found: found[0] if found[1] in chapters else found[2], body)
+    return re.sub(link, lambda found: found[0] if found[1] in chapters else found[2], body, flags=re.DOTALL)
 
 
 def is_open(one) -> bool:

@@ -10,10 +10,18 @@ OPEN = "○"  # begins the text of the card of an exercise that is not written; 
 
 
 def asked(code: str) -> str | None:
-    """The function that a cell asks for under `@exercise(...)`, or None."""
+    """The function that a cell asks for under `@exercise(...)`, or None.
+
+    Raises:
+        ValueError: if Python cannot read such a cell.
+    """
     if "@exercise(" not in code:
         return None
-    for node in ast.walk(ast.parse(code)):
+    try:
+        tree = ast.parse(code)
+    except SyntaxError:  # a magic command of IPython, or half a line
+        raise ValueError(f"this cell asks for an exercise, but is no Python:\n{code}") from None
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             decorators = (ast.unparse(decorator) for decorator in node.decorator_list)
             if any(name.startswith("exercise(") for name in decorators):

@@ -24,7 +24,6 @@ class Reader(HTMLParser):
         super().__init__()
         self.addresses: list[str] = []
         self.anchors: list[str] = []
-        self.undescribed = 0
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
@@ -53,15 +52,19 @@ def check_links(folder: Path) -> Checked:
 
 def where_wrong(address: str, page: Path, pages: dict[Path, Reader], folder: Path) -> str:
     """Why an address on a page leads nowhere; "" if it leads somewhere."""
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+        target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
+        is_there = target.is_file()
+    except (ValueError, OSError):  # brackets that are no host, a letter or a length that no file can have
+        return "is no address"
     if parts.scheme in ELSEWHERE:
         return ""
     if parts.scheme or parts.netloc or parts.path.startswith("/"):
         return "does not work from a folder; it must be relative"
-    target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
     if not target.is_relative_to(folder.resolve()):
         return "leads out of the site"
-    if not target.is_file():
+    if not is_there:
         return "is not there"
     if parts.fragment and (target not in pages or unquote(parts.fragment) not in pages[target].anchors):
         return "has no such place"

@@ -8,13 +8,14 @@ other presses the buttons of widgets that ask a model, and records the answers.
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nbformat
 from nbformat.v4 import new_code_cell
@@ -22,6 +23,7 @@ from nbformat.v4 import new_code_cell
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_PER_CELL = 1200
 FIRST_CELL, LAST_CELL = "book-first", "book-last"
+PERSONS = ("VLMCOURSE_WORKSPACE", "VLMCOURSE_KEEP")  # answers of a person have no place in a book
 PRELOADED = 12_000_000  # bytes of data in a widget on a page, before compression
 FIRST = f"import vlmcourse.widgets.base\nvlmcourse.widgets.base.PRELOAD = {PRELOADED}"
 LAST = """\
@@ -43,11 +45,14 @@ class RunError(Exception):
 
 
 def package_hash(package: Path) -> str:
-    """16 hex digits of all that a notebook's results depend on: code and tables of the package."""
+    """16 hex digits of all that a notebook's results depend on: code and tables of the package, and what is
+    shipped beside it."""
     digest = hashlib.sha256()
-    for path in sorted(package.rglob("*")):
-        if path.suffix in (".py", ".js", ".css", ".json", ".toml"):
-            digest.update(str(path.relative_to(package)).encode() + b"\0" + path.read_bytes() + b"\0")
+    shipped = package.parent / "assets" / "checkpoints"
+    for path in [*sorted(package.rglob("*")), *sorted(shipped.glob("*.*"))]:
+        if path.suffix in (".py", ".js", ".css", ".json", ".toml", ".safetensors"):
+            place = path.relative_to(package.parent).as_posix()
+            digest.update(place.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
 
@@ -56,11 +61,28 @@ def is_hidden(cell) -> bool:
     return "remove-cell" in cell.metadata.get("tags", [])
 
 
+def read_notebook(path: Path) -> nbformat.NotebookNode:
+    """A notebook from its file.
+
+    Raises:
+        ValueError: if it is none, has no cells, or cells without ids; names the file.
+    """
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        whole = bool(notebook.cells) and all(cell.get("id") for cell in notebook.cells)
+    except Exception as error:  # of JSON, of the format, of the file
+        raise ValueError(f"{path} is no notebook that can be read: {error}") from error
+    if not whole:
+        raise ValueError(f"{path} has no cells, or cells without ids; `make notebooks` builds it anew")
+    return notebook
+
+
 def kept(notebook: Notebook, cache: Path, package: str) -> Path:
     """Where the executed copy lies, once there is one."""
-    recording = Path(__file__).with_name("recording.py").read_text(encoding="utf-8")
-    cells = nbformat.read(notebook.path, as_version=4).cells
-    parts = [package, FIRST, LAST, recording, *(cell.source for cell in cells if not is_hidden(cell))]
+    parts = [package, FIRST, LAST]
+    parts += [Path(__file__).with_name(name).read_text("utf-8") for name in ("recording.py", "speaking.py")]
+    cells = [cell for cell in read_notebook(notebook.path).cells if not is_hidden(cell)]
+    parts += [part for cell in cells for part in (cell.id, cell.cell_type, cell.source)]
     digest = hashlib.sha256("\0".join(parts).encode())
     return cache / f"{notebook.name}-{notebook.lang}-{digest.hexdigest()[:16]}.ipynb"
 
@@ -74,7 +96,7 @@ def execute(notebook: Notebook, target: Path) -> Path:
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
-    copy = nbformat.read(notebook.path, as_version=4)
+    copy = read_notebook(notebook.path)
     copy.cells = [new_code_cell(FIRST, id=FIRST_CELL), *copy.cells, new_code_cell(LAST, id=LAST_CELL)]
     with tempfile.TemporaryDirectory(prefix="vlm-book-") as folder:
         place = Path(folder).resolve() / "notebooks"
@@ -88,7 +110,7 @@ def execute(notebook: Notebook, target: Path) -> Path:
             client.execute(env=environment())
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as problem:
             raise RunError(f"{notebook.name} ({notebook.lang}): {problem}") from None
-        text = without_places(nbformat.writes(copy), place)
+        text = nbformat.writes(without_places(copy, place))
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_suffix(".part")
     draft.write_text(text, encoding="utf-8")
@@ -100,16 +122,27 @@ def environment() -> dict[str, str]:
     """The kernel's: people will look, so widgets are live; one thread, as two notebooks run at once."""
     own = {"CI": "", "VLMCOURSE_REFERENCE": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     paths = [str(ROOT), str(ROOT / "tools"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, **own, "PYTHONPATH": os.pathsep.join(paths)}
+    others = {name: value for name, value in os.environ.items() if name not in PERSONS}
+    return {**others, **own, "PYTHONPATH": os.pathsep.join(paths)}
 
 
-def without_places(text: str, place: Path) -> str:
-    """The outputs without the names of this machine's folders."""
+def without_places(found: Any, place: Path) -> Any:
+    """Texts, dicts and lists without the names of this machine's folders.
+
+    A name counts where a path begins and a part of it ends: the letters of a short one, such as /app, stand
+    in the base64 of pictures as well.
+    """
+    if isinstance(found, dict):
+        return type(found)({key: without_places(value, place) for key, value in found.items()})
+    if isinstance(found, list):
+        return [without_places(value, place) for value in found]
+    if not isinstance(found, str):
+        return found
     names = {str(place): "notebooks", str(place.parent): ".", str(ROOT): ".", str(Path.home()): "~"}
     for folder, name in names.items():
         if len(folder) > 1:
-            text = text.replace(folder, name)
-    return text
+            found = re.sub(rf"(?:(?<=://)|(?<![\w+/])){re.escape(folder)}(?![\w+-])", name, found)
+    return found
 
 
 class Inline(Executor):

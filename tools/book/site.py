@@ -66,14 +66,20 @@ class Site:
         return Page(self.lang, self.root, self.files, set())
 
     def figure(self, address: str, notebook: Path) -> str:
-        """Copy a drawing of the repository to the site; its address there."""
+        """Copy a drawing of the repository to the site; its address there.
+
+        Raises:
+            ValueError: if it is not there, or another picture of the site has its name.
+        """
         file = file_of(address, notebook)
-        if not file.exists():
+        if not file.is_file():
             raise ValueError(f"{notebook.name} shows {address}, which is not there")
         target = self.folder / "figures" / file.name
+        if target.exists() and target.read_bytes() != file.read_bytes():
+            raise ValueError(f"{notebook.name} shows {address}; another picture is called {file.name}, too")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
-        return f"{self.root}figures/{file.name}"
+        return f"{self.root}figures/{quote(file.name)}"
 
     # ---- pages
 
@@ -161,7 +167,7 @@ def whole_model() -> str:
     for colour, other in ON_ANY_PAPER.items():
         svg = svg.replace(colour, other)
     alt = "An image and a question enter a vision encoder, a connector and a language model; an answer leaves"
-    return own_names(Described(svg, 820, alt)._repr_html_(), "whole")
+    return own_names(Described(svg, 820, alt)._repr_html_(), "whole", set())
 
 
 def launch_places(place: str, address: Address) -> list[dict[str, str]]:

@@ -13,6 +13,9 @@ def opened_folder() -> Path:
 
     That is the workspace, if it has notebooks already, or else the folder vlm-workbook in it. Copied there is
     what is missing; what is there is the learner's, and stays.
+
+    Raises:
+        OSError: if it cannot be written there.
     """
     if not from_a_wheel():
         return course_folder()
@@ -22,6 +25,10 @@ def opened_folder() -> Path:
         for file in sorted((course_folder() / part).rglob("*")):
             copy = folder / file.relative_to(course_folder())
             if file.is_file() and not copy.exists():
-                with written_beside(copy) as draft:
-                    shutil.copyfile(file, draft)
+                try:
+                    with written_beside(copy) as draft:
+                        shutil.copyfile(file, draft)
+                except OSError as error:
+                    start = "start `vlmcourse lab` in a folder of your own, with 50 MB free"
+                    raise OSError(f"{copy} cannot be written ({error.strerror}); {start}") from error
     return folder
