@@ -534,3 +534,16 @@ def test_only_whole_names_of_folders_are_left_out_and_no_letters_of_a_picture(mo
     told = running.without_places(found, tmp_path)
     assert told["image/png"] == coded and told["n"] == 3
     assert told["text"] == ["at\n~/x file://~/y", "/application /mnt/app/z '~'"]
+
+
+def test_a_kernel_that_never_comes_is_told_with_the_notebook(tmp_path, monkeypatch):
+    from nbclient import NotebookClient
+
+    def never(self, **_):
+        assert self.startup_timeout == running.SECONDS_TO_START
+        raise RuntimeError("Kernel didn't respond in 300 seconds")
+
+    monkeypatch.setattr(NotebookClient, "execute", never)
+    with pytest.raises(running.RunError, match=r"02_vit \(en\): Kernel didn't respond"):
+        running.execute(edition(tmp_path, new_code_cell("1")), tmp_path / "copy.ipynb")
+    assert not (tmp_path / "copy.ipynb").exists()

@@ -22,6 +22,7 @@ from nbformat.v4 import new_code_cell
 
 ROOT = Path(__file__).resolve().parents[2]
 SECONDS_PER_CELL = 1200
+SECONDS_TO_START = 300  # a kernel; more than nbclient's 60, for a busy computer
 FIRST_CELL, LAST_CELL = "book-first", "book-last"
 PERSONS = ("VLMCOURSE_WORKSPACE", "VLMCOURSE_KEEP")  # answers of a person have no place in a book
 PRELOADED = 12_000_000  # bytes of data in a widget on a page, before compression
@@ -94,7 +95,7 @@ def execute(notebook: Notebook, target: Path) -> Path:
         RunError: with the cell that failed, and how.
     """
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
     copy = read_notebook(notebook.path)
     copy.cells = [new_code_cell(FIRST, id=FIRST_CELL), *copy.cells, new_code_cell(LAST, id=LAST_CELL)]
@@ -105,10 +106,11 @@ def execute(notebook: Notebook, target: Path) -> Path:
             shutil.copy(other, place)
         resources = {"metadata": {"path": str(place)}}
         quiet = ["--IPKernelApp.log_level=ERROR"]
-        client = NotebookClient(copy, timeout=SECONDS_PER_CELL, resources=resources, extra_arguments=quiet)
+        patience = {"timeout": SECONDS_PER_CELL, "startup_timeout": SECONDS_TO_START}
+        client = NotebookClient(copy, resources=resources, extra_arguments=quiet, **patience)
         try:
             client.execute(env=environment())
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as problem:
+        except (CellExecutionError, CellTimeoutError, RuntimeError) as problem:  # it died, or never came
             raise RunError(f"{notebook.name} ({notebook.lang}): {problem}") from None
         text = nbformat.writes(without_places(copy, place))
     target.parent.mkdir(parents=True, exist_ok=True)
