@@ -68,10 +68,9 @@ def from_transformers(theirs: nn.Module, image_token: int) -> Flamingo:
 
 
 def _turned_by(theirs: nn.Module, base: float) -> float:
-    """What its RoPE turns by: in transformers 5.15 each has a base of its own, whatever the configuration says."""
-    return next(
-        (turn.base for turn in theirs.modules() if hasattr(turn, "inv_freq") and hasattr(turn, "base")), base
-    )
+    """What its RoPE turns by: in transformers 5.15 attention has its own base, not the config's."""
+    own = [part.base for part in theirs.modules() if hasattr(part, "inv_freq") and hasattr(part, "base")]
+    return own[0] if own else base
 
 
 def flamingo_config(config: transformers.IdeficsConfig, image_token: int) -> FlamingoConfig:
