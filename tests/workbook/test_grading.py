@@ -44,6 +44,12 @@ def test_every_reference_passes_on_another_seed(grader, tmp_path, monkeypatch):
     assert len(graded) >= 111
 
 
+def test_what_an_answer_may_send_is_in_proportion(grader):
+    """What is sent becomes objects of the grader's, of fifty times its size."""
+    largest = max(len(grading._sent(right)) for right in grader.expected.values())
+    assert 50 * largest < grading.MOST_SENT < 200 * largest
+
+
 def test_a_missing_answer_is_worth_nothing(grader):
     (one,) = grader.grade({}, [SLOT])
     assert (one.status, one.credit, one.right) == ("missing", 0.0, 0)

@@ -29,6 +29,7 @@ from vlmcourse.workbook.seccomp import give_up_calls
 MEMORY_LIMIT = 2 * 2**30  # bytes a check may take beside what torch itself maps
 PROCESSES = 8  # that a check may consist of, should it find a way to start any
 THREADS = 16  # that a check may start
+MOST_THREADS = 256  # that it may have, with those that a library starts by machine code, one for each core
 STARTS_PROCESS = {"os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "os.exec",
                   "pty.spawn", "subprocess.Popen"}  # fmt: skip
 UNSEEN = ((_thread, "start_new_thread"), (_thread, "start_new"), (threading, "_start_new_thread"))
@@ -36,6 +37,7 @@ UNSEEN = ((_thread, "start_new_thread"), (_thread, "start_new"), (threading, "_s
 DIE_WITH_PARENT, ADOPT_ORPHANS = 1, 36  # options of Linux' prctl
 FORKS = hasattr(os, "fork")
 MOST_FILES = 4096  # that a process has open
+MOST_OPEN = 256  # that a confined one has; each pipe keeps 64 KB in the kernel, which no other limit counts
 MOST_BYTES = 2**27  # of a message
 
 
@@ -83,18 +85,19 @@ def confine(readable: Iterable[str | Path], hidden: tuple[str, ...] = ()) -> Non
     """Let this process read files only below `readable`, write none, reach no network and no other process.
 
     Args:
-        hidden: beginnings of paths below `readable` that Python may not open either.
+        hidden: beginnings of paths below `readable` that it may not open either.
 
     The kernel refuses it where it can (landlock.py, seccomp.py); and Python's audit events are refused, which
     stops who writes Python on other machines, too.
     """
-    give_up_files(readable)
-    give_up_calls()
     roots = tuple(f"{Path(root).resolve()}{os.sep}" for root in readable)
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MOST_OPEN, MOST_OPEN))
+    give_up_files(readable, hidden)
+    give_up_calls()  # which gives up to change limits, too
     os.environ.clear()
 
     def watch(event: str, given: tuple) -> None:
@@ -179,10 +182,10 @@ class Copy:
             last += passed
             tree, before = tree_of(self.pid), used
             used, waits = use_of(tree)
-            slept += passed * (waits and used == before)
+            slept += max(0.0, passed - (used - before)) * waits  # though it stirs now and then
             if used > seconds or slept > patience:
                 return phrase("too_slow", seconds=seconds)
-            if len(tree) > PROCESSES:
+            if len(tree) > PROCESSES or threads_of(tree) > MOST_THREADS:
                 return phrase("too_many", most=PROCESSES)
 
     def _end(self) -> int:
@@ -229,6 +232,15 @@ def use_of(processes: list[psutil.Process]) -> tuple[float, bool]:
             used += sum(process.cpu_times()[:2])  # for the program, for the system
             waits &= process.status() not in (psutil.STATUS_RUNNING, psutil.STATUS_DISK_SLEEP)
     return used, waits
+
+
+def threads_of(processes: list[psutil.Process]) -> int:
+    """How many threads the processes have."""
+    threads = 0
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            threads += process.num_threads()
+    return threads
 
 
 def kill_all(processes: list[psutil.Process]) -> None:

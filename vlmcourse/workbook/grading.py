@@ -40,7 +40,7 @@ from vlmcourse.workbook.worker import TIME_LIMIT, stand_in, verdict_on, warm_up
 
 SECONDS_TO_EXPLAIN = 0.5  # seconds of CPU time for finding out what is wrong, beyond the slips
 MOST_STOPPED = 3  # answers of a person that use up their time; after that each has a fifth of it
-MOST_SENT = 2**24  # bytes of what an answer gives; the largest that is right has a thousandth of it
+MOST_SENT = 2**21  # bytes of what an answer gives; the largest that is right has a hundredth of it
 OURS = "the course's own version is not there while an answer is graded"
 IMPORTED_BEFORE = {
     "matplotlib": "matplotlib.pyplot",

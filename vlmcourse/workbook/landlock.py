@@ -38,9 +38,12 @@ def landlock_version() -> int:
     return 0
 
 
-def give_up_files(readable: Iterable[str | Path]) -> bool:
+def give_up_files(readable: Iterable[str | Path], hidden: tuple[str, ...] = ()) -> bool:
     """From here on this process reads below ``readable`` only, changes no file, starts no program,
     and opens no TCP connection.
+
+    Args:
+        hidden: beginnings of paths below ``readable`` that it does not read either.
 
     Returns:
         whether it does; False where the machine has no Landlock, and nothing has changed.
@@ -56,19 +59,30 @@ def give_up_files(readable: Iterable[str | Path]) -> bool:
         return False
     try:
         for root in readable:
-            _allow(libc, ruleset, Path(root))
+            _allow(libc, ruleset, Path(root).resolve(), hidden)
         libc.prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         return libc.syscall(RESTRICT, ruleset, 0) == 0
     finally:
         os.close(ruleset)
 
 
-def _allow(libc: ctypes.CDLL, ruleset: int, root: Path) -> None:
-    """Let what lies below a folder be read; one that is not there is left out."""
+def _allow(libc: ctypes.CDLL, ruleset: int, root: Path, hidden: tuple[str, ...]) -> None:
+    """Let what lies below a folder be read; one that is not there is left out.
+
+    A rule holds for all that lies below, and none takes back what another gave: so a folder that holds what
+    is hidden may be listed only, and each thing in it gets a rule of its own.
+    """
+    if str(root).startswith(hidden):
+        return
+    listed = any(path.startswith(f"{root}{os.sep}") for path in hidden)
+    rights = READ_FILE | READ_FOLDER if root.is_dir() else READ_FILE
     with contextlib.suppress(OSError):
         folder = os.open(root, os.O_PATH)
         try:
-            below = _Below(READ_FILE | READ_FOLDER, folder)
+            below = _Below(READ_FOLDER if listed else rights, folder)
             libc.syscall(ADD, ruleset, PATHS_BELOW, ctypes.byref(below), 0)
         finally:
             os.close(folder)
+        for inner in root.iterdir() if listed else ():
+            if not inner.is_symlink():  # what it leads to has a rule, or is not to be read
+                _allow(libc, ruleset, inner, hidden)

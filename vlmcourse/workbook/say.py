@@ -143,8 +143,8 @@ PHRASES = {
         "手順を自分で書いてください。",
     ),
     "too_many": (
-        "it starts more than {most} processes, so it was stopped. It needs none.",
-        "{most} 個を超えるプロセスを起動したので停止しました。プロセスは必要ありません。",
+        "it starts more than {most} processes, or hundreds of threads, so it was stopped. It needs none.",
+        "{most} 個を超えるプロセス、または数百のスレッドを起動したので停止しました。どちらも必要ありません。",
     ),
     "crashed": (
         "it brought down the Python process that checks it (exit code {code}). "
