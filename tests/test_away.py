@@ -96,9 +96,14 @@ def test_requirements_of_extras_and_of_other_systems_do_not_count():
 
 def test_an_untested_python_is_told():
     assert away.warnings_for({}, [], (3, 99)) == [
-        "This is Python 3.99; the course was tested with 3.11 only."
+        "This is Python 3.99; the course was tested with 3.11, 3.12, 3.13 only."
     ]
-    assert away.warnings_for({}, [], (3, 11)) == []
+    assert [away.warnings_for({}, [], (3, minor)) for minor in (11, 12, 13)] == [[], [], []]
+
+
+def test_the_tested_pythons_are_those_that_the_package_names():
+    names = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    assert names == [f"Programming Language :: Python :: {major}.{minor}" for major, minor in away.TESTED]
 
 
 @pytest.fixture
