@@ -23,9 +23,11 @@ from vlmcourse.world.render import render
 CHOICES = {"colour": scenes.COLOURS, "shape": scenes.SHAPES, "size": scenes.SIZES, "position": scenes.PLACES}
 
 
-def asked_of(batch: scenes.Scenes, kind: str) -> tuple[scenes.Scenes, list[questions.Question]]:
-    """The scenes that allow a question of this kind, and the question to each."""
-    asked = questions.ask(batch, kind)
+def asked_of(
+    batch: scenes.Scenes, kind: str, seed: int = 0
+) -> tuple[scenes.Scenes, list[questions.Question]]:
+    """The scenes that allow a question of this kind, and the question to each; see questions.ask."""
+    asked = questions.ask(batch, kind, seed)
     rows = [n for n, question in enumerate(asked) if question]
     return batch[np.array(rows, int)], [asked[n] for n in rows]
 
@@ -88,8 +90,16 @@ def chances_of_rows(
         images: one for each row; a row may hold several conversations, see data/packing.py.
         count: of conversations in all rows.
     """
+    return chances_of_features(speaker, speaker.features(images), rows, count)
+
+
+@torch.no_grad()
+def chances_of_features(
+    speaker: Any, features: Tensor, rows: Packs, count: int
+) -> Float[Tensor, "conversation"]:
+    """See chances_of_rows; of images whose features are known."""
     logarithms = torch.zeros(count)
-    for scores, right, number in speaker.scores(speaker.features(images), rows):
+    for scores, right, number in speaker.scores(features, rows):
         chosen = scores.log_softmax(dim=-1).gather(1, right[:, None])[:, 0]
         logarithms.index_add_(0, number, chosen.float())
     return logarithms.exp()
