@@ -63,5 +63,3 @@ def test_long_and_short_answers_count_alike_and_padding_not_at_all():
     before = torch.tensor([[0.1, 0.1, 0.1], [0.0, 9.0, 9.0]])
     found = policy_loss(now, before, now, torch.tensor([1.0, 2.0]), mask, 0.2, 0.0)
     assert found.item() == pytest.approx(-(math.exp(-0.1) + 2.0) / 2)
-
-

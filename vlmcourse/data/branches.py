@@ -28,7 +28,9 @@ class Branches(NamedTuple):
     places: Int[Tensor, "question answer place"]  # columns of the beginning's last token and of the answer
     labels: Int[Tensor, "question answer place"]  # the answer's tokens; -100 at its first place and behind it
 
-    def read(self, hidden: Float[Tensor, "question token width"]) -> Float[Tensor, "question answer place width"]:
+    def read(
+        self, hidden: Float[Tensor, "question token width"]
+    ) -> Float[Tensor, "question answer place width"]:
         """Of one vector per token of the rows, those at ``places``."""
         rows = torch.arange(len(hidden), device=hidden.device)
         return hidden[rows[:, None, None], self.places]

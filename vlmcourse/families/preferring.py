@@ -1,10 +1,10 @@
 """Learning from preferences: what is in the picture over what is in its twin (notebook 20).
 
-    Pairs            questions about images, each with a better and a worse answer
-    twin_pairs       of both pictures of a twin the true answer, and that of the other picture
-    caption_pairs    captions of scenes, and of the same scenes with one thing repainted
-    prefer           DPO with the one training loop
-    imitate          the control: the better answers alone, learned as ever
+Pairs            questions about images, each with a better and a worse answer
+twin_pairs       of both pictures of a twin the true answer, and that of the other picture
+caption_pairs    captions of scenes, and of the same scenes with one thing repainted
+prefer           DPO with the one training loop
+imitate          the control: the better answers alone, learned as ever
 """
 
 from collections.abc import Sequence
@@ -72,9 +72,7 @@ def caption_pairs(batch: scenes.Scenes, seed: int = 0) -> list[Preference]:
 
 
 @torch.no_grad()
-def whole_answers(
-    speaker: Speaker, pairs: Pairs, batch: int = 100
-) -> Float[Tensor, "question answer"]:
+def whole_answers(speaker: Speaker, pairs: Pairs, batch: int = 100) -> Float[Tensor, "question answer"]:
     """Log-probability of each answer as a whole."""
     parts = []
     for start in range(0, len(pairs.features), batch):
@@ -86,7 +84,12 @@ def whole_answers(
 
 
 def prefer(
-    speaker: Speaker, pairs: Pairs, steps: int, size: int = 32, beta: float = 0.1, seed: int = 0,
+    speaker: Speaker,
+    pairs: Pairs,
+    steps: int,
+    size: int = 32,
+    beta: float = 0.1,
+    seed: int = 0,
     **options: Any,
 ) -> History:
     """DPO: the first answer of each pair becomes likelier than the second, held against the model as it is now.

@@ -1,10 +1,10 @@
 """Learning from rewards: a model answers its own questions, and what was true becomes likelier (notebook 20).
 
-    Quiz            questions about images with their true answers, as a model reads them
-    hard_questions  those of them that a model answers sometimes right and sometimes wrong
-    sample_answers  several answers to each question, drawn by chance
-    Rollouts        groups of answers with advantages, drawn from the model as it is by then
-    reinforce       GRPO with the one training loop
+Quiz            questions about images with their true answers, as a model reads them
+hard_questions  those of them that a model answers sometimes right and sometimes wrong
+sample_answers  several answers to each question, drawn by chance
+Rollouts        groups of answers with advantages, drawn from the model as it is by then
+reinforce       GRPO with the one training loop
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -75,9 +75,7 @@ def chances_of_truth(speaker: Speaker, quiz: Quiz) -> Float[Tensor, "question"]:
     return chances
 
 
-def hard_questions(
-    speaker: Speaker, quiz: Quiz, least: float = 0.02, most: float = 0.98
-) -> Quiz:
+def hard_questions(speaker: Speaker, quiz: Quiz, least: float = 0.02, most: float = 0.98) -> Quiz:
     """The questions that a model answers sometimes right and sometimes wrong.
 
     Where all answers of a group earn the same, nothing is learned; drawing them would be wasted work.
@@ -207,8 +205,12 @@ class Rollouts:
         asked, speaker = self.quiz.pick(numbers), self.speaker
         features = asked.features[asked.image]
         prompts, answers = sample_answers(
-            speaker, features, asked.questions, self.samples,
-            temperature=self.temperature, generator=self.chance,
+            speaker,
+            features,
+            asked.questions,
+            self.samples,
+            temperature=self.temperature,
+            generator=self.chance,
         )
         rows = branch(prompts, answers, speaker.words.pad)
         rewards = []
@@ -236,7 +238,9 @@ def reinforce(
         rows, mask = groups.rows, groups.mask
         scores = branch_scores(speaker, groups.features, rows)
         now = token_log_probabilities(scores, rows.labels)
-        flat = [part.flatten(0, 1) for part in (now, groups.before, groups.reference, groups.advantages, mask)]
+        flat = [
+            part.flatten(0, 1) for part in (now, groups.before, groups.reference, groups.advantages, mask)
+        ]
         loss = policy_loss(*flat, clip, beta)
         back = (groups.reference - now.detach())[mask]
         with torch.no_grad():
