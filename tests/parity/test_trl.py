@@ -56,7 +56,8 @@ def test_the_policy_loss_is_that_of_trl():
     now.requires_grad_(True)
     trainer = SimpleNamespace(
         model=SimpleNamespace(training=False), accelerator=ALONE, aux_loss_enabled=False, beta=0.07,
-        epsilon_low=0.2, epsilon_high=0.2, loss_type="grpo", importance_sampling_level="token", use_vllm=False,
+        epsilon_low=0.2, epsilon_high=0.2, loss_type="grpo", importance_sampling_level="token",
+        use_vllm=False,
         top_entropy_quantile=1.0, off_policy_mask_threshold=None, _entropy_bonus_enabled=False,
         args=SimpleNamespace(delta=None, use_bias_correction_kl=False), current_gradient_accumulation_steps=1,
         _get_per_token_logps_and_entropies=lambda *_, **__: (now, torch.zeros(4, 5), None),
@@ -73,7 +74,7 @@ def test_the_policy_loss_is_that_of_trl():
 
 
 def test_advantages_are_those_that_trl_trains_with(tmp_path):
-    """One step of TRL's trainer with a tiny model; what it logs of rewards gives what it logs of advantages."""
+    """One step of TRL's trainer with a tiny model: the rewards it saw give the advantages it logged."""
     torch.manual_seed(0)
     backend = load_tokenizer().encoder
     tokenizer = PreTrainedTokenizerFast(

@@ -25,7 +25,6 @@ from vlmcourse.training.loop import train
 from vlmcourse.training.preferences import dpo_loss, token_log_probabilities
 from vlmcourse.world import scenes, twins
 from vlmcourse.world.instructions import FULL, ordered_captions
-from vlmcourse.world.render import render
 
 Preference = tuple[str, str, str]  # (question, better answer, worse answer)
 
@@ -92,7 +91,7 @@ def prefer(
     seed: int = 0,
     **options: Any,
 ) -> History:
-    """DPO: the first answer of each pair becomes likelier than the second, held against the model as it is now.
+    """DPO: the first answer of each pair becomes likelier than the second, held against the model as it is.
 
     The history has how often the better answer gained more (``agreed``), and what each of the two gained.
 
@@ -118,7 +117,7 @@ def prefer(
 def imitate(
     speaker: Speaker, pairs: Pairs, steps: int, size: int = 32, seed: int = 0, **options: Any
 ) -> History:
-    """The control of `prefer`: the better answers are learned as in instruction tuning, the worse never seen."""
+    """The control of `prefer`: the better answers alone, learned as in instruction tuning."""
 
     def loss_of(model: nn.Module, batch: tuple) -> Tensor:
         rows = Branches(*batch[1])

@@ -6,7 +6,6 @@
 In shapes, pair is a question with two answers.
 """
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
@@ -44,8 +43,8 @@ def dpo_loss(
 ) -> Float[Tensor, ""]:
     """Mean of -log σ(beta · margin): small where the chosen answer gained more than the rejected one.
 
-    An answer gains by how much likelier the model finds it than the frozen reference does; the margin is the
-    gain of the chosen answer less that of the rejected one. At the start all gains are 0 and the loss is ln 2.
+    An answer gains by how much likelier the model finds it than the frozen reference does; the margin is
+    the gain of the chosen answer less that of the rejected one. At the start all gains are 0, the loss ln 2.
 
     Args:
         chosen, rejected: log-probabilities of whole answers, of the model that learns.
@@ -59,6 +58,6 @@ def dpo_loss(
 
 
 def entropies(logits: Float[Tensor, "... vocabulary"]) -> Float[Tensor, "..."]:
-    """Entropy of the next token, in nats: 0 where the model is sure, ln(vocabulary) where it knows nothing."""
+    """Entropy of the next token, in nats: 0 where a model is sure, ln(vocabulary) where it knows nothing."""
     logarithms = logits.float().log_softmax(dim=-1)
     return -(logarithms.exp() * logarithms).sum(dim=-1)
