@@ -1,6 +1,6 @@
 """Learning from preferences: what is in the picture over what is in its twin (notebook 20).
 
-Pairs            questions about images, each with a better and a worse answer
+Preferred            questions about images, each with a better and a worse answer
 twin_pairs       of both pictures of a twin the true answer, and that of the other picture
 caption_pairs    captions of scenes, and of the same scenes with one thing repainted
 prefer           DPO with the one training loop
@@ -29,14 +29,14 @@ from vlmcourse.world.instructions import FULL, ordered_captions
 Preference = tuple[str, str, str]  # (question, better answer, worse answer)
 
 
-class Pairs(NamedTuple):
+class Preferred(NamedTuple):
     """Two answers to each question, the better one first."""
 
     features: Features  # of the image of each question
     rows: Branches
 
 
-def pair_up(speaker: Speaker, features: Features, about: Sequence[Preference]) -> Pairs:
+def pair_up(speaker: Speaker, features: Features, about: Sequence[Preference]) -> Preferred:
     """Preferences as a model reads them, one about each image.
 
     Args:
@@ -49,7 +49,7 @@ def pair_up(speaker: Speaker, features: Features, about: Sequence[Preference]) -
     prompts = [words.pictures(text, tokens) for text in asked]
     ids = words.number([said + ending for _, *pair in about for said in pair])
     answers = [ids[start : start + 2] for start in range(0, len(ids), 2)]
-    return Pairs(features, branch(prompts, answers, words.pad))
+    return Preferred(features, branch(prompts, answers, words.pad))
 
 
 def twin_pairs(batch: scenes.Scenes, kind: str = "existence", seed: int = 0) -> tuple[list, list[Preference]]:
@@ -71,7 +71,7 @@ def caption_pairs(batch: scenes.Scenes, seed: int = 0) -> list[Preference]:
 
 
 @torch.no_grad()
-def whole_answers(speaker: Speaker, pairs: Pairs, batch: int = 100) -> Float[Tensor, "question answer"]:
+def whole_answers(speaker: Speaker, pairs: Preferred, batch: int = 100) -> Float[Tensor, "question answer"]:
     """Log-probability of each answer as a whole."""
     parts = []
     for start in range(0, len(pairs.features), batch):
@@ -84,7 +84,7 @@ def whole_answers(speaker: Speaker, pairs: Pairs, batch: int = 100) -> Float[Ten
 
 def prefer(
     speaker: Speaker,
-    pairs: Pairs,
+    pairs: Preferred,
     steps: int,
     size: int = 32,
     beta: float = 0.1,
@@ -115,7 +115,7 @@ def prefer(
 
 
 def imitate(
-    speaker: Speaker, pairs: Pairs, steps: int, size: int = 32, seed: int = 0, **options: Any
+    speaker: Speaker, pairs: Preferred, steps: int, size: int = 32, seed: int = 0, **options: Any
 ) -> History:
     """The control of `prefer`: the better answers alone, learned as in instruction tuning."""
 

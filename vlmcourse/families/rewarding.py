@@ -1,6 +1,6 @@
 """Learning from rewards: a model answers its own questions, and what was true becomes likelier (notebook 20).
 
-Quiz            questions about images with their true answers, as a model reads them
+Drill            questions about images with their true answers, as a model reads them
 hard_questions  those of them that a model answers sometimes right and sometimes wrong
 sample_answers  several answers to each question, drawn by chance
 Rollouts        groups of answers with advantages, drawn from the model as it is by then
@@ -35,7 +35,7 @@ from vlmcourse.world.render import render
 Reward = Callable[[str, str, str], float]  # (reply, true answer, question) -> how good
 
 
-class Quiz(NamedTuple):
+class Drill(NamedTuple):
     """Questions about images, each with its true answer."""
 
     features: Features  # of the images, see Speaker.features
@@ -43,13 +43,13 @@ class Quiz(NamedTuple):
     questions: list[str]
     answers: list[str]
 
-    def pick(self, numbers: Sequence[int]) -> "Quiz":
+    def pick(self, numbers: Sequence[int]) -> "Drill":
         """Some of the questions; the images stay."""
         parts = ([column[n] for n in numbers] for column in self[1:])
-        return Quiz(self.features, *parts)
+        return Drill(self.features, *parts)
 
 
-def quiz_about(speaker: Speaker, batch: scenes.Scenes, kinds: Sequence[str], seed: int = 0) -> Quiz:
+def drill_about(speaker: Speaker, batch: scenes.Scenes, kinds: Sequence[str], seed: int = 0) -> Drill:
     """A question of each kind about each scene that allows it."""
     features = speaker.features(render(batch))
     place = {key: number for number, key in enumerate(batch.key.tolist())}
@@ -59,23 +59,23 @@ def quiz_about(speaker: Speaker, batch: scenes.Scenes, kinds: Sequence[str], see
         image += [place[key] for key in some.key.tolist()]
         texts += [one.text for one in asked]
         answers += [one.answer for one in asked]
-    return Quiz(features, image, texts, answers)
+    return Drill(features, image, texts, answers)
 
 
 @torch.no_grad()
-def chances_of_truth(speaker: Speaker, quiz: Quiz) -> Float[Tensor, "question"]:
+def chances_of_truth(speaker: Speaker, drill: Drill) -> Float[Tensor, "question"]:
     """How likely a model gives the true answer to each question, drawn by chance at temperature 1."""
-    order = np.argsort(quiz.image, kind="stable").tolist()
+    order = np.argsort(drill.image, kind="stable").tolist()
     about: dict[int, list[tuple[str, str]]] = {}  # image: its questions with their answers
     for number in order:
-        about.setdefault(quiz.image[number], []).append((quiz.questions[number], quiz.answers[number]))
+        about.setdefault(drill.image[number], []).append((drill.questions[number], drill.answers[number]))
     rows = speaker.encode([*about.values()])
     chances = torch.empty(len(order))
-    chances[order] = chances_of_features(speaker, quiz.features[[*about]], rows, len(order))
+    chances[order] = chances_of_features(speaker, drill.features[[*about]], rows, len(order))
     return chances
 
 
-def hard_questions(speaker: Speaker, quiz: Quiz, least: float = 0.02, most: float = 0.98) -> Quiz:
+def hard_questions(speaker: Speaker, drill: Drill, least: float = 0.02, most: float = 0.98) -> Drill:
     """The questions that a model answers sometimes right and sometimes wrong.
 
     Where all answers of a group earn the same, nothing is learned; drawing them would be wasted work.
@@ -85,8 +85,8 @@ def hard_questions(speaker: Speaker, quiz: Quiz, least: float = 0.02, most: floa
 
     Source: dynamic sampling, Yu et al. 2025 (DAPO), arXiv:2503.14476, section 3.2.
     """
-    chances = chances_of_truth(speaker, quiz)
-    return quiz.pick(((chances > least) & (chances < most)).nonzero()[:, 0].tolist())
+    chances = chances_of_truth(speaker, drill)
+    return drill.pick(((chances > least) & (chances < most)).nonzero()[:, 0].tolist())
 
 
 @torch.no_grad()
@@ -168,7 +168,7 @@ class Rollouts:
 
     Args:
         speaker: whose model learns.
-        quiz: what is asked.
+        drill: what is asked.
         reward: of (reply, true answer, question).
         samples: answers to each question.
         size: questions at a time.
@@ -178,7 +178,7 @@ class Rollouts:
     """
 
     speaker: Speaker
-    quiz: Quiz
+    drill: Drill
     reward: Reward = lambda reply, answer, question: truth_reward(reply, answer)
     samples: int = 8
     size: int = 32
@@ -193,7 +193,7 @@ class Rollouts:
         self.chance, self.epoch = torch.Generator().manual_seed(self.seed), 0
 
     def __iter__(self) -> Iterator[Groups]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.quiz.image))
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(len(self.drill.image))
         self.epoch += 1
         for start in range(0, len(order) - self.size + 1, self.size):
             groups = self.draw(order[start : start + self.size].tolist())
@@ -202,7 +202,7 @@ class Rollouts:
     @torch.no_grad()
     def draw(self, numbers: Sequence[int]) -> Groups:
         """Answers to these questions, and what they earn."""
-        asked, speaker = self.quiz.pick(numbers), self.speaker
+        asked, speaker = self.drill.pick(numbers), self.speaker
         features = asked.features[asked.image]
         prompts, answers = sample_answers(
             speaker,

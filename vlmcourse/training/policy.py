@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vlmcourse.slots import slot
 
-SMALLEST = 1e-4  # added to the deviation: a group of equal rewards has no advantages, not infinite ones
+NEVER_ZERO = 1e-4  # added to the deviation: a group of equal rewards has no advantages, not infinite ones
 
 
 @slot
@@ -27,7 +27,7 @@ def group_advantages(rewards: Float[Tensor, "question answer"]) -> Float[Tensor,
     Source: Shao et al. 2024, arXiv:2402.03300, section 4.1.2.
     """
     better = rewards - rewards.mean(dim=1, keepdim=True)
-    return better / (rewards.std(dim=1, keepdim=True) + SMALLEST)
+    return better / (rewards.std(dim=1, keepdim=True) + NEVER_ZERO)
 
 
 @slot
