@@ -1,6 +1,6 @@
 """Learning from preferences: what is in the picture over what is in its twin (notebook 20).
 
-Preferred            questions about images, each with a better and a worse answer
+Preferred        questions about images, each with a better and a worse answer
 twin_pairs       of both pictures of a twin the true answer, and that of the other picture
 caption_pairs    captions of scenes, and of the same scenes with one thing repainted
 prefer           DPO with the one training loop

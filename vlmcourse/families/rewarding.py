@@ -1,6 +1,6 @@
 """Learning from rewards: a model answers its own questions, and what was true becomes likelier (notebook 20).
 
-Drill            questions about images with their true answers, as a model reads them
+Drill           questions about images with their true answers, as a model reads them
 hard_questions  those of them that a model answers sometimes right and sometimes wrong
 sample_answers  several answers to each question, drawn by chance
 Rollouts        groups of answers with advantages, drawn from the model as it is by then
@@ -113,7 +113,7 @@ def sample_answers(
     image_tokens = model.connect(features.float())
     reader, prompt = model.language, model.embed(ids, features=image_tokens)
     caches = [Cache() for _ in reader.blocks]
-    copies = torch.arange(len(ids)).repeat_interleave(samples)
+    copies = torch.arange(len(ids)).repeat_interleave(samples).tolist()
 
     def read(unread: Tensor, real: Tensor) -> Tensor:
         if caches[0].length:

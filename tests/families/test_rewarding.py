@@ -1,0 +1,144 @@
+"""A model answers its own questions, and what was true becomes likelier."""
+
+import numpy as np
+import pytest
+import torch
+
+from vlmcourse.data.chat import IGNORED
+from vlmcourse.data.text import END
+from vlmcourse.evaluation.answers import answer_probabilities
+from vlmcourse.families.nano import load_named
+from vlmcourse.families.rewarding import (
+    Drill,
+    Rollouts,
+    branch_scores,
+    chances_of_truth,
+    drill_about,
+    hard_questions,
+    reinforce,
+    sample_answers,
+    upto,
+)
+from vlmcourse.training.preferences import token_log_probabilities
+from vlmcourse.world import questions, scenes
+from vlmcourse.world.render import render
+
+KINDS = ("count", "comparison")
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return scenes.sample("train", 24, start=7000)
+
+
+@pytest.fixture(scope="module")
+def speaker():
+    return load_named("nano-vlm")[0]
+
+
+@pytest.fixture(scope="module")
+def drill(speaker, batch):
+    return drill_about(speaker, batch, KINDS)
+
+
+def test_a_drill_asks_each_kind_of_every_scene_that_allows_it(drill, batch):
+    asked = {kind: questions.ask(batch, kind) for kind in KINDS}
+    assert len(drill.features) == len(batch)
+    number = 0
+    for kind in KINDS:
+        for scene, one in enumerate(asked[kind]):
+            if one:
+                found = drill.image[number], drill.questions[number], drill.answers[number]
+                assert found == (scene, one.text, one.answer)
+                number += 1
+    assert number == len(drill.image) == len(drill.questions) == len(drill.answers)
+
+
+def test_chances_are_those_of_the_true_answers(speaker, drill, batch):
+    some = drill.pick([30, 2, 5, 31])  # not in the order of images
+    alone = answer_probabilities(speaker, render(batch)[some.image], some.questions, some.answers)
+    assert torch.allclose(chances_of_truth(speaker, some), alone, atol=1e-4)
+
+
+def test_hard_questions_are_those_in_between(speaker, drill):
+    chances = chances_of_truth(speaker, drill)
+    between = [n for n, chance in enumerate(chances.tolist()) if 0.3 < chance < 0.99]
+    assert 0 < len(between) < len(chances)
+    assert hard_questions(speaker, drill, 0.3, 0.99).questions == [drill.questions[n] for n in between]
+
+
+def test_samples_are_as_frequent_as_the_model_finds_them_likely(speaker, drill):
+    chances = chances_of_truth(speaker, drill)
+    doubtful = int((chances - 0.6).abs().argmin())
+    some = drill.pick([doubtful, 0])
+    dice = torch.Generator().manual_seed(0)
+    _, answers = sample_answers(speaker, some.features[some.image], some.questions, 400, generator=dice)
+    said = speaker.words.spell(answers[0])
+    share = np.mean([text == some.answers[0] for text in said])
+    assert share == pytest.approx(chances[doubtful].item(), abs=0.08)
+    assert {len(group) for group in answers} == {400}
+
+
+def test_a_prompt_is_the_question_with_its_image_and_answers_keep_their_end(speaker, drill):
+    some = drill.pick([0, 26])
+    prompts, answers = sample_answers(speaker, some.features[some.image], some.questions, 2, temperature=0.01)
+    for prompt, question in zip(prompts, some.questions, strict=True):
+        ids, mask = speaker.words.prompts([question], speaker.model.tokens_per_image)
+        assert prompt == ids[0][mask[0]].tolist()
+    assert all(answer[-1] == END for group in answers for answer in group)
+    assert upto([5, 6, END, 1, 1], END) == [5, 6, END]
+    assert upto([5, 6, 7], END) == [5, 6, 7]
+
+
+def test_groups_hold_what_was_drawn_earned_and_how_likely_it_was(speaker, drill):
+    groups = Rollouts(speaker, drill, samples=4, size=6).draw([0, 9, 20, 30, 31, 33])
+    for row, question in enumerate([0, 9, 20, 30, 31, 33]):
+        for place, labels in enumerate(groups.rows.labels[row].tolist()):
+            (text,) = speaker.words.spell([[token for token in labels if token != IGNORED]])
+            assert groups.rewards[row, place] == (text == drill.answers[question])
+    with torch.no_grad():
+        now = token_log_probabilities(
+            branch_scores(speaker, groups.features, groups.rows), groups.rows.labels
+        )
+    assert torch.allclose(groups.before, now, atol=1e-5)
+    assert torch.allclose(groups.reference, now, atol=1e-5)
+    assert groups.mask.sum() == (groups.rows.labels != IGNORED).sum()
+
+
+def test_the_reward_sees_reply_answer_and_question(speaker, drill):
+    seen = []
+
+    def reward(reply, answer, question):
+        seen.append((answer, question))
+        return float(len(reply))
+
+    groups = Rollouts(speaker, drill, reward, samples=2, size=2).draw([3, 4])
+    assert seen == [(drill.answers[n], drill.questions[n]) for n in (3, 3, 4, 4)]
+    assert (groups.rewards > 0).all()
+
+
+def test_every_pass_asks_all_questions_in_another_order_and_repeats_each_group(speaker, drill):
+    rollouts = Rollouts(speaker, drill.pick(range(6)), samples=2, size=3, repeats=2)
+    orders = []
+    rollouts.draw = lambda numbers: numbers
+    for _ in range(2):
+        found = [*rollouts]
+        assert found[0] == found[1] and found[2] == found[3] and len(found) == 4
+        orders.append(found[0] + found[2])
+        assert sorted(orders[-1]) == [*range(6)]
+    assert orders[0] != orders[1]
+
+
+def test_what_is_rewarded_becomes_likelier_and_the_reference_stays():
+    speaker, _ = load_named("nano-vlm")
+    about = drill_about(speaker, scenes.sample("train", 60, start=8000), KINDS)
+    about = Drill(about.features, about.image, about.questions, ["no"] * len(about.image))  # true or not
+    drill = hard_questions(speaker, about, 0.05, 0.95)
+    before = chances_of_truth(speaker, drill).mean()
+    rollouts = Rollouts(speaker, drill, samples=4, size=min(8, len(drill.image)))
+    frozen = {name: weight.clone() for name, weight in rollouts.reference.state_dict().items()}
+    history = reinforce(rollouts, steps=10, lr=1e-3, beta=0.0)
+    assert chances_of_truth(speaker, drill).mean() > before + 0.2
+    assert all(torch.equal(weight, frozen[name]) for name, weight in rollouts.reference.state_dict().items())
+    assert {"reward", "entropy", "mixed", "divergence"} <= set(history.metrics)
+    assert history.metrics["divergence"][0] == pytest.approx(0, abs=1e-5)
