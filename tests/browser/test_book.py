@@ -15,7 +15,8 @@ from read_book import faults, listening
 from tests.browser.conftest import ROOT
 from tests.browser.test_accessibility import ALL
 from tests.widgets.test_base import NAMES
-from vlmcourse.world import questions, render, scenes
+from vlmcourse.world import arranging, questions, render, scenes
+from vlmcourse.world.truth import Thing
 
 pytestmark = pytest.mark.browser
 
@@ -53,6 +54,13 @@ DRAWS = """async ([number, things]) => {
     const name = document.querySelector('[data-widget=ScenePlayground]').dataset.state;
     const { world, blobs } = (await unpacked(window.vlmData[name])).state;
     return [...bookScene(world, blobs, number, things)] }"""
+
+CUT = """[...document.querySelectorAll('.vlm-stage, .vlm-said, .vlm-chances, .vlm-pane')]
+    .filter((part) => part.scrollWidth > part.clientWidth + 1).map((part) => part.className)"""
+OUTSIDE = """async (scenes) => {
+    const name = document.querySelector('[data-widget=ScenePlayground]').dataset.state;
+    const { world, speaker } = (await unpacked(window.vlmData[name])).state;
+    return scenes.map((things) => bookOutside(world, speaker.outside, things)) }"""
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +110,7 @@ def test_a_page_is_whole_and_without_barriers(chromium, site, width, theme, name
     if name == "02_vit":
         assert page.locator("[data-widget] > .vlm").count() == len(NAMES) - ASKING + 2
         assert page.locator("img.still").count() == ASKING
+        assert page.evaluate(CUT) == []
     page.context.close()
 
 
@@ -169,6 +178,35 @@ def test_the_search_of_the_course_finds_sections_and_leads_there(page):
     assert results.locator("li").count() == 0 and "0" in results.locator("[role=status]").inner_text()
     page.keyboard.press("Escape")
     assert results.is_hidden()
+
+
+def test_hyphens_and_american_spelling_make_no_difference_to_the_search(page):
+    page.keyboard.press("/")
+    page.wait_for_function("window.bookSections")
+    told = """(words) => words.map((word) => { input.value = word; search();
+        return sections.filter((one) => fit(one, plain(word).split(' '))).length })"""
+    assert page.evaluate(told, ["zebras", "zeb-ras", "ZEBRAS", "zebroid"]) == [1, 1, 1, 0]
+    pairs = [
+        "Q-Former qformer",
+        "colour color",
+        "quantisation quantization",
+        "normalised normalized",
+        "noise noise",
+    ]
+    same = "(pairs) => pairs.map((pair) => pair.split(' ').map(plain)).filter(([a, b]) => a !== b)"
+    assert page.evaluate(same, pairs) == []
+    marks = "(pairs) => pairs.map(([text, word]) => around(text, plain(word))[2].textContent)"
+    asked = [
+        ["the Q-Former is", "qformer"],
+        ["by colour", "color"],
+        ["it normalises", "normalizes"],
+        ["a c++ b", "c++"],
+    ]
+    assert page.evaluate(marks, asked) == ["Q-Former", "colour", "normalises", "c++"]
+    two = ["fit({ head: 'lora', name: 'lora', body: '' }, ['lora'])"]
+    two += ["fit({ head: 'lora mask', name: 'lora mask', body: 'lora '.repeat(99) }, ['lora'])"]
+    assert page.evaluate(" > ".join(two))
+    assert page.evaluate("['zebrasque', 'zebra', 'wombat'].map((word) => best([word]).length)") == [1, 1, 0]
 
 
 def test_the_theme_changes_and_stays_on_the_next_page(page, site):
@@ -250,6 +288,22 @@ def test_the_page_draws_scenes_as_python_does(page, playground):
             assert bytes(page.evaluate(DRAWS, [number, [list(thing) for thing in some]])) == playground.pixels
 
 
+def test_the_page_knows_where_training_ends_as_python_does(page):
+    page.evaluate("bookShowAll()")
+    drawn, places = np.random.default_rng(5), range(18, 46)
+    odd = [[], [[0, 1, 2, 30, 30], [1, 2, 0, 34, 31]], [[0, 0, 0, 20, 20], [0, 0, 0, 40, 40]]]
+    for _ in range(300):
+        few = drawn.integers(1, 4)
+        odd.append(
+            [[*drawn.integers(0, (5, 7, 3)).tolist(), *drawn.choice(places, 2).tolist()] for _ in range(few)]
+        )
+    told = page.evaluate(OUTSIDE, odd)
+    assert told == [arranging.outside([Thing(*thing) for thing in things]) for things in odd]
+    assert told[0] == "there is no object" and told[2].startswith("no ") and told[2].endswith("on a diagonal")
+    said = {reason.partition(" occurs")[2] or reason for reasons in told for reason in reasons.split("; ")}
+    assert len(said) == 6  # each reason, and none
+
+
 def test_a_changed_scene_is_answered_in_the_page(page, playground):
     board = page.locator("#playground .vlm-playground")
     page.locator("#playground [data-widget]").scroll_into_view_if_needed()
@@ -272,3 +326,8 @@ def test_a_changed_scene_is_answered_in_the_page(page, playground):
             board.locator(".vlm-caption").inner_text(),
         ] == wanted[given]
     assert board.locator(".vlm-mark").first.inner_text() == ""  # nobody judges it here
+    assert board.locator(".vlm-beyond").inner_text() == ""
+    while board.get_by_role("button", name="Delete").is_enabled():
+        board.get_by_role("button", name="Delete").click()
+    page.wait_for_selector(answered)
+    assert board.locator(".vlm-beyond").inner_text() == "Outside the training world: there is no object."

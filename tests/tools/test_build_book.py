@@ -286,6 +286,23 @@ def test_the_search_knows_each_section_by_its_words(tmp_path):
     assert [entry[3] for entry in entries] == ["Begin.", "One word.", "More. unusual_name = 1"]
 
 
+def test_the_search_leads_from_a_term_of_the_index_to_the_cell_that_teaches_it(tmp_path):
+    head = "\n## Group\n\n| {} | {} | {} |\n| --- | --- | --- |\n"
+    first, second = "[02 · A part](02_vit.ipynb#cell-id=c)", "[02 · Title](02_vit.ipynb#cell-id=t)"
+    index = "# Index\n\nHead.\n" + head.format("term", "taught", "proved")
+    index += f"| LoRA, `r` | {first}<br>{second} | {second} |\n"
+    index += "| elsewhere | [03 · Far](03_cnn.ipynb#cell-id=c) | [03](03_cnn.ipynb#cell-id=c) |\n"
+    index += head.format("word", "means", "introduced in") + f"| **rank** | how *many* | {second} |\n"
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "INDEX.md").write_text(index, encoding="utf-8")
+    built(tmp_path, new_markdown_cell("# 02 · Title", id="t"), new_code_cell("x = 1", id="c"))
+    script = (tmp_path / "site" / "static" / "search-en.js").read_text(encoding="utf-8")
+    entries = json.loads(script.removeprefix("window.bookSections = ").rstrip(";\n"))
+    assert entries[0] == ["02_vit.html#c", "02 · Title", "LoRA, r", "02 · A part"]
+    assert entries[1] == ["02_vit.html#t", "02 · Title", "rank", "how many 02 · Title"]
+    assert len(entries) == 3 and entries[2][2] == "02 · Title"  # a chapter that is not built is not found
+
+
 def test_chapters_open_elsewhere_only_if_a_repository_is_known(tmp_path):
     page = built(tmp_path / "a", new_markdown_cell("# T"))
     assert "colab.research" not in page and 'href="notebooks/02_vit.ipynb"' in page

@@ -29,6 +29,7 @@ menu.addEventListener("click", () => showMenu(menu.getAttribute("aria-expanded")
 const [input, results] = [find("#book-search input"), find("#book-results")];
 const [status, list] = [find("[role=status]", results), find("ol", results)];
 let sections = null;
+const BEGIN = 6; // letters of a word
 
 function load() {
   if (sections) return;
@@ -36,13 +37,16 @@ function load() {
   loaded(find("#book-search").dataset.index).then(() => { sections = window.bookSections.map(prepared); search(); });
 }
 
+// Words as the search compares them: hyphens and American spelling make no difference.
+const plain = (text) => text.toLowerCase().replace(/[-‐‑]/g, "").replace(/colour/g, "color").replace(/is(?=(e|ed|es|er|ing|ation)(?![a-z]))/g, "iz");
 const prepared = ([address, chapter, title, text]) =>
-  ({ address, chapter, title, text, head: `${chapter} ${title}`.toLowerCase(), body: text.toLowerCase() });
+  ({ address, chapter, title, text, head: plain(`${chapter} ${title}`), name: plain(title), body: plain(text) });
 const count = (text, word) => text.split(word).length - 1;
 
-// How well a section fits: every word must occur; in a title it counts most, at the beginning of a word more.
-function fit({ head, body }, words) {
-  let sum = 0;
+// How well a section fits: every word must occur; in a title it counts most, at the beginning of a word more. What is called
+// by these words alone, as many terms of the index are, comes first.
+function fit({ head, name, body }, words) {
+  let sum = name === words.join(" ") ? 50 : words.every((word) => ` ${name}`.includes(` ${word}`)) ? 12 : 0;
   for (const word of words) {
     const [inHead, inBody] = [count(head, word), count(body, word)];
     if (!inHead && !inBody) return 0;
@@ -52,22 +56,29 @@ function fit({ head, body }, words) {
 }
 
 function around(text, word) {
-  const at = Math.max(0, text.toLowerCase().indexOf(word));
-  const from = Math.max(0, at - 50);
-  const marked = make("mark", {}, text.slice(at, at + word.length));
-  return [from ? "… " : "", text.slice(from, at), marked, text.slice(at + word.length, at + 110), " …"];
+  const letters = [...word].map((letter) => (letter === "z" ? "[sz]" : letter.replace(/\W/, "\\$&")));
+  const found = new RegExp(letters.join("[-‐‑]?").replace("o[-‐‑]?r", "o[-‐‑]?u?r"), "i").exec(text);
+  const [at, marked] = [found?.index ?? 0, found?.[0] ?? ""];
+  const [from, end] = [Math.max(0, at - 50), at + marked.length];
+  return [from ? "… " : "", text.slice(from, at), make("mark", {}, marked), text.slice(end, at + 110), " …"];
 }
 
 function search() {
-  const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const words = plain(input.value).split(/\s+/).filter(Boolean);
   results.hidden = !words.length;
   if (!words.length || !sections.length) return;
-  const found = sections.map((one) => [fit(one, words), one]).filter(([points]) => points);
-  found.sort(([a], [b]) => b - a);
+  const found = best(words);
   status.textContent = `${results.dataset.found}: ${found.length}`;
   const root = find("#book-search").dataset.root;
   list.replaceChildren(...found.slice(0, 12).map(([, { address, chapter, title, text }]) => make("li", {},
     make("a", { href: root + address }, `${chapter.slice(0, 2)} · ${title}`), make("p", {}, ...around(text, words[0])))));
+}
+
+// The sections that fit, best first; if none does, those with words that only begin alike: quantization, quantise.
+function best(words) {
+  const found = sections.map((one) => [fit(one, words), one]).filter(([points]) => points).sort(([a], [b]) => b - a);
+  const begun = words.map((word) => word.slice(0, BEGIN));
+  return found.length || String(begun) === String(words) ? found : best(begun);
 }
 
 input.addEventListener("focus", load);
@@ -159,7 +170,7 @@ class SpokenModel extends Model {
   constructor(data) {
     super(data);
     const { speaker, ...rest } = this.state;
-    Object.assign(this, { state: rest, truths: speaker.truths, captioned: null, worker: workerOf(speaker) });
+    Object.assign(this, { state: rest, truths: speaker.truths, words: speaker.outside, worker: workerOf(speaker) });
   }
 
   async save_changes() {
@@ -178,7 +189,7 @@ class SpokenModel extends Model {
     const side = Math.sqrt(said.attention.length);
     this.state.answer = { by: state.by, turn: state.turn, question, error: "", answer: said.answer, right: right(said.answer), truth,
       caption: said.caption, choices: said.choices.map(({ text, p }) => ({ text, p, right: right(text) })), grid: [side, side], largest,
-      share: said.attention.reduce((sum, it) => sum + it, 0), outside: "", milliseconds: Math.round(performance.now() - start), model: 0,
+      share: said.attention.reduce((sum, it) => sum + it, 0), outside: bookOutside(world, this.words, things), milliseconds: Math.round(performance.now() - start), model: 0,
       all: [{ text: said.answer, right: right(said.answer) }] };
     (this.handlers["change:answer"] ?? []).forEach((handler) => handler());
   }

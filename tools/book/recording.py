@@ -20,13 +20,15 @@ def recorded() -> dict[str, dict]:
 
     from vlmcourse.widgets.playground import ScenePlayground
     from vlmcourse.widgets.search import TextToImageSearch
+    from vlmcourse.world.arranging import OUTSIDE
 
     found = {}
     for widget in [widget for widget in _instances.values() if widget.comm is not None]:
         if isinstance(widget, TextToImageSearch):
             found[widget.model_id] = {"query": answers(widget)}
         elif isinstance(widget, ScenePlayground) and (model := speaker_of(widget)):
-            found[widget.model_id] = {"speaker": written(model) | {"truths": truths(widget)}}
+            known = {"truths": truths(widget), "outside": OUTSIDE}
+            found[widget.model_id] = {"speaker": written(model) | known}
     return found
 
 

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import jinja2
 from publishing import Address
 
-from book.cells import Page, file_of, own_names, text_cell
+from book.cells import Page, file_of, own_names, text_cell, words_of
 from book.chapters import Chapter, linked_to, read_chapter
 from book.running import ROOT, Notebook
 from book.words import WORDS
@@ -31,6 +31,7 @@ class Site:
     def __init__(self, folder: Path, lang: str, editions: list[str], repository: Address | None = None):
         self.folder, self.lang, self.editions, self.repository = folder, lang, editions, repository
         self.index: Path | None = None  # of terms
+        self.found: list[list[str]] = []  # what the search finds in it
         self.pages = folder if lang == "en" else folder / lang
         self.root = "" if lang == "en" else "../"
         self.files: dict[str, bytes] = {}
@@ -121,6 +122,7 @@ class Site:
         body, sections = text_cell(begins + tables, page, lambda address: address)
         body = f"<h1>{words['terms']}</h1><p>{words['terms_intro']}</p>{body}"
         body = linked_to(body, {chapter.name for chapter in chapters})
+        self.found = term_entries(body, {chapter.name: chapter.title for chapter in chapters})
         self.write("terms", words["terms"], body, chapters, sections=sections)
 
     def first_page(self, chapters: list[Chapter]) -> None:
@@ -151,12 +153,28 @@ class Site:
         own = [HERE / name for name in ("book.css", "book.js", "speaker.js")]
         for file in (*own, ROOT / "vlmcourse" / "widgets" / "widgets.css"):
             shutil.copy(file, static)
-        entries = [entry for chapter in chapters for entry in chapter.entries]
+        entries = self.found + [entry for chapter in chapters for entry in chapter.entries]
         data = json.dumps(entries, ensure_ascii=False, separators=(",", ":"))
         (static / f"search-{self.lang}.js").write_text(f"window.bookSections = {data};\n", encoding="utf-8")
         for place, data in self.files.items():
             (self.folder / place).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / place).write_bytes(data)
+
+
+def term_entries(body: str, titles: dict[str, str]) -> list[list[str]]:
+    """What the search finds in the index of terms: for each the cell that teaches it.
+
+    Args:
+        body: the tables of the index; a term's first link opens the cell.
+        titles: of the chapters, by their names.
+    """
+    row = r'<tr>\s*<td>((?:(?!<tr).)*?)</td>\s*<td><a [^>]*href="((\d\d_\w+)\.html[^"]*)"[^>]*>(.*?)</a>'
+    entries = []
+    for term, address, chapter, section in re.findall(row, body, re.DOTALL):
+        name, _, meaning = term.partition("</td>")  # a glossary has one
+        text = words_of(f"{meaning} {section}").strip()
+        entries.append([address, titles[chapter], words_of(name).strip(), text])
+    return entries
 
 
 def whole_model() -> str:

@@ -284,3 +284,20 @@ function bookScene({ names: [shapes, colours], radii, side, scenes }, blobs, num
   }
   return out;
 }
+
+// Why a scene lies outside the world that the model was trained on, as outside does in world/arranging.py and in its words.
+function bookOutside({ names: [shapes, colours], radii, trained, gap, slant }, words, things) {
+  const reasons = things.length ? [] : [words.empty];
+  for (const [shape, colour] of things) {
+    const known = trained.some(([s, c]) => s === shape && c === colour);
+    if (!known) reasons.push(words.new.replace("{colour}", colours[colour]).replace("{shape}", shapes[shape]));
+  }
+  things.forEach(([, , size, x, y], number) => things.slice(number + 1).forEach(([, , other, u, v]) => {
+    const [across, down] = [Math.abs(x - u), Math.abs(y - v)];
+    const room = Math.max(across, down) - radii[size] - radii[other] - 1;
+    if (room < 0) reasons.push(words.overlap);
+    else if (room < gap) reasons.push(words.close.replace("{gap}", gap));
+    else if (Math.abs(across - down) < slant) reasons.push(words.slant);
+  }));
+  return [...new Set(reasons)].join("; ");
+}

@@ -14,6 +14,15 @@ from vlmcourse.world.truth import ATTRIBUTES, Thing
 TRAINED = [(shape, int(colour)) for shape, colours in enumerate(palette("train")) for colour in colours]
 """Pairs of shape and colour that occur in training."""
 
+OUTSIDE = {
+    "empty": "there is no object",
+    "new": "no {colour} {shape} occurs in training",
+    "overlap": "objects overlap",
+    "close": "objects stand closer than {gap} pixels",
+    "slant": "objects stand on a diagonal",
+}
+"""Why a scene may lie outside the world of training; pages that ask a model without a kernel say the same."""
+
 Sprites = list[np.ndarray]  # for each size uint8 (shape, colour, side, side, 3), side = 2·radius + 1
 
 
@@ -57,19 +66,19 @@ def room(a: Thing, b: Thing) -> int:
 
 
 def outside(things: Sequence[Thing]) -> str:
-    """Why a scene lies outside the world that models are trained on; "" if it does not."""
-    reasons = [] if things else ["there is no object"]
+    """Why a scene lies outside the world that models are trained on, from OUTSIDE; "" if it does not."""
+    reasons = [] if things else [OUTSIDE["empty"]]
     for thing in things:
         if (thing.shape, thing.colour) not in TRAINED:
-            reasons.append(f"no {COLOURS[thing.colour]} {SHAPES[thing.shape]} occurs in training")
+            reasons.append(OUTSIDE["new"].format(colour=COLOURS[thing.colour], shape=SHAPES[thing.shape]))
     for number, a in enumerate(things):
         for b in things[number + 1 :]:
             if room(a, b) < 0:
-                reasons.append("objects overlap")
+                reasons.append(OUTSIDE["overlap"])
             elif room(a, b) < GAP:
-                reasons.append(f"objects stand closer than {GAP} pixels")
+                reasons.append(OUTSIDE["close"].format(gap=GAP))
             elif abs(abs(a.x - b.x) - abs(a.y - b.y)) < SLANT:
-                reasons.append("objects stand on a diagonal")
+                reasons.append(OUTSIDE["slant"])
     return "; ".join(dict.fromkeys(reasons))
 
 
