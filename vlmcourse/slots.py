@@ -67,13 +67,8 @@ class Slot:
 
     def leave_open(self, says: str) -> None:
         """Let every call raise OpenExercise, until a function is installed: nothing stands in."""
-
-        @functools.wraps(self.reference)
-        def stops(*_: Any, **__: Any) -> NoReturn:
-            raise OpenExercise(says)
-
-        stops.left_open = True
-        self.active = stops
+        self.active = raising(self.reference, lambda: OpenExercise(says))
+        self.active.left_open = True
         Slot.changes += 1
 
     @property
@@ -89,6 +84,16 @@ class Slot:
     def __reduce__(self) -> str:
         """A slot is one thing per process: copies and pickles of models keep pointing at it, by its name."""
         return self.__name__
+
+
+def raising(reference: Callable, problem: Callable[[], Exception]) -> Callable:
+    """A function that looks like `reference`; however it is called, it raises what `problem` makes."""
+
+    @functools.wraps(reference)
+    def stops(*_: Any, **__: Any) -> NoReturn:
+        raise problem()
+
+    return stops
 
 
 @contextmanager

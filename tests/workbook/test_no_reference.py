@@ -5,7 +5,7 @@ import torch
 
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.models import attention, language, vit
-from vlmcourse.slots import OpenExercise, Slot
+from vlmcourse.slots import OpenExercise, Slot, raising
 from vlmcourse.workbook import begin, engine, exercise, portfolio
 
 from .learner import cell, solution_file
@@ -81,3 +81,14 @@ def test_leaving_open_counts_as_a_change():
     before = Slot.changes
     attention.merge_heads.leave_open("x")
     assert Slot.changes == before + 1
+
+
+def test_what_refuses_looks_like_the_reference_and_raises_anew_each_time():
+    stops = raising(attention.merge_heads.reference, lambda: OpenExercise("not yet"))
+    assert stops.__wrapped__ is attention.merge_heads.reference and stops.__name__ == "merge_heads"
+    raised = []
+    for arguments in ((), (1, 2, 3)):
+        with pytest.raises(OpenExercise, match=r"^not yet$") as caught:
+            stops(*arguments, anything=1)
+        raised.append(caught.value)
+    assert raised[0] is not raised[1]

@@ -13,17 +13,17 @@ without_references        a block in which no reference may run
 
 import functools
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple
 
 from vlmcourse.data.assets import written_beside
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.families import assembled
 from vlmcourse.recipes.plan import Plan, read_plan, recipe_of
-from vlmcourse.slots import REGISTRY, calls_counted
+from vlmcourse.slots import REGISTRY, calls_counted, raising
 from vlmcourse.speak import Speaker
 from vlmcourse.workbook import engine, portfolio
 from vlmcourse.workbook.gathering import gather, section_of
@@ -196,7 +196,7 @@ def without_references(slots: Iterable[str]) -> Iterator[None]:
     """A block in which the references of these slots raise ReferenceRan when they are called."""
     before = {name: (REGISTRY[name].reference, REGISTRY[name].active) for name in slots}
     for name, (reference, active) in before.items():
-        refusing = _refusing(name, reference)
+        refusing = raising(reference, functools.partial(ReferenceRan, name))
         REGISTRY[name].reference = refusing
         if active is reference:
             REGISTRY[name].active = refusing
@@ -206,14 +206,6 @@ def without_references(slots: Iterable[str]) -> Iterator[None]:
         for name, (reference, active) in before.items():
             REGISTRY[name].reference = reference
             REGISTRY[name].active = active
-
-
-def _refusing(name: str, reference: Callable) -> Callable:
-    @functools.wraps(reference)
-    def refuse(*_: Any, **__: Any) -> NoReturn:
-        raise ReferenceRan(name)
-
-    return refuse
 
 
 def my_plan() -> Plan:
