@@ -2,6 +2,7 @@
 
 import csv
 import json
+import unicodedata
 import zipfile
 from html.parser import HTMLParser
 
@@ -11,7 +12,7 @@ from vlmcourse.exercises.base import all_exercises
 from vlmcourse.workbook import classroom, gradebook
 from vlmcourse.workbook.classroom import grade_folder, slots_of_chapters
 from vlmcourse.workbook.copies import FORKS
-from vlmcourse.workbook.submission import _hash
+from vlmcourse.workbook.submission import Submission, _hash
 
 from .learner import solution_file
 
@@ -75,6 +76,35 @@ def test_each_gets_what_their_answers_are_worth(people):
     assert statuses["f.zip"] == []
     assert (people["a.zip"].points, people["a.zip"].passed) == (3.0, 3)
     assert people["d.zip"].points == 0
+
+
+def doubled(*names):
+    """What is said of submissions 0.zip, 1.zip, ... of these names."""
+    several = [Submission(f"{number}.zip", name, {}, [], {}) for number, name in enumerate(names)]
+    found = classroom._doubled(several)
+    return [found.get(one.file, ()) for one in several]
+
+
+def test_a_name_with_letters_of_another_alphabet_is_noticed():
+    twins = ("handed in under a name that looks like that of {}, with letters of another alphabet",)
+    seen = doubled("Ada Poe", "Аdа Рое", "\u0391da Poe", "Ada Roe")
+    one, two, three = (twins[0].format(others) for others in ("1.zip, 2.zip", "0.zip, 2.zip", "0.zip, 1.zip"))
+    assert seen == [(one,), (two,), (three,), ()]
+    assert doubled("Hope", "НОРЕ")[0] == (twins[0].format("1.zip"),)
+    assert doubled("Наталья", "НАТАЛЬЯ", "Нина") == [
+        ("handed in under the same name as 1.zip",), ("handed in under the same name as 0.zip",), (),
+    ]  # fmt: skip
+    assert doubled("Eva", "eva", "Еvа")[0] == (
+        "handed in under the same name as 1.zip", twins[0].format("2.zip"),
+    )  # fmt: skip
+    assert doubled("Ada", "A\u200bda", "Adam")[1:] == [("handed in under the same name as 0.zip",), ()]
+    assert doubled("", "", " ") == [(), (), ()]
+
+
+def test_each_twin_is_a_letter_of_another_alphabet_for_a_latin_one():
+    for letter, latin in classroom.TWINS.items():
+        assert unicodedata.name(chr(letter)).split()[0] in ("CYRILLIC", "GREEK")
+        assert chr(latin).isascii() and chr(letter).isupper() == chr(latin).isupper()
 
 
 def test_the_sentence_of_the_slip_is_the_feedback(people):

@@ -19,6 +19,12 @@ from vlmcourse.workbook.grading import Grade, Grader
 from vlmcourse.workbook.submission import BadSubmission, Submission, read_submission
 from vlmcourse.workbook.worker import TIME_LIMIT
 
+TWINS = str.maketrans(
+    "АВЕЅІЈКМНОРСТУХҮаеѕіјорсухһԁԛԝ" + "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧονρ",
+    "ABESIJKMHOPCTYXYaesijopcyxhdqw" + "ABEZHIKMNOPTYXovp",
+)
+"""Letters of the Cyrillic and the Greek alphabet that look like a Latin one, to that one."""
+
 
 @dataclass(frozen=True)
 class Person:
@@ -117,17 +123,29 @@ def _read(path: Path) -> tuple[Submission, tuple[str, ...]]:
 
 
 def _doubled(submissions: Sequence[Submission]) -> dict[str, tuple[str, ...]]:
-    """By file, a sentence where another one has the same name; each keeps its own grade."""
-    files = defaultdict(list)
+    """By file, what to say where another one has the same name or one that looks so; each keeps its grade."""
+    read, seen = defaultdict(set), defaultdict(set)
     for one in submissions:
-        alike = unicodedata.normalize("NFKC", one.name).casefold()  # full width or ligatures, one name
-        files[" ".join(alike.split())].append(one.file)
+        read[_plain(one.name)].add(one.file)
+        seen[_plain(one.name.translate(TWINS))].add(one.file)
     found = {}
-    for name, several in files.items():
-        for file in several if name and len(several) > 1 else ():
-            others = ", ".join(other for other in several if other != file)
-            found[file] = (f"handed in under the same name as {others}",)
+    for one in submissions:
+        if not _plain(one.name):
+            continue
+        same = read[_plain(one.name)] - {one.file}
+        alike = seen[_plain(one.name.translate(TWINS))] - same - {one.file}
+        told = [f"handed in under the same name as {', '.join(sorted(same))}"] if same else []
+        if alike:
+            twins = "with letters of another alphabet"
+            told.append(f"handed in under a name that looks like that of {', '.join(sorted(alike))}, {twins}")
+        found[one.file] = tuple(told)
     return found
+
+
+def _plain(name: str) -> str:
+    """A name without what tells nobody apart: case, spaces, full width, ligatures, what has no width."""
+    seen = "".join(letter for letter in name if unicodedata.category(letter) != "Cf")
+    return " ".join(unicodedata.normalize("NFKC", seen).casefold().split())
 
 
 _grader: Grader | None = None  # of this process, if it is one of the pool
