@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -85,6 +86,8 @@ def test_it_holds_every_module_notebook_checkpoint_example_and_figure_and_no_mor
     assert modules == {path.relative_to(ROOT / "vlmcourse") for path in (ROOT / "vlmcourse").rglob("*.py")}
     assert not [path for path in folder.iterdir() if path.name[:9] != "vlmcourse"], "nothing but the package"
     assert 20 < megabytes < MOST_MEGABYTES
+    (stated,) = re.findall(r"`dist/vlmcourse-\*\.whl` \((\d+) MB\)", (ROOT / "README.md").read_text("utf-8"))
+    assert int(stated) == round(megabytes)
 
 
 def test_without_notebooks_there_is_no_wheel(tmp_path, monkeypatch):
