@@ -144,7 +144,7 @@ def test_the_kernel_refuses_it(what):
         return b"done"
 
     message, _ = Copy(work).message(5, 30, lambda: None)
-    if message == b"no filter here":
+    if message == b"no filter here" and not Path("/proc/sys/kernel/seccomp").exists():
         pytest.skip("this system filters no calls")
     assert message == b"refused"
 
