@@ -7,6 +7,7 @@ import os
 import struct
 import sys
 import time
+from unittest import mock
 
 import pytest
 
@@ -97,14 +98,13 @@ def sent(*pieces, most=100):
 
     def work():
         for piece in pieces:
-            os.write(WRITES_TO, piece)
+            os.write(made[-1][1], piece)
         os._exit(3)
 
-    before = os.dup(0)  # the lowest numbers that are free are those of its pipe
-    os.close(before)
-    global WRITES_TO
-    WRITES_TO = before + 1
-    return Copy(work).message(5, 5, lambda: None, most)
+    made, pipe = [], os.pipe
+    with mock.patch("os.pipe", lambda: made.append(pipe()) or made[-1]):
+        copy = Copy(work)
+    return copy.message(5, 5, lambda: None, most)
 
 
 def test_a_message_may_come_in_pieces_and_no_longer_than_it_may_be():
