@@ -12,7 +12,6 @@ from vlmcourse.diagnostics.pointing import (
     NO_MISTAKE,
     centre_fit,
     name_mistake,
-    paired_iou,
     undo_mistake,
     write_mistaken,
 )
@@ -70,12 +69,6 @@ def test_on_squares_forgotten_padding_is_no_mistake():
     true = BOX.repeat(4, 1)
     found = name_mistake(true / 100 * 1000, true, [(100, 100)] * 4, FRAME)
     assert found.name == NO_MISTAKE and found.overlap[BEFORE] == pytest.approx(1, abs=1e-3)
-
-
-def test_boxes_that_end_before_they_begin_count_nothing():
-    true = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.0]])
-    boxes = torch.tensor([[1.0, 0.0, 3.0, 2.0], [2.0, 0.0, 0.0, 2.0], [0.0, 2.0, 2.0, 0.0]])
-    assert torch.allclose(paired_iou(boxes, true), torch.tensor([1 / 3, 0, 0]))
 
 
 @pytest.mark.parametrize(("mistake", "expected"), [

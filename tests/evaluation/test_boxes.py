@@ -4,9 +4,12 @@ import pytest
 import torch
 
 from vlmcourse.evaluation.boxes import (
+    box_accuracy,
     box_iou,
     brightest_points,
     evidence_boxes,
+    mean_boxes,
+    paired_iou,
     pointing_accuracy,
     points_inside,
 )
@@ -86,3 +89,31 @@ def test_evidence_of_questions_is_found_by_who_knows_it():
     assert pointing_accuracy(middles, boxes) == 1
     assert pointing_accuracy(middles.roll(1, dims=0), boxes) < 0.5
     assert evidence_boxes([]).shape == (0, 0, 4)
+
+
+def test_boxes_in_pairs_and_those_that_end_before_they_begin():
+    true = torch.tensor([[0.0, 0.0, 2.0, 2.0]] * 4)
+    boxes = torch.tensor(
+        [[1.0, 0.0, 3.0, 2.0], [2.0, 0.0, 0.0, 2.0], [0.0, 2.0, 2.0, 0.0], [0.0, 0.0, 0.0, 0.0]]
+    )
+    assert torch.allclose(paired_iou(boxes, true), torch.tensor([1 / 3, 0, 0, 0]))
+
+
+def test_accuracy_of_boxes_is_the_share_that_overlaps_enough():
+    true = torch.tensor([[0.0, 0.0, 4.0, 4.0]] * 4)
+    boxes = torch.tensor(
+        [[0.0, 0.0, 4.0, 2.0], [0.0, 0.0, 4.0, 1.0], [0.0, 0.0, 4.0, 4.0], [9.0, 9.0, 10.0, 10.0]]
+    )
+    assert box_accuracy(boxes, true) == 0.5  # one half is enough
+    assert box_accuracy(boxes, true, 0.25) == 0.75 and box_accuracy(boxes, true, 0.51) == 0.25
+    for wrong in (boxes[:3], boxes[:0]):
+        with pytest.raises(ValueError, match=f"{len(wrong)} boxes for 4 true ones; give one for each"):
+            box_accuracy(wrong, true)
+    with pytest.raises(ValueError, match="0 boxes for 0 true ones"):
+        box_accuracy(boxes[:0], true[:0])
+
+
+def test_the_mean_box_is_a_mean_of_shares():
+    known = torch.tensor([[0, 0, 10, 20], [20, 10, 40, 20]])
+    found = mean_boxes(known, [(20, 10), (20, 40)], [(100, 200), (8, 8), (50, 10)])
+    assert found.tolist() == [[50, 25, 200, 100], [2, 2, 8, 8], [2.5, 12.5, 10, 50]]

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmcourse.data.coordinates import THOUSANDTHS, place_in_letterbox, to_model, to_picture
-from vlmcourse.evaluation.boxes import box_iou
+from vlmcourse.evaluation.boxes import paired_iou
 from vlmcourse.models.tiles import PixelSize
 
 NO_MISTAKE = "none"  # thousandths of the picture, x before y
@@ -92,14 +92,6 @@ def name_mistake(numbers: _Boxes, true: _Boxes, sizes: Sequence[PixelSize], fram
         boxes = torch.cat([undo_mistake(mistake, row, size, frame) for row, size in rows])
         overlap[mistake] = paired_iou(boxes, true).mean().item()
     return NamedMistake(max(MISTAKES, key=overlap.__getitem__), overlap)
-
-
-def paired_iou(boxes: _Boxes, true: _Boxes) -> Float[Tensor, "box"]:
-    """Intersection over union of each box with that in its place; 0 for a box that ends before it begins."""
-    backward = (boxes[:, 2:] < boxes[:, :2]).any(dim=1, keepdim=True)
-    boxes = torch.where(backward, 0.0, boxes)
-    pairs = [box_iou(*pair) for pair in zip(boxes[:, None], true[:, None], strict=True)]
-    return torch.cat(pairs).flatten()
 
 
 def centre_fit(boxes: _Boxes, true: _Boxes, sizes: Sequence[PixelSize]) -> Float[Tensor, "3 2"]:

@@ -42,6 +42,48 @@ def _areas(boxes: Shaped[Tensor, "box side"]) -> Shaped[Tensor, "box"]:
     return sides.prod(dim=-1)
 
 
+def paired_iou(boxes: Shaped[Tensor, "box side"], true: Shaped[Tensor, "box side"]) -> Float[Tensor, "box"]:
+    """Intersection over union of each box with that in its place; 0 for a box that ends before it begins."""
+    backward = (boxes[:, 2:] < boxes[:, :2]).any(dim=1, keepdim=True)
+    boxes = torch.where(backward, 0.0, boxes)
+    pairs = [box_iou(*pair) for pair in zip(boxes[:, None], true[:, None], strict=True)]
+    return torch.cat(pairs).flatten()
+
+
+def box_accuracy(
+    boxes: Shaped[Tensor, "box side"], true: Shaped[Tensor, "box side"], least: float = 0.5
+) -> float:
+    """The share of boxes that overlap with the one in their place by ``least`` at the least, 0…1.
+
+    A model that named no box is given one of zeros. Compare with the mean box, see mean_boxes.
+
+    Raises:
+        ValueError: if there are no boxes, or not one for each true one.
+
+    Source: one half as in Yu et al. 2016 (RefCOCO), arXiv:1608.00272, and before it in Everingham et al.
+        2010; there it must be exceeded.
+    """
+    if not 0 < len(boxes) == len(true):
+        raise ValueError(f"{len(boxes)} boxes for {len(true)} true ones; give one for each")
+    return (paired_iou(boxes, true) >= least).float().mean().item()
+
+
+def mean_boxes(
+    known: Shaped[Tensor, "known side"],
+    known_sizes: Sequence[tuple[int, int]],
+    sizes: Sequence[tuple[int, int]],
+) -> Float[Tensor, "box side"]:
+    """What one can point at without looking: for each picture the mean of known boxes, as shares of theirs.
+
+    Args:
+        known: boxes of other pictures, in their pixels.
+        known_sizes: height, width of those pictures.
+        sizes: of the pictures for which boxes are wanted.
+    """
+    edges, wanted = (torch.tensor([(w, h, w, h) for h, w in some]).float() for some in (known_sizes, sizes))
+    return (known / edges).mean(dim=0) * wanted
+
+
 @slot
 def points_inside(
     points: Shaped[Tensor, "question xy"], boxes: Shaped[Tensor, "question box side"]

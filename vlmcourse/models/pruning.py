@@ -47,7 +47,7 @@ def attention_received(
 
     Args:
         weights: of a layer, see record_attention. Under a causal mask early tokens are seen by more queries
-            than late ones, and win by that alone; ``weights[:, :, -1:]`` asks the last token only, who sees all.
+            than late ones, and win by that alone; ``weights[:, :, -1:]`` asks the last token, which sees all.
 
     Returns:
         token = end - begin.

@@ -34,7 +34,7 @@ def render(scenes: Scenes) -> UInt8[np.ndarray, "scene 64 64 3"]:
     images[:] = PAPER[scenes.light, None, None]
     boxes = scenes.boxes()
     for size, radius in enumerate(RADII):
-        side, sprites = 2 * radius + 1, _sprites(int(radius))
+        side, sprites = 2 * radius + 1, draw_sprites(int(radius))
         windows = np.lib.stride_tricks.sliding_window_view(images, (side, side), axis=(1, 2), writeable=True)
         scene, thing = np.nonzero(scenes.size == size)
         which = scenes.shape[scene, thing], scenes.colour[scene, thing], scenes.light[scene]
@@ -79,8 +79,8 @@ def inside(shape: str, u: np.ndarray, v: np.ndarray, radius: int) -> np.ndarray:
 
 
 @cache
-def _sprites(radius: int) -> np.ndarray:
-    """uint8 (shape, colour, shade, 3, side, side), side = 2·radius + 1."""
+def draw_sprites(radius: int) -> np.ndarray:
+    """uint8 (shape, colour, shade, 3, side, side), side = 2·radius + 1: every object on every shade."""
     side, fine = 2 * radius + 1, 8
     steps = (np.arange(side * fine) + 0.5) * 2 / (side * fine) - 1
     masks = np.stack([inside(shape, steps[None, :], steps[:, None], radius) for shape in SHAPES])

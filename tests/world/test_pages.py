@@ -1,0 +1,162 @@
+"""Pages: every answer is true, splits never meet, squashing loses what is small."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vlmcourse.data.coordinates import read_boxes
+from vlmcourse.world.pages import MARKS, PAGE_KINDS, PAGE_SIZES, ask_pages, sample_pages
+from vlmcourse.world.render import PAPER, draw_sprites
+from vlmcourse.world.scenes import COLOURS, SHAPES
+
+SPRITES = np.moveaxis(draw_sprites(3), 3, -1)
+
+
+def marks_of(picture: np.ndarray) -> list[tuple[str, str, tuple[int, ...]]]:
+    """Shape, colour and box of every mark: where its middle pixel is, and all others are as they should."""
+    light = int((picture[0, 0] == PAPER).all(axis=-1).argmax())
+    found = []
+    for shape, colour in np.ndindex(len(SHAPES), len(COLOURS)):
+        sprite = SPRITES[shape, colour, light]
+        for y, x in np.argwhere((picture == sprite[3, 3]).all(axis=-1)).tolist():
+            if np.array_equal(picture[y - 3 : y + 4, x - 3 : x + 4], sprite):
+                found.append((SHAPES[shape], COLOURS[colour], (x - 3, y - 3, x + 4, y + 4)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def marks():
+    return sample_pages("test", 60, kind="marks")
+
+
+def test_pages_are_the_same_whoever_asks():
+    some, more = sample_pages("train", 5, 3), sample_pages("train", 9)
+    for one, other in zip(some.pictures, more.pictures[3:8], strict=True):
+        assert np.array_equal(one, other)
+    assert some.asked == more.asked[3:8] and some.kinds == more.kinds[3:8]
+    assert (some.key == more.key[3:8]).all()
+    other = sample_pages("train", 5, 3, seed=1)
+    assert other.asked != some.asked and sample_pages("test", 5, 3).asked != some.asked
+
+
+def test_pages_can_be_cut():
+    pages = sample_pages("train", 8)
+    for part, rows in ((pages[2], [2]), (pages[3:5], [3, 4]), (pages[[7, 0]], [7, 0]), (pages[-1], [7])):
+        assert part.asked == [pages.asked[row] for row in rows] and len(part) == len(rows)
+        assert part.sizes == [pages.sizes[row] for row in rows]
+        assert (part.key == pages.key[rows]).all() and part.kinds == [pages.kinds[row] for row in rows]
+        assert all(one is pages.pictures[row] for one, row in zip(part.pictures, rows, strict=True))
+    assert repr(pages[:1]) == "Pages(1 of train, 1 sizes)"
+
+
+def test_sizes_and_kinds_are_equally_frequent():
+    pages = sample_pages("validation", 1200)
+    sizes, kinds = Counter(pages.sizes), Counter(pages.kinds)
+    assert set(sizes) == set(PAGE_SIZES) and min(sizes.values()) > 60 and max(sizes.values()) < 140
+    assert set(kinds) == set(PAGE_KINDS) and min(kinds.values()) > 250
+    assert {(64, 256), (256, 64), (128, 128), (64, 64)} <= set(PAGE_SIZES)
+    assert set(sample_pages("test", 9, sizes=[(70, 90)], kind="charts").sizes) == {(70, 90)}
+
+
+def test_every_mark_and_every_answer_is_what_the_pixels_show(marks):
+    for picture, asked in zip(marks.pictures, marks.asked, strict=True):
+        seen = marks_of(picture)
+        assert len(seen) in MARKS
+        for question in asked:
+            words = question.text.removesuffix(" Answer with a box.").rstrip("?").split()
+            known = {
+                word.removesuffix("es") if word == "crosses" else word.removesuffix("s") for word in words
+            }
+            known |= set(words)
+            shapes, colours = known & set(SHAPES), known & set(COLOURS)
+            meant = [m for m in seen if (not shapes or m[0] in shapes) and (not colours or m[1] in colours)]
+            if question.kind == "count":
+                assert question.answer == str(len(meant))
+                assert sorted(question.boxes) == sorted(box for *_, box in meant or seen)
+                continue
+            ((shape, colour, box),) = meant
+            assert question.boxes == (box,)
+            if question.kind == "where":
+                read = read_boxes(question.answer, picture.shape[:2])[0]
+                assert abs(read.numpy() - box).max() <= 0.5 / 1000 * 256 + 1e-3
+            else:
+                assert question.answer == (colour if question.kind == "colour" else shape)
+
+
+def test_all_that_stands_alone_is_asked_about(marks):
+    for picture, asked in zip(marks.pictures, marks.asked, strict=True):
+        seen, kinds = marks_of(picture), Counter(question.kind for question in asked)
+        for kind, look in (("colour", 0), ("shape", 1), ("where", slice(2))):
+            counts = Counter(mark[look] for mark in seen)
+            assert kinds[kind] == sum(count == 1 for count in counts.values())
+        assert kinds["count"] == 1
+
+
+def test_marks_of_splits_never_stand_on_the_same_pixels():
+    for number, split in enumerate(("train", "validation", "test")):
+        pages = sample_pages(split, 100, kind="marks")
+        boxes = [box for asked in pages.asked for question in asked for box in question.boxes]
+        assert {(left + 3 + top + 3) % 3 for left, top, *_ in boxes} == {number}
+
+
+def test_marks_stand_all_over_the_page_and_apart():
+    pages = sample_pages("train", 300, kind="marks", sizes=[(64, 130)])
+    seen = np.zeros((64, 130), int)
+    for asked in pages.asked:
+        boxes = {box for question in asked if question.kind in ("where", "count") for box in question.boxes}
+        for left, top, right, bottom in boxes:
+            seen[top:bottom, left:right] += 1
+    assert (seen[3:-3, 3:-3] > 0).mean() > 0.95 and seen[:2].sum() == seen[:, :2].sum() == 0
+
+
+def test_counts_are_equally_frequent_and_do_not_hang_on_the_number_of_marks():
+    pages = sample_pages("train", 1500, kind="marks", sizes=[(64, 64)])
+    answers = Counter(asked[0].answer for asked in pages.asked)
+    assert set(answers) == set("01234") and min(answers.values()) > 240 and max(answers.values()) < 360
+    looks = Counter(
+        question.answer for asked in pages.asked for question in asked if question.kind == "colour"
+    )
+    assert set(looks) == set(COLOURS)
+
+
+def test_one_question_is_asked_of_each_page():
+    pages = sample_pages("train", 60)
+    chosen = ask_pages(pages)
+    assert all(question in asked for question, asked in zip(chosen, pages.asked, strict=True))
+    assert chosen == ask_pages(pages) != ask_pages(pages, seed=1)
+    assert ask_pages(pages[5:9]) == chosen[5:9]
+    places = [asked.index(question) for question, asked in zip(chosen, pages.asked, strict=True)]
+    assert max(places) >= 8
+    cells = ask_pages(pages, kind="cell")
+    for question, kind in zip(cells, pages.kinds, strict=True):
+        assert (question is None) == (kind != "tables") and (question is None or question.kind == "cell")
+
+
+@pytest.mark.parametrize("kind", ["words", "tables", "marks"])
+def test_squashing_makes_different_pages_nearly_alike(kind):
+    """On a page of 64 × 256, ink fills less than its own width; squashed, it covers what was between."""
+    pages = sample_pages("test", 5, kind=kind, sizes=[(64, 256)])
+    for picture, asked in zip(pages.pictures, pages.asked, strict=True):
+        left, top, right, bottom = asked[-1].boxes[0]
+        squashed = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BILINEAR))
+        back = np.asarray(Image.fromarray(squashed).resize((256, 64), Image.Resampling.BILINEAR)).astype(int)
+        crop = (slice(top, bottom), slice(left, right))
+        lost = abs(back[crop] - picture[crop]).mean() / abs(picture[crop] - picture[0, 0].astype(int)).mean()
+        assert lost > 0.4
+
+
+@pytest.mark.parametrize(("wrong", "match"), [
+    (dict(split="novel"), "unknown split 'novel' of pages; choose one of train, validation, test"),
+    (dict(kind="poems"), "unknown kind of page 'poems'; choose one of marks, words, tables, charts"),
+    (dict(count=-1), "count and start must not be negative, got count=-1, start=0"),
+    (dict(start=-1), "count and start must not be negative"),
+    (dict(sizes=[(64, 64), (63, 80)]), "sizes of 64 pixels at least along both edges"),
+    (dict(sizes=[(80, 63)]), "64 pixels at least"),
+    (dict(sizes=[]), "64 pixels at least"),
+])  # fmt: skip
+def test_wrong_knobs_are_named(wrong, match):
+    with pytest.raises(ValueError, match=match):
+        sample_pages(**wrong)
+    assert len(sample_pages(count=0)) == 0
