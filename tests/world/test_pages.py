@@ -108,7 +108,7 @@ def test_marks_stand_all_over_the_page_and_apart():
         boxes = {box for question in asked if question.kind in ("where", "count") for box in question.boxes}
         for left, top, right, bottom in boxes:
             seen[top:bottom, left:right] += 1
-    assert (seen[3:-3, 3:-3] > 0).mean() > 0.95 and seen[:2].sum() == seen[:, :2].sum() == 0
+    assert (seen[3:-3, 3:-3] > 0).mean() > 0.9 and seen[:2].sum() == seen[:, :2].sum() == 0
 
 
 def test_counts_are_equally_frequent_and_do_not_hang_on_the_number_of_marks():
@@ -134,9 +134,9 @@ def test_one_question_is_asked_of_each_page():
         assert (question is None) == (kind != "tables") and (question is None or question.kind == "cell")
 
 
-@pytest.mark.parametrize("kind", ["words", "tables", "marks"])
-def test_squashing_makes_different_pages_nearly_alike(kind):
-    """On a page of 64 × 256, ink fills less than its own width; squashed, it covers what was between."""
+@pytest.mark.parametrize(("kind", "share"), [("words", 0.9), ("tables", 0.7), ("marks", 0.25)])
+def test_squashing_loses_what_is_small(kind, share):
+    """Drawn large again, a squashed page is not what it was; of letters next to nothing is left."""
     pages = sample_pages("test", 5, kind=kind, sizes=[(64, 256)])
     for picture, asked in zip(pages.pictures, pages.asked, strict=True):
         left, top, right, bottom = asked[-1].boxes[0]
@@ -144,7 +144,7 @@ def test_squashing_makes_different_pages_nearly_alike(kind):
         back = np.asarray(Image.fromarray(squashed).resize((256, 64), Image.Resampling.BILINEAR)).astype(int)
         crop = (slice(top, bottom), slice(left, right))
         lost = abs(back[crop] - picture[crop]).mean() / abs(picture[crop] - picture[0, 0].astype(int)).mean()
-        assert lost > 0.4
+        assert lost > share
 
 
 @pytest.mark.parametrize(("wrong", "match"), [

@@ -24,7 +24,7 @@ from vlmcourse.slots import slot
 
 PixelSize = tuple[int, int]  # height, width
 TileGrid = tuple[int, int]  # rows, columns
-WAYS = ("squash", "tiles", "native")
+READING_WAYS = ("squash", "tiles", "native")
 MOST_ASPECT = 200  # long edge / short edge; smart_size refuses more
 
 
@@ -276,7 +276,7 @@ def smart_size(height: int, width: int, multiple: int, least: int, most: int) ->
 class PicturePlan(NamedTuple):
     """What a model sees of a picture, and what it pays."""
 
-    way: str  # one of WAYS
+    way: str  # one of READING_WAYS
     size: PixelSize  # of the picture as the model sees it, without padding
     grid: TileGrid  # of tiles; 1 × 1 where there are none
     tokens: int  # that the language model reads
@@ -291,7 +291,7 @@ def plan_picture(way: str, size: tuple[int, int], budget: int, side: int = 64, p
         A picture that is very long may cost more, see smart_size.
 
     Args:
-        way: one of WAYS.
+        way: one of READING_WAYS.
         size: height and width of the picture in pixels.
         budget: tokens.
         side: of a tile in pixels.
@@ -300,8 +300,8 @@ def plan_picture(way: str, size: tuple[int, int], budget: int, side: int = 64, p
     Raises:
         ValueError: for another way, or a budget too small for the smallest picture.
     """
-    if way not in WAYS:
-        raise ValueError(f"unknown way {way!r} to read a picture; choose one of {', '.join(WAYS)}")
+    if way not in READING_WAYS:
+        raise ValueError(f"unknown way {way!r} to read a picture; choose one of {', '.join(READING_WAYS)}")
     if budget < 1:
         raise ValueError(f"a budget of {budget} tokens holds no picture")
     if way == "squash":

@@ -29,7 +29,7 @@ CONSONANTS = "bcdfghjklmnpqrstvwxz"  # no vowels: no word of any language, nothi
 WORD_LENGTHS = (4, 5, 6)
 TABLE_ROWS, TABLE_COLUMNS = "abc", "xyz"
 ACROSS, DOWN = 16, 13  # pixels from one column of a table to the next, and from one row to the next
-BARS = (3, 4, 5)
+BAR_COUNTS = (3, 4, 5)
 TOP_VALUE, UNIT = 9, 4  # of the axis; pixels for each of its steps
 THICK, BAR_PITCH = 5, 8  # of a bar, in pixels; from one bar to the next
 AXIS = 8  # pixels for the digits of the axis beside upright bars; below lying ones two more
@@ -122,13 +122,17 @@ def print_tables(sheets: Sheets, page: _Page, key: _Keys, split: str) -> PageAsk
 
 def raise_bars(key: _Keys, split: str) -> tuple[Int64[np.ndarray, "page 5"], Int64[np.ndarray, "page 5"]]:
     """Heights from 1 to 9 and colours of the bars of each key, all different; 0 and -1 for none."""
-    number = np.array(BARS)[(chance.uniform(chance.derive(key, "bars"), 1)[:, 0] * len(BARS)).astype(int)]
-    absent = np.arange(max(BARS)) >= number[:, None]
-    colours = chance.uniform(chance.derive(key, "colours"), len(COLOURS)).argsort(axis=1)[:, : max(BARS)]
+    number = np.array(BAR_COUNTS)[
+        (chance.uniform(chance.derive(key, "bars"), 1)[:, 0] * len(BAR_COUNTS)).astype(int)
+    ]
+    absent = np.arange(max(BAR_COUNTS)) >= number[:, None]
+    colours = chance.uniform(chance.derive(key, "colours"), len(COLOURS)).argsort(axis=1)[
+        :, : max(BAR_COUNTS)
+    ]
     heights, waiting, attempt = np.zeros(absent.shape, int), np.arange(len(key)), 0
     while len(waiting):
         draw = chance.uniform(chance.derive(key[waiting], "heights", attempt), TOP_VALUE)
-        tried = np.where(absent[waiting], 0, 1 + draw.argsort(axis=1)[:, : max(BARS)])
+        tried = np.where(absent[waiting], 0, 1 + draw.argsort(axis=1)[:, : max(BAR_COUNTS)])
         fits = tried.sum(axis=1) % 3 == SPLITS[split]
         heights[waiting[fits]] = tried[fits]
         waiting, attempt = waiting[~fits], attempt + 1
@@ -150,7 +154,7 @@ def print_charts(sheets: Sheets, page: _Page, key: _Keys, split: str) -> PageAsk
     x, y = left + np.where(lying, 3, AXIS), top + np.where(lying, 0, along - 3)
     _draw_axis(sheets, page, lying, x, y, count)
     boxes = np.zeros((*heights.shape, 4), int)
-    for bar in range(max(BARS)):
+    for bar in range(max(BAR_COUNTS)):
         some, far, near = heights[:, bar] > 0, heights[:, bar] * UNIT, bar * BAR_PITCH + 2
         box = np.where(lying[:, None], np.stack([x, y + near, x + far, y + near + THICK], axis=1),
                        np.stack([x + near, y - far, x + near + THICK, y], axis=1))  # fmt: skip
