@@ -182,11 +182,12 @@ def _places(sheets: Sheets, page: np.ndarray, key: np.ndarray, split: str) -> np
     free = sheets.heights[page][:, None] - 2, sheets.widths[page][:, None] - 2
     rows, columns = free[0] // CELL, free[1] // CELL
     cells = int((rows * columns).max(initial=1))
-    draw = chance.uniform(chance.derive(key, "cells"), cells + 2 + 2 * max(MARKS))
+    # what each page draws comes before what the largest one needs, so that none depends on its neighbours
+    draw = chance.uniform(chance.derive(key, "cells"), 2 + max(MARKS) + cells)
+    shift = [(draw[:, n, None] * (space % CELL + 1)).astype(int) for n, space in enumerate(free)]
+    jitter = (draw[:, 2 : 2 + max(MARKS)] * 3).astype(int)
     exists = np.arange(cells) < rows * columns
-    cell = np.argsort(draw[:, :cells] + ~exists, axis=1)[:, : max(MARKS)]
-    shift = [(draw[:, cells + n, None] * (space % CELL + 1)).astype(int) for n, space in enumerate(free)]
-    jitter = (draw[:, cells + 2 : cells + 2 + max(MARKS)] * 3).astype(int)
+    cell = np.argsort(draw[:, 2 + max(MARKS) :] + ~exists, axis=1)[:, : max(MARKS)]
     x = 2 + shift[1] + cell % columns * CELL + jitter + MARK_RADIUS
     y = 2 + shift[0] + cell // columns * CELL + MARK_RADIUS
     return np.stack([x, y + (SPLITS[split] - x - y) % 3])
