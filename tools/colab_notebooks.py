@@ -44,6 +44,17 @@ def new_session(folder: Path, stack: Path) -> tuple[Path, Path]:
     return python, site
 
 
+def with_course(folder: Path, wheel: Path, stack: Path) -> Path:
+    """A session in a new folder that has brought the course, as notebooks do: where that was installed."""
+    shutil.rmtree(folder, ignore_errors=True)
+    python, site = new_session(folder, stack)
+    pip = [python, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", wheel]
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for command in (pip, [python, "-c", "from vlmcourse.away import set_up; set_up()"]):
+        subprocess.run(command, cwd=folder, env=alone, check=True, stdout=subprocess.DEVNULL)
+    return site
+
+
 def run_alone(notebook: Path, wheel: Path, stack: Path, cache: Path) -> tuple[float, float, list[str]]:
     """Run a notebook in a new session.
 
@@ -96,10 +107,16 @@ def main() -> int:
     )
     parser.add_argument("--stack", type=Path, required=True, help="a Python with the packages of a session")
     parser.add_argument("--wheel", type=Path, help="default: the newest in dist/")
+    parser.add_argument(
+        "--session", type=Path, help="run nothing: make a session here, print its packages' folder"
+    )
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all chapters")
     options = parser.parse_args()
     wheels = sorted((ROOT / "dist").glob("vlmcourse-*.whl"), key=os.path.getmtime)
     wheel = options.wheel or (wheels[-1] if wheels else parser.error("there is no wheel: make wheel"))
+    if options.session:
+        print(with_course(options.session.absolute(), wheel.resolve(), options.stack.absolute()))
+        return 0
     failed = []
     with tempfile.TemporaryDirectory() as cache:
         for notebook in options.notebooks or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):

@@ -4,7 +4,8 @@ A page that has loaded JupyterLab is used again for the next notebook when its l
 loading takes as long as a kernel's start.  With pytest-xdist every worker has a server and a browser, and
 `--dist loadfile` keeps the tests of a notebook together.
 
-VLM_LAB_PYTHON names another Python, whose JupyterLab and kernel are then tested (see tools/colab_check.sh).
+VLM_LAB_PYTHON names another Python, whose JupyterLab and kernel are then tested, and VLM_LAB_PACKAGES
+a folder of packages that it has besides (see tools/colab_check.sh).
 """
 
 import json
@@ -102,7 +103,7 @@ class Lab:
                 "CI": "",
                 "HOME": str(folder),
                 "JUPYTER_PREFER_ENV_PATH": "1",
-                "PYTHONPATH": str(ROOT),
+                "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("VLM_LAB_PACKAGES")])),
                 "PATH": f"{Path(LAB_PYTHON).parent}:{os.environ['PATH']}",
             },
         )
