@@ -28,6 +28,7 @@ from vlmcourse.diagnostics.familiar import Familiar
 from vlmcourse.models.frames import interleave
 from vlmcourse.models.generation import generate
 from vlmcourse.models.language import CONTEXT, IGNORED, following
+from vlmcourse.models.native import PatchRow, join_rows
 from vlmcourse.models.vlm import VLM
 from vlmcourse.training.answers import read
 from vlmcourse.training.history import History
@@ -37,9 +38,11 @@ from vlmcourse.world.render import to_tensor
 
 GREY = 235  # of a picture that shows nothing; a scene's paper is about as light
 
-Images = UInt8[np.ndarray, "image rows columns 3"]
-OneOrMany = UInt8[np.ndarray, "*image rows columns 3"]  # images, or rows of several: (row, frame, ...)
-Features = Float[Tensor, "*image patch features"]
+# a list where pictures have different sizes, see models/native_llava.py
+Images = UInt8[np.ndarray, "image rows columns 3"] | Sequence[UInt8[np.ndarray, "_ _ 3"]]
+# images, or rows of several: (row, frame, ...)
+OneOrMany = UInt8[np.ndarray, "*image rows columns 3"] | Sequence[UInt8[np.ndarray, "_ _ 3"]]
+Features = Float[Tensor, "*image patch features"] | PatchRow
 Talks = Sequence[Sequence[tuple]]  # for each image what is asked and answered: (instruction, answer, ...)
 RowLoss = Callable[[Tensor, Packs, nn.Module], Any]  # of what ``Speaker.hidden`` gives, the rows and the head
 
@@ -78,12 +81,12 @@ class Words:
         return interleave(row, self.image, [image_tokens] * list(row).count(self.image))[0]
 
     def prompts(
-        self, instructions: Sequence[str], image_tokens: int, before: Sequence[str] = ("",)
+        self, instructions: Sequence[str], image_tokens: int | Sequence[int], before: Sequence[str] = ("",)
     ) -> tuple[Int[Tensor, "batch token"], Bool[Tensor, "batch token"]]:
         """Ids and mask of instructions that wait for answers, each about its image, padded on the left.
 
         Args:
-            image_tokens: of one image.
+            image_tokens: of one image; or of that of each instruction, where images have different sizes.
             before: what stands before each image of a row, such as when it was taken; one image by default.
 
         Raises:
@@ -92,14 +95,15 @@ class Words:
         opening, middle, _ = self.frame()
         shown = opening + "".join(text + IMAGE_WORD for text in before)
         asked = [as_plain_text(text, self.control) for text in instructions]
-        rows = [self.pictures(shown + text + middle, image_tokens) for text in asked]
+        rooms = [image_tokens] * len(asked) if isinstance(image_tokens, int) else image_tokens
+        rows = [self.pictures(shown + asked[n] + middle, room) for n, room in enumerate(rooms)]
         longest = max(map(len, rows), default=0)
         if longest > CONTEXT:
             counted = f"a question has {longest:,} tokens with its image, {CONTEXT:,} are allowed"
             raise ValueError(f"{counted}; ask with fewer words")
         return collate(rows, self.pad, left=True)
 
-    def encode(self, talks: Talks, image_tokens: int, before: Sequence[str] = ("",)) -> Packs:
+    def encode(self, talks: Talks, image_tokens: int | Sequence[int], before: Sequence[str] = ("",)) -> Packs:
         """One row per image, or per several, see data/packing.py; an opening that is read apart is not in it.
 
         Args:
@@ -117,7 +121,11 @@ class Words:
         answers = [answer[: answer.index(self.end) + 1] for answer in ids[1::2]]
         pairs = iter(zip(ids[::2], answers, strict=True))
         shown = "" if self.opening_apart else opening
-        image = self.pictures(shown + "".join(text + IMAGE_WORD for text in before), image_tokens)
+        shown += "".join(text + IMAGE_WORD for text in before)
+        if isinstance(image_tokens, int):
+            image = self.pictures(shown, image_tokens)
+        else:
+            image = [self.pictures(shown, room) for room in image_tokens]
         rows = pack([list(islice(pairs, len(row))) for row in talks], image, self.pad)
         if self.learned is None:
             return rows
@@ -169,7 +177,21 @@ def pretrained_words(tokenizer: Any, template: str | None = None) -> Words:
 
 def blinded(images: OneOrMany) -> OneOrMany:
     """Empty pictures in place of the images, for the blind control: what is answered then was not seen."""
-    return np.full_like(images, GREY)
+    if isinstance(images, np.ndarray):
+        return np.full_like(images, GREY)
+    return [np.full_like(image, GREY) for image in images]
+
+
+def shown(images: OneOrMany | PatchRow) -> Any:
+    """Images as a model takes them: a tensor, where they have different sizes a list of tensors.
+
+    The pixels of patches of pictures are what a model takes already, see NativeViT.cut.
+    """
+    if isinstance(images, PatchRow):
+        return images
+    if not isinstance(images, np.ndarray):
+        return [to_tensor(image[None])[0] for image in images]
+    return to_tensor(images.reshape(-1, *images.shape[-3:])).unflatten(0, images.shape[:-3])
 
 
 class Speaker:
@@ -182,10 +204,14 @@ class Speaker:
 
     def __init__(self, model: VLM, words: Words | None = None, familiar: Familiar | None = None):
         self.model, self.words, self.familiar = model, words or course_words(), familiar
+        self.any_size = getattr(model, "any_size", False)
 
     @torch.no_grad()
     def features(self, images: Images, batch: int = 250, dtype: torch.dtype = torch.float32) -> Features:
         """What the vision encoder says of images; computed once, since it is frozen."""
+        if self.any_size:
+            parts = [images[start : start + batch] for start in range(0, len(images), batch)]
+            return join_rows([self.model.image_features(shown(part)).to(dtype) for part in parts])
         several = np.asarray(images).shape[:-3]
         flat = np.asarray(images).reshape(-1, *images.shape[-3:])
         parts = [flat[start : start + batch] for start in range(0, len(flat), batch)]
@@ -198,13 +224,16 @@ class Speaker:
             return torch.zeros(len(images), dtype=torch.bool)
         return self.familiar.foreign(self.features(images))
 
-    def encode(self, talks: Talks, before: Sequence[str] | None = None) -> Packs:
+    def encode(
+        self, talks: Talks, before: Sequence[str] | None = None, images: Images | Features | None = None
+    ) -> Packs:
         """Questions and answers about images, one row for each image, see Words.encode.
 
         Args:
             before: for rows of several images, see answer.
+            images: or their features; needed where images have different sizes, and so numbers of tokens.
         """
-        return self.words.encode(talks, *self._room(before))
+        return self.words.encode(talks, *self._room(before, images))
 
     def answer(
         self,
@@ -234,23 +263,32 @@ class Speaker:
         answers, options = [], dict(steps=steps, eos=self.words.end, pad=self.words.pad)
         for start in range(0, len(images), batch):
             part = slice(start, start + batch)
-            ids, mask = self.words.prompts(instructions[part], *self._room(before))
-            several = images[part].shape[:-3]
-            shown = to_tensor(images[part].reshape(-1, *images.shape[-3:])).unflatten(0, several)
-            written = generate(self.model, ids, mask=mask, images=shown, **options)
+            ids, mask = self.words.prompts(instructions[part], *self._room(before, images[part]))
+            written = generate(self.model, ids, mask=mask, images=shown(images[part]), **options)
             answers += self.words.decode(written[:, ids.shape[1] :])
         return answers
 
-    def _room(self, before: Sequence[str] | None) -> tuple[int, Sequence[str]]:
-        """Tokens of an image, and what stands before each one of a row."""
-        return (
-            (self.model.tokens_per_image, ("",)) if before is None else (self.model.tokens_per_frame, before)
-        )
+    def _room(
+        self, before: Sequence[str] | None, images: OneOrMany | Features | None
+    ) -> tuple[int | list[int], Sequence[str]]:
+        """Tokens of an image, or of each, and what stands before each one of a row."""
+        if before is not None:
+            return self.model.tokens_per_frame, before
+        if not self.any_size or images is None:
+            return self.model.tokens_per_image, ("",)
+        if isinstance(images, PatchRow):
+            size = self.model.config.vision.patch_size
+            return [self.model.tokens_of(rows * size, columns * size) for rows, columns in images.grids], (
+                "",
+            )
+        return [self.model.tokens_of(*image.shape[:2]) for image in images], ("",)
 
     def _check_frames(self, images: OneOrMany, before: Sequence[str] | None) -> None:
         if before is not None and not hasattr(self.model, "tokens_per_frame"):
             kind = type(self.model).__name__
             raise ValueError(f"this {kind} reads one image at a time; ask one of models/video.py, nano-video")
+        if self.any_size:
+            return
         frames = images.shape[1:-3]
         if frames != (() if before is None else (len(before),)):
             texts = "no texts" if before is None else f"{len(before)} texts"

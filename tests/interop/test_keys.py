@@ -205,8 +205,8 @@ def test_a_shape_that_differs_is_named_and_nothing_is_taken():
 @pytest.mark.parametrize(
     ("form", "shape"),
     [("", (2, 3)), ("transposed", (2, 3)), ("transposed", (3,)), ("patches", (5, 3, 2, 4)),
-     ("matrix", (3, 2, 1, 1)), ("matrix", (1, 1, 1, 1)), ("matrix", (3,)), ("rows", (1, 3, 2)),
-     ("vector", (1, 1, 4))],
+     ("frames", (5, 3, 2, 4, 4)), ("matrix", (3, 2, 1, 1)), ("matrix", (1, 1, 1, 1)), ("matrix", (3,)),
+     ("rows", (1, 3, 2)), ("vector", (1, 1, 4))],
 )  # fmt: skip
 def test_a_form_is_undone(form, shape):
     weight = torch.randn(shape)

@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vlmcourse.models.native import PatchRow
+
 
 class Batches:
     """Mini-batches of `source`, shuffled anew in every epoch.
 
     Args:
-        source: a tensor or array of shape (length, ...), or a dict or tuple of them, nested as you like;
-            batches have the same structure.  Tensors already on the GPU stay there.  Or a function that makes
-            a batch from item numbers, int64 of shape (size,), each in [0, length).
+        source: a tensor or array of shape (length, ...), a PatchRow of pictures (models/native.py), or a dict
+            or tuple of them, nested as you like; batches have the same structure.  Tensors already on the GPU
+            stay there.  Or a function that makes a batch from item numbers, int64 of shape (size,), each in
+            [0, length).
         size: items per optimizer step, over all processes.  What does not fill a batch is left out.
         seed: chooses the shuffle.
         length: how many different items a function can make; for tensors it is their first axis.
@@ -143,6 +146,9 @@ def _columns(source: Any) -> tuple[Any, int]:
     lengths = []
 
     def column(values: Any) -> Tensor:
+        if isinstance(values, PatchRow):
+            lengths.append(len(values))
+            return values
         if not isinstance(values, (Tensor, np.ndarray)):
             kind = type(values).__name__
             raise TypeError(f"batches are cut from tensors or arrays, not from a {kind}; stack it first")

@@ -39,22 +39,32 @@ class Packs(NamedTuple):
         return Packs(*(column[part] for column in self)).cut()
 
 
-def pack(texts: Sequence[Sequence[tuple[TokenIds, TokenIds]]], image: Sequence[int], pad: int) -> Packs:
+def pack(
+    texts: Sequence[Sequence[tuple[TokenIds, TokenIds]]],
+    image: Sequence[int] | Sequence[Sequence[int]],
+    pad: int,
+) -> Packs:
     """One row for each image; the answers are to be predicted.
 
     Args:
         texts: for each image its questions, each with its answer.
-        image: what every row begins with: the image's placeholders, and any tokens before them.
+        image: what every row begins with: the image's placeholders, and any tokens before them. Of images of
+            different sizes, what each row begins with.
         pad: what fills up shorter rows, behind.
 
     Raises:
-        ValueError: if an image has no question.
+        ValueError: if an image has no question, or there are not as many beginnings as rows.
     """
+    alike = not len(image) or isinstance(image[0], int)
+    begins = [image] * len(texts) if alike else image
+    if len(begins) != len(texts):
+        raise ValueError(f"{len(texts)} images are asked about, but {len(begins)} were given")
     ids, labels, packs = [], [], []
     for number, pairs in enumerate(texts):
         if not pairs:
             raise ValueError(f"image {number} has no question; give each image one at least, or leave it out")
-        row, learned, owner = list(image), [IGNORED] * len(image), [0] * len(image)
+        begin = begins[number]
+        row, learned, owner = list(begin), [IGNORED] * len(begin), [0] * len(begin)
         for text, (question, answer) in enumerate(pairs, 1):
             row += question + answer
             learned += [IGNORED] * len(question) + answer

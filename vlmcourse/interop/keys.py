@@ -90,6 +90,10 @@ FORMS = {
         lambda theirs: theirs.permute(0, 2, 3, 1).flatten(1),
         lambda ours, shape: ours.reshape(shape[0], *shape[2:], shape[1]).permute(0, 3, 1, 2),
     ),
+    "frames": Form(  # the same of a convolution over frames too: (frame, row, column, channel)
+        lambda theirs: theirs.permute(0, 2, 3, 4, 1).flatten(1),
+        lambda ours, shape: ours.reshape(shape[0], *shape[2:], shape[1]).permute(0, 4, 1, 2, 3),
+    ),
     "matrix": Form(lambda theirs: theirs.flatten(min(theirs.dim() - 1, 1)), Tensor.reshape),  # 1×1 filters
     "rows": Form(lambda theirs: theirs.flatten(0, 1), Tensor.reshape),  # without a batch axis of one
     "number": Form(lambda theirs: theirs.reshape(()), Tensor.reshape),  # without axes

@@ -4,7 +4,7 @@ FAMILIES are five models behind one interface: image features and words in, scor
 of them with a given number of parameters, so that they can be compared.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -80,6 +80,25 @@ def check_places(places: Marks, images: int, tokens: int) -> None:
     if (total := int(places.sum())) != images * tokens:
         raise ValueError(f"the texts have {total} image placeholders, which is {total // tokens} images, "
                          f"but {images} images were given, of {tokens} tokens each")  # fmt: skip
+
+
+def check_rooms(places: Marks, counts: Sequence[int]) -> None:
+    """Raise ValueError unless every text has room for whole pictures of so many tokens each, in their order.
+
+    As check_places, for pictures of different sizes.
+    """
+    used = 0
+    for text, room in enumerate(places.sum(dim=1).tolist()):
+        first, left = used, room
+        while left > 0 and used < len(counts):
+            left -= counts[used]
+            used += 1
+        if left:
+            given = ", ".join(map(str, counts[first:used])) or "no"
+            told = f"text {text} has {room} image placeholders, but its pictures have {given} tokens"
+            raise ValueError(f"{told}; was a text cut off, or made for pictures of other sizes?")
+    if used < len(counts):
+        raise ValueError(f"the texts have room for {used} pictures, but {len(counts)} were given")
 
 
 @dataclass(frozen=True)

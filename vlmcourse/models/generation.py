@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from vlmcourse.models.attention import Cache
 from vlmcourse.models.language import Ids, LanguageModel, Marks, Real, next_scores
+from vlmcourse.models.native import PatchRow, SomePictures
 from vlmcourse.models.replay import Replay
 from vlmcourse.models.vlm import VLM, Reading
 from vlmcourse.slots import slot
@@ -92,7 +93,7 @@ def generate(
     ids: Ids,
     *,
     mask: Marks | None = None,
-    images: Tensor | None = None,
+    images: Tensor | SomePictures | PatchRow | None = None,
     steps: int,
     temperature: float = 0.0,
     top_p: float = 1.0,

@@ -10,15 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmcourse.models.attention import Cache, Tokens
-from vlmcourse.models.fusion import check_places, inject
+from vlmcourse.models.fusion import check_places, check_rooms, inject
 from vlmcourse.models.language import Ids, Llama, LlamaConfig, Real
 from vlmcourse.models.look import Look
+from vlmcourse.models.native import PatchRow, SomePictures
 from vlmcourse.models.projector import Projector
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.models.vlm import VLM, ImageTokens
 
 Pictures = Float[Tensor, "image channel rows columns"]
-PictureRows = Float[Tensor, "*image channel rows columns"]  # or rows of several, see models/video.py
+# or rows of several, see models/video.py; or pictures of different sizes, see models/native_llava.py
+PictureRows = Float[Tensor, "*image channel rows columns"] | SomePictures | PatchRow
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,11 @@ def with_images(language: Any, ids: Ids, features: ImageTokens | None, image_tok
         if count := int(places.sum()):
             raise ValueError(f"the texts have {count} image placeholders, but no images were given")
         return language.embed(ids)
-    check_places(places, len(features), features.shape[1])
+    if isinstance(features, PatchRow):
+        check_rooms(places, features.counts)
+        features = features.vectors[None]
+    else:
+        check_places(places, len(features), features.shape[1])
     words = language.embed(ids)
     return inject(words, features.to(words.dtype), places)
 

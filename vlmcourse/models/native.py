@@ -13,9 +13,11 @@ rows is in models/native_vit.py. In shapes, token is a patch of any picture; len
 packed row, padding among them.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -251,13 +253,22 @@ class PatchRow:
     def __getitem__(self, some: slice | Sequence[int] | Int[Tensor, "some"]) -> "PatchRow":
         """These pictures, in this order; one may come several times."""
         numbers = range(len(self))[some] if isinstance(some, slice) else [int(number) for number in some]
-        parts = self.split()
-        chosen = [parts[number] for number in numbers] or [self.vectors[:0]]
-        return PatchRow(torch.cat(chosen), tuple(self.grids[number] for number in numbers))
+        starts = self._starts
+        chosen = [self.vectors[starts[number] : starts[number + 1]] for number in numbers]
+        return PatchRow(torch.cat(chosen or [self.vectors[:0]]), tuple(self.grids[n] for n in numbers))
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        """Where each picture begins, and where the last one ends."""
+        return list(accumulate(self.counts, initial=0))
 
     def split(self) -> list[Float[Tensor, "_ width"]]:
         """The vectors of each picture."""
         return list(self.vectors.split(self.counts))
+
+    @property
+    def device(self) -> torch.device:
+        return self.vectors.device
 
     def to(self, *form: Any, **options: Any) -> "PatchRow":
         return PatchRow(self.vectors.to(*form, **options), self.grids)

@@ -92,8 +92,12 @@ class Projector(nn.Module):
     ) -> Float[Tensor, "image token out"]:
         if self.shuffle > 1:
             features = pixel_shuffle(features, self.shuffle, grid)
-        wide = project(features, self.expand, self.contract) if self.contract else self.expand(features)
+        wide = self.map(features)
         return wide.unflatten(-1, (self.spread, -1)).flatten(1, 2) if self.spread > 1 else wide
+
+    def map(self, shuffled: Float[Tensor, "*image vector wide"]) -> Float[Tensor, "*image vector spread_out"]:
+        """The layers alone, on what pixel_shuffle made of the features."""
+        return project(shuffled, self.expand, self.contract) if self.contract else self.expand(shuffled)
 
 
 @slot

@@ -21,9 +21,11 @@ from vlmcourse.models import look as looks
 from vlmcourse.models.attention import Cache, Tokens
 from vlmcourse.models.language import Ids, Inputs, LanguageModel, Marks, Real
 from vlmcourse.models.look import Look
+from vlmcourse.models.native import PatchRow
 
 LENGTHS = 4  # groups of like length into which the texts of a batch are cut
-ImageTokens = Float[Tensor, "image vector connected"]  # what the connector makes of an image
+# what the connector makes of images; of those of different sizes (models/native_llava.py) a row
+ImageTokens = Float[Tensor, "image vector connected"] | PatchRow
 
 
 class VLM(nn.Module):
@@ -36,6 +38,7 @@ class VLM(nn.Module):
     language: LanguageModel
     tokens_per_image: int  # placeholders of an image in a text
     patchwise = False  # whether each of them stands for a place in the image
+    any_size = False  # whether images may have different sizes, as a list, and each its own number of tokens
 
     @property
     def blocks(self) -> nn.ModuleList:
@@ -44,6 +47,10 @@ class VLM(nn.Module):
     @property
     def head(self) -> nn.Module:
         return self.language.head
+
+    def tokens_of(self, height: int, width: int) -> int:
+        """Placeholders of an image of so many pixels; where images have one size, always the same number."""
+        return self.tokens_per_image
 
     def image_features(self, images: Tensor) -> Tensor:
         """What the vision encoder says of images; where it is frozen, computed once for a whole training."""
