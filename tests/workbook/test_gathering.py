@@ -30,13 +30,15 @@ def test_the_part_of_a_slot_is_told_by_its_beginning():
 
 
 def test_parts_follow_the_data_then_the_given_order_then_the_courses():
-    names = ["my.own", "language.causal_mask", "vit.patchify", "language.rope", "retrieval.recall"]
+    names = ["my.own", "language.causal_mask", "vit.add_class_and_positions", "vit.patchify", "language.rope"]
+    names.append("retrieval.recall")
     answers = {name: f"def {name.split('.')[1]}(x):\n    return x\n" for name in names}
     text, held = gathered(answers, ["language.rope", "no.answer", "language.rope", "retrieval.recall"])
-    first = ["vit.patchify", "language.rope", "language.causal_mask"]
+    first = ["vit.patchify", "vit.add_class_and_positions", "language.rope", "language.causal_mask"]
     assert list(held["MY_CODE"]) == [*first, "retrieval.recall", "my.own"]
     assert "# my.own, chapter ?\n" in text and "# vit.patchify, chapter 02_vit\n" in text
-    assert text.count(f" {OTHER} ---") == text.count(" language model ---") == 1
+    assert text.count(f" {OTHER} ---") == text.count(" language model ---") == text.count("def rope") == 1
+    assert text.count('"language.rope": rope,') == 1
 
 
 SHARED = '"""Of a file."""\n\nfrom __future__ import annotations\nimport os.path\nimport torch as t\n' \
@@ -69,7 +71,8 @@ def test_an_answer_that_another_one_defines_is_told_to_stand_above():
 
 
 @pytest.mark.parametrize("clash", [
-    "SIZE = 2", "import numpy as SIZE", "class SIZE:\n    real = 2", "def SIZE():\n    return 2",
+    "SIZE = 2", "ONE = SIZE = 2", "import numpy as SIZE", "class SIZE:\n    real = 2",
+    "def SIZE():\n    return 2",
 ])  # fmt: skip
 def test_a_name_for_two_things_is_two_things(clash):
     text, held = gathered({
@@ -80,6 +83,18 @@ def test_a_name_for_two_things_is_two_things(clash):
     assert held["MY_CODE"]["vit.one"]() == held["MY_CODE"]["vit.three"]() == held["SIZE"] == 1
     assert held["MY_CODE"]["vit.two"]() != 1 and held["MY_CODE"]["vit.two"] is held["vit_two"]
     assert text.count("SIZE = 1\n") == 1 and "two" not in held
+
+
+def test_a_name_that_an_answer_brings_from_elsewhere_and_a_class_are_names_too():
+    _, held = gathered({
+        "vit.one": "from math import pi as SIZE\n\n\nclass Kept:\n    size = SIZE\n\n\n"
+        "def one():\n    return Kept\n",
+        "vit.two": "SIZE = 2\n\n\ndef two():\n    return SIZE\n",
+        "vit.three": "vit_two = 3\n\n\ndef three():\n    return vit_two\n",
+    })  # fmt: skip
+    assert held["MY_CODE"]["vit.one"]() is held["Kept"] and held["Kept"].size == held["SIZE"] > 3
+    assert held["MY_CODE"]["vit.two"]() == 2 and held["MY_CODE"]["vit.three"]() == 3
+    assert held["vit_two"] is held["MY_CODE"]["vit.two"]
 
 
 def test_decorators_belong_to_their_function():
