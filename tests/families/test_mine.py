@@ -49,8 +49,8 @@ def test_a_slot_that_no_chapter_teaches_and_one_that_runs_the_learners():
     assert [row.part for row in rows[:2]] == ["attention", "vision encoder"] and rows[2].slot == untaught
 
 
-def failing(place, text="def one(x):\n    return x\n\n\ndef two(x):\n    return one(x) / 0\n"):
-    """A function of a file that divides by zero in line 6."""
+def failing(place, text="def one(x):\n    return x / 0\n\n\ndef two(x):\n    return one(x)\n"):
+    """Two functions of a file, of which the second calls the first, which divides by zero in line 2."""
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_text(text)
     held = {}
@@ -64,7 +64,7 @@ def test_the_last_line_of_the_learners_is_named(workspace):
         own(1)
     says = str(caught.value)
     file = workspace / "my_vlm" / "vit_two.py"
-    assert f"{file}, line 6, `return one(x) / 0` raised ZeroDivisionError: division by zero." in says
+    assert f"{file}, line 2, `return x / 0` raised ZeroDivisionError: division by zero." in says
     assert "Mend it in its notebook" in says and "Checkpoints are whole" in says
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
