@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from vlmcourse.models.native import PatchRow
 from vlmcourse.training.checkpoints import written_whole
 from vlmcourse.training.reading import CheckpointError, read_tensors
 from vlmcourse.training.resume import hash_weights
@@ -25,7 +26,7 @@ from vlmcourse.training.resume import hash_weights
 RIDGE = 0.01  # added to every variance, as a share of their mean: some directions hardly vary at all
 INSIDE = 0.99  # so many of the training pictures that were not fitted are to be familiar
 
-_Patches = Float[Tensor, "image patch features"]
+_Patches = Float[Tensor, "image patch features"] | PatchRow  # a row where pictures have different sizes
 
 
 class Familiar(NamedTuple):
@@ -37,7 +38,7 @@ class Familiar(NamedTuple):
 
     def distance(self, features: _Patches) -> Float[Tensor, "image"]:
         """How far each picture lies from the middle."""
-        away = features.float().mean(dim=1) - self.mean
+        away = _middles(features.float()) - self.mean
         return torch.einsum("bi,ij,bj->b", away, self.inverse, away).clamp(min=0).sqrt()
 
     def foreign(self, features: _Patches) -> Bool[Tensor, "image"]:
@@ -47,12 +48,19 @@ class Familiar(NamedTuple):
 
 def fit_familiar(features: _Patches) -> Familiar:
     """Fit mean and covariance to every other picture; the rest, which they have not seen, sets the limit."""
-    points = features[::2].double().mean(dim=1)
+    points = _middles(features[::2].to(torch.float64))
     covariance = torch.cov(points.T)
     covariance += RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance))
     inverse = torch.linalg.inv(covariance).float().contiguous()
     unlimited = Familiar(points.mean(dim=0).float(), inverse, torch.tensor(torch.inf))
     return unlimited._replace(limit=unlimited.distance(features[1::2]).quantile(INSIDE))
+
+
+def _middles(features: _Patches) -> Float[Tensor, "image features"]:
+    """The mean over each picture's patches."""
+    if isinstance(features, PatchRow):
+        return torch.stack([picture.mean(dim=0) for picture in features.split()])
+    return features.mean(dim=1)
 
 
 def save_familiar(familiar: Familiar, eye: nn.Module, path: Path) -> Path:

@@ -33,6 +33,7 @@ from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig
 from vlmcourse.models.flamingo import Flamingo, FlamingoConfig
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.llava import Llava, LlavaConfig
+from vlmcourse.models.native_llava import NativeConfig, NativeLlava
 from vlmcourse.models.qformer import Matcher, MatcherConfig
 from vlmcourse.models.t5 import T5Config
 from vlmcourse.models.video import VideoConfig, VideoLlava
@@ -59,7 +60,7 @@ ROW = 512  # tokens; rows of the course are shorter
 SMOLLM2_SHAPE = LlamaConfig(49_152, 576, 30, 9, 3, 1536, 1e5, tied=True)
 _MODELS = {
     LlavaConfig: Llava, VideoConfig: VideoLlava, FlamingoConfig: Flamingo, BlipConfig: Blip,
-    MatcherConfig: Matcher, LlamaConfig: Llama,
+    MatcherConfig: Matcher, LlamaConfig: Llama, NativeConfig: NativeLlava,
 }  # fmt: skip
 _DINOV2 = ViTConfig(224, 14, width=384, depth=12, heads=6)
 

@@ -21,7 +21,7 @@ from itertools import accumulate
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -235,7 +235,7 @@ class PatchRow:
         ValueError: if there are not as many vectors as patches.
     """
 
-    vectors: Float[Tensor, "token width"]
+    vectors: Shaped[Tensor, "token width"]  # bytes, too
     grids: tuple[Sides, ...]  # rows and columns of each picture's patches
 
     def __post_init__(self):
@@ -262,7 +262,7 @@ class PatchRow:
         """Where each picture begins, and where the last one ends."""
         return list(accumulate(self.counts, initial=0))
 
-    def split(self) -> list[Float[Tensor, "_ width"]]:
+    def split(self) -> list[Shaped[Tensor, "_ width"]]:
         """The vectors of each picture."""
         return list(self.vectors.split(self.counts))
 

@@ -138,8 +138,7 @@ def _doubled(submissions: Sequence[Submission]) -> dict[str, tuple[str, ...]]:
         if alike:
             twins = "with letters of another alphabet"
             told.append(f"handed in under a name that looks like that of {', '.join(sorted(alike))}, {twins}")
-        if told:
-            found[one.file] = tuple(told)
+        found[one.file] = tuple(told)
     return found
 
 

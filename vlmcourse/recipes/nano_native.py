@@ -1,0 +1,37 @@
+"""nano-native: nano-vlm learns to read pictures of any size (notebook 19).
+
+A picture has a token for each square of 16 × 16 pixels, so 16 of a scene and 128 of the largest page. Eye,
+projector and language model learn together, from pages with small marks, words, tables and charts, and from
+nano-vlm's own questions about scenes, so that it forgets little. Most pages are seen as they are; some as
+tiles, and some made smaller, so that whoever compares these ways asks for nothing that it never saw.
+"""
+
+from functools import partial
+
+from vlmcourse.models.native_llava import NativeConfig
+from vlmcourse.models.native_vit import NativeViTConfig
+from vlmcourse.recipes.nano_vlm import NANO_VLM
+from vlmcourse.recipes.recipe import Recipe, Stage
+
+_NANO = NANO_VLM.model
+_VISION = NativeViTConfig(**vars(_NANO.vision), class_token=True)
+# size: pictures of a step; vision: the eye sees well already
+_stage = partial(
+    Stage, size=8, rates=dict(muon=0.01, adamw=2e-3), factors=dict(vision=0.3), weight_decay=0.01
+)
+# asked, boxes: how many questions of a page, and how many that are answered with a box; tiled, shrunk: shares
+# of pages that are seen as tiles, or smaller than they are
+_PAGES = dict(pages=8000, scenes=3000, asked=6, boxes=2, tiled=0.15, shrunk=0.1)
+
+NANO_NATIVE = Recipe(
+    name="nano-native",
+    family="native",
+    needs=("nano-vlm",),
+    model=NativeConfig(_VISION, _NANO.language, _NANO.image_token, _NANO.layer, shuffle=2),
+    # whose eye, projector and language model it begins with; all of them learn on
+    start=dict(begins="nano-vlm"),
+    stages=(
+        _stage("pages", steps=1200, data=_PAGES, flat=0.6),
+        _stage("last", steps=300, data=_PAGES | dict(draw=1), rates=dict(muon=0.004, adamw=8e-4), flat=0.0),
+    ),
+)
