@@ -98,12 +98,14 @@ def submit(
     name: Annotated[str, Option(help="Whose work it is.")] = "",
     to: Annotated[Path | None, Option(help="The .zip to write.", show_default="submission-NAME.zip")] = None,
 ) -> None:
-    """Hand in: one zip with your answers, your diary, and the versions of what ran them."""
+    """Hand in: one zip with your answers, right or not yet, your diary, and the versions of what ran them."""
     from vlmcourse.workbook.submission import usual_file, write_submission
 
     with explained():
         made = write_submission(to or Path(usual_file(name)), name)
-    typer.echo(printable(f"{to or made.file}: {len(made.answers)} answers by {made.name}"))
+    passed = len(made.answers) - len(made.attempts)
+    counts = f"handed in: {passed} passed, {len(made.attempts)} not yet"
+    typer.echo(printable(f"{to or made.file} by {made.name}, {counts}"))
 
 
 @app.command("grade")
@@ -116,15 +118,15 @@ def grade_class(
 ) -> None:
     """Check all answers of a class again, on other cases: grades.csv, and a page for each person."""
     from vlmcourse.workbook.classroom import grade_folder, slots_of_chapters
-    from vlmcourse.workbook.gradebook import refuse_there, write_book
+    from vlmcourse.workbook.gradebook import refuse_there, seed_line, write_book
 
     with explained():
         refuse_there(to)  # before minutes of grading
         refuse_place(to)
         slots, seed = slots_of_chapters(chapter or []), seed or secrets.randbelow(10**6) + 1000
-        typer.echo(f"Cases of seed {seed}; --seed {seed} draws the same again.")
-        write_book(grade_folder(folder, seed, slots, processes, tell=typer.echo), to)
-    typer.echo(printable(f"{to}: grades.csv, answers.csv, exercises.csv, identical.csv, pages/"))
+        typer.echo(seed_line(seed))
+        write_book(grade_folder(folder, seed, slots, processes, tell=typer.echo), to, seed)
+    typer.echo(printable(f"{to}: grades.csv, answers.csv, exercises.csv, identical.csv, seed.txt, pages/"))
 
 
 @app.command()

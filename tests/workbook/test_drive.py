@@ -70,6 +70,16 @@ def test_a_passed_exercise_is_there_in_the_next_session_and_its_diary_too(sessio
     assert len((again / "my_vlm" / "diary.jsonl").read_text().splitlines()) == 1
 
 
+def test_what_is_not_right_yet_goes_along_and_comes_back(session, kept):
+    home = session()
+    tried = portfolio.Saved(portfolio.file_of("vit.two", passed=False), ANSWER)
+    portfolio.keep(tried)
+    passes("vit.one")
+    again = session("two")
+    assert sorted(keeping.restore().files) == ["my_vlm/attempts/vit_two.py", "my_vlm/vit_one.py"]
+    assert (again / tried.path.relative_to(home)).read_text() == ANSWER and answers(again) == {"vit_one"}
+
+
 def test_without_a_folder_nothing_is_copied_and_a_folder_that_is_gone_is_a_warning(
     kept, session, monkeypatch
 ):

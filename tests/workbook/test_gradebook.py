@@ -34,7 +34,8 @@ def tables(tmp_path):
         person("b.zip", "=1+1;=2", {"clip.normalise": "# mine\n" + FOUR}, problems=("one", "two")),
         person("c\udcff.zip", "C\ud800", grades=()),
     ]
-    folder = write_book(people, tmp_path / "grades")
+    folder = write_book(people, tmp_path / "grades", seed=77)
+    assert (folder / "seed.txt").read_text() == "Cases of seed 77; --seed 77 draws the same again.\n"
     return {path.name: list(csv.reader(path.open(encoding="utf-8"))) for path in folder.glob("*.csv")}
 
 
@@ -116,7 +117,7 @@ def test_a_page_word_by_word():
 
 def test_pages_are_files_whatever_the_names_hold(tmp_path):
     names = ["../../a b.zip", "x" * 99 + ".zip", "千早\n.zip", "\udcff.zip"]
-    folder = write_book([person(name, name) for name in names], tmp_path / "grades")
+    folder = write_book([person(name, name) for name in names], tmp_path / "grades", seed=5)
     pages = sorted(path.name for path in (folder / "pages").iterdir())
     assert pages == ["001-a-b.html", f"002-{'x' * 60}.html", "003-千早-.html", "004--.html"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["grades"]

@@ -13,8 +13,9 @@ import torch
 from tests.workbook.learner import cell
 from vlmcourse.data import chat
 from vlmcourse.data.formats.llava import SPEAKERS
+from vlmcourse.families.mine import use_my_code
 from vlmcourse.models import attention, vit
-from vlmcourse.workbook import engine, exercise, portfolio
+from vlmcourse.workbook import begin, engine, exercise, portfolio
 from vlmcourse.workbook.check import Verdict
 from vlmcourse.workbook.say import phrase
 
@@ -108,6 +109,92 @@ def test_a_file_that_does_not_do_the_same_alone_is_not_kept(capsys):
     said = capsys.readouterr().out
     assert "as a file of its own it does not do the same: the heads are averaged" in said
     assert SLOT.active is answer and not portfolio.file_of(SLOT.name).exists()
+
+
+MEAN = "def merge_heads(parts):\n    return parts.mean(1)"
+MAX = "def merge_heads(parts):\n    return parts.amax(1)"
+STUB = "def merge_heads(parts):\n    raise NotImplementedError"
+
+
+def tries(source, **names):
+    """The file of the attempt after a cell has run, or None."""
+    exercise(SLOT)(cell(source + "\n", **names))
+    attempts = portfolio.saved([SLOT.name], passed=False)
+    return attempts[SLOT.name] if attempts else None
+
+
+def test_the_latest_wrong_answer_is_kept_until_one_passes(workspace, capsys):
+    assert tries(STUB) is None  # nothing was tried
+    first = tries(MEAN)
+    assert first.path == workspace / "my_vlm" / "attempts" / "attention_merge_heads.py"
+    assert "not right yet, in chapter 02_vit" in first.text and "passed" not in first.text
+    parts = torch.randn(2, 3, 4, 5)
+    assert torch.equal(first.load("merge_heads")(parts), parts.mean(1))
+    assert torch.equal(tries(MAX).load("merge_heads")(parts), parts.amax(1))
+    assert "amax" in tries(STUB).text
+    assert portfolio.saved([SLOT.name]) == {}
+    assert tries(f"def merge_heads(parts):\n{MADE}") is None and not list(first.path.parent.iterdir())
+    assert "mean" in tries(MEAN).text and list(portfolio.saved([SLOT.name])) == [SLOT.name]
+
+
+def test_an_attempt_is_never_run_nor_installed(workspace, capsys):
+    """Not even one that would pass: begin() and the learner's model see passed answers only."""
+    harm = f"open({str(workspace / 'made')!r}, 'w')\n"
+    text = f"{harm}def merge_heads(parts):\n{MADE}\n"
+    portfolio.keep(portfolio.Saved(portfolio.file_of(SLOT.name, passed=False), text))
+    assert engine.reinstall() == ([], []) and use_my_code() == ([], [])
+    portfolio.keep(portfolio.Saved(portfolio.file_of("attention.split_heads"), "def split_heads(x, heads):"))
+    begin("03_cnn_vs_vit")
+    assert not SLOT.runs_mine and SLOT.active is SLOT.reference
+    assert use_my_code()[0] == [] and portfolio.strangers() == []
+    assert not (workspace / "made").exists()
+
+
+@pytest.mark.parametrize("blocked", ["a file", "a full disk"])
+def test_an_attempt_that_cannot_be_kept_costs_nothing(workspace, capsys, monkeypatch, blocked):
+    (workspace / "my_vlm").mkdir()
+    if blocked == "a file":
+        (workspace / "my_vlm" / "attempts").write_text("in the way")
+    else:
+        tries(MAX)
+        write = type(workspace).write_text
+
+        def full(path, text, **options):
+            if path.suffix == ".writing":
+                write(path, text[:9])
+                raise OSError(28, "No space left on device")
+            return write(path, text, **options)
+
+        monkeypatch.setattr(type(workspace), "write_text", full)
+    kept = tries(MEAN)
+    assert "the heads are averaged" in capsys.readouterr().out
+    assert kept is None if blocked == "a file" else "amax" in kept.text
+    monkeypatch.undo()
+    monkeypatch.setenv("VLMCOURSE_WORKSPACE", str(workspace))
+    assert "could not be saved" not in passes(SLOT, f"def merge_heads(parts):\n{MADE}", capsys)
+    assert SLOT.runs_mine and [event["status"] for event in portfolio.diary()][-1] == "passed"
+
+
+def test_what_cannot_be_written_down_is_left_out_of_an_attempt(capsys):
+    """It is handed in with a comment: the teacher sees what was tried."""
+    kept = tries(
+        f"def merge_heads(parts):\n{MADE} + table[0]", table=[0]
+    ).text  # passes, in this notebook only
+    assert "# table cannot be written down\n" in kept and "+ table[0]" in kept
+    assert not portfolio.file_of(SLOT.name).exists()
+    assert tries(MEAN).text != kept
+
+
+@pytest.mark.parametrize("answer", [3, len, torch.nn.Identity()])
+def test_what_is_no_function_with_a_source_is_no_attempt(workspace, capsys, answer):
+    exercise(SLOT)(answer)
+    assert "not right yet" in capsys.readouterr().out
+    assert portfolio.saved([SLOT.name], passed=False) == {}
+
+
+def test_what_could_not_be_checked_is_no_attempt(monkeypatch, capsys):
+    monkeypatch.setattr(engine.checker, "check", lambda *_: Verdict("unchecked", phrase("no_checker")))
+    assert tries(MEAN) is None
 
 
 def test_a_function_without_the_references_defaults_is_called_with_them():

@@ -11,6 +11,8 @@ import pytest
 
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.workbook import portfolio, submission
+from vlmcourse.workbook.classroom import Person
+from vlmcourse.workbook.gradebook import identical_answers
 from vlmcourse.workbook.submission import BadSubmission, read_submission, usual_file, write_submission
 
 from .learner import solution_file
@@ -81,8 +83,81 @@ def test_what_cannot_be_written_is_said(work, path, name, says):
         write_submission(work / path, name)
 
 
+TRY = "def info_nce(scores):\n    return scores\n"
+
+
+def tried(slot, text=TRY):
+    portfolio.keep(portfolio.Saved(portfolio.file_of(slot, passed=False), text))
+
+
+def test_what_has_not_passed_is_handed_in_apart(work):
+    tried("clip.normalise")
+    tried(SLOTS[0])  # which has passed
+    made = write_submission(work / "ada.zip", "Ada")
+    assert made == read_submission(work / "ada.zip") and made.problems == ()
+    assert made.attempts == {"clip.normalise"}
+    passed = {name: solution_file(all_exercises()[name]) for name in SLOTS}
+    assert made.answers == {**passed, "clip.normalise": TRY}
+    with zipfile.ZipFile(work / "ada.zip") as archive:
+        about, held = json.loads(archive.read("submission.json")), archive.namelist()
+    assert set(about["answers"]) == set(SLOTS) and about["format"] == 1
+    assert about["attempts"] == {"clip.normalise": submission._hash(TRY)}
+    assert "attempts/clip_normalise.py" in held and "attempts/vit_patchify.py" not in held
+
+
+def test_who_passed_nothing_hands_in_what_was_tried(workspace):
+    tried("clip.normalise")
+    made = write_submission(workspace / "ada.zip", "Ada")
+    assert made.answers == {"clip.normalise": TRY} and made.attempts == {"clip.normalise"}
+
+
+def test_what_was_tried_alike_is_alike(tmp_path, monkeypatch):
+    """And so is what passed for one person, and not for another."""
+    texts = {"a": False, "b": False, "c": True}
+    for name, passed in texts.items():
+        monkeypatch.setenv("VLMCOURSE_WORKSPACE", str(tmp_path / name))
+        portfolio.keep(portfolio.Saved(portfolio.file_of("clip.normalise", passed), TRY))
+        write_submission(tmp_path / f"{name}.zip", name)
+    people = [Person(read_submission(tmp_path / f"{name}.zip"), (), ()) for name in texts]
+    assert identical_answers(people) == [("clip.normalise", 2, False, ("a.zip", "b.zip", "c.zip"))]
+
+
+def test_an_attempt_that_cannot_be_read_is_named(work):
+    tried("clip.normalise")
+    portfolio.file_of("clip.normalise", passed=False).write_bytes(b"\xff")
+    with pytest.raises(OSError, match=r"cannot be read: .*attempts.clip_normalise\.py"):
+        write_submission(work / "ada.zip", "Ada")
+
+
+def test_a_zip_from_before_attempts_has_none(tmp_path):
+    answer = ("answers/vit_patchify.py", "x")
+    about = {**ABOUT, "answers": {"vit.patchify": submission._hash("x")}}
+    read = read_submission(zipped(tmp_path / "old.zip", [answer], about))
+    assert (read.answers, read.attempts, read.problems) == ({"vit.patchify": "x"}, frozenset(), ())
+
+
+@pytest.mark.parametrize(
+    ("files", "listed", "says"),
+    [
+        ([("attempts/vit_patchify.py", "x")], {}, "the attempt at vit.patchify is not as it was"),
+        ([], {"vit.patchify": "0"}, "the attempt at 'vit.patchify' is listed, but not there"),
+        ([("attempts/os_system.py", "x")], {}, "'attempts/os_system.py' is no part of a submission"),
+        ([("attempts/vit_patchify.py", "x" * 200_001)], {}, "more than 200,000 bytes"),
+    ],
+)
+def test_an_attempt_that_is_not_as_it_was_is_named(tmp_path, files, listed, says):
+    read = read_submission(zipped(tmp_path / "ada.zip", files, {**ABOUT, "attempts": listed}))
+    assert says in read.problems[0]
+
+
+def test_an_answer_that_passed_comes_before_an_attempt_at_it(tmp_path):
+    files = [("attempts/vit_patchify.py", "x"), ("answers/vit_patchify.py", "y")]
+    read = read_submission(zipped(tmp_path / "ada.zip", files))
+    assert (read.answers, read.attempts) == ({"vit.patchify": "y"}, frozenset())
+
+
 def test_nothing_passed_is_nothing_to_hand_in(workspace):
-    with pytest.raises(ValueError, match="no answer has passed"):
+    with pytest.raises(ValueError, match=r"no answer has passed in .*, and none was wrong"):
         write_submission(workspace / "ada.zip", "Ada")
 
 
@@ -112,6 +187,7 @@ def zipped(path, files, about=ABOUT):
         ([], {**ABOUT, "answers": 3}, "no whole submission.json"),
         ([], {**ABOUT, "answers": [[1, 2], ["a", "b"]]}, "no whole submission.json"),
         ([], {**ABOUT, "versions": 3}, "no whole submission.json"),
+        ([], {**ABOUT, "attempts": 3}, "no whole submission.json"),
         ([], {**ABOUT, "name": None}, "no whole submission.json"),
         ([], json.dumps(ABOUT).replace('"format": 1', '"format": Infinity'), "no whole submission.json"),
         ([], json.dumps(ABOUT).replace('"made": 1', f'"made": 1{"0" * 400}'), "no whole submission.json"),

@@ -1,7 +1,7 @@
 """Copies of a learner's work in a folder that outlasts the session, such as one on Google Drive.
 
     $VLMCOURSE_KEEP      the folder; without it nothing here does anything
-    keep_answers()       my_vlm/: called when an exercise passes or a quiz is answered
+    keep_answers()       my_vlm/, attempts too: called when an exercise passes or a quiz is answered
     keep_trained(path)   a checkpoint or a file of weights: called when training has written it
     restore()            brings back what is missing here
 
@@ -34,6 +34,7 @@ KEEP = "VLMCOURSE_KEEP"  # name of the variable
 COPIES = 3  # of one thing that stay
 PAUSE = 300  # seconds at least between copies of one run's checkpoints
 _ANSWERS = "my_vlm"
+ATTEMPTS = "attempts"  # the folder in it for answers that are not right yet
 DIARY = "diary.jsonl"
 _NAME = re.compile(r"(?P<of>.+)\.(?P<time>\d{8}-\d{6}-\d{6})\.(?P<hash>[0-9a-f]{64})\.zip")
 _TIME = "%Y%m%d-%H%M%S-%f"
@@ -59,8 +60,10 @@ def keep_answers() -> None:
         return
     try:
         _join_answers(folder)
-        files = [path for path in sorted(home.iterdir()) if path.suffix in (".py", ".toml", ".jsonl")]
-        places = {f"{_ANSWERS}/{path.name}": path for path in files if path.is_file()}  # links, too
+        kept = sorted([*home.iterdir(), *(home / ATTEMPTS).glob("*.py")])
+        files = [path for path in kept if path.suffix in (".py", ".toml", ".jsonl")]
+        places = {f"{_ANSWERS}/{path.relative_to(home).as_posix()}": path
+                  for path in files if path.is_file()}  # links, too  # fmt: skip
         _joined.add((workspace(), _copy(folder, _ANSWERS, places)))
     except OSError as error:
         _not_kept(folder, error)

@@ -138,7 +138,8 @@ def _doubled(submissions: Sequence[Submission]) -> dict[str, tuple[str, ...]]:
         if alike:
             twins = "with letters of another alphabet"
             told.append(f"handed in under a name that looks like that of {', '.join(sorted(alike))}, {twins}")
-        found[one.file] = tuple(told)
+        if told:
+            found[one.file] = tuple(told)
     return found
 
 

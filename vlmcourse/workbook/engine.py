@@ -47,7 +47,7 @@ def exercise(slot: Slot) -> Callable[[Callable], Slot]:
 
     The function is judged in another process, for 10 s at most. Passed: it is installed and saved. Not
     written yet or wrong: the reference stays (or the version that passed earlier, if nothing is written), and
-    the notebook goes on.
+    the notebook goes on. What is wrong is kept, too, to be handed in, but apart from all that runs.
 
     Raises:
         TypeError, LookupError: if ``slot`` is not one of the course's exercises.
@@ -64,6 +64,7 @@ def exercise(slot: Slot) -> Callable[[Callable], Slot]:
             slot.install(slot.mine)
         elif verdict.status == "wrong":
             slot.reset()
+            keep_attempt(slot, answer, task.chapter)
         leave_open(slot, task.chapter)
         card = feedback(slot, verdict)
         if problem:
@@ -96,9 +97,21 @@ def made_to_last(
         if verdict.status != "passed":
             raise portfolio.CannotSave(phrase("file_differs", says=verdict.says))
         portfolio.keep(saved)
+        portfolio.drop_attempt(slot.name)
         return quietly(saved, slot), {"file": saved.fingerprint()}, None
     except (portfolio.CannotSave, OSError) as error:
+        keep_attempt(slot, answer, chapter)
         return answer, {}, getattr(error, "says", error)
+
+
+def keep_attempt(slot: Slot, answer: Any, chapter: str) -> None:
+    """Write an answer that is not right yet beside those that passed, to be handed in; it is not run.
+
+    One that cannot be written is no matter: an earlier one stays, and the notebook goes on.
+    """
+    if isinstance(answer, types.FunctionType):
+        with contextlib.suppress(Exception):  # it may hold whatever a learner can think of
+            portfolio.keep(portfolio.written(slot, answer, chapter, passed=False))
 
 
 def quietly(saved: portfolio.Saved, slot: Slot) -> Callable:

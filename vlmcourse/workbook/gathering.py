@@ -5,7 +5,8 @@
     section_of  of a slot
 
 What every answer needs besides, its imports, constants and helpers, stands in it once. Where two answers use
-one name for two things, the second is made inside a function of its own, as a closure is.
+one name for two things, the second is made inside a function of its own, as a closure is; so is one whose
+file does more than define each name once, such as ``SIZE += 1``.
 """
 
 import ast
@@ -39,11 +40,12 @@ class _Piece(NamedTuple):
     imports: dict[str, str]  # by the name that it brings, its text
     defined: dict[str, str]  # by the name that it defines at top level, its text
     body: str  # all that is no import
+    steps: bool  # whether the body does more than define each name once, so that it stays whole
 
 
 def _pieces_of(text: str) -> _Piece:
     tree, lines = ast.parse(text), text.splitlines()
-    imports, defined, body = {}, {}, []
+    imports, defined, body, steps = {}, {}, [], False
     for number, node in enumerate(tree.body):
         if number == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue  # the docstring of the file
@@ -55,12 +57,14 @@ def _pieces_of(text: str) -> _Piece:
                 imports |= dict.fromkeys(names, source)
             continue
         body.append(source)
-        defined |= dict.fromkeys(_names_of(node), source)
-    return _Piece(imports, defined, "\n\n\n".join(body))
+        names = _names_of(node)
+        steps = steps or not names or any(name in defined for name in names)
+        defined |= dict.fromkeys(names, source)
+    return _Piece(imports, defined, "\n\n\n".join(body), steps)
 
 
 def _names_of(node: ast.stmt) -> list[str]:
-    """The names that a statement at top level defines."""
+    """The names that a statement at top level defines; none if it does anything else."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef):
         return [node.name]
     if isinstance(node, ast.Assign):
@@ -116,7 +120,8 @@ def _written(name: str, piece: _Piece, known: dict[str, str], imports: dict[str,
     another thing than an answer before it, such as torch's sqrt and math's, it brings its own inside.
     """
     function = name.split(".")[1]
-    if all(known.get(other, text) == text for other, text in (piece.imports | piece.defined).items()):
+    same = all(known.get(other, text) == text for other, text in (piece.imports | piece.defined).items())
+    if same and not piece.steps:
         imports |= dict.fromkeys(piece.imports.values())
         new = list(dict.fromkeys(text for other, text in piece.defined.items() if other not in known))
         known |= piece.imports | piece.defined

@@ -1,6 +1,6 @@
 """What a teacher gets of a class that was graded: tables, and a page for each person.
 
-write_book           grades.csv, answers.csv, exercises.csv, identical.csv and pages/
+write_book           grades.csv, answers.csv, exercises.csv, identical.csv, seed.txt and pages/
 identical_answers    what several people handed in alike
 person_page          one person's page
 """
@@ -69,8 +69,16 @@ def refuse_there(folder: str | Path) -> None:
         )
 
 
-def write_book(people: Sequence[Person], folder: str | Path) -> Path:
+def seed_line(seed: int) -> str:
+    """How to grade on the same cases again."""
+    return f"Cases of seed {seed}; --seed {seed} draws the same again."
+
+
+def write_book(people: Sequence[Person], folder: str | Path, seed: int) -> Path:
     """Write tables and pages into a new folder, which appears whole or not at all.
+
+    Args:
+        seed: of the cases that were graded on; seed.txt keeps it.
 
     Raises:
         FileExistsError: if it is there.
@@ -80,6 +88,7 @@ def write_book(people: Sequence[Person], folder: str | Path) -> Path:
     identical = identical_answers(people)
     with written_beside(folder) as draft:
         (draft / "pages").mkdir(parents=True)
+        (draft / "seed.txt").write_text(seed_line(seed) + "\n", encoding="utf-8")
         tables = {
             "grades.csv": _grades_table(people, identical),
             "answers.csv": _answers_table(people),

@@ -1,9 +1,12 @@
 """The learner's portfolio, ``my_vlm/`` in the workspace: every function that passed, and a diary.
 
-The saved files are ordinary Python: at the end they are the learner's own vision-language model.
+The saved files are ordinary Python: at the end they are the learner's own vision-language model. Beside them,
+in ``my_vlm/attempts/``, stands the latest answer to each exercise that was wrong. It is there to be handed in
+(see submission.py): nothing here or elsewhere in the course loads, installs or runs it.
 """
 
 import ast
+import contextlib
 import dis
 import hashlib
 import inspect
@@ -23,7 +26,7 @@ from typing import Any, NamedTuple
 import torch
 
 from vlmcourse.data.assets import workspace, written_beside
-from vlmcourse.data.keeping import keep_answers
+from vlmcourse.data.keeping import ATTEMPTS, keep_answers
 from vlmcourse.exercises.base import Text, all_exercises
 from vlmcourse.slots import Slot
 from vlmcourse.workbook.say import phrase
@@ -44,9 +47,12 @@ def folder() -> Path:
     return path
 
 
-def file_of(name: str) -> Path:
-    """The file of the slot ``name``: multi_image.join_images is saved as multi_image_join_images.py."""
-    return folder() / file_name(name)
+def file_of(name: str, passed: bool = True) -> Path:
+    """The file of the slot ``name``: multi_image.join_images is saved as multi_image_join_images.py.
+
+    An answer that has not ``passed`` has its own place, in attempts/.
+    """
+    return folder() / ("" if passed else ATTEMPTS) / file_name(name)
 
 
 def file_name(name: str) -> str:
@@ -94,19 +100,23 @@ def _definition(function: Callable) -> tuple[list[str], ast.stmt]:
         raise CannotSave(phrase("no_source", error=error)) from None
 
 
-def written(slot: Slot, answer: Callable, chapter: str) -> Saved:
-    """A passed answer with everything it uses, as the file to keep.
+def written(slot: Slot, answer: Callable, chapter: str, passed: bool = True) -> Saved:
+    """An answer with everything it uses, as the file to keep.
+
+    Args:
+        passed: if not, what it uses and cannot be written down is left out.
 
     Raises:
-        CannotSave: if it uses something that cannot be written down.
+        CannotSave: if it has no source, or has ``passed`` and uses something that cannot be written down.
         OSError: if there is no folder for it.
     """
-    writer = _Writer(answer.__globals__, {slot.__name__, answer.__code__.co_name})
+    writer = _Writer(answer.__globals__, {slot.__name__, answer.__code__.co_name}, whole=passed)
     answer_text = writer.function(slot.__name__, answer)
-    header = f'"""Your {slot.name}, passed in chapter {chapter}."""\n\nfrom __future__ import annotations\n'
+    how = "passed" if passed else "not right yet,"
+    header = f'"""Your {slot.name}, {how} in chapter {chapter}."""\n\nfrom __future__ import annotations\n'
     imports = "".join(f"{line}\n" for line in sorted(writer.imports))
     text = "\n".join([header, imports, *writer.pieces, answer_text])
-    return Saved(file_of(slot.name), text)
+    return Saved(file_of(slot.name, passed), text)
 
 
 def keep(saved: Saved) -> None:
@@ -119,16 +129,26 @@ def keep(saved: Saved) -> None:
         draft.write_text(saved.text, encoding="utf-8")
 
 
+def drop_attempt(name: str) -> None:
+    """Remove the wrong answer to the slot ``name``, if there is one and it can be removed.
+
+    One that stays does no harm: what passed is handed in before it.
+    """
+    with contextlib.suppress(OSError):
+        file_of(name, passed=False).unlink(missing_ok=True)
+
+
 class _Writer:
     """Writes functions of a notebook down: first what they use, each name once.
 
     Attributes:
+        whole: whether something that cannot be written down is an error; else a comment names it.
         imports: lines that import what can be imported.
         pieces: constants and helpers, each behind what it uses.
     """
 
-    def __init__(self, notebook: dict[str, Any], known: set[str]):
-        self.notebook, self.known = notebook, known
+    def __init__(self, notebook: dict[str, Any], known: set[str], whole: bool = True):
+        self.notebook, self.known, self.whole = notebook, known, whole
         self.imports: set[str] = set()
         self.pieces: list[str] = []
 
@@ -167,9 +187,14 @@ class _Writer:
         if self._importable(name, value):
             return ""
         plain = inspect.unwrap(value) if callable(value) else value
-        if isinstance(plain, types.FunctionType):
-            return self.function(name, value)
-        return f"{name} = {self._constant(name, value)}\n"
+        try:
+            if isinstance(plain, types.FunctionType):
+                return self.function(name, value)
+            return f"{name} = {self._constant(name, value)}\n"
+        except CannotSave:
+            if self.whole:
+                raise
+            return f"# {name} cannot be written down\n"
 
     def _importable(self, name: str, value: Any) -> bool:
         """Import ``name``, if some module has it; whether one does."""
@@ -252,14 +277,17 @@ def _names(code: types.CodeType) -> list[str]:
     return names
 
 
-def saved(names: Iterable[str]) -> dict[str, Saved | Exception]:
+def saved(names: Iterable[str], passed: bool = True) -> dict[str, Saved | Exception]:
     """Those of the slots `names` that are saved; a file that cannot be read gives its exception instead.
+
+    Args:
+        passed: what passed and may run; else the attempts, which nobody may load.
 
     A file is found by the name of its slot, not the name by the file: both halves of a name may hold a "_".
     """
     files: dict[str, Saved | Exception] = {}
     for name in sorted(names):
-        path = workspace() / "my_vlm" / file_name(name)
+        path = workspace() / "my_vlm" / ("" if passed else ATTEMPTS) / file_name(name)
         if path.is_file():
             try:
                 files[name] = Saved(path, path.read_text(encoding="utf-8"))

@@ -3,8 +3,9 @@
 write_submission    the zip of this workspace
 read_submission     what is in a zip that somebody handed in; whatever is wrong with it is named
 
-submission.json     format, name, time, versions, seed of the cases, hash of each answer
+submission.json     format, name, time, versions, seed of the cases, hash of each answer and attempt
 answers/SLOT.py     the saved functions, as portfolio.written makes them
+attempts/SLOT.py    of exercises that have not passed, the latest answer; zips of before have none
 diary.jsonl         events: checks, hints, solutions looked at, quizzes
 vlm.toml            the plan of the capstone, if there is one
 """
@@ -18,7 +19,7 @@ import time
 import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from vlmcourse.workbook import portfolio
 from vlmcourse.workbook.outcomes import SEED
 
 FORMAT = 1
+ANSWERS, TRIED = "answers/", "attempts/"  # folders of a zip
 NOTED = ("vlmcourse", "torch", "numpy")  # whose versions are noted
 MOST_ANSWER = 200_000  # bytes of one answer
 MOST_DIARY = 5_000_000
@@ -51,6 +53,7 @@ class Submission:
         file: the name of the zip.
         name: of the person, as they wrote it.
         answers: by slot, the text of the saved file.
+        attempts: slots whose answer had not passed when it was handed in.
         diary: events, as portfolio.note wrote them.
         versions: of Python and packages.
         problems: what was left out, and why.
@@ -63,6 +66,7 @@ class Submission:
     versions: Mapping[str, str]
     made: float = 0.0
     problems: tuple[str, ...] = field(default=())
+    attempts: frozenset[str] = frozenset()
 
 
 def usual_file(name: str) -> str:
@@ -75,7 +79,7 @@ def write_submission(path: str | Path, name: str) -> Submission:
     """Write the zip of this workspace.
 
     Raises:
-        ValueError: if there is no name, no passed answer, or the file is no .zip.
+        ValueError: if there is no name, no answer at all, or the file is no .zip.
         OSError: if it cannot be written, or an answer cannot be read.
     """
     path = Path(path)
@@ -83,30 +87,39 @@ def write_submission(path: str | Path, name: str) -> Submission:
         raise ValueError(f"{path} does not end in .zip; name it such as {usual_file(name)}")
     if not plain_name(name):
         raise ValueError("say whose it is: --name 'Ada Lovelace'")
-    answers = _saved_answers()
-    if not answers:
+    answers = _saved_answers(all_exercises())
+    attempts = _saved_answers(all_exercises().keys() - answers.keys(), passed=False)
+    if not answers and not attempts:
         raise ValueError(
-            f"no answer has passed in {portfolio.workspace()}; write one in a notebook, and submit then"
+            f"no answer has passed in {portfolio.workspace()}, and none was wrong; write one in a notebook, "
+            "run its cell, and submit then"
         )
-    diary = portfolio.workspace() / "my_vlm" / "diary.jsonl"
-    plan = portfolio.workspace() / "my_vlm" / "vlm.toml"
-    files = {f"answers/{portfolio.file_name(slot)}": text.encode() for slot, text in answers.items()}
-    files |= {place.name: place.read_bytes() for place in (diary, plan) if place.is_file()}
     about = dict(format=FORMAT, name=plain_name(name), made=round(time.time()), seed=SEED,
                  versions=_versions(),
-                 answers={slot: _hash(text) for slot, text in answers.items()})  # fmt: skip
-    files = {"submission.json": json.dumps(about, indent=1).encode(), **files}
+                 answers={slot: _hash(text) for slot, text in answers.items()},
+                 attempts={slot: _hash(text) for slot, text in attempts.items()})  # fmt: skip
+    files = {"submission.json": json.dumps(about, indent=1).encode(), **_files(answers, attempts)}
     with written_beside(path) as draft, zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as archive:
         for entry, content in files.items():
             archive.writestr(zipfile.ZipInfo(entry, _MONTHS_1980), content, zipfile.ZIP_DEFLATED)
     return read_submission(path)
 
 
-def _saved_answers() -> dict[str, str]:
-    saved = portfolio.saved(all_exercises())
-    if unread := [one for one in saved.values() if isinstance(one, Exception)]:
-        raise OSError(f"an answer cannot be read: {unread[0]}")
+def _saved_answers(slots: Iterable[str], passed: bool = True) -> dict[str, str]:
+    saved = portfolio.saved(slots, passed)
+    for slot, one in saved.items():
+        if isinstance(one, Exception):
+            raise OSError(f"an answer cannot be read: {portfolio.file_of(slot, passed)}: {one}")
     return {slot: one.text for slot, one in saved.items()}
+
+
+def _files(answers: Mapping[str, str], attempts: Mapping[str, str]) -> dict[str, bytes]:
+    """What the zip holds beside submission.json, by its place in it."""
+    home = portfolio.workspace() / "my_vlm"
+    files = {f"{ANSWERS}{portfolio.file_name(slot)}": text.encode() for slot, text in answers.items()}
+    files |= {f"{TRIED}{portfolio.file_name(slot)}": text.encode() for slot, text in attempts.items()}
+    notes = home / "diary.jsonl", home / "vlm.toml"
+    return files | {place.name: place.read_bytes() for place in notes if place.is_file()}
 
 
 def _versions() -> dict[str, str]:
@@ -164,8 +177,8 @@ def _refuse_entries(entries: list[zipfile.ZipInfo]) -> None:
 
 def _limit_of(name: str) -> int:
     """Bytes that a file of this name may have; 0 for one that no submission has."""
-    if name.startswith("answers/"):
-        return MOST_ANSWER if name.removeprefix("answers/") in _slots_by_file() else 0
+    if name.startswith((ANSWERS, TRIED)):
+        return MOST_ANSWER if name.partition("/")[2] in _slots_by_file() else 0
     return {"submission.json": MOST_ANSWER, "vlm.toml": MOST_ANSWER, "diary.jsonl": MOST_DIARY}.get(name, 0)
 
 
@@ -195,27 +208,37 @@ def _submission(file: str, held: Mapping[str, str], problems: list[str]) -> Subm
     try:
         about = json.loads(held["submission.json"])
         name, made, versions = plain_name(about["name"]), float(about["made"]), _texts(about["versions"])
-        hashes, written = _texts(about["answers"]), int(about["format"])
+        hashes, tried = _texts(about["answers"]), _texts(about.get("attempts", {}))
+        written = int(about["format"])
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise BadSubmission(
             f"{file} has no whole submission.json ({error}); `vlmcourse submit` writes one"
         ) from error
     if written != FORMAT:
         raise BadSubmission(f"{file} has format {written}, this course reads {FORMAT}; update the course")
-    slots = _slots_by_file()
+    answers, attempts = _by_slot(held, ANSWERS), _by_slot(held, TRIED)
     problems = [*problems, *([] if name else ["it bears no name"])]
-    answers = {
-        slots[entry.removeprefix("answers/")]: text
-        for entry, text in held.items()
-        if entry.startswith("answers/")
-    }
-    for slot in sorted(hashes.keys() | answers.keys()):
-        if slot not in answers:
-            problems.append(f"the answer to {slot!r:.100} is listed, but not there")
-        elif hashes.get(slot) != _hash(answers[slot]):
-            problems.append(f"the answer to {slot} is not as it was when it was submitted")
+    problems += _changed("the answer to", hashes, answers) + _changed("the attempt at", tried, attempts)
     diary = [event for event in map(portfolio.event_of, held.get("diary.jsonl", "").splitlines()) if event]
-    return Submission(file, name, answers, diary, versions, made, tuple(_first(problems)))
+    return Submission(file, name, attempts | answers, diary, versions, made, tuple(_first(problems)),
+                      frozenset(attempts.keys() - answers.keys()))  # fmt: skip
+
+
+def _by_slot(held: Mapping[str, str], folder: str) -> dict[str, str]:
+    slots = _slots_by_file()
+    found = {entry.removeprefix(folder): text for entry, text in held.items() if entry.startswith(folder)}
+    return {slots[file]: text for file, text in found.items()}
+
+
+def _changed(what: str, hashes: Mapping[str, str], texts: Mapping[str, str]) -> list[str]:
+    """What to say of texts that are not those whose hashes are listed."""
+    problems = []
+    for slot in sorted(hashes.keys() | texts.keys()):
+        if slot not in texts:
+            problems.append(f"{what} {slot!r:.100} is listed, but not there")
+        elif hashes.get(slot) != _hash(texts[slot]):
+            problems.append(f"{what} {slot} is not as it was when it was submitted")
+    return problems
 
 
 def _first(problems: list[str]) -> list[str]:
