@@ -9,7 +9,7 @@ import torch
 
 from vlmcourse.data.coordinates import read_boxes, spell_box
 from vlmcourse.families import making, nano, native, resolving, sights
-from vlmcourse.families.estimating import rows_of_step
+from vlmcourse.families.estimating import LARGEST_PAGE, estimate_recipe, rows_of_step
 from vlmcourse.recipes.nano_native import NANO_NATIVE
 from vlmcourse.speak import Speaker
 from vlmcourse.training.checkpoints import save_weights
@@ -263,7 +263,16 @@ def test_the_card_has_every_number(speaker):
     assert metrics["native 256: all"] == metrics["pages: all"]
 
 
-def test_the_recipe_ships_nothing_yet_and_takes_an_hour_at_most():
+def test_the_recipe_ships_nothing_yet_and_its_eye_is_counted_with_the_largest_page():
     assert all(stage.ships is None for stage in NANO_NATIVE.stages)
     assert sum(stage.steps for stage in NANO_NATIVE.stages) <= 1500
     assert {rows_of_step(NANO_NATIVE, stage) for stage in NANO_NATIVE.stages} == {8}
+    assert LARGEST_PAGE == 512
+    model = native.new_native()
+    eye, bridge, words = (
+        sum(weight.numel() for weight in part.parameters())
+        for part in (model.vision, model.projector, model.language)
+    )
+    # 4 for the first part, whose pixels need no gradient; rows of 512 tokens
+    wanted = 8 * 1500 * (4 * 513 * eye + 6 * 65 * bridge + 6 * 512 * words)
+    assert sum(cost.operations for cost in estimate_recipe(NANO_NATIVE)) == pytest.approx(wanted, rel=0.01)

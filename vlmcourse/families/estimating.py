@@ -54,6 +54,7 @@ from vlmcourse.training.memory import (
     ledger,
 )
 from vlmcourse.training.parts import parts_of_model
+from vlmcourse.world.pages import PAGE_SIZES
 
 TERA, HOUR = 1e12, 3600.0
 ROW = 512  # tokens; rows of the course are shorter
@@ -62,6 +63,7 @@ _MODELS = {
     LlavaConfig: Llava, VideoConfig: VideoLlava, FlamingoConfig: Flamingo, BlipConfig: Blip,
     MatcherConfig: Matcher, LlamaConfig: Llama, NativeConfig: NativeLlava,
 }  # fmt: skip
+LARGEST_PAGE = max(high * wide for high, wide in PAGE_SIZES) // NANO_VLM.model.vision.patch_size**2  # patches
 _DINOV2 = ViTConfig(224, 14, width=384, depth=12, heads=6)
 
 
@@ -159,7 +161,9 @@ def _learning(
     recipe: Recipe, stage: Stage, model: nn.Module, tokens: int
 ) -> tuple[list[Part], dict[str, Tuned]]:
     """The parts that run in a stage, and what learns in each."""
-    parts = parts_of_model(model, tokens, tokens)
+    # as if every page were the largest one
+    seen = dict(vision=LARGEST_PAGE + 1) if isinstance(model, NativeLlava) else {}
+    parts = parts_of_model(model, tokens, tokens, seen)
     if recipe.family not in ("real", "drawings", "redrawn"):
         return parts, {part.name: ALL for part in parts}
     if stage.name == "words":
