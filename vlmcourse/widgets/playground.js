@@ -72,6 +72,7 @@ function build(model) {
   const [stage, box, status, beyond] = [fit(h("canvas", { role: "img" }), side, side, STAGE), div("vlm-box"), says("vlm-words"), div("vlm-reading vlm-beyond")];
   const release = () => { held = null; };
   const area = h("div", { className: "vlm-picture", tabIndex: 0, role: "application",
+    onfocus: () => window.addEventListener("keydown", undoKey, true), onblur: () => window.removeEventListener("keydown", undoKey, true),
     "aria-label": "Scene: Tab goes from object to object, arrow keys move one (with Shift by 8 pixels), Delete removes it, Ctrl+Z undoes",
     onkeydown: keys, onpointerdown: grab, onpointermove: drag, onpointerup: release, onpointercancel: release }, stage, box);
 
@@ -106,10 +107,17 @@ function build(model) {
     if (step && selected >= 0) put({ [X]: thing()[X] + step[1] * far, [Y]: thing()[Y] + step[0] * far }, `move ${selected}`);
     else if (event.key === "Tab" && tab >= 0 && tab < now.things.length) { selected = tab; draw(); }
     else if (event.key === "Delete" || event.key === "Backspace") remove();
-    else if (event.key.toLowerCase() === "z" && (event.ctrlKey || event.metaKey)) back();
     else return;
     event.preventDefault();
     event.stopPropagation();
+  }
+
+  // Heard before the page around hears it: JupyterLab 3 would undo in the notebook's cells.
+  function undoKey(event) {
+    if (event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    back();
   }
 
   // The scene pasted together from sprites, as paste does in world/arranging.py; null until they are there.
