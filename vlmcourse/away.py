@@ -42,7 +42,7 @@ UNTOUCHED = (
     "cuda-*",
 )
 UNTOUCHED += ("ipython", "ipywidgets", "ipykernel", "traitlets", "google-colab", "jupyterlab", "notebook")
-TESTED = ((3, 11), (3, 12), (3, 13))  # 3.12 with chapters from the wheel, 3.13 with tests of most rooms
+TESTED = ((3, 11), (3, 12), (3, 13))  # 3.12 and 3.13 with chapters from the wheel
 BESIDE = (".", "/content")  # where a wheel of the course is put by hand
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps")
 
