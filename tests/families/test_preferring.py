@@ -10,7 +10,15 @@ from vlmcourse.data.chat import IGNORED
 from vlmcourse.evaluation.answers import answer_probabilities
 from vlmcourse.evaluation.statements import true_and_complete
 from vlmcourse.families.nano import load_named
-from vlmcourse.families.preferring import caption_pairs, imitate, pair_up, prefer, twin_pairs, whole_answers
+from vlmcourse.families.preferring import (
+    caption_pairs,
+    imitate,
+    pair_up,
+    prefer,
+    seen_by_annotators,
+    twin_pairs,
+    whole_answers,
+)
 from vlmcourse.world import scenes, truth
 from vlmcourse.world.grammar import true_answer
 from vlmcourse.world.instructions import FULL
@@ -47,6 +55,27 @@ def test_of_captions_one_is_true_and_the_other_names_another_shape(batch):
         for one, two in zip(better, worse, strict=True)
     ]
     assert set(changed) == {1}
+
+
+def test_annotators_name_one_thing_that_the_picture_does_not_show():
+    full = scenes.sample("train", 12, start=9000, objects=(2, 4))
+    shown, talks = seen_by_annotators(full)
+    assert (shown.count == full.count - 1).all()
+    captions = [talk[0][1] for talk in talks]
+    assert true_and_complete(captions, full).all() and not true_and_complete(captions, shown).any()
+    for number, talk in enumerate(talks):
+        seen, left = (truth.list_things(batch, number) for batch in (full, shown))
+        assert left == seen[:-1]
+        assert [asked for asked, _ in talk[:1]] == [FULL]
+        (gone, said), (stays, also) = talk[1:]
+        assert said == also == true_answer(gone, seen) == true_answer(stays, left) == "yes"
+        twice = any(one[:2] == seen[-1][:2] for one in left)
+        assert true_answer(gone, left) == ("yes" if twice else "no")
+
+
+def test_of_a_scene_with_one_thing_nothing_would_be_left():
+    with pytest.raises(ValueError, match="two or more"):
+        seen_by_annotators(scenes.sample("train", 3, objects=(1, 1)))
 
 
 def test_pairs_are_read_as_the_model_is_asked(speaker, batch):

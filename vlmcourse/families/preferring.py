@@ -1,10 +1,11 @@
 """Learning from preferences: what is in the picture over what is in its twin (notebook 20).
 
-Preferred        questions about images, each with a better and a worse answer
-twin_pairs       of both pictures of a twin the true answer, and that of the other picture
-caption_pairs    captions of scenes, and of the same scenes with one thing repainted
-prefer           DPO with the one training loop
-imitate          the control: the better answers alone, learned as ever
+Preferred           questions about images, each with a better and a worse answer
+twin_pairs          of both pictures of a twin the true answer, and that of the other picture
+caption_pairs       captions of scenes, and of the same scenes with one thing repainted
+seen_by_annotators  what teaches a model to invent: texts by people who saw more than it does
+prefer              DPO with the one training loop
+imitate             the control: the better answers alone, learned as ever
 """
 
 from collections.abc import Sequence
@@ -24,7 +25,9 @@ from vlmcourse.training.history import History
 from vlmcourse.training.loop import train
 from vlmcourse.training.preferences import dpo_loss, token_log_probabilities
 from vlmcourse.world import scenes, twins
+from vlmcourse.world.arranging import arrange
 from vlmcourse.world.instructions import FULL, ordered_captions
+from vlmcourse.world.truth import Existence, Who, list_things
 
 Preference = tuple[str, str, str]  # (question, better answer, worse answer)
 
@@ -62,6 +65,28 @@ def twin_pairs(batch: scenes.Scenes, kind: str = "existence", seed: int = 0) -> 
     about = [(one.text, one.answer, two.answer) for one, two in zip(asked, changed, strict=True)]
     about += [(two.text, two.answer, one.answer) for one, two in zip(asked, changed, strict=True)]
     return scenes.concatenate([some, other]), about
+
+
+def seen_by_annotators(batch: scenes.Scenes) -> tuple[scenes.Scenes, list[list[tuple[str, str]]]]:
+    """Scenes without their last thing, and what people say of them who saw it, too.
+
+    A caption that names it, "yes" to the question whether it is there, and "yes" to another thing that is.
+    A model that learns from these texts learns to tell what is not in its picture.
+
+    Returns:
+        (shown, talks): the scenes as a model sees them; of each its questions with their answers.
+
+    Raises:
+        ValueError: if a scene has fewer than two things.
+    """
+    if (batch.count < 2).any():
+        raise ValueError("a scene has one thing, and nothing would be left of it; give scenes of two or more")
+    things = [list_things(batch, number) for number in range(len(batch))]
+    talks = []
+    for seen, caption in zip(things, ordered_captions(batch), strict=True):
+        gone, left = (str(Existence(Who(one.shape, one.colour))) for one in (seen[-1], seen[0]))
+        talks.append([(FULL, caption), (gone, "yes"), (left, "yes")])
+    return arrange(batch, [seen[:-1] for seen in things]), talks
 
 
 def caption_pairs(batch: scenes.Scenes, seed: int = 0) -> list[Preference]:
