@@ -13,6 +13,7 @@ from vlmcourse.workbook.outcomes import OutOfTime, limited, unheard
 
 LAST = "the last axis of two is axis 1"
 DIAGNOSTIC = "nothing is trained through a measurement"
+REFERENCE = "only the model that learns has a gradient"
 FROZEN = "what is kept in four bits does not learn"
 DRAWN = "nothing learns through what is drawn"
 QUEUED = "nothing learns through what a queue holds"
@@ -341,6 +342,28 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     },
     "locations.locations_to_boxes": {
         "thin = ((corners[:, 0] >= corners[:, 1])).any(dim=1)[:, None]": "no box ends before it begins",
+    },
+    # chapter 20
+    "preferences.token_log_probabilities": {
+        "learned = (following > IGNORED)": "a token's number is never negative",
+        "everything = logits.float().log_softmax(dim=-1)": "nothing is read off the last place",
+        "everything = logits[..., :, :].float().log_softmax(dim=-1)": "nothing is read off the last place",
+        "chosen = everything.gather(-1, following.masked_fill(~learned, 1)[..., None])[..., 0]":
+            "what is read off where nothing is predicted is covered by 0 afterwards",
+        "logits = logits.float()": "computed in float32 in any case",
+    },
+    "preferences.dpo_loss": {
+        "reference_chosen = reference_chosen.detach()": REFERENCE,
+        "reference_rejected = reference_rejected.detach()": REFERENCE,
+    },
+    "policy.group_advantages": {"rewards = rewards.detach()": "nothing learns through a reward"},
+    "policy.policy_loss": {
+        "before = before.detach()": REFERENCE,
+        "reference = reference.detach()": REFERENCE,
+        "advantages = advantages.detach()": "nothing learns through a reward",
+    },
+    "rewards.format_reward": {
+        'stops = (reply.count(".") <= 1) and reply.endswith(".")': "what ends with a full stop has one",
     },
 }  # fmt: skip
 """Changed lines by exercise that do the same or are as good, each with its reason."""

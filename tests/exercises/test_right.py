@@ -5,6 +5,7 @@ Every exercise has at least two. Where one is refused, the checker is at fault.
 
 import functools
 import math
+import re
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
@@ -18,9 +19,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vlmcourse.data.records import Record, image_first
 from vlmcourse.data.text import ASSISTANT, END
+from vlmcourse.evaluation import vqa
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.models import clip, language
 from vlmcourse.workbook.check import judge
+from vlmcourse.world.grammar import SENTENCE
 
 RIGHT: list[tuple[str, Callable]] = []
 SECONDS = 10  # of CPU time that a check may take
@@ -2763,3 +2766,115 @@ def unproved_by_number(claims, lines):
         if relation == "at most" and high > number:
             bad += [claims[place]]
     return bad
+
+
+# chapter 20: preferences and rewards
+
+
+@right("preferences.token_log_probabilities")
+def log_probabilities_by_cross_entropy(logits, labels):
+    words = logits.shape[-1]
+    scores, wanted = logits[..., :-1, :].float(), labels[..., 1:]
+    loss = F.cross_entropy(scores.reshape(-1, words), wanted.reshape(-1), ignore_index=-100, reduction="none")
+    return -loss.view(wanted.shape)
+
+
+@right("preferences.token_log_probabilities")
+def log_probabilities_by_logsumexp(logits, labels):
+    scores = logits.to(torch.float32)[..., :-1, :]
+    wanted = labels[..., 1:].unsqueeze(-1)
+    said = torch.take_along_dim(scores, wanted.clamp(min=0), dim=-1) - scores.logsumexp(-1, keepdim=True)
+    return torch.where(wanted == -100, 0.0, said).squeeze(-1)
+
+
+@right("preferences.token_log_probabilities")
+def log_probabilities_by_one_hot(logits, labels):
+    after = labels[..., 1:]
+    real = after >= 0
+    chosen = F.one_hot(after * real, logits.shape[-1])
+    return (F.log_softmax(logits.float(), dim=-1)[..., :-1, :] * chosen).sum(dim=-1) * real
+
+
+@right("preferences.dpo_loss")
+def dpo_by_softplus(chosen, rejected, reference_chosen, reference_rejected, beta):
+    now, then = chosen - rejected, reference_chosen - reference_rejected
+    return F.softplus(beta * (then - now)).mean()
+
+
+@right("preferences.dpo_loss")
+def dpo_pair_by_pair(chosen, rejected, reference_chosen, reference_rejected, beta):
+    total = 0
+    for good, bad, old_good, old_bad in zip(
+        chosen, rejected, reference_chosen, reference_rejected, strict=True
+    ):
+        rewards = beta * (good - old_good), beta * (bad - old_bad)
+        total = total - F.logsigmoid(rewards[0] - rewards[1])
+    return total / len(chosen)
+
+
+@right("policy.group_advantages")
+def advantages_by_std_mean(rewards):
+    deviation, mean = torch.std_mean(rewards, dim=-1, keepdim=True)
+    return (rewards - mean) / (deviation + 1e-4)
+
+
+@right("policy.group_advantages")
+def advantages_group_by_group(rewards):
+    rows = []
+    for group in rewards:
+        away = group - group.mean()
+        deviation = (away.square().sum() / (len(group) - 1)).sqrt()
+        rows.append(away / (deviation + 0.0001))
+    return torch.stack(rows)
+
+
+@right("policy.policy_loss")
+def policy_by_maximum_of_losses(now, before, reference, advantages, mask, clip, beta):
+    weight = advantages.unsqueeze(1)
+    ratio = (now - before).exp()
+    losses = torch.maximum(-weight * ratio, -weight * ratio.clip(1 - clip, 1 + clip))
+    apart = (reference - now).exp() - 1 + now - reference
+    kept = torch.where(mask, losses + beta * apart, 0.0)
+    return (kept.sum(-1) / mask.sum(-1)).mean()
+
+
+@right("policy.policy_loss")
+def policy_sample_by_sample(now, before, reference, advantages, mask, clip, beta):
+    losses = []
+    for row in range(len(now)):
+        real = mask[row]
+        ratio = torch.exp(now[row][real] - before[row][real])
+        bounded = torch.clamp(ratio, 1 - clip, 1 + clip)
+        gain = torch.min(ratio * advantages[row], bounded * advantages[row])
+        back = reference[row][real] - now[row][real]
+        losses.append((beta * (torch.expm1(back) - back) - gain).mean())
+    return sum(losses) / len(losses)
+
+
+@right("rewards.truth_reward")
+def truth_by_a_condition(reply, answer):
+    said, wanted = map(vqa.normalise_answer, (reply, answer))
+    return 1.0 if said == wanted else 0.0
+
+
+@right("rewards.truth_reward")
+def truth_word_by_word(reply, answer):
+    same = vqa.normalise_answer(reply).split() == vqa.normalise_answer(answer).split()
+    return 1.0 * same
+
+
+@right("rewards.format_reward")
+def form_by_a_pattern(reply, instruction):
+    if instruction.endswith(SENTENCE):
+        return float(re.fullmatch(r"[A-Z][^.]*\s[^.]*\.", reply) is not None and len(reply.split()) >= 3)
+    return 1.0 if re.fullmatch(r"\s*[^\s.]+(\s+[^\s.]+)?\s*", reply) else 0.0
+
+
+@right("rewards.format_reward")
+def form_with_early_returns(reply, instruction):
+    count = len(reply.split())
+    if not instruction.endswith(" Answer in a sentence."):
+        return 1.0 if count in (1, 2) and reply.find(".") < 0 else 0.0
+    if count < 3 or not reply[:1].isupper():
+        return 0.0
+    return 1.0 if reply.find(".") == len(reply) - 1 else 0.0

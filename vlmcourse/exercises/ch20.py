@@ -31,7 +31,8 @@ exercise(preferences.token_log_probabilities, gradient=("logits",),
     ],
     slips=[
         ("labels[..., 1:]", "labels[..., :-1]",
-         "scores and token of one place are put together; the scores at a place speak of the token behind it."),
+         "scores and token of one place are put together; the scores at a place speak of the "
+         "token behind it."),
         ("logits[..., :-1, :]", "logits[..., 1:, :]",
          "a token is read off its own place, where the model has read it already; take the place before."),
         ("log_softmax(dim=-1)", "softmax(dim=-1)",
@@ -44,7 +45,8 @@ exercise(preferences.token_log_probabilities, gradient=("logits",),
          "where nothing is to be predicted stands a log-probability of token 0; put 0 there."),
         ("return chosen.masked_fill(~learned, 0.0)", "return chosen.masked_fill(~learned, 0.0).sum(dim=-1)",
          "the sum is taken; one number for each token is asked for."),
-        ("return chosen", "return -chosen", "the sign is that of a loss; a log-probability is never positive."),
+        ("return chosen", "return -chosen",
+         "the sign is that of a loss; a log-probability is never positive."),
         (".float()", "", "all is computed in the 16 bits of the scores; turn them into float32 first."),
         ("following != IGNORED", "following > 0",
          "token 0 is taken for nothing; only -100 says that nothing is to be predicted."),
@@ -100,7 +102,8 @@ exercise(preferences.dpo_loss, gradient=("chosen", "rejected"),
         ("beta * margin", "beta * margin.mean()",
          "margins are averaged before the loss is taken; each pair has a loss of its own."),
         ("-F.logsigmoid(beta * margin).mean()", "-(beta * margin).sigmoid().log().mean()",
-         "far down σ is 0 in float32 and its logarithm minus infinity; `F.logsigmoid` computes both at once."),
+         "far down σ is 0 in float32 and its logarithm minus infinity; `F.logsigmoid` computes "
+         "both at once."),
         ("-F.logsigmoid(beta * margin)", "((margin - 1 / (2 * beta)) ** 2)",
          "this is another loss, the square of IPO; DPO's is -log σ(beta · margin)."),
         ("-F.logsigmoid(beta * margin)", "-F.logsigmoid(beta * margin.clamp(min=0))",
@@ -158,8 +161,8 @@ exercise(policy.group_advantages,
         ("+ NEVER_ZERO", "+ 100 * NEVER_ZERO", "what is added to the deviation is not 1e-4."),
     ],
     hints=["What could have been expected of an answer? What the others to the same question earned.",
-           "Mean and `std` along axis 1 with `keepdim=True`; add 1e-4 to the deviation, so that equal rewards "
-           "give 0 and not 0 / 0."],
+           "Mean and `std` along axis 1 with `keepdim=True`; add 1e-4 to the deviation, so that "
+           "equal rewards give 0 and not 0 / 0."],
 )
 
 
@@ -244,8 +247,8 @@ exercise(policy.policy_loss, gradient=("now",),
 
 exercise(rewards.truth_reward,
     cases=lambda: [
-        ("red", "red"), ("RED", "red"), ("Red.", "red"), ("blue", "red"), ("two", "2"), ("2", "Two"), ("2 or 3", "2"),
-        ("12", "2"), ("", "2"), ("top", "top left"), ("top left", "top"), ("The star", "star"),
+        ("red", "red"), ("RED", "red"), ("Red.", "red"), ("blue", "red"), ("two", "2"), ("2", "Two"),
+        ("2 or 3", "2"), ("12", "2"), ("", "2"), ("top", "top left"), ("top left", "top"), ("The star", "star"),
         ("star", "a star."), ("left top", "top left"), ("no", "yes"), ("yes yes", "yes"),
         ("Yes, there is a star.", "yes, there is a star"), ("yes no", "no"),
     ],
@@ -259,7 +262,8 @@ exercise(rewards.truth_reward,
          "letter for letter is asked too much: \"Red.\" says red, \"two\" says 2; normalise both."),
         ("normalise_answer(reply) == normalise_answer(answer)",
          "normalise_answer(answer) in normalise_answer(reply)",
-         "whoever says everything is always right here: \"2 or 3\" holds the 2. The whole reply is compared."),
+         "whoever says everything is always right here: \"2 or 3\" holds the 2. The whole reply "
+         "is compared."),
         ("normalise_answer(reply) == normalise_answer(answer)",
          "normalise_answer(reply) in normalise_answer(answer)",
          "a part of the answer is enough, even none of it: \"\" stands in every answer."),
@@ -344,7 +348,8 @@ exercise(rewards.format_reward,
          "a short answer may begin with a capital; nothing is said of it."),
     ],
     hints=["Two forms: which of them is asked for stands at the end of the instruction, in `SENTENCE`.",
-           "Words are `reply.split()`. A sentence: more than two of them, `reply[0].isupper()`, one full stop, "
+           "Words are `reply.split()`. A sentence: more than two of them, `reply[0].isupper()`, "
+           "one full stop, "
            "and it is last. Else: one or two words, and no full stop."],
 )
 
