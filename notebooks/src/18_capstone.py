@@ -537,3 +537,5 @@ progress()
 # - Kaplan et al. 2020, *Scaling Laws for Neural Language Models*, [arXiv:2001.08361](https://arxiv.org/abs/2001.08361), section 2.1: operations of a transformer.
 # - Newcombe 1998, "Interval estimation for the difference between independent proportions", *Statistics in Medicine* 17, method 10.
 # - Mitchell et al. 2019, *Model Cards for Model Reporting*, [arXiv:1810.03993](https://arxiv.org/abs/1810.03993), section 4.
+#
+# **Next:** [20 · Preferences and rewards](20_preferences_and_rewards.ipynb)

@@ -57,7 +57,8 @@ def order(chapter: Chapter) -> list[str]:
         wanted = r"^#+ .*" if cell.cell_type == "markdown" else r"^.*\bbegin\(.*"
         lines += re.findall(wanted, cell.source, flags=re.MULTILINE)
     lines = [line.lower() for line in lines]
-    places = [next((k for k, line in enumerate(lines) if part.lower() in line), None) for part in PARTS]
+    begins = [re.compile(rf"\b{re.escape(part.lower())}") for part in PARTS]  # "preferences" are none
+    places = [next((k for k, line in enumerate(lines) if part.search(line)), None) for part in begins]
     missing = [part for part, place in zip(PARTS, places, strict=True) if place is None]
     if missing:
         return [f"no heading or call with {part!r}" for part in missing]

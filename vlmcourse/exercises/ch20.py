@@ -374,7 +374,8 @@ quiz(2, "Sampled answers of one group: all eight are right. What does GRPO learn
 quiz(3, "Your reward says: answered in one sentence, with a capital and a full stop. It rises to 1. "
         "What do you know of the answers?", [
     ("That they are sentences, and nothing else.", True,
-     "Section 9 trained just that; what a reward does not look at it does not hold."),
+     "In section 9 such a reward was perfect while answers were wrong. It says nothing of what it does "
+     "not look at."),
     ("That they are at least as true as before, because the reference was kept near.", False,
      "Near is measured in probability. One token that turns yes into no is a short way."),
     ("That the model understands the instruction better and so is right more often.", False,
