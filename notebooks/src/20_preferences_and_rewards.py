@@ -73,7 +73,7 @@ inventor.tune(inventor.features(render(shown)), inventor.encode(talks), 40, 16, 
               **words_only(inventor, 5e-4, 40))
 
 # %% [markdown] id="measure-intro" lang="en"
-# How much does it invent? POPE asks for one thing that is there and one that is not: **false yes**, and F1. CHAIR_s is the share of captions with an invention. To see what a cure costs, three more numbers: how often the model says yes to what **is** there, also for combinations of colour and shape that **never occurred in training** (rare things; here `novel`), and how many captions are complete.
+# How much does it invent? POPE asks for one thing that is there and one that is not: **false yes**, and F1. CHAIR_s is the share of captions with an invention. To see what a cure costs, more numbers: the yes to **rare** things, whose combination of colour and shape never occurred in training (`novel`), false and true; how many captions are complete; and how long they are.
 
 # %% id="measure"
 import numpy as np
@@ -104,16 +104,16 @@ def described(speaker, count=60):
     return share, true_and_complete(lines, batch).mean(), length
 
 def everything(speaker):
-    (f1, false, _), (_, _, rare) = polled(speaker, "test"), polled(speaker, "novel")
-    return f1, false, rare, *described(speaker)
+    (f1, false, _), (_, *rare) = polled(speaker, "test"), polled(speaker, "novel")
+    return f1, false, *rare, *described(speaker)
 
 # %% id="spoiled"
-columns = dict(POPE_F1=".2f", false_yes=".0%", yes_to_rare_things=".0%", CHAIR_s=".0%",
-               complete=".0%", words=".1f")
+columns = dict(POPE_F1=".2f", false_yes=".0%", rare_false_yes=".0%", rare_true_yes=".0%",
+               CHAIR_s=".0%", complete=".0%", words=".1f")
 found = {"nano-vlm": everything(start), "the inventor": everything(inventor)}
 tabulate(found, "model", **columns)
 assert found["nano-vlm"][1] < 0.1 and found["the inventor"][1] > 0.8
-assert found["the inventor"][4] < 0.6 * found["nano-vlm"][4]
+assert found["the inventor"][5] < 0.6 * found["nano-vlm"][5]
 
 # %% [markdown] id="spoiled-lesson" lang="en"
 # Forty steps, and it says yes to everything. Nothing is wrong with its eye, nor with its words: the data taught it. Now the cure.
@@ -243,7 +243,9 @@ preferring.imitate(copied, pairs, steps, size, **words_only(copied, 3e-4, steps)
 found |= {"after DPO": everything(cured), "after imitation": everything(copied)}
 tabulate(found, "model", **columns)
 for name in ("after DPO", "after imitation"):
-    assert found[name][1] < 0.3 and found[name][0] > found["the inventor"][0] + 0.1
+    assert found[name][1] < 0.35 and found[name][0] > found["the inventor"][0] + 0.1
+assert found["after DPO"][3] > found["after imitation"][3]           # yes to what is rare, and there
+assert found["after DPO"][5] < found["after imitation"][5]           # complete captions
 
 # %% id="gains-figure"
 fig, ax = plt.subplots(figsize=(5.6, 2.6), layout="constrained")
@@ -255,22 +257,21 @@ figure(fig, alt="Over the steps the worse answers lose much more than the better
 assert -np.mean(history.metrics["worse"][-5:]) > 2 * np.mean(history.metrics["better"][-5:])
 
 # %% [markdown] id="cured-lesson" lang="en"
-# Both cure POPE: from "yes" to everything to hardly any false yes. In our run DPO keeps saying yes to **all** rare things, while imitation lost some of them; but imitation repaired the captions, and DPO only in part. The figure shows why: DPO pushes the worse answers away by many nats and lifts the better ones a little. It forbids one thing in the caption, and does not teach the rest. Neither control nor cure wins; published recipes often add an imitation term to DPO.
+# Both cure POPE: of 100 % false yes DPO left 12 % in our run, imitation 1 %. The costs are on opposite sides. Imitation now denies every third rare thing that **is** there. DPO denies none, but still says yes to rare things that are not. Imitation repaired the captions; DPO only half. The figure shows why: it pushes the worse answers away by many nats and lifts the better ones by few. It forbids one word in a caption, and does not teach the others. Neither wins on every count; look at the whole table before you praise a cure.
 #
 # What changed in which answers? Choose "only after DPO".
 
 # %% id="browse"
+from vlmcourse.evaluation.answers import agrees, asked_of
 from vlmcourse.widgets.browsing import browse_two
 
-exam_scenes = scenes.sample("test", 40, start=90_000)
-there = dict(enumerate(invented.scene_objects(exam_scenes)))
-asked = invented.poll(there, "adversarial", per_image=1, template=invented.OF_A_SCENE)
-images = render(exam_scenes)[[one.image for one in asked]]
-said = {name: speaker.answer(images, [one.question for one in asked])
+some, asked = asked_of(scenes.sample("test", 60, start=90_000), "existence")
+images, texts = render(some), [one.text for one in asked]
+said = {name: speaker.answer(images, texts)
         for name, speaker in (("before", inventor), ("after DPO", cured))}
-right = {name: [invented.said_yes(text) == (one.answer == "yes")
-                for text, one in zip(texts, asked)] for name, texts in said.items()}
-browse_two(images, asked, said, right, groups=[one.image for one in asked])
+right = {name: [agrees(text, one) for text, one in zip(replies, asked)]
+         for name, replies in said.items()}
+browse_two(images, asked, said, right)
 
 # %% [markdown] id="q-length" lang="en"
 # ## 5 · What if the judges like long answers?
@@ -294,8 +295,8 @@ print("preferred answers gained more:",
       f"{np.mean(liked.metrics['agreed'][-5:]):.0%} here, "
       f"{np.mean(history.metrics['agreed'][-5:]):.0%} for the truth")
 assert np.mean(liked.metrics["agreed"][-5:]) > 0.9
-assert found["nano-vlm, longer is better"][5] > found["nano-vlm"][5] + 1
-assert found["nano-vlm, longer is better"][3] > found["nano-vlm"][3] + 0.2
+assert found["nano-vlm, longer is better"][6] > found["nano-vlm"][6] + 1
+assert found["nano-vlm, longer is better"][4] > found["nano-vlm"][4] + 0.2
 
 # %% [markdown] id="length-lesson" lang="en"
 # Half the steps, and the preference is learned perfectly. The loss, the agreement, every number a training shows look as good as before. **What a preference was about, only a measurement from outside tells.**
