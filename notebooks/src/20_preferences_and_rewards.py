@@ -244,8 +244,8 @@ found |= {"after DPO": everything(cured), "after imitation": everything(copied)}
 tabulate(found, "model", **columns)
 for name in ("after DPO", "after imitation"):
     assert found[name][1] < 0.35 and found[name][0] > found["the inventor"][0] + 0.1
-assert found["after DPO"][3] > found["after imitation"][3]           # yes to what is rare, and there
-assert found["after DPO"][5] < found["after imitation"][5]           # complete captions
+assert found["after DPO"][3] > found["after imitation"][3]         # yes to what is rare, and there
+assert found["after DPO"][5] < found["after imitation"][5]         # complete captions
 
 # %% id="gains-figure"
 fig, ax = plt.subplots(figsize=(5.6, 2.6), layout="constrained")
@@ -295,11 +295,12 @@ print("preferred answers gained more:",
       f"{np.mean(liked.metrics['agreed'][-5:]):.0%} here, "
       f"{np.mean(history.metrics['agreed'][-5:]):.0%} for the truth")
 assert np.mean(liked.metrics["agreed"][-5:]) > 0.9
-assert found["nano-vlm, longer is better"][6] > found["nano-vlm"][6] + 1
-assert found["nano-vlm, longer is better"][4] > found["nano-vlm"][4] + 0.2
+print(wordy.answer(render(scenes.sample("test", 1, start=90_000)), FULL))
+before, after = lengths.values()
+assert after[6] > before[6] + 5 and after[5] < 0.6 * before[5]
 
 # %% [markdown] id="length-lesson" lang="en"
-# Half the steps, and the preference is learned perfectly. The loss, the agreement, every number a training shows look as good as before. **What a preference was about, only a measurement from outside tells.**
+# Half the steps, and the preference is learned perfectly: captions of 44 words in our run, and hardly any of them true and complete. POPE sees nothing of it. The loss, the agreement, every number a training shows look as good as before. **What a preference was about, only a measurement from outside tells.**
 #
 # ## 6 · A group is its own judge
 #
