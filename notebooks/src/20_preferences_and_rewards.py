@@ -432,7 +432,7 @@ assert last["reward"] > first["reward"] and last["entropy"] < first["entropy"]
 assert last["mixed"] < first["mixed"]
 
 # %% [markdown] id="controls-intro" lang="en"
-# The reward rises, and the method eats what it lives on: surer answers, fewer mixed groups. But was it **seeing** that was learned? Three controls on questions of the exam:
+# The reward rises, and the method eats what it lives on: surer answers, fewer mixed groups. But was it **seeing** that was learned? Controls on questions of the exam. **Predict** the last line of the table.
 #
 # - **blind**: the same training, and exam, on grey pictures,
 # - **imitation**: the same questions and steps, with the true answer told,
@@ -469,11 +469,15 @@ results = {"nano-vlm": examined(start), "after GRPO": examined(rewarded),
            "blind, after GRPO": examined(blind, without_eyes(exam))}
 tabulate(results, "exam", chance_of_truth=".1%", right=".1%", perplexity=".2f")
 print(f"always the most frequent answer: {prior:.1%}")
-assert results["after GRPO"][0] > results["nano-vlm"][0]
-assert results["blind, after GRPO"][1] < prior + 0.1
+assert results["after GRPO"][0] > results["nano-vlm"][0] + 0.03
+assert abs(results["after GRPO"][1] - results["nano-vlm"][1]) < 0.08
+assert results["blind, after GRPO"][1] < prior + 0.08
+assert results["after GRPO"][2] < 1.2 * results["nano-vlm"][2]
 
 # %% [markdown] id="controls-lesson" lang="en"
-# An honest table. After forty steps the model *draws* the truth more often; whether its **best guess** is right hardly changes. What it could do sometimes, it does more often. The blind model earns what habit earns, however long it practises. And imitation, which is told the truth, does as well here in less time: where somebody knows the answer, telling it is cheaper. Rewards are for what can be checked and not shown.
+# An honest table. After forty steps the model *draws* the truth more often, 86 % instead of 75 % in our run, and its **best guess** is right as often as before. What it did mostly, it now does nearly always; a lower temperature would have given us that for nothing. The blind model learned as eagerly, and arrived at the most frequent answer, exactly. Imitation, at the same number of steps and less than half the time, hardly moved. Language stayed.
+#
+# To learn comparisons themselves takes many more steps than forty. Whoever reports a rising reward should show these two columns beside each other, and a blind control below.
 
 # %% id="groups-browser"
 from vlmcourse.widgets.browser import RowBrowser
@@ -523,10 +527,10 @@ formed = rewarding.Rollouts(again(start), practice, in_form).draw(list(range(48)
 truly = rewarding.Rollouts(again(start), practice).draw(list(range(48)))    # the same dice
 print(f"reward for the form {formed.rewards.mean():.2f}, true are {truly.rewards.mean():.0%}; "
       f"largest advantage {formed.advantages.abs().max():.1f}")
-assert formed.rewards.mean() > 0.97 and truly.rewards.mean() < 0.95
+assert formed.rewards.mean() > 0.97 and truly.rewards.mean() < 0.9
 
 # %% [markdown] id="form-lesson" lang="en"
-# A perfect reward from the first step on, and one answer in five is wrong. There is nothing left to learn, and the curve looks like success.
+# A perfect reward from the first step on, and more than one answer in five is wrong. There is nothing left to learn, and the curve looks like success.
 #
 # ### Advantage without the mean
 #
