@@ -552,7 +552,7 @@ assert share["with the mean"] > 0.99 and share["without"] < 0.05
 #
 # ### The reference moves along
 #
-# The last one is a single line, and no curve shows it: the reference is not a copy but **the model itself**. Then the divergence is 0 at every step, and β times 0 bounds nothing. We take a rate that is too high, and the same large β twice.
+# The last one is a single line: the reference is not a copy but **the model itself**. Then the divergence is 0 at every step, and β times 0 bounds nothing. We take a rate that is too high, and the same large β twice.
 
 # %% id="moves-along"
 held, loose = again(start), again(start)
@@ -567,11 +567,11 @@ for name, speaker, one in (("reference kept", held, kept), ("reference moves alo
     numbers = (np.mean(one.metrics[which][-5:]) for which in ("divergence", "reward", "entropy"))
     broken[name] = (*numbers, caption_perplexity(speaker.model, texts))
 tabulate(broken, "20 steps", divergence_shown=".3f", reward=".2f", entropy=".3f", perplexity=".1f")
-assert broken["reference moves along"][0] < 1e-4
-assert broken["reference moves along"][3] > 1.3 * broken["reference kept"][3]
+(_, _, spread, surprise), (shown_gap, _, sure, worse_off) = broken.values()
+assert shown_gap < 1e-4 and sure < 0.5 * spread and worse_off > 1.2 * surprise
 
 # %% [markdown] id="moves-lesson" lang="en"
-# It reports a divergence of 0.000, the best there is, and its language is gone. So measure something that nobody rewards, such as the perplexity of captions, beside every reward.
+# It reports a divergence of 0.000, the best there is. Its entropy has collapsed, and captions, which nobody rewarded or punished, are falling apart: perplexity 7.6 in our run, where the model that was held kept its 5.0. The two rewards are equal. So measure something that nobody rewards beside every reward.
 
 # %% [markdown] id="recap" lang="en"
 # ## Recap
