@@ -295,7 +295,7 @@ print("preferred answers gained more:",
       f"{np.mean(liked.metrics['agreed'][-5:]):.0%} here, "
       f"{np.mean(history.metrics['agreed'][-5:]):.0%} for the truth")
 assert np.mean(liked.metrics["agreed"][-5:]) > 0.9
-print(wordy.answer(render(scenes.sample("test", 1, start=90_000)), FULL))
+print(wordy.answer(render(scenes.sample("test", 1, start=90_000))[0], FULL))
 before, after = lengths.values()
 assert after[6] > before[6] + 5 and after[5] < 0.6 * before[5]
 
