@@ -142,3 +142,12 @@ def test_what_is_rewarded_becomes_likelier_and_the_reference_stays():
     assert all(torch.equal(weight, frozen[name]) for name, weight in rollouts.reference.state_dict().items())
     assert {"reward", "entropy", "mixed", "divergence"} <= set(history.metrics)
     assert history.metrics["divergence"][0] == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_same_code_draws_rewards_and_learns():
+    speaker, _ = load_named("nano-vlm")
+    drill = hard_questions(speaker, drill_about(speaker, scenes.sample("train", 60, start=8000), KINDS))
+    rollouts = Rollouts(speaker, drill, samples=4, size=4)
+    history = reinforce(rollouts, steps=4, lr=1e-4)
+    assert history.steps == 4 and next(speaker.model.parameters()).device.type == "cpu"

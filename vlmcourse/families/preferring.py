@@ -135,7 +135,7 @@ def prefer(
 
     source = pairs.features, tuple(pairs.rows), reference
     history = train(speaker.model, Batches(source, size, seed=seed), loss_of, steps=steps, **options)
-    speaker.model.eval()
+    speaker.model.cpu().eval()
     return history
 
 
@@ -152,5 +152,5 @@ def imitate(
 
     source = pairs.features, tuple(pairs.rows)
     history = train(speaker.model, Batches(source, size, seed=seed), loss_of, steps=steps, **options)
-    speaker.model.eval()
+    speaker.model.cpu().eval()
     return history

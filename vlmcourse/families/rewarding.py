@@ -109,8 +109,9 @@ def sample_answers(
         (prompts, answers): token ids of each question with its image; and of its answers, each with its end.
     """
     model, words = speaker.model, speaker.words
-    ids, mask = words.prompts(instructions, model.tokens_per_image)
-    image_tokens = model.connect(features.float())
+    here = device_of(model)
+    ids, mask = (part.to(here) for part in words.prompts(instructions, model.tokens_per_image))
+    image_tokens = model.connect(features.to(here).float())
     reader, prompt = model.language, model.embed(ids, features=image_tokens)
     caches = [Cache() for _ in reader.blocks]
     copies = torch.arange(len(ids)).repeat_interleave(samples).tolist()
@@ -124,13 +125,19 @@ def sample_answers(
         return scores[copies]
 
     def choose(scores: Tensor) -> Tensor:
-        return torch.multinomial((scores.float() / temperature).softmax(dim=-1), 1, generator=generator)
+        chances = (scores.float() / temperature).softmax(dim=-1)
+        return torch.multinomial(chances.cpu(), 1, generator=generator).to(here)  # the dice lie on the CPU
 
     written = torch.cat(write(read, ids[copies], mask[copies], steps, choose, words.end, words.pad), dim=1)
     prompts = [row[real].tolist() for row, real in zip(ids, mask, strict=True)]
     answers = [upto(row, words.end) for row in written.tolist()]
     groups = [answers[start : start + samples] for start in range(0, len(answers), samples)]
     return prompts, groups
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model is; while it is trained that may be a GPU."""
+    return next(model.parameters()).device
 
 
 def upto(row: Sequence[int], end: int) -> list[int]:
@@ -202,8 +209,8 @@ class Rollouts:
     @torch.no_grad()
     def draw(self, numbers: Sequence[int]) -> Groups:
         """Answers to these questions, and what they earn."""
-        asked, speaker = self.drill.pick(numbers), self.speaker
-        features = asked.features[asked.image]
+        asked, speaker, here = self.drill.pick(numbers), self.speaker, device_of(self.speaker.model)
+        features = asked.features[asked.image].to(here)
         prompts, answers = sample_answers(
             speaker,
             features,
@@ -212,13 +219,13 @@ class Rollouts:
             temperature=self.temperature,
             generator=self.chance,
         )
-        rows = branch(prompts, answers, speaker.words.pad)
+        rows = Branches(*(column.to(here) for column in branch(prompts, answers, speaker.words.pad)))
         rewards = []
         for question, truth, group in zip(asked.questions, asked.answers, answers, strict=True):
             rewards.append([self.reward(text, truth, question) for text in speaker.words.spell(group)])
-        earned = torch.tensor(rewards)
+        earned = torch.tensor(rewards, device=here)
         before = token_log_probabilities(branch_scores(speaker, features, rows), rows.labels)
-        frozen = Speaker(self.reference, speaker.words)
+        frozen = Speaker(self.reference.to(here), speaker.words)
         reference = token_log_probabilities(branch_scores(frozen, features, rows), rows.labels)
         return Groups(features, rows, self.advantages(earned), before, reference, earned)
 
@@ -250,5 +257,5 @@ def reinforce(
         return loss, metrics | dict(divergence=(back.exp() - back - 1).mean())
 
     history = train(speaker.model, rollouts, loss_of, steps=steps, **options)
-    speaker.model.eval()
+    speaker.model.cpu().eval()
     return history
