@@ -76,7 +76,7 @@ def run(*arguments: str) -> str:
 @pytest.mark.timeout(1800)  # its checks wait for a busy machine
 def test_every_chapter_solved_then_trained_measured_asked_and_exported_on_that_code_alone(course):
     begin = time.perf_counter()
-    for chapter in CHAPTERS:
+    for chapter in (one for one in CHAPTERS if one.ready):
         solve_chapter(chapter.name)
     print(f"solved in {time.perf_counter() - begin:.0f} s")
     statuses = {event["slot"]: event["status"] for event in portfolio.diary() if "status" in event}
