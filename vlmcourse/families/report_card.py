@@ -39,6 +39,7 @@ from vlmcourse.evaluation.report import Report, ReportLine
 from vlmcourse.evaluation.statements import true_and_complete
 from vlmcourse.evaluation.vqa import anls, normalise_answer
 from vlmcourse.families.making import load_speaker
+from vlmcourse.families.mine import MINE
 from vlmcourse.speak import Images, Speaker, blinded
 from vlmcourse.world import questions, scenes, twins
 from vlmcourse.world.instructions import FULL
@@ -348,7 +349,7 @@ def load_answering(name: str) -> Any:
     Raises:
         FileNotFoundError, ValueError, CheckpointError: see load_speaker and interop.answering.open_folder.
     """
-    if Path(name).is_dir():
+    if Path(name).is_dir() and name != MINE:  # the learner's folder has that name, and holds no model
         from vlmcourse.interop.answering import FolderModel
 
         return FolderModel(name)
