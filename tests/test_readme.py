@@ -34,7 +34,7 @@ def stated(form: str) -> list[str]:
 
 def test_exercises_and_chapters_are_counted():
     exercises, chapters = stated(r"(\d+) checked exercises, (\d+) chapters")
-    assert (int(exercises), int(chapters)) == (len(all_exercises()), len(CHAPTERS))
+    assert (int(exercises), int(chapters)) == (len(all_exercises()), sum(one.ready for one in CHAPTERS))
 
 
 def test_what_is_trained_from_nothing_is_no_larger_than_it_says():

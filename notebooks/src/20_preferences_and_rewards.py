@@ -149,7 +149,7 @@ print([round(number, 2) for number in by_hand.tolist()], "sum", round(by_hand.su
 assert torch.allclose(by_hand.exp(), torch.tensor([0.5, 0.25]))
 
 # %% [markdown] id="branches" lang="en"
-# Two answers share picture and question. So they stand in **one** row as branches: each sees the beginning and itself, never the other. That is chapter 12's packing, and the 64 image tokens are read once for both.
+# Two answers share picture and question. So they stand in **one** row as branches: each sees the beginning and itself, never the other. That is chapter 08's packing, and the 64 image tokens are read once for both.
 
 # %% id="branches-figure"
 from vlmcourse.data.branches import branch

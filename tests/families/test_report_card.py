@@ -192,3 +192,11 @@ def test_another_picture_answers_the_same_question_and_is_never_the_same_one():
     assert [("a", "a", "b")[number] for number in alike] == ["b", "b", "a"]
     with pytest.raises(ValueError, match="all rows have one picture"):
         rc.other_pictures(["Who?"] * 2, ["cat", "dog"], ["a", "a"])
+
+
+def test_my_vlm_is_the_model_also_beside_the_folder_of_that_name(tmp_path, monkeypatch):
+    """Whoever stands in the workspace has the folder my_vlm/ there, with their functions in it."""
+    (tmp_path / "my_vlm").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(rc, "load_speaker", lambda name: (f"the speaker of {name}", {}))
+    assert rc.load_answering("my_vlm") == "the speaker of my_vlm"

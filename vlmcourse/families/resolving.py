@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vlmcourse.data.coordinates import read_boxes
+from vlmcourse.data.pixels import to_bytes
 from vlmcourse.evaluation.answers import accuracy
 from vlmcourse.evaluation.boxes import box_accuracy, mean_boxes, paired_iou
 from vlmcourse.evaluation.spelling import character_error_rate
@@ -97,7 +98,7 @@ def reading_errors(speaker: Speaker, batch: pages.Pages) -> dict[str, float]:
     batch = batch[words]
     asked = [questions[0] for questions in batch.asked]
     truths, questions = [one.letters for one in asked], [one.text for one in asked]
-    squashed = [_as_bytes(show_page(page, "squash", SQUASHED)[0]) for page in batch.pictures]
+    squashed = [to_bytes(show_page(page, "squash", SQUASHED))[0].numpy() for page in batch.pictures]
     shown = {"native": batch.pictures, "squash": squashed, "blank": blinded(batch.pictures)}
     said = {name: speaker.answer(some, questions, 12, 50) for name, some in shown.items()}
     return {name: character_error_rate(answers, truths) for name, answers in said.items()}
@@ -138,10 +139,6 @@ def _told(texts: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Tensor:
     """The first box that each text names; zeros where it names none."""
     found = [read_boxes(text, size) for text, size in zip(texts, sizes, strict=True)]
     return torch.stack([boxes[0] if len(boxes) else torch.zeros(4) for boxes in found])
-
-
-def _as_bytes(image: Tensor) -> np.ndarray:
-    return ((image + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 def measure_native(speaker: Speaker, count: int = 400, seed: int = 0) -> dict[str, float]:

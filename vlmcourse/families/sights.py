@@ -27,7 +27,7 @@ from vlmcourse.world.render import to_tensor
 from vlmcourse.world.scenes import SIDE
 
 SQUARE = 16  # pixels along an edge of what becomes one token
-HALF = 127.5  # a byte b is the pixel b / 127.5 - 1
+HALF = 127.5  # a byte b is the pixel b / 127.5 - 1, see data.pixels.normalise
 AT_ONCE_SEEN = 50  # pictures that are graded at once
 
 
