@@ -19,6 +19,7 @@ def test_a_row_holds_the_question_once_and_all_its_answers():
     assert rows.places[1].tolist() == [[1, 2, 3, 4], [1, 5, 0, 0]]
     assert rows.labels[0].tolist() == [[-100, 1, 2, -100], [-100, 3, 2, -100]]
     assert rows.labels[1].tolist() == [[-100, 4, 3, 2], [-100, 2, -100, -100]]
+    assert branch(PROMPTS, ANSWERS, pad=11).ids[1].tolist() == [8, 9, 4, 3, 2, 2, 11]
 
 
 def test_every_answer_is_read_as_if_it_stood_there_alone():

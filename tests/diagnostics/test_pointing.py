@@ -65,6 +65,14 @@ def test_a_model_with_a_mistake_is_named_by_it(mistake):
     assert exact.overlap[mistake] == pytest.approx(1, abs=1e-3)
 
 
+def test_of_equal_overlaps_the_first_is_named_and_they_are_means_over_pictures():
+    true, sizes = torch.tensor([[40.0, 40.0, 50.0, 50.0]]).repeat(2, 1), [(100, 100)] * 2
+    nowhere = name_mistake(torch.zeros(2, 4), true, sizes, FRAME)
+    assert nowhere.name == NO_MISTAKE and set(nowhere.overlap.values()) == {0}
+    half = name_mistake(torch.stack([10 * true[0], torch.zeros(4)]), true, sizes, FRAME)
+    assert half.overlap[NO_MISTAKE] == pytest.approx(0.5)
+
+
 def test_on_squares_forgotten_padding_is_no_mistake():
     true = BOX.repeat(4, 1)
     found = name_mistake(true / 100 * 1000, true, [(100, 100)] * 4, FRAME)
@@ -84,6 +92,18 @@ def test_each_mistake_has_its_pattern(mistake, expected):
     boxes = undo_mistake(NO_MISTAKE, numbers, (64, 256), FRAME)
     fit = centre_fit(boxes, true, wide)
     assert torch.allclose(fit, torch.tensor(expected, dtype=torch.float32), atol=1e-3)
+
+
+def test_of_boxes_of_another_size_only_the_middles_count():
+    true = some_boxes()
+    shrunk = true + torch.tensor([5.0, 2.0, -5.0, -2.0]) * torch.linspace(0, 1, len(true))[:, None]
+    expected = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    assert torch.allclose(centre_fit(shrunk, true, SIZES), expected, atol=1e-5)
+
+
+def test_true_boxes_of_other_pictures_are_named(unchecked):
+    with pytest.raises(ValueError, match="2 boxes, 3 true ones and 2 sizes"):
+        name_mistake(torch.zeros(2, 4), torch.zeros(3, 4), SIZES[:2], FRAME)
 
 
 def test_what_does_not_fit_together_is_named():

@@ -31,12 +31,15 @@ def test_truth_is_the_answer_and_nothing_else(reply, answer, reward):
         ("yes, there is a star.", WISH, 0.0),
         ("Yes, there is a star", WISH, 0.0),
         ("Yes. There is. A star.", WISH, 0.0),
+        ("Yes. There is a star", WISH, 0.0),  # a full stop, but not at the end
         ("Yes sir.", WISH, 0.0),
         ("", WISH, 0.0),
         ("yes", "Is there a star?", 1.0),
         ("top left", "Where is it?", 1.0),
         ("at the top left", "Where is it?", 0.0),
         ("left.", "Where is it?", 0.0),
+        ("top.left", "Where is it?", 0.0),
+        ("red", f"{WISH} Which colour is it?", 1.0),  # what stands at the end is asked for
         ("", "Where is it?", 0.0),
     ],
 )

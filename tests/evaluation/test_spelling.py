@@ -8,7 +8,7 @@ from vlmcourse.evaluation.spelling import character_error_rate
 @pytest.mark.parametrize(("answers", "truths", "expected"), [
     (["bcdf"], ["bcdf"], 0), (["bcdg"], ["bcdf"], 1 / 4), (["bcd"], ["bcdf"], 1 / 4),
     (["bcdff"], ["bcdf"], 1 / 4), ([""], ["bcdf"], 1), (["xxxxxxxx"], ["bcdf"], 2), (["BcDf "], ["bcdf"], 0),
-    (["b  c"], ["B c"], 0),
+    (["b  c"], ["B c"], 0), (["bc"], ["b c"], 1 / 3),
     (["bcdf", "k"], ["bcdf", "kklmnp"], 5 / 10),  # not the mean of 0 and 5 / 6
     (["bcfd"], ["bcdf"], 2 / 4), (["a", ""], ["a", ""], 0),
 ])  # fmt: skip

@@ -1,5 +1,7 @@
 """A model answers its own questions, and what was true becomes likelier."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from vlmcourse.data.chat import IGNORED
 from vlmcourse.data.text import END
 from vlmcourse.evaluation.answers import answer_probabilities
+from vlmcourse.families import rewarding
 from vlmcourse.families.nano import load_named
 from vlmcourse.families.rewarding import (
     Drill,
@@ -19,7 +22,9 @@ from vlmcourse.families.rewarding import (
     sample_answers,
     upto,
 )
-from vlmcourse.training.preferences import token_log_probabilities
+from vlmcourse.speak import Speaker
+from vlmcourse.training.policy import policy_loss
+from vlmcourse.training.preferences import entropies, token_log_probabilities
 from vlmcourse.world import questions, scenes
 from vlmcourse.world.render import render
 
@@ -54,6 +59,13 @@ def test_a_drill_asks_each_kind_of_every_scene_that_allows_it(drill, batch):
     assert number == len(drill.image) == len(drill.questions) == len(drill.answers)
 
 
+def test_another_seed_asks_something_else(speaker, batch):
+    some = batch[:6]
+    found = drill_about(speaker, some, KINDS, seed=3).questions
+    assert found == [one.text for kind in KINDS for one in questions.ask(some, kind, 3) if one]
+    assert found != drill_about(speaker, some, KINDS).questions
+
+
 def test_chances_are_those_of_the_true_answers(speaker, drill, batch):
     some = drill.pick([30, 2, 5, 31])  # not in the order of images
     alone = answer_probabilities(speaker, render(batch)[some.image], some.questions, some.answers)
@@ -65,6 +77,12 @@ def test_hard_questions_are_those_in_between(speaker, drill):
     between = [n for n, chance in enumerate(chances.tolist()) if 0.3 < chance < 0.99]
     assert 0 < len(between) < len(chances)
     assert hard_questions(speaker, drill, 0.3, 0.99).questions == [drill.questions[n] for n in between]
+
+
+def test_what_is_nearly_always_right_or_wrong_is_not_hard(speaker, drill, monkeypatch):
+    chances = torch.tensor([0.0, 0.02, 0.03, 0.97, 0.98, 1.0])
+    monkeypatch.setattr(rewarding, "chances_of_truth", lambda *_: chances)
+    assert hard_questions(speaker, drill).questions == drill.questions[2:4]
 
 
 def test_samples_are_as_frequent_as_the_model_finds_them_likely(speaker, drill):
@@ -110,11 +128,51 @@ def test_the_reward_sees_reply_answer_and_question(speaker, drill):
 
     def reward(reply, answer, question):
         seen.append((answer, question))
+        replies.append(reply)
         return float(len(reply))
 
-    groups = Rollouts(speaker, drill, reward, samples=2, size=2).draw([3, 4])
+    replies = []
+    groups = Rollouts(speaker, drill, reward, samples=2, size=2, temperature=3.0).draw([3, 4])
     assert seen == [(drill.answers[n], drill.questions[n]) for n in (3, 3, 4, 4)]
-    assert (groups.rewards > 0).all()
+    said = [[token for token in row if token != IGNORED] for row in groups.rows.labels.flatten(0, 1).tolist()]
+    assert replies == speaker.words.spell(said) and set(replies) - {*drill.answers}
+    assert groups.rewards.flatten().tolist() == [len(reply) for reply in replies]
+    assert Rollouts.reward("Red.", "red", "What colour is it?") == 1  # by default that of truth
+
+
+def test_what_is_drawn_hangs_on_temperature_and_seed(speaker, drill):
+    def draw(**options):
+        return Rollouts(speaker, drill, samples=8, size=3, **options).draw([0, 9, 20]).rows.labels
+
+    cold, hot = draw(temperature=0.01), draw(temperature=3.0)
+    assert (cold == cold[:, :1]).all() and not (hot == hot[:, :1]).all()
+    torch.manual_seed(5)  # which has no part in it
+    assert torch.equal(draw(temperature=3.0), hot)
+    other = draw(temperature=3.0, seed=1)
+    assert other.shape != hot.shape or not torch.equal(other, hot)
+
+
+def test_advantages_may_be_somebody_elses(speaker, drill):
+    groups = Rollouts(speaker, drill, samples=4, size=3, advantages=lambda earned: 7 * earned - 1).draw([0, 9])
+    assert torch.equal(groups.advantages, 7 * groups.rewards - 1)
+
+
+def test_the_reference_is_the_model_as_it_was(speaker, drill):
+    learning = Speaker(deepcopy(speaker.model).train(), speaker.words)
+    rollouts = Rollouts(learning, drill, samples=4, size=2, temperature=3.0)
+    assert not rollouts.reference.training
+    assert not any(weight.requires_grad for weight in rollouts.reference.parameters())
+    with torch.no_grad():
+        for weight in learning.model.eval().language.parameters():
+            weight *= 0.7
+    groups = rollouts.draw([3, 25])
+    labels = groups.rows.labels
+    with torch.no_grad():
+        then, now = (token_log_probabilities(branch_scores(one, groups.features, groups.rows), labels)
+                     for one in (speaker, learning))  # fmt: skip
+    torch.testing.assert_close(groups.reference, then, atol=1e-5, rtol=0)
+    torch.testing.assert_close(groups.before, now, atol=1e-5, rtol=0)
+    assert (then - now).abs().max() > 0.01
 
 
 def test_every_pass_asks_all_questions_in_another_order_and_repeats_each_group(speaker, drill):
@@ -127,6 +185,43 @@ def test_every_pass_asks_all_questions_in_another_order_and_repeats_each_group(s
         orders.append(found[0] + found[2])
         assert sorted(orders[-1]) == [*range(6)]
     assert orders[0] != orders[1]
+
+
+def test_another_seed_has_another_order_and_what_does_not_fill_a_group_waits(speaker, drill):
+    orders = []
+    for seed in (0, 1):
+        rollouts = Rollouts(speaker, drill.pick(range(8)), samples=2, size=3, repeats=1, seed=seed)
+        rollouts.draw = lambda numbers: numbers
+        orders.append([*rollouts])
+        assert [len(numbers) for numbers in orders[-1]] == [3, 3]
+    assert orders[0] != orders[1]
+
+
+def test_the_loss_gets_what_it_is_told_and_the_history_has_what_was_drawn(speaker, drill, monkeypatch):
+    learning, told = Speaker(deepcopy(speaker.model), speaker.words), []
+
+    def loss(*given):
+        told.append(given[-2:])
+        return policy_loss(*given)
+
+    monkeypatch.setattr(rewarding, "policy_loss", loss)
+    rollouts = Rollouts(learning, drill.pick([0, 9, 20, 30]), samples=4, size=4, temperature=2.0)
+    with torch.no_grad():
+        for weight in rollouts.reference.language.parameters():
+            weight *= 1.05
+    groups = rollouts.draw([0, 1, 2, 3])
+    groups = groups._replace(rewards=torch.tensor([[1.0, 0, 0, 0], [1.0] * 4, [0.0] * 4, [0.0] * 4]))
+    rollouts.draw = lambda _: groups
+    with torch.no_grad():
+        scores = branch_scores(speaker, groups.features, groups.rows)[..., :-1, :]
+    back = (groups.reference - groups.before)[groups.mask]
+    expected = dict(reward=5 / 16, mixed=1 / 4, entropy=entropies(scores)[groups.mask].mean().item())
+    expected |= dict(divergence=(back.exp() - back - 1).mean().item())
+    history = reinforce(rollouts, steps=1, clip=0.3, beta=0.05)
+    assert {name: history.metrics[name][0] for name in expected} == pytest.approx(expected, rel=1e-3)
+    assert expected["divergence"] > 1e-4 and not learning.model.training
+    reinforce(rollouts, steps=1)
+    assert told == [(0.3, 0.05), (0.2, 0.04)]
 
 
 def test_what_is_rewarded_becomes_likelier_and_the_reference_stays():

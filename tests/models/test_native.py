@@ -62,6 +62,7 @@ def pictures(grids=GRIDS, size=4) -> list[torch.Tensor]:
         (10, 10, 8, 4, (16, 16)),  # a small one grows
         (1, 1, 16, 10_000, (112, 112)),  # a hundredfold at most: 100 pixels, filled up to whole patches
         (3, 3000, 8, 1, (8, 8)),
+        (104, 289, 8, 256, (72, 208)),  # at the very bound: 9 · 26 fit, for a scale a little larger 10 · 26
     ],
 )
 def test_a_budget_of_patches_gives_a_size(height, width, patch, most, size):
@@ -260,6 +261,28 @@ def test_pictures_of_one_size_are_a_batch_without_a_mask():
         row = model.read_row(model.cut(shown))
     assert [weights.shape for weights in record] == [(3, 2, 15, 15)] * 3
     torch.testing.assert_close(row.vectors.unflatten(0, (3, 15)), model.patches(shown))
+
+
+@pytest.mark.parametrize("kind", ["positions", "turned"])
+@pytest.mark.parametrize("grids", [((2, 6), (3, 4), (6, 2)), ((2, 3), (2, 5), (4, 3))])
+def test_pictures_of_equally_many_patches_or_rows_have_places_of_their_own(kind, grids):
+    model, shown = eye(**KINDS[kind]), pictures(grids)
+    for picture, read in zip(shown, model.read_row(model.cut(shown)).split(), strict=True):
+        torch.testing.assert_close(read, model.patches(picture[None])[0], atol=1e-9, rtol=0)
+
+
+def test_patches_of_two_frames_have_no_bias_where_none_is_asked_for():
+    assert eye(frames=2, patch_bias=False).embed_patch.bias is None
+    assert eye(frames=2).embed_patch.bias is not None
+
+
+def test_a_turned_eye_turns_by_powers_of_ten_thousand():
+    model = eye(turned=True, width=32, heads=2)  # a head of 16 has 4 pairs for rows and 4 for columns
+    turn = model.beside(pictures(((1, 2),))[0][None].float())["rotate"]
+    unit = torch.zeros(1, 1, 2, 16)
+    unit[..., 5] = 1  # of the pairs that columns turn, the second
+    angle = 10_000 ** (-1 / 4)
+    assert turn(unit)[0, 0, 1].amax().item() == pytest.approx(torch.cos(torch.tensor(angle)).item(), abs=1e-5)
 
 
 @pytest.mark.parametrize("length", [20, 40])

@@ -126,12 +126,17 @@ def test_room_that_does_not_fit_the_pictures_is_named():
 
 def test_a_grid_that_squares_do_not_tile_is_refused(model):
     assert merged_grid((4, 6), 2) == (2, 3)
+    for grid in ((3, 4), (4, 3)):
+        with pytest.raises(ValueError, match=r"squares of 2 × 2 do not tile .* resize the picture so that"):
+            merged_grid(grid, 2)
     with pytest.raises(ValueError, match="squares of 2 × 2 do not tile a grid of 3 × 4 patches"):
         model.tokens_of(12, 16)
     with pytest.raises(ValueError, match="squares of 2 × 2 do not tile a grid of 4 × 3 patches"):
         model.image_tokens(tensors(((16, 12),)))
     with pytest.raises(ValueError, match="patches of 4 pixels do not tile a picture of 16×18"):
         model.tokens_of(16, 18)
+    with pytest.raises(ValueError, match="patches of 4 pixels do not tile a picture of 18×16"):
+        model.tokens_of(18, 16)
     with pytest.raises(ValueError, match="do not tile a grid of 4 × 4 patches"):
         replace(CONFIG, shuffle=3)
 

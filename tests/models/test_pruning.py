@@ -39,6 +39,7 @@ def test_the_best_stay_in_their_order():
     assert keep_tokens(scores, 2).tolist() == [[1, 3], [0, 1]]
     assert keep_tokens(scores, 3).tolist() == [[1, 2, 3], [0, 1, 2]]
     assert keep_tokens(scores, 4).tolist() == [[0, 1, 2, 3]] * 2
+    assert keep_tokens(torch.zeros(1, 1000), 5).tolist() == [[0, 1, 2, 3, 4]]
 
 
 @pytest.mark.parametrize("k", [0, -1, 5])
@@ -66,6 +67,7 @@ def test_spread_tokens_are_spread_for_every_number():
         assert quarters.tolist() == [k // 4] * 4
     assert keep_tokens(spread_scores(2, 2)[None], 2)[0].tolist() == [0, 3]  # the diagonal
     assert spread_scores(3, 5).shape == (15,)
+    assert (-spread_scores(2, 3)).tolist() == [0, 8, 2, 12, 4, 14]  # of Bayer's matrix, the upper left corner
     assert spread_scores(4, 16).reshape(4, 16)[:, :4].flatten().argmax() == 0
 
 

@@ -91,6 +91,20 @@ def test_behind_cached_tokens_a_place_is_needed(model):
     torch.testing.assert_close(model(torch.tensor([[9]]), look=look, caches=caches)[:, -1], longer[:, -1])
 
 
+def test_padding_in_front_changes_nothing(model):
+    shown = pictures((16, 24), (8, 16))
+    rows = [[5, *[IMAGE] * 6, 7], [5, 9, *[IMAGE] * 2, 7]]
+    ids, real = torch.zeros(2, 8, dtype=torch.long), torch.ones(2, 8, dtype=torch.bool)
+    ids[0], ids[1, 3:], real[1, :3] = torch.tensor(rows[0]), torch.tensor(rows[1]), False
+    hidden = model.hidden(ids, shown, mask=real)
+    written = generate(model, ids, mask=real, images=shown, steps=4)[:, 8:]
+    for number, row in enumerate(rows):
+        alone = torch.tensor([row]), shown[number : number + 1]
+        torch.testing.assert_close(hidden[number, real[number]], model.hidden(*alone)[0], atol=1e-5, rtol=1e-5)
+        expected = generate(model, alone[0], images=alone[1], steps=4)[0, len(row) :]
+        assert written[number].tolist() == expected.tolist()
+
+
 def test_writing_goes_on_with_some_of_the_texts(model):
     ids, shown = torch.tensor([[5, *[IMAGE] * 6, 7], [5, 9, 8, *[IMAGE] * 4, 7]]), pictures((16, 24), (32, 8))
     reader, prompt = model.begin(ids, shown)

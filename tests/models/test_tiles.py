@@ -34,6 +34,8 @@ def test_the_grid_shows_most_and_then_wastes_least(size, expected):
 def test_what_fits_counts_in_whole_pixels_and_never_more_than_there_are():
     # 3 × 10 in 4 × 4: scaled by 0.4 it covers int(1.2) · 4 = 4 pixels; in 4 × 8 by 0.8: 2 · 8 = 16
     assert choose_grid(3, 10, [(1, 1), (1, 2)], 4) == (1, 2)
+    # 3 × 25 in 4 × 4: int(0.48) is no row at all, and so it is in 4 × 8; the smaller frame wastes less
+    assert choose_grid(3, 25, [(1, 2), (1, 1)], 4) == (1, 1)
     # 4 × 4 has 16 pixels in either grid; the smaller one wastes none, whatever the order
     assert choose_grid(4, 4, [(2, 2), (1, 1)], 4) == (1, 1)
     # two grids alike: the first in the list
@@ -54,6 +56,7 @@ def test_a_picture_fits_into_a_frame_with_its_aspect():
     assert fitted_size((30, 10), (64, 64)) == (64, 22)
     assert fitted_size((20, 20), (64, 128)) == (64, 64)
     assert fitted_size((1, 64), (1, 64)) == (1, 64)
+    assert fitted_size((20, 20), (128, 64)) == (64, 64) and fitted_size((10, 20), (64, 192)) == (64, 128)
 
 
 def test_a_letterbox_keeps_the_middle_and_pads_the_far_side_more():
@@ -75,6 +78,8 @@ def test_squashing_fills_the_frame():
         1, 1, 16
     )  # stripes become grey, not stripes of another width
     assert (squash(edges, (1, 4)) - 0.5).abs().max() < 0.1
+    # of three stripes each, the middle one alone would be all black or all white
+    assert (squash(edges[..., :15], (1, 5)) - 0.5).abs().max() < 0.1
 
 
 def test_the_covering_grid_makes_nothing_smaller():
@@ -82,6 +87,8 @@ def test_the_covering_grid_makes_nothing_smaller():
         (1, 1), (2, 2), (2, 2), (2, 2), (2, 4)
     ]  # fmt: skip
     assert covering_grid(30, 100, 64) == (1, 2) and covering_grid(100, 30, 64) == (2, 1)
+    # 128 wide, 64.5 pixels high: whole pixels count
+    assert covering_grid(64, 127, 64) == (1, 2) and covering_grid(127, 64, 64) == (2, 1)
     assert covering_grid(40, 120, 64) == (1, 2) and covering_grid(129, 10, 64) == (3, 1)
 
 
@@ -163,6 +170,8 @@ def test_grids_of_a_budget_cost_no_more():
 @pytest.mark.parametrize(("size", "limits", "expected"), [
     ((64, 64), (8, 64, 4096), (64, 64)),
     ((67, 68), (8, 64, 10_000), (64, 64)),  # 8.375 → 8, 8.5 → 8: halves to the even one
+    ((67, 68), (8, 64, 4096), (64, 64)),  # rounded, it is not too large any more
+    ((60, 68), (8, 4096, 10_000), (64, 64)),  # and not too small
     ((76, 69), (8, 64, 10_000), (80, 72)),  # 9.5 → 10, 8.6 → 9
     ((128, 128), (8, 64, 4096), (64, 64)),
     ((64, 256), (8, 64, 4096), (32, 128)),
@@ -187,6 +196,7 @@ def test_a_plan_says_what_a_budget_buys():
     assert plan_picture("native", (64, 256), 256) == ("native", (64, 256), (1, 1), 256)
     assert plan_picture("native", (64, 256), 1000) == ("native", (64, 256), (1, 1), 256)
     assert plan_picture("native", (64, 256), 64) == ("native", (32, 128), (1, 1), 64)
+    assert plan_picture("native", (2, 20), 64) == ("native", (8, 32), (1, 1), 4)  # one patch at least
     assert plan_picture("tiles", (64, 256), 400) == ("tiles", (64, 256), (1, 4), 64 + 8 * 33)
     assert plan_picture("tiles", (64, 256), 64) == ("tiles", (64, 64), (1, 1), 64)
     assert plan_picture("tiles", (64, 256), 220) == (

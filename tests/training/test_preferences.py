@@ -51,6 +51,15 @@ def test_the_loss_is_that_of_the_margin_of_gains():
     assert dpo_loss(chosen, rejected, *before, 0.2).item() == pytest.approx(expected)
 
 
+def test_of_several_pairs_it_is_the_mean_of_losses_not_the_loss_of_the_mean():
+    nothing = torch.zeros(2)
+    found = dpo_loss(torch.tensor([3.0, -3.0]), nothing, nothing, nothing, 1.0)
+    each = [math.log(1 + math.exp(-margin)) for margin in (3, -3)]
+    assert found.item() == pytest.approx(sum(each) / 2)
+
+
 def test_entropy_is_0_for_a_sure_model_and_ln_n_for_a_clueless_one():
     found = entropies(torch.tensor([[0.0, 0.0, 0.0, 0.0], [100.0, 0.0, 0.0, 0.0]]))
     assert found.tolist() == pytest.approx([math.log(4), 0.0], abs=1e-6)
+    coarse = entropies(torch.zeros(3, dtype=torch.bfloat16))  # computed in fp32
+    assert coarse.dtype == torch.float32 and coarse.item() == pytest.approx(math.log(3), abs=1e-6)

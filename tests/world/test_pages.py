@@ -56,6 +56,15 @@ def test_pages_are_the_same_on_every_machine(split, known):
     assert hashlib.sha256(repr(asked).encode()).hexdigest()[:12] == known
 
 
+@pytest.mark.parametrize(("kind", "known"), [
+    ("words", "302bf8ae24b8"), ("tables", "4e85cd085ef6"), ("charts", "510ef663b103"),
+])  # fmt: skip
+def test_what_is_printed_has_the_same_pixels_on_every_machine(kind, known):
+    """Trained models have read these letters, lines and papers."""
+    pictures = sample_pages("train", 30, 7, kind=kind, seed=2).pictures
+    assert hashlib.sha256(b"".join(picture.tobytes() for picture in pictures)).hexdigest()[:12] == known
+
+
 def test_no_page_depends_on_its_neighbours():
     for kind in PAGE_KINDS:
         pages = sample_pages("test", 12, kind=kind)
