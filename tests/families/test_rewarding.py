@@ -153,7 +153,9 @@ def test_what_is_drawn_hangs_on_temperature_and_seed(speaker, drill):
 
 
 def test_advantages_may_be_somebody_elses(speaker, drill):
-    groups = Rollouts(speaker, drill, samples=4, size=3, advantages=lambda earned: 7 * earned - 1).draw([0, 9])
+    groups = Rollouts(speaker, drill, samples=4, size=3, advantages=lambda earned: 7 * earned - 1).draw(
+        [0, 9]
+    )
     assert torch.equal(groups.advantages, 7 * groups.rewards - 1)
 
 

@@ -100,7 +100,9 @@ def test_padding_in_front_changes_nothing(model):
     written = generate(model, ids, mask=real, images=shown, steps=4)[:, 8:]
     for number, row in enumerate(rows):
         alone = torch.tensor([row]), shown[number : number + 1]
-        torch.testing.assert_close(hidden[number, real[number]], model.hidden(*alone)[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            hidden[number, real[number]], model.hidden(*alone)[0], atol=1e-5, rtol=1e-5
+        )
         expected = generate(model, alone[0], images=alone[1], steps=4)[0, len(row) :]
         assert written[number].tolist() == expected.tolist()
 
