@@ -477,6 +477,31 @@ def test_one_number_for_everything_is_not_said_to_be_right_for_something_else():
     assert "would be right for" not in judge(task, lambda x, n: 0 * int(x[n])).says.en
 
 
+def test_between_a_lone_number_and_another_no_ratio_and_no_difference_is_told():
+    task = made(lambda x: float(len(x)), [("a",), ("b",), ("red",)], {"return": ""})
+    says = judge(task, lambda x: 0.5 if len(x) == 1 else 3.0).says.en
+    assert says.startswith("the output is 0.5, expected 1.0.")
+    assert "off by -2" in judge(task, lambda x: len(x) - 2.0).says.en
+
+
+def test_a_factor_very_near_to_1_is_called_nearly_right():
+    task = made(running_mean, [(X,)], {"return": "batch width"})
+    assert judge(task, lambda x: 1.0005 * running_mean(x)).says.en.startswith("nearly right")
+    assert "1.002 times" in judge(task, lambda x: 1.002 * running_mean(x)).says.en
+
+
+def test_where_outputs_are_0_or_1_only_a_slip_that_is_alike_in_every_case_speaks():
+    """Two wrong answers are alike there by chance wherever both are wrong."""
+
+    def even(x):
+        return float(x % 2 == 0)
+
+    task = made(even, [(n,) for n in range(5)], {"return": ""})
+    task.slips[:] = [Slip(lambda x: 1.0, "always 1.")]
+    assert judge(task, lambda x: 1.0).says.en == "always 1."
+    assert "always 1." not in judge(task, lambda x: float(x < 2)).says.en
+
+
 def test_gradient_and_dtype_reach_into_dicts_and_lists():
     def both(state):
         return {"sum": state["a"] + state["b"]}

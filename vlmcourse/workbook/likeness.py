@@ -61,13 +61,14 @@ def _of_tensors(pairs: Pairs, axes: list[str], where: str) -> Iterator[Text]:
 
 
 def _of_numbers(pairs: Pairs, where: str) -> Iterator[Text]:
-    if not pairs[0][1].dim() and len(pairs) > 1:
+    # between two lone numbers there is always a ratio and a difference
+    lone = not pairs[0][1].dim() and len({right.item() for _, right in pairs}) == 1
+    if not pairs[0][1].dim() and not lone:
         stacked = [torch.stack(values) for values in zip(*pairs, strict=True)]
         if factor := constant_factor(*stacked):
             yield phrase("factor", where, factor=factor)
     offset = (pairs[0][0] - pairs[0][1]).flatten()[0]
-    several = pairs[0][1].numel() > 1 or len(pairs) > 1
-    if offset.isfinite() and several and _all(
+    if offset.isfinite() and not lone and _all(
             pairs, lambda got, right: bool(close(got - right, offset.expand_as(right)).all())):  # fmt: skip
         yield phrase("offset", where, offset=f"{offset.item():+.4g}")
     if _all(pairs, lambda got, right: bool((got - right).abs().max() <= NEARLY * right.abs().max())):

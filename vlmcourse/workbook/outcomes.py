@@ -232,6 +232,13 @@ class Trial:
             self.expected = [run(self.reference, self.names, case) for case in self.cases]
         self._outcomes: dict[tuple[int, int], Outcome] = {}
 
+    @property
+    def yes_or_no(self) -> bool:
+        """Whether every right output is one number, 0 or 1: then a wrong one can only be the other."""
+        return all(
+            type(right.value) in (bool, int, float) and right.value in (0, 1) for right in self.expected
+        )
+
     def slip(self, number: int, place: int) -> Outcome:
         """What slip ``number`` does with case ``place``."""
         if (number, place) not in self._outcomes:
@@ -313,11 +320,11 @@ class Operations(TorchDispatchMode):
 
 
 def constant_factor(got: Tensor, right: Tensor) -> float | None:
-    """c if got = c · right everywhere and c is not 1, else None."""
+    """c if got = c · right everywhere and c is not 1, nor so near it that another reason is likelier."""
     got, right = got.double(), right.double()
     scale = (right**2).sum()
     if scale == 0 or right.numel() < 2:
         return None
     factor = ((got * right).sum() / scale).item()
     close = torch.allclose(got, factor * right, RELATIVE, ABSOLUTE)
-    return factor if close and abs(factor) > 1e-6 and abs(factor - 1) > RELATIVE else None
+    return factor if close and abs(factor) > 1e-6 and abs(factor - 1) > 10 * RELATIVE else None
