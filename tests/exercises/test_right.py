@@ -2795,6 +2795,35 @@ def log_probabilities_by_one_hot(logits, labels):
     return (F.log_softmax(logits.float(), dim=-1)[..., :-1, :] * chosen).sum(dim=-1) * real
 
 
+@right("preferences.token_log_probabilities")
+def log_probabilities_of_a_distribution(logits, labels):
+    after = labels[..., 1:]
+    words = torch.distributions.Categorical(logits=logits[..., :-1, :].float())
+    return words.log_prob(after.clamp(min=0)).masked_fill(after < 0, 0)
+
+
+@right("preferences.token_log_probabilities")
+def log_probabilities_only_where_asked(logits, labels):
+    after = labels[..., 1:]
+    real = after != -100
+    scores = logits[..., :-1, :].double().log_softmax(dim=-1)[real]
+    chosen = scores[torch.arange(len(scores)), after[real]].float()
+    return torch.zeros(after.shape, device=after.device).masked_scatter(real, chosen)
+
+
+@right("preferences.token_log_probabilities")
+def log_probabilities_place_by_place(logits, labels):
+    rows = []
+    for scores, wanted in zip(
+        logits.reshape(-1, *logits.shape[-2:]), labels.reshape(-1, labels.shape[-1]), strict=True
+    ):
+        nothing, row = torch.zeros((), device=labels.device), []
+        for here, word in zip(scores[:-1], wanted[1:], strict=True):
+            row.append(nothing if word == -100 else here.float().log_softmax(0)[word])
+        rows.append(torch.stack(row))
+    return torch.stack(rows).reshape(labels[..., 1:].shape)
+
+
 @right("preferences.dpo_loss")
 def dpo_by_softplus(chosen, rejected, reference_chosen, reference_rejected, beta):
     now, then = chosen - rejected, reference_chosen - reference_rejected
@@ -2812,6 +2841,26 @@ def dpo_pair_by_pair(chosen, rejected, reference_chosen, reference_rejected, bet
     return total / len(chosen)
 
 
+@right("preferences.dpo_loss")
+def dpo_by_cross_entropy_of_two(chosen, rejected, reference_chosen, reference_rejected, beta):
+    gains = torch.stack([chosen - reference_chosen, rejected - reference_rejected], dim=1)
+    return F.cross_entropy(beta * gains, torch.zeros(len(gains), dtype=torch.long, device=gains.device))
+
+
+@right("preferences.dpo_loss")
+def dpo_by_signs_and_logaddexp(chosen, rejected, reference_chosen, reference_rejected, beta):
+    signs = chosen.new_tensor([1, -1, -1, 1])
+    four = torch.stack([chosen, rejected, reference_chosen, reference_rejected])
+    margins = beta * torch.einsum("s,sp->p", signs, four)
+    return torch.logaddexp(torch.zeros_like(margins), -margins).sum() / margins.numel()
+
+
+@right("preferences.dpo_loss")
+def dpo_by_reduce(chosen, rejected, reference_chosen, reference_rejected, beta):
+    margins = functools.reduce(torch.subtract, [chosen, reference_chosen, rejected - reference_rejected])
+    return F.binary_cross_entropy_with_logits(beta * margins, torch.ones_like(margins))
+
+
 @right("policy.group_advantages")
 def advantages_by_std_mean(rewards):
     deviation, mean = torch.std_mean(rewards, dim=-1, keepdim=True)
@@ -2826,6 +2875,24 @@ def advantages_group_by_group(rewards):
         deviation = (away.square().sum() / (len(group) - 1)).sqrt()
         rows.append(away / (deviation + 0.0001))
     return torch.stack(rows)
+
+
+@right("policy.group_advantages")
+def advantages_by_a_centring_matrix(rewards):
+    count = rewards.shape[1]
+    centred = rewards @ (torch.eye(count, dtype=rewards.dtype, device=rewards.device) - 1 / count)
+    return centred / (centred.norm(dim=1, keepdim=True) / math.sqrt(count - 1) + 1e-4)
+
+
+@right("policy.group_advantages")
+def advantages_by_vmap(rewards):
+    return torch.vmap(lambda group: (group - group.mean()) / (group.std() + 1e-4))(rewards)
+
+
+@right("policy.group_advantages")
+def advantages_in_float64_and_turned(rewards):
+    columns = rewards.double().T
+    return ((columns - columns.mean(0)) / (columns.std(0) + 1e-4)).T.to(rewards.dtype)
 
 
 @right("policy.policy_loss")
@@ -2851,6 +2918,38 @@ def policy_sample_by_sample(now, before, reference, advantages, mask, clip, beta
     return sum(losses) / len(losses)
 
 
+@right("policy.policy_loss")
+def policy_by_the_sign_of_the_advantage(now, before, reference, advantages, mask, clip, beta):
+    ratio, weight = torch.exp(now - before), advantages[:, None]
+    gain = weight.clamp(min=0) * ratio.clamp(max=1 + clip) + weight.clamp(max=0) * ratio.clamp(min=1 - clip)
+    away = reference - now
+    loss = beta * (away.exp() - away - 1) - gain
+    return torch.where(mask, loss, torch.nan).nanmean(dim=1).mean()
+
+
+@right("policy.policy_loss")
+def policy_with_weights_of_tokens(now, before, reference, advantages, mask, clip, beta):
+    share = mask.to(now.dtype) / mask.sum(dim=1, keepdim=True) / len(mask)
+    ratio = (now - before).masked_fill(~mask, 0).exp()
+    gains = torch.stack([ratio, ratio.clip(1 - clip, 1 + clip)]) * advantages[:, None]
+    away = (reference - now).masked_fill(~mask, 0)
+    return torch.einsum("st,st->", beta * (away.expm1() - away) - gains.amin(dim=0), share)
+
+
+@right("policy.policy_loss")
+def policy_token_by_token(now, before, reference, advantages, mask, clip, beta):
+    means = []
+    for sample, advantage in enumerate(advantages):
+        losses = []
+        for place in mask[sample].nonzero().flatten().tolist():
+            ratio = (now[sample, place] - before[sample, place]).exp()
+            most = torch.where(advantage > 0, ratio.clamp(max=1 + clip), ratio.clamp(min=1 - clip))
+            away = reference[sample, place] - now[sample, place]
+            losses.append(beta * (away.exp() - away - 1) - most * advantage)
+        means.append(sum(losses) / len(losses))
+    return sum(means) / len(means)
+
+
 @right("rewards.truth_reward")
 def truth_by_a_condition(reply, answer):
     said, wanted = map(vqa.normalise_answer, (reply, answer))
@@ -2861,6 +2960,22 @@ def truth_by_a_condition(reply, answer):
 def truth_word_by_word(reply, answer):
     same = vqa.normalise_answer(reply).split() == vqa.normalise_answer(answer).split()
     return 1.0 * same
+
+
+@right("rewards.truth_reward")
+def truth_of_a_set_of_one(reply, answer):
+    return int(len({vqa.normalise_answer(text) for text in (reply, answer)}) == 1)
+
+
+@right("rewards.truth_reward")
+def truth_by_numpy(reply, answer):
+    return numpy.float64(vqa.normalise_answer(reply.strip()) == vqa.normalise_answer(answer.strip()))
+
+
+@right("rewards.truth_reward")
+def truth_picked_from_two(reply, answer):
+    said, wanted = vqa.normalise_answer(reply), vqa.normalise_answer(answer)
+    return (0.0, 1.0)[said == wanted]
 
 
 @right("rewards.format_reward")
@@ -2878,3 +2993,36 @@ def form_with_early_returns(reply, instruction):
     if count < 3 or not reply[:1].isupper():
         return 0.0
     return 1.0 if reply.find(".") == len(reply) - 1 else 0.0
+
+
+@right("rewards.format_reward")
+def form_by_partition(reply, instruction):
+    words, (before, stop, behind) = reply.split(), reply.partition(".")
+    if instruction.rstrip().endswith(SENTENCE.strip()):
+        good = len(words) >= 3 and words[0][0].isupper() and stop and not behind
+    else:
+        good = 1 <= len(words) <= 2 and before == reply
+    return 1.0 if good else 0.0
+
+
+@right("rewards.format_reward")
+def form_by_two_lists_of_rules(reply, instruction):
+    words = reply.split()
+    if instruction.endswith(SENTENCE):
+        rules = [len(words) > 2, reply[:1].isupper(), reply.count(".") == 1, reply[-1:] == "."]
+    else:
+        rules = [words, len(words) < 3, "." not in reply]
+    return float(all(rules))
+
+
+@right("rewards.format_reward")
+def form_by_assertions(reply, instruction):
+    words = reply.split()
+    try:
+        if instruction.endswith(SENTENCE):
+            assert reply[0].isupper() and reply.index(".") == len(reply) - 1 and words[2]
+        else:
+            assert words and not words[2:] and not reply.count(".")
+    except (AssertionError, IndexError, ValueError):
+        return 0
+    return 1
