@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from vlmcourse.data.assets import shipped
 from vlmcourse.data.batches import Batches
-from vlmcourse.data.coordinates import spell_box
 from vlmcourse.data.packing import Packs
 from vlmcourse.families import nano
 from vlmcourse.families.nano import by_length, optimized
@@ -35,7 +34,7 @@ from vlmcourse.training.loop import learn
 from vlmcourse.training.precision import precision_of
 from vlmcourse.world import pages, scenes
 from vlmcourse.world.instructions import Talk, talks
-from vlmcourse.world.pointing import BOXED
+from vlmcourse.world.pages import place_of_answer
 from vlmcourse.world.render import render
 
 PAGES_STAGE = NANO_NATIVE.stages[0]
@@ -158,28 +157,6 @@ def page_talks(batch: pages.Pages, asked: int = 6, boxes: int = 2, seed: int = 0
             row += [some[number] for number in dice.permutation(len(some))[:most]]
         about.append(row)
     return about
-
-
-def place_of_answer(question: pages.PageQuestion, size: tuple[int, int]) -> tuple[str, str] | None:
-    """A question for a box and its answer: where a mark, the word, a cell or a bar is; None for others.
-
-    Args:
-        size: height and width of the page.
-    """
-    if question.kind == "where":
-        return question.text, question.answer
-    if question.kind not in THINGS_PLACED:
-        return None
-    thing = THINGS_PLACED[question.kind](question.text)
-    return f"Where is {thing}?{BOXED}", spell_box(question.boxes[0], size)
-
-
-# by kind of question what its box shows: "What is in row b, column y?" that cell
-THINGS_PLACED = dict(
-    word=lambda text: "the word",
-    cell=lambda text: f"the number in {text.removeprefix('What is in ').removesuffix('?')}",
-    height=lambda text: f"the {text.split()[-2]} bar",
-)
 
 
 def tune_native(

@@ -1,6 +1,8 @@
 """How a model at native resolution sees a page: squashed, as tiles, or as it is (notebook 19).
 
-    show_page        a page as the model sees it for so many tokens
+    plan_page        what so many tokens buy of a page
+    show_page        a page as the model sees it for them; see_page the same to be looked at
+    answer_sight     what the model says of a page seen so, and how likely that is; sights_for a widget
     collect_sights   many of them, as Sights: pixels of patches, kept in bytes
     sight_features   what the eye says of them, tile by tile
     grade_sights     which answers about them a model would write word for word
@@ -9,8 +11,10 @@ A square of 16 × 16 pixels is a token. A page in tiles is read tile by tile, th
 language model it is one row of tokens. Tiles stand below each other there, as one tall picture.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,9 +23,13 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from vlmcourse.data.packing import Packs
+from vlmcourse.data.pixels import to_bytes
+from vlmcourse.diagnostics.alternatives import beam, one_thread
+from vlmcourse.models.attention import Cache
+from vlmcourse.models.language import next_scores
 from vlmcourse.models.native import PatchRow, fit_patches, join_rows
 from vlmcourse.models.native_llava import NativeLlava
-from vlmcourse.models.tiles import cut_tiles, plan_picture, squash
+from vlmcourse.models.tiles import PicturePlan, cut_tiles, plan_picture, squash
 from vlmcourse.speak import Speaker
 from vlmcourse.world.render import to_tensor
 from vlmcourse.world.scenes import SIDE
@@ -29,6 +37,28 @@ from vlmcourse.world.scenes import SIDE
 SQUARE = 16  # pixels along an edge of what becomes one token
 HALF = 127.5  # a byte b is the pixel b / 127.5 - 1, see data.pixels.normalise
 AT_ONCE_SEEN = 50  # pictures that are graded at once
+
+
+def plan_page(size: tuple[int, int], way: str = "native", budget: int = 256) -> PicturePlan:
+    """What so many tokens at most buy of a page: its size, its grid of tiles, and the tokens it costs.
+
+    Nano-native reads tiles without separators, and their padding as well; so the tokens are those of all
+    squares of all pieces, and not what tiles.plan_picture counts.
+
+    Args:
+        size: height and width of the page, both multiples of 16 pixels.
+        way, budget: see show_page.
+    """
+    if way == "native":
+        height, width = size
+        fits = height * width <= budget * SQUARE**2
+        height, width = (height, width) if fits else fit_patches(height, width, SQUARE, budget)
+        return PicturePlan(way, (height, width), (1, 1), height * width // SQUARE**2)
+    plan = plan_picture(way, size, budget, SIDE, SQUARE)
+    if plan.grid == (1, 1):
+        return plan
+    rows, columns = plan.grid
+    return plan._replace(tokens=(1 + rows * columns) * (SIDE // SQUARE) ** 2)
 
 
 def show_page(
@@ -45,12 +75,22 @@ def show_page(
     Raises:
         ValueError: for another way, or a budget too small for the smallest picture.
     """
-    image, (height, width) = to_tensor(page[None])[0], page.shape[:2]
-    if way == "native":
-        fits = height * width <= budget * SQUARE**2
-        return squash(image, (height, width) if fits else fit_patches(height, width, SQUARE, budget))[None]
-    plan = plan_picture(way, (height, width), budget, SIDE, SQUARE)
+    image, plan = to_tensor(page[None])[0], plan_page(page.shape[:2], way, budget)
     return cut_tiles(image, plan.grid, SIDE) if way == "tiles" else squash(image, plan.size)[None]
+
+
+class SeenPage(NamedTuple):
+    """A page as the model sees it, to be looked at."""
+
+    pieces: UInt8[np.ndarray, "piece rows columns 3"]  # one picture, or a thumbnail and tiles row by row
+    plan: PicturePlan
+    square: int  # pixels along an edge of what becomes one token
+
+
+def see_page(page: UInt8[np.ndarray, "_ _ 3"], way: str = "native", budget: int = 256) -> SeenPage:
+    """See show_page."""
+    pieces = to_bytes(show_page(page, way, budget)).numpy()
+    return SeenPage(pieces, plan_page(page.shape[:2], way, budget), SQUARE)
 
 
 class Sights(NamedTuple):
@@ -83,6 +123,38 @@ def sight_features(model: NativeLlava, pixels: PatchRow, pieces: Int[Tensor, "pa
         grids += [(high // count, wide)] * count
     seen = PatchRow(pixels.vectors.float() / HALF - 1, tuple(grids))
     return replace(model.image_features(seen), grids=pixels.grids)
+
+
+@one_thread()
+@torch.inference_mode()
+def answer_sight(
+    speaker: Speaker,
+    page: UInt8[np.ndarray, "_ _ 3"],
+    question: str,
+    way: str = "native",
+    budget: int = 256,
+) -> tuple[str, float]:
+    """What the model says of a page seen like this, always with the likeliest word, and how likely that is.
+
+    Args:
+        way, budget: see show_page.
+
+    Returns:
+        (text, chance): chance is the probability of exactly this answer, its end included; 0 to 1.
+    """
+    model, words = speaker.model, speaker.words
+    sight = collect_sights(model, [show_page(page, way, budget)])
+    ids, _ = words.prompts([question], int(sight.tokens()))
+    prompt = model.embed(ids, features=model.connect(sight_features(model, *sight)))
+    caches = [Cache() for _ in model.blocks]
+    scores = next_scores(model.language, prompt, caches=caches).log_softmax(dim=-1)
+    [(written, logarithm)] = beam(model.language, scores, caches, 1, words.end)
+    return words.spell([written])[0], math.exp(logarithm)
+
+
+def sights_for(speaker: Speaker) -> tuple[Callable[..., SeenPage], Callable[..., tuple[str, float]]]:
+    """What widgets/pages.py asks of a speaker: see_page, and answer_sight of it."""
+    return see_page, partial(answer_sight, speaker)
 
 
 @torch.no_grad()

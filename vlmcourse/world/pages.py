@@ -4,6 +4,7 @@
     batch.pictures                                        # list of uint8 (rows, columns, 3)
     batch.asked[0]                                        # all that can be asked about the first page
     pages.ask_pages(batch)                                # one question for each page
+    pages.place_of_answer(batch.asked[0][0], batch.sizes[0])  # the same asked for as a box
     pages.sample_pages("test", 100, kind="marks", sizes=[(64, 256)])
 
 Kinds of pages: "marks" is four to eight marks of 7 × 7 pixels (how many, what, where); words, tables and
@@ -214,6 +215,28 @@ def _ask_marks(things: list[Mark], what: int, size: tuple[int, int]) -> list[Pag
             answer = spell_box(mark.box, size)
             asked.append(PageQuestion("where", f"Where is the {both}?{BOXED}", answer, (mark.box,)))
     return asked
+
+
+def place_of_answer(question: PageQuestion, size: tuple[int, int]) -> tuple[str, str] | None:
+    """A question for a box and its answer: where a mark, the word, a cell or a bar is; None for others.
+
+    Args:
+        size: height and width of the page.
+    """
+    if question.kind == "where":
+        return question.text, question.answer
+    if question.kind not in THINGS_PLACED:
+        return None
+    thing = THINGS_PLACED[question.kind](question.text)
+    return f"Where is {thing}?{BOXED}", spell_box(question.boxes[0], size)
+
+
+# by kind of question what its box shows: "What is in row b, column y?" that cell
+THINGS_PLACED = dict(
+    word=lambda text: "the word",
+    cell=lambda text: f"the number in {text.removeprefix('What is in ').removesuffix('?')}",
+    height=lambda text: f"the {text.split()[-2]} bar",
+)
 
 
 PAGE_KINDS = dict(marks=put_marks, words=print_words, tables=print_tables, charts=print_charts)
