@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from vlmcourse.families.sights import see_page
 from vlmcourse.widgets import base, stills
 from vlmcourse.widgets.attention import AttentionExplorer
 from vlmcourse.widgets.browser import RowBrowser
@@ -13,6 +14,7 @@ from vlmcourse.widgets.gradients import GradientFlow
 from vlmcourse.widgets.labels import LabelInspector
 from vlmcourse.widgets.lens import TokenLens
 from vlmcourse.widgets.occlusion import LiveOcclusion
+from vlmcourse.widgets.pages import PageReader
 from vlmcourse.widgets.playground import ScenePlayground
 from vlmcourse.widgets.plot import LivePlot
 from vlmcourse.widgets.quiz import Quiz
@@ -21,6 +23,7 @@ from vlmcourse.widgets.search import TextToImageSearch
 from vlmcourse.widgets.shares import ShareMap
 from vlmcourse.widgets.similarity import SimilarityMatrix
 from vlmcourse.widgets.text_attention import TextAttention
+from vlmcourse.world.pages import sample_pages
 from vlmcourse.world.scenes import sample
 
 RED = np.full((2, 8, 8, 3), (200, 0, 0), np.uint8)
@@ -80,6 +83,9 @@ WIDGETS = {
     "RowBrowser(2 rows, 1 scores)": lambda: RowBrowser(
         RED, {"name": ["a", "b"]}, {"fit": [0.1, 0.5]}, {"kind": ["x", "y"]}
     ),
+    "PageReader(2 pages)": lambda: PageReader(
+        see_page, lambda *asked: ("[9, 9, 99, 99]", 0.9), sample_pages("test", 2, kind="tables")
+    ),
 }
 NAMES = [
     "attention",
@@ -97,6 +103,7 @@ NAMES = [
     "occlusion",
     "shares",
     "browser",
+    "pages",
 ]
 WIDGETS_BY_NAME = dict(zip(NAMES, WIDGETS.values(), strict=True))
 

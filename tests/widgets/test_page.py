@@ -7,6 +7,7 @@ import pytest
 from matplotlib.text import Text
 
 from tests.widgets.test_base import EVEN, RED, ROW, SAID, WIDGETS_BY_NAME
+from vlmcourse.families.sights import see_page
 from vlmcourse.widgets.attention import AttentionExplorer
 from vlmcourse.widgets.browser import RowBrowser
 from vlmcourse.widgets.clouds import FeatureClouds
@@ -14,6 +15,7 @@ from vlmcourse.widgets.gradients import GradientFlow
 from vlmcourse.widgets.labels import LabelInspector
 from vlmcourse.widgets.lens import TokenLens
 from vlmcourse.widgets.occlusion import LiveOcclusion
+from vlmcourse.widgets.pages import PageReader
 from vlmcourse.widgets.playground import ScenePlayground
 from vlmcourse.widgets.plot import LivePlot
 from vlmcourse.widgets.quiz import Quiz
@@ -22,6 +24,7 @@ from vlmcourse.widgets.search import TextToImageSearch
 from vlmcourse.widgets.shares import ShareMap
 from vlmcourse.widgets.similarity import SimilarityMatrix
 from vlmcourse.widgets.text_attention import TextAttention
+from vlmcourse.world.pages import sample_pages
 from vlmcourse.world.scenes import sample
 
 LONG = "x" * 10_000
@@ -41,6 +44,7 @@ TAKEN = {
         "map": [True],
         "covered": [[]],
     },
+    "pages": {"question": ["1", LONG], "by": ["1", LONG], "turn": [-1, 10**9], "point": [None, [9, 9]]},
 }
 """What of ODD may be set, and where."""
 GOOD = {
@@ -77,6 +81,17 @@ GOOD = {
             "text": "b",
             "page": 0,
             "opened": 0,
+        }
+    },
+    "pages": {
+        "state": {
+            "turn": 1,
+            "by": "page",
+            "number": 1,
+            "way": "tiles",
+            "budget": 64,
+            "question": "Why?",
+            "point": [20.5, 63],
         }
     },
 }
@@ -169,6 +184,7 @@ NONE = np.zeros((0, 8, 8, 3), np.uint8)
         (lambda: ShareMap(RED[:1], [np.zeros((0, 1))], [["a"]], ["?"]), r"shares\[0\] is \(0, 1\)"),
         (lambda: RowBrowser(NONE, {"name": []}), "images is empty"),
         (lambda: RowBrowser([], {"name": []}), "there are no rows"),
+        (lambda: PageReader(see_page, None, sample_pages("test", 0)), "there are no pages"),
     ],
 )
 def test_what_is_empty_is_named(make, message):
@@ -191,6 +207,7 @@ DOLLARS = [
     LiveOcclusion(lambda *_: ([MONEY], lambda images: [[0.9]] * len(images)), RED[0], [MONEY]),
     ShareMap(RED[:1], [[[0.5, 0.5]]], [[MONEY, "b"]], [MONEY], kind="update"),
     RowBrowser(RED, {MONEY: [MONEY] * 2}, {MONEY: [1, 2]}, summary=lambda rows: MONEY, title=MONEY),
+    PageReader(see_page, lambda *_: (MONEY, 0.9), sample_pages("test", 1), question=MONEY),
 ]
 """Every widget whose picture holds texts of others."""
 

@@ -128,11 +128,7 @@ def sight_features(model: NativeLlava, pixels: PatchRow, pieces: Int[Tensor, "pa
 @one_thread()
 @torch.inference_mode()
 def answer_sight(
-    speaker: Speaker,
-    page: UInt8[np.ndarray, "_ _ 3"],
-    question: str,
-    way: str = "native",
-    budget: int = 256,
+    speaker: Speaker, page: UInt8[np.ndarray, "_ _ 3"], question: str, way: str = "native", budget: int = 256
 ) -> tuple[str, float]:
     """What the model says of a page seen like this, always with the likeliest word, and how likely that is.
 

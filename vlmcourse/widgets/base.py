@@ -227,18 +227,22 @@ class Widget(anywidget.AnyWidget):
             return False
         return True
 
-    def offer(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep arrays as blobs under their names, and send them with the widget while they fit."""
+    def offer(self, arrays: Mapping[str, np.ndarray], beside: int = 0) -> None:
+        """Keep arrays as blobs under their names, and send what fits with the widget, see preload."""
         self._arrays = arrays
-        self.preload(list(arrays))
+        self.preload(list(arrays), beside)
 
     def blob(self, name: str) -> bytes:
         """The bytes called `name`; KeyError if there are none."""
         return self._arrays[name].tobytes()
 
-    def preload(self, names: list[str]) -> None:
-        """Send the blobs `names` with the widget, in this order, while they fit in PRELOAD."""
-        chosen, room = {}, PRELOAD
+    def preload(self, names: list[str], beside: int = 0) -> None:
+        """Send the blobs `names` with the widget, in this order, while they fit in PRELOAD.
+
+        Args:
+            beside: bytes that other traits send and that count as well.
+        """
+        chosen, room = {}, PRELOAD - beside
         for name in names:
             data = self.blob(name)
             room -= len(data)
