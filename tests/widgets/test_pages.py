@@ -267,7 +267,7 @@ def test_the_still_tells_page_cost_question_and_verdict(reader, model):
     reader.point(12, 22)
     still = reader.static_figure()
     assert still.alt.endswith("the model says “[78, 312, 156, 468]” ✓ IoU 0.99")
-    assert [patch.get_linestyle() for patch in still.figure.axes[0].patches] == ["--", "-"]
+    assert [patch.get_linestyle() for patch in still.figure.axes[0].patches] == ["-", "--"]
 
 
 def test_budgets_are_powers_of_two_of_which_all_hold_a_page(model):

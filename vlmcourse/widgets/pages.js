@@ -15,7 +15,7 @@ function build(model) {
   const [marker, frames] = [h("div", { className: "vlm-pointer", hidden: true }), div("vlm-frames")];
   const area = h("div", { className: "vlm-picture", tabIndex: 0, role: "application", onkeydown: keys, onclick: pointAt,
     "aria-label": "Page: a click asks where the nearest thing is. Arrow keys go from thing to thing, Enter asks where it is",
-    onfocus: () => { walked(at); }, onblur: () => { marker.hidden = true; } }, canvas, frames, marker);
+    onfocus: () => walked(at), onblur: () => walked(at) }, canvas, frames, marker);
   const status = h("span", { className: "vlm-where", role: "status" });
   const [previous, next] = [[-1, "‹", "Previous page"], [1, "›", "Next page"]].map(([by, arrow, name]) => button(arrow, () => turn(by), { "aria-label": name }));
   const framing = h("input", { type: "checkbox", checked: true, onchange: () => draw() });
@@ -77,7 +77,7 @@ function build(model) {
     canvas.setAttribute("aria-label", `Page ${now.number + 1}, ${kind}, ${size.join(" × ")} pixels${things.length ? `; to point at: ${things.map(({ name }) => name).join(", ")}` : ""}`);
     const { boxes, told } = said();
     const draws = (look, some) => some.map((box) => layBox(div(look), box, size, pageZoom()));
-    frames.replaceChildren(...when(fresh(), ...when(framing.checked, ...draws("vlm-frame", boxes)), ...draws("vlm-box", told)));
+    frames.replaceChildren(...when(fresh(), ...draws("vlm-box", told), ...when(framing.checked, ...draws("vlm-frame", boxes)))); // dashes over a line: both are seen where they meet
     walked(at);
   }
 
@@ -149,7 +149,7 @@ function build(model) {
     if (right === null) return "It is not one of this page's questions, so nobody knows what is right.";
     if (iou === null) return right ? "right" : `right would be: ${answer}`;
     if (!told.length) return "it names no box";
-    return `IoU ${iou.toFixed(2)} with the true box; ${right ? "found" : "missed"}, as ${found} is needed`;
+    return `IoU ${iou.toFixed(2)} with the true box; ${right ? `found, ${found} is enough` : `missed, ${found} is needed`}`;
   }
 
   function drawAnswer() {

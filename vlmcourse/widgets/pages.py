@@ -188,8 +188,8 @@ class PageReader(AskedWidget):
             height, width = picture.shape[:2]
             axes.imshow(picture, extent=(0, width, height, 0), interpolation="nearest")
             axes.axis("off")
-        _frame_boxes(whole, said["boxes"], INK, "--")
         _frame_boxes(whole, said["told"], ACCENT, "-")
+        _frame_boxes(whole, said["boxes"], INK, "--")  # dashes over a line: both are seen where they meet
         _frame_boxes(seen, said["shown"], INK, "--")
         _draw_lattice(seen, said)
         height, width = page.shape[:2]
