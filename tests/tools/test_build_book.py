@@ -181,7 +181,7 @@ def test_every_exercise_of_the_course_has_its_help_and_every_chapter_its_row():
 
 
 def test_a_widget_that_asks_a_model_shows_its_picture_and_says_why():
-    from vlmcourse.widgets import chat, occlusion, playground  # noqa: F401
+    from vlmcourse.widgets import chat, occlusion, pages, playground  # noqa: F401
 
     asking = {
         kind.__name__ for kind in AskedWidget.__subclasses__() if kind.__module__.startswith("vlmcourse")
