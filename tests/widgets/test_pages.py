@@ -7,6 +7,7 @@ import pytest
 
 from vlmcourse.families.sights import see_page
 from vlmcourse.widgets.pages import PAGE_BUDGETS, PageReader
+from vlmcourse.widgets.stills import ACCENT
 from vlmcourse.world.pages import PageQuestion, sample_pages
 
 CIRCLE, STAR = (10, 20, 20, 30), (100, 40, 110, 50)  # on a page of 64 × 128 pixels
@@ -112,14 +113,34 @@ def test_an_answer_is_right_wrong_or_nobody_knows(reader, model):
     assert reader.answer["right"] is None and reader.answer["truth"] is None and reader.answer["boxes"] == []
 
 
+def test_the_browser_knows_of_every_page_what_can_be_asked_and_pointed_at(reader):
+    first, second, third = reader.shape["pages"]
+    assert first == {
+        "kind": "marks",
+        "size": [64, 128],
+        "questions": ["How many circles are there?", "What shape is the pink thing?"],
+        "where": [
+            "Where is the red circle? Answer with a box.",
+            "Where is the pink star? Answer with a box.",
+        ],
+        "things": [{"name": "the red circle", "box": [*CIRCLE]}, {"name": "the pink star", "box": [*STAR]}],
+    }
+    assert second["where"] == ["Where is the word? Answer with a box."] and third["things"] == []
+    assert set(reader.get_state()) >= {"seen", "thumbnail", "state", "answer", "shape", "blobs"}
+
+
 def test_a_click_asks_where_the_nearest_thing_is(reader, model):
     for point, thing in (
         ((0, 0), "red circle"),
         ((64, 63), "pink star"),
         ((60, 0), "red circle"),
-        (CIRCLE[:2], "red circle"),
+        ((15, 63), "red circle"),
+        ((105, 0), "pink star"),
+        ((20, 63), "red circle"),
     ):
+        turn = reader.state["turn"]
         reader.point(*point)
+        assert reader.state["turn"] == reader.answer["turn"] == turn + 1
         assert model.asked[-1][1] == reader.answer["question"] == f"Where is the {thing}? Answer with a box."
         assert reader.answer["name"] == f"the {thing}" and reader.state["point"] == [*point]
     reader.change(budget=16)  # the same is asked of it again
@@ -261,11 +282,15 @@ def test_the_still_tells_page_cost_question_and_verdict(reader, model):
     assert np.array_equal(seen.images[0].get_array(), PICTURES[0])
     [box] = whole.patches
     assert (box.get_xy(), box.get_width(), box.get_linestyle()) == ((99, 39), 12, "--")
-    lines = [line.get_linewidth() for line in seen.lines]
-    assert lines.count(0.6) == 9 + 5 and lines.count(2.5) == 3 + 2  # ends of 8 × 4 tokens, of 2 × 1 tiles
+    assert not box.get_fill() and still.figure._suptitle.get_color() == ACCENT
+    lines = [(line.get_linewidth(), *line.get_xydata().flatten().tolist()) for line in seen.lines]
+    tokens = [(0.6, x, 0, x, 64) for x in range(0, 129, 16)] + [(0.6, 0, y, 128, y) for y in range(0, 65, 16)]
+    tiles = [(2.5, x, 0, x, 64) for x in (0, 64, 128)] + [(2.5, 0, y, 128, y) for y in (0, 64)]
+    assert lines == tokens + tiles
     model.text = "[78, 312, 156, 468]"
     reader.point(12, 22)
     still = reader.static_figure()
+    assert still.figure._suptitle.get_color() == "black"
     assert still.alt.endswith("the model says “[78, 312, 156, 468]” ✓ IoU 0.99")
     assert [patch.get_linestyle() for patch in still.figure.axes[0].patches] == ["-", "--"]
 

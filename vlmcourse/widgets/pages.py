@@ -216,12 +216,11 @@ def _known_of(asked: list, size: tuple[int, int]) -> dict[str, _Known]:
 
     known = {}
     for question in asked:
-        if question.kind != "where":
-            known[question.text] = _Known(question.answer, _plain_boxes(question.boxes), "")
-    for question in asked:
+        boxes = _plain_boxes(question.boxes)
+        known[question.text] = _Known(question.answer, boxes, "")
         if placed := place_of_answer(question, size):
             name = placed[0].removeprefix("Where is ").removesuffix(f"?{BOXED}")
-            known[placed[0]] = _Known(placed[1], _plain_boxes(question.boxes[:1]), name)
+            known[placed[0]] = _Known(placed[1], boxes[:1], name)
     return known
 
 
