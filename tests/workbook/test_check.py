@@ -490,16 +490,19 @@ def test_a_factor_very_near_to_1_is_called_nearly_right():
     assert "1.002 times" in judge(task, lambda x: 1.002 * running_mean(x)).says.en
 
 
-def test_where_outputs_are_0_or_1_only_a_slip_that_is_alike_in_every_case_speaks():
+@pytest.mark.parametrize("right", [lambda x: float(x % 2 == 0), lambda x: (x % 2, x // 4)])
+def test_where_outputs_are_small_numbers_only_a_slip_that_is_alike_in_every_case_speaks(right):
     """Two wrong answers are alike there by chance wherever both are wrong."""
+    task = made(right, [(n,) for n in range(5)], {"return": ""})
+    task.slips[:] = [Slip(lambda x: right(2), "always that of 2.")]
+    assert judge(task, lambda x: right(2)).says.en == "always that of 2."
+    assert "always that of 2." not in judge(task, lambda x: right(2) if x == 1 else right(x)).says.en
 
-    def even(x):
-        return float(x % 2 == 0)
 
-    task = made(even, [(n,) for n in range(5)], {"return": ""})
-    task.slips[:] = [Slip(lambda x: 1.0, "always 1.")]
-    assert judge(task, lambda x: 1.0).says.en == "always 1."
-    assert "always 1." not in judge(task, lambda x: float(x < 2)).says.en
+def test_of_larger_numbers_a_slip_speaks_that_is_alike_where_the_answer_is_wrong():
+    task = made(lambda x: 100 * x, [(n,) for n in range(5)], {"return": ""})
+    task.slips[:] = [Slip(lambda x: 99 * x, "99 times.")]
+    assert judge(task, lambda x: 99 * x if x > 2 else 100 * x).says.en == "99 times."
 
 
 def test_gradient_and_dtype_reach_into_dicts_and_lists():

@@ -3,7 +3,7 @@
 The ladder, first match wins:
 
     1  it equals a slip on all cases in which it is wrong    the slip's own sentence
-       (on all cases at all, where every output is 0 or 1: by chance many are alike there)
+       (on all cases at all, where outputs are a few small numbers: many are alike by chance)
     2  it raises, or does not where it must                  the exception in one line, with its line number
     3  None · type · changed input · shape · dtype           structure, before values
     4  a broken promise                                      the promise's sentence
@@ -145,7 +145,7 @@ def explain(answer: Callable, trial: Trial, got: list[Outcome], wrong: list[int]
     mine, right, axes = got[wrong[0]], trial.expected[wrong[0]], trial.exercise.axes["return"]
     shown = pictures(trial.exercise, mine, right)
     every, false = dict(enumerate(got)), {place: got[place] for place in wrong}
-    slip = trial.like_slip(every) or (None if trial.yes_or_no else trial.like_slip(false))
+    slip = trial.like_slip(every) or (None if trial.coarse else trial.like_slip(false))
     found = cause(answer, trial, got, wrong) if slip and by_accident(answer, slip) else None
     if slip and not (found and found[1]):
         return Verdict("wrong", in_both(slip.says), pictures=shown)
