@@ -14,7 +14,7 @@
 #
 # - **say** where hallucination can come from, and make it on purpose,
 # - **compute** how likely a model finds an answer as a whole,
-# - **train** by preferences (DPO) and by rewards (GRPO), and say what each one costs,
+# - **train** by preferences (DPO, direct preference optimization) and by rewards (GRPO, group relative policy optimization), and say what each one costs,
 # - **recognise** a reward that is being gamed,
 # - **explain** what the reference model is for, by what happens without it.
 
@@ -69,8 +69,8 @@ def words_only(speaker, rate, steps):
 # %% id="spoil"
 start = Speaker(load_vlm("nano-vlm")[0])
 inventor = Speaker(load_vlm("nano-vlm")[0])
-inventor.tune(inventor.features(render(shown)), inventor.encode(talks), 40, 16, by_length, 0,
-              **words_only(inventor, 5e-4, 40))
+inventor.tune(inventor.features(render(shown)), inventor.encode(talks), steps=40, size=16,
+              loss=by_length, seed=0, **words_only(inventor, 5e-4, 40))
 
 # %% [markdown] id="measure-intro" lang="en"
 # How much does it invent? POPE asks for one thing that is there and one that is not: **false yes**, and F1. CHAIR_s is the share of captions with an invention. To see what a cure costs, more numbers: the yes to **rare** things, whose combination of colour and shape never occurred in training (`novel`), false and true; how many captions are complete; and how long they are.
@@ -122,13 +122,13 @@ assert found["the inventor"][5] < 0.6 * found["nano-vlm"][5]
 #
 # A preference compares two whole answers. How likely does a model find one? It writes token by token, so probabilities multiply and their logarithms add up.
 #
-# **By hand:** "red" has probability ½ and the end after it ¼. The answer has ⅛: log ½ + log ¼ = −2.08. Mind the place: the scores *at* the last token of the question speak of "red", those at "red" of the end.
+# **By hand:** "red" has probability ½ and the end after it ¼. The answer has ⅛: log ½ + log ¼ = −2.08, in natural logarithms, whose unit is the **nat**. Mind the place: the scores *at* the last token of the question speak of "red", those at "red" of the end.
 #
 # ### Your turn: `token_log_probabilities` · difficulty 3/5 · 10 min
 #
 # | | shape |
 # |---|---|
-# | `logits` | `(…, token, vocabulary)`, of any dtype; compute in float32 |
+# | `logits` | `(…, token, vocabulary)`, of any dtype, hundreds apart at times; compute in float32 |
 # | `labels` | `(…, token)`: the answer's tokens, −100 at prompt, image and padding |
 # | out | `(…, token − 1)`: log-probability of each token of the answer, and 0 where nothing is to be predicted |
 #
@@ -176,11 +176,11 @@ assert (likely[:, 1] > likely[:, 0]).all() and (likely.sum(dim=1) < 1.001).all()
 #
 # ## 3 · Better than before, by how much?
 #
-# Train it to make "no" likelier than "yes", and it may wreck everything else on the way. DPO holds it against a frozen copy of itself, the **reference**. An answer *gains* by how much likelier it became. The **margin** is the gain of the better answer less that of the worse one. The loss asks that it be large:
+# Train it to make "no" likelier than "yes", and it may wreck everything else on the way. DPO holds it against a frozen copy of itself, the **reference**. An answer *gains* by how much likelier it became: its log-probability now, less that under the reference. The **margin** is the gain of the better answer less that of the worse one. The loss asks that it be large:
 #
 # $$-\log \sigma(\beta \cdot \text{margin})$$
 #
-# It comes from reinforcement learning with a penalty for leaving the reference; there the reward model cancels out, and two log-probabilities stay (Rafailov et al. 2023). No judge, no sampling.
+# σ is the sigmoid, 1 / (1 + e⁻ˣ). β says how dear it is to leave the reference; we take 0.1, and a smaller one moves further. The loss comes from reinforcement learning with a penalty for leaving the reference; there the reward model cancels out, and only log-probabilities stay (Rafailov et al. 2023, equation 7). No judge, no sampling.
 #
 # **By hand:** the better answer went from −3 to −2, a gain of 1. The worse one went from −4.5 to −5, a gain of −½. Margin 1½; with β = 0.2 the loss is −log σ(0.3) = 0.554. **Predict** the loss before any step.
 #
@@ -285,7 +285,7 @@ longer = [(FULL, f"{caption} and a {things[dice.integers(len(things))]}", captio
           for caption in captions]
 wordy = again(start)
 of_length = preferring.pair_up(wordy, wordy.features(render(batch)), longer)
-liked = preferring.prefer(wordy, of_length, 20, 16, **words_only(wordy, 3e-4, 20))
+liked = preferring.prefer(wordy, of_length, steps=20, size=16, **words_only(wordy, 3e-4, 20))
 
 # %% id="length-found"
 found["nano-vlm, longer is better"] = everything(wordy)
@@ -323,7 +323,7 @@ def truth_reward(reply, answer):
     raise NotImplementedError
 
 # %% [markdown] id="ex-advantages" lang="en"
-# A reward of 1: is that much? On an easy question it is nothing, on a hard one a feat. PPO trains a second model to say what could be expected. GRPO asks the other answers of the **group**: what did they earn?
+# A reward of 1: is that much? On an easy question it is nothing, on a hard one a feat. PPO (proximal policy optimization, Schulman et al. 2017) trains a second model to say what could be expected. GRPO (Shao et al. 2024) asks the other answers of the **group**: what did they earn?
 #
 # **By hand:** four answers earn 1, 0, 0, 0. Mean ¼, standard deviation ½ (dividing by n − 1). The advantages: 1.5, −0.5, −0.5, −0.5. **Predict** those of 1, 1, 1, 1.
 #
@@ -368,11 +368,22 @@ assert len(practice.image) > 100 and len(exam.image) > 50
 # %% [markdown] id="ex-policy" lang="en"
 # ## 7 · Small steps
 #
-# Now raise the log-probability of tokens with a positive advantage and lower the others. But the samples get old: after a step the model is another one. PPO's remedy is the **ratio** of probabilities, now over then, and a clip. A good token counts up to 1 + ε times, and no more; a bad one down to 1 − ε. Whatever moved the *wrong* way is always brought back: that is what the minimum is for.
+# Now raise the log-probability of tokens with a positive advantage and lower the others. But the samples get old: after a step the model is another one. PPO's remedy is the **ratio** of a token's probability now to that when it was drawn, and a clip at ε. With A, the advantage of the answer that the token stands in:
 #
-# **By hand**, ε = 0.2: ratio 1.5 and advantage 1 give min(1.5, 1.2) = 1.2, flat, no gradient. Ratio 0.5 and advantage 1 give min(0.5, 0.8) = 0.5, and a gradient upwards.
+# $$\text{gain} = \min\big(\text{ratio} \cdot A,\ \text{clamp}(\text{ratio},\, 1 - \varepsilon,\, 1 + \varepsilon) \cdot A\big)$$
 #
-# And the reference again: β times an estimate of the divergence, $e^{d} - d - 1$ with d = log-probability of the reference less that of now. It is 0 where both agree, and never negative.
+# **By hand**, ε = 0.2:
+#
+# | ratio | A | ratio · A | clamped · A | gain | |
+# |---|---|---|---|---|---|
+# | 1.5 | 1 | 1.5 | 1.2 | 1.2 | far enough: flat, no gradient |
+# | 0.5 | 1 | 0.5 | 0.8 | 0.5 | the wrong way: a gradient upwards |
+# | 0.5 | −1 | −0.5 | −0.8 | −0.8 | far enough: flat |
+# | 1.5 | −1 | −1.5 | −1.2 | −1.5 | the wrong way: a gradient downwards |
+#
+# Whatever moved the *wrong* way is always brought back: that is what the minimum is for.
+#
+# And the reference again: the loss of a token is β · divergence − gain. The divergence is estimated by $e^{d} - d - 1$ with d = log-probability under the reference less that of now. It is 0 where both agree, and never negative.
 #
 # ### Your turn: `policy_loss` · difficulty 4/5 · 12 min
 #
@@ -408,7 +419,7 @@ assert abs(gains[-1] + 1.6) < 0.01 and abs(gains[0] + 0.8) < 0.01
 # %% [markdown] id="q-grpo" lang="en"
 # ## 8 · Learning from what was true
 #
-# All together: draw eight answers a question, reward, compare, step; and again. **Predict** three curves: the reward, the entropy of the answers, and the share of groups that are mixed.
+# All together: draw eight answers a question, reward, compare, step; and again. Each draw serves two steps; at the first all ratios are 1. **Predict** three curves: the reward, the entropy of the answers, and the share of groups that are mixed, with right answers and wrong ones in them.
 
 # %% id="grpo"
 def practise(speaker, drill, steps=40, rate=2e-4, beta=0.04, **options):
@@ -475,9 +486,11 @@ assert results["blind, after GRPO"][1] < prior + 0.08
 assert results["after GRPO"][2] < 1.2 * results["nano-vlm"][2]
 
 # %% [markdown] id="controls-lesson" lang="en"
-# An honest table. After forty steps the model *draws* the truth more often, 86 % instead of 75 % in our run, and its **best guess** is right as often as before. What it did mostly, it now does nearly always; a lower temperature would have given us that for nothing. The blind model learned as eagerly, and arrived at the most frequent answer, exactly. Imitation, at the same number of steps and less than half the time, hardly moved. Language stayed.
+# An honest table. After forty steps the model *draws* the truth more often, 86 % instead of 75 % in our run, and its **best guess** is right as often as before. What it did mostly, it now does more often. A lower temperature does that, too, and needs no training. The blind model learned as eagerly, and arrived at the most frequent answer, exactly. Imitation, at the same number of steps, hardly moved. Language stayed.
 #
 # To learn comparisons themselves takes many more steps than forty. Whoever reports a rising reward should show these two columns beside each other, and a blind control below.
+#
+# Here are the answers themselves, eight to each of twelve questions. Choose **before**, then **after**: which groups have only one answer now?
 
 # %% id="groups-browser"
 from vlmcourse.widgets.browser import RowBrowser
@@ -530,7 +543,7 @@ print(f"reward for the form {formed.rewards.mean():.2f}, true are {truly.rewards
 assert formed.rewards.mean() > 0.97 and truly.rewards.mean() < 0.9
 
 # %% [markdown] id="form-lesson" lang="en"
-# A perfect reward from the first step on, and more than one answer in five is wrong. There is nothing left to learn, and the curve looks like success.
+# A perfect reward from the first step on, and in our run more than one answer in four is wrong. There is nothing left to learn, and the curve looks like success.
 #
 # ### Advantage without the mean
 #
@@ -602,7 +615,7 @@ progress()
 #
 # - Rafailov et al. 2023, *Direct Preference Optimization*, [arXiv:2305.18290](https://arxiv.org/abs/2305.18290): section 4, equation 7.
 # - Zhou et al. 2024, *Aligning Modalities in Vision Large Language Models via Preference Fine-tuning* (POVID), [arXiv:2402.11411](https://arxiv.org/abs/2402.11411). Yu et al. 2023, *RLHF-V*, [arXiv:2312.00849](https://arxiv.org/abs/2312.00849). Preferences against hallucination.
-# - Li et al. 2023, *Evaluating Object Hallucination in Large Vision-Language Models* (POPE), [arXiv:2305.10355](https://arxiv.org/abs/2305.10355): section 5.1.
+# - Li et al. 2023, *Evaluating Object Hallucination in Large Vision-Language Models* (POPE), [arXiv:2305.10355](https://arxiv.org/abs/2305.10355): section 5.1. Rohrbach et al. 2018, *Object Hallucination in Image Captioning* (CHAIR), [arXiv:1809.02156](https://arxiv.org/abs/1809.02156): section 2.1.
 # - Singhal et al. 2023, *A Long Way to Go: Investigating Length Correlations in RLHF*, [arXiv:2310.03716](https://arxiv.org/abs/2310.03716).
 # - Schulman et al. 2017, *Proximal Policy Optimization Algorithms*, [arXiv:1707.06347](https://arxiv.org/abs/1707.06347): equation 7, the clip.
 # - Shao et al. 2024, *DeepSeekMath*, [arXiv:2402.03300](https://arxiv.org/abs/2402.03300): section 4.1, GRPO. Yu et al. 2025, *DAPO*, [arXiv:2503.14476](https://arxiv.org/abs/2503.14476): section 3.2, dynamic sampling. Liu et al. 2025, *Understanding R1-Zero-Like Training* (Dr. GRPO), [arXiv:2503.20783](https://arxiv.org/abs/2503.20783).
