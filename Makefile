@@ -21,7 +21,7 @@ help:
 	@echo "make test         all tests, and every notebook from its first cell to its last"
 	@echo "make quick        what can be tested in three minutes"
 	@echo "make notebooks    build the notebooks from notebooks/src"
-	@echo "make book         the executed course as pages to read, in site/; half an hour at first"
+	@echo "make book         the executed course as pages to read, in site/; takes long at first"
 	@echo "make wheel        build dist/vlmcourse-*.whl, which carries notebooks and models"
 	@echo "make checkpoints  train the shipped checkpoints again"
 	@echo "make bench        measure speed against the libraries; minutes on two cores"

@@ -1,6 +1,7 @@
 """How fast are the course's training steps? Rates, utilisation, and ratios to transformers, in one run.
 
     python benchmarks/steps.py [--nano | --full] [--only NAME ...] [--rounds N] [--compile] [--json FILE]
+    make bench OPTIONS="--json benchmarks/steps.json"      what the README's table says, with machine and date
 
 On a GPU: ViT-B/16 at 224 pixels, CLIP ViT-B/32, a language model of SmolLM2-135M's shape, and the second
 stage of a LLaVA of that language model and a ViT-B/16, whose encoder is frozen. On a CPU the same four with
@@ -22,11 +23,13 @@ encoder behind the one that it reads.
 
 import argparse
 import json
+import platform
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -420,8 +423,10 @@ def main(given: list[str] | None = None) -> list[Row]:
     print(f"{name}, torch {torch.__version__}; measured peak in teraFLOP/s: {reached}")
     print(table_of(rows))
     if options.json:
-        facts = dict(device=name, torch=torch.__version__, nano=sizes is NANO, peaks=peaks)
-        options.json.write_text(json.dumps(facts | dict(rows=[row._asdict() for row in rows]), indent=1))
+        facts = dict(date=f"{date.today()}", device=name, machine=platform.machine(), torch=torch.__version__,
+                     nano=sizes is NANO, peaks=peaks)  # fmt: skip
+        facts["rows"] = [row._asdict() for row in rows]
+        options.json.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     return rows
 
 

@@ -2,14 +2,17 @@
 
 import importlib.util
 import json
+import platform
 import sys
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
+from tests.test_project import README
 from vlmcourse.models.clip import CLIP, CLIPConfig, TextConfig
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.vit import ViT, ViTConfig
@@ -132,6 +135,7 @@ def test_what_it_prints_can_be_read_back(monkeypatch, capsys, tmp_path):
         assert sum(row[1].endswith(" *") for row in some) == 1
     written = json.loads(file.read_text())
     assert [bench.Row(**row) for row in written["rows"]] == rows
+    assert written["date"] == f"{date.today()}" and written["machine"] == platform.machine()
     assert written["peaks"] == {row.precision: 1e12 for row in rows}
 
 
@@ -154,6 +158,16 @@ def test_sizes_are_those_of_the_device(monkeypatch):
     memory.total_memory = 15 * 2**30
     quarter = replace(bench.FULL, images=32, pairs=64, texts=(4, 1024), rows=(8, 512, 128))
     assert bench.sizes_here(nano=False, full=False) == quarter
+
+
+def test_the_readme_says_how_large_the_small_models_are():
+    sizes = bench.NANO
+    assert (sizes.vit.depth, sizes.vit.width) == (4, 128) and "| model, 4 blocks of width 128 |" in README
+    assert (sizes.text.depth, sizes.language.depth, sizes.language.width) == (4, 4, 128)
+    texts = "{} × {}".format(*sizes.texts)
+    for batch in (f"ViT, {sizes.images} images", f"CLIP, {sizes.pairs} pairs", f"{texts} tokens",
+                  f"LLaVA, {sizes.rows[0]} rows"):  # fmt: skip
+        assert batch in README
 
 
 def test_the_full_sizes_are_the_published_ones():
