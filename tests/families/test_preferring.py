@@ -42,6 +42,7 @@ def test_of_twins_each_prefers_what_is_true_of_it(batch):
     shown, about = twin_pairs(batch)
     half = len(about) // 2
     assert len(shown) == len(about)
+    assert all(question.startswith("Is there") for question, *_ in about)  # if nothing else is asked for
     for number, (question, better, worse) in enumerate(about):
         things = truth.list_things(shown, number)
         assert true_answer(question, things) == better != worse

@@ -42,6 +42,19 @@ def test_a_plan_is_what_the_model_reads(speaker, way, budget, plan):
     assert seen.tokens().tolist() == [plan[2]]
 
 
+def test_a_page_is_seen_as_it_is_with_at_most_256_tokens_if_nothing_else_is_said():
+    assert sights.plan_page((256, 256)) == PicturePlan("native", (256, 256), (1, 1), 256)
+    page = pages.sample_pages("test", 1, sizes=[(256, 256)]).pictures[0]
+    assert sights.show_page(page).shape == (1, 3, 256, 256)
+
+
+def test_bytes_of_a_page_stay_as_they_are(speaker):
+    page = np.arange(256 * 3, dtype=np.uint8).reshape(16, 16, 3).copy()
+    kept = sights.collect_sights(speaker.model, [sights.show_page(page)])
+    assert kept.pixels.vectors.sum() == page.astype(int).sum()
+    assert sorted(kept.pixels.vectors.flatten().tolist()) == sorted(page.flatten().tolist())
+
+
 def test_padding_of_tiles_costs_as_well():
     assert sights.plan_page((64, 192), "tiles", 64) == PicturePlan("tiles", (43, 128), (1, 2), 3 * 16)
     for budget, message in ((15, "holds no thumbnail"), (0, "holds no picture")):
@@ -78,6 +91,23 @@ def test_the_probability_is_that_of_grading_the_same_view(speaker, batch, way, b
         features = sights.sight_features(speaker.model, *seen)
     assert chance == pytest.approx(chances_of_features(speaker, features, rows, 1).item(), rel=1e-3)
     assert sights.grade_sights(speaker, seen, rows).tolist() == [True]
+
+
+def test_many_pages_are_graded_in_parts_each_with_its_own_tiles(speaker, batch, monkeypatch):
+    ways = [("tiles", 128), ("native", 64), ("tiles", 64), ("squash", 16), ("tiles", 128)]
+    shown = [sights.show_page(page, *way) for page, way in zip(batch.pictures[:5], ways, strict=True)]
+    about = []
+    for number, (page, way) in enumerate(zip(batch.pictures[:5], ways, strict=True)):
+        question = batch.asked[number][0].text
+        said = sights.answer_sight(speaker, page, question, *way)[0]
+        about.append([(question, said if number != 1 else said + " not")])
+    seen = sights.collect_sights(speaker.model, shown)
+    features = sights.sight_features(speaker.model, *seen)
+    assert features.grids == seen.pixels.grids and len(features) == 5  # not a picture for every tile
+    rows = speaker.encode(about, images=seen.pixels)
+    for at_once in (50, 2):
+        monkeypatch.setattr(sights, "AT_ONCE_SEEN", at_once)
+        assert sights.grade_sights(speaker, seen, rows).tolist() == [True, False, True, True, True]
 
 
 def test_every_thing_with_a_name_is_asked_for_with_its_box():

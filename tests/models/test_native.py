@@ -211,11 +211,14 @@ def test_a_row_is_an_array_of_pictures():
     half = row.to(torch.bfloat16)
     assert half.vectors.dtype == torch.bfloat16 and half.grids == row.grids
     assert half.float().vectors.dtype == torch.float32
+    far = half.to(device="meta", dtype=torch.float64)
+    assert far.device.type == "meta" and far.vectors.dtype == torch.float64 and row.device.type == "cpu"
 
 
-def test_a_row_with_too_few_vectors_is_refused():
-    with pytest.raises(ValueError, match="pictures of 6 patches cannot have 5 vectors"):
-        PatchRow(torch.zeros(5, 1), ((1, 2), (2, 2)))
+@pytest.mark.parametrize("count", [5, 7])
+def test_a_row_with_too_few_vectors_or_too_many_is_refused(count):
+    with pytest.raises(ValueError, match=f"pictures of 6 patches cannot have {count} vectors"):
+        PatchRow(torch.zeros(count, 1), ((1, 2), (2, 2)))
 
 
 def test_pictures_are_cut_into_patches_each_by_itself():
@@ -360,3 +363,6 @@ def test_patches_of_another_size_and_a_turned_class_token_are_refused():
         eye().read_row(PatchRow(torch.zeros(4, 27).double(), ((2, 2),)))
     with pytest.raises(ValueError, match="a class token stands in no row"):
         NativeViTConfig(class_token=True, turned=True)
+    with pytest.raises(ValueError, match="16×18"):
+        NativeViTConfig((16, 18), 4)
+    assert NativeViTConfig().length == 256

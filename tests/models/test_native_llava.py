@@ -79,6 +79,17 @@ def test_the_last_norm_and_an_earlier_layer_are_read_when_asked_for(model):
     torch.testing.assert_close(earlier.image_features(tensors()).split()[0], alone)
 
 
+def test_the_projector_is_as_wide_inside_as_the_language_model_if_nothing_else_is_said():
+    for hidden, wide in ((None, 24), (7, 7)):
+        projector = NativeLlava(replace(CONFIG, hidden=hidden)).projector
+        assert projector.expand.weight.shape == (wide, 4 * 16) and projector.contract.weight.shape == (
+            24,
+            wide,
+        )
+    projector = NativeLlava(replace(CONFIG, hidden=0)).projector
+    assert projector.expand.weight.shape == (24, 4 * 16) and projector.contract is None
+
+
 def test_without_a_shuffle_each_patch_is_a_token(model):
     plain = NativeLlava(replace(CONFIG, shuffle=1)).eval()
     tokens = plain.image_tokens(tensors())
@@ -142,7 +153,13 @@ def test_a_grid_that_squares_do_not_tile_is_refused(model):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"), [(dict(spread=2), "spread = 2"), (dict(normed=True, layer=-2), "not behind layer -2")]
+    ("wrong", "says"),
+    [
+        (dict(spread=2), "spread = 2"),
+        (dict(normed=True, layer=-2), "not behind layer -2"),
+        (dict(normed=True, layer=1), "not behind layer 1"),
+        (dict(layer=-4), "layer = -4, but the encoder has 3 residual streams"),
+    ],
 )
 def test_what_has_no_meaning_here_is_refused(wrong, says):
     with pytest.raises(ValueError, match=says):

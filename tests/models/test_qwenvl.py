@@ -85,6 +85,8 @@ def test_behind_cached_tokens_a_place_is_needed(model):
     model(ids, pictures((16, 24)), caches=caches)
     with pytest.raises(ValueError, match="nobody knows where a token stands; write through begin"):
         model(torch.tensor([[9]]), caches=caches)
+    with pytest.raises(ValueError, match="a look says by itself which tokens are real"):
+        model(torch.tensor([[9]]), look=model.place(torch.tensor([[9]]), ()), mask=torch.tensor([[True]]))
     longer = model(torch.tensor([[5, *[IMAGE] * 6, 7, 9]]), pictures((16, 24)))
     look = replace(model.place(torch.tensor([[5, 5, 5, 5, 5, 9]]), ()), mask=None)
     look = replace(look, positions=look.positions[..., -1:])  # word, 3 columns, word: the next stands at 5
@@ -105,6 +107,16 @@ def test_padding_in_front_changes_nothing(model):
         )
         expected = generate(model, alone[0], images=alone[1], steps=4)[0, len(row) :]
         assert written[number].tolist() == expected.tolist()
+
+
+def test_padding_has_no_place_of_its_own_in_front_of_what_is_written(model):
+    ids, real = (
+        torch.tensor([[0, 0, 5, IMAGE, IMAGE, 7]]),
+        torch.tensor([[False, False, True, True, True, True]]),
+    )
+    reader, prompt = model.begin(ids, pictures((8, 16)))
+    reader.hidden(prompt, mask=real, caches=[Cache() for _ in model.blocks])
+    assert reader.asked.positions[2, 0].tolist() == [0, 0, 0, 1, 2, 3]
 
 
 def test_writing_goes_on_with_some_of_the_texts(model):

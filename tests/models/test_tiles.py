@@ -101,6 +101,7 @@ def test_tiles_follow_their_thumbnail_row_by_row():
     assert pictures[2].flatten().tolist() == [2, 3, 8, 9]  # the one to its right
     assert pictures[4].flatten().tolist() == [12, 13, 18, 19]  # the one below the first
     assert torch.equal(cut_tiles(image, (1, 1), 2), squash(image, (2, 2))[None])
+    assert cut_tiles(image[:, :2], (1, 3), 2)[3].flatten().tolist() == [4, 5, 10, 11]  # the last of one row
 
 
 def test_tiles_are_cut_from_the_letterbox():
@@ -116,6 +117,9 @@ def test_empty_lines_lie_on_both_sides():
     assert empty_lines((128, 64), (8, 8)) == (0, 2)
     assert empty_lines((64, 64), (8, 8)) == (0, 0)
     assert empty_lines((70, 100), (8, 8)) == (1, 0)  # 5.6 lines are 5; three are empty, one on either side
+    assert (
+        empty_lines((49, 49), (1, 2)) == empty_lines((49, 49), (2, 1)) == (0, 0)
+    )  # 49 · (1 / 49) is below 1
 
 
 def test_tokens_are_laid_line_by_line_with_a_separator():

@@ -1,5 +1,6 @@
 """The page reader: what the model sees of a page and what it costs, its answers, and where it points."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -136,6 +137,7 @@ def test_a_click_asks_where_the_nearest_thing_is(reader, model):
         ((60, 0), "red circle"),
         ((15, 63), "red circle"),
         ((105, 0), "pink star"),
+        ((60, 63), "pink star"),  # as far to the side, and nearer below
         ((20, 63), "red circle"),
     ):
         turn = reader.state["turn"]
@@ -149,6 +151,23 @@ def test_a_click_asks_where_the_nearest_thing_is(reader, model):
     assert reader.state["point"] is None and model.asked[-1][1] == "Why?"
 
 
+def test_a_click_lies_on_a_page():
+    wide = PageReader(see_page, Model(), BATCH[:1])  # 64 × 128 pixels
+    wide.point(128, 64)
+    for point in ((129, 64), (64, 65)):
+        with pytest.raises(ValueError, match="point"):
+            wide.point(*point)
+
+
+def test_what_has_several_boxes_is_pointed_at_by_its_first(model):
+    word = WORD[0]._replace(boxes=((4, 8, 22, 15), (50, 90, 60, 99)))
+    reader = PageReader(see_page, model, replace(BATCH[1:2], asked=[[word]]))
+    assert reader.shape["pages"][0]["things"] == [{"name": "the word", "box": [4, 8, 22, 15]}]
+    assert reader.answer["boxes"] == [[4, 8, 22, 15], [50, 90, 60, 99]]
+    reader.point(55, 95)
+    assert reader.answer["boxes"] == [[4, 8, 22, 15]]
+
+
 def test_a_told_box_is_read_and_measured_against_the_true_one(reader, model):
     model.text = "[78, 312, 156, 468]"  # the middles of thousandths: 10.05, 20, 20.03, 29.98
     reader.point(12, 22)
@@ -159,8 +178,12 @@ def test_a_told_box_is_read_and_measured_against_the_true_one(reader, model):
     model.text = "it is [78, 312, 117, 468] or [0, 0, 999, 999]"  # half of it first
     reader.point(13, 22)
     assert reader.answer["iou"] == pytest.approx(0.5, abs=0.01) and len(reader.answer["told"]) == 2
-    model.text = "[78, 312, 100, 468]"
+    assert reader.shape["found"] == 0.5
+    model.text = "[78, 312, 152, 390]"  # a little less than half of it
     reader.point(12, 22)
+    assert 0.45 < reader.answer["iou"] < 0.5 and reader.answer["right"] is False
+    model.text = "[78, 312, 100, 468]"
+    reader.point(13, 22)
     assert 0.25 < reader.answer["iou"] < 0.35 and reader.answer["right"] is False
     model.text = "on the left"
     reader.point(13, 22)
@@ -206,6 +229,10 @@ def test_another_page_is_asked_the_same_if_it_can_be(reader, model):
     reader.change(number=0)
     reader.change(number=2)
     assert model.asked[-1][:2] == ((64, 64), "How many circles are there?")
+    asked = [NAMELESS[0]._replace(text="What is red?"), NAMELESS[0]]
+    other = PageReader(see_page, model, replace(BATCH, asked=[MARKS, WORD, asked]))
+    other.change(number=2)
+    assert model.asked[-1][:2] == ((64, 64), "How many circles are there?")  # its second
     reader.change(number=1, question="How many circles are there?")
     assert model.asked[-1][1] == "How many circles are there?" and reader.answer["right"] is None
 
@@ -245,6 +272,9 @@ def test_what_cannot_be_set_is_refused_with_what_can(reader, what, message):
         ({"pages": BATCH[:0]}, "there are no pages to read"),
         ({"answer": Model(chance=40)}, "answer returned 40 beside a text; expected a probability"),
         ({"answer": Model(chance=float("nan"))}, "answer returned nan"),
+        ({"answer": Model(chance=1.01)}, "answer returned 1.01 beside"),
+        ({"answer": Model(chance=10**200)}, "answer returned 10{79} beside"),
+        ({"question": ""}, "the question is empty"),
         ({"see": lambda *_: (PICTURES[0][None], see_page(PICTURES[0], "tiles", 64).plan, 16)},
          r"see returned pieces \(1, 64, 128, 3\) for a grid of 1 × 2; expected 3"),
         ({"see": lambda *_: see_page(PICTURES[0])._replace(square=24)}, "whole squares of 24 pixels"),
@@ -255,6 +285,23 @@ def test_what_does_not_fit_is_named(options, message):
     arguments = {"see": see_page, "answer": Model(), "pages": BATCH} | options
     with pytest.raises(ValueError, match=message):
         PageReader(arguments.pop("see"), arguments.pop("answer"), arguments.pop("pages"), **arguments)
+
+
+def test_what_is_impossible_to_the_model_is_shown_and_how_long_it_took():
+    class Slow(Model):
+        def __call__(self, *asked):
+            time.sleep(0.02)
+            return super().__call__(*asked)
+
+    said = PageReader(see_page, Slow(chance=0.0), BATCH).answer
+    assert said["p"] == 0 and 20 <= said["milliseconds"] < 10_000
+
+
+def test_picture_and_answer_are_sent_together(reader):
+    held = []
+    reader.observe(lambda change: held.append((change.name, reader._holding_sync)), ["seen", "answer"])
+    reader.change(way="squash", budget=16)
+    assert held == [("seen", True), ("answer", True)]
 
 
 def test_a_model_that_is_broken_from_the_start_is_noticed():
@@ -278,6 +325,7 @@ def test_the_still_tells_page_cost_question_and_verdict(reader, model):
         "asked “What shape is the pink thing?” the model says “1” ✗ (star)"
     )
     whole, seen = still.figure.axes
+    assert whole.get_title() == "the page: 64 × 128 pixels"
     assert np.array_equal(whole.images[0].get_array(), PICTURES[0])
     assert np.array_equal(seen.images[0].get_array(), PICTURES[0])
     [box] = whole.patches
@@ -293,6 +341,12 @@ def test_the_still_tells_page_cost_question_and_verdict(reader, model):
     assert still.figure._suptitle.get_color() == "black"
     assert still.alt.endswith("the model says “[78, 312, 156, 468]” ✓ IoU 0.99")
     assert [patch.get_linestyle() for patch in still.figure.axes[0].patches] == ["-", "--"]
+    model.text = ""
+    reader.change(question="Why is there so much? " * 8)
+    title = reader.static_figure().figure._suptitle
+    lines = title.get_text().splitlines()
+    assert title.get_color() == "black" and "– (25 %)" in " ".join(lines)  # nobody knows what is right
+    assert len(lines) > 1 and max(map(len, lines)) <= 90
 
 
 def test_budgets_are_powers_of_two_of_which_all_hold_a_page(model):
