@@ -176,6 +176,26 @@ def test_what_came_only_because_another_needs_it_can_ask_for_a_restart_too(sessi
     assert capsys.readouterr().out.endswith("older versions of json are in use.\n")
 
 
+def test_a_loaded_module_is_known_by_its_packages_name(session, capsys, monkeypatch):
+    there, shelf, _, prepare = session
+    there |= {"vlmcourse": ("0.1", ["old-part>=2"]), "old-part": ("1.0", None)}
+    shelf |= {"old-part": ("2.0", None)}
+    found = []
+    monkeypatch.setitem(sys.modules, "old_part", sys)
+    monkeypatch.setattr(away.importlib, "invalidate_caches", lambda: found.append(dict(there)))
+    prepare()
+    assert capsys.readouterr().out.endswith("older versions of old-part are in use.\n")
+    assert [one["old-part"][0] for one in found] == ["2.0"]  # Python looks for it anew once it is there
+    assert not away._awaited
+
+
+def test_the_same_is_told_once(session, capsys):
+    there, _, _, prepare = session
+    there |= {"vlmcourse": ("0.1", ["numpy>=2", "numpy>=2"]), "numpy": ("1.26", None)}
+    prepare()
+    assert capsys.readouterr().out.count("the course needs numpy>=2") == 1
+
+
 def test_what_the_session_should_have_is_told_once_also_where_nothing_is_missing(session, capsys):
     there, _, asked, prepare = session
     there |= {"vlmcourse": ("0.1", ["numpy>=2"]), "numpy": ("1.26", None)}
@@ -207,6 +227,27 @@ def test_a_version_that_nobody_can_read_counts_as_another(version):
     assert away.to_install(session, ["torchao>=0.1", "numpy>=1"]) == ["torchao>=0.1", "torchao>=0.16"]
     (told,) = away.warnings_for(session, ["numpy>=1"], away.TESTED[0])
     assert told == f"This session has numpy {version}, the course needs numpy>=1."
+
+
+def test_a_nightly_build_is_as_new_as_its_number_says():
+    assert away.version_meets("2.12.0.dev20260801", away.SpecifierSet(">=2.6"))
+    assert not away.version_meets("2.6.0rc1", away.SpecifierSet(">=2.6"))
+
+
+def test_where_packaging_refuses_a_version_it_is_none_that_is_wanted():
+    class Strict:
+        def contains(self, version, prereleases):
+            raise away.InvalidVersion(version)
+
+    assert away.version_meets("odd", Strict()) is False
+
+
+def test_what_is_the_sessions_own_is_known_by_name():
+    own = ["torch", "torchvision", "torchaudio", "triton", "numpy", "pandas", "Pillow", "nvidia_cublas-cu12"]
+    own += ["cuda-bindings", "ipython", "ipywidgets", "ipykernel", "traitlets", "google-colab", "jupyterlab"]
+    assert all(away.is_the_sessions(name) for name in [*own, "notebook"])
+    assert not [name for name in ("torchao", "tritonclient", "transformers", "peft")
+                if away.is_the_sessions(name)]  # fmt: skip
 
 
 def test_what_was_half_removed_is_not_there(monkeypatch):

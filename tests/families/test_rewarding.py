@@ -26,6 +26,7 @@ from vlmcourse.speak import Speaker
 from vlmcourse.training.policy import policy_loss
 from vlmcourse.training.preferences import entropies, token_log_probabilities
 from vlmcourse.world import questions, scenes
+from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import render
 
 KINDS = ("count", "comparison")
@@ -106,6 +107,19 @@ def test_a_prompt_is_the_question_with_its_image_and_answers_keep_their_end(spea
     assert all(answer[-1] == END for group in answers for answer in group)
     assert upto([5, 6, END, 1, 1], END) == [5, 6, END]
     assert upto([5, 6, 7], END) == [5, 6, 7]
+
+
+def test_an_answer_has_so_many_tokens_at_most(speaker, drill):
+    features = drill.features[drill.image[:1]]
+    _, [answers] = sample_answers(speaker, features, [FULL])
+    assert len(answers) == 8 and {len(answer) for answer in answers} == {8}  # a caption is longer
+    _, [answers] = sample_answers(speaker, features, [FULL], 3, 2)
+    assert len(answers) == 3 and {len(answer) for answer in answers} == {2}
+
+
+def test_eight_answers_to_each_of_32_questions_are_learned_from_twice(speaker, drill):
+    it = Rollouts(speaker, drill)
+    assert (it.samples, it.size, it.repeats, it.temperature, it.seed) == (8, 32, 2, 1.0, 0)
 
 
 def test_groups_hold_what_was_drawn_earned_and_how_likely_it_was(speaker, drill):

@@ -34,13 +34,14 @@ def test_what_they_need_in_turn_is_locked_and_nothing_else():
     assert list(lines) == sorted(lines)
 
 
-def test_a_release_for_one_device_is_locked_without_the_device(monkeypatch):
+@pytest.mark.parametrize("release", ["2.13.0", "2.13.0rc1", "2.13.0.post2"])
+def test_a_release_for_one_device_is_locked_without_the_device(monkeypatch, release):
     class Installed:
-        version, requires = "2.13.0+cpu", None
+        version, requires = f"{release}+cpu", None
 
     monkeypatch.setattr(lock, "distribution", lambda name: Installed)
     monkeypatch.setattr(Installed, "requires", ["torch>=2"], raising=False)
-    assert lock.needed("something") == {"torch": "2.13.0"}
+    assert lock.needed("something") == {"torch": release}
 
 
 def test_extras_and_systems_decide_what_is_needed(monkeypatch):
@@ -53,6 +54,20 @@ def test_extras_and_systems_decide_what_is_needed(monkeypatch):
         lock, "distribution", lambda name: type("D", (), {"version": "1.0", "requires": needs[name]})
     )
     assert lock.needed("course") == {"tool": "1.0", "speedup": "1.0"}
+
+
+def test_packages_that_need_each_other_are_read_once(monkeypatch):
+    needs = {"course": ["tool[fast]", "tool[fast]; extra == 'all'"], "tool": ["course[all]", "tool[fast]"]}
+    read = []
+
+    def distribution(name):
+        read.append(name)
+        assert len(read) <= 3, "it goes round and round"
+        return type("D", (), {"version": "1.0", "requires": needs[name]})
+
+    monkeypatch.setattr(lock, "distribution", distribution)
+    assert lock.needed("course") == {"tool": "1.0"}
+    assert sorted(read) == ["course", "course", "tool"]  # course once more with its extra
 
 
 def test_pip_takes_the_file_as_constraints(tmp_path):
@@ -103,4 +118,6 @@ def test_only_a_lock_file_is_written_over(monkeypatch, tmp_path, capsys):
         with pytest.raises(SystemExit):
             main(*wrong)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock.txt", "requirements.txt"]
-    assert (tmp_path / "requirements.txt").read_text() == "mine" and "where to" in capsys.readouterr().out
+    assert (tmp_path / "requirements.txt").read_text() == "mine"
+    told = capsys.readouterr().out
+    assert "where to" in told and "lock.txt: 1 packages\n" in told
