@@ -11,6 +11,7 @@ from vlmcourse.data.coordinates import read_boxes
 from vlmcourse.world.pages import MARKS, PAGE_KINDS, PAGE_SIZES, ask_pages, sample_pages
 from vlmcourse.world.render import PAPER, draw_sprites
 from vlmcourse.world.scenes import COLOURS, SHAPES
+from vlmcourse.world.sheets import DRAWN
 
 SPRITES = np.moveaxis(draw_sprites(3), 3, -1)
 
@@ -192,3 +193,23 @@ def test_wrong_knobs_are_named(wrong, match):
     with pytest.raises(ValueError, match=match):
         sample_pages(**wrong)
     assert len(sample_pages(count=0)) == 0
+
+
+def test_what_stands_on_a_page_is_what_is_asked_about():
+    batch = sample_pages("train", 120)
+    for kind, shown, asked in zip(batch.kinds, batch.shown, batch.asked, strict=True):
+        boxes = {tuple(row[:4]): (DRAWN[row[4]], row[5]) for row in shown.tolist()}
+        if kind == "marks":
+            answers = {"colour": lambda what, colour: COLOURS[colour], "shape": lambda what, colour: what}
+            assert all(answers[one.kind](*boxes[one.boxes[0]]) == one.answer
+                       for one in asked if one.kind in answers)  # fmt: skip
+            assert {one.boxes[0] for one in asked if one.kind == "where"} <= boxes.keys()
+        elif kind == "charts":
+            bars = {box: COLOURS[colour] for box, (what, colour) in boxes.items() if what == "bar"}
+            assert {one.boxes[0]: one.text.split()[-2] for one in asked if one.kind == "height"} == bars
+        else:
+            one = asked[0]
+            left, top, right, bottom = one.boxes[0]
+            signs = [boxes[x, top, x + 5, bottom][0] for x in range(left, right, 6)]
+            assert "".join(signs) == one.letters
+    assert [row.tolist() for row in batch[10:12].shown] == [row.tolist() for row in batch.shown[10:12]]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vlmcourse.world.render import LETTERS, PAPER
-from vlmcourse.world.sheets import Sheets, glyphs, text_width
+from vlmcourse.world.sheets import CHARACTERS, DRAWN, Sheets, glyphs, text_width
 
 SIZES = np.array([(10, 30), (20, 12), (9, 9)])
 RED = np.array([200, 10, 10])
@@ -79,3 +79,18 @@ def test_every_letter_and_digit_has_a_form_of_its_own():
 
 def test_a_text_is_as_wide_as_it_is_drawn():
     assert text_width("a") == 5 and text_width("99") == 11 and text_width("bcdfgh") == 35
+
+
+def test_what_stands_where_is_remembered_page_by_page(sheets):
+    sheets.write(np.array([2, 0]), np.array([1, 3]), np.array([2, 4]), ["l7", "a"], RED)
+    sheets.note(np.array([0]), np.array([[1, 2, 5, 6]]), DRAWN.index("bar"), 4)
+    first, second, third = sheets.shown()
+    a, seven = DRAWN.index("a"), DRAWN.index("7")
+    assert first.tolist() == [[3, 4, 8, 11, a, -1], [1, 2, 5, 6, DRAWN.index("bar"), 4]]
+    assert second.shape == (0, 6)
+    assert third.tolist() == [[1, 2, 6, 9, DRAWN.index("l"), -1], [7, 2, 12, 9, seven, -1]]
+    assert DRAWN[: len(CHARACTERS)] == tuple(CHARACTERS) and len({*DRAWN}) == len(DRAWN) == 36 + 5 + 1
+
+
+def test_blank_pages_show_nothing():
+    assert [len(page) for page in Sheets(*SIZES.T, np.array([0, 7, 3])).shown()] == [0, 0, 0]

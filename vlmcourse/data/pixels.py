@@ -5,6 +5,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from vlmcourse.models.native import PatchRow
 from vlmcourse.slots import slot
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and deviation of red, green, blue in 0…1
@@ -39,6 +40,16 @@ def to_bytes(
 ) -> UInt8[Tensor, "batch height width channel"]:
     """Undo normalise, for showing; values outside −1…1 are cut off."""
     return ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def from_bytes(patches: PatchRow) -> PatchRow:
+    """Patches of bytes 0…255 as numbers −1…1: what normalise makes of whole pictures."""
+    return PatchRow(patches.vectors.float() / 127.5 - 1, patches.grids)
+
+
+def bytes_of(patches: PatchRow) -> PatchRow:
+    """Undo from_bytes: a quarter of the memory, for what is kept."""
+    return PatchRow(((patches.vectors + 1) * 127.5).round().to(torch.uint8), patches.grids)
 
 
 def in_grey(images: UInt8[np.ndarray, "*any 3"]) -> UInt8[np.ndarray, "*any 3"]:

@@ -23,7 +23,7 @@ from vlmcourse.data.packing import Packs
 from vlmcourse.families import nano
 from vlmcourse.families.nano import by_length, optimized
 from vlmcourse.families.resolving import measure_native
-from vlmcourse.families.sights import Sights, collect_sights, show_page, sight_features
+from vlmcourse.families.sights import Sights, collect_features, collect_sights, show_page, sight_features
 from vlmcourse.models.native_llava import NativeLlava
 from vlmcourse.recipes.nano_native import NANO_NATIVE
 from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
@@ -31,13 +31,14 @@ from vlmcourse.speak import Speaker
 from vlmcourse.training.checkpoints import load_weights
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
+from vlmcourse.training.patchwise import PatchReader, scene_things, teach_patches
 from vlmcourse.training.precision import precision_of
 from vlmcourse.world import pages, scenes
 from vlmcourse.world.instructions import Talk, talks
 from vlmcourse.world.pages import place_of_answer
 from vlmcourse.world.render import render
 
-PAGES_STAGE = NANO_NATIVE.stages[0]
+PAGES_STAGE = NANO_NATIVE.stage("pages")
 TILE_BUDGETS, SMALL_BUDGETS = (64, 128, 256), (16, 32, 64)  # of pages seen as tiles, and of smaller ones
 WHOLE = 512  # tokens; no page has more
 
@@ -86,22 +87,37 @@ def run(recipe: Recipe, options: Options) -> Iterator[Made]:
     """Carry out the recipe, or a variant of it."""
     model = new_native(recipe)
     for stage in recipe.stages:
-        history = make_native(stage, model, recipe.seed, **options(stage, model))
+        learner = model if stage.name != "eye" else PatchReader(model.vision)
+        history = make_native(stage, learner, recipe.seed, **options(stage, learner))
         yield Made(stage, model, history, partial(measure_native, Speaker(model)))
 
 
-def make_native(stage: Stage, model: NativeLlava, seed: int = NANO_NATIVE.seed, **options: Any) -> History:
+def make_native(
+    stage: Stage, model: NativeLlava | PatchReader, seed: int = NANO_NATIVE.seed, **options: Any
+) -> History:
     """Run a stage of the recipe, or a variant of it.
 
     Args:
+        model: or the reader of its eye, for the stage in which that learns alone.
         options: further arguments of training.loop.train, such as checkpoint and resume.
     """
     lessons = dict(stage.data)
     there = lessons["pages"] + lessons["scenes"]
     share = min(1.0, 2 * stage.steps * stage.size / there)  # in a trial of a few steps
     lessons |= {name: math.ceil(share * lessons[name]) for name in ("pages", "scenes")}
+    options = dict(steps=stage.steps, seed=seed) | options
+    if isinstance(model, PatchReader):
+        return _teach_eye(stage, model, lessons, **options)
     found = page_lessons(Speaker(model), seed=seed, **lessons)
-    return tune_native(model, *found, stage=stage, **dict(steps=stage.steps, seed=seed) | options)
+    return tune_native(model, *found, stage=stage, **options)
+
+
+def _teach_eye(stage: Stage, reader: PatchReader, lessons: dict, *, seed: int, **options: Any) -> History:
+    """The eye learns what every patch of pages and scenes shows."""
+    drawn, some = _pages(lessons["pages"], seed), _scenes(lessons["scenes"], seed)
+    pictures, things = [*drawn.pictures, *render(some)], drawn.shown + scene_things(some)
+    options = optimized(stage, reader) | options
+    return teach_patches(reader, pictures, things, size=stage.size, seed=seed, **options)
 
 
 def page_lessons(
@@ -169,25 +185,29 @@ def tune_native(
     seed: int = 0,
     **options: Any,
 ) -> History:
-    """Eye, projector and language model learn to answer.
+    """Projector and language model learn to answer, and the eye with them unless its factor is 0.
+
+    An eye that does not learn reads every page once, before the first step.
 
     Args:
         sights, rows: see page_lessons.
         stage: whose rates, schedule and size are used.
         options: size, pictures per step; further arguments of training.loop.train.
     """
+    frozen = stage.factors.get("vision") == 0
     model.requires_grad_(True)
+    model.vision.requires_grad_(not frozen)
     speaker = Speaker(model)
 
     def loss_of(model: nn.Module, batch: tuple) -> Tensor:
-        pixels, pieces, columns = batch
+        seen, columns = batch
+        features = seen[0].float() if frozen else sight_features(model, *seen)
         some = Packs(*columns).cut()
-        hidden = speaker.hidden(sight_features(model, pixels, pieces), some)
-        return by_length(hidden, some, model.head)
+        return by_length(speaker.hidden(features, some), some, model.head)
 
     size = options.pop("size", stage.size)
     tokens = size * int((rows.packs >= 0).sum(dim=1).float().mean())
     chosen = dict(precision=precision_of(tokens, model.config.language.width))
     options = optimized(stage, model) | chosen | options
-    batches = Batches((*sights, tuple(rows)), size, seed=seed)
-    return learn(model, batches, loss_of, steps=steps, **options)
+    seen = (collect_features(model, sights),) if frozen else tuple(sights)
+    return learn(model, Batches((seen, tuple(rows)), size, seed=seed), loss_of, steps=steps, **options)

@@ -5,14 +5,16 @@ page_scores       the share of right answers for a way to see them, by kind, and
 page_controls     the same at native size, and without the pictures
 reading_errors    character error rate of words, at native size and squashed
 page_boxes        boxes told as text: how well they fit, beside the mean box
+pruned_scores     the share of right answers by kind when image tokens are dropped inside the language model
 measure_native    every number of the card of nano-native
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from vlmcourse.data.coordinates import read_boxes
@@ -20,12 +22,21 @@ from vlmcourse.data.pixels import to_bytes
 from vlmcourse.evaluation.answers import accuracy
 from vlmcourse.evaluation.boxes import box_accuracy, mean_boxes, paired_iou
 from vlmcourse.evaluation.spelling import character_error_rate
-from vlmcourse.families.sights import collect_sights, grade_sights, show_page
-from vlmcourse.speak import Images, Speaker, blinded
+from vlmcourse.families.sights import SQUARE, collect_sights, grade_sights, show_page
+from vlmcourse.models.generation import write_greedily
+from vlmcourse.models.pruning import PrunedReader, random_scores, spread_scores
+from vlmcourse.speak import Images, Speaker, blinded, shown
 from vlmcourse.world import chance, pages, scenes
 
 NATIVE_BUDGETS, TILED_BUDGETS, SQUASHED = (16, 32, 64, 128, 256), (64, 128, 256), 16
 ENOUGH_TOKENS = 512  # no page has more
+LONGEST = 12  # tokens of an answer
+# for so many pages of one grid the score of each token; None: how much the last word looks at it
+PRUNING_WAYS: dict[str, Callable] = dict(
+    attention=lambda pages, grid, seed: None,
+    evenly=lambda pages, grid, seed: spread_scores(*grid).expand(pages, -1),
+    random=lambda pages, grid, seed: random_scores(pages, grid[0] * grid[1], seed),
+)
 
 
 @dataclass(frozen=True)
@@ -64,11 +75,16 @@ def page_scores(
     sights = collect_sights(speaker.model, [show_page(page, way, budget) for page in exam.pictures])
     talks = [[pair] for pair in zip(exam.questions, exam.answers, strict=True)]
     right = grade_sights(speaker, sights, speaker.encode(talks, images=sights.pixels)).float()
+    return _by_kind(exam, right) | {"tokens": sights.tokens().mean().item()}
+
+
+def _by_kind(exam: PageExam, right: Float[Tensor, "question"]) -> dict[str, float]:
+    """Mean over the pages of each kind that there is, and over all."""
     kinds, scores = np.array(exam.kinds), {}
     for kind in pages.PAGE_KINDS:
         if (of_kind := kinds == kind).any():
             scores[kind] = right[torch.from_numpy(of_kind)].mean().item()
-    return scores | {"all": right.mean().item(), "tokens": sights.tokens().mean().item()}
+    return scores | {"all": right.mean().item()}
 
 
 def page_controls(speaker: Speaker, exam: PageExam) -> dict[str, float]:
@@ -99,8 +115,8 @@ def reading_errors(speaker: Speaker, batch: pages.Pages) -> dict[str, float]:
     asked = [questions[0] for questions in batch.asked]
     truths, questions = [one.letters for one in asked], [one.text for one in asked]
     squashed = [to_bytes(show_page(page, "squash", SQUASHED))[0].numpy() for page in batch.pictures]
-    shown = {"native": batch.pictures, "squash": squashed, "blank": blinded(batch.pictures)}
-    said = {name: speaker.answer(some, questions, 12, 50) for name, some in shown.items()}
+    ways = {"native": batch.pictures, "squash": squashed, "blank": blinded(batch.pictures)}
+    said = {name: speaker.answer(some, questions, LONGEST, 50) for name, some in ways.items()}
     return {name: character_error_rate(answers, truths) for name, answers in said.items()}
 
 
@@ -139,6 +155,44 @@ def _told(texts: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Tensor:
     """The first box that each text names; zeros where it names none."""
     found = [read_boxes(text, size) for text, size in zip(texts, sizes, strict=True)]
     return torch.stack([boxes[0] if len(boxes) else torch.zeros(4) for boxes in found])
+
+
+@torch.no_grad()
+def pruned_scores(
+    speaker: Speaker, exam: PageExam, share: float, way: str = "attention", layer: int = 1, seed: int = 0
+) -> dict[str, float]:
+    """Shares of right answers by kind of page and of all, where so many of a page's tokens are kept.
+
+    Args:
+        share: of its image tokens that stay behind the first layers, above 0 and at most 1; one at least.
+        way: by which they are chosen, one of PRUNING_WAYS.
+        layer: how many layers read everything, see pruning.PrunedReader.
+
+    Raises:
+        ValueError: for another way or share.
+    """
+    if way not in PRUNING_WAYS or not 0 < share <= 1:
+        raise ValueError(f"share {share} by {way!r}: keep more than 0 and at most 1, by "
+                         f"{', '.join(PRUNING_WAYS)}")  # fmt: skip
+    model, words = speaker.model, speaker.words
+    grids = [(page.shape[0] // SQUARE, page.shape[1] // SQUARE) for page in exam.pictures]
+    ids, known = words.prompts(exam.questions, [rows * columns for rows, columns in grids])
+    alike: dict[tuple, list[int]] = {}  # rows of one length with pages of one size are read together
+    for number, (grid, length) in enumerate(zip(grids, known.sum(dim=1).tolist(), strict=True)):
+        alike.setdefault((grid, length), []).append(number)
+    right = torch.zeros(len(grids))
+    for (grid, length), numbers in alike.items():
+        asked, count = ids[numbers, -length:], grid[0] * grid[1]
+        image_tokens = model.image_tokens(shown([exam.pictures[number] for number in numbers]))
+        first = int((asked[0] == words.image).nonzero()[0])
+        scores, kept = PRUNING_WAYS[way](len(numbers), grid, seed), max(1, round(share * count))
+        reader = PrunedReader(model.language, layer, (first, first + count), kept, scores)
+        prompt = model.embed(asked, features=image_tokens)
+        real = torch.ones_like(asked, dtype=torch.bool)
+        written = write_greedily(reader, prompt, real, LONGEST, words.end)
+        for number, text in zip(numbers, words.decode(written), strict=True):
+            right[number] = text == exam.answers[number]
+    return _by_kind(exam, right)
 
 
 def measure_native(speaker: Speaker, count: int = 400, seed: int = 0) -> dict[str, float]:

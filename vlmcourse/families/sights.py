@@ -4,7 +4,7 @@
     show_page        a page as the model sees it for them; see_page the same to be looked at
     answer_sight     what the model says of a page seen so, and how likely that is; sights_for a widget
     collect_sights   many of them, as Sights: pixels of patches, kept in bytes
-    sight_features   what the eye says of them, tile by tile
+    sight_features   what the eye says of them, tile by tile; collect_features of all of them, some at once
     grade_sights     which answers about them a model would write word for word
 
 A square of 16 × 16 pixels is a token. A page in tiles is read tile by tile, the thumbnail first, and to the
@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from vlmcourse.data.packing import Packs
-from vlmcourse.data.pixels import to_bytes
+from vlmcourse.data.pixels import bytes_of, from_bytes, to_bytes
 from vlmcourse.diagnostics.alternatives import beam, one_thread
 from vlmcourse.models.attention import Cache
 from vlmcourse.models.language import next_scores
@@ -35,7 +35,6 @@ from vlmcourse.world.render import to_tensor
 from vlmcourse.world.scenes import SIDE
 
 SQUARE = 16  # pixels along an edge of what becomes one token
-HALF = 127.5  # a byte b is the pixel b / 127.5 - 1, see data.pixels.normalise
 AT_ONCE_SEEN = 50  # pictures that are graded at once
 
 
@@ -108,10 +107,9 @@ def collect_sights(model: NativeLlava, shown: Sequence[Float[Tensor, "_ 3 _ _"]]
     """See show_page."""
     rows, pieces = [], torch.tensor([len(page) for page in shown])
     for page in shown:
-        one = model.vision.cut(page)
+        one = bytes_of(model.vision.cut(page))
         (high, wide), count = one.grids[0], len(page)
-        bytes_ = ((one.vectors + 1) * HALF).round().to(torch.uint8)
-        rows.append(PatchRow(bytes_, ((count * high, wide),)))
+        rows.append(PatchRow(one.vectors, ((count * high, wide),)))
     grids = tuple(row.grids[0] for row in rows)
     return Sights(PatchRow(torch.cat([row.vectors for row in rows]), grids), pieces)
 
@@ -121,7 +119,7 @@ def sight_features(model: NativeLlava, pixels: PatchRow, pieces: Int[Tensor, "pa
     grids = []
     for (high, wide), count in zip(pixels.grids, pieces.tolist(), strict=True):
         grids += [(high // count, wide)] * count
-    seen = PatchRow(pixels.vectors.float() / HALF - 1, tuple(grids))
+    seen = replace(from_bytes(pixels), grids=tuple(grids))
     return replace(model.image_features(seen), grids=pixels.grids)
 
 
@@ -154,8 +152,14 @@ def sights_for(speaker: Speaker) -> tuple[Callable[..., SeenPage], Callable[...,
 
 
 @torch.no_grad()
+def collect_features(model: NativeLlava, sights: Sights, dtype: torch.dtype = torch.bfloat16) -> PatchRow:
+    """What the eye says of all pages, some at once; in bf16, to save memory."""
+    parts = [slice(first, first + AT_ONCE_SEEN) for first in range(0, len(sights.pieces), AT_ONCE_SEEN)]
+    return join_rows([sight_features(model, sights.pixels[p], sights.pieces[p]).to(dtype) for p in parts])
+
+
+@torch.no_grad()
 def grade_sights(speaker: Speaker, sights: Sights, rows: Packs) -> Bool[Tensor, "conversation"]:
     """Of each conversation whether the model would write its answer word for word, see Speaker.grade."""
-    parts = [slice(first, first + AT_ONCE_SEEN) for first in range(0, len(sights.pieces), AT_ONCE_SEEN)]
-    found = [sight_features(speaker.model, sights.pixels[part], sights.pieces[part]) for part in parts]
-    return speaker.grade(join_rows(found), rows, AT_ONCE_SEEN)
+    features = collect_features(speaker.model, sights, torch.float32)
+    return speaker.grade(features, rows, AT_ONCE_SEEN)

@@ -17,7 +17,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import torch
@@ -279,7 +279,7 @@ class PatchRow:
 
 def join_rows(rows: Sequence[PatchRow]) -> PatchRow:
     """All pictures of several rows in one."""
-    return PatchRow(torch.cat([row.vectors for row in rows]), sum((row.grids for row in rows), ()))
+    return PatchRow(torch.cat([row.vectors for row in rows]), tuple(chain(*(row.grids for row in rows))))
 
 
 def cut_pictures(pictures: SomePictures, size: int) -> PatchRow:

@@ -25,7 +25,7 @@ from vlmcourse.world.pointing import BOXED
 from vlmcourse.world.printed import PageAsked, PageQuestion, print_charts, print_tables, print_words
 from vlmcourse.world.render import draw_sprites
 from vlmcourse.world.scenes import COLOURS, SHAPES, SPLITS, palette
-from vlmcourse.world.sheets import Sheets
+from vlmcourse.world.sheets import DRAWN, Sheets
 from vlmcourse.world.truth import Thing, Who
 
 # height, width in pixels
@@ -46,6 +46,7 @@ class Pages:
     kinds: list[str]
     pictures: list[UInt8[np.ndarray, "_ _ 3"]]
     asked: PageAsked
+    shown: list[Int64[np.ndarray, "_ 6"]]  # what stands where, see sheets.Sheets.shown
     key: np.ndarray  # uint64: source of all chance about each page
 
     def __len__(self) -> int:
@@ -56,7 +57,7 @@ class Pages:
 
     def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray) -> "Pages":
         rows = np.atleast_1d(np.arange(len(self))[which])
-        lists = ([part[row] for row in rows] for part in (self.kinds, self.pictures, self.asked))
+        lists = ([part[row] for row in rows] for part in (self.kinds, self.pictures, self.asked, self.shown))
         return Pages(self.split, *lists, self.key[rows])
 
     @property
@@ -115,7 +116,7 @@ def sample_pages(
         questions = put(sheets, page, key[page], split) if len(page) else []
         for row, those in zip(page, questions, strict=True):
             asked[row] = those
-    return Pages(split, [names[n] for n in which], sheets.pictures(), asked, key)
+    return Pages(split, [names[n] for n in which], sheets.pictures(), asked, sheets.shown(), key)
 
 
 def ask_pages(pages: Pages, seed: int = 0, kind: str | None = None) -> list[PageQuestion | None]:
@@ -143,6 +144,9 @@ def put_marks(sheets: Sheets, page: np.ndarray, key: np.ndarray, split: str) -> 
     looks = shape[rows, columns], colour[rows, columns], sheets.shades[page[rows]]
     left, top = x[rows, columns] - MARK_RADIUS, y[rows, columns] - MARK_RADIUS
     sheets.stamp(page[rows], left, top, sprites[looks])
+    side = 2 * MARK_RADIUS + 1
+    boxes = np.stack([left, top, left + side, top + side], axis=1)
+    sheets.note(page[rows], boxes, DRAWN.index(SHAPES[0]) + looks[0], looks[1])
     asked = []
     sizes = np.stack([sheets.heights[page], sheets.widths[page]], axis=1)
     for row in zip(shape, colour, x, y, present.sum(axis=1), target, sizes, strict=True):

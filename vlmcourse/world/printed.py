@@ -21,7 +21,7 @@ from jaxtyping import Bool, Int64, UInt64
 from vlmcourse.world import chance
 from vlmcourse.world.render import PAINT
 from vlmcourse.world.scenes import COLOURS, SPLITS
-from vlmcourse.world.sheets import GLYPH_HEIGHT, GLYPH_WIDTH, Sheets, text_width
+from vlmcourse.world.sheets import DRAWN, GLYPH_HEIGHT, GLYPH_WIDTH, Sheets, text_width
 
 _Box = tuple[int, int, int, int]
 _EDGE = 2  # pixels that stay free along every edge of a page
@@ -159,6 +159,7 @@ def print_charts(sheets: Sheets, page: _Page, key: _Keys, split: str) -> PageAsk
         box = np.where(lying[:, None], np.stack([x, y + near, x + far, y + near + THICK], axis=1),
                        np.stack([x + near, y - far, x + near + THICK, y], axis=1))  # fmt: skip
         sheets.rectangles(page[some], *box[some].T, PAINT[colours[some, bar]])
+        sheets.note(page[some], box[some], DRAWN.index("bar"), colours[some, bar])
         boxes[:, bar] = box
     rows = zip(heights, colours, boxes, count.tolist(), lying.tolist(), strict=True)
     return [_ask_chart(*(part[:n].tolist() for part in parts), lies) for *parts, n, lies in rows]

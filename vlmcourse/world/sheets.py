@@ -5,6 +5,7 @@
     sheets.write(page, left, top, texts, colour)  # letters and digits, 5 × 7 pixels each
     sheets.stamp(page, left, top, patches)        # small pictures
     sheets.pictures()                             # list of uint8 (rows, columns, 3)
+    sheets.shown()                                # what stands where on each of them
 
 All pixels of all pictures lie in one row, so a thousand pages are drawn by as many calls as one. In shapes,
 thing counts what is drawn, and page says on which picture.
@@ -16,11 +17,15 @@ import numpy as np
 from jaxtyping import Bool, Int64, Shaped, UInt8
 
 from vlmcourse.world.render import LETTERS, PAPER
+from vlmcourse.world.scenes import SHAPES
 
 GLYPH_HEIGHT, GLYPH_WIDTH, PITCH = 7, 5, 6  # pixels of a letter; from one letter to the next
 _MORE = "vgguggg hhhvhhh 72222ic hrllhhh ehhhlid fgge11u v444444 hhhhha4 hha4ahh v1248gv"
 _DIGITS = "ehjlphe 4c4444e eh1248v v2421he 26aiv22 vgu11he 68guhhe v124888 ehhehhe ehhf12c"
 _FONT = LETTERS | dict(zip("fhjmqstvxz0123456789", f"{_MORE} {_DIGITS}".split(), strict=True))
+CHARACTERS = "".join(sorted(_FONT))  # what can be written
+DRAWN = (*CHARACTERS, *SHAPES, "bar")  # what can stand on a page
+PLAIN = -1  # colour of what is black
 
 _Numbers = Int64[np.ndarray, "thing"]
 
@@ -58,6 +63,7 @@ class Sheets:
         areas = heights * widths
         self._starts = np.cumsum(areas) - areas
         self._pixels = PAPER[shades].astype(np.uint8).repeat(areas, axis=0)  # (pixel, 3), page behind page
+        self._shown: list[np.ndarray] = []  # (thing, 7): page, box, index into DRAWN and into COLOURS
 
     def _put(self, page: np.ndarray, x: np.ndarray, y: np.ndarray, colour: np.ndarray) -> None:
         self._pixels[self._starts[page] + y * self.widths[page] + x] = colour
@@ -85,9 +91,10 @@ class Sheets:
         thing = np.repeat(np.arange(len(texts)), lengths)
         number = np.arange(len(thing)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         letter, row, column = np.nonzero(glyphs("".join(texts)))
-        owner = thing[letter]
-        x = left[owner] + PITCH * number[letter] + column
-        self._put(page[owner], x, top[owner] + row, colour)
+        x, y = left[thing] + PITCH * number, top[thing]
+        self._put(page[thing][letter], x[letter] + column, y[letter] + row, colour)
+        boxes = np.stack([x, y, x + GLYPH_WIDTH, y + GLYPH_HEIGHT], axis=1)
+        self.note(page[thing], boxes, [DRAWN.index(sign) for sign in "".join(texts)], PLAIN)
 
     def stamp(
         self, page: _Numbers, left: _Numbers, top: _Numbers,
@@ -97,6 +104,25 @@ class Sheets:
         rows, columns = np.arange(patches.shape[1])[:, None], np.arange(patches.shape[2])
         at = (slice(None), None, None)
         self._put(page[at], left[at] + columns, top[at] + rows, patches)
+
+    def note(
+        self, page: _Numbers, boxes: Int64[np.ndarray, "thing 4"], what: Sequence[int] | _Numbers | int,
+        colour: _Numbers | int,
+    ) -> None:  # fmt: skip
+        """Remember that something stands there; letters and digits are noted when they are written.
+
+        Args:
+            boxes: left, top, right, bottom in pixels.
+            what, colour: indices into DRAWN and COLOURS; PLAIN for what has no colour.
+        """
+        columns = (np.broadcast_to(part, len(page)) for part in (what, colour))
+        self._shown.append(np.column_stack([page, boxes, *columns]))
+
+    def shown(self) -> list[Int64[np.ndarray, "_ 6"]]:
+        """Of each page what stands on it: left, top, right, bottom, and indices into DRAWN and COLOURS."""
+        rows = np.concatenate([np.zeros((0, 7), int), *self._shown])
+        rows = rows[rows[:, 0].argsort(kind="stable")]
+        return np.split(rows[:, 1:], rows[:, 0].searchsorted(np.arange(1, len(self.heights))))
 
     def pictures(self) -> list[UInt8[np.ndarray, "_ _ 3"]]:
         """One for each page."""

@@ -1,0 +1,153 @@
+"""Patch by patch: an eye learns what stands where on pages and scenes of any size (notebook 19).
+
+This is the first stage of nano-native. Answers alone teach an eye to read very slowly: one word says little
+about the sixty patches of its page. Here each patch is asked which letters, shape and colour it shows, and
+how far it is to the edges of the thing's box, as in FCOS. With drawn pages all of it is known.
+
+    patch_truth      the right answers for the patches of one picture
+    PatchReader      the eye, and one linear layer that reads every patch
+    patch_loss       what it makes small
+    teach_patches    train it
+
+Source: as in regions.py, for squares of 64 pixels; distances to a box: Tian et al. 2019 (FCOS),
+    arXiv:1904.01355, section 3.1.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlmcourse.data.batches import Batches
+from vlmcourse.data.pixels import bytes_of, from_bytes
+from vlmcourse.models.native import PatchRow, cut_pictures, join_rows
+from vlmcourse.models.native_vit import NativeViT
+from vlmcourse.training.history import History
+from vlmcourse.training.loop import learn
+from vlmcourse.training.precision import precision_of
+from vlmcourse.world.render import to_tensor
+from vlmcourse.world.scenes import COLOURS, RADII, Scenes
+from vlmcourse.world.sheets import CHARACTERS, DRAWN
+
+_Things = Int64[np.ndarray, "_ 6"]  # left, top, right, bottom, and indices into DRAWN and COLOURS
+_OTHERS = len(DRAWN) - len(CHARACTERS)  # shapes, and bars
+# scores of a patch: the sign in its left half and in its right half, shape or bar, colour; and four distances
+SPLIT_SCORES = (len(CHARACTERS) + 1, len(CHARACTERS) + 1, _OTHERS + 1, len(COLOURS) + 1, 4)
+NONE = np.array([len(CHARACTERS), len(CHARACTERS), _OTHERS, len(COLOURS)])  # what an empty patch shows
+
+
+def scene_things(batch: Scenes) -> list[_Things]:
+    """What stands where in each scene, as Pages.shown has it."""
+    radius = RADII[batch.size]
+    edges = [batch.x - radius, batch.y - radius, batch.x + radius + 1, batch.y + radius + 1]
+    rows = np.stack([*edges, len(CHARACTERS) + batch.shape, batch.colour], axis=-1).astype(
+        int
+    )  # (scene, object, 6)
+    return [row[:count] for row, count in zip(rows, batch.count.tolist(), strict=True)]
+
+
+def patch_truth(things: _Things, size: tuple[int, int], side: int = 8) -> Float[np.ndarray, "patch 8"]:
+    """What each patch of a picture shows: four classes, and distances to the edges of a box in patches.
+
+    A letter or digit belongs to the patch that its middle lies in. Anything else belongs to all patches whose
+    middles lie in its box; along an edge on which there is none, to those that its own middle lies in.
+
+    Args:
+        things: see Pages.shown.
+        size: height and width of the picture, in pixels; whole patches of ``side`` pixels.
+
+    Returns:
+        left sign, right sign, shape or bar, colour (see SPLIT_SCORES, the last class is none); then how far
+        the box reaches to the left, top, right and bottom of the patch's middle, NaN where there is none.
+    """
+    rows, columns = size[0] // side, size[1] // side
+    found = np.full((rows, columns, 8), np.nan)
+    found[..., :4] = NONE
+    middles = np.arange(max(rows, columns)) * side + side / 2
+    for left, top, right, bottom, what, colour in things.tolist():
+        x, y = (left + right) / 2, (top + bottom) / 2
+        if what < len(CHARACTERS):
+            found[int(y // side), int(x // side), int(x % side >= side / 2)] = what
+            continue
+        down = _covered(middles[:rows], top, bottom, y, side)
+        across = _covered(middles[:columns], left, right, x, side)
+        found[down, across, 2:4] = what - len(CHARACTERS), colour
+        found[down, across, 4] = (middles[across] - left) / side
+        found[down, across, 5] = (middles[down] - top)[:, None] / side
+        found[down, across, 6] = (right - middles[across]) / side
+        found[down, across, 7] = (bottom - middles[down])[:, None] / side
+    return found.reshape(-1, 8)
+
+
+def _covered(middles: np.ndarray, start: int, stop: int, own: float, side: int) -> slice:
+    """Patches along an edge whose middles lie from start to stop, or the one that ``own`` lies in."""
+    first, last = middles.searchsorted((start, stop)).tolist()
+    return slice(first, last) if last > first else slice(int(own // side), int(own // side) + 1)
+
+
+class PatchReader(nn.Module):
+    """The eye and one linear layer that reads every patch of its last residual stream."""
+
+    def __init__(self, eye: NativeViT):
+        super().__init__()
+        self.eye = eye
+        self.head = nn.Linear(eye.config.width, sum(SPLIT_SCORES))
+
+    def forward(self, pixels: PatchRow) -> tuple[Float[Tensor, "patch _"], ...]:
+        """Scores as in SPLIT_SCORES, patch by patch."""
+        patches = self.eye.read_row(pixels).vectors
+        return self.head(F.layer_norm(patches, patches.shape[-1:])).float().split(SPLIT_SCORES, dim=-1)
+
+
+def patch_loss(
+    scores: Sequence[Float[Tensor, "patch _"]], truth: Float[Tensor, "patch 8"]
+) -> Float[Tensor, ""]:
+    """Cross-entropy of each class, and three times the Huber loss of the distances.
+
+    Most patches show nothing. The mean over those that show something and that over the others count alike.
+    """
+    *classes, distances = scores
+    loss = distances.sum() * 0.0
+    for logits, right in zip(classes, truth[:, :4].long().unbind(1), strict=True):
+        surprise, something = F.cross_entropy(logits, right, reduction="none"), right < logits.shape[1] - 1
+        for those in (something, ~something):
+            loss = loss + surprise[those].sum() / those.sum().clamp(min=1)
+    shown = ~truth[:, 4].isnan()
+    missed = F.smooth_l1_loss(distances[shown], truth[shown, 4:], beta=0.1, reduction="sum")
+    return loss + 3 * missed / (4 * shown.sum()).clamp(min=1)
+
+
+def teach_patches(
+    reader: PatchReader,
+    pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    things: Sequence[_Things],
+    *,
+    size: int,
+    seed: int = 0,
+    **options: Any,
+) -> History:
+    """Train an eye, and the layer that reads it.
+
+    Args:
+        things: of each picture, see Pages.shown and scene_things.
+        size: pictures per step.
+        options: further arguments of training.loop.train, such as steps.
+    """
+    side = reader.eye.config.patch_size
+    cut = join_rows([bytes_of(cut_pictures(to_tensor(picture[None]), side)) for picture in pictures])
+    truth = [
+        patch_truth(some, picture.shape[:2], side) for some, picture in zip(things, pictures, strict=True)
+    ]
+    right = PatchRow(torch.from_numpy(np.concatenate(truth)).float(), cut.grids)
+
+    def loss_of(reader: nn.Module, batch: tuple[PatchRow, PatchRow]) -> Tensor:
+        pixels, right = batch
+        return patch_loss(reader(from_bytes(pixels)), right.vectors)
+
+    tokens = size * len(cut.vectors) // len(cut)
+    chosen = dict(precision=precision_of(tokens, reader.eye.config.width))
+    return learn(reader, Batches((cut, right), size, seed=seed), loss_of, **chosen | options)
