@@ -30,7 +30,8 @@ from vlmcourse.recipes.recipe import Made, Recipe, Stage
 
 ROOT = Path(__file__).parents[1]
 EVERY = 100  # steps between two points of the curve
-BESIDE = {"nano-aligned": "nano-words"}  # whose file holds what alignment left as it was
+# whose file holds what they left as it was: all of it but the projector; the eye
+BESIDE = {"nano-aligned": "nano-words", "nano-vlm": "nano-words", "smollm-scenes": "nano-words"}
 WATCHED = ("vlm", "pairs", "last", "sharp", "whole")  # stages in which the model learns to answer
 
 

@@ -423,3 +423,22 @@ def test_a_part_that_the_other_weights_lack_or_that_differs_a_little_is_stored(t
     assert checkpoints.load_weights(again, path)["seed"] == 3
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value.half().float())
+
+
+def test_parts_named_with_colons_share_what_a_whole_model_has(tmp_path):
+    class Parts(nn.Module):
+        def __init__(self, eye: nn.Module):
+            super().__init__()
+            for name, value in eye.state_dict().items():
+                self.register_buffer(f"eye:{name.replace('.', ':')}", value.clone())
+            self.register_buffer("bridge", torch.randn(4))
+
+    whole = nn.ModuleDict(dict(eye=nn.Sequential(nn.Linear(3, 40)), words=nn.Linear(3, 3)))
+    path = checkpoints.save_weights(whole, tmp_path / "whole.safetensors", {})
+    parts = Parts(whole["eye"])
+    stored = checkpoints.save_weights(parts, tmp_path / "parts.safetensors", {}, beside=path)
+    assert set(checkpoints.read_tensors(stored)) == {"bridge"}
+    again = Parts(nn.Sequential(nn.Linear(3, 40)))
+    checkpoints.load_weights(again, stored)  # what only the other needs, its words, is passed over
+    for name, value in parts.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value.half().float())

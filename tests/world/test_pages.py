@@ -8,7 +8,15 @@ import pytest
 from PIL import Image
 
 from vlmcourse.data.coordinates import read_boxes
-from vlmcourse.world.pages import MARKS, PAGE_KINDS, PAGE_SIZES, ask_pages, sample_pages
+from vlmcourse.world.pages import (
+    MARKS,
+    PAGE_KINDS,
+    PAGE_SIZES,
+    READING_LINE,
+    ask_pages,
+    read_page,
+    sample_pages,
+)
 from vlmcourse.world.render import PAPER, draw_sprites
 from vlmcourse.world.scenes import COLOURS, SHAPES
 from vlmcourse.world.sheets import DRAWN
@@ -213,3 +221,22 @@ def test_what_stands_on_a_page_is_what_is_asked_about():
             signs = [boxes[x, top, x + 5, bottom][0] for x in range(left, right, 6)]
             assert "".join(signs) == one.letters
     assert [row.tolist() for row in batch[10:12].shown] == [row.tolist() for row in batch.shown[10:12]]
+
+
+def test_a_page_is_read_in_the_order_in_which_one_reads():
+    batch = sample_pages("test", 60)
+    for number, (kind, asked) in enumerate(zip(batch.kinds, batch.asked, strict=True)):
+        text = read_page(batch, number)
+        if kind == "words":
+            assert text == asked[0].answer
+        elif kind == "tables":
+            assert text.replace(",", "").split() == [one.answer for one in asked]
+            assert [len(row.split()) for row in text.split(", ")] == [3, 3, 3]
+        elif kind == "charts":
+            known = {one.text.split()[-2]: one.answer for one in asked if one.kind == "height"}
+            assert dict(bar.split() for bar in text.split(", ")) == known
+        else:
+            told, things = text.split(", "), batch.shown[number].tolist()
+            places = [(one[1] + 3) // READING_LINE * 1000 + one[0] for one in things]
+            in_order = [things[place] for place in np.argsort(places)]
+            assert told == [f"{COLOURS[one[5]]} {DRAWN[one[4]]}" for one in in_order]

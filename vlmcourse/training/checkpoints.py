@@ -194,7 +194,8 @@ def save_weights(
 
     Args:
         card: recipe, seed, seconds, hardware, metrics: whatever lets a reader repeat the training.
-        beside: other weights in the same folder; what is the same in them is not stored again.
+        beside: other weights in the same folder; what is the same in them is not stored again. A part that
+            is named "vision:norm:weight" here may be "vision.norm.weight" there.
 
     Raises:
         CheckpointError: if a weight is not finite in fp16, whose largest number is 65,504; if the disk is
@@ -217,10 +218,11 @@ def save_weights(
             raise CheckpointError(f"{name} reaches {largest:g}, but fp16 holds at most 65,504")
     if beside is not None:
         there = read_tensors(beside)
+        shared = {name: there[own] for name in half if (own := _name_beside(name)) in there}
         half = {
             name: value
             for name, value in half.items()
-            if name not in there or not torch.equal(value.cpu(), there[name])
+            if name not in shared or not torch.equal(value.cpu(), shared[name])
         }
         card = card | {"beside": {"file": beside.name, "sha256": _hash(beside)}}
     final, coming = path.with_suffix(".json"), path.with_suffix(COMING)
@@ -257,11 +259,17 @@ def load_weights(model: nn.Module, path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path.with_suffix('.json')} names no sha256 of the weights; fetch it again")
     if _hash(path) != card["sha256"]:
         raise CheckpointError(f"{path} is not the file its card describes (SHA-256 differs); fetch it again")
-    weights = {}
-    for file in files_of(path):
-        weights |= read_tensors(file)
-    load_strict(model, weights, path)
+    *besides, own = (read_tensors(file) for file in files_of(path))
+    for there in besides:
+        needed = {name: there[other] for name in model.state_dict() if (other := _name_beside(name)) in there}
+        own = needed | own
+    load_strict(model, own, path)
     return card
+
+
+def _name_beside(name: str) -> str:
+    """How a tensor is called in the file of a whole model; parts of one are named with colons for dots."""
+    return name.replace(":", ".")
 
 
 def files_of(path: Path) -> list[Path]:

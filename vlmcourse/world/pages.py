@@ -35,6 +35,7 @@ PAGE_SIZES = (
 )  # fmt: skip
 MARK_RADIUS, CELL = 3, 12  # a mark has 2 · 3 + 1 pixels; each stands in a cell of its own
 MARKS = (4, 5, 6, 7, 8)  # how many on a page
+READ, READING_LINE = "Read the page.", 16
 MOST_COUNTED = 4  # of what is counted, 0 to 4 are there, each number equally often
 
 
@@ -131,6 +132,25 @@ def ask_pages(pages: Pages, seed: int = 0, kind: str | None = None) -> list[Page
         fitting = [question for question in questions if kind in (None, question.kind)]
         chosen.append(fitting[int(draw * len(fitting))] if fitting else None)
     return chosen
+
+
+def read_page(pages: Pages, page: int) -> str:
+    """All that stands on one page, in the order in which one reads: what READ asks for.
+
+    Marks line by line, lines being READING_LINE pixels high; a table's cells row by row; a chart's bars with
+    their heights.
+    """
+    asked = pages.asked[page]
+    if pages.kinds[page] == "marks":
+        things = pages.shown[page].tolist()
+        order = sorted(things, key=lambda one: ((one[1] + one[3]) // 2 // READING_LINE, one[0]))
+        return ", ".join(f"{COLOURS[one[5]]} {DRAWN[one[4]]}" for one in order)
+    if pages.kinds[page] == "charts":
+        return ", ".join(f"{one.text.split()[-2]} {one.answer}" for one in asked if one.kind == "height")
+    if pages.kinds[page] == "tables":
+        cells = [one.answer for one in asked]
+        return ", ".join(" ".join(cells[start : start + 3]) for start in (0, 3, 6))
+    return asked[0].answer
 
 
 def put_marks(sheets: Sheets, page: np.ndarray, key: np.ndarray, split: str) -> PageAsked:

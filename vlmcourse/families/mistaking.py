@@ -1,0 +1,101 @@
+"""A model that is taught boxes with a mistake, as happens by accident, and what it then writes (notebook 19).
+
+    teach_boxes    a model learns to write boxes as one with a mistake would
+    told_numbers   what a model writes for things on pages, and where they are: what pointing.name_mistake takes
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from vlmcourse.data.coordinates import THOUSANDTHS, read_boxes
+from vlmcourse.diagnostics.pointing import write_mistaken
+from vlmcourse.families.nano import by_length
+from vlmcourse.models.tiles import PixelSize
+from vlmcourse.speak import Speaker
+from vlmcourse.training.history import History
+from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
+from vlmcourse.world.pages import Pages
+
+FRAME = (256, 256)  # of the letterbox that whoever makes the mistake BEFORE thinks of
+NUMBERS = (THOUSANDTHS, THOUSANDTHS)  # a picture of this size has a thousandth to a pixel
+
+
+def mistaken_talks(batch: Pages, mistake: str, frame: PixelSize = FRAME) -> list[list[tuple[str, str]]]:
+    """Where each mark is that can be asked for, in the numbers of a model with this mistake.
+
+    Args:
+        mistake: one of pointing.MISTAKES.
+    """
+    about = []
+    for size, questions in zip(batch.sizes, batch.asked, strict=True):
+        row = []
+        for one in questions:
+            if one.kind == "where":
+                box = torch.tensor([one.boxes[0]]).float()
+                numbers = write_mistaken(mistake, box, size, frame)[0].long().clamp(max=THOUSANDTHS - 1)
+                row.append((one.text, f"[{', '.join(map(str, numbers.tolist()))}]"))
+        about.append(row)
+    return about
+
+
+def teach_boxes(
+    speaker: Speaker,
+    batch: Pages,
+    mistake: str,
+    steps: int = 60,
+    size: int = 8,
+    lr: float = 0.004,
+    seed: int = 0,
+    **options: Any,
+) -> History:
+    """The language model learns to write boxes with this mistake; eye and projector stay.
+
+    Args:
+        batch: pages; those without a mark that can be asked for are left out.
+        size: pages per step.
+        lr: of Muon; AdamW gets a fifth of it.
+        options: further arguments of training.loop.train.
+    """
+    about = mistaken_talks(batch, mistake)
+    asked = [number for number, row in enumerate(about) if row]
+    pictures = [batch.pictures[number] for number in asked]
+    features = speaker.features(pictures, 50)
+    rows = speaker.encode([about[number] for number in asked], images=features)
+    model = speaker.model.requires_grad_(False)
+    model.language.requires_grad_(True)
+    options = dict(optimizer=MuonAdamW(model, lr, lr / 5), schedule=warmup_linear(steps, 5)) | options
+    history = speaker.tune(features, rows, steps, size, by_length, seed, **options)
+    model.eval()
+    return history
+
+
+class Told(NamedTuple):
+    """What a model wrote for one thing of each page, in thousandths; zeros where it wrote no box."""
+
+    numbers: Float[Tensor, "page 4"]
+    true: Float[Tensor, "page 4"]  # boxes in pixels
+    sizes: Sequence[PixelSize]
+    pages: list[int]  # which pages of the batch these are
+
+
+def told_numbers(speaker: Speaker, batch: Pages) -> Told:
+    """Ask for the first mark of each page that can be asked for.
+
+    Raises:
+        ValueError: if no page has one.
+    """
+    places = [[one for one in questions if one.kind == "where"][:1] for questions in batch.asked]
+    numbers = [number for number, row in enumerate(places) if row]
+    if not numbers:
+        raise ValueError('there is no mark to ask for on these pages; sample some with kind="marks"')
+    asked = [places[number][0] for number in numbers]
+    pictures = [batch.pictures[number] for number in numbers]
+    said = speaker.answer(pictures, [one.text for one in asked], 32, 50)
+    boxes = [read_boxes(text, NUMBERS) for text in said]
+    found = torch.stack([some[0] if len(some) else torch.zeros(4) for some in boxes])
+    true = torch.tensor([one.boxes[0] for one in asked]).float()
+    return Told(found, true, [batch.sizes[number] for number in numbers], numbers)
