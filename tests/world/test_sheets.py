@@ -86,9 +86,11 @@ def test_what_stands_where_is_remembered_page_by_page(sheets):
     sheets.note(np.array([0]), np.array([[1, 2, 5, 6]]), DRAWN.index("bar"), 4)
     first, second, third = sheets.shown()
     a, seven = DRAWN.index("a"), DRAWN.index("7")
-    assert first.tolist() == [[3, 4, 8, 11, a, -1], [1, 2, 5, 6, DRAWN.index("bar"), 4]]
-    assert second.shape == (0, 6)
-    assert third.tolist() == [[1, 2, 6, 9, DRAWN.index("l"), -1], [7, 2, 12, 9, seven, -1]]
+    assert first.tolist() == [[3, 4, 8, 11, a, -1, 0, -1], [1, 2, 5, 6, DRAWN.index("bar"), 4, 0, -1]]
+    assert second.shape == (0, 8)
+    assert third.tolist() == [[1, 2, 6, 9, DRAWN.index("l"), -1, 0, -1], [7, 2, 12, 9, seven, -1, 1, -1]]
+    sheets.write(np.array([1, 1]), np.array([1, 1]), np.array([2, 10]), ["47", "b"], RED, cell=5)
+    assert sheets.shown()[1][:, 6:].tolist() == [[0, 5], [1, 5], [0, 5]]
     assert DRAWN[: len(CHARACTERS)] == tuple(CHARACTERS) and len({*DRAWN}) == len(DRAWN) == 36 + 5 + 1
 
 

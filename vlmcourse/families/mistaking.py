@@ -1,7 +1,7 @@
 """A model that is taught boxes with a mistake, as happens by accident, and what it then writes (notebook 19).
 
-    teach_boxes    a model learns to write boxes as one with a mistake would
-    told_numbers   what a model writes for things on pages, and where they are: what pointing.name_mistake takes
+teach_boxes    a model learns to write boxes as one with a mistake would
+told_numbers   what a model writes for things on pages, and where they are: what pointing.name_mistake takes
 """
 
 from collections.abc import Sequence

@@ -23,7 +23,14 @@ from vlmcourse.data.packing import Packs
 from vlmcourse.families import nano
 from vlmcourse.families.nano import by_length, optimized
 from vlmcourse.families.resolving import measure_native
-from vlmcourse.families.sights import Sights, collect_features, collect_sights, show_page, sight_features
+from vlmcourse.families.sights import (
+    SQUARE,
+    Sights,
+    collect_features,
+    collect_sights,
+    show_page,
+    sight_features,
+)
 from vlmcourse.models.native_llava import NativeLlava
 from vlmcourse.recipes.nano_native import NANO_NATIVE
 from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
@@ -128,6 +135,7 @@ def page_lessons(
     boxes: int = 2,
     tiled: float = 0.0,
     shrunk: float = 0.0,
+    most: int = WHOLE,
     seed: int = 0,
     draw: int = 0,
 ) -> tuple[Sights, Packs]:
@@ -137,10 +145,11 @@ def page_lessons(
         pages, scenes: how many.
         asked: questions of a page at most; boxes: and how many more that are answered with a box.
         tiled, shrunk: shares of pages that are seen as tiles, or smaller than they are.
+        most: tokens of a page; larger ones are not drawn.
         draw: which pages and scenes, with the seed.
     """
     drawn = seed + draw
-    batch = _pages(pages, drawn)
+    batch = _pages(pages, drawn, most)
     dice = np.random.default_rng((drawn, 19))
     shown = []
     for page, chance in zip(batch.pictures, dice.random(pages), strict=True):
@@ -154,8 +163,10 @@ def page_lessons(
     return sights, speaker.encode(about, images=sights.pixels)
 
 
-def _pages(count: int, seed: int) -> pages.Pages:
-    return pages.sample_pages("train", count, seed=seed)
+def _pages(count: int, seed: int, most: int = WHOLE) -> pages.Pages:
+    """Pages of at most so many tokens."""
+    sizes = [size for size in pages.PAGE_SIZES if size[0] * size[1] <= most * SQUARE**2]
+    return pages.sample_pages("train", count, seed=seed, sizes=sizes)
 
 
 def _scenes(count: int, seed: int) -> scenes.Scenes:

@@ -1,8 +1,9 @@
 """Patch by patch: an eye learns what stands where on pages and scenes of any size (notebook 19).
 
 This is the first stage of nano-native. Answers alone teach an eye to read very slowly: one word says little
-about the sixty patches of its page. Here each patch is asked which letters, shape and colour it shows, and
-how far it is to the edges of the thing's box, as in FCOS. With drawn pages all of it is known.
+about the sixty patches of its page. Here each patch is asked which letters it shows and where in their text
+they stand, which shape, colour and number, and how far it is to the edges of the thing's box, as in FCOS.
+With drawn pages all of it is known.
 
     patch_truth      the right answers for the patches of one picture
     PatchReader      the eye, and one linear layer that reads every patch
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,29 +30,33 @@ from vlmcourse.models.native_vit import NativeViT
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
 from vlmcourse.training.precision import precision_of
+from vlmcourse.world.printed import TOP_VALUE, WORD_LENGTHS
 from vlmcourse.world.render import to_tensor
 from vlmcourse.world.scenes import COLOURS, RADII, Scenes
-from vlmcourse.world.sheets import CHARACTERS, DRAWN
+from vlmcourse.world.sheets import CHARACTERS, DRAWN, NO_CELL, Things
 
-_Things = Int64[np.ndarray, "_ 6"]  # left, top, right, bottom, and indices into DRAWN and COLOURS
-_OTHERS = len(DRAWN) - len(CHARACTERS)  # shapes, and bars
-# scores of a patch: the sign in its left half and in its right half, shape or bar, colour; and four distances
-SPLIT_SCORES = (len(CHARACTERS) + 1, len(CHARACTERS) + 1, _OTHERS + 1, len(COLOURS) + 1, 4)
-NONE = np.array([len(CHARACTERS), len(CHARACTERS), _OTHERS, len(COLOURS)])  # what an empty patch shows
+_SIGNS, _OTHERS = len(CHARACTERS), len(DRAWN) - len(CHARACTERS)  # others: shapes, and bars
+# how many there are of what a patch may show: the sign in its left half, that in its right half, and which
+# letter of its text each is; a shape or bar, its colour, how high a bar is; the cell of a table a sign is in
+CLASSES = (_SIGNS, _SIGNS, max(WORD_LENGTHS), max(WORD_LENGTHS), _OTHERS, len(COLOURS), TOP_VALUE + 1, 9)
+SPLIT_SCORES = (
+    *(count + 1 for count in CLASSES),
+    4,
+)  # scores of a patch: each class, or none; four distances
 
 
-def scene_things(batch: Scenes) -> list[_Things]:
+def scene_things(batch: Scenes) -> list[Things]:
     """What stands where in each scene, as Pages.shown has it."""
     radius = RADII[batch.size]
     edges = [batch.x - radius, batch.y - radius, batch.x + radius + 1, batch.y + radius + 1]
-    rows = np.stack([*edges, len(CHARACTERS) + batch.shape, batch.colour], axis=-1).astype(
-        int
-    )  # (scene, object, 6)
+    nothing = np.zeros_like(batch.shape), np.full_like(batch.shape, NO_CELL)
+    columns = [*edges, _SIGNS + batch.shape, batch.colour, *nothing]
+    rows = np.stack(columns, axis=-1).astype(int)  # (scene, object, 8)
     return [row[:count] for row, count in zip(rows, batch.count.tolist(), strict=True)]
 
 
-def patch_truth(things: _Things, size: tuple[int, int], side: int = 8) -> Float[np.ndarray, "patch 8"]:
-    """What each patch of a picture shows: four classes, and distances to the edges of a box in patches.
+def patch_truth(things: Things, size: tuple[int, int], side: int = 8) -> Float[np.ndarray, "patch 12"]:
+    """What each patch of a picture shows: eight classes, and distances to the edges of a box in patches.
 
     A letter or digit belongs to the patch that its middle lies in. Anything else belongs to all patches whose
     middles lie in its box; along an edge on which there is none, to those that its own middle lies in.
@@ -61,26 +66,30 @@ def patch_truth(things: _Things, size: tuple[int, int], side: int = 8) -> Float[
         size: height and width of the picture, in pixels; whole patches of ``side`` pixels.
 
     Returns:
-        left sign, right sign, shape or bar, colour (see SPLIT_SCORES, the last class is none); then how far
-        the box reaches to the left, top, right and bottom of the patch's middle, NaN where there is none.
+        the classes of CLASSES, as many as there are for none; then how far the box of a shape or bar reaches
+        to the left, top, right and bottom of the patch's middle, NaN where there is none.
     """
     rows, columns = size[0] // side, size[1] // side
-    found = np.full((rows, columns, 8), np.nan)
-    found[..., :4] = NONE
+    found = np.full((rows, columns, len(CLASSES) + 4), np.nan)
+    found[..., : len(CLASSES)] = CLASSES
     middles = np.arange(max(rows, columns)) * side + side / 2
-    for left, top, right, bottom, what, colour in things.tolist():
+    for left, top, right, bottom, what, colour, number, cell in things.tolist():
         x, y = (left + right) / 2, (top + bottom) / 2
-        if what < len(CHARACTERS):
-            found[int(y // side), int(x // side), int(x % side >= side / 2)] = what
+        if what < _SIGNS:
+            patch, half = found[int(y // side), int(x // side)], int(x % side >= side / 2)
+            patch[half], patch[2 + half] = what, number
+            patch[7] = cell if cell != NO_CELL else patch[7]
             continue
         down = _covered(middles[:rows], top, bottom, y, side)
         across = _covered(middles[:columns], left, right, x, side)
-        found[down, across, 2:4] = what - len(CHARACTERS), colour
-        found[down, across, 4] = (middles[across] - left) / side
-        found[down, across, 5] = (middles[down] - top)[:, None] / side
-        found[down, across, 6] = (right - middles[across]) / side
-        found[down, across, 7] = (bottom - middles[down])[:, None] / side
-    return found.reshape(-1, 8)
+        found[down, across, 4:6] = what - _SIGNS, colour
+        if DRAWN[what] == "bar":
+            found[down, across, 6] = number
+        found[down, across, 8] = (middles[across] - left) / side
+        found[down, across, 9] = (middles[down] - top)[:, None] / side
+        found[down, across, 10] = (right - middles[across]) / side
+        found[down, across, 11] = (bottom - middles[down])[:, None] / side
+    return found.reshape(-1, len(CLASSES) + 4)
 
 
 def _covered(middles: np.ndarray, start: int, stop: int, own: float, side: int) -> slice:
@@ -104,7 +113,7 @@ class PatchReader(nn.Module):
 
 
 def patch_loss(
-    scores: Sequence[Float[Tensor, "patch _"]], truth: Float[Tensor, "patch 8"]
+    scores: Sequence[Float[Tensor, "patch _"]], truth: Float[Tensor, "patch 12"]
 ) -> Float[Tensor, ""]:
     """Cross-entropy of each class, and three times the Huber loss of the distances.
 
@@ -112,19 +121,19 @@ def patch_loss(
     """
     *classes, distances = scores
     loss = distances.sum() * 0.0
-    for logits, right in zip(classes, truth[:, :4].long().unbind(1), strict=True):
+    for logits, right in zip(classes, truth[:, : len(CLASSES)].long().unbind(1), strict=True):
         surprise, something = F.cross_entropy(logits, right, reduction="none"), right < logits.shape[1] - 1
         for those in (something, ~something):
             loss = loss + surprise[those].sum() / those.sum().clamp(min=1)
-    shown = ~truth[:, 4].isnan()
-    missed = F.smooth_l1_loss(distances[shown], truth[shown, 4:], beta=0.1, reduction="sum")
+    shown = ~truth[:, -1].isnan()
+    missed = F.smooth_l1_loss(distances[shown], truth[shown, len(CLASSES) :], beta=0.1, reduction="sum")
     return loss + 3 * missed / (4 * shown.sum()).clamp(min=1)
 
 
 def teach_patches(
     reader: PatchReader,
     pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    things: Sequence[_Things],
+    things: Sequence[Things],
     *,
     size: int,
     seed: int = 0,

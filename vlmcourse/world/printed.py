@@ -112,7 +112,7 @@ def print_tables(sheets: Sheets, page: _Page, key: _Keys, split: str) -> PageAsk
     for row, column in np.ndindex(3, 3):
         texts = [str(number) for number in numbers[:, row, column].tolist()]
         x, y = left + (column + 1) * ACROSS, top + (row + 1) * DOWN
-        sheets.write(page, x, y, texts, _BLACK)
+        sheets.write(page, x, y, texts, _BLACK, cell=3 * row + column)
         text = f"What is in row {TABLE_ROWS[row]}, column {TABLE_COLUMNS[column]}?"
         for questions, a, b, answer in zip(asked, x.tolist(), y.tolist(), texts, strict=True):
             box = (a, b, a + text_width(answer), b + GLYPH_HEIGHT)
@@ -159,7 +159,7 @@ def print_charts(sheets: Sheets, page: _Page, key: _Keys, split: str) -> PageAsk
         box = np.where(lying[:, None], np.stack([x, y + near, x + far, y + near + THICK], axis=1),
                        np.stack([x + near, y - far, x + near + THICK, y], axis=1))  # fmt: skip
         sheets.rectangles(page[some], *box[some].T, PAINT[colours[some, bar]])
-        sheets.note(page[some], box[some], DRAWN.index("bar"), colours[some, bar])
+        sheets.note(page[some], box[some], DRAWN.index("bar"), colours[some, bar], heights[some, bar])
         boxes[:, bar] = box
     rows = zip(heights, colours, boxes, count.tolist(), lying.tolist(), strict=True)
     return [_ask_chart(*(part[:n].tolist() for part in parts), lies) for *parts, n, lies in rows]

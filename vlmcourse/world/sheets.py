@@ -25,7 +25,9 @@ _DIGITS = "ehjlphe 4c4444e eh1248v v2421he 26aiv22 vgu11he 68guhhe v124888 ehheh
 _FONT = LETTERS | dict(zip("fhjmqstvxz0123456789", f"{_MORE} {_DIGITS}".split(), strict=True))
 CHARACTERS = "".join(sorted(_FONT))  # what can be written
 DRAWN = (*CHARACTERS, *SHAPES, "bar")  # what can stand on a page
-PLAIN = -1  # colour of what is black
+PLAIN = NO_CELL = -1  # colour of what is black; cell of what stands in no table
+# what stands on a page: left, top, right, bottom, indices into DRAWN and COLOURS, number and cell, see note
+Things = Int64[np.ndarray, "_ 8"]
 
 _Numbers = Int64[np.ndarray, "thing"]
 
@@ -63,7 +65,7 @@ class Sheets:
         areas = heights * widths
         self._starts = np.cumsum(areas) - areas
         self._pixels = PAPER[shades].astype(np.uint8).repeat(areas, axis=0)  # (pixel, 3), page behind page
-        self._shown: list[np.ndarray] = []  # (thing, 7): page, box, index into DRAWN and into COLOURS
+        self._shown: list[np.ndarray] = []  # (thing, 1 + 8): page, and what shown() says
 
     def _put(self, page: np.ndarray, x: np.ndarray, y: np.ndarray, colour: np.ndarray) -> None:
         self._pixels[self._starts[page] + y * self.widths[page] + x] = colour
@@ -84,9 +86,13 @@ class Sheets:
 
     def write(
         self, page: _Numbers, left: _Numbers, top: _Numbers, texts: Sequence[str],
-        colour: Shaped[np.ndarray, "3"],
+        colour: Shaped[np.ndarray, "3"], cell: int = NO_CELL,
     ) -> None:  # fmt: skip
-        """One text for each place, from its upper left pixel on."""
+        """One text for each place, from its upper left pixel on.
+
+        Args:
+            cell: of a table that they stand in, see note.
+        """
         lengths = np.array([len(text) for text in texts], int)
         thing = np.repeat(np.arange(len(texts)), lengths)
         number = np.arange(len(thing)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -94,7 +100,8 @@ class Sheets:
         x, y = left[thing] + PITCH * number, top[thing]
         self._put(page[thing][letter], x[letter] + column, y[letter] + row, colour)
         boxes = np.stack([x, y, x + GLYPH_WIDTH, y + GLYPH_HEIGHT], axis=1)
-        self.note(page[thing], boxes, [DRAWN.index(sign) for sign in "".join(texts)], PLAIN)
+        what = [DRAWN.index(sign) for sign in "".join(texts)]
+        self.note(page[thing], boxes, what, PLAIN, number, np.broadcast_to(cell, len(texts))[thing])
 
     def stamp(
         self, page: _Numbers, left: _Numbers, top: _Numbers,
@@ -107,20 +114,22 @@ class Sheets:
 
     def note(
         self, page: _Numbers, boxes: Int64[np.ndarray, "thing 4"], what: Sequence[int] | _Numbers | int,
-        colour: _Numbers | int,
+        colour: _Numbers | int, number: _Numbers | int = 0, cell: _Numbers | int = NO_CELL,
     ) -> None:  # fmt: skip
         """Remember that something stands there; letters and digits are noted when they are written.
 
         Args:
             boxes: left, top, right, bottom in pixels.
             what, colour: indices into DRAWN and COLOURS; PLAIN for what has no colour.
+            number: which letter of its text it is, from 0; of a bar how high it is.
+            cell: of a table, counted row by row; NO_CELL for what stands in none.
         """
-        columns = (np.broadcast_to(part, len(page)) for part in (what, colour))
+        columns = (np.broadcast_to(part, len(page)) for part in (what, colour, number, cell))
         self._shown.append(np.column_stack([page, boxes, *columns]))
 
-    def shown(self) -> list[Int64[np.ndarray, "_ 6"]]:
-        """Of each page what stands on it: left, top, right, bottom, and indices into DRAWN and COLOURS."""
-        rows = np.concatenate([np.zeros((0, 7), int), *self._shown])
+    def shown(self) -> list[Things]:
+        """Of each page what stands on it, in the order in which it was drawn."""
+        rows = np.concatenate([np.zeros((0, 9), int), *self._shown])
         rows = rows[rows[:, 0].argsort(kind="stable")]
         return np.split(rows[:, 1:], rows[:, 0].searchsorted(np.arange(1, len(self.heights))))
 
