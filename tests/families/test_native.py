@@ -110,6 +110,8 @@ def test_what_is_asked_of_a_page_is_true_and_asked_once():
     kinds = set()
     for number, row in enumerate(native.page_talks(drawn, 4, 2, seed=1)):
         assert len(dict(row)) == len(row)
+        assert row[0] == (pages.READ, pages.read_page(drawn, number))
+        row = row[1:]
         plain, boxed = ([pair for pair in row if pair[0].endswith(BOXED) == told] for told in (False, True))
         asked = drawn.asked[number]
         assert len(plain) == min(4, sum(one.kind != "where" for one in asked)) and len(boxed) <= 2
@@ -157,6 +159,68 @@ def test_the_first_loss_is_that_of_the_untrained_model(speaker):
         found = sights.sight_features(speaker.model, *seen)
         wanted = nano.by_length(speaker.hidden(found, rows), rows, speaker.model.head)
     assert history.losses[0] == pytest.approx(wanted.item(), rel=1e-4)
+
+
+def test_an_eye_that_does_not_learn_reads_every_page_once(speaker, monkeypatch):
+    seen, rows = native.page_lessons(speaker, 3, 1, asked=2, boxes=1, tiled=0.5)
+    read, times = native.sight_features, []
+    for module in (native, sights):
+        monkeypatch.setattr(module, "sight_features", lambda *given: times.append(1) or read(*given))
+    losses, models = [], []
+    for factor in (0, 0.1):
+        model, stage = native.new_native(), replace(native.PAGES_STAGE, factors=dict(vision=factor))
+        times.clear()
+        history = native.tune_native(model, seen, rows, steps=3, size=2, stage=stage, precision="no")
+        losses.append(history.losses), models.append(model)
+        assert len(times) == (3 if factor else 1)
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.01)  # kept in bf16
+    for weight, new in zip(
+        models[0].vision.parameters(), native.new_native().vision.parameters(), strict=True
+    ):
+        assert torch.equal(weight, new)
+    weights = [model.projector.contract.weight for model in (*models, native.new_native())]
+    assert not torch.equal(weights[0], weights[2])
+
+
+def test_only_pages_of_so_many_tokens_are_drawn(speaker):
+    seen, _ = native.page_lessons(speaker, 40, 1, asked=1, boxes=0, most=32)
+    assert seen.tokens().max() == 32 and {*seen.tokens().tolist()} == {16, 32}
+    assert native.page_lessons(speaker, 40, 1, asked=1, boxes=0)[0].tokens().max() == 128
+
+
+def test_with_all_tokens_kept_a_pruned_reader_is_right_where_the_whole_one_is(speaker):
+    batch = pages.sample_pages("test", 10, kind="marks", sizes=[(64, 64), (64, 128)])
+    exam = resolving.about_pages(batch)
+    said = speaker.answer(batch.pictures, exam.questions, resolving.LONGEST, 50)
+    known = replace(exam, answers=tuple(said[:6]) + ("other",) * 4)  # as if it were right six times
+    for way in resolving.PRUNING_WAYS:
+        found = resolving.pruned_scores(speaker, known, 1.0, way)
+        assert found == {"marks": pytest.approx(0.6), "all": pytest.approx(0.6)}
+    few = resolving.pruned_scores(speaker, known, 0.1, "evenly")
+    assert few["all"] < 0.6
+    assert few != resolving.pruned_scores(speaker, known, 0.1, "evenly", layer=3)
+
+
+def test_what_is_kept_hangs_on_way_share_and_seed(speaker, monkeypatch):
+    kept = []
+
+    class Reader(resolving.PrunedReader):
+        def __init__(self, model, layer, span, k, scores):
+            super().__init__(model, layer, span, k, scores)
+            kept.append((layer, span[1] - span[0], k, None if scores is None else scores[0].tolist()))
+
+    monkeypatch.setattr(resolving, "PrunedReader", Reader)
+    exam = resolving.about_pages(pages.sample_pages("test", 1, sizes=[(64, 128)]))
+    for way, seed in (("attention", 0), ("evenly", 0), ("random", 0), ("random", 1)):
+        resolving.pruned_scores(speaker, exam, 0.3, way, layer=2, seed=seed)
+    assert [row[:3] for row in kept] == [(2, 32, 10)] * 4  # 4 × 8 tokens, three tenths of them
+    attention, evenly, first, second = (row[3] for row in kept)
+    assert attention is None and evenly == resolving.spread_scores(4, 8).tolist() and first != second
+    resolving.pruned_scores(speaker, exam, 0.001, "evenly")
+    assert kept[-1][2] == 1
+    for wrong in (dict(share=0.0), dict(share=1.1), dict(share=0.5, way="luck")):
+        with pytest.raises(ValueError, match="keep more than 0 and at most 1, by attention, evenly, random"):
+            resolving.pruned_scores(speaker, exam, **wrong)
 
 
 def test_a_trial_of_few_steps_makes_no_more_lessons_than_it_needs(monkeypatch):
@@ -265,8 +329,8 @@ def test_the_card_has_every_number(speaker):
 
 def test_the_recipe_ships_nothing_yet_and_its_eye_is_counted_with_the_largest_page():
     assert all(stage.ships is None for stage in NANO_NATIVE.stages)
-    assert sum(stage.steps for stage in NANO_NATIVE.stages) <= 1500
-    assert {rows_of_step(NANO_NATIVE, stage) for stage in NANO_NATIVE.stages} == {8}
+    pictures = [rows_of_step(NANO_NATIVE, stage) * stage.steps for stage in NANO_NATIVE.stages]
+    assert pictures == [stage.size * stage.steps for stage in NANO_NATIVE.stages]
     assert LARGEST_PAGE == 512
     model = native.new_native()
     eye, bridge, words = (
@@ -274,5 +338,5 @@ def test_the_recipe_ships_nothing_yet_and_its_eye_is_counted_with_the_largest_pa
         for part in (model.vision, model.projector, model.language)
     )
     # 4 for the first part, whose pixels need no gradient; rows of 512 tokens
-    wanted = 8 * 1500 * (4 * 513 * eye + 6 * 65 * bridge + 6 * 512 * words)
+    wanted = sum(pictures) * (4 * 513 * eye + 6 * 65 * bridge + 6 * 512 * words)
     assert sum(cost.operations for cost in estimate_recipe(NANO_NATIVE)) == pytest.approx(wanted, rel=0.01)
