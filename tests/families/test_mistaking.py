@@ -44,7 +44,7 @@ def test_each_mistake_writes_other_numbers(batch):
 def test_only_the_language_model_learns_them(speaker, batch):
     start = {name: weight.clone() for name, weight in speaker.model.state_dict().items()}
     history = teach_boxes(speaker, batch, EXCHANGED, steps=8, size=4)
-    assert history.losses[-1] < 0.7 * history.losses[0] and not speaker.model.training
+    assert history.losses[-1] < 0.9 * history.losses[0] and not speaker.model.training
     changed = {
         name for name, weight in speaker.model.state_dict().items() if not torch.equal(weight, start[name])
     }
