@@ -240,3 +240,11 @@ def test_a_page_is_read_in_the_order_in_which_one_reads():
             places = [(one[1] + 3) // READING_LINE * 1000 + one[0] for one in things]
             in_order = [things[place] for place in np.argsort(places)]
             assert told == [f"{COLOURS[one[5]]} {DRAWN[one[4]]}" for one in in_order]
+
+
+def test_of_several_kinds_one_that_comes_twice_is_twice_as_likely():
+    counts = Counter(sample_pages("train", 600, kind=("words", "marks", "words")).kinds)
+    assert set(counts) == {"words", "marks"} and 360 < counts["words"] < 440
+    assert sample_pages("train", 3, kind=("words",)).kinds == ["words"] * 3
+    with pytest.raises(ValueError, match="unknown kind of page 'word'; choose one of marks, words"):
+        sample_pages("train", 3, kind=("words", "word"))

@@ -9,7 +9,7 @@ How it sees a page stands in families/sights.py, and what it is measured by in f
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,9 +133,11 @@ def page_lessons(
     scenes: int,
     asked: int = 6,
     boxes: int = 2,
+    read: bool = True,
     tiled: float = 0.0,
     shrunk: float = 0.0,
     most: int = WHOLE,
+    kinds: Sequence[str] | None = None,
     seed: int = 0,
     draw: int = 0,
 ) -> tuple[Sights, Packs]:
@@ -143,13 +145,15 @@ def page_lessons(
 
     Args:
         pages, scenes: how many.
-        asked: questions of a page at most; boxes: and how many more that are answered with a box.
+        asked: questions of a page at most; boxes: and how many more that are answered with a box; read:
+            whether all that stands on it is asked for, too.
         tiled, shrunk: shares of pages that are seen as tiles, or smaller than they are.
         most: tokens of a page; larger ones are not drawn.
+        kinds: of pages, see sample_pages.
         draw: which pages and scenes, with the seed.
     """
     drawn = seed + draw
-    batch = _pages(pages, drawn, most)
+    batch = _pages(pages, drawn, most, kinds)
     dice = np.random.default_rng((drawn, 19))
     shown = []
     for page, chance in zip(batch.pictures, dice.random(pages), strict=True):
@@ -158,22 +162,24 @@ def page_lessons(
         shown.append(show_page(page, "tiles" if chance < tiled else "native", WHOLE if whole else budget))
     some = _scenes(scenes, drawn)
     shown += [show_page(picture) for picture in render(some)]
-    about = page_talks(batch, asked, boxes, drawn) + talks(some, drawn)
+    about = page_talks(batch, asked, boxes, drawn, read) + talks(some, drawn)
     sights = collect_sights(speaker.model, shown)
     return sights, speaker.encode(about, images=sights.pixels)
 
 
-def _pages(count: int, seed: int, most: int = WHOLE) -> pages.Pages:
+def _pages(count: int, seed: int, most: int = WHOLE, kinds: Sequence[str] | None = None) -> pages.Pages:
     """Pages of at most so many tokens."""
     sizes = [size for size in pages.PAGE_SIZES if size[0] * size[1] <= most * SQUARE**2]
-    return pages.sample_pages("train", count, seed=seed, sizes=sizes)
+    return pages.sample_pages("train", count, seed=seed, sizes=sizes, kind=kinds)
 
 
 def _scenes(count: int, seed: int) -> scenes.Scenes:
     return scenes.sample("train", count, seed=seed)
 
 
-def page_talks(batch: pages.Pages, asked: int = 6, boxes: int = 2, seed: int = 0) -> list[Talk]:
+def page_talks(
+    batch: pages.Pages, asked: int = 6, boxes: int = 2, seed: int = 0, read: bool = True
+) -> list[Talk]:
     """About each page so many of its questions, so many boxes of single things, and all that stands on it.
 
     Questions and boxes are any of the page's, but none twice. One answer that names everything teaches a
@@ -186,7 +192,8 @@ def page_talks(batch: pages.Pages, asked: int = 6, boxes: int = 2, seed: int = 0
         row = []
         for some, most in ((plain, asked), (placed, boxes)):
             row += [some[number] for number in dice.permutation(len(some))[:most]]
-        about.append([(pages.READ, pages.read_page(batch, number)), *row])
+        whole = [(pages.READ, pages.read_page(batch, number))] if read else []
+        about.append(whole + row)
     return about
 
 

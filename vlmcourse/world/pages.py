@@ -80,7 +80,7 @@ def sample_pages(
     count: int = 1,
     start: int = 0,
     *,
-    kind: str | None = None,
+    kind: str | Sequence[str] | None = None,
     sizes: Sequence[tuple[int, int]] = PAGE_SIZES,
     seed: int = 0,
 ) -> Pages:
@@ -88,7 +88,8 @@ def sample_pages(
 
     Args:
         split: "train", "validation" or "test".
-        kind: one of PAGE_KINDS, or None for any, each equally likely.
+        kind: one of PAGE_KINDS; or several, each equally likely, and twice as likely if it comes twice; or
+            None for any.
         sizes: (height, width) of pages, each equally likely; both edges at least 64 pixels.
         seed: another seed is another world of pages, of the same splits.
 
@@ -97,8 +98,9 @@ def sample_pages(
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(f"unknown split {split!r} of pages; choose one of train, validation, test")
-    if kind is not None and kind not in PAGE_KINDS:
-        raise ValueError(f"unknown kind of page {kind!r}; choose one of {', '.join(PAGE_KINDS)}")
+    kinds = [*PAGE_KINDS] if kind is None else [kind] if isinstance(kind, str) else list(kind)
+    if unknown := [name for name in kinds if name not in PAGE_KINDS]:
+        raise ValueError(f"unknown kind of page {unknown[0]!r}; choose one of {', '.join(PAGE_KINDS)}")
     if count < 0 or start < 0:
         raise ValueError(f"count and start must not be negative, got count={count}, start={start}")
     if not sizes or min(map(min, sizes)) < 64:
@@ -109,15 +111,14 @@ def sample_pages(
     draw = chance.uniform(key, 3)
     heights, widths = np.array(sizes)[(draw[:, 0] * len(sizes)).astype(int)].T
     sheets = Sheets(heights, widths, (draw[:, 1] * 8).astype(int))
-    names = [*PAGE_KINDS]
-    which = (draw[:, 2] * len(names)).astype(int) if kind is None else np.full(count, names.index(kind))
+    names = [kinds[place] for place in (draw[:, 2] * len(kinds)).astype(int)]
     asked: PageAsked = [[] for _ in range(count)]
-    for place, put in enumerate(PAGE_KINDS.values()):
-        page = np.nonzero(which == place)[0]
+    for name, put in PAGE_KINDS.items():
+        page = np.nonzero(np.array(names, dtype=str) == name)[0]
         questions = put(sheets, page, key[page], split) if len(page) else []
         for row, those in zip(page, questions, strict=True):
             asked[row] = those
-    return Pages(split, [names[n] for n in which], sheets.pictures(), asked, sheets.shown(), key)
+    return Pages(split, names, sheets.pictures(), asked, sheets.shown(), key)
 
 
 def ask_pages(pages: Pages, seed: int = 0, kind: str | None = None) -> list[PageQuestion | None]:
