@@ -191,7 +191,7 @@ def test_only_pages_of_so_many_tokens_are_drawn(speaker):
 def test_with_all_tokens_kept_a_pruned_reader_is_right_where_the_whole_one_is(speaker):
     batch = pages.sample_pages("test", 10, kind="marks", sizes=[(64, 64), (64, 128)])
     exam = resolving.about_pages(batch)
-    said = speaker.answer(batch.pictures, exam.questions, resolving.LONGEST, 50)
+    said = speaker.answer(batch.pictures, exam.questions, resolving.ANSWER_TOKENS, 50)
     known = replace(exam, answers=tuple(said[:6]) + ("other",) * 4)  # as if it were right six times
     for way in resolving.PRUNING_WAYS:
         found = resolving.pruned_scores(speaker, known, 1.0, way)

@@ -73,7 +73,7 @@ def teach_boxes(
     return history
 
 
-class Told(NamedTuple):
+class ToldBoxes(NamedTuple):
     """What a model wrote for one thing of each page, in thousandths; zeros where it wrote no box."""
 
     numbers: Float[Tensor, "page 4"]
@@ -82,7 +82,7 @@ class Told(NamedTuple):
     pages: list[int]  # which pages of the batch these are
 
 
-def told_numbers(speaker: Speaker, batch: Pages) -> Told:
+def told_numbers(speaker: Speaker, batch: Pages) -> ToldBoxes:
     """Ask for the first mark of each page that can be asked for.
 
     Raises:
@@ -98,4 +98,4 @@ def told_numbers(speaker: Speaker, batch: Pages) -> Told:
     boxes = [read_boxes(text, NUMBERS) for text in said]
     found = torch.stack([some[0] if len(some) else torch.zeros(4) for some in boxes])
     true = torch.tensor([one.boxes[0] for one in asked]).float()
-    return Told(found, true, [batch.sizes[number] for number in numbers], numbers)
+    return ToldBoxes(found, true, [batch.sizes[number] for number in numbers], numbers)

@@ -30,7 +30,7 @@ from vlmcourse.world import chance, pages, scenes
 
 NATIVE_BUDGETS, TILED_BUDGETS, SQUASHED = (16, 32, 64, 128, 256), (64, 128, 256), 16
 ENOUGH_TOKENS = 512  # no page has more
-LONGEST = 12  # tokens of an answer
+ANSWER_TOKENS = 12  # tokens of an answer
 # for so many pages of one grid the score of each token; None: how much the last word looks at it
 PRUNING_WAYS: dict[str, Callable] = dict(
     attention=lambda pages, grid, seed: None,
@@ -116,7 +116,7 @@ def reading_errors(speaker: Speaker, batch: pages.Pages) -> dict[str, float]:
     truths, questions = [one.letters for one in asked], [one.text for one in asked]
     squashed = [to_bytes(show_page(page, "squash", SQUASHED))[0].numpy() for page in batch.pictures]
     ways = {"native": batch.pictures, "squash": squashed, "blank": blinded(batch.pictures)}
-    said = {name: speaker.answer(some, questions, LONGEST, 50) for name, some in ways.items()}
+    said = {name: speaker.answer(some, questions, ANSWER_TOKENS, 50) for name, some in ways.items()}
     return {name: character_error_rate(answers, truths) for name, answers in said.items()}
 
 
@@ -189,7 +189,7 @@ def pruned_scores(
         reader = PrunedReader(model.language, layer, (first, first + count), kept, scores)
         prompt = model.embed(asked, features=image_tokens)
         real = torch.ones_like(asked, dtype=torch.bool)
-        written = write_greedily(reader, prompt, real, LONGEST, words.end)
+        written = write_greedily(reader, prompt, real, ANSWER_TOKENS, words.end)
         for number, text in zip(numbers, words.decode(written), strict=True):
             right[number] = text == exam.answers[number]
     return _by_kind(exam, right)

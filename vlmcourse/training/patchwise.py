@@ -33,7 +33,7 @@ from vlmcourse.training.precision import precision_of
 from vlmcourse.world.printed import TOP_VALUE, WORD_LENGTHS
 from vlmcourse.world.render import to_tensor
 from vlmcourse.world.scenes import COLOURS, RADII, Scenes
-from vlmcourse.world.sheets import CHARACTERS, DRAWN, NO_CELL, Things
+from vlmcourse.world.sheets import CHARACTERS, DRAWN, NO_CELL, OnPage
 
 _SIGNS, _OTHERS = len(CHARACTERS), len(DRAWN) - len(CHARACTERS)  # others: shapes, and bars
 # how many there are of what a patch may show: the sign in its left half, that in its right half, and which
@@ -45,7 +45,7 @@ SPLIT_SCORES = (
 )  # scores of a patch: each class, or none; four distances
 
 
-def scene_things(batch: Scenes) -> list[Things]:
+def scene_things(batch: Scenes) -> list[OnPage]:
     """What stands where in each scene, as Pages.shown has it."""
     radius = RADII[batch.size]
     edges = [batch.x - radius, batch.y - radius, batch.x + radius + 1, batch.y + radius + 1]
@@ -55,7 +55,7 @@ def scene_things(batch: Scenes) -> list[Things]:
     return [row[:count] for row, count in zip(rows, batch.count.tolist(), strict=True)]
 
 
-def patch_truth(things: Things, size: tuple[int, int], side: int = 8) -> Float[np.ndarray, "patch 12"]:
+def patch_truth(things: OnPage, size: tuple[int, int], side: int = 8) -> Float[np.ndarray, "patch 12"]:
     """What each patch of a picture shows: eight classes, and distances to the edges of a box in patches.
 
     A letter or digit belongs to the patch that its middle lies in. Anything else belongs to all patches whose
@@ -133,7 +133,7 @@ def patch_loss(
 def teach_patches(
     reader: PatchReader,
     pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    things: Sequence[Things],
+    things: Sequence[OnPage],
     *,
     size: int,
     seed: int = 0,

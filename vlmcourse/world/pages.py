@@ -25,7 +25,7 @@ from vlmcourse.world.pointing import BOXED
 from vlmcourse.world.printed import PageAsked, PageQuestion, print_charts, print_tables, print_words
 from vlmcourse.world.render import draw_sprites
 from vlmcourse.world.scenes import COLOURS, SHAPES, SPLITS, palette
-from vlmcourse.world.sheets import DRAWN, Sheets, Things
+from vlmcourse.world.sheets import DRAWN, OnPage, Sheets
 from vlmcourse.world.truth import Thing, Who
 
 # height, width in pixels
@@ -47,7 +47,7 @@ class Pages:
     kinds: list[str]
     pictures: list[UInt8[np.ndarray, "_ _ 3"]]
     asked: PageAsked
-    shown: list[Things]  # what stands where on each page, see sheets.py
+    shown: list[OnPage]  # what stands where on each page, see sheets.py
     key: np.ndarray  # uint64: source of all chance about each page
 
     def __len__(self) -> int:

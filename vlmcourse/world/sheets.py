@@ -27,7 +27,7 @@ CHARACTERS = "".join(sorted(_FONT))  # what can be written
 DRAWN = (*CHARACTERS, *SHAPES, "bar")  # what can stand on a page
 PLAIN = NO_CELL = -1  # colour of what is black; cell of what stands in no table
 # what stands on a page: left, top, right, bottom, indices into DRAWN and COLOURS, number and cell, see note
-Things = Int64[np.ndarray, "_ 8"]
+OnPage = Int64[np.ndarray, "_ 8"]
 
 _Numbers = Int64[np.ndarray, "thing"]
 
@@ -127,7 +127,7 @@ class Sheets:
         columns = (np.broadcast_to(part, len(page)) for part in (what, colour, number, cell))
         self._shown.append(np.column_stack([page, boxes, *columns]))
 
-    def shown(self) -> list[Things]:
+    def shown(self) -> list[OnPage]:
         """Of each page what stands on it, in the order in which it was drawn."""
         rows = np.concatenate([np.zeros((0, 9), int), *self._shown])
         rows = rows[rows[:, 0].argsort(kind="stable")]
