@@ -19,7 +19,7 @@ from vlmcourse.world.pointing import BOXED
 from vlmcourse.world.render import render, to_tensor
 
 SMALL = replace(
-    native.PAGES_STAGE, steps=2, size=2, data=dict(pages=4, scenes=2, asked=2, boxes=1, tiled=0.5)
+    NANO_NATIVE.stage("fine"), steps=2, size=2, data=dict(pages=4, scenes=2, asked=2, boxes=1, tiled=0.5)
 )
 
 

@@ -1,10 +1,10 @@
 """nano-native: nano-vlm learns to read pictures of any size (notebook 19).
 
 A picture has a token for each square of 16 × 16 pixels, so 16 of a scene and 128 of the largest page. First
-the eye learns alone what each patch shows, see training/patchwise.py. Then eye, projector and language model
-learn together, from pages with small marks, words, tables and charts, and from nano-vlm's own questions about
-scenes, so that it forgets little. Most pages are seen as they are; some as tiles, and some made smaller, so
-that whoever compares these ways asks for nothing that it never saw.
+the eye learns alone what each patch shows, see training/patchwise.py. Then projector and language model learn
+to read out pages with small marks, words, tables and charts, and to answer about them; and nano-vlm's own
+questions about scenes, so that they forget little. Most pages are seen as they are; some as tiles, and some
+made smaller, so that whoever compares these ways asks for nothing that it never saw.
 """
 
 from functools import partial
@@ -19,10 +19,19 @@ _VISION = NativeViTConfig(**vars(_NANO.vision), class_token=True)
 # size: pictures of a step
 _stage = partial(Stage, size=8, rates=dict(muon=0.01, adamw=2e-3), weight_decay=0.01)
 _EYE = dict(pages=12_000, scenes=3000)
-# asked, boxes: how many questions of a page, and how many that are answered with a box; tiled, shrunk: shares
-# of pages that are seen as tiles, or smaller than they are
+# asked, boxes: how many questions of a page, and how many that are answered with a box; most: its tokens
+_READING = dict(
+    pages=24_000,
+    scenes=1500,
+    asked=0,
+    boxes=0,
+    most=16,
+    kinds=("words", "words", "marks", "tables", "charts"),
+)
+# tiled, shrunk: shares of pages that are seen as tiles, or smaller than they are
 _PAGES = dict(pages=8000, scenes=3000, asked=6, boxes=2, tiled=0.15, shrunk=0.1)
-_SLOWLY = dict(muon=0.004, adamw=8e-4)
+_LAST, _SLOWLY = _PAGES | dict(draw=1), dict(muon=0.004, adamw=8e-4)
+_FROZEN, _HARDLY = dict(vision=0.0), dict(vision=0.1)
 
 NANO_NATIVE = Recipe(
     name="nano-native",
@@ -33,10 +42,12 @@ NANO_NATIVE = Recipe(
     start=dict(begins="nano-vlm"),
     stages=(
         # answers alone teach an eye to read very slowly, so first each patch is asked what it shows
-        _stage("eye", steps=1000, size=16, data=_EYE, flat=0.4),
-        _stage("pages", steps=1200, data=_PAGES, factors=dict(vision=0.1), flat=0.6),
+        _stage("eye", steps=2000, size=16, data=_EYE, flat=0.4),
+        # and a language model, so next it writes all that stands on small pages
+        _stage("reading", steps=1600, size=64, data=_READING, factors=_FROZEN, flat=0.6),
+        _stage("pages", steps=1500, data=_PAGES, factors=_FROZEN, flat=0.6),
         _stage(
-            "last", steps=300, data=_PAGES | dict(draw=1), rates=_SLOWLY, factors=dict(vision=0.1), flat=0.0
+            "fine", steps=300, data=_PAGES | dict(draw=1), rates=_SLOWLY, factors=dict(vision=0.1), flat=0.0
         ),
     ),
 )
