@@ -17,7 +17,7 @@ from vlmcourse.recipes.recipe import Recipe, Stage
 _NANO = NANO_VLM.model
 _VISION = NativeViTConfig(**vars(_NANO.vision), class_token=True)
 # size: pictures of a step
-_stage = partial(Stage, size=8, rates=dict(muon=0.01, adamw=2e-3), weight_decay=0.01)
+_stage = partial(Stage, rates=dict(muon=0.01, adamw=2e-3), weight_decay=0.01)
 _EYE = dict(pages=12_000, scenes=3000)
 # asked, boxes: how many questions of a page, and how many that are answered with a box; most: its tokens
 _READING = dict(
@@ -29,8 +29,9 @@ _READING = dict(
     kinds=("words", "words", "marks", "tables", "charts"),
 )
 # tiled, shrunk: shares of pages that are seen as tiles, or smaller than they are
-_PAGES = dict(pages=8000, scenes=3000, asked=6, boxes=2, tiled=0.15, shrunk=0.1)
-_LAST, _SLOWLY = _PAGES | dict(draw=1), dict(muon=0.004, adamw=8e-4)
+_PAGES = dict(pages=12_000, scenes=3000, asked=4, boxes=1, tiled=0.15, shrunk=0.1)
+_LAST = _PAGES | dict(draw=1)
+_LOW, _LOWER = dict(muon=0.006, adamw=1.2e-3), dict(muon=0.003, adamw=6e-4)
 _FROZEN, _HARDLY = dict(vision=0.0), dict(vision=0.1)
 
 NANO_NATIVE = Recipe(
@@ -45,9 +46,8 @@ NANO_NATIVE = Recipe(
         _stage("eye", steps=2000, size=16, data=_EYE, flat=0.4),
         # and a language model, so next it writes all that stands on small pages
         _stage("reading", steps=1600, size=64, data=_READING, factors=_FROZEN, flat=0.6),
-        _stage("pages", steps=1500, data=_PAGES, factors=_FROZEN, flat=0.6),
-        _stage(
-            "fine", steps=300, data=_PAGES | dict(draw=1), rates=_SLOWLY, factors=dict(vision=0.1), flat=0.0
-        ),
+        # few pages to a step, or a higher rate, and it forgets how to read
+        _stage("pages", steps=1000, size=24, rates=_LOW, data=_PAGES, factors=_FROZEN, flat=0.6),
+        _stage("fine", steps=300, size=24, rates=_LOWER, data=_LAST, factors=_HARDLY, flat=0.0),
     ),
 )
