@@ -1,12 +1,14 @@
 """What a training will need, by hand, for every recipe, and for LLaVA-1.5 as it was published."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from vlmcourse.families import estimating
 from vlmcourse.families.estimating import (
+    LLAVA,
     STAGES,
     blank_model,
     estimate_published,
@@ -19,7 +21,7 @@ from vlmcourse.families.estimating import (
     with_examples,
 )
 from vlmcourse.recipes.book import RECIPES
-from vlmcourse.training.memory import METHODS, PUBLISHED, Part, Tuned, in_gib
+from vlmcourse.training.memory import ALL, METHODS, PUBLISHED, Part, Tuned, in_gib
 
 TRAINED = [name for name in RECIPES if name != "tokenizer"]
 
@@ -37,6 +39,9 @@ def test_operations_are_counted_as_by_hand():
     # through a layer with LoRA a gradient passes, but its own weights have none
     assert step_flops([Part("one", 10, tokens=3)], {"one": Tuned("lora", 1)}) == 4 * 10 * 3
     assert step_flops([Part("one", 10, tokens=3)], {"one": Tuned()}) == 2 * 10 * 3
+    # nor those behind it that stay as they are, the second as little as the first
+    three = [Part(name, 10, tokens=3) for name in ("learns", "next", "last")]
+    assert step_flops(three, {"learns": ALL, "next": Tuned(), "last": Tuned()}) == 3 * 4 * 10 * 3
 
 
 def test_the_published_stages_fit_their_cards_and_reach_a_share_that_is_usual():
@@ -44,6 +49,8 @@ def test_the_published_stages_fit_their_cards_and_reach_a_share_that_is_usual():
     pretrain, finetune = map(estimate_published, STAGES)
     assert [(one.batch, one.rate, one.sharded, one.hours) for one in STAGES] == [
         (256, 1e-3, 2, 3.5), (128, 2e-5, 3, 10.0)]  # fmt: skip
+    assert [(one.examples, one.tokens, one.longest) for one in STAGES] == [
+        (558_000, 620, 700), (665_000, 900, 2048)]  # fmt: skip
     assert (pretrain.rows, finetune.rows) == (32, 16)
     assert in_gib(pretrain.size) < 80e9 / 2**30 and in_gib(finetune.size) < 40e9 / 2**30
     for stage, cost in zip(STAGES, (pretrain, finetune), strict=True):
@@ -52,6 +59,10 @@ def test_the_published_stages_fit_their_cards_and_reach_a_share_that_is_usual():
     twice = estimate_published(STAGES[1], gpus=16)
     assert twice.hours(16, 312, 0.45) == pytest.approx(finetune.hours(8, 312, 0.45) / 2)
     assert twice.size < finetune.size and twice.operations == finetune.operations and twice.rows == 8
+    equal_rows = estimate_published(replace(STAGES[1], batch=256), gpus=16)
+    assert equal_rows.rows == finetune.rows and equal_rows.size < finetune.size  # weights are shared by more
+    with pytest.raises(ValueError, match="pretrain: a batch of 256 cannot be shared equally by 3 GPUs"):
+        estimate_published(STAGES[0], gpus=3)
     assert estimating.StageCost("one", 1, 0, 3.6e15).hours(2, 10, 0.5) == 0.1
 
 
@@ -73,6 +84,31 @@ def test_the_table_of_the_largest_ones():
         "smollm-openmoji": 4.4, "smollm-scenes": 2.5, "nano-native": 1.8}  # fmt: skip
 
 
+def test_the_table_says_of_llava_what_was_published():
+    assert table_of_costs(LLAVA, 8, 312, 0.45) == [
+        [
+            "llava-1.5-7b",
+            "pretrain",
+            "32",
+            "27.32",
+            "9.55",
+            "2.36; published 3.5 on 8 A100, 30% of their peak",
+        ],
+        [
+            "llava-1.5-7b",
+            "finetune",
+            "16",
+            "31.96",
+            "24.5",
+            "6.05; published 10 on 8 A100, 27% of their peak",
+        ],
+    ]
+
+
+def test_without_a_name_the_table_has_all():
+    assert {row[0] for row in table_of_costs("", 1, 312, 0.45)} == {*TRAINED, LLAVA}
+
+
 def test_the_models_are_those_of_the_recipes():
     assert blank_model(RECIPES["tokenizer"]) is None and estimate_recipe(RECIPES["tokenizer"]) == []
     for name in TRAINED:
@@ -88,6 +124,22 @@ def test_the_models_are_those_of_the_recipes():
 ])  # fmt: skip
 def test_rows_of_a_step(name, stage, rows):
     assert rows_of_step(RECIPES[name], RECIPES[name].stage(stage)) == rows
+
+
+def test_operations_of_a_stage_are_those_of_all_its_rows():
+    for name, stage, rows in (("clip-scenes", "contrast", 2 * 128), ("nano-video", "frames", 24)):
+        recipe = RECIPES[name]
+        model = blank_model(recipe)
+        parts, method = estimating._learning(recipe, recipe.stage(stage), model, estimating.ROW)
+        [cost] = [one for one in estimate_recipe(recipe) if one.stage == stage]
+        assert cost.operations == recipe.stage(stage).steps * rows * step_flops(parts, method)
+
+
+def test_every_page_counts_as_the_largest_one():
+    assert estimating.LARGEST_PAGE == 128 * 256 // 8**2 == 512
+    recipe = RECIPES["nano-native"]
+    parts, _ = estimating._learning(recipe, recipe.stages[0], blank_model(recipe), estimating.ROW)
+    assert {part.name: part.tokens for part in parts}["vision"] == 513  # and one as of a class token
 
 
 def test_gpus_share_the_rows_and_the_hours():
