@@ -1,5 +1,6 @@
 """The command line opens JupyterLab safely, and says what a machine lacks."""
 
+import errno
 import importlib
 import importlib.metadata
 import json
@@ -102,6 +103,31 @@ def test_a_taken_port_is_passed_over():
         assert serving.free_port(cli.LOOPBACK, port) != port
 
 
+def test_a_hundred_ports_are_tried_and_then_any(monkeypatch):
+    tried = []
+
+    class Probe(socket.socket):
+        def bind(self, address):
+            tried.append(address[1])
+            if address[1]:
+                raise OSError(errno.EADDRINUSE, "taken")
+            super().bind(address)
+
+    monkeypatch.setattr(serving.socket, "socket", Probe)
+    assert serving.free_port("127.0.0.1") > 0
+    assert tried == [*range(8888, 8988), 0]
+
+
+def test_a_name_that_no_computer_has_is_no_address(monkeypatch):
+    class Probe(socket.socket):
+        def bind(self, address):
+            raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(serving.socket, "socket", Probe)
+    with pytest.raises(ValueError, match="nowhere is no address of this computer; take"):
+        serving.free_port("nowhere")
+
+
 def test_no_browser_is_opened_where_there_is_no_screen(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
@@ -116,9 +142,10 @@ def test_a_browser_is_opened_where_there_is_a_screen_and_one_is_installed(monkey
     monkeypatch.setattr(serving.webbrowser, "get", object)
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("DISPLAY", raising=False)
-    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
-    assert serving.can_open_a_browser()
-    monkeypatch.delenv("WAYLAND_DISPLAY")
+    for name, screen in (("DISPLAY", ":0"), ("WAYLAND_DISPLAY", "wayland-0")):
+        monkeypatch.setenv(name, screen)
+        assert serving.can_open_a_browser()
+        monkeypatch.delenv(name)
     monkeypatch.setattr(sys, "platform", "darwin")
     assert serving.can_open_a_browser()
     monkeypatch.setattr(serving.webbrowser, "get", absent)
