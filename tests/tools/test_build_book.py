@@ -365,6 +365,12 @@ PAGE = '<html><a id="here" href="#here"></a>{}</html>'
     [
         ('<a href="b.html#there"></a>', ""),
         ('<a href="https://a.b/c#d"></a><img src="deep/x.png"><img srcset="deep/x.png 2x">', ""),
+        ('<a href="mailto:a@b.c"></a><img src="data:image/png;base64,AA">', ""),
+        ('<a href="deep/a%20b.png"></a><a href="b.html#the%20last"></a>', ""),
+        ('<div data-index="none.js"></div>', "none.js is not there"),
+        ('<video poster="none.png"></video>', "none.png is not there"),
+        ('<a href="deep/x.png#part"></a>', "deep/x.png#part has no such place"),
+        ('<a href="https://[b/"></a>', "https://[b/ is no address"),
         ('<a href="#gone"></a>', "#gone has no such place"),
         ('<a href="b.html#gone"></a>', "b.html#gone has no such place"),
         ('<a href="c.html"></a>', "c.html is not there"),
@@ -380,10 +386,11 @@ PAGE = '<html><a id="here" href="#here"></a>{}</html>'
 def test_links_that_lead_nowhere_are_found(tmp_path, markup, problem):
     folder = tmp_path / "site"
     (folder / "deep").mkdir(parents=True)
-    (folder / "deep" / "x.png").write_bytes(PIXEL)
+    for name in ("x.png", "a b.png"):
+        (folder / "deep" / name).write_bytes(PIXEL)
     (tmp_path / "outside.html").write_text("")
     (folder / "a.html").write_text(PAGE.format(markup))
-    (folder / "b.html").write_text('<p id="there"></p>')
+    (folder / "b.html").write_text('<p id="there"></p><p id="the last"></p>')
     checked = check_links(folder)
     assert checked.pages == 2 and checked.links >= 1
     assert len(checked.problems) == bool(problem)
