@@ -91,6 +91,13 @@ def test_pages_can_be_cut():
         assert (part.key == pages.key[rows]).all() and part.kinds == [pages.kinds[row] for row in rows]
         assert all(one is pages.pictures[row] for one, row in zip(part.pictures, rows, strict=True))
     assert repr(pages[:1]) == "Pages(1 of train, 1 sizes)"
+    assert repr(sample_pages("test", 3, sizes=[(64, 64)])) == "Pages(3 of test, 1 sizes)"
+
+
+def test_large_seeds_are_worlds_of_their_own_and_any_question_may_be_asked():
+    first, large, whole = (sample_pages("train", 200, kind="marks", seed=n) for n in (0, 2**40, 2**64))
+    assert first.asked != large.asked and first.asked == whole.asked
+    assert {one.kind for one in ask_pages(first)} == {"count", "colour", "shape", "where"}
 
 
 def test_sizes_and_kinds_are_equally_frequent():
