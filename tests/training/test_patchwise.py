@@ -10,6 +10,7 @@ from vlmcourse.training.patchwise import (
     CLASSES,
     SPLIT_SCORES,
     PatchReader,
+    letters_right,
     patch_loss,
     patch_truth,
     scene_things,
@@ -116,3 +117,22 @@ def test_the_first_stage_of_the_recipe_leaves_projector_and_language_alone():
     (made,) = run(recipe, lambda stage, model: {})
     changed = {name for name, part in made.stored.state_dict().items() if not torch.equal(part, start[name])}
     assert changed and all(name.startswith("vision.") for name in changed)
+
+
+def test_letters_are_counted_in_the_halves_of_patches_in_which_they_stand(monkeypatch):
+    batch, reader = pages.sample_pages("test", 6, kind="words"), PatchReader(new_native().vision)
+    place, share = iter(range(6)), []
+
+    def forward(_):
+        number = next(place)
+        true = torch.from_numpy(patch_truth(batch.shown[number], batch.sizes[number]))[:, :2].long()
+        if number == 2:  # of one page every letter is taken for the next one of the alphabet
+            true = (true + 1) % 37
+        share.append(len(batch.shown[number]))
+        return [torch.nn.functional.one_hot(half, 37).float() for half in true.unbind(1)]
+
+    monkeypatch.setattr(reader, "forward", forward)
+    found = letters_right(reader, batch)
+    assert found == pytest.approx(1 - share[2] / sum(share))
+    with pytest.raises(ValueError, match="nothing is written"):
+        letters_right(PatchReader(new_native().vision), pages.sample_pages("test", 2, kind="marks"))

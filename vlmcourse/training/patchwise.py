@@ -9,6 +9,7 @@ With drawn pages all of it is known.
     PatchReader      the eye, and one linear layer that reads every patch
     patch_loss       what it makes small
     teach_patches    train it
+    letters_right    how many letters it names, patch by patch
 
 Source: as in regions.py, for squares of 64 pixels; distances to a box: Tian et al. 2019 (FCOS),
     arXiv:1904.01355, section 3.1.
@@ -30,6 +31,7 @@ from vlmcourse.models.native_vit import NativeViT
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
 from vlmcourse.training.precision import precision_of
+from vlmcourse.world.pages import Pages
 from vlmcourse.world.printed import TOP_VALUE, WORD_LENGTHS
 from vlmcourse.world.render import to_tensor
 from vlmcourse.world.scenes import COLOURS, RADII, Scenes
@@ -160,3 +162,23 @@ def teach_patches(
     tokens = size * len(cut.vectors) // len(cut)
     chosen = dict(precision=precision_of(tokens, reader.eye.config.width))
     return learn(reader, Batches((cut, right), size, seed=seed), loss_of, **chosen | options)
+
+
+@torch.no_grad()
+def letters_right(reader: PatchReader, batch: Pages) -> float:
+    """Share of all letters and digits on pages that are named by the patches in which they stand; 0 to 1.
+
+    Raises:
+        ValueError: if nothing is written on any page.
+    """
+    right = total = 0
+    side = reader.eye.config.patch_size
+    for picture, things in zip(batch.pictures, batch.shown, strict=True):
+        left, other, *_ = reader(cut_pictures(to_tensor(picture[None]), side))
+        true = torch.from_numpy(patch_truth(things, picture.shape[:2], side)[:, :2])
+        written = true < _SIGNS
+        said = torch.stack([left.argmax(dim=1), other.argmax(dim=1)], dim=1)
+        right, total = right + int((said == true)[written].sum()), total + int(written.sum())
+    if not total:
+        raise ValueError('nothing is written on these pages; sample some with kind="words"')
+    return right / total
