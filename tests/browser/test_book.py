@@ -42,7 +42,7 @@ from vlmcourse.families.making import load_speaker
 from vlmcourse.widgets.playground import ScenePlayground
 from vlmcourse.world import scenes
 ScenePlayground(*answers_for(load_speaker("nano-vlm")[0]), scenes.sample("test", 3, start=100))"""
-ASKING = 3  # widgets that show their picture: they ask a model, or a kernel
+ASKING = 4  # widgets that show their picture: they ask a model, or a kernel
 QUESTIONS = int(os.environ.get("VLM_QUESTIONS", "10"))  # that the model in the page is asked
 ODD = ["Is there a STAR?  ", "what's the colour of the café’s circle 42?", "<image> who are you?", "日本?"]
 SAYS = """async ([pictures, questions]) => {
