@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from vlmcourse.data.assets import shipped
@@ -93,6 +94,7 @@ def pictures(count: int = 2000) -> list[np.ndarray]:
 def run(recipe: Recipe, options: Options) -> Iterator[Made]:
     """Carry out the recipe, or a variant of it."""
     model = new_native(recipe)
+    torch.manual_seed(recipe.seed)  # for the layer that reads patches
     for stage in recipe.stages:
         learner = model if stage.name != "eye" else PatchReader(model.vision)
         history = make_native(stage, learner, recipe.seed, **options(stage, learner))

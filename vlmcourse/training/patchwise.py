@@ -31,6 +31,7 @@ from vlmcourse.models.native_vit import NativeViT
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
 from vlmcourse.training.precision import precision_of
+from vlmcourse.training.sharing import mean_over_all
 from vlmcourse.world.pages import Pages
 from vlmcourse.world.printed import TOP_VALUE, WORD_LENGTHS
 from vlmcourse.world.render import to_tensor
@@ -126,10 +127,12 @@ def patch_loss(
     for logits, right in zip(classes, truth[:, : len(CLASSES)].long().unbind(1), strict=True):
         surprise, something = F.cross_entropy(logits, right, reduction="none"), right < logits.shape[1] - 1
         for those in (something, ~something):
-            loss = loss + surprise[those].sum() / those.sum().clamp(min=1)
+            count = those.sum()
+            loss = loss + mean_over_all(surprise[those].sum() / count.clamp(min=1), count)
     shown = ~truth[:, -1].isnan()
     missed = F.smooth_l1_loss(distances[shown], truth[shown, len(CLASSES) :], beta=0.1, reduction="sum")
-    return loss + 3 * missed / (4 * shown.sum()).clamp(min=1)
+    count = 4 * shown.sum()
+    return loss + 3 * mean_over_all(missed / count.clamp(min=1), count)
 
 
 def teach_patches(
