@@ -6,7 +6,8 @@ import torch
 from vlmcourse.data.coordinates import read_boxes
 from vlmcourse.diagnostics.pointing import ABSOLUTE, EXCHANGED, MISTAKES, NO_MISTAKE
 from vlmcourse.families import native
-from vlmcourse.families.mistaking import FRAME, NUMBERS, mistaken_talks, teach_boxes, told_numbers
+from vlmcourse.families.mistaking import FRAME, IN_THOUSANDTHS, mistaken_talks, teach_boxes, told_numbers
+from vlmcourse.families.resolving import marks_to_point_at
 from vlmcourse.speak import Speaker
 from vlmcourse.world import pages
 
@@ -32,7 +33,7 @@ def test_each_mistake_writes_other_numbers(batch):
     for page, row in enumerate(where):
         for number, one in enumerate(row):
             plain, exchanged, absolute = (
-                read_boxes(found[mistake][page][number][1], NUMBERS)[0].floor().tolist()
+                read_boxes(found[mistake][page][number][1], IN_THOUSANDTHS)[0].floor().tolist()
                 for mistake in (NO_MISTAKE, EXCHANGED, ABSOLUTE)
             )
             assert exchanged == [plain[1], plain[0], plain[3], plain[2]]
@@ -52,18 +53,26 @@ def test_only_the_language_model_learns_them(speaker, batch):
 
 
 def test_what_is_told_is_read_as_thousandths_beside_what_is_true(speaker, batch, monkeypatch):
-    asked = [next((one for one in row if one.kind == "where"), None) for row in batch.asked]
-    numbers = [number for number, one in enumerate(asked) if one]
+    asked = [one for one in pages.ask_pages(batch, kind="where") if one]
 
     def answer(pictures, questions, steps, size):
-        assert questions == [asked[number].text for number in numbers]
-        assert [picture.shape for picture in pictures] == [batch.pictures[n].shape for n in numbers]
+        assert questions == [one.text for one in asked] and len(pictures) == len(questions)
         return ["[10, 20, 30, 40] or [1, 2, 3, 4]", "no idea"] + ["[5, 6, 7, 999]"] * (len(questions) - 2)
 
     monkeypatch.setattr(speaker, "answer", answer)
     told = told_numbers(speaker, batch)
     assert told.numbers[:3].tolist() == [[10.5, 20.5, 30.5, 40.5], [0] * 4, [5.5, 6.5, 7.5, 999.5]]
-    assert told.true.tolist() == [list(asked[number].boxes[0]) for number in numbers]
-    assert told.pages == numbers and told.sizes == [(64, 192)] * len(numbers) and FRAME == (256, 256)
-    with pytest.raises(ValueError, match="no mark to ask for"):
-        told_numbers(speaker, pages.sample_pages("train", 2, kind="words"))
+    assert told.true.tolist() == [list(one.boxes[0]) for one in asked]
+    assert told.sizes == [(64, 192)] * len(asked) and FRAME == (256, 256)
+
+
+def test_a_mark_of_each_page_that_has_one_is_asked_for():
+    batch = pages.sample_pages("train", 30)
+    found = marks_to_point_at(batch)
+    asked = pages.ask_pages(batch, kind="where")
+    assert found.pages == [number for number, one in enumerate(asked) if one] and 0 < len(found.pages) < 30
+    for number, picture, size, text, box in zip(*found, strict=True):
+        assert picture is batch.pictures[number] and size == batch.sizes[number]
+        assert (text, tuple(box.tolist())) == (asked[number].text, asked[number].boxes[0])
+    with pytest.raises(ValueError, match='no mark to point at; sample pages with kind="marks"'):
+        marks_to_point_at(pages.sample_pages("train", 2, kind="words"))

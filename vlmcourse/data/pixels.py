@@ -42,13 +42,13 @@ def to_bytes(
     return ((images.permute(0, 2, 3, 1) + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
-def from_bytes(patches: PatchRow) -> PatchRow:
+def patches_from_bytes(patches: PatchRow) -> PatchRow:
     """Patches of bytes 0…255 as numbers −1…1: what normalise makes of whole pictures."""
     return PatchRow(patches.vectors.float() / 127.5 - 1, patches.grids)
 
 
-def bytes_of(patches: PatchRow) -> PatchRow:
-    """Undo from_bytes: a quarter of the memory, for what is kept."""
+def patches_to_bytes(patches: PatchRow) -> PatchRow:
+    """Undo patches_from_bytes: a quarter of the memory, for what is kept."""
     return PatchRow(((patches.vectors + 1) * 127.5).round().to(torch.uint8), patches.grids)
 
 

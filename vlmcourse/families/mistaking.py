@@ -11,17 +11,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from vlmcourse.data.coordinates import THOUSANDTHS, read_boxes
+from vlmcourse.data.coordinates import THOUSANDTHS
 from vlmcourse.diagnostics.pointing import write_mistaken
 from vlmcourse.families.nano import by_length
+from vlmcourse.families.resolving import BOX_TOKENS, first_boxes, marks_to_point_at
 from vlmcourse.models.tiles import PixelSize
 from vlmcourse.speak import Speaker
 from vlmcourse.training.history import History
 from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
 from vlmcourse.world.pages import Pages
 
-FRAME = (256, 256)  # of the letterbox that whoever makes the mistake BEFORE thinks of
-NUMBERS = (THOUSANDTHS, THOUSANDTHS)  # a picture of this size has a thousandth to a pixel
+FRAME = (256, 256)  # of the letterbox whose thousandths are written by whoever makes the mistake BEFORE
+IN_THOUSANDTHS = (THOUSANDTHS, THOUSANDTHS)  # height and width: pixels of it are the numbers written
 
 
 def mistaken_talks(batch: Pages, mistake: str, frame: PixelSize = FRAME) -> list[list[tuple[str, str]]]:
@@ -74,28 +75,19 @@ def teach_boxes(
 
 
 class ToldBoxes(NamedTuple):
-    """What a model wrote for one thing of each page, in thousandths; zeros where it wrote no box."""
+    """What a model wrote for one mark of each page, beside what is true."""
 
-    numbers: Float[Tensor, "page 4"]
+    numbers: Float[Tensor, "page 4"]  # in thousandths; zeros where it wrote no box
     true: Float[Tensor, "page 4"]  # boxes in pixels
     sizes: Sequence[PixelSize]
-    pages: list[int]  # which pages of the batch these are
 
 
 def told_numbers(speaker: Speaker, batch: Pages) -> ToldBoxes:
-    """Ask for the first mark of each page that can be asked for.
+    """Ask for a mark of each page that has one, see marks_to_point_at.
 
     Raises:
         ValueError: if no page has one.
     """
-    places = [[one for one in questions if one.kind == "where"][:1] for questions in batch.asked]
-    numbers = [number for number, row in enumerate(places) if row]
-    if not numbers:
-        raise ValueError('there is no mark to ask for on these pages; sample some with kind="marks"')
-    asked = [places[number][0] for number in numbers]
-    pictures = [batch.pictures[number] for number in numbers]
-    said = speaker.answer(pictures, [one.text for one in asked], 32, 50)
-    boxes = [read_boxes(text, NUMBERS) for text in said]
-    found = torch.stack([some[0] if len(some) else torch.zeros(4) for some in boxes])
-    true = torch.tensor([one.boxes[0] for one in asked]).float()
-    return ToldBoxes(found, true, [batch.sizes[number] for number in numbers], numbers)
+    asked = marks_to_point_at(batch)
+    said = speaker.answer(asked.pictures, asked.questions, BOX_TOKENS, 50)
+    return ToldBoxes(first_boxes(said, [IN_THOUSANDTHS] * len(said)), asked.true, asked.sizes)

@@ -5,12 +5,14 @@ page_scores       the share of right answers for a way to see them, by kind, and
 page_controls     the same at native size, and without the pictures
 reading_errors    character error rate of words, at native size and squashed
 page_boxes        boxes told as text: how well they fit, beside the mean box
+marks_to_point_at a mark of each page with its question; first_boxes reads what is answered
 pruned_scores     the share of right answers by kind when image tokens are dropped inside the language model
 measure_native    every number of the card of nano-native
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,7 +32,7 @@ from vlmcourse.world import chance, pages, scenes
 
 NATIVE_BUDGETS, TILED_BUDGETS, SQUASHED = (16, 32, 64, 128, 256), (64, 128, 256), 16
 ENOUGH_TOKENS = 512  # no page has more
-ANSWER_TOKENS = 12  # tokens of an answer
+ANSWER_TOKENS, BOX_TOKENS = 12, 32  # of an answer in words or numbers, and of a box
 # for so many pages of one grid the score of each token; None: how much the last word looks at it
 PRUNING_WAYS: dict[str, Callable] = dict(
     attention=lambda pages, grid, seed: None,
@@ -128,31 +130,48 @@ def page_boxes(speaker: Speaker, batch: pages.Pages, known: pages.Pages) -> dict
     Raises:
         ValueError: if no page has a mark that can be pointed at.
     """
-    asked, before = (pages.ask_pages(some, kind="where") for some in (batch, known))
-    rows, old = ([n for n, one in enumerate(some) if one] for some in (asked, before))
-    if not rows or not old:
-        raise ValueError('there is no mark to point at; sample pages with kind="marks"')
-    true, learned = (_first_boxes([some[n] for n in which]) for some, which in ((asked, rows), (before, old)))
-    sizes, seen = [batch.sizes[n] for n in rows], [batch.pictures[n] for n in rows]
-    questions = [asked[n].text for n in rows]
+    asked, learned = marks_to_point_at(batch), marks_to_point_at(known)
     told = {
-        "told": _told(speaker.answer(seen, questions, 32, 50), sizes),
-        "blank": _told(speaker.answer(blinded(seen), questions, 32, 50), sizes),
-        "mean box": mean_boxes(learned, [known.sizes[n] for n in old], sizes),
+        "told": first_boxes(speaker.answer(asked.pictures, asked.questions, BOX_TOKENS, 50), asked.sizes),
+        "blank": first_boxes(
+            speaker.answer(blinded(asked.pictures), asked.questions, BOX_TOKENS, 50), asked.sizes
+        ),
+        "mean box": mean_boxes(learned.true, learned.sizes, asked.sizes),
     }
     scores = {}
     for name, boxes in told.items():
-        scores[f"{name}: mean IoU"] = paired_iou(boxes, true).mean().item()
-        scores[f"{name}: IoU at least 0.5"] = box_accuracy(boxes, true)
+        scores[f"{name}: mean IoU"] = paired_iou(boxes, asked.true).mean().item()
+        scores[f"{name}: IoU at least 0.5"] = box_accuracy(boxes, asked.true)
     return scores
 
 
-def _first_boxes(asked: Sequence[pages.PageQuestion]) -> Tensor:
-    return torch.tensor([one.boxes[0] for one in asked]).float()
+class PointedAt(NamedTuple):
+    """A mark of each page, and the question where it is."""
+
+    pages: list[int]  # which of the batch have one that can be asked for
+    pictures: Images
+    sizes: list[tuple[int, int]]  # height and width of each of these pages
+    questions: list[str]
+    true: Float[Tensor, "page 4"]  # boxes in pixels
 
 
-def _told(texts: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """The first box that each text names; zeros where it names none."""
+def marks_to_point_at(batch: pages.Pages) -> PointedAt:
+    """One mark of each page that can be asked for, any of them equally likely.
+
+    Raises:
+        ValueError: if no page has one.
+    """
+    asked = pages.ask_pages(batch, kind="where")
+    found = [number for number, one in enumerate(asked) if one]
+    if not found:
+        raise ValueError('there is no mark to point at; sample pages with kind="marks"')
+    part, asked = batch[found], [asked[number] for number in found]
+    true = torch.tensor([one.boxes[0] for one in asked]).float()
+    return PointedAt(found, part.pictures, part.sizes, [one.text for one in asked], true)
+
+
+def first_boxes(texts: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Float[Tensor, "text 4"]:
+    """The first box that each text names, in pixels of a picture of its size; zeros where it names none."""
     found = [read_boxes(text, size) for text, size in zip(texts, sizes, strict=True)]
     return torch.stack([boxes[0] if len(boxes) else torch.zeros(4) for boxes in found])
 

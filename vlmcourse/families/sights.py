@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from vlmcourse.data.packing import Packs
-from vlmcourse.data.pixels import bytes_of, from_bytes, to_bytes
+from vlmcourse.data.pixels import patches_from_bytes, patches_to_bytes, to_bytes
 from vlmcourse.diagnostics.alternatives import beam, one_thread
 from vlmcourse.models.attention import Cache
 from vlmcourse.models.language import next_scores
@@ -107,7 +107,7 @@ def collect_sights(model: NativeLlava, shown: Sequence[Float[Tensor, "_ 3 _ _"]]
     """See show_page."""
     rows, pieces = [], torch.tensor([len(page) for page in shown])
     for page in shown:
-        one = bytes_of(model.vision.cut(page))
+        one = patches_to_bytes(model.vision.cut(page))
         (high, wide), count = one.grids[0], len(page)
         rows.append(PatchRow(one.vectors, ((count * high, wide),)))
     grids = tuple(row.grids[0] for row in rows)
@@ -119,7 +119,7 @@ def sight_features(model: NativeLlava, pixels: PatchRow, pieces: Int[Tensor, "pa
     grids = []
     for (high, wide), count in zip(pixels.grids, pieces.tolist(), strict=True):
         grids += [(high // count, wide)] * count
-    seen = replace(from_bytes(pixels), grids=tuple(grids))
+    seen = replace(patches_from_bytes(pixels), grids=tuple(grids))
     return replace(model.image_features(seen), grids=pixels.grids)
 
 

@@ -20,14 +20,8 @@ _VISION = NativeViTConfig(**vars(_NANO.vision), class_token=True)
 _stage = partial(Stage, rates=dict(muon=0.01, adamw=2e-3), weight_decay=0.01)
 _EYE = dict(pages=12_000, scenes=3000)
 # asked, boxes: how many questions of a page, and how many that are answered with a box; most: its tokens
-_READING = dict(
-    pages=24_000,
-    scenes=1500,
-    asked=0,
-    boxes=0,
-    most=16,
-    kinds=("words", "words", "marks", "tables", "charts"),
-)
+_KINDS = ("words", "words", "marks", "tables", "charts")
+_READING = dict(pages=24_000, scenes=1500, asked=0, boxes=0, most=16, kinds=_KINDS)
 # tiled, shrunk: shares of pages that are seen as tiles, or smaller than they are
 _PAGES = dict(pages=12_000, scenes=3000, asked=4, boxes=1, tiled=0.15, shrunk=0.1)
 _LAST = _PAGES | dict(draw=1)
@@ -46,7 +40,7 @@ NANO_NATIVE = Recipe(
         _stage("eye", steps=2000, size=16, data=_EYE, flat=0.4),
         # and a language model, so next it writes all that stands on small pages
         _stage("reading", steps=1600, size=64, data=_READING, factors=_FROZEN, flat=0.6),
-        # few pages to a step, or a higher rate, and it forgets how to read
+        # many pages to a step and a low rate, so that it does not forget how to read
         _stage("pages", steps=1000, size=24, rates=_LOW, data=_PAGES, factors=_FROZEN, flat=0.6),
         _stage("fine", steps=300, size=24, rates=_LOWER, data=_LAST, factors=_HARDLY, flat=0.0),
     ),

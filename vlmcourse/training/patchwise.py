@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlmcourse.data.batches import Batches
-from vlmcourse.data.pixels import bytes_of, from_bytes
+from vlmcourse.data.pixels import patches_from_bytes, patches_to_bytes
 from vlmcourse.models.native import PatchRow, cut_pictures, join_rows
 from vlmcourse.models.native_vit import NativeViT
 from vlmcourse.training.history import History
@@ -42,10 +42,10 @@ _SIGNS, _OTHERS = len(CHARACTERS), len(DRAWN) - len(CHARACTERS)  # others: shape
 # how many there are of what a patch may show: the sign in its left half, that in its right half, and which
 # letter of its text each is; a shape or bar, its colour, how high a bar is; the cell of a table a sign is in
 CLASSES = (_SIGNS, _SIGNS, max(WORD_LENGTHS), max(WORD_LENGTHS), _OTHERS, len(COLOURS), TOP_VALUE + 1, 9)
-SPLIT_SCORES = (
-    *(count + 1 for count in CLASSES),
-    4,
-)  # scores of a patch: each class, or none; four distances
+_SIGN, _LETTER, _OTHER, _COLOUR, _HEIGHT, _CELL = 0, 2, 4, 5, 6, 7  # columns of CLASSES; two of the first two
+_BOX = len(CLASSES)  # and behind them the distances to the edges of a box
+# scores of a patch: each class, or none; then these four distances
+SPLIT_SCORES = (*(count + 1 for count in CLASSES), 4)
 
 
 def scene_things(batch: Scenes) -> list[OnPage]:
@@ -73,26 +73,26 @@ def patch_truth(things: OnPage, size: tuple[int, int], side: int = 8) -> Float[n
         to the left, top, right and bottom of the patch's middle, NaN where there is none.
     """
     rows, columns = size[0] // side, size[1] // side
-    found = np.full((rows, columns, len(CLASSES) + 4), np.nan)
-    found[..., : len(CLASSES)] = CLASSES
+    found = np.full((rows, columns, _BOX + 4), np.nan)
+    found[..., :_BOX] = CLASSES
     middles = np.arange(max(rows, columns)) * side + side / 2
     for left, top, right, bottom, what, colour, number, cell in things.tolist():
         x, y = (left + right) / 2, (top + bottom) / 2
         if what < _SIGNS:
             patch, half = found[int(y // side), int(x // side)], int(x % side >= side / 2)
-            patch[half], patch[2 + half] = what, number
-            patch[7] = cell if cell != NO_CELL else patch[7]
+            patch[_SIGN + half], patch[_LETTER + half] = what, number
+            patch[_CELL] = cell if cell != NO_CELL else patch[_CELL]
             continue
         down = _covered(middles[:rows], top, bottom, y, side)
         across = _covered(middles[:columns], left, right, x, side)
-        found[down, across, 4:6] = what - _SIGNS, colour
+        found[down, across, _OTHER], found[down, across, _COLOUR] = what - _SIGNS, colour
         if DRAWN[what] == "bar":
-            found[down, across, 6] = number
-        found[down, across, 8] = (middles[across] - left) / side
-        found[down, across, 9] = (middles[down] - top)[:, None] / side
-        found[down, across, 10] = (right - middles[across]) / side
-        found[down, across, 11] = (bottom - middles[down])[:, None] / side
-    return found.reshape(-1, len(CLASSES) + 4)
+            found[down, across, _HEIGHT] = number
+        found[down, across, _BOX] = (middles[across] - left) / side
+        found[down, across, _BOX + 1] = (middles[down] - top)[:, None] / side
+        found[down, across, _BOX + 2] = (right - middles[across]) / side
+        found[down, across, _BOX + 3] = (bottom - middles[down])[:, None] / side
+    return found.reshape(-1, _BOX + 4)
 
 
 def _covered(middles: np.ndarray, start: int, stop: int, own: float, side: int) -> slice:
@@ -124,13 +124,13 @@ def patch_loss(
     """
     *classes, distances = scores
     loss = distances.sum() * 0.0
-    for logits, right in zip(classes, truth[:, : len(CLASSES)].long().unbind(1), strict=True):
+    for logits, right in zip(classes, truth[:, :_BOX].long().unbind(1), strict=True):
         surprise, something = F.cross_entropy(logits, right, reduction="none"), right < logits.shape[1] - 1
         for those in (something, ~something):
             count = those.sum()
             loss = loss + mean_over_all(surprise[those].sum() / count.clamp(min=1), count)
     shown = ~truth[:, -1].isnan()
-    missed = F.smooth_l1_loss(distances[shown], truth[shown, len(CLASSES) :], beta=0.1, reduction="sum")
+    missed = F.smooth_l1_loss(distances[shown], truth[shown, _BOX:], beta=0.1, reduction="sum")
     count = 4 * shown.sum()
     return loss + 3 * mean_over_all(missed / count.clamp(min=1), count)
 
@@ -152,7 +152,7 @@ def teach_patches(
         options: further arguments of training.loop.train, such as steps.
     """
     side = reader.eye.config.patch_size
-    cut = join_rows([bytes_of(cut_pictures(to_tensor(picture[None]), side)) for picture in pictures])
+    cut = join_rows([patches_to_bytes(cut_pictures(to_tensor(picture[None]), side)) for picture in pictures])
     truth = [
         patch_truth(some, picture.shape[:2], side) for some, picture in zip(things, pictures, strict=True)
     ]
@@ -160,7 +160,7 @@ def teach_patches(
 
     def loss_of(reader: nn.Module, batch: tuple[PatchRow, PatchRow]) -> Tensor:
         pixels, right = batch
-        return patch_loss(reader(from_bytes(pixels)), right.vectors)
+        return patch_loss(reader(patches_from_bytes(pixels)), right.vectors)
 
     tokens = size * len(cut.vectors) // len(cut)
     chosen = dict(precision=precision_of(tokens, reader.eye.config.width))

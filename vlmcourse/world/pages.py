@@ -5,6 +5,7 @@
     batch.asked[0]                                        # all that can be asked about the first page
     pages.ask_pages(batch)                                # one question for each page
     pages.place_of_answer(batch.asked[0][0], batch.sizes[0])  # the same asked for as a box
+    pages.read_page(batch, 0)                             # all that stands on it, as READ asks for
     pages.sample_pages("test", 100, kind="marks", sizes=[(64, 256)])
 
 Kinds of pages: "marks" is four to eight marks of 7 × 7 pixels (how many, what, where); words, tables and
@@ -35,7 +36,8 @@ PAGE_SIZES = (
 )  # fmt: skip
 MARK_RADIUS, CELL = 3, 12  # a mark has 2 · 3 + 1 pixels; each stands in a cell of its own
 MARKS = (4, 5, 6, 7, 8)  # how many on a page
-READ, READING_LINE = "Read the page.", 16
+READ = "Read the page."
+READING_LINE = 16  # pixels; marks at about one height are read from left to right
 MOST_COUNTED = 4  # of what is counted, 0 to 4 are there, each number equally often
 
 
