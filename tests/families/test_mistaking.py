@@ -1,5 +1,7 @@
 """A model that is taught boxes with a mistake writes them so."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -40,6 +42,23 @@ def test_each_mistake_writes_other_numbers(batch):
             assert absolute == list(one.boxes[0])
     before = mistaken_talks(batch, "before instead of after the resize")
     assert before != found[NO_MISTAKE] and before != mistaken_talks(batch, MISTAKES[-1], (64, 64))
+
+
+def test_the_far_edges_of_a_page_count_to_the_last_thousandth(batch):
+    corner = pages.PageQuestion("where", "Where is it?", "[989, 843, 999, 999]", ((190, 54, 192, 64),))
+    edge = replace(batch[:1], asked=[[corner]])
+    assert mistaken_talks(edge, NO_MISTAKE) == [[(corner.text, corner.answer)]]
+    assert mistaken_talks(edge, EXCHANGED) == [[(corner.text, "[843, 989, 999, 999]")]]
+
+
+def test_rates_are_those_of_both_optimizers_and_rise_in_five_steps(speaker, batch, monkeypatch):
+    given = {}
+    monkeypatch.setattr(speaker, "tune", lambda *rest, **options: given.update(options, rest=rest))
+    teach_boxes(speaker, batch, EXCHANGED, steps=10, size=3, lr=0.01, seed=4)
+    rates = {type(part).__name__: part.param_groups[0]["lr"] for part in given["optimizer"].parts}
+    assert rates == dict(Muon=0.01, AdamW=0.002)
+    assert [given["schedule"](step) for step in (0, 3, 4)] == pytest.approx([0.2, 0.8, 1.0])
+    assert given["rest"][2:4] == (10, 3) and given["rest"][5] == 4
 
 
 def test_only_the_language_model_learns_them(speaker, batch):

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from vlmcourse.families.native import new_native, run
+from vlmcourse.models.native import cut_pictures
 from vlmcourse.recipes.nano_native import NANO_NATIVE
+from vlmcourse.training import patchwise
 from vlmcourse.training.patchwise import (
     CLASSES,
     SPLIT_SCORES,
@@ -17,6 +19,7 @@ from vlmcourse.training.patchwise import (
     teach_patches,
 )
 from vlmcourse.world import pages, scenes
+from vlmcourse.world.render import to_tensor
 from vlmcourse.world.sheets import DRAWN
 from vlmcourse.world.truth import list_things
 
@@ -136,3 +139,28 @@ def test_letters_are_counted_in_the_halves_of_patches_in_which_they_stand(monkey
     assert found == pytest.approx(1 - share[2] / sum(share))
     with pytest.raises(ValueError, match="nothing is written"):
         letters_right(PatchReader(new_native().vision), pages.sample_pages("test", 2, kind="marks"))
+
+
+def test_each_patch_is_read_by_itself():
+    reader = PatchReader(new_native().vision)
+    pictures = [
+        to_tensor(page[None])[0] for page in pages.sample_pages("test", 2, sizes=[(64, 128)]).pictures
+    ]
+    with torch.no_grad():
+        alone = reader(cut_pictures(pictures[:1], 8))
+        both = reader(cut_pictures(pictures, 8))
+    for one, two in zip(alone, both, strict=True):
+        torch.testing.assert_close(two[: len(one)], one, atol=1e-4, rtol=1e-4)
+
+
+def test_another_seed_shows_pages_in_another_order_and_precision_fits_a_step(monkeypatch):
+    batch, asked = pages.sample_pages("train", 6, sizes=[(64, 64), (64, 128)]), []
+    monkeypatch.setattr(patchwise, "precision_of", lambda *given: asked.append(given) or "no")
+    losses = []
+    for seed in (0, 1):
+        torch.manual_seed(0)
+        reader = PatchReader(new_native().vision)
+        losses += teach_patches(reader, batch.pictures, batch.shown, size=2, steps=1, seed=seed).losses
+    assert losses[0] != losses[1]
+    mean = sum(height * width for height, width in batch.sizes) / 64 / 6
+    assert asked == [(int(2 * mean), 96)] * 2
