@@ -21,7 +21,8 @@ from vlmcourse.recipes.recipe import Recipe
 FEW = dict(scenes=24, pairs=24, calibrated_on=16, own_texts=6, relations=2, comparisons=1, orders=1,
            groups=8, rounds=2)  # fmt: skip
 SIZES = dict(real=64)  # pictures of a step; two processes share them, and groups of clips however many
-ALIKE = ("last", "sharp", "whole", "pairs", "polished")  # stages with loss, optimizer and parts of one before
+# stages with loss, optimizer and parts of one before
+ALIKE = ("last", "sharp", "whole", "pairs", "polished", *(f"round {number}" for number in range(3, 30)))
 NAMES = [name for name in RECIPES if name != "tokenizer"]  # which takes no steps
 
 

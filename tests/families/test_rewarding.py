@@ -20,6 +20,7 @@ from vlmcourse.families.rewarding import (
     hard_questions,
     reinforce,
     sample_answers,
+    sample_draws,
     upto,
 )
 from vlmcourse.speak import Speaker
@@ -96,6 +97,38 @@ def test_samples_are_as_frequent_as_the_model_finds_them_likely(speaker, drill):
     share = np.mean([text == some.answers[0] for text in said])
     assert share == pytest.approx(chances[doubtful].item(), abs=0.08)
     assert {len(group) for group in answers} == {400}
+
+
+def test_numbers_of_its_own_decide_what_is_answered_to_a_question(speaker, drill):
+    some = drill.pick([2, 30, 9])
+    draws = sample_draws([2, 30, 9], 5, 8, seed=4)
+    assert draws.shape == (3, 5, 8) and draws.min() >= 0 and draws.max() < 1
+    assert torch.equal(sample_draws([9, 7], 5, 8, seed=4)[0], draws[2])
+    assert not torch.equal(sample_draws([9], 5, 8, seed=5)[0], draws[2])
+    given = dict(samples=5, temperature=4.0)
+    _, together = sample_answers(speaker, some.features[some.image], some.questions, draws=draws, **given)
+    alone = drill.pick([9])
+    _, [again] = sample_answers(
+        speaker, alone.features[alone.image], alone.questions, draws=draws[2:], **given
+    )
+    assert again == together[2] and len({*map(tuple, again)}) > 1
+
+
+def test_a_number_chooses_the_token_whose_share_of_the_line_it_lies_in(speaker, drill):
+    chances = chances_of_truth(speaker, drill)
+    doubtful = drill.pick([int((chances - 0.6).abs().argmin())])
+    features = doubtful.features[doubtful.image]
+    line = ((torch.arange(1000) + 0.5) / 1000).view(1, -1, 1).expand(-1, -1, 8).double()
+    _, [answers] = sample_answers(speaker, features, doubtful.questions, 1000, 1, draws=line)
+    tokens = torch.tensor(answers)[:, 0]
+    assert (tokens.diff() >= 0).all()  # along the line the tokens follow each other as they are numbered
+    (said,) = speaker.words.number([doubtful.answers[0]])
+    assert len(said) == 1
+    share = (tokens == said[0]).float().mean().item()
+    assert share == pytest.approx(chances[(chances - 0.6).abs().argmin()].item(), abs=0.01)
+    ends = torch.tensor([[[0.0] * 8, [1 - 2.0**-53] * 8]]).double()
+    _, [[[first], [last]]] = sample_answers(speaker, features, doubtful.questions, 2, 1, draws=ends)
+    assert 0 <= first < tokens.min() + 1 and tokens.max() <= last < speaker.model.language.config.vocabulary
 
 
 def test_a_prompt_is_the_question_with_its_image_and_answers_keep_their_end(speaker, drill):
@@ -189,6 +222,22 @@ def test_the_reference_is_the_model_as_it_was(speaker, drill):
     torch.testing.assert_close(groups.reference, then, atol=1e-5, rtol=0)
     torch.testing.assert_close(groups.before, now, atol=1e-5, rtol=0)
     assert (then - now).abs().max() > 0.01
+
+
+def test_another_model_may_be_the_reference(speaker, drill):
+    other = deepcopy(speaker.model)
+    with torch.no_grad():
+        for weight in other.language.parameters():
+            weight *= 0.7
+    rollouts = Rollouts(speaker, drill, samples=4, size=2, reference=other.train())
+    assert rollouts.reference is other and not other.training
+    assert not any(weight.requires_grad for weight in other.parameters())
+    groups = rollouts.draw([3, 25])
+    with torch.no_grad():
+        scores = branch_scores(Speaker(other, speaker.words), groups.features, groups.rows)
+    then = token_log_probabilities(scores, groups.rows.labels)
+    torch.testing.assert_close(groups.reference, then, atol=1e-5, rtol=0)
+    assert (then - groups.before).abs().max() > 0.01
 
 
 def test_every_pass_asks_all_questions_in_another_order_and_repeats_each_group(speaker, drill):

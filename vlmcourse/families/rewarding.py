@@ -3,13 +3,15 @@
 Drill           questions about images with their true answers, as a model reads them
 hard_questions  those of them that a model answers sometimes right and sometimes wrong
 sample_answers  several answers to each question, drawn by chance
+sample_draws    the same chance for each question whoever else is asked
 Rollouts        groups of answers with advantages, drawn from the model as it is by then
 reinforce       GRPO with the one training loop
+group_loss      what it makes small
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +31,7 @@ from vlmcourse.training.history import History
 from vlmcourse.training.loop import train
 from vlmcourse.training.policy import group_advantages, policy_loss
 from vlmcourse.training.preferences import entropies, token_log_probabilities
-from vlmcourse.world import scenes
+from vlmcourse.world import chance, scenes
 from vlmcourse.world.render import render
 
 Reward = Callable[[str, str, str], float]  # (reply, true answer, question) -> how good
@@ -98,12 +100,15 @@ def sample_answers(
     steps: int = 8,
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
+    draws: Float[Tensor, "question sample step"] | None = None,
 ) -> tuple[list[list[int]], list[list[list[int]]]]:
     """Several answers to each question, by chance; image and question are read once for all of them.
 
     Args:
         features: of the image of each question.
         steps: tokens at most; an answer that does not end by then has no end.
+        generator: of the chance by which all of them are drawn; with draws it is not asked.
+        draws: numbers from 0 to 1 that decide each token instead, see sample_draws.
 
     Returns:
         (prompts, answers): token ids of each question with its image; and of its answers, each with its end.
@@ -124,15 +129,36 @@ def sample_answers(
             cache.select(copies)
         return scores[copies]
 
+    # a number for each sample, step by step
+    columns = None if draws is None else iter(draws.flatten(0, 1).T.contiguous())
+
     def choose(scores: Tensor) -> Tensor:
-        chances = (scores.float() / temperature).softmax(dim=-1)
-        return torch.multinomial(chances.cpu(), 1, generator=generator).to(here)  # the dice lie on the CPU
+        chances = (scores.float() / temperature).softmax(dim=-1).cpu()  # the dice lie on the CPU
+        if columns is None:
+            return torch.multinomial(chances, 1, generator=generator).to(here)
+        sums = chances.double().cumsum(dim=-1)
+        return torch.searchsorted(sums / sums[:, -1:], next(columns)[:, None], right=True).to(here)
 
     written = torch.cat(write(read, ids[copies], mask[copies], steps, choose, words.end, words.pad), dim=1)
     prompts = [row[real].tolist() for row, real in zip(ids, mask, strict=True)]
     answers = [upto(row, words.end) for row in written.tolist()]
     groups = [answers[start : start + samples] for start in range(0, len(answers), samples)]
     return prompts, groups
+
+
+def sample_draws(
+    numbers: Sequence[int], samples: int, steps: int, seed: int
+) -> Float[Tensor, "question sample step"]:
+    """Numbers from 0 to 1 that decide the tokens of answers, for each question its own.
+
+    So several processes that share the questions draw what one would.
+
+    Args:
+        numbers: of the questions.
+    """
+    keys = chance.derive(chance.mix(np.asarray(numbers, dtype=np.uint64)), "samples", seed)
+    drawn = chance.uniform(keys, samples * steps).reshape(len(keys), samples, steps)
+    return torch.from_numpy(drawn)
 
 
 def device_of(model: nn.Module) -> torch.device:
@@ -182,6 +208,7 @@ class Rollouts:
         repeats: steps taken with the same answers; from the second on they are a little out of date, and
             the clip of policy_loss begins to matter.
         advantages: what learns from rewards; group_advantages, or what somebody wrote in its place.
+        reference: the model that must not be left far behind; None for a copy of this one.
     """
 
     speaker: Speaker
@@ -193,10 +220,11 @@ class Rollouts:
     temperature: float = 1.0
     seed: int = 0
     advantages: Callable[[Tensor], Tensor] = group_advantages
-    reference: nn.Module = field(init=False)
+    reference: nn.Module | None = None
 
     def __post_init__(self):
-        self.reference = deepcopy(self.speaker.model).eval().requires_grad_(False)
+        kept = self.reference or deepcopy(self.speaker.model)
+        self.reference = kept.eval().requires_grad_(False)
         self.chance, self.epoch = torch.Generator().manual_seed(self.seed), 0
 
     def __iter__(self) -> Iterator[Groups]:
@@ -207,8 +235,14 @@ class Rollouts:
             yield from [groups] * self.repeats
 
     @torch.no_grad()
-    def draw(self, numbers: Sequence[int]) -> Groups:
-        """Answers to these questions, and what they earn."""
+    def draw(
+        self, numbers: Sequence[int], draws: Float[Tensor, "question sample step"] | None = None
+    ) -> Groups:
+        """Answers to these questions, and what they earn.
+
+        Args:
+            draws: see sample_answers.
+        """
         asked, speaker, here = self.drill.pick(numbers), self.speaker, device_of(self.speaker.model)
         features = asked.features[asked.image].to(here)
         prompts, answers = sample_answers(
@@ -218,6 +252,7 @@ class Rollouts:
             self.samples,
             temperature=self.temperature,
             generator=self.chance,
+            draws=draws,
         )
         rows = Branches(*(column.to(here) for column in branch(prompts, answers, speaker.words.pad)))
         rewards = []
@@ -242,20 +277,25 @@ def reinforce(
     speaker = rollouts.speaker
 
     def loss_of(model: nn.Module, groups: Groups) -> tuple[Tensor, dict[str, Tensor]]:
-        rows, mask = groups.rows, groups.mask
-        scores = branch_scores(speaker, groups.features, rows)
-        now = token_log_probabilities(scores, rows.labels)
-        flat = [
-            part.flatten(0, 1) for part in (now, groups.before, groups.reference, groups.advantages, mask)
-        ]
-        loss = policy_loss(*flat, clip, beta)
-        back = (groups.reference - now.detach())[mask]
-        with torch.no_grad():
-            spread = entropies(scores[..., :-1, :])[mask].mean()
-        mixed = (groups.rewards.amax(dim=1) > groups.rewards.amin(dim=1)).float().mean()
-        metrics = dict(reward=groups.rewards.mean(), entropy=spread, mixed=mixed)
-        return loss, metrics | dict(divergence=(back.exp() - back - 1).mean())
+        return group_loss(speaker, groups, clip, beta)
 
     history = train(speaker.model, rollouts, loss_of, steps=steps, **options)
     speaker.model.cpu().eval()
     return history
+
+
+def group_loss(
+    speaker: Speaker, groups: Groups, clip: float, beta: float
+) -> tuple[Float[Tensor, ""], dict[str, Tensor]]:
+    """The policy loss of groups of answers, and reward, entropy, share of mixed groups and divergence."""
+    rows, mask = groups.rows, groups.mask
+    scores = branch_scores(speaker, groups.features, rows)
+    now = token_log_probabilities(scores, rows.labels)
+    columns = now, groups.before, groups.reference, groups.advantages, mask
+    loss = policy_loss(*(column.flatten(0, 1) for column in columns), clip, beta)
+    back = (groups.reference - now.detach())[mask]
+    with torch.no_grad():
+        spread = entropies(scores[..., :-1, :])[mask].mean()
+    mixed = (groups.rewards.amax(dim=1) > groups.rewards.amin(dim=1)).float().mean()
+    metrics = dict(reward=groups.rewards.mean(), entropy=spread, mixed=mixed)
+    return loss, metrics | dict(divergence=(back.exp() - back - 1).mean())

@@ -1,0 +1,92 @@
+"""nano-grpo: rounds of practice, each with new questions that the model is unsure about."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from vlmcourse.families import making, nano, rewarded
+from vlmcourse.families.rewarding import chances_of_truth, drill_about, hard_questions
+from vlmcourse.recipes.nano_grpo import NANO_GRPO
+from vlmcourse.speak import Speaker
+from vlmcourse.world import scenes
+
+
+def few(number: int = 0, **changes):
+    """A round of a few steps."""
+    stage = NANO_GRPO.stages[number]
+    return replace(stage, steps=2, size=4, data=stage.data | dict(scenes=60) | changes)
+
+
+@pytest.fixture(scope="module")
+def speaker():
+    return nano.load_named("nano-vlm")[0]
+
+
+def test_eight_answers_are_drawn_and_every_round_has_scenes_of_its_own():
+    draws = [stage.data["draw"] for stage in NANO_GRPO.stages]
+    assert draws == [*range(len(draws))]
+    assert {stage.data["samples"] for stage in NANO_GRPO.stages} == {8}
+    assert len({stage.data["scenes"] for stage in NANO_GRPO.stages}) == 1  # so no scene comes twice
+
+
+def test_it_asks_what_the_model_is_unsure_about_in_scenes_of_its_round(speaker):
+    found = rewarded.questions(speaker, few(3), seed=0)
+    batch = scenes.sample("train", 60, start=500_000 + 3 * 60, objects=(2, 4))
+    expected = hard_questions(speaker, drill_about(speaker, batch, ["comparison", "count"], 3))
+    assert found.questions == expected.questions and found.image == expected.image
+    chances = chances_of_truth(speaker, found)
+    assert ((chances > 0.02) & (chances < 0.98)).all()
+    assert rewarded.questions(speaker, few(4), seed=0).questions != found.questions
+
+
+def test_too_few_questions_are_refused(speaker):
+    stage = replace(few(), size=48, data=few().data | dict(scenes=6))
+    with pytest.raises(ValueError, match=r"unsure about \d+ questions of 6 scenes, but a step asks 48"):
+        rewarded.questions(speaker, stage)
+
+
+def test_rounds_change_all_but_the_eye_and_draw_the_same_again():
+    recipe = replace(NANO_GRPO, stages=(few(0), few(1)))
+    runs = [[*making.run(recipe, lambda *_: dict(precision="no"))] for _ in range(2)]
+    first, again = ([made.history.gradient_norms for made in run] for run in runs)
+    assert first == again and first[0] != first[1]
+    start = nano.load_vlm()[0].state_dict()
+    moved = {name.split(".")[0] for name, weight in runs[0][-1].stored.state_dict().items()
+             if not torch.equal(weight, start[name])}  # fmt: skip
+    assert moved == {"projector", "language"}
+    assert {"reward", "entropy", "mixed", "divergence"} <= runs[0][0].history.metrics.keys()
+
+
+def test_the_reference_is_nano_vlm_in_every_round(speaker, monkeypatch):
+    seen = []
+
+    def watch(speaker, groups, clip, beta):
+        seen.append((groups.reference - groups.before).abs().max().item())
+        assert clip == rewarded.CLIP and beta == NANO_GRPO.stages[0].data["beta"]
+        return plain(speaker, groups, clip, beta)
+
+    plain = rewarded.group_loss
+    monkeypatch.setattr(rewarded, "group_loss", watch)
+    high = dict(muon=0.02, adamw=2e-3)
+    stages = [replace(few(number), rates=high) for number in (0, 1)]
+    [*making.run(replace(NANO_GRPO, stages=tuple(stages)), lambda *_: dict(precision="no"))]
+    assert seen[0] == pytest.approx(0, abs=1e-4)
+    assert seen[2] > 0.01  # the second round begins away from it
+
+
+def test_a_round_that_was_broken_off_goes_on_as_if_it_had_not_been(tmp_path):
+    stage = replace(few(), steps=4)
+    norms = []
+    for folder, stops in (("whole", (4,)), ("twice", (2, 4))):
+        for steps in stops:
+            model, reference = nano.load_vlm()[0], nano.load_vlm()[0]
+            options = dict(checkpoint=tmp_path / folder, save_every=2, resume=True, steps=steps)
+            history = rewarded.practise(stage, model, reference, **options)
+        norms.append(history.gradient_norms)
+    assert norms[0] == norms[1]
+
+
+def test_it_is_asked_as_nano_vlm_is(speaker):
+    assert making.can_be_asked(NANO_GRPO)
+    assert isinstance(rewarded.load_named("nano-vlm")[0], Speaker)

@@ -1,0 +1,89 @@
+"""nano-grpo: nano-vlm practises with rewards what it is unsure about, see recipes/nano_grpo.py (notebook 20).
+
+    run         carry out the recipe, or a variant of it
+    practise    one stage of it
+    questions   what is asked in a stage: those of many that the model is unsure about
+
+In each step the model answers anew, inside what computes the loss: so processes that share a batch, or the
+model, draw what one alone would.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vlmcourse.data.batches import Batches
+from vlmcourse.families import nano
+from vlmcourse.families.nano import load_named as load_named  # it is a model like nano-vlm
+from vlmcourse.families.nano import optimized
+from vlmcourse.families.nano import pictures as pictures  # with the same eye
+from vlmcourse.families.rewarding import (
+    Drill,
+    Rollouts,
+    drill_about,
+    group_loss,
+    hard_questions,
+    sample_draws,
+)
+from vlmcourse.recipes.nano_grpo import NANO_GRPO
+from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
+from vlmcourse.speak import Speaker
+from vlmcourse.training.history import History
+from vlmcourse.training.loop import learn
+from vlmcourse.world import scenes
+
+ANSWER_STEPS = 8  # tokens of an answer at most
+CLIP = 0.2  # of the policy loss; where each answer serves one step, all ratios are 1 and it is not reached
+
+
+def run(recipe: Recipe, options: Options) -> Iterator[Made]:
+    """Carry out the recipe, or a variant of it."""
+    begins = recipe.start["begins"]
+    model, reference = nano.load_vlm(begins)[0], nano.load_vlm(begins)[0]
+    for stage in recipe.stages:
+        history = practise(stage, model, reference, recipe.seed, **options(stage, model))
+        yield Made(stage, model, history, partial(nano.measure, model))
+
+
+def practise(
+    stage: Stage, model: nn.Module, reference: nn.Module, seed: int = NANO_GRPO.seed, **options: Any
+) -> History:
+    """Run a stage of the recipe, or a variant of it: GRPO on what the model is unsure about by then.
+
+    Args:
+        reference: the model that it must not go far away from.
+        options: further arguments of training.loop.train, such as checkpoint and resume.
+    """
+    speaker, data = Speaker(model), stage.data
+    drill = questions(speaker, stage, seed)
+    rollouts = Rollouts(speaker, drill, samples=data["samples"], reference=reference)
+
+    def loss_of(model: nn.Module, numbers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        chosen = numbers.tolist()
+        draws = sample_draws(chosen, data["samples"], ANSWER_STEPS, seed + data["draw"])
+        return group_loss(speaker, rollouts.draw(chosen, draws), CLIP, data["beta"])
+
+    model.requires_grad_(True)
+    model.vision.requires_grad_(False)
+    batches = Batches(torch.arange(len(drill.image)), stage.size, seed=seed)
+    options = dict(steps=stage.steps, precision="no") | optimized(stage, model) | options
+    return learn(model, batches, loss_of, by_block=False, **options)
+
+
+def questions(speaker: Speaker, stage: Stage, seed: int = NANO_GRPO.seed) -> Drill:
+    """Questions about new scenes that the model answers sometimes right and sometimes wrong.
+
+    Raises:
+        ValueError: if they are fewer than a step asks.
+    """
+    data = stage.data
+    start = data["begin"] + data["draw"] * data["scenes"]
+    batch = scenes.sample("train", data["scenes"], start=start, objects=(2, 4), seed=seed)
+    drill = hard_questions(speaker, drill_about(speaker, batch, data["kinds"], seed + data["draw"]))
+    if len(drill.image) < stage.size:
+        there = f"the model is unsure about {len(drill.image)} questions of {data['scenes']} scenes"
+        raise ValueError(f"{there}, but a step asks {stage.size}; ask about more scenes")
+    return drill
