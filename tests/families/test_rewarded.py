@@ -63,7 +63,7 @@ def test_the_reference_is_nano_vlm_in_every_round(speaker, monkeypatch):
 
     def watch(speaker, groups, clip, beta):
         seen.append((groups.reference - groups.before).abs().max().item())
-        assert clip == rewarded.CLIP and beta == NANO_GRPO.stages[0].data["beta"]
+        assert clip == rewarded.RATIO_CLIP and beta == NANO_GRPO.stages[0].data["beta"]
         return plain(speaker, groups, clip, beta)
 
     plain = rewarded.group_loss

@@ -126,7 +126,7 @@ def test_a_number_chooses_the_token_whose_share_of_the_line_it_lies_in(speaker, 
     assert len(said) == 1
     share = (tokens == said[0]).float().mean().item()
     assert share == pytest.approx(chances[(chances - 0.6).abs().argmin()].item(), abs=0.01)
-    ends = torch.tensor([[[0.0] * 8, [1 - 2.0**-53] * 8]]).double()
+    ends = torch.tensor([[[0.0] * 8, [1 - 2.0**-53] * 8]], dtype=torch.float64)
     _, [[[first], [last]]] = sample_answers(speaker, features, doubtful.questions, 2, 1, draws=ends)
     assert 0 <= first < tokens.min() + 1 and tokens.max() <= last < speaker.model.language.config.vocabulary
 

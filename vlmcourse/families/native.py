@@ -47,6 +47,7 @@ from vlmcourse.world.pages import place_of_answer
 from vlmcourse.world.render import render
 
 PAGES_STAGE = NANO_NATIVE.stage("pages")
+EYE_STAGES = ("eye", "sharper eye")  # in which it learns alone
 TILE_BUDGETS, SMALL_BUDGETS = (64, 128, 256), (16, 32, 64)  # of pages seen as tiles, and of smaller ones
 WHOLE = 512  # tokens; no page has more
 
@@ -95,8 +96,9 @@ def run(recipe: Recipe, options: Options) -> Iterator[Made]:
     """Carry out the recipe, or a variant of it."""
     model = new_native(recipe)
     torch.manual_seed(recipe.seed)  # for the layer that reads patches
+    reader = PatchReader(model.vision)
     for stage in recipe.stages:
-        learner = model if stage.name != "eye" else PatchReader(model.vision)
+        learner = reader if stage.name in EYE_STAGES else model
         history = make_native(stage, learner, recipe.seed, **options(stage, learner))
         yield Made(stage, model, history, partial(measure_native, Speaker(model)))
 
@@ -123,7 +125,8 @@ def make_native(
 
 def _teach_eye(stage: Stage, reader: PatchReader, lessons: dict, *, seed: int, **options: Any) -> History:
     """The eye learns what every patch of pages and scenes shows."""
-    drawn, some = _pages(lessons["pages"], seed), _scenes(lessons["scenes"], seed)
+    world = seed + lessons.get("draw", 0)
+    drawn, some = _pages(lessons["pages"], world), _scenes(lessons["scenes"], world)
     pictures, things = [*drawn.pictures, *render(some)], drawn.shown + scene_things(some)
     options = optimized(stage, reader) | options
     return teach_patches(reader, pictures, things, size=stage.size, seed=seed, **options)

@@ -36,7 +36,7 @@ from vlmcourse.training.loop import learn
 from vlmcourse.world import scenes
 
 ANSWER_STEPS = 8  # tokens of an answer at most
-CLIP = 0.2  # of the policy loss; where each answer serves one step, all ratios are 1 and it is not reached
+RATIO_CLIP = 0.2  # of the policy loss; each answer serves one step, so all ratios are 1 and do not reach it
 
 
 def run(recipe: Recipe, options: Options) -> Iterator[Made]:
@@ -64,7 +64,7 @@ def practise(
     def loss_of(model: nn.Module, numbers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         chosen = numbers.tolist()
         draws = sample_draws(chosen, data["samples"], ANSWER_STEPS, seed + data["draw"])
-        return group_loss(speaker, rollouts.draw(chosen, draws), CLIP, data["beta"])
+        return group_loss(speaker, rollouts.draw(chosen, draws), RATIO_CLIP, data["beta"])
 
     model.requires_grad_(True)
     model.vision.requires_grad_(False)

@@ -8,7 +8,7 @@ drawn to each, and the divergence from nano-vlm itself is held down.
 from vlmcourse.recipes.nano_vlm import NANO_VLM
 from vlmcourse.recipes.recipe import Recipe, Stage
 
-ROUNDS = 16
+PRACTICE_ROUNDS = 16
 # begin: where in the world of scenes the first round begins; draw: which round
 _DATA = dict(scenes=2500, begin=500_000, kinds=("comparison", "count"), samples=8, beta=0.3)
 _RATES = dict(muon=1e-3, adamw=2e-4)
@@ -25,5 +25,5 @@ NANO_GRPO = Recipe(
     needs=("nano-vlm",),
     model=NANO_VLM.model,
     start=dict(begins="nano-vlm"),
-    stages=tuple(_round(number) for number in range(ROUNDS)),
+    stages=tuple(_round(number) for number in range(PRACTICE_ROUNDS)),
 )
