@@ -234,6 +234,21 @@ def test_a_trial_of_few_steps_makes_no_more_lessons_than_it_needs(monkeypatch):
     assert asked == [dict(pages=128, scenes=48, draw=5, seed=0), dict(pages=800, scenes=300, draw=5, seed=0)]
 
 
+def test_the_eye_learns_on_with_the_same_reader_and_other_pages(monkeypatch):
+    seen = []
+
+    def watch(reader, pictures, things, **options):
+        seen.append((reader, [page.tobytes() for page in pictures]))
+        return None
+
+    monkeypatch.setattr(native, "teach_patches", watch)
+    stages = [replace(stage, steps=1, size=4) for stage in NANO_NATIVE.stages[:2]]
+    list(native.run(replace(NANO_NATIVE, stages=tuple(stages)), lambda *_: {}))
+    (reader, pages_first), (again, pages_then) = seen
+    assert reader is again and len(pages_first) == len(pages_then) == 9  # 7 pages, 2 scenes
+    assert not {*pages_first} & {*pages_then}
+
+
 def test_a_trained_file_is_asked_by_its_name_and_knows_its_pictures(speaker, tmp_path, monkeypatch):
     path, few = tmp_path / "mine.safetensors", native.pictures(60)
     monkeypatch.setattr(native, "pictures", lambda: few)
