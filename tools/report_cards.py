@@ -98,7 +98,24 @@ def table(cards: dict) -> str:
         rows.append(f"| `{name}` | " + " | ".join(cells) + " |")
     few = [f"`{name}` by {count} scenes for each kind, the others by 200" for name, count in COUNTS.items()]
     rows += ["", f"{'; '.join(few)}. {about_drawings(cards)}".strip()]
+    rows += about_any_size(cards)
     return "\n".join(rows)
+
+
+def about_any_size(cards: dict) -> list[str]:
+    """What the model that takes pictures of any size makes of pages; nothing if it is not among them."""
+    lines = cards.get("nano-native", {}).get("lines")
+    if lines is None:
+        return []
+    found = {name: f"{numbers[0]:.1%}" for name, numbers in lines.items()}
+    seen = (
+        f"`nano-native`, asked about pages of twelve sizes: {found['pages, as they are']} right as they are, "
+        f"{found['pages, in 16 tokens']} in 16 tokens, {found['pages, empty']} about empty pages."
+    )
+    read = f"Letters wrong: {found['letters wrong']}, on squashed pages {found['letters wrong, squashed']}."
+    told = f"{found['boxes']} of its boxes overlap with the true one by half or more"
+    mean = f"{found['boxes, always the mean one']} if the mean box is always told"
+    return ["", f"{seen} {read} {told}, {mean}."]
 
 
 def about_drawings(cards: dict) -> str:

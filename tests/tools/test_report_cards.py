@@ -47,6 +47,27 @@ def test_the_table_has_a_row_for_each_model_that_saw_scenes_best_first():
     assert rows[2].split(" | ")[6] == "-"
 
 
+def test_below_the_table_stands_what_pages_of_any_size_say():
+    shares = {
+        "pages, as they are": 0.7,
+        "pages, in 16 tokens": 0.4,
+        "pages, empty": 0.2,
+        "letters wrong": 0.11,
+        "letters wrong, squashed": 0.9,
+        "boxes": 0.6,
+        "boxes, always the mean one": 0.03,
+    }
+    lines = {name: [share, None, None] for name, share in shares.items()}
+    _, said = TOOL["about_any_size"]({"nano-native": {"lines": lines}})
+    pages, letters, boxes = said.split(". ")
+    asked = "`nano-native`, asked about pages of twelve sizes"
+    assert pages == f"{asked}: 70.0% right as they are, 40.0% in 16 tokens, 20.0% about empty pages"
+    assert letters == "Letters wrong: 11.0%, on squashed pages 90.0%"
+    overlap = "60.0% of its boxes overlap with the true one by half or more"
+    assert boxes == f"{overlap}, 3.0% if the mean box is always told."
+    assert TOOL["about_any_size"]({}) == []
+
+
 def test_a_report_is_kept_without_the_time_of_this_machine():
     report = report_on_scenes(load_answering("nano-vlm"), "nano-vlm", 8)
     lines = TOOL["kept"](report)["lines"]

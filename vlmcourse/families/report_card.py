@@ -40,6 +40,8 @@ from vlmcourse.evaluation.statements import true_and_complete
 from vlmcourse.evaluation.vqa import anls, normalise_answer
 from vlmcourse.families.making import load_speaker
 from vlmcourse.families.mine import MINE
+from vlmcourse.families.page_card import page_lines
+from vlmcourse.models.native_llava import NativeLlava
 from vlmcourse.speak import Images, Speaker, blinded
 from vlmcourse.world import questions, scenes, twins
 from vlmcourse.world.instructions import FULL
@@ -224,7 +226,7 @@ def calibration_error(sure: Tensor, right: Tensor) -> float:
 
 
 def report_on_scenes(model: Any, name: str, count: int = 200, seed: int = 0) -> Report:
-    """Every line of the report card.
+    """Every line of the report card; also about pages, if the model takes pictures of any size.
 
     Args:
         model: a Speaker; or whatever answers, of which fewer lines are measured.
@@ -242,6 +244,8 @@ def report_on_scenes(model: Any, name: str, count: int = 200, seed: int = 0) -> 
     if isinstance(model, Speaker):
         examiner.grounding(min(count, 40))
         examiner.calibration()
+        if isinstance(model.model, NativeLlava):
+            examiner.lines += page_lines(model, count, seed)
     batch, asked = asked_of(scenes.sample("test", count, seed=seed), "shape")
     examiner.price(render(batch), [question.text for question in asked])
     return Report(name, f"{count} test scenes for each kind of question", tuple(examiner.lines))

@@ -2,6 +2,7 @@
 
 PageExam          pages, a question about each, and the right answers
 page_scores       the share of right answers for a way to see them, by kind, and the tokens it costs
+page_grades       the same question by question
 page_controls     the same at native size, and without the pictures
 reading_errors    character error rate of words, at native size and squashed
 page_boxes        boxes told as text: how well they fit, beside the mean box
@@ -74,10 +75,18 @@ def page_scores(
     Args:
         way, budget: see sights.show_page.
     """
+    right, tokens = page_grades(speaker, exam, way, budget)
+    return _by_kind(exam, right) | {"tokens": tokens.mean().item()}
+
+
+def page_grades(
+    speaker: Speaker, exam: PageExam, way: str = "native", budget: int = ENOUGH_TOKENS
+) -> tuple[Float[Tensor, "question"], Float[Tensor, "question"]]:
+    """Which answers are right, 1 or 0, and how many tokens each page has; arguments as page_scores'."""
     sights = collect_sights(speaker.model, [show_page(page, way, budget) for page in exam.pictures])
     talks = [[pair] for pair in zip(exam.questions, exam.answers, strict=True)]
-    right = grade_sights(speaker, sights, speaker.encode(talks, images=sights.pixels)).float()
-    return _by_kind(exam, right) | {"tokens": sights.tokens().mean().item()}
+    right = grade_sights(speaker, sights, speaker.encode(talks, images=sights.pixels))
+    return right.float(), sights.tokens().float()
 
 
 def _by_kind(exam: PageExam, right: Float[Tensor, "question"]) -> dict[str, float]:
