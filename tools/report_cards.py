@@ -113,9 +113,8 @@ def about_any_size(cards: dict) -> list[str]:
         f"{found['pages, in 16 tokens']} in 16 tokens, {found['pages, empty']} about empty pages."
     )
     read = f"Letters wrong: {found['letters wrong']}, on squashed pages {found['letters wrong, squashed']}."
-    told = f"{found['boxes']} of its boxes overlap with the true one by half or more"
-    mean = f"{found['boxes, always the mean one']} if the mean box is always told"
-    return ["", f"{seen} {read} {told}, {mean}."]
+    told = f"It points into the box of what is asked for in {found['points into the box']}"
+    return ["", f"{seen} {read} {told}, the mean box in {found['always the mean box']}."]
 
 
 def about_drawings(cards: dict) -> str:

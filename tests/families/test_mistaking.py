@@ -9,7 +9,7 @@ from vlmcourse.data.coordinates import read_boxes
 from vlmcourse.diagnostics.pointing import ABSOLUTE, EXCHANGED, MISTAKES, NO_MISTAKE
 from vlmcourse.families import native
 from vlmcourse.families.mistaking import FRAME, IN_THOUSANDTHS, mistaken_talks, teach_boxes, told_numbers
-from vlmcourse.families.resolving import marks_to_point_at
+from vlmcourse.families.resolving import things_to_point_at
 from vlmcourse.speak import Speaker
 from vlmcourse.world import pages
 
@@ -44,6 +44,13 @@ def test_each_mistake_writes_other_numbers(batch):
     assert before != found[NO_MISTAKE] and before != mistaken_talks(batch, MISTAKES[-1], (64, 64))
 
 
+def test_words_numbers_and_bars_are_taught_too():
+    batch = pages.sample_pages("train", 30, kind=["words", "tables", "charts"])
+    placed = [pages.placed_things(batch, number) for number in range(30)]
+    assert mistaken_talks(batch, NO_MISTAKE) == [[one[:2] for one in row] for row in placed]
+    assert min(map(len, placed)) >= 1
+
+
 def test_the_far_edges_of_a_page_count_to_the_last_thousandth(batch):
     corner = pages.PageQuestion("where", "Where is it?", "[989, 843, 999, 999]", ((190, 54, 192, 64),))
     edge = replace(batch[:1], asked=[[corner]])
@@ -72,26 +79,35 @@ def test_only_the_language_model_learns_them(speaker, batch):
 
 
 def test_what_is_told_is_read_as_thousandths_beside_what_is_true(speaker, batch, monkeypatch):
-    asked = [one for one in pages.ask_pages(batch, kind="where") if one]
+    asked = things_to_point_at(batch)
 
     def answer(pictures, questions, steps, size):
-        assert questions == [one.text for one in asked] and len(pictures) == len(questions)
+        assert questions == asked.questions and len(pictures) == len(questions)
         return ["[10, 20, 30, 40] or [1, 2, 3, 4]", "no idea"] + ["[5, 6, 7, 999]"] * (len(questions) - 2)
 
     monkeypatch.setattr(speaker, "answer", answer)
     told = told_numbers(speaker, batch)
     assert told.numbers[:3].tolist() == [[10.5, 20.5, 30.5, 40.5], [0] * 4, [5.5, 6.5, 7.5, 999.5]]
-    assert told.true.tolist() == [list(one.boxes[0]) for one in asked]
-    assert told.sizes == [(64, 192)] * len(asked) and FRAME == (256, 256)
+    assert torch.equal(told.true, asked.true)
+    assert told.sizes == [(64, 192)] * len(asked.pages) and FRAME == (256, 256)
 
 
-def test_a_mark_of_each_page_that_has_one_is_asked_for():
-    batch = pages.sample_pages("train", 30)
-    found = marks_to_point_at(batch)
-    asked = pages.ask_pages(batch, kind="where")
-    assert found.pages == [number for number, one in enumerate(asked) if one] and 0 < len(found.pages) < 30
+def test_a_thing_of_each_page_is_asked_for_any_of_its_own():
+    batch = pages.sample_pages("train", 60)
+    found, other = things_to_point_at(batch), things_to_point_at(batch, seed=1)
+    there = [number for number in range(60) if pages.placed_things(batch, number)]
+    assert found.pages == there and {batch.kinds[number] for number in there} == {*pages.PAGE_KINDS}
     for number, picture, size, text, box in zip(*found, strict=True):
         assert picture is batch.pictures[number] and size == batch.sizes[number]
-        assert (text, tuple(box.tolist())) == (asked[number].text, asked[number].boxes[0])
-    with pytest.raises(ValueError, match='no mark to point at; sample pages with kind="marks"'):
-        marks_to_point_at(pages.sample_pages("train", 2, kind="words"))
+        things = [(question, place) for question, _, place in pages.placed_things(batch, number)]
+        assert (text, tuple(box.tolist())) in things
+    assert found.questions != other.questions
+    firsts = [pages.placed_things(batch, number)[0][0] for number in there]
+    assert firsts != found.questions  # not always the first
+
+
+def test_where_nothing_can_be_asked_for_that_is_said():
+    batch = pages.sample_pages("train", 1, kind="marks")
+    batch.asked[0][:] = [one for one in batch.asked[0] if one.kind != "where"]
+    with pytest.raises(ValueError, match="nothing to point at on these pages; sample more, of any kind"):
+        things_to_point_at(batch)

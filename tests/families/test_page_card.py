@@ -41,15 +41,16 @@ def test_letters_are_those_of_as_many_pages_with_words(speaker, lines):
     assert [lines[name].value for name in names] == [errors[way] for way in ("native", "squash", "blank")]
 
 
-def test_boxes_stand_beside_the_mean_box_of_other_pages(speaker, lines, monkeypatch):
-    test, train = (sample_pages(split, COUNT, kind="marks", seed=SEED) for split in ("test", "train"))
+def test_what_it_points_at_stands_beside_the_mean_box_of_other_pages(speaker, lines, monkeypatch):
+    test, train = (sample_pages(split, COUNT, seed=SEED) for split in ("test", "train"))
     scores = resolving.page_boxes(speaker, test, train)
-    assert lines["boxes"].value == pytest.approx(scores["told: IoU at least 0.5"])
-    assert lines["boxes, always the mean one"].value == pytest.approx(scores["mean box: IoU at least 0.5"])
-    true = resolving.marks_to_point_at(test).true
+    assert lines["points into the box"].value == pytest.approx(scores["told: middle in the box"])
+    assert lines["always the mean box"].value == pytest.approx(scores["mean box: middle in the box"])
+    true = resolving.things_to_point_at(test).true
     monkeypatch.setattr(page_card, "first_boxes", lambda *_: true)
     found = {line.name: line for line in page_card.page_lines(speaker, COUNT, SEED)}
-    assert found["boxes"].value == 1 and found["boxes"].low == pytest.approx(1 - 3 / len(true))
+    line = found["points into the box"]
+    assert line.value == 1 and line.low == pytest.approx(1 - 3 / len(true))
 
 
 def test_the_report_card_has_them_for_such_a_model(speaker, lines):

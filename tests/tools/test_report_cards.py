@@ -54,8 +54,8 @@ def test_below_the_table_stands_what_pages_of_any_size_say():
         "pages, empty": 0.2,
         "letters wrong": 0.11,
         "letters wrong, squashed": 0.9,
-        "boxes": 0.6,
-        "boxes, always the mean one": 0.03,
+        "points into the box": 0.6,
+        "always the mean box": 0.03,
     }
     lines = {name: [share, None, None] for name, share in shares.items()}
     _, said = TOOL["about_any_size"]({"nano-native": {"lines": lines}})
@@ -63,8 +63,7 @@ def test_below_the_table_stands_what_pages_of_any_size_say():
     asked = "`nano-native`, asked about pages of twelve sizes"
     assert pages == f"{asked}: 70.0% right as they are, 40.0% in 16 tokens, 20.0% about empty pages"
     assert letters == "Letters wrong: 11.0%, on squashed pages 90.0%"
-    overlap = "60.0% of its boxes overlap with the true one by half or more"
-    assert boxes == f"{overlap}, 3.0% if the mean box is always told."
+    assert boxes == "It points into the box of what is asked for in 60.0%, the mean box in 3.0%."
     assert TOOL["about_any_size"]({}) == []
 
 

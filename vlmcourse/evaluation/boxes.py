@@ -84,6 +84,11 @@ def mean_boxes(
     return (known / edges).mean(dim=0) * wanted
 
 
+def box_middles(boxes: Float[Tensor, "box side"]) -> Float[Tensor, "box xy"]:
+    """The point in the middle of each box: x, y."""
+    return (boxes[:, :2] + boxes[:, 2:]) / 2
+
+
 @slot
 def points_inside(
     points: Shaped[Tensor, "question xy"], boxes: Shaped[Tensor, "question box side"]

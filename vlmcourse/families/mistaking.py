@@ -14,31 +14,30 @@ from torch import Tensor
 from vlmcourse.data.coordinates import THOUSANDTHS
 from vlmcourse.diagnostics.pointing import write_mistaken
 from vlmcourse.families.nano import by_length
-from vlmcourse.families.resolving import BOX_TOKENS, first_boxes, marks_to_point_at
+from vlmcourse.families.resolving import BOX_TOKENS, first_boxes, things_to_point_at
 from vlmcourse.models.tiles import PixelSize
 from vlmcourse.speak import Speaker
 from vlmcourse.training.history import History
 from vlmcourse.training.optimizers import MuonAdamW, warmup_linear
-from vlmcourse.world.pages import Pages
+from vlmcourse.world.pages import Pages, placed_things
 
 FRAME = (256, 256)  # of the letterbox whose thousandths are written by whoever makes the mistake BEFORE
 IN_THOUSANDTHS = (THOUSANDTHS, THOUSANDTHS)  # height and width: pixels of it are the numbers written
 
 
 def mistaken_talks(batch: Pages, mistake: str, frame: PixelSize = FRAME) -> list[list[tuple[str, str]]]:
-    """Where each mark is that can be asked for, in the numbers of a model with this mistake.
+    """Where each thing is that can be asked for, in the numbers of a model with this mistake.
 
     Args:
         mistake: one of pointing.MISTAKES.
     """
     about = []
-    for size, questions in zip(batch.sizes, batch.asked, strict=True):
+    for number, size in enumerate(batch.sizes):
         row = []
-        for one in questions:
-            if one.kind == "where":
-                box = torch.tensor([one.boxes[0]]).float()
-                numbers = write_mistaken(mistake, box, size, frame)[0].long().clamp(max=THOUSANDTHS - 1)
-                row.append((one.text, f"[{', '.join(map(str, numbers.tolist()))}]"))
+        for text, _, box in placed_things(batch, number):
+            numbers = write_mistaken(mistake, torch.tensor([box]).float(), size, frame)[0]
+            numbers = numbers.long().clamp(max=THOUSANDTHS - 1)
+            row.append((text, f"[{', '.join(map(str, numbers.tolist()))}]"))
         about.append(row)
     return about
 
@@ -56,7 +55,7 @@ def teach_boxes(
     """The language model learns to write boxes with this mistake; eye and projector stay.
 
     Args:
-        batch: pages; those without a mark that can be asked for are left out.
+        batch: pages; those without a thing that can be asked for are left out.
         size: pages per step.
         lr: of Muon; AdamW gets a fifth of it.
         options: further arguments of training.loop.train.
@@ -75,7 +74,7 @@ def teach_boxes(
 
 
 class ToldBoxes(NamedTuple):
-    """What a model wrote for one mark of each page, beside what is true."""
+    """What a model wrote for one thing of each page, beside what is true."""
 
     numbers: Float[Tensor, "page 4"]  # in thousandths; zeros where it wrote no box
     true: Float[Tensor, "page 4"]  # boxes in pixels
@@ -83,11 +82,11 @@ class ToldBoxes(NamedTuple):
 
 
 def told_numbers(speaker: Speaker, batch: Pages) -> ToldBoxes:
-    """Ask for a mark of each page that has one, see marks_to_point_at.
+    """Ask for a thing of each page that has one, see things_to_point_at.
 
     Raises:
         ValueError: if no page has one.
     """
-    asked = marks_to_point_at(batch)
+    asked = things_to_point_at(batch)
     said = speaker.answer(asked.pictures, asked.questions, BOX_TOKENS, 50)
     return ToldBoxes(first_boxes(said, [IN_THOUSANDTHS] * len(said)), asked.true, asked.sizes)

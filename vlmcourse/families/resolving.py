@@ -6,7 +6,7 @@ page_grades       the same question by question
 page_controls     the same at native size, and without the pictures
 reading_errors    character error rate of words, at native size and squashed
 page_boxes        boxes told as text: how well they fit, beside the mean box
-marks_to_point_at a mark of each page with its question; first_boxes reads what is answered
+things_to_point_at  a thing of each page and the question where it is; first_boxes reads what is answered
 pruned_scores     the share of right answers by kind when image tokens are dropped inside the language model
 measure_native    every number of the card of nano-native
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 from vlmcourse.data.coordinates import read_boxes
 from vlmcourse.data.pixels import to_bytes
 from vlmcourse.evaluation.answers import accuracy
-from vlmcourse.evaluation.boxes import box_accuracy, mean_boxes, paired_iou
+from vlmcourse.evaluation.boxes import box_accuracy, box_middles, mean_boxes, paired_iou, pointing_accuracy
 from vlmcourse.evaluation.spelling import character_error_rate
 from vlmcourse.families.sights import SQUARE, collect_sights, grade_sights, show_page
 from vlmcourse.models.generation import write_greedily
@@ -132,14 +132,15 @@ def reading_errors(speaker: Speaker, batch: pages.Pages) -> dict[str, float]:
 
 
 def page_boxes(speaker: Speaker, batch: pages.Pages, known: pages.Pages) -> dict[str, float]:
-    """How well boxes of marks fit that the model tells: mean IoU, and the share of at least 1/2.
+    """How well boxes of things fit that the model tells: mean IoU, the share of at least 1/2, and of boxes
+    whose middle lies in the true one.
 
     What is no box counts as 0. Mean box: the mean of all boxes of known pages, as shares of their pages.
 
     Raises:
-        ValueError: if no page has a mark that can be pointed at.
+        ValueError: if no page has a thing that can be pointed at.
     """
-    asked, learned = marks_to_point_at(batch), marks_to_point_at(known)
+    asked, learned = things_to_point_at(batch), things_to_point_at(known)
     told = {
         "told": first_boxes(speaker.answer(asked.pictures, asked.questions, BOX_TOKENS, 50), asked.sizes),
         "blank": first_boxes(
@@ -151,11 +152,12 @@ def page_boxes(speaker: Speaker, batch: pages.Pages, known: pages.Pages) -> dict
     for name, boxes in told.items():
         scores[f"{name}: mean IoU"] = paired_iou(boxes, asked.true).mean().item()
         scores[f"{name}: IoU at least 0.5"] = box_accuracy(boxes, asked.true)
+        scores[f"{name}: middle in the box"] = pointing_accuracy(box_middles(boxes), asked.true[:, None])
     return scores
 
 
 class PointedAt(NamedTuple):
-    """A mark of each page, and the question where it is."""
+    """A thing of each page, and the question where it is."""
 
     pages: list[int]  # which of the batch have one that can be asked for
     pictures: Images
@@ -164,19 +166,29 @@ class PointedAt(NamedTuple):
     true: Float[Tensor, "page 4"]  # boxes in pixels
 
 
-def marks_to_point_at(batch: pages.Pages) -> PointedAt:
-    """One mark of each page that can be asked for, any of them equally likely.
+def things_to_point_at(batch: pages.Pages, seed: int = 0) -> PointedAt:
+    """Of each page one thing that can be asked for: a mark, the word, a number of a table, or a bar.
+
+    Any of a page's things is equally likely.
+
+    Args:
+        seed: another seed asks for others.
 
     Raises:
         ValueError: if no page has one.
     """
-    asked = pages.ask_pages(batch, kind="where")
-    found = [number for number, one in enumerate(asked) if one]
+    draws = chance.uniform(chance.derive(batch.key, "point", seed), 1)[:, 0]
+    found, questions, boxes = [], [], []
+    for number, draw in enumerate(draws):
+        if placed := pages.placed_things(batch, number):
+            text, _, box = placed[int(draw * len(placed))]
+            found.append(number)
+            questions.append(text)
+            boxes.append(box)
     if not found:
-        raise ValueError('there is no mark to point at; sample pages with kind="marks"')
-    part, asked = batch[found], [asked[number] for number in found]
-    true = torch.tensor([one.boxes[0] for one in asked]).float()
-    return PointedAt(found, part.pictures, part.sizes, [one.text for one in asked], true)
+        raise ValueError("there is nothing to point at on these pages; sample more, of any kind")
+    part = batch[found]
+    return PointedAt(found, part.pictures, part.sizes, questions, torch.tensor(boxes).float())
 
 
 def first_boxes(texts: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Float[Tensor, "text 4"]:
@@ -227,15 +239,15 @@ def measure_native(speaker: Speaker, count: int = 400, seed: int = 0) -> dict[st
     """The metrics of the card, on pages and scenes never seen: shares from 0 to 1, and tokens.
 
     Args:
-        count: of pages of all kinds, and of those with words, with marks; half as many scenes for each kind
-            of question.
+        count: of pages of all kinds, and of each kind; half as many scenes for each kind of question.
         seed: another seed draws other pages.
     """
     exam = about_pages(pages.sample_pages("test", count, seed=seed), seed)
-    words, marks = (pages.sample_pages("test", count, kind=kind, seed=seed) for kind in ("words", "marks"))
-    known = pages.sample_pages("train", count, kind="marks", seed=seed)
+    words = pages.sample_pages("test", count, kind="words", seed=seed)
     found = {"pages": page_controls(speaker, exam), "letters wrong": reading_errors(speaker, words)}
-    found["boxes"] = page_boxes(speaker, marks, known)
+    for kind in (None, *pages.PAGE_KINDS):
+        asked, known = (pages.sample_pages(split, count, kind=kind, seed=seed) for split in ("test", "train"))
+        found[f"boxes, {kind or 'all'}"] = page_boxes(speaker, asked, known)
     metrics = {f"{what}: {one}": share for what, shares in found.items() for one, share in shares.items()}
     metrics |= budget_scores(speaker, exam)
     batch = scenes.sample("test", max(1, count // 2), seed=seed)

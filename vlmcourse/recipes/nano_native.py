@@ -23,10 +23,10 @@ _EYE = dict(pages=12_000, scenes=3000)
 _KINDS = ("words", "words", "marks", "tables", "charts")
 _READING = dict(pages=24_000, scenes=1500, asked=0, boxes=0, most=16, kinds=_KINDS)
 # tiled, shrunk: shares of pages that are seen as tiles, or smaller than they are
-_PAGES = dict(pages=12_000, scenes=3000, asked=4, boxes=1, tiled=0.15, shrunk=0.1)
-_LAST = _PAGES | dict(draw=1)
-_LOW, _LOWER = dict(muon=0.006, adamw=1.2e-3), dict(muon=0.003, adamw=6e-4)
-_FROZEN, _HARDLY = dict(vision=0.0), dict(vision=0.1)
+_PLACES = dict(pages=16_000, scenes=1500, asked=1, boxes=4, most=16, draw=3)
+_PAGES = dict(pages=12_000, scenes=3000, asked=4, boxes=3, tiled=0.15, shrunk=0.1)
+_FROZEN = dict(vision=0.0)
+_GENTLE = dict(rates=dict(muon=0.006, adamw=1.2e-3), factors=_FROZEN)
 
 NANO_NATIVE = Recipe(
     name="nano-native",
@@ -42,8 +42,9 @@ NANO_NATIVE = Recipe(
         _stage("sharper eye", steps=1600, size=16, data=_EYE | dict(draw=2), flat=0.4),
         # and a language model, so next it writes all that stands on small pages
         _stage("reading", steps=1600, size=64, data=_READING, factors=_FROZEN, flat=0.6),
+        # and says where each thing is, in numbers of three digits
+        _stage("places", steps=700, size=64, data=_PLACES, factors=_FROZEN, flat=0.6),
         # many pages to a step and a low rate, so that it does not forget how to read
-        _stage("pages", steps=1000, size=24, rates=_LOW, data=_PAGES, factors=_FROZEN, flat=0.6),
-        _stage("fine", steps=300, size=24, rates=_LOWER, data=_LAST, factors=_HARDLY, flat=0.0),
+        _stage("pages", steps=1800, size=24, data=_PAGES, flat=0.4, **_GENTLE, ships="nano-native"),
     ),
 )

@@ -5,6 +5,7 @@
     batch.asked[0]                                        # all that can be asked about the first page
     pages.ask_pages(batch)                                # one question for each page
     pages.place_of_answer(batch.asked[0][0], batch.sizes[0])  # the same asked for as a box
+    pages.placed_things(batch, 0)                         # every such question with its answer and its box
     pages.read_page(batch, 0)                             # all that stands on it, as READ asks for
     pages.sample_pages("test", 100, kind="marks", sizes=[(64, 256)])
 
@@ -23,7 +24,7 @@ from jaxtyping import Int64, UInt8
 from vlmcourse.data.coordinates import spell_box
 from vlmcourse.world import chance
 from vlmcourse.world.pointing import BOXED
-from vlmcourse.world.printed import PageAsked, PageQuestion, print_charts, print_tables, print_words
+from vlmcourse.world.printed import PageAsked, PageQuestion, PixelBox, print_charts, print_tables, print_words
 from vlmcourse.world.render import draw_sprites
 from vlmcourse.world.scenes import COLOURS, SHAPES, SPLITS, palette
 from vlmcourse.world.sheets import DRAWN, OnPage, Sheets
@@ -154,6 +155,15 @@ def read_page(pages: Pages, page: int) -> str:
         cells = [one.answer for one in asked]
         return ", ".join(" ".join(cells[start : start + 3]) for start in (0, 3, 6))
     return asked[0].answer
+
+
+def placed_things(pages: Pages, page: int) -> list[tuple[str, str, PixelBox]]:
+    """All things of a page that can be asked for, see place_of_answer: question, answer, box in pixels."""
+    found, size = [], pages.pictures[page].shape[:2]
+    for question in pages.asked[page]:
+        if placed := place_of_answer(question, size):
+            found.append((*placed, question.boxes[0]))
+    return found
 
 
 def put_marks(sheets: Sheets, page: np.ndarray, key: np.ndarray, split: str) -> PageAsked:
