@@ -43,6 +43,13 @@ def test_letters_go_where_a_page_is_squashed(told):
     assert told["letters wrong: blank"] > 0.7
 
 
+@pytest.mark.parametrize("kind", ["words", "tables", "charts"])
+def test_it_points_better_than_the_mean_box_and_than_without_a_page(told, kind):
+    shares = {who: told[f"boxes, {kind}: {who}: mean IoU"] for who in ("told", "blank", "mean box")}
+    assert shares["told"] > 3 * shares["mean box"] and shares["told"] > shares["blank"] + 0.05
+    assert told[f"boxes, {kind}: told: middle in the box"] > 0.15
+
+
 def test_it_forgot_little_of_scenes(told):
     before = json.loads(shipped("nano-vlm.json").read_text())["metrics"]["answers"]
     assert told["scenes, as nano-vlm"] >= before - 0.06
