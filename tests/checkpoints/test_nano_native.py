@@ -28,8 +28,8 @@ def test_it_is_of_its_family_and_small(final):
 
 
 def test_it_reads_pages_and_not_empty_ones(told):
-    for kind in ("marks", "words", "tables", "charts", "all"):
-        assert told[f"pages: {kind}"] > told[f"pages: {kind}, blank"] + LOOKS[kind], kind
+    for kind in ("marks", "tables", "charts", "all"):
+        assert told[f"pages: {kind}"] > told[f"pages: {kind}, blank"] + 0.4, kind
 
 
 def test_more_tokens_buy_more(told):
