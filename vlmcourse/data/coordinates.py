@@ -59,8 +59,8 @@ def to_model(boxes: Float[Tensor, "box side"], placement: Placement) -> Float[Te
 
     x and y have a scale and a padding each.
     """
-    scale = torch.tensor([placement.scale_x, placement.scale_y] * 2)
-    shift = torch.tensor([placement.left, placement.top] * 2)
+    scale = boxes.new_tensor([placement.scale_x, placement.scale_y] * 2)
+    shift = boxes.new_tensor([placement.left, placement.top] * 2)
     return boxes * scale + shift
 
 
@@ -70,8 +70,8 @@ def to_picture(boxes: Float[Tensor, "box side"], placement: Placement) -> Float[
 
     What lies in the padding comes out beyond the edges of the picture, and is left so.
     """
-    scale = torch.tensor([placement.scale_x, placement.scale_y] * 2)
-    shift = torch.tensor([placement.left, placement.top] * 2)
+    scale = boxes.new_tensor([placement.scale_x, placement.scale_y] * 2)
+    shift = boxes.new_tensor([placement.left, placement.top] * 2)
     return (boxes - shift) / scale
 
 
