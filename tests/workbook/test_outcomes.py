@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from vlmcourse.data.coordinates import Placement
 from vlmcourse.workbook.outcomes import Operations, convert, own_axes, parts, run, same
 
 CHANGES = {
@@ -51,6 +52,8 @@ def test_tensors_in_tuples_and_modules_are_changed_in_a_copy():
     assert copied is not module and module.weight.dtype == torch.float32
     assert {copied.weight.dtype, inner.dtype, alone.dtype} == {torch.float64}
     assert word == "word"
+    (place,) = convert((Placement(torch.ones(()), 3.0, 0, 1),), torch.Tensor.double)
+    assert type(place) is Placement and place.scale_x.dtype == torch.float64 and place[1:] == (3.0, 0, 1)
 
 
 def test_a_tensor_of_fewer_axes_has_the_last_of_the_names():

@@ -301,6 +301,8 @@ def convert(case: tuple, change: Callable[[Tensor], Tensor]) -> tuple:
             return copy.deepcopy(value)._apply(change)
         if isinstance(value, torch.nn.Parameter):
             return torch.nn.Parameter(change(value.detach()), value.requires_grad)
+        if hasattr(value, "_make"):  # a NamedTuple
+            return value._make(map(converted, value))
         if isinstance(value, tuple | list):
             return type(value)(map(converted, value))
         if isinstance(value, dict):
