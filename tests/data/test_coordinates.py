@@ -29,6 +29,15 @@ def test_x_and_y_are_scaled_and_moved_each_on_its_own():
     assert to_picture(torch.tensor([[0.0, 0.0, 5.0, 7.0]]), placement)[0, 0] == -2.5  # beyond the edge
 
 
+def test_boxes_keep_their_kind_and_their_device():
+    placement = Placement(2.0, 3.0, 5.0, 7.0)
+    for change in (to_model, to_picture):
+        assert change(BOXES.bfloat16(), placement).dtype == torch.bfloat16
+    away = torch.device("meta")
+    assert to_model(BOXES.to(away), placement).device == to_picture(BOXES.to(away), placement).device == away
+    assert into_tiles(BOXES.to(away), (1, 2), 24).device == away
+
+
 def test_the_way_back_undoes_the_way_there():
     for place in (place_in_squash, place_in_letterbox):
         for frame in ((64, 64), (33, 200), (200, 33)):

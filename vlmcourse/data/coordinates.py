@@ -89,7 +89,7 @@ def into_tiles(
         side: of a tile in pixels.
     """
     rows, columns = grid
-    tile = torch.arange(rows * columns)
+    tile = torch.arange(rows * columns, device=boxes.device)
     corner = torch.stack([tile % columns, tile // columns], dim=1) * side  # (tile, xy)
     inside = (boxes[:, None] - corner.repeat(1, 2)).clamp(0, side)  # (box, tile, side)
     seen = (inside[..., 2:] > inside[..., :2]).all(dim=-1, keepdim=True)
