@@ -343,6 +343,25 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     "locations.locations_to_boxes": {
         "thin = ((corners[:, 0] >= corners[:, 1])).any(dim=1)[:, None]": "no box ends before it begins",
     },
+    # chapter 19
+    "tiles.choose_grid": {
+        "best, most, least = grids, -1, math.inf": "any grid is better than none",
+        "best, most, least = grids[0], -2, math.inf": "any grid is better than none",
+        "wasted = (frame_height * frame_width)": "where it counts, the effective pixels are equal",
+        "wasted = frame_height * frame_width + effective": "where it counts, the effective pixels are equal",
+        "wasted = frame_height * frame_width - 352": "where it counts, the effective pixels are equal",
+        "if effective > most or ((effective >= most) and wasted < least):": "what shows more has won already",
+    },
+    "tiles.lay_tiles": {"ends = ends[:1].expand(ends.shape)": "all lines end with the same vector"},
+    "native.pack_pictures": {
+        "free = (0, length - sum(len(pictures[picture]) for picture in list(members)[::-1]))": ORDER,
+    },
+    "pruning.keep_tokens": {
+        "best = scores.argsort(descending=True, stable=True)[:, :k]": LAST,
+        "return best.sort().values": LAST,
+        "scores = scores.detach()": "places are whole numbers; nothing learns through them",
+        "scores = scores.float()": "only the order of scores counts",
+    },
     # chapter 20
     "preferences.token_log_probabilities": {
         "learned = (following > IGNORED)": "a token's number is never negative",

@@ -17,11 +17,12 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from vlmcourse.data import coordinates
 from vlmcourse.data.records import Record, image_first
 from vlmcourse.data.text import ASSISTANT, END
 from vlmcourse.evaluation import vqa
 from vlmcourse.exercises.base import all_exercises
-from vlmcourse.models import clip, language
+from vlmcourse.models import clip, language, native, tiles
 from vlmcourse.workbook.check import judge
 from vlmcourse.world.grammar import SENTENCE
 
@@ -2766,6 +2767,476 @@ def unproved_by_number(claims, lines):
         if relation == "at most" and high > number:
             bad += [claims[place]]
     return bad
+
+
+# chapter 19: resolution and coordinates
+
+
+@right("tiles.choose_grid")
+def grid_by_a_key(height, width, grids, side):
+    def worth(grid):
+        frame_height, frame_width = grid[0] * side, grid[1] * side
+        scale = min(frame_height / height, frame_width / width)
+        shown = min(int(height * scale) * int(width * scale), height * width)
+        return shown, shown - frame_height * frame_width
+
+    return max(grids, key=worth)
+
+
+@right("tiles.choose_grid")
+def grid_of_the_smallest_loss(height, width, grids, side):
+    losses = []
+    for place, (rows, columns) in enumerate(grids):
+        shrink = max(height / (rows * side), width / (columns * side), 1)  # never larger than it is
+        shown = math.floor(height / shrink) * math.floor(width / shrink)
+        losses.append((-shown, rows * columns, place))
+    return grids[min(losses)[2]]
+
+
+@right("tiles.choose_grid")
+def grid_in_whole_numbers(height, width, grids, side):
+    best = None
+    for grid in grids:
+        tall, wide = grid[0] * side, grid[1] * side
+        if tall * width < wide * height:  # the height decides
+            wide = width * tall // height
+        else:
+            tall = height * wide // width
+        shown = min(tall * wide, height * width)
+        key = (shown, -grid[0] * grid[1])
+        if best is None or key > best[0]:
+            best = key, grid
+    return best[1]
+
+
+@right("tiles.choose_grid")
+def grid_by_sorting(height, width, grids, side):
+    def effective(rows, columns):
+        scale = min(columns * side / width, rows * side / height)
+        return min(height * width, int(height * scale) * int(width * scale))
+
+    by_tiles = sorted(grids, key=math.prod)
+    return sorted(by_tiles, key=lambda grid: effective(*grid), reverse=True)[0]
+
+
+@right("tiles.choose_grid")
+def grid_by_tensors(height, width, grids, side):
+    frames = torch.tensor(grids, dtype=torch.float64) * side
+    size = torch.tensor([height, width], dtype=torch.float64)
+    scale = (frames / size).amin(dim=1, keepdim=True)
+    shown = (scale * size + 1e-9).floor().prod(dim=1).clamp(max=height * width)
+    worth = shown - frames.prod(dim=1) / 1e9
+    return tuple(grids[int(worth.argmax())])
+
+
+@right("tiles.choose_grid")
+def grid_by_filters(height, width, grids, side):
+    shown = []
+    for rows, columns in grids:
+        scale = min(rows * side / height, columns * side / width)
+        shown.append(min(int(height * scale) * int(width * scale), height * width))
+    best = [grid for grid, pixels in zip(grids, shown, strict=True) if pixels == max(shown)]
+    fewest = min(rows * columns for rows, columns in best)
+    return next(grid for grid in best if grid[0] * grid[1] == fewest)
+
+
+@right("tiles.lay_tiles")
+def row_line_by_line(tokens, grid, separator, size=None):
+    if tuple(grid) == (1, 1):
+        return tokens[0]
+    rows, columns = grid
+    side = int(tokens.shape[1] ** 0.5)
+    down, right_ = (0, 0) if size is None else tiles.empty_lines(size, (rows * side, columns * side))
+    row = list(tokens[0])
+    for line in range(down, rows * side - down):
+        for column in range(right_, columns * side - right_):
+            tile = 1 + line // side * columns + column // side
+            row.append(tokens[tile, line % side * side + column % side])
+        row.append(separator)
+    return torch.stack(row)
+
+
+@right("tiles.lay_tiles")
+def row_by_cat_of_tiles(tokens, grid, separator, size=None):
+    thumbnail, *rest = tokens
+    if not rest:
+        return thumbnail
+    side = math.isqrt(len(thumbnail))
+    squares = [tile.view(side, side, -1) for tile in rest]
+    strips = [torch.cat(squares[n : n + grid[1]], dim=1) for n in range(0, len(squares), grid[1])]
+    whole = torch.cat(strips)
+    if size:
+        down, across = tiles.empty_lines(size, tuple(whole.shape[:2]))
+        whole = whole[down : whole.shape[0] - down, across : whole.shape[1] - across]
+    lines = [torch.cat([line, separator[None]]) for line in whole]
+    return torch.cat([thumbnail, *lines])
+
+
+@right("tiles.lay_tiles")
+def row_by_padding_and_adding(tokens, grid, separator, size=None):
+    rows, columns = grid
+    if rows * columns == 1:
+        return tokens.squeeze(0)
+    side = round(math.sqrt(tokens.shape[1]))
+    whole = tokens[1:].unflatten(1, (side, side)).unflatten(0, (rows, columns))
+    whole = whole.permute(0, 2, 1, 3, 4).flatten(2, 3).flatten(0, 1)
+    if size is not None:
+        down, across = tiles.empty_lines(size, whole.shape[:2])
+        whole = whole.narrow(0, down, len(whole) - 2 * down)
+        whole = whole.narrow(1, across, whole.shape[1] - 2 * across)
+    whole = F.pad(whole, (0, 0, 0, 1))
+    last = torch.zeros_like(whole)
+    last[:, -1] = 1
+    whole = whole + last * separator
+    return torch.cat((tokens[0], whole.reshape(-1, whole.shape[-1])))
+
+
+@right("tiles.lay_tiles")
+def row_by_index(tokens, grid, separator, size=None):
+    rows, columns = grid
+    count, patches, width = tokens.shape
+    if count == 1:
+        return tokens.reshape(patches, width)
+    side = math.isqrt(patches)
+    numbers = torch.arange(rows * columns * patches, device=tokens.device) + patches
+    numbers = numbers.view(rows, columns, side, side).transpose(1, 2).reshape(rows * side, columns * side)
+    if size is not None:
+        down, across = tiles.empty_lines(size, numbers.shape)
+        numbers = numbers[down:, across:]
+        numbers = numbers[: len(numbers) - down, : numbers.shape[1] - across]
+    numbers = F.pad(numbers, (0, 1), value=count * patches)  # the separator stands behind all tokens
+    everything = torch.cat([tokens.flatten(0, 1), separator[None]])
+    order = torch.cat([torch.arange(patches, device=tokens.device), numbers.flatten()])
+    return everything[order]
+
+
+@right("tiles.lay_tiles")
+def row_by_einsum_and_views(tokens, grid, separator, size=None):
+    rows, columns = grid
+    if (rows, columns) == (1, 1):
+        return tokens[0].clone()
+    side = math.isqrt(tokens.size(1))
+    whole = torch.einsum("rcijw->ricjw", tokens[1:].view(rows, columns, side, side, tokens.size(2)))
+    whole = whole.reshape(rows * side, columns * side, tokens.size(2))
+    down, across = tiles.empty_lines(size, whole.shape[:2]) if size is not None else (0, 0)
+    whole = whole[down : whole.size(0) - down, across : whole.size(1) - across]
+    ended = torch.cat([whole, separator.repeat(whole.size(0), 1).unsqueeze(1)], dim=1)
+    return torch.cat([tokens[0], ended.view(-1, tokens.size(2))])
+
+
+@right("native.pack_pictures")
+def packed_into_empty_rows(pictures, grids, length):
+    members = native.first_fit([len(tokens) for tokens in pictures], length)
+    width, device = pictures[0].shape[1], pictures[0].device
+    rows = torch.zeros(len(members), length, width, dtype=pictures[0].dtype, device=device)
+    numbers = torch.full((len(members), length), -1, device=device)
+    places = torch.full((2, len(members), length), -1, device=device)
+    for row, inside in enumerate(members):
+        begin = 0
+        for picture in inside:
+            end = begin + len(pictures[picture])
+            height, across = grids[picture]
+            patch = torch.arange(height * across, device=device)
+            rows[row, begin:end] = pictures[picture]
+            numbers[row, begin:end] = picture
+            places[0, row, end - len(patch) : end] = patch // across
+            places[1, row, end - len(patch) : end] = patch % across
+            begin = end
+    return rows, numbers, places
+
+
+@right("native.pack_pictures")
+def packed_by_pad_sequence(pictures, grids, length):
+    members = native.first_fit([tokens.shape[0] for tokens in pictures], length)
+    device, numbers, places = pictures[0].device, [], []
+    for inside in members:
+        numbers.append([picture for picture in inside for _ in range(len(pictures[picture]))])
+        row = []
+        for picture in inside:
+            rows, columns = grids[picture]
+            row += [(-1, -1)] * (len(pictures[picture]) - rows * columns)
+            row += [(line, column) for line in range(rows) for column in range(columns)]
+        places.append(row + [(-1, -1)] * (length - len(row)))
+    numbers = [row + [-1] * (length - len(row)) for row in numbers]
+    tokens = [torch.cat([pictures[picture] for picture in inside]) for inside in members]
+    tokens.append(tokens[0].new_zeros(length, tokens[0].shape[1]))  # so that the longest has this length
+    packed = pad_sequence(tokens, batch_first=True)[:-1]
+    numbers, places = torch.tensor(numbers, device=device), torch.tensor(places, device=device)
+    return packed, numbers, places.permute(2, 0, 1)
+
+
+@right("native.pack_pictures")
+def packed_with_a_fit_of_its_own(pictures, grids, length):
+    rows = []
+    for picture, tokens in enumerate(pictures):
+        for row in rows:
+            if sum(len(pictures[other]) for other in row) + len(tokens) <= length:
+                row.append(picture)
+                break
+        else:
+            rows.append([picture])
+    packed, numbers, places = [], [], []
+    for row in rows:
+        tokens = torch.cat([pictures[picture] for picture in row])
+        number = torch.cat([torch.tensor([picture] * len(pictures[picture])) for picture in row])
+        both = []
+        for picture in row:
+            high, wide = grids[picture]
+            front = torch.full((2, len(pictures[picture]) - high * wide), -1)
+            inside = [torch.arange(high).repeat_interleave(wide), torch.arange(wide).repeat(high)]
+            both += [front, torch.stack(inside)]
+        place, free = torch.cat(both, dim=1), length - len(tokens)
+        packed.append(torch.cat([tokens, tokens.new_zeros(free, tokens.shape[1])]))
+        numbers.append(torch.cat([number, torch.full((free,), -1)]))
+        places.append(torch.cat([place, torch.full((2, free), -1)], dim=1))
+    numbers, places = torch.stack(numbers), torch.stack(places).transpose(0, 1)
+    return torch.stack(packed), numbers.to(tokens.device), places.to(tokens.device)
+
+
+@right("native.pack_pictures")
+def packed_by_where_each_begins(pictures, grids, length):
+    members = native.first_fit([*map(len, pictures)], length)
+    width, device = pictures[0].shape[-1], pictures[0].device
+    flat = torch.cat([*pictures, pictures[0].new_zeros(1, width)])  # the last one is padding
+    starts = numpy.cumsum([0, *map(len, pictures)]).tolist()
+    index = torch.full((len(members), length), len(flat) - 1)
+    numbers = torch.full((len(members), length), -1)
+    places = torch.full((2, len(members), length), -1)
+    for row, inside in enumerate(members):
+        at = 0
+        for picture in inside:
+            count, (high, wide) = len(pictures[picture]), grids[picture]
+            index[row, at : at + count] = torch.arange(starts[picture], starts[picture + 1])
+            numbers[row, at : at + count] = picture
+            where = torch.from_numpy(numpy.indices((high, wide)).reshape(2, -1))
+            places[:, row, at + count - high * wide : at + count] = where
+            at += count
+    return flat[index.to(device)], numbers.to(device), places.to(device)
+
+
+@right("native.pack_pictures")
+def packed_with_cartesian_places(pictures, grids, length):
+    device = pictures[0].device
+    out = []
+    for row in native.first_fit([p.shape[0] for p in pictures], length):
+        used = sum(len(pictures[n]) for n in row)
+        tokens = F.pad(torch.vstack([pictures[n] for n in row]), (0, 0, 0, length - used))
+        number = torch.tensor(row).repeat_interleave(torch.tensor([len(pictures[n]) for n in row]))
+        place = []
+        for n in row:
+            at = torch.cartesian_prod(torch.arange(grids[n][0]), torch.arange(grids[n][1]))
+            place.append(torch.cat([torch.full((len(pictures[n]) - len(at), 2), -1), at]))
+        place = F.pad(torch.cat(place), (0, 0, 0, length - used), value=-1)
+        out.append((tokens, F.pad(number, (0, length - used), value=-1).to(device), place.to(device)))
+    tokens, numbers, places = map(torch.stack, zip(*out, strict=True))
+    return tokens, numbers, places.movedim(-1, 0)
+
+
+@right("native.picture_mask")
+def mask_by_distinct_padding(numbers):
+    place = torch.arange(numbers.shape[1], device=numbers.device)
+    own = torch.where(numbers < 0, -1 - place, numbers)  # each padding is a picture of its own
+    return own.unsqueeze(2) == own.unsqueeze(1)
+
+
+@right("native.picture_mask")
+def mask_by_one_hot(numbers):
+    kinds = F.one_hot(numbers + 1)[..., 1:].float()
+    seen = kinds @ kinds.transpose(1, 2) > 0
+    seen.diagonal(dim1=1, dim2=2).fill_(True)
+    return seen
+
+
+@right("native.picture_mask")
+def mask_filled_on_the_diagonal(numbers):
+    padding = numbers == -1
+    same = (numbers[:, :, None] - numbers[:, None]) == 0
+    same = same.masked_fill(padding[:, None, :] | padding[:, :, None], False)
+    return same + torch.diag_embed(torch.ones_like(padding))
+
+
+@right("native.picture_mask")
+def mask_token_by_token(numbers):
+    rows, length = numbers.shape
+    mask = torch.zeros(rows, length, length, dtype=torch.bool, device=numbers.device)
+    for row, line in enumerate(numbers.tolist()):
+        for query, mine in enumerate(line):
+            for key, other in enumerate(line):
+                mask[row, query, key] = query == key or mine == other != -1
+    return mask
+
+
+@right("native.picture_mask")
+def mask_picture_by_picture(numbers):
+    itself = torch.eye(numbers.shape[-1], device=numbers.device) > 0
+    mask = itself.repeat(len(numbers), 1, 1)
+    for picture in numbers.unique():
+        if picture >= 0:
+            inside = numbers == picture
+            mask |= inside[:, :, None] & inside[:, None, :]
+    return mask
+
+
+@right("native.picture_mask")
+def mask_by_vmap(numbers):
+    def of_one(row):
+        place = torch.arange(row.numel(), device=row.device)
+        same = torch.eq(row[:, None], row) & torch.ge(row, 0)
+        return torch.logical_or(same, place[:, None] == place)
+
+    return torch.vmap(of_one)(numbers)
+
+
+@right("coordinates.to_picture")
+def back_by_columns(boxes, placement):
+    left, top, right_, bottom = boxes.unbind(dim=-1)
+    x, y, across, down = placement
+    columns = [(left - across) / x, (top - down) / y, (right_ - across) / x, (bottom - down) / y]
+    return torch.stack(columns, dim=-1)
+
+
+@right("coordinates.to_picture")
+def back_by_corners(boxes, placement):
+    shift = boxes.new_tensor([placement.left, placement.top])
+    scale = boxes.new_tensor([placement.scale_x, placement.scale_y])
+    return ((boxes.view(-1, 2, 2) - shift) / scale).view(-1, 4)
+
+
+@right("coordinates.to_picture")
+def back_by_slices(boxes, placement):
+    result = boxes.clone()
+    result[:, ::2] = (result[:, ::2] - placement.left) / placement.scale_x
+    result[:, 1::2] = (result[:, 1::2] - placement.top) / placement.scale_y
+    return result
+
+
+@right("coordinates.to_picture")
+def back_by_another_placement(boxes, placement):
+    x, y = 1 / placement.scale_x, 1 / placement.scale_y
+    back = coordinates.Placement(x, y, -placement.left * x, -placement.top * y)
+    return coordinates.to_model(boxes, back)
+
+
+@right("coordinates.to_picture")
+def back_by_a_matrix(boxes, placement):
+    x, y, left, top = placement
+    turn = torch.tensor([[1 / x, 0], [0, 1 / y], [-left / x, -top / y]], dtype=boxes.dtype)
+    points = boxes.reshape(-1, 2)
+    known = torch.cat([points, torch.ones_like(points[:, :1])], dim=1)
+    return (known @ turn.to(boxes.device)).reshape(boxes.shape)
+
+
+@right("coordinates.to_picture")
+def back_box_by_box(boxes, placement):
+    rows = []
+    for box in boxes:
+        edges = []
+        for place, edge in enumerate(box):
+            name, before = ("scale_y", placement.top) if place % 2 else ("scale_x", placement.left)
+            edges.append((edge - before) / getattr(placement, name))
+        rows.append(torch.stack(edges))
+    return torch.stack(rows)
+
+
+@right("coordinates.spell_box")
+def box_in_whole_numbers(box, size):
+    edges = (size[1], size[0], size[1], size[0])
+    return str([min(int(at * 1000 // edge), 999) for at, edge in zip(box, edges, strict=True)])
+
+
+@right("coordinates.spell_box")
+def box_by_format(box, size):
+    height, width = size
+
+    def thousandth(at, edge):
+        number = math.floor(at / edge * 1000)
+        return 999 if number == 1000 else number
+
+    left, top, right_, bottom = box
+    return (
+        f"[{thousandth(left, width)}, {thousandth(top, height)}, "
+        f"{thousandth(right_, width)}, {thousandth(bottom, height)}]"
+    )
+
+
+@right("coordinates.spell_box")
+def box_by_tensors(box, size):
+    height, width = size
+    shares = torch.tensor(box, dtype=torch.float64) / torch.tensor([width, height, width, height])
+    return str((shares * 1000).long().clamp(max=999).tolist())
+
+
+@right("coordinates.spell_box")
+def box_by_numpy(box, size):
+    edges = numpy.array([*size[::-1], *size[::-1]])
+    numbers = numpy.minimum(numpy.floor(numpy.array(box) / edges * 1000), 999).astype(int)
+    return "[" + ", ".join(str(number) for number in numbers) + "]"
+
+
+@right("coordinates.spell_box")
+def box_with_a_check_of_its_own(box, size):
+    assert len(box) == 4
+    parts = []
+    for place, at in enumerate(box):
+        edge = size[1 - place % 2]
+        parts.append(repr(999 if at >= edge else int(1000 * at / edge)))
+    return "[{}, {}, {}, {}]".format(*parts)
+
+
+@right("coordinates.spell_box")
+def box_just_below_one(box, size):
+    height, width = size
+    x, y = [box[0] / width, box[2] / width], [box[1] / height, box[3] / height]
+    numbers = [int(min(share, 0.9999) * 1000) for pair in zip(x, y, strict=True) for share in pair]
+    return "[%d, %d, %d, %d]" % tuple(numbers)  # noqa: UP031
+
+
+@right("pruning.keep_tokens")
+def kept_by_sort(scores, k):
+    _, places = torch.sort(scores, dim=-1, descending=True, stable=True)
+    return torch.sort(places[..., :k], dim=-1)[0]
+
+
+@right("pruning.keep_tokens")
+def kept_by_negative_scores(scores, k):
+    return (-scores).argsort(dim=1, stable=True)[:, :k].sort().values
+
+
+@right("pruning.keep_tokens")
+def kept_row_by_row(scores, k):
+    rows = []
+    for row in scores.tolist():
+        best = sorted(range(len(row)), key=lambda place: -row[place])[:k]
+        rows.append(sorted(best))
+    return torch.tensor(rows, device=scores.device)
+
+
+@right("pruning.keep_tokens")
+def kept_by_rank(scores, k):
+    place = torch.arange(scores.shape[1], device=scores.device)
+    larger = scores[:, None, :] > scores[:, :, None]
+    earlier = (scores[:, None, :] == scores[:, :, None]) & (place < place[:, None])
+    kept = (larger | earlier).sum(dim=2) < k
+    return kept.nonzero()[:, 1].view(len(scores), k)
+
+
+@right("pruning.keep_tokens")
+def kept_by_a_mask(scores, k):
+    order = torch.argsort(scores, dim=1, descending=True, stable=True)
+    kept = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    kept[torch.arange(len(scores), device=scores.device)[:, None], order[:, :k]] = True
+    return torch.stack([row.nonzero().flatten() for row in kept])
+
+
+@right("pruning.keep_tokens")
+def kept_one_after_the_other(scores, k):
+    left, kept = scores.clone(), []
+    for _ in range(k):
+        best = left.max(dim=1, keepdim=True).values
+        first = (left == best).int().argmax(dim=1, keepdim=True)
+        kept.append(first)
+        left = left.scatter(1, first, -math.inf)
+    return torch.cat(kept, dim=1).sort(dim=1).values
 
 
 # chapter 20: preferences and rewards
