@@ -53,7 +53,7 @@ for ax, way, tokens in zip(axes, ("native", "squash"), (64, 16)):
     assert seen.plan.tokens == tokens
     ax.imshow(seen.pieces[0]); ax.axis("off"); ax.set_title(f"{way}, {tokens} tokens")
 figure(fig, alt="A wide page with a table of numbers; squashed to a square its digits are "
-                "grey bars of one pixel")
+                "grey smudges")
 
 # %% id="cost-table"
 costs = {}
@@ -291,7 +291,7 @@ assert mixed[0] > ordered[0] - 0.15  # NUMBER
 # | out: numbers | `(row, length)`, integers: whose token it is, from 0; −1 for padding |
 # | out: places | `(2, row, length)`, integers: row and column of a patch in its picture; −1 for all that is no patch |
 #
-# `native.first_fit(counts, length)` says which pictures share a row, and raises a `ValueError` for one that is too long. Raise one if a picture has fewer tokens than its grid has patches. `native.places_of(grid)` gives `(2, patch)`.
+# `native.first_fit(counts of tokens, length)` says which pictures share a row, and raises a `ValueError` for one that is too long. Raise one if a picture has fewer tokens than its grid has patches. `native.places_of(grid)` gives `(2, patch)`.
 
 # %% id="pack_pictures"
 @exercise(native.pack_pictures)
