@@ -3,7 +3,7 @@
 #
 # **125 minutes.** Everything runs on two CPU cores; a GPU is not needed.
 #
-# Every picture so far was a square of 64 × 64 pixels. Invoices, screens and road signs are not. Make a wide page square, and what stood on it is gone; the model answers as fluently as before. This chapter reads pictures of any size, squashed, in tiles, and as they are. It asks what that costs, and where on the picture an answer points.
+# Every picture so far was a square of 64 × 64 pixels. Invoices, screens and road signs are not. Make a wide page square, and what stood on it is gone; the model answers as fluently as before. This chapter reads pictures of any size, asks what that costs, and where on the picture an answer points.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
@@ -291,7 +291,7 @@ assert mixed[0] > ordered[0] - 0.15  # NUMBER
 # | out: numbers | `(row, length)`, integers: whose token it is, from 0; −1 for padding |
 # | out: places | `(2, row, length)`, integers: row and column of a patch in its picture; −1 for all that is no patch |
 #
-# `native.first_fit(counts of tokens, length)` says which pictures share a row, and raises a `ValueError` for one that is too long. Raise one if a picture has fewer tokens than its grid has patches. `native.places_of(grid)` gives `(2, patch)`.
+# `native.first_fit(counts of tokens, length)` says which pictures share a row; it raises a `ValueError` for one that is too long. Raise one if a picture has fewer tokens than its grid has patches. `native.places_of(grid)` gives `(2, patch)`.
 
 # %% id="pack_pictures"
 @exercise(native.pack_pictures)
@@ -485,7 +485,7 @@ tabulate(misread, "nano-vlm's eye", letters_wrong=".0%")
 assert misread["learns"] < misread["frozen"] - 0.1
 
 # %% [markdown] id="eyes-lesson" lang="en"
-# Full resolution is no use to an eye that throws it away. This is the first stage of `nano-native` (`vlmcourse train nano-native`). Its card keeps what failed before: by answers alone, the model read not one word after 1,500 steps. One word says little about sixty patches; a letter for each patch says much.
+# Full resolution is no use to an eye that throws it away. This is the first stage of `nano-native` (`vlmcourse train nano-native`). Its card keeps what failed before: by answers alone, the model read not one word after 1,500 steps.
 #
 # ## 6 · Where is it?
 #
@@ -743,7 +743,7 @@ assert spent[64] < 0.9 * spent[512] and layers[128] < 0.5
 #
 # ## 8 · A page, its tokens, its price
 #
-# Change the way and the budget, and watch picture, cost and answer together. **Click** on a page to ask where the nearest thing is. Look for one that is read at 64 tokens and not at 32.
+# Change the way and the budget. **Click** on a page to ask where the nearest thing is. Look for one that is read at 64 tokens and not at 32.
 
 # %% id="reader"
 from vlmcourse.widgets.pages import PageReader
