@@ -29,6 +29,8 @@ _INSIDE = "not (0 <= left < right <= width and 0 <= top < bottom <= height)"
 _SHARES = "(left / width, top / height, right / width, bottom / height)"
 _TEXT = "[{', '.join(map(str, numbers))}]"
 _SPELLED = "min(int(share * THOUSANDTHS), THOUSANDTHS - 1)"
+_Y_FIRST = "the box is read as top, left, bottom, right; it is left, top, right, bottom."
+_WIDTH_FIRST = "width and height are exchanged; a size has the height first."
 _GIVEN = "return best.sort(dim=1).values"
 _BEST = "scores.argsort(dim=1, descending=True, stable=True)[:, :k]"
 
@@ -324,8 +326,8 @@ exercise(coordinates.spell_box,
     slips=[
         (_SHARES, "(top / height, left / width, bottom / height, right / width)",
          "y stands before x; a box is left, top, right, bottom."),
-        (("left, top, right, bottom = box", "top, left, bottom, right = box"), (_INSIDE, "False"),
-         "the box is read as top, left, bottom, right; it is left, top, right, bottom."),
+        (("left, top, right, bottom = box", "top, left, bottom, right = box"), (_INSIDE, "False"), _Y_FIRST),
+        ("left, top, right, bottom = box", "top, left, bottom, right = box", _Y_FIRST),
         (_SPELLED, "int(share * THOUSANDTHS)",
          "the far edge becomes 1000; numbers go to 999, so what ends there counts to the last thousandth."),
         (_SPELLED, "min(round(share * THOUSANDTHS), THOUSANDTHS - 1)",
@@ -338,8 +340,8 @@ exercise(coordinates.spell_box,
          "right and bottom on a line get the thousandth before it, as in chapter 16; here the one behind."),
         (_SPELLED, "min(int(-(-share * THOUSANDTHS // 1)), THOUSANDTHS - 1)",
          "thousandths are rounded up; a coordinate gets the one in which it lies, so round down."),
-        (("height, width = size", "width, height = size"), (_INSIDE, "False"),
-         "width and height are exchanged; a size has the height first."),
+        (("height, width = size", "width, height = size"), (_INSIDE, "False"), _WIDTH_FIRST),
+        ("height, width = size", "width, height = size", _WIDTH_FIRST),
         (_SHARES, "(left / width, top / height, (right - left) / width, (bottom - top) / height)",
          "width and height of the box stand where its right and bottom edge belong."),
         (_SHARES, "(left / THOUSANDTHS, top / THOUSANDTHS, right / THOUSANDTHS, bottom / THOUSANDTHS)",
@@ -350,8 +352,6 @@ exercise(coordinates.spell_box,
          "all edges are divided by the longer side; x belongs to the width, y to the height."),
         (_SHARES, "(left / width, top / width, right / width, bottom / width)",
          "y is divided by the width, too; it belongs to the height."),
-        (_SHARES, "(left / height, top / height, right / height, bottom / height)",
-         "x is divided by the height, too; it belongs to the width."),
         ("', '.join", "','.join", "behind each comma a space is missing."),
         (_TEXT, "({', '.join(map(str, numbers))})", "these are round brackets; a box stands in square ones."),
         (_TEXT, "{', '.join(map(str, numbers))}",
