@@ -80,7 +80,7 @@ def test_more_that_is_counted():
     assert stated(r"an example has (\d+) and (\d+) tokens") == [str(stage.tokens) for stage in STAGES]
     assert stated(r"plans for (\w+) and (\w+) weeks") == ["six", "thirteen"]
     weeks = (ROOT / "INSTRUCTOR.md").read_text(encoding="utf-8")
-    assert "### Thirteen weeks" in weeks and "### Six weeks" in weeks
+    assert "### Fourteen weeks" in weeks and "### Six weeks" in weeks
     (python,) = stated(r"needs Python ([\d.]+) or newer")
     assert f'requires-python = ">={python}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 

@@ -538,4 +538,4 @@ progress()
 # - Newcombe 1998, "Interval estimation for the difference between independent proportions", *Statistics in Medicine* 17, method 10.
 # - Mitchell et al. 2019, *Model Cards for Model Reporting*, [arXiv:1810.03993](https://arxiv.org/abs/1810.03993), section 4.
 #
-# **Next:** [20 · Preferences and rewards](20_preferences_and_rewards.ipynb)
+# **Next:** [19 · Resolution and coordinates](19_resolution_and_coordinates.ipynb)

@@ -40,7 +40,7 @@ def test_the_cell_has_six_lines_and_stands_below_every_title_hidden_where_that_i
         assert len(lines) == 6 and len(lines[0]) <= 100 and max(map(len, lines)) <= 110
         assert cell.metadata["jupyter"] == {"source_hidden": True} and cell.metadata["cellView"] == "form"
     chapters = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
-    assert len(chapters) == 20
+    assert len(chapters) == 21
     for path in chapters:
         assert [number for number, cell in enumerate(cells_of(path)) if cell.id == "away"] == [1]
 

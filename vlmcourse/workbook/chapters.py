@@ -30,6 +30,6 @@ CHAPTERS = [
     Chapter("16_multi_image_video"),
     Chapter("17_real_models"),
     Chapter("18_capstone"),
-    Chapter("19_resolution_and_coordinates", ready=False),
+    Chapter("19_resolution_and_coordinates"),
     Chapter("20_preferences_and_rewards"),
 ]
