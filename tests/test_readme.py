@@ -78,7 +78,7 @@ def test_more_that_is_counted():
     assert stated(r"a museum of (\w+)") == ["sixteen"] and len(EXHIBITS) == 16
     assert stated(r"more than one in a (\w+), nothing is trained") == ["hundred"] and MOST_SKIPPED == 1 / 100
     assert stated(r"an example has (\d+) and (\d+) tokens") == [str(stage.tokens) for stage in STAGES]
-    assert stated(r"plans for (\w+) and (\w+) weeks") == ["six", "thirteen"]
+    assert stated(r"plans for (\w+) and (\w+) weeks") == ["six", "fourteen"]
     weeks = (ROOT / "INSTRUCTOR.md").read_text(encoding="utf-8")
     assert "### Fourteen weeks" in weeks and "### Six weeks" in weeks
     (python,) = stated(r"needs Python ([\d.]+) or newer")
