@@ -91,7 +91,7 @@ assert large[0] == 256 * small[0] and large[1] > 60_000 * small[1]
 # | | |
 # |---|---|
 # | `height`, `width` | of the picture, in pixels |
-# | `grids` | a list of (rows, columns); if it is empty, raise a `ValueError` |
+# | `grids` | a list of (rows, columns) |
 # | `side` | of a tile, in pixels |
 # | out | (rows, columns): the grid with the most effective pixels |
 #
@@ -142,7 +142,7 @@ assert seen.plan.grid == (2, 4) and seen.plan.tokens == 9 * 16
 # | `size` | height and width of the picture, or None |
 # | out | `(token, width)`: the thumbnail, then line by line, each with its separator |
 #
-# A grid of 1 × 1 has no tiles: the thumbnail's tokens alone, without a separator. If there are not as many pictures as the grid needs, raise a `ValueError`. A picture that does not fill its frame leaves lines of mere padding. With a `size`, `tiles.empty_lines(size, (lines, tokens of a line))` says how many to leave out above **and** below, left **and** right. With None, leave out none.
+# A grid of 1 × 1 has no tiles: the thumbnail's tokens alone, without a separator. A picture that does not fill its frame leaves lines of mere padding. With a `size`, `tiles.empty_lines(size, (lines, tokens of a line))` says how many to leave out above **and** below, left **and** right. With None, leave out none.
 
 # %% id="lay_tiles"
 @exercise(tiles.lay_tiles)
@@ -291,7 +291,7 @@ assert mixed[0] > ordered[0] - 0.15  # NUMBER
 # | out: numbers | `(row, length)`, integers: whose token it is, from 0; −1 for padding |
 # | out: places | `(2, row, length)`, integers: row and column of a patch in its picture; −1 for all that is no patch |
 #
-# `native.first_fit(counts of tokens, length)` says which pictures share a row; it raises a `ValueError` for one that is too long. Raise one if a picture has fewer tokens than its grid has patches. `native.places_of(grid)` gives `(2, patch)`.
+# `native.first_fit(counts of tokens, length)` says which pictures share a row. `native.places_of(grid)` gives `(2, patch)`.
 
 # %% id="pack_pictures"
 @exercise(native.pack_pictures)
@@ -528,7 +528,7 @@ assert there.tolist() == [[20, 26, 30, 31]] and torch.equal(to_picture(there, pl
 # | `size` | **height, width** of the picture |
 # | out | `"[312, 312, 468, 468]"`: whole numbers from 0 to 999, a comma and a space between them |
 #
-# Raise a `ValueError` if the box leaves the picture, or does not begin before it ends. That holds for x and for y.
+# The reference also refuses a box that leaves the picture or ends before it begins; you need not.
 
 # %% id="spell_box"
 @exercise(coordinates.spell_box)
@@ -651,7 +651,7 @@ assert [one.name for one in named.values()] == lot.tolist()  # NUMBER
 # | `k` | how many to keep |
 # | out | `(batch, k)`, integers: places of the k highest scores, from first to last |
 #
-# Of equal scores the first comes first. Raise a `ValueError` if k is below 1, or above the number of tokens.
+# Of equal scores the first comes first.
 
 # %% id="keep_tokens"
 @exercise(pruning.keep_tokens)
