@@ -3,12 +3,12 @@
 #
 # **125 minutes.** Everything runs on two CPU cores; a GPU is not needed.
 #
-# Every picture so far was a square of 64 × 64 pixels. Invoices, screens and road signs are not. Make a wide page square, and what stood on it is gone; the model answers as fluently as before. This chapter reads pictures of any size, asks what that costs, and where on the picture an answer points.
+# Every picture so far was a square of 64 × 64 pixels. Invoices, screens and road signs are not. Make a wide page square, and what stood on it is gone. Does the model say so? This chapter reads pictures of any size, asks what that costs, and where on the picture an answer points.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
 #
-# Chapter 02 cut a square picture into patches. Chapter 07 paid for each of them in the language model. Chapter 16 let words point. Here all three meet pictures of any size.
+# Chapter 02 cut a square picture into patches. Chapter 07 paid for each of them in the language model. Chapter 16 let words point.
 #
 # ## After this you can
 #
@@ -32,7 +32,7 @@ course_map("vision")
 # %% [markdown] id="q-cost" lang="en"
 # ## 1 · What does a picture cost?
 #
-# `nano-native` is `nano-vlm`, trained further on **pages**: small marks, words, tables and charts, of twelve sizes. A square of 16 × 16 pixels is one token. Letters are as small on a large page as on a small one.
+# `nano-native` is `nano-vlm`, trained further on **pages**: small marks, words, tables and charts, of twelve sizes. A square of 16 × 16 pixels, four patches of its eye, is one token. Letters are as small on a large page as on a small one.
 #
 # A page of 64 × 256 pixels has 4 · 16 squares: 64 tokens. Squashed to 64 × 64, it has 16. **Predict:** which of the two can you still read?
 
@@ -76,7 +76,7 @@ assert large[0] == 256 * small[0] and large[1] > 60_000 * small[1]
 #
 # ## 2 · Tiles
 #
-# An eye that reads 64 × 64 can read a large page in pieces. Which pieces? LLaVA-NeXT chooses a grid for each picture from a list (Liu et al. 2024). By hand, a picture 64 high and 128 wide:
+# An eye that reads 64 × 64 can read a large page in pieces. Which pieces? LLaVA-NeXT chooses a grid for each picture from a list (Liu et al. 2024). By hand, a picture 64 high and 128 wide, scaled to fit; what it does not fill is wasted:
 #
 # | grid | frame | scale | picture in it | effective pixels | wasted |
 # |---|---|---|---|---|---|
@@ -95,7 +95,7 @@ assert large[0] == 256 * small[0] and large[1] > 60_000 * small[1]
 # | `side` | of a tile, in pixels |
 # | out | (rows, columns): the grid with the most effective pixels |
 #
-# One number scales the picture, up or down, until it fits into the frame. Each scaled edge is cut to a whole number (`int`); their product is what the picture covers. **Effective** is that, but never more than the picture has pixels. Of equal grids take the one that wastes least (frame pixels less effective ones), of those the first.
+# One number scales the picture, up or down, until it fits into the frame. Each scaled edge is cut to a whole number (`int`); their product is what the picture covers. **Effective** is that, but never more than the picture has pixels. Of equal grids take the one that wastes least (frame pixels less effective ones), of those the first in the list.
 #
 # Every check also tries [other dtypes, devices, sizes and gradients](00_start_here.ipynb).
 
@@ -107,7 +107,7 @@ def choose_grid(height, width, grids, side):
     raise NotImplementedError
 
 # %% id="grid-tried"
-grids = tiles.grids_within(256, 4)
+grids = tiles.grids_within(256, 4)             # 256 tokens at most, 4 × 4 of them for a tile
 chosen = {f"{height} × {width}": choose_grid(height, width, grids, 64)
           for height, width in ((64, 64), (64, 256), (256, 64), (100, 300), (128, 128))}
 tabulate(chosen, "page", rows="", columns="")
@@ -142,7 +142,7 @@ assert seen.plan.grid == (2, 4) and seen.plan.tokens == 9 * 16
 # | `size` | height and width of the picture, or None |
 # | out | `(token, width)`: the thumbnail, then line by line, each with its separator |
 #
-# A grid of 1 × 1 has no tiles: the thumbnail's tokens alone, without a separator. A picture that does not fill its frame leaves lines of mere padding. With a `size`, `tiles.empty_lines(size, (lines, tokens of a line))` says how many to leave out above **and** below, left **and** right. With None, leave out none.
+# A grid of 1 × 1 has no tiles: the thumbnail's tokens alone, without a separator. A picture that does not fill its frame leaves lines of mere padding. With a `size`, `tiles.empty_lines(size, (lines, tokens of a line))` gives two numbers, counted in the whole frame: lines to leave out above **and** below, tokens to leave out left **and** right. Either may be 0. With None, leave out none.
 
 # %% id="lay_tiles"
 @exercise(tiles.lay_tiles)
@@ -181,7 +181,7 @@ print("without separators the two rows are equal:", torch.equal(one, other))
 assert torch.equal(one, other) and rows_of(same, GRIDS[0]).shape != rows_of(same, GRIDS[1]).shape
 
 # %% [markdown] id="separator-train" lang="en"
-# Token for token the same. What does that cost? One cell of 24 holds a mark: in which **line**? Two tiny LLaMAs (chapter 05) learn it, one on each kind of row. The bound of the second follows by counting: who knows the place in the row alone must guess the most frequent line. **Predict** both.
+# Token for token the same. What does that cost? One cell of 24 holds a mark: in which **line**? Pictures of 6 × 4, 4 × 6 and 2 × 12 cells take turns. Two tiny LLaMAs (chapter 05) learn it, one on each kind of row. The second knows only a cell's place in the row; count how often it can be right at best. **Predict** both.
 
 # %% id="separator-learn"
 from torch.nn import functional as F
@@ -229,7 +229,7 @@ assert found["separators"] > 0.9 and found["none"] < found["none, at best"] + 0.
 # %% [markdown] id="q-columns" lang="en"
 # ### Break it on purpose: tiles in column order
 #
-# Two nested loops change places. Tiles are cut column by column, and everything behind counts row by row. Shapes fit, nothing is raised. `nano-native` reads tile after tile. We ask it *what* (a colour, a shape) and *where* (a box). **Predict** which of the two suffers.
+# Two nested loops change places. Tiles are cut column by column, and everything behind counts row by row. Shapes fit, nothing is raised. `nano-native` reads tile after tile, without separators. We ask it *what* (a colour, a shape) and *where* (the middle of a box). **Predict** which of the two suffers.
 
 # %% id="columns"
 from vlmcourse.models.generation import write_greedily
@@ -278,7 +278,7 @@ assert mixed[0] > ordered[0] - 0.15  # NUMBER
 #
 # Tiles cut through letters. A ViT takes any number of patches, so why not the page itself? But pages of a batch differ, and padding computes for nothing. NaViT **packs**: several pictures share a row (Dehghani et al. 2023, section 2.1).
 #
-# By hand, rows of 8 and pictures of 5, 6, 2 and 3 tokens. Each goes into the first row with room. 5 opens row one, 6 row two, 2 fits into row one, 3 fits nowhere and opens row three. `native.first_fit` does this.
+# By hand, rows of 8 and pictures of 5, 6, 2 and 3 tokens. Each goes into the first row with room. 5 opens row one, 6 row two, 2 fits into row one, 3 fits nowhere and opens row three.
 #
 # ### Your turn: `pack_pictures` · difficulty 4/5 · 14 min
 #
@@ -310,7 +310,7 @@ tabulate({f"row {k + 1}": " ".join("·" if n < 0 else str(n) for n in row.tolist
 assert numbers[0].tolist() == [0, 0, 0, 0, 0, 2, 2, -1] and places[:, 1, 4].tolist() == [1, 1]
 
 # %% [markdown] id="ex-mask" lang="en"
-# In row one stand two pictures, and attention would let them look at each other. So a token may look only at those of its own picture. Padding needs something to look at, or its softmax is 0 / 0.
+# In row one stand two pictures, and a token may look only at those of its own. Padding needs something to look at, or its softmax is 0 / 0.
 #
 # ### Your turn: `picture_mask` · difficulty 2/5 · 6 min
 #
@@ -339,9 +339,9 @@ figure(fig, alt="Three packed rows of eight tokens: each picture is a filled squ
 assert picture_mask(numbers).sum().item() == 25 + 36 + 4 + 9 + 1 + 2 + 5
 
 # %% [markdown] id="positions-intro" lang="en"
-# Where does a patch stand? The eye learned a position for each cell of an 8 × 8 grid. SigLIP 2 (NaFlex) **stretches** that grid to the picture's own, `native.resize_positions` (Tschannen et al. 2025, section 2.4.2). Qwen2-VL learns none and turns queries and keys by row and column: 2-D RoPE, `native.axial_angles`.
+# Where does a patch stand? The eye learned a position for each cell of an 8 × 8 grid. SigLIP 2 (NaFlex) **stretches** such a grid to the picture's own, `native.resize_positions` (Tschannen et al. 2025, section 2.4.2). Qwen2-VL learns none and turns queries and keys by row and column: 2-D RoPE, `native.axial_angles`.
 #
-# Is it right? transformers' `Siglip2VisionModel`, small and random, lends our ViT its weights. Theirs reads five pictures padded, ours packed with *your* two functions. **Predict** what leaving out the mask does to the first picture.
+# Is the packing right? transformers' `Siglip2VisionModel`, small and random, lends our ViT its weights. Theirs reads five pictures padded, ours packed with *your* two functions. **Predict** what leaving out the mask does to the first picture.
 
 # %% id="packing-real"
 import transformers
@@ -408,9 +408,9 @@ figure(fig, alt="Right answers over tokens: the native curve rises with the budg
 # %% [markdown] id="budgets-lesson" lang="en"
 # [NUMBER] Words and tables need their full size, marks and charts live with less.
 #
-# ### Fluent and wrong
+# ### Does the model say so?
 #
-# At 16 tokens most of it is lost. Does the model *say* so? Each question has a kind of answer that would be possible: a colour, a number, a word of four to six consonants. **Predict** three columns: right, of the possible kind, and the probability that the model gives its own answer.
+# At 16 tokens most of a page is lost. Each question has a kind of answer that would be possible: a colour, a number, a word of four to six consonants. **Predict** three columns: right, of the possible kind, and the probability that the model gives its own answer.
 
 # %% id="fluent"
 import re
@@ -445,7 +445,7 @@ assert min(row[1] for row in fluent.values()) > 0.9  # NUMBER
 #
 # ## 5 · How well does it read?
 #
-# Right or wrong, word by word, hides much. The **character error rate** counts letters to insert, delete or exchange, for each letter that there is to read. By hand: "bcdg" for "bcdf" is 25 %. Saying nothing is 100 %, saying too much is more.
+# Right or wrong, word by word, hides much. The **character error rate** counts letters to insert, delete or exchange, for each letter that there is to read. By hand: "bcdg" for "bcdf" is 25 %. Saying nothing is 100 %; saying too much can be more.
 
 # %% id="reading"
 from vlmcourse.evaluation.spelling import character_error_rate
@@ -457,9 +457,9 @@ assert errors["native"] < 0.6 * errors["squash"]  # NUMBER
 assert errors["blank"] > 0.75  # NUMBER
 
 # %% [markdown] id="reading-lesson" lang="en"
-# [NUMBER] A letter of five pixels has one or two left when its page is squashed.
+# [NUMBER] Of a letter's five pixels across, one or two are left when a page 192 or 256 wide is squashed.
 #
-# But pixels are not all. `nano-vlm`'s eye never saw a letter. Does it help to show it letters at full size, **frozen** as it is? One linear layer on it names the letters of each patch. Train the layer alone, then the eye with it. **Predict** both.
+# `nano-vlm`'s eye never saw a letter. Does it help to show it letters at full size, **frozen** as it is? One linear layer on it names the letters of each patch. Train the layer alone; then, from the beginning again, the eye with it. **Predict** both.
 
 # %% id="eyes"
 from vlmcourse.families.nano import optimized
@@ -485,11 +485,11 @@ tabulate(misread, "nano-vlm's eye", letters_wrong=".0%")
 assert misread["learns"] < misread["frozen"] - 0.1
 
 # %% [markdown] id="eyes-lesson" lang="en"
-# Full resolution is no use to an eye that throws it away. This is the first stage of `nano-native` (`vlmcourse train nano-native`). Its card keeps what failed before: by answers alone, the model read not one word after 1,500 steps.
+# Full resolution is no use to an eye that throws it away. This is the first stage of `nano-native` (`vlmcourse train nano-native`). Its card keeps what failed: taught by answers alone, the model read not one word, neither in 500 steps without this stage nor in 1,500 behind it.
 #
 # ## 6 · Where is it?
 #
-# A picture is resized and padded on its way to the model, and its boxes with it. By hand: a picture 64 high and 128 wide, in a letterbox of 64 × 64. It is scaled by ½ to 32 × 64, with 16 lines of padding above. A box (40, 20, 60, 30) becomes (20, 10 + 16, 30, 15 + 16). And back, **last step first**: subtract the padding, then divide by the scale.
+# A picture is resized and padded on its way to the model, and its boxes with it. By hand: a picture 64 high and 128 wide, in a letterbox of 64 × 64. It is scaled by ½ to 32 × 64, with 16 lines of padding above and below. A box (40, 20, 60, 30) becomes (20, 10 + 16, 30, 15 + 16). And back, **last step first**: subtract the padding, then divide by the scale.
 #
 # ### Your turn: `to_picture` · difficulty 2/5 · 6 min
 #
@@ -516,9 +516,9 @@ print(there.tolist(), "and back", to_picture(there, place).tolist())
 assert there.tolist() == [[20, 26, 30, 31]] and torch.equal(to_picture(there, place), boxes)
 
 # %% [markdown] id="ex-spell" lang="en"
-# How does a model *write* a box? Chapter 16 gave it new words; many models write numbers as text. In **thousandths of the picture**, a box is written alike at whatever size the picture is seen.
+# How does a model *write* a box? Chapter 16 gave it new words; many models write numbers as text (Chen et al. 2023). In **thousandths of the picture**, a box is written alike at whatever size the picture is seen.
 #
-# By hand: x = 40 of 128 pixels is 0.3125, in thousandths 312: cut, not rounded. The right edge, 128 of 128, would be 1000; it counts to the last thousandth, 999.
+# By hand: x = 40 of 128 pixels is 0.3125, in thousandths 312: cut, not rounded. The right edge, 128 of 128, would be 1000; it gets the last thousandth, 999.
 #
 # ### Your turn: `spell_box` · difficulty 2/5 · 8 min
 #
@@ -534,7 +534,7 @@ assert there.tolist() == [[20, 26, 30, 31]] and torch.equal(to_picture(there, pl
 @exercise(coordinates.spell_box)
 def spell_box(box, size):
     """(40, 20, 60, 30), (64, 128) -> "[312, 312, 468, 468]" """
-    # 1. is it a box within the picture?   2. shares   3. thousandths, at most 999   4. text
+    # (1. is it within the picture?)   2. shares   3. thousandths, at most 999   4. text
     raise NotImplementedError
 
 # %% id="spell-tried"
@@ -544,7 +544,7 @@ print(text, "is read as", [round(edge, 1) for edge in read.tolist()])
 assert text == "[312, 312, 468, 468]" and (read - boxes[0]).abs().max() < 0.1
 
 # %% [markdown] id="boxes-intro" lang="en"
-# Does `nano-native` point? The baseline is the **mean box** of pages it learned from, as shares of the page, told for every question. A mark has 7 × 7 pixels; an overlap (IoU) of one half allows an error of a pixel or two. **Predict** the baseline's score.
+# Does `nano-native` point? The baseline tells one box for every question: the **mean box** of training pages, as shares of the page. A mark has 7 × 7 pixels; an overlap (IoU) of one half allows an error of a pixel or two. **Predict** the baseline's score.
 
 # %% id="boxes-found"
 marked_pages = pages.sample_pages("test", 100, kind="marks")
@@ -567,7 +567,7 @@ assert pointed["told: mean IoU"] > pointed["blank: mean IoU"] + 0.1  # NUMBER
 # - **absolute for normalised**: pixels are written and read as thousandths,
 # - **before instead of after the resize**: numbers of the padded frame, read as numbers of the picture.
 #
-# Which one does a model make? Look at *middles*: where does the told one go if the true one moves right, or down? Least squares tells (`pointing.centre_fit`). **Predict** the four rows below: a model without a mistake and one with each, otherwise perfect. Pages are 64 × 192, the frame is 256 × 256.
+# Which one does a model make? Look at *middles*, in shares of the page: where does the told one go if the true one moves right, or down? Least squares tells (`pointing.centre_fit`). *x by y* is how far it goes right for a step down, *x always* what x gets in any case. **Predict** the four rows below: a model without a mistake and one with each, otherwise perfect. Pages are 64 × 192, the frame is 256 × 256.
 
 # %% id="signatures"
 from vlmcourse.diagnostics import pointing
@@ -635,7 +635,7 @@ tabulate({name: [*one.overlap.values(), one.name] for name, one in named.items()
 assert [one.name for one in named.values()] == lot.tolist()  # NUMBER
 
 # %% [markdown] id="students-lesson" lang="en"
-# [NUMBER] `name_mistake` undoes each mistake in turn and keeps the one after which boxes fit best. Do that with any model whose boxes look odd: perhaps only your reading is wrong. On squares, before and after the resize are the same, so take pictures of several aspects.
+# [NUMBER] `name_mistake` undoes each mistake in turn and keeps the one after which boxes fit best. Do that with any model whose boxes look odd: perhaps only your reading is wrong. On squares, before and after the resize are the same, so take pictures of several aspect ratios.
 #
 # ## 7 · Which tokens can go?
 #
@@ -651,7 +651,7 @@ assert [one.name for one in named.values()] == lot.tolist()  # NUMBER
 # | `k` | how many to keep |
 # | out | `(batch, k)`, integers: places of the k highest scores, from first to last |
 #
-# Of equal scores the first comes first.
+# Of equal scores those that stand first are kept.
 
 # %% id="keep_tokens"
 @exercise(pruning.keep_tokens)
@@ -672,7 +672,7 @@ for ax, (title, own) in zip(axes, {"evenly": pruning.spread_scores(8, 16)[None],
 figure(fig, alt="32 of 8 by 16 tokens: a regular lattice, and places by lot with holes")
 
 # %% [markdown] id="prune-intro" lang="en"
-# Three ways to choose, behind the first of four layers: by **attention** (how much the last word looks at a token), **evenly**, and **at random**. The latter two never look at the page. **Predict:** what does attention win at a quarter of the tokens?
+# Three ways to choose, behind the first of four layers: by **attention** (how much the last token looks at each), **evenly**, and **at random**. The latter two never look at the page. **Predict:** what does attention win at a quarter of the tokens?
 
 # %% id="prune-ways"
 short = resolving.about_pages(pages.sample_pages("test", 80, start=5000))
@@ -712,7 +712,7 @@ assert lost["count"] > lost["highest"]  # NUMBER
 # %% [markdown] id="prune-lesson" lang="en"
 # [NUMBER] Counting needs **every** mark; each token that goes may cost one. What is thin and spread falls first.
 #
-# And what is saved? With a quarter kept, three layers in four read a quarter of the page. **Predict** the share of time, for a page of 256 × 512.
+# And what is saved? With a quarter kept, three layers in four read a quarter of the page. **Predict** the share of time that remains, for a page of 256 × 512.
 
 # %% id="prune-time"
 import time
@@ -743,7 +743,7 @@ assert spent[64] < 0.9 * spent[512] and layers[128] < 0.5
 #
 # ## 8 · A page, its tokens, its price
 #
-# Change the way and the budget. **Click** on a page to ask where the nearest thing is. Look for one that is read at 64 tokens and not at 32.
+# Change the way and the budget. **Click** on a page to ask where the nearest thing is. Look for a page that is read at 64 tokens and not at 32.
 
 # %% id="reader"
 from vlmcourse.widgets.pages import PageReader
@@ -797,7 +797,7 @@ assert price["LLaVA-NeXT: 2 × 2 tiles"] == 2340 and price["Qwen2-VL: 476 × 644
 # |---|---|---|---|
 # | LLaVA-NeXT | thumbnail, tiles of 336 | a learned vector | – |
 # | Idefics3 | tiles of 364, 169 tokens each | text: each tile's row and column | – |
-# | SigLIP 2 NaFlex | native, so many patches at most | an eye alone | – |
+# | SigLIP 2 NaFlex | native, so many patches at most | – (an eye alone) | – |
 # | Qwen2-VL | native, 28 × 28 pixels a token | M-RoPE | thousandths of the picture |
 # | Qwen2.5-VL | the same | the same | **pixels of the resized picture** |
 # | Qwen3-VL | native, 32 × 32 a token | the same | thousandths again |
@@ -811,7 +811,7 @@ assert price["LLaVA-NeXT: 2 × 2 tiles"] == 2340 and price["Qwen2-VL: 476 × 644
 # 1. Tokens grow with the area, attention with its square. Squash, tiles and native are three ways to pay.
 # 2. Tiles become one row, line by line. Order and separators carry the second dimension; *what* survives without them, *where* does not.
 # 3. Packing reads pictures of any size without padding; the mask keeps them apart.
-# 4. A budget too small loses small things, and answers stay fluent. Accuracy beside a blank control shows it.
+# 4. A budget too small loses small things, and answers stay fluent. Accuracy beside a blind control shows it.
 # 5. Coordinates have an order, a unit and a frame; each mistake has its signature. Pruning costs counts before it costs colours.
 
 # %% [markdown] id="quiz-intro" lang="en"
