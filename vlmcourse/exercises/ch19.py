@@ -16,11 +16,21 @@ _BETTER = "effective > most or (effective == most and wasted < least)"
 _INNER = "lines[down : len(lines) - down, right : lines.shape[1] - right]"
 _EMPTY = "empty_lines(size, lines.shape[:2])"
 _ROW = "torch.cat([tokens[0], torch.cat([lines, ends], dim=1).flatten(0, 1)])"
+_LINED = ("torch.cat([tokens[0].reshape(side, side, -1), separator.expand(side, 1, -1)], dim=1)"
+          ".flatten(0, 1)")  # the thumbnail's lines, a separator behind each
+_ALONE = ("return tokens[0]\n", f"side = math.isqrt(tokens.shape[1])\n        return {_LINED}\n")
+_UNGUARDED = ("    if not tiles:\n        return tokens[0]\n", "")
+_AS_TILES = ("tokens[1:]", "tokens[-rows * columns :]")
+_EARLY = ("if size", "lines = torch.cat([lines, separator.expand(len(lines), 1, -1)], dim=1)\n    if size")
+_FLAT = "torch.cat([tokens[0], lines.flatten(0, 1)])"
 _LINES = "blocks.transpose(1, 2).reshape(rows * side, columns * side, -1)"
 _FIT = "first_fit([len(picture) for picture in pictures], length)"
 _START = "rows, numbers, places = [], [], []"
 _NUMBER = "torch.full((count,), picture)"
 _PLACES = "places_of((height, width))"
+_PLACED = f"F.pad({_PLACES}, (others, 0), value=NOWHERE)"
+_ENDED = "torch.cat(place, dim=1), free"
+_FILLED = "torch.cat(place, dim=1), (0, length - torch.cat(place, dim=1).shape[1])"
 _MASK = "same & (numbers >= 0)[:, None, :] | itself"
 _BACK = "(boxes - shift) / scale"
 _SCALES = "[placement.scale_x, placement.scale_y]"
@@ -31,6 +41,12 @@ _TEXT = "[{', '.join(map(str, numbers))}]"
 _SPELLED = "min(int(share * THOUSANDTHS), THOUSANDTHS - 1)"
 _Y_FIRST = "the box is read as top, left, bottom, right; it is left, top, right, bottom."
 _WIDTH_FIRST = "width and height are exchanged; a size has the height first."
+_CUT = "separators are put on before the padding is cut off, and go with it; cut first, then put them on."
+_TOO = "the thumbnail's lines have separators, too; only those of the tiles do."
+_TO_ZERO = "where an axis has no padding, a slice to -0 is empty; let it end at the length minus the padding."
+_NO_TILES = "a grid of 1 × 1 has no tiles; for it return the tokens of the thumbnail, and nothing else."
+_UNCOUNTED = ("some tokens have no number or no place; those in front of the patches have their picture's "
+              "number, and -1 as place.")
 _GIVEN = "return best.sort(dim=1).values"
 _BEST = "scores.argsort(dim=1, descending=True, stable=True)[:, :k]"
 
@@ -76,8 +92,6 @@ exercise(tiles.choose_grid,
          "the grid whose aspect is nearest wins; what counts is how many pixels of the picture it shows."),
         ("min(covered, width * height)", "rows * columns",
          "the grid with the most tiles wins, even for a picture smaller than one; count effective pixels."),
-        ("min(covered, width * height)", "min(covered, width * height) / (frame_height * frame_width)",
-         "the covered share of the frame decides; count pixels, or a small full frame always wins."),
         ("frame_width - effective", "frame_width - covered",
          "pixels that only enlarge the picture count as used; all that are not effective are wasted."),
     ],
@@ -100,6 +114,7 @@ exercise(tiles.lay_tiles, gradient=("tokens", "separator"),
         _tiled(2, 3, 4, 5, (300, 100)), _tiled(2, 3, 2, 5, None), _tiled(3, 1, 3, 2, (90, 70)),
         _tiled(1, 1, 3, 4, None), _tiled(1, 1, 2, 3, (40, 90)), _tiled(2, 2, 3, 7, (40, 150)),
         _tiled(1, 4, 2, 3, None), _tiled(2, 1, 2, 5, (150, 60)), _tiled(2, 4, 2, 5, (100, 200)),
+        _tiled(2, 2, 4, 3, (90, 50)),
     ],
     slips=[
         (_LINES, "blocks.reshape(rows * side, columns * side, -1)",
@@ -110,7 +125,7 @@ exercise(tiles.lay_tiles, gradient=("tokens", "separator"),
          "inside the tiles rows and columns of patches are exchanged."),
         (_LINES, "blocks.permute(1, 3, 0, 2, 4).reshape(columns * side, rows * side, -1)",
          "the picture is read column by column; lines are rows of patches."),
-        (_ROW, "torch.cat([tokens[0], lines.flatten(0, 1)])",
+        (_ROW, _FLAT,
          "there is no separator; one stands behind every line of the tiles."),
         ("[lines, ends]", "[ends, lines]", "the separator stands in front of each line; it ends one."),
         (_ROW, f"{_ROW}[:-1]", "the last line has no separator; every line ends with one."),
@@ -119,23 +134,29 @@ exercise(tiles.lay_tiles, gradient=("tokens", "separator"),
         (("side, -1)\n    lines", "side, -1)\n    ends = separator.expand(rows, columns, side, 1, -1)\n"
           "    blocks = torch.cat([blocks, ends], dim=3)\n    lines"),
          ("(rows * side, columns * side, -1)", "(rows * side, columns * (side + 1), -1)"),
-         (_ROW, "torch.cat([tokens[0], lines.flatten(0, 1)])"),
+         (_ROW, _FLAT),
          "a separator stands where each tile ends within a line; it stands where the line ends."),
+        (_EARLY, (_ROW, _FLAT), _CUT),
+        (_EARLY, (_EMPTY, "empty_lines(size, (rows * side, columns * side))"), (_ROW, _FLAT), _CUT),
         (_ROW, "torch.cat([tokens[0], *(torch.cat([tile, separator[None]]) for tile in tokens[1:])])",
          "tiles stand one behind the other, with a separator each; put them together, and end lines."),
         (_ROW, _ROW.replace("[tokens[0],", "[tokens[0], separator[None],"),
          "a separator stands behind the thumbnail; only lines of the tiles have one."),
-        (_ROW, _ROW.replace("[tokens[0],", "[torch.cat([tokens[0].reshape(side, side, -1), "
-                            "separator.expand(side, 1, -1)], dim=1).flatten(0, 1),"),
-         "the thumbnail's lines have separators, too; only those of the tiles do."),
+        (_ROW, _ROW.replace("tokens[0]", _LINED), _TOO),
+        (_ALONE, (_ROW, _ROW.replace("tokens[0]", _LINED)), _TOO),
         (_ROW, "torch.cat([torch.cat([lines, ends], dim=1).flatten(0, 1), tokens[0]])",
          "the thumbnail stands behind the tiles, as in Idefics3; here it comes first."),
         (_ROW, "torch.cat([lines, ends], dim=1).flatten(0, 1)",
          "the thumbnail is missing; its tokens come first."),
         ("return tokens[0]\n", "return torch.cat([tokens[0], separator[None]])\n",
          "a thumbnail alone ends with a separator, as in transformers; here it has none."),
+        (*_ALONE, "a thumbnail alone has a separator behind each line; here it has none."),
+        (_UNGUARDED, _NO_TILES), (_UNGUARDED, _AS_TILES, _NO_TILES),
+        (_UNGUARDED, _AS_TILES, (_ROW, _ROW.replace("[0]", "[0, : side**2 * (tiles > 0)]")), _NO_TILES),
         ("if size is not None", "if False",
          "lines of mere padding are kept; given a size, leave out what `empty_lines` counts."),
+        (_INNER, "lines[down:-down, right:-right]", _TO_ZERO),
+        (_INNER, "(lines[down:-down] if down else lines[:, right:-right])", _TO_ZERO),
         (_INNER, "lines[down:, right:]",
          "padding is left out above and on the left only; as much lies below and on the right."),
         (_INNER, "lines[2 * down :, 2 * right :]",
@@ -181,6 +202,7 @@ exercise(native.pack_pictures, gradient=("pictures",),
         (("(others, 0), value=NOWHERE", "(others, 0), value=0"),
          ("torch.cat(place, dim=1), free, value=NOWHERE", "torch.cat(place, dim=1), free, value=0"),
          "what is no patch stands in row 0 and column 0, as the first patch does; its place is -1."),
+        (_PLACED, _PLACES, _UNCOUNTED), ((_PLACED, _PLACES), (_ENDED, _FILLED), _UNCOUNTED),
         (_PLACES, f"{_PLACES}.flip(0)", "row and column of the places are exchanged; rows come first."),
         (_PLACES, "places_of((width, height))",
          "rows and columns of the grids are exchanged; the number of rows comes first."),
@@ -206,8 +228,6 @@ exercise(native.pack_pictures, gradient=("pictures",),
          "the places come row by row; rows and columns of patches are the first axis."),
         (_NUMBER, "F.pad(torch.full((count - others,), picture), (others, 0), value=NOWHERE)",
          "a class token has number -1, as if it were padding; it belongs to its picture."),
-        ("number, place = [], []", "number, place, members = [], [], members[::-1]",
-         "the pictures of a row stand in reverse order; the first to come stands first."),
     ],
     hints=["`first_fit` says which pictures share a row. Go through the rows, and the pictures of each; note "
            "three things beside each other: tokens, number, place.",
@@ -244,16 +264,10 @@ exercise(native.picture_mask,
         (_MASK, "same | (numbers < 0)[:, None, :]", "all tokens see padding; no token of a picture does."),
         (_MASK, "same & (numbers >= 0)[:, None, :] | (numbers < 0)[:, :, None]",
          "padding sees all of its row; it sees itself alone."),
-        (_MASK, "same & (numbers >= 0)[:, None, :] & ~itself | ((numbers < 0)[:, :, None] & itself)",
-         "a patch does not see itself; it belongs to its own picture."),
-        (_MASK, f"({_MASK})[:1].expand(len(numbers), -1, -1)",
-         "every row has the first one's mask; each has pictures of its own."),
         (_MASK, f"torch.zeros(same.shape).masked_fill(~({_MASK}), float('-inf'))",
          "this is what is added to scores; True and False are asked for."),
         (_MASK, f"({_MASK})[:, None]",
          "there is an axis for the heads; `native_look` puts it in, so row, token, key are all."),
-        (_MASK, "itself.expand(len(numbers), -1, -1)",
-         "each token sees itself alone; it sees all tokens of its picture."),
     ],
     hints=["Two tokens of a row see each other if they have one number. Which number does not count? What "
            "becomes of a token that sees nothing?",
@@ -297,10 +311,6 @@ exercise(coordinates.to_picture, gradient=("boxes",),
          "x is divided by the scale of y; each has its own."),
         ("[placement.left, placement.top] * 2", "[placement.left, placement.top, 0, 0]",
          "right and bottom are not moved, as if they were width and height; they are edges, too."),
-        ("[placement.left, placement.top] * 2", "[placement.left, placement.left] * 2",
-         "the padding on the left is taken off y, too; above there is another."),
-        ("[placement.left, placement.top] * 2", "[placement.top, placement.top] * 2",
-         "the padding above is taken off x, too; on the left there is another."),
         (_BACK, "((boxes - shift) / scale).clamp(min=0)",
          "what lies in the padding is held at the edge; it is left where it comes out, beyond."),
         (_BACK, "((boxes - shift) / scale).round()",
@@ -346,10 +356,6 @@ exercise(coordinates.spell_box,
          "width and height of the box stand where its right and bottom edge belong."),
         (_SHARES, "(left / THOUSANDTHS, top / THOUSANDTHS, right / THOUSANDTHS, bottom / THOUSANDTHS)",
          "these are pixels; divide by width or height, so that the picture's size does not matter."),
-        ("int(share * THOUSANDTHS), THOUSANDTHS - 1", "int(share * THOUSANDTHS) + 1, THOUSANDTHS",
-         "thousandths are counted from 1; they go from 0 to 999."),
-        (_SHARES, "tuple(edge / max(width, height) for edge in box)",
-         "all edges are divided by the longer side; x belongs to the width, y to the height."),
         (_SHARES, "(left / width, top / width, right / width, bottom / width)",
          "y is divided by the width, too; it belongs to the height."),
         ("', '.join", "','.join", "behind each comma a space is missing."),
@@ -402,15 +408,9 @@ exercise(pruning.keep_tokens,
          "the places come from last to first; they come from first to last."),
         (_BEST, "scores.abs().argsort(dim=1, descending=True, stable=True)[:, :k]",
          "signs are forgotten; a score far below 0 is a low one."),
-        (_BEST, f"{_BEST}[:1].expand(len(scores), -1)",
-         "every row keeps the first one's places; each row has scores of its own."),
-        (_BEST, "scores.mean(0, True).expand_as(scores).argsort(dim=1, descending=True, stable=True)[:, :k]",
-         "the scores of all rows are put together; each row has scores of its own."),
         ("[:, :k]", "[:, k:]", "the places of the tokens that go are given; give those that stay."),
         ("[:, :k]", "[:, : k - 1]", "one token too few is kept."),
         ("[:, :k]", "[:, : k + 1]", "one token too many is kept."),
-        (_BEST, "torch.arange(k).expand(len(scores), -1)",
-         "the first tokens are kept, whatever their scores are."),
         (_BEST, "scores.softmax(dim=1).argsort(dim=1, descending=True, stable=True)[:, :k]",
          "low scores become probabilities of 0, all alike, and lose their order; compare the scores."),
     ],
