@@ -1,9 +1,9 @@
 # %% [markdown] id="title" lang="en"
 # # 19 · Resolution and coordinates
 #
-# **125 minutes.** Everything runs on two CPU cores; a GPU is not needed.
+# **130 minutes.** Everything runs on two CPU cores; a GPU is not needed.
 #
-# Every picture so far was a square of 64 × 64 pixels. Invoices, screens and road signs are not. Make a wide page square, and what stood on it is gone. Does the model say so? This chapter reads pictures of any size, asks what that costs, and where on the picture an answer points.
+# Every picture so far was a square of 64 × 64 pixels. Invoices, screens and road signs are not. This chapter reads pictures of any size, asks what that costs, and where on the picture an answer points.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
@@ -66,13 +66,7 @@ small, large = costs[64, "×", 64], costs[1024, "×", 1024]
 assert large[0] == 256 * small[0] and large[1] > 60_000 * small[1]
 
 # %% [markdown] id="cost-lesson" lang="en"
-# Twice the edge, four times the tokens, about sixteen times the pairs that attention compares. So there are three ways to read a page:
-#
-# | way | what the model sees | what it costs |
-# |---|---|---|
-# | squash | one square, always of one size | little |
-# | tiles | a small whole, and the page in such squares | by the tile |
-# | native | the page as it is, in whole patches | by the page; the eye must take any size |
+# Twice the edge, four times the tokens, about sixteen times the pairs that attention compares. So there are three ways to read a page. **Squash** it into one square. Cut it into **tiles**, each such a square, and add a small whole. Or read it **native**, as it is, with an eye that takes any size.
 #
 # ## 2 · Tiles
 #
@@ -83,8 +77,6 @@ assert large[0] == 256 * small[0] and large[1] > 60_000 * small[1]
 # | 1 × 1 | 64 × 64 | ½ | 32 × 64 | 2,048 | 2,048 |
 # | 1 × 2 | 64 × 128 | 1 | 64 × 128 | 8,192 | 0 |
 # | 2 × 2 | 128 × 128 | 1 | 64 × 128 | 8,192 | 8,192 |
-#
-# The second shows as much as the third and wastes nothing.
 #
 # ### Your turn: `choose_grid` · difficulty 3/5 · 12 min
 #
@@ -128,7 +120,7 @@ figure(fig, alt="A page of 128 by 256 pixels as a thumbnail and eight tiles in t
 assert seen.plan.grid == (2, 4) and seen.plan.tokens == 9 * 16
 
 # %% [markdown] id="ex-lay" lang="en"
-# The thumbnail shows where things are, the tiles show what they are. Their tokens become **one row**. LLaVA-NeXT puts the tiles together again: a line of tokens runs through all tiles of a row. Behind each line stands a learned vector, the **separator**.
+# Thumbnail and tiles become **one row** of tokens. LLaVA-NeXT puts the tiles together again: a line of tokens runs through all tiles of a row. Behind each line stands a learned vector, the **separator**.
 #
 # By hand: a thumbnail of one token *t*, and 1 × 2 tiles of 2 × 2 tokens. The left tile is a b / c d, the right one e f / g h. The row: *t*, then a b e f |, then c d g h |.
 #
@@ -167,9 +159,10 @@ assert row == [0] * 4 + [1, 2, 5, 6, -1, 3, 4, 7, 8, -1]
 # %% id="no-separator"
 THUMBNAIL, SEPARATOR, GRIDS = 0, 2, [(3, 2), (2, 3), (1, 6)]    # tiles of 2 × 2: 24 tokens each
 
-def rows_of(cells, grid, kept=True):
+def rows_of(cells, grid, kept=True, by_column=False):
     """Ids of 24 cells, (batch, 24), cut into tiles -> rows as a model reads them."""
-    places = torch.arange(24.0).reshape(grid[0], 2, grid[1], 2).transpose(1, 2).reshape(-1, 4, 1)
+    places = torch.arange(24.0).reshape(grid[0], 2, grid[1], 2).transpose(1, 2)
+    places = (places.transpose(0, 1) if by_column else places).reshape(-1, 4, 1)
     small, mark = torch.full((1, 4, 1), 24.0), torch.tensor([25.0])
     order = lay_tiles(torch.cat([small, places]), grid, mark)[:, 0].long()
     others = torch.tensor([THUMBNAIL, SEPARATOR]).expand(len(cells), 2)
@@ -181,7 +174,7 @@ print("without separators the two rows are equal:", torch.equal(one, other))
 assert torch.equal(one, other) and rows_of(same, GRIDS[0]).shape != rows_of(same, GRIDS[1]).shape
 
 # %% [markdown] id="separator-train" lang="en"
-# Token for token the same. What does that cost? One cell of 24 holds a mark: in which **line**? Pictures of 6 × 4, 4 × 6 and 2 × 12 cells take turns. Two tiny LLaMAs (chapter 05) learn it, one on each kind of row. The second knows only a cell's place in the row; count how often it can be right at best. **Predict** both.
+# What does that cost? One cell of 24 holds a mark: in which **line**? Pictures of 6 × 4, 4 × 6 and 2 × 12 cells take turns. Two tiny LLaMAs (chapter 05) learn it, one on each kind of row. The second knows only a cell's place in the row; count how often it can be right at best. **Predict** both.
 
 # %% id="separator-learn"
 from torch.nn import functional as F
@@ -211,15 +204,17 @@ def learn_lines(kept):
     return model.eval()
 
 # %% id="separator-found"
-def lines_right(kept):
-    model, dice, right = learn_lines(kept), torch.Generator().manual_seed(9), []
+@torch.no_grad()
+def lines_right(model, *order):
+    dice, right = torch.Generator().manual_seed(9), []
     for grid in GRIDS:
         cells, line = marked(300, grid, dice)
-        scores = model(rows_of(cells, grid, kept))[:, -1, 8:14]
+        scores = model(rows_of(cells, grid, *order))[:, -1, 8:14]
         right.append(scores.argmax(-1) == line)
     return torch.cat(right).float().mean().item()
 
-found = {"separators": lines_right(True), "none": lines_right(False)}
+with_them = learn_lines(True)
+found = {"separators": lines_right(with_them), "none": lines_right(learn_lines(False), False)}
 likely = [max(np.unique([place // (2 * wide) for _, wide in GRIDS], return_counts=True)[1])
           for place in range(24)]
 found["none, at best"] = np.mean(likely) / len(GRIDS)
@@ -229,7 +224,7 @@ assert found["separators"] > 0.9 and found["none"] < found["none, at best"] + 0.
 # %% [markdown] id="q-columns" lang="en"
 # ### Break it on purpose: tiles in column order
 #
-# Two nested loops change places. Tiles are cut column by column, and everything behind counts row by row. Shapes fit, nothing is raised. `nano-native` reads tile after tile, without separators. We ask it *what* (a colour, a shape) and *where* (the middle of a box). **Predict** which of the two suffers.
+# Two nested loops change places: tiles are cut column by column, and everything behind counts row by row. Shapes fit, nothing is raised. We ask `nano-native`, which reads tile after tile, *what* it sees: a colour, a shape. And the tiny LLaMA that knows its separators *where* the mark is: in which line. **Predict** which of the two suffers.
 
 # %% id="columns"
 from vlmcourse.models.generation import write_greedily
@@ -241,42 +236,29 @@ def answers_in_tiles(pieces, questions):
     seen = sights.collect_sights(model, pieces)
     ids, real = words.prompts(questions, [int(count) for count in seen.tokens()])
     prompt = model.embed(ids, features=model.connect(sights.sight_features(model, *seen)))
-    return words.decode(write_greedily(model.language, prompt, real, 32, words.end))
+    return words.decode(write_greedily(model.language, prompt, real, 8, words.end))
 
-asked = {kind: pages.ask_pages(broad, kind=kind) for kind in ("colour", "shape", "where")}
-in_rows = [sights.show_page(picture, "tiles", 256) for picture in broad.pictures]
+asked = [(number, one) for kind in ("colour", "shape")
+         for number, one in enumerate(pages.ask_pages(broad, kind=kind)) if one]
+in_rows = [sights.show_page(broad.pictures[number], "tiles", 256) for number, _ in asked]
 columns_first = [0, *(1 + torch.arange(8).reshape(2, 4).T.flatten()).tolist()]
-in_columns = [pieces[columns_first] for pieces in in_rows]
 
 # %% id="columns-found"
-from vlmcourse.evaluation.boxes import pointing_accuracy
+def what_right(pieces):
+    said = answers_in_tiles(pieces, [one.text for _, one in asked])
+    return np.mean([text == one.answer for text, (_, one) in zip(said, asked)])
 
-def scores_in_tiles(pieces):
-    """Share of right answers to "what", and of boxes whose middle lies in the true one."""
-    whats = [(number, one) for kind in ("colour", "shape")
-             for number, one in enumerate(asked[kind]) if one]
-    wheres = [(number, one) for number, one in enumerate(asked["where"]) if one]
-    said, told = (answers_in_tiles([pieces[number] for number, _ in some],
-                                   [one.text for _, one in some]) for some in (whats, wheres))
-    right = np.mean([text == one.answer for text, (_, one) in zip(said, whats)])
-    boxes = resolving.first_boxes(told, [(128, 256)] * len(told))
-    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
-    true = torch.tensor([one.boxes[:1] for _, one in wheres]).float()
-    near = (middles - (true[:, 0, :2] + true[:, 0, 2:]) / 2).norm(dim=1) < 16
-    return right, pointing_accuracy(middles, true), near.float().mean().item()
-
-ordered, mixed = scores_in_tiles(in_rows), scores_in_tiles(in_columns)
-tabulate({"row by row": ordered, "column by column": mixed}, "tiles", what=".0%",
-         where_in_the_box=".0%", where_within_16_pixels=".0%")
-assert mixed[2] < ordered[2] - 0.15  # NUMBER
-assert mixed[0] > ordered[0] - 0.15  # NUMBER
+ordered = what_right(in_rows), lines_right(with_them)
+mixed = what_right([tile[columns_first] for tile in in_rows]), lines_right(with_them, True, True)
+tabulate({"row by row": ordered, "column by column": mixed}, "tiles", what=".0%", which_line=".0%")
+assert mixed[0] > ordered[0] - 0.05 and mixed[1] < ordered[1] - 0.2
 
 # %% [markdown] id="columns-lesson" lang="en"
-# [NUMBER] What a tile shows can be told without knowing where it lies, so *what* hardly changes. *Where* breaks. Only a question about places, or a text across tiles, finds this mistake.
+# What a tile shows can be told without knowing where it lies: *what* stays. *Where* breaks. Only a question about places, or a text across tiles, finds this mistake.
 #
 # ## 3 · As it is
 #
-# Tiles cut through letters. A ViT takes any number of patches, so why not the page itself? But pages of a batch differ, and padding computes for nothing. NaViT **packs**: several pictures share a row (Dehghani et al. 2023, section 2.1).
+# Tiles cut through letters. A ViT takes any number of patches, so why not the page itself? But pages of a batch differ in size. NaViT **packs**: several pictures share a row (Dehghani et al. 2023, section 2.1).
 #
 # By hand, rows of 8 and pictures of 5, 6, 2 and 3 tokens. Each goes into the first row with room. 5 opens row one, 6 row two, 2 fits into row one, 3 fits nowhere and opens row three.
 #
@@ -339,7 +321,7 @@ figure(fig, alt="Three packed rows of eight tokens: each picture is a filled squ
 assert picture_mask(numbers).sum().item() == 25 + 36 + 4 + 9 + 1 + 2 + 5
 
 # %% [markdown] id="positions-intro" lang="en"
-# Where does a patch stand? The eye learned a position for each cell of an 8 × 8 grid. SigLIP 2 (NaFlex) **stretches** such a grid to the picture's own, `native.resize_positions` (Tschannen et al. 2025, section 2.4.2). Qwen2-VL learns none and turns queries and keys by row and column: 2-D RoPE, `native.axial_angles`.
+# Where does a patch stand? The eye learned a position for each cell of an 8 × 8 grid. SigLIP 2 (NaFlex) **stretches** such a grid to the picture's own, `native.resize_positions` (Tschannen et al. 2025, section 2.4.2). Qwen2-VL turns queries and keys by row and column: 2-D RoPE, `native.axial_angles`.
 #
 # Is the packing right? transformers' `Siglip2VisionModel`, small and random, lends our ViT its weights. Theirs reads five pictures padded, ours packed with *your* two functions. **Predict** what leaving out the mask does to the first picture.
 
@@ -372,15 +354,15 @@ print(f"packed with the mask {gap:.0e} off, without {without:.2f}; "
 assert gap < 1e-4 < 0.1 < without and packed < 0.6 * padded
 
 # %% [markdown] id="packing-lesson" lang="en"
-# **What you just proved.** A packed picture is read as if alone. Without the mask it sees strangers: no error, and answers depend on who else is in the batch.
+# **What you just proved.** A packed picture is read as if alone. Without the mask, answers depend on who else is in the batch.
 #
 # ## 4 · What does a token buy?
 #
-# One question for each of 150 new pages, seen in three ways at several budgets. `nano-native` saw pages in all of them in training. Beside them the **blind control**: the same questions about empty pages. **Predict** the order of the curves.
+# One question for each of 120 new pages, seen in three ways at several budgets. `nano-native` saw pages in all of them in training. Beside them the **blind control**: the same questions about empty pages. **Predict** the order of the curves.
 
 # %% id="budgets"
-exam = resolving.about_pages(pages.sample_pages("test", 150))
-ways = [("squash", 16), ("tiles", 64), ("tiles", 128), ("tiles", 256)]
+exam = resolving.about_pages(pages.sample_pages("test", 120))
+ways = [("squash", 16), ("tiles", 64), ("tiles", 256)]
 ways += [("native", most) for most in (16, 32, 64, 128)]
 bought = {way: resolving.page_scores(speaker, exam, *way) for way in ways}
 bought["blank", 128] = resolving.page_scores(speaker, exam.blank(), "native", 128)
@@ -389,8 +371,9 @@ tabulate({f"{way} {most}": [row[kind] for kind in kinds] for (way, most), row in
          "at most", mean_tokens=".0f", right=".0%", marks=".0%", words=".0%", tables=".0%",
          charts=".0%")
 right = {way: row["all"] for way, row in bought.items()}
-assert right["native", 128] > right["native", 16] + 0.2  # NUMBER
-assert right["native", 128] > right["squash", 16] + 0.2  # NUMBER
+assert right["native", 128] > right["native", 16] + 0.2
+assert right["native", 128] > max(right["squash", 16], right["blank", 128]) + 0.2
+assert bought["native", 128]["words"] < 0.3 < bought["native", 128]["marks"]
 
 # %% id="budgets-figure"
 fig, ax = plt.subplots(figsize=(5.4, 2.9), layout="constrained")
@@ -406,7 +389,7 @@ figure(fig, alt="Right answers over tokens: the native curve rises with the budg
                 "below it, squash is a point at 16 tokens, blank pages a line at the bottom")
 
 # %% [markdown] id="budgets-lesson" lang="en"
-# [NUMBER] Words and tables need their full size, marks and charts live with less.
+# In our run: squashed 20 %, native 22 % at 15 tokens and 62 % at 67. Tiles pay more and get less: a text cut in two is hard to join. From 67 tokens to 49 marks fall from 94 to 72 %, cells of tables from 77 to 58. **Words stay at nothing**: one counts only if all of its letters are right.
 #
 # ### Does the model say so?
 #
@@ -437,11 +420,12 @@ assert all(map(possible, exam.questions, exam.answers))
 fluent = {"128 tokens": fluency(exam.pictures, 128), "16 tokens": fluency(exam.pictures, 16),
           "blank pages": fluency(exam.blank().pictures, 128)}
 tabulate(fluent, "a page seen with", right=".0%", of_the_possible_kind=".0%", own_probability=".0%")
-assert fluent["16 tokens"][0] < fluent["128 tokens"][0] - 0.2  # NUMBER
-assert min(row[1] for row in fluent.values()) > 0.9  # NUMBER
+assert fluent["16 tokens"][0] < fluent["128 tokens"][0] - 0.2
+assert fluent["16 tokens"][1] > 0.9 and fluent["blank pages"][1] > 0.6
+assert fluent["16 tokens"][2] < fluent["128 tokens"][2] - 0.15
 
 # %% [markdown] id="fluent-lesson" lang="en"
-# [NUMBER] **A budget too small loses the marks, and the model answers as fluently as before.** No text shows that its picture was squashed. Only the share of right answers does, and the blank pages beside it say how much of that was seen at all.
+# **A budget too small loses the marks, and the model answers as fluently as before.** No text shows that its picture was squashed. The share of right answers does: 24 % in place of 62 in our run, and 12 % on blank pages. Its own probability falls, too; few applications show it.
 #
 # ## 5 · How well does it read?
 #
@@ -453,11 +437,10 @@ from vlmcourse.evaluation.spelling import character_error_rate
 assert character_error_rate(["bcdg", ""], ["bcdf", "wxyz"]) == 5 / 8
 errors = resolving.reading_errors(speaker, pages.sample_pages("test", 100, kind="words"))
 tabulate(errors, "words on pages", letters_wrong=".0%")
-assert errors["native"] < 0.6 * errors["squash"]  # NUMBER
-assert errors["blank"] > 0.75  # NUMBER
+assert errors["native"] < 0.65 * errors["squash"] and errors["blank"] > 0.75
 
 # %% [markdown] id="reading-lesson" lang="en"
-# [NUMBER] Of a letter's five pixels across, one or two are left when a page 192 or 256 wide is squashed.
+# So it does read: 44 % of the letters wrong in our run, beside 90 % squashed and 93 % without a page. Of a letter's five pixels across, one or two are left when a page 192 or 256 wide is squashed.
 #
 # `nano-vlm`'s eye never saw a letter. Does it help to show it letters at full size, **frozen** as it is? One linear layer on it names the letters of each patch. Train the layer alone; then, from the beginning again, the eye with it. **Predict** both.
 
@@ -468,7 +451,7 @@ from vlmcourse.training.patchwise import PatchReader, letters_right, teach_patch
 
 printed = pages.sample_pages("train", 640, kind="words", sizes=[(64, 64)])
 unread = pages.sample_pages("test", 60, kind="words", sizes=[(64, 64)])
-reading = budget(cpu=dict(steps=160), gpu=dict(steps=160))
+reading = budget(cpu=dict(steps=140), gpu=dict(steps=140))
 
 def taught(frozen):
     torch.manual_seed(0)
@@ -485,7 +468,7 @@ tabulate(misread, "nano-vlm's eye", letters_wrong=".0%")
 assert misread["learns"] < misread["frozen"] - 0.1
 
 # %% [markdown] id="eyes-lesson" lang="en"
-# Full resolution is no use to an eye that throws it away. This is the first stage of `nano-native` (`vlmcourse train nano-native`). Its card keeps what failed: taught by answers alone, the model read not one word, neither in 500 steps without this stage nor in 1,500 behind it.
+# This is the first stage of `nano-native` (`vlmcourse train nano-native`). Its card keeps what failed: by answers alone it read not one word, neither in 500 steps without this stage nor in 1,500 behind it. What worked: to write **all** that stands on a page.
 #
 # ## 6 · Where is it?
 #
@@ -557,11 +540,11 @@ tabulate({kind: [row[f"{who}: {what}"] for what in ("mean IoU", "middle in the b
          blank=".0%", mean_box=".0%")
 for kind in ("words", "tables", "charts"):
     told_well, by_mean = (pointed[kind][f"{who}: mean IoU"] for who in ("told", "mean box"))
-    assert told_well > 3 * by_mean and told_well > pointed[kind]["blank: mean IoU"]  # NUMBER
-assert pointed["marks"]["told: mean IoU"] < pointed["tables"]["told: mean IoU"]  # NUMBER
+    assert told_well > 3 * by_mean and told_well > pointed[kind]["blank: mean IoU"] + 0.05
+assert pointed["marks"]["told: mean IoU"] < 0.5 * pointed["tables"]["told: mean IoU"]
 
 # %% [markdown] id="q-mistakes" lang="en"
-# [NUMBER]
+# It points, and roughly: into the word on every second page of our run, with an overlap of 0.3, where the mean box has 0.04. A mark of 7 pixels it hits once in twenty.
 #
 # ### Three mistakes, three signatures
 #
@@ -581,7 +564,8 @@ def as_thousandths(numbers, sizes):
     edges = torch.tensor([[width, height, width, height] for height, width in sizes])
     return numbers / 1000 * edges
 
-exact = resolving.things_to_point_at(pages.sample_pages("test", 60, kind="marks", sizes=[(64, 192)]))
+strips = pages.sample_pages("test", 60, kind="marks", sizes=[(64, 192)])
+exact = resolving.things_to_point_at(strips)
 fits = {}
 for mistake in pointing.MISTAKES:
     numbers = pointing.write_mistaken(mistake, exact.true, (64, 192), mistaking.FRAME)
@@ -608,20 +592,20 @@ figure(fig, alt="Arrows from true middles to told ones: none; mirrored at the di
                 "towards the top left corner; drawn towards a horizontal line in the middle")
 
 # %% [markdown] id="students-intro" lang="en"
-# Now three real models: `nano-native`, each taught for a short while with boxes that contain one mistake, drawn by lot. **Name each one's mistake** from its row, before the cell after it does.
+# Now three real models: `nano-native`, each taught for 100 steps with boxes of words that contain one mistake, drawn by lot. **Name each one's mistake** from its row, before the cell after it does.
 
 # %% id="students"
 import copy
 from vlmcourse.speak import Speaker
 
-forms = [(64, 64), (64, 128), (128, 64), (64, 192), (192, 64)]
-lessons = pages.sample_pages("train", 160, kind=["words", "tables"], sizes=forms)
-trial = pages.sample_pages("test", 60, kind=["words", "tables"], sizes=[(64, 192)])
+lessons = pages.sample_pages("train", 240, kind="words", sizes=[(64, 128), (64, 192)])
+trial = pages.sample_pages("test", 60, kind="words", sizes=[(64, 192)])
 lot = np.random.default_rng(5).permutation(pointing.MISTAKES[1:])
-teaching, told = budget(cpu=dict(steps=40), gpu=dict(steps=40)), {}
+teaching, told = budget(cpu=dict(steps=100), gpu=dict(steps=100)), {}
 for name, mistake in zip("ABC", lot):
     student = Speaker(copy.deepcopy(speaker.model))
-    mistaking.teach_boxes(student, lessons, mistake, steps=teaching.steps, name=f"model {name}")
+    mistaking.teach_boxes(student, lessons, mistake, steps=teaching.steps, lr=0.006,
+                          name=f"model {name}")
     told[name] = mistaking.told_numbers(student, trial)
 
 # %% id="students-fits"
@@ -636,10 +620,10 @@ tabulate(rows, "model", x_by_x="+.2f", x_by_y="+.2f", x_always="+.2f", y_by_x="+
 named = {name: pointing.name_mistake(*one, mistaking.FRAME) for name, one in told.items()}
 tabulate({name: [*one.overlap.values(), one.name] for name, one in named.items()},
          "mean IoU if undone", none=".2f", exchanged=".2f", absolute=".2f", before=".2f", named="")
-assert [one.name for one in named.values()] == lot.tolist()  # NUMBER
+assert [one.name for one in named.values()] == lot.tolist()
 
 # %% [markdown] id="students-lesson" lang="en"
-# [NUMBER] `name_mistake` undoes each mistake in turn and keeps the one after which boxes fit best. Do that with any model whose boxes look odd: perhaps only your reading is wrong. On squares, before and after the resize are the same, so take pictures of several aspect ratios.
+# A hundred steps teach a mistake roughly, so overlaps are small; which one is largest is enough. `name_mistake` undoes each mistake in turn. Do that with any model whose boxes look odd: perhaps only your reading is wrong. On squares, before and after the resize are the same, so take other pictures.
 #
 # ## 7 · Which tokens can go?
 #
@@ -681,18 +665,17 @@ figure(fig, alt="32 of 8 by 16 tokens: a regular lattice, and places by lot with
 # %% id="prune-ways"
 short = resolving.about_pages(pages.sample_pages("test", 80, start=5000))
 pruned = {1.0: [resolving.pruned_scores(speaker, short, 1.0)["all"]] * 3}
-for share in (0.5, 0.25, 0.125):
+for share in (0.5, 0.25):
     pruned[share] = [resolving.pruned_scores(speaker, short, share, way)["all"]
                      for way in ("attention", "evenly", "random")]
 tabulate({f"{share:.0%}": row for share, row in pruned.items()}, "tokens kept", by_attention=".0%",
          evenly=".0%", at_random=".0%")
-assert pruned[0.25][0] < pruned[1.0][0]  # NUMBER
-assert pruned[0.25][0] > pruned[0.25][2]  # NUMBER
+assert pruned[1.0][0] > pruned[0.25][0] > max(pruned[0.25][1:]) + 0.05
 
 # %% [markdown] id="prune-falls" lang="en"
-# [NUMBER]
+# With a quarter of the tokens 47 % are right in our run, with all of them 64, and chosen without looking about 30.
 #
-# What falls first? **Predict** the order: how many marks, a mark's colour, the highest bar, how high a bar is, a cell of a table, a word.
+# What falls first? **Predict** the order: how many marks, a mark's colour, the highest bar, how high a bar is, a cell of a table.
 
 # %% id="prune-kinds"
 def about(kind, count=40):
@@ -706,15 +689,15 @@ def about(kind, count=40):
     return resolving.PageExam(part.pictures, tuple(part.kinds), texts, answers)
 
 falls = {}
-for kind in ("highest", "colour", "height", "count", "cell", "word"):
+for kind in ("cell", "colour", "count", "height", "highest"):
     falls[kind] = [resolving.pruned_scores(speaker, about(kind), share)["all"]
                    for share in (1.0, 0.5, 0.25)]
 tabulate(falls, "question", all_tokens=".0%", half=".0%", a_quarter=".0%")
 lost = {kind: (row[0] - row[2]) / max(row[0], 0.01) for kind, row in falls.items()}
-assert lost["count"] > lost["highest"]  # NUMBER
+assert lost["cell"] > max(lost["colour"], lost["count"]) + 0.15
 
 # %% [markdown] id="prune-lesson" lang="en"
-# [NUMBER] Counting needs **every** mark; each token that goes may cost one. What is thin and spread falls first.
+# Cells fall first, from 82 to 43 % in our run: the row's letter, the column's and the number must all survive. Counting, which needs **every** mark, hardly falls, against what we expected; it was weak from the start.
 #
 # And what is saved? With a quarter kept, three layers in four read a quarter of the page. **Predict** the share of time that remains, for a page of 256 × 512.
 
@@ -743,7 +726,7 @@ tabulate({k: (took / spent[512], layers[k]) for k, took in spent.items()}, "of 5
 assert spent[64] < 0.9 * spent[512] and layers[128] < 0.5
 
 # %% [markdown] id="prune-time-lesson" lang="en"
-# The first layer is paid in full, so nothing gets below a quarter here. Deeper models gain more: FastV reports 45 % fewer operations for LLaVA-1.5-13B. The eye's work is never saved.
+# The first layer is paid in full, so nothing gets below a quarter here. Deeper models gain more: FastV reports 45 % fewer operations for LLaVA-1.5-13B.
 #
 # ## 8 · A page, its tokens, its price
 #
@@ -758,7 +741,7 @@ PageReader(*sights.sights_for(speaker), pages.sample_pages("test", 12, start=40)
 # %% [markdown] id="real-intro" lang="en"
 # ## 9 · Is this the real thing?
 #
-# Four published rules, called from transformers, beside yours and ours, on sizes drawn by lot.
+# Four published rules, from transformers, beside yours and ours.
 
 # %% id="real-equal"
 from transformers.models.idefics3 import image_processing_idefics3 as idefics
@@ -807,16 +790,16 @@ assert price["LLaVA-NeXT: 2 × 2 tiles"] == 2340 and price["Qwen2-VL: 476 × 644
 # | Qwen3-VL | native, 32 × 32 a token | the same | thousandths again |
 # | `nano-native` | native, 16 × 16 a token | nothing | thousandths |
 #
-# Neighbours of one family write boxes in different units. Whoever changes the model and keeps the reader makes mistake two.
+# Neighbours of one family write boxes in different units. Change the model, keep the reader, and you make mistake two.
 
 # %% [markdown] id="recap" lang="en"
 # ## Recap
 #
 # 1. Tokens grow with the area, attention with its square. Squash, tiles and native are three ways to pay.
-# 2. Tiles become one row, line by line. Order and separators carry the second dimension; *what* survives without them, *where* does not.
+# 2. Tiles become one row, line by line. Order and separators say *where*; *what* survives without them.
 # 3. Packing reads pictures of any size without padding; the mask keeps them apart.
 # 4. A budget too small loses small things, and answers stay fluent. Accuracy beside a blind control shows it.
-# 5. Coordinates have an order, a unit and a frame; each mistake has its signature. Pruning costs counts before it costs colours.
+# 5. Coordinates have an order, a unit and a frame; each mistake has its signature. Pruning costs first what needs several places at once.
 
 # %% [markdown] id="quiz-intro" lang="en"
 # ## Quiz
@@ -841,7 +824,7 @@ progress()
 # - Dehghani et al. 2023, *Patch n' Pack* (NaViT), [arXiv:2307.06304](https://arxiv.org/abs/2307.06304): section 2.1, packing and its mask.
 # - Tschannen et al. 2025, *SigLIP 2*, [arXiv:2502.14786](https://arxiv.org/abs/2502.14786): section 2.4.2, NaFlex.
 # - Wang et al. 2024, *Qwen2-VL*, [arXiv:2409.12191](https://arxiv.org/abs/2409.12191): section 2.1, sizes and 2-D RoPE. Bai et al. 2025, *Qwen2.5-VL*, [arXiv:2502.13923](https://arxiv.org/abs/2502.13923). Bai et al. 2025, *Qwen3-VL*, [arXiv:2511.21631](https://arxiv.org/abs/2511.21631).
-# - Chen et al. 2023, *Shikra*, [arXiv:2306.15195](https://arxiv.org/abs/2306.15195): section 3, boxes as plain text. Bai et al. 2023, *Qwen-VL*, [arXiv:2308.12966](https://arxiv.org/abs/2308.12966).
+# - Chen et al. 2023, *Shikra*, [arXiv:2306.15195](https://arxiv.org/abs/2306.15195): section 3, boxes as plain text.
 # - Chen et al. 2024, *An Image is Worth 1/2 Tokens After Layer 2* (FastV), [arXiv:2403.06764](https://arxiv.org/abs/2403.06764): section 4.
 #
 # **Next:** [20 · Preferences and rewards](20_preferences_and_rewards.ipynb)
