@@ -24,7 +24,7 @@ from jaxtyping import Int64, UInt8
 from vlmcourse.data.coordinates import spell_box
 from vlmcourse.world import chance
 from vlmcourse.world.pointing import BOXED
-from vlmcourse.world.printed import PageAsked, PageQuestion, PixelBox, print_charts, print_tables, print_words
+from vlmcourse.world.printed import PageAsked, PageBox, PageQuestion, print_charts, print_tables, print_words
 from vlmcourse.world.render import draw_sprites
 from vlmcourse.world.scenes import COLOURS, SHAPES, SPLITS, palette
 from vlmcourse.world.sheets import DRAWN, OnPage, Sheets
@@ -157,7 +157,7 @@ def read_page(pages: Pages, page: int) -> str:
     return asked[0].answer
 
 
-def placed_things(pages: Pages, page: int) -> list[tuple[str, str, PixelBox]]:
+def placed_things(pages: Pages, page: int) -> list[tuple[str, str, PageBox]]:
     """All things of a page that can be asked for, see place_of_answer: question, answer, box in pixels."""
     found, size = [], pages.pictures[page].shape[:2]
     for question in pages.asked[page]:

@@ -23,7 +23,7 @@ from vlmcourse.world.render import PAINT
 from vlmcourse.world.scenes import COLOURS, SPLITS
 from vlmcourse.world.sheets import DRAWN, GLYPH_HEIGHT, GLYPH_WIDTH, Sheets, text_width
 
-PixelBox = tuple[int, int, int, int]
+PageBox = tuple[int, int, int, int]
 _EDGE = 2  # pixels that stay free along every edge of a page
 CONSONANTS = "bcdfghjklmnpqrstvwxz"  # no vowels: no word of any language, nothing to be guessed
 WORD_LENGTHS = (4, 5, 6)
@@ -45,7 +45,7 @@ class PageQuestion(NamedTuple):
     kind: str
     text: str
     answer: str
-    boxes: tuple[PixelBox, ...]
+    boxes: tuple[PageBox, ...]
     letters: str = ""  # what must be read letter by letter, if anything must
 
 
