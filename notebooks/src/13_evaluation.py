@@ -580,7 +580,7 @@ assert abs(spoilt[~met].mean() - clean.mean()) < 0.1
 #
 # ## 8 · The report card
 #
-# `vlmcourse evaluate nano-vlm` measures all this for any model with `answer(images, instructions)`. Two cards on few scenes: `nano-vlm`, and a model that somebody trained with one augmentation too many. **Read the lines down: where does it lose, and what might have been done to it?**
+# `vlmcourse evaluate nano-vlm` measures all this for any model with `answer(images, instructions)`. Of `nano-native` (chapter 19) it adds reading, resolution and pointing. Two cards on few scenes: `nano-vlm`, and a model trained with one augmentation too many. **Read the lines down: where does it lose, and what might have been done to it?**
 
 # %% id="cards"
 from vlmcourse.evaluation.answers import Stranger
@@ -597,7 +597,7 @@ tabulate({name: [f"{card[name].shown(card[name].value)}  {card[name].interval}" 
 assert first["all kinds"] > 0.9 and first["an empty image"] < 0.5
 
 # %% [markdown] id="cards-lesson" lang="en"
-# Captions are lost since they name places. Ten right of ten give the bootstrap no width, for all draws are alike; the card then says that up to 3/n may still go wrong. With 10 scenes, hardly a line is certain. You have a better exam, all questions of section 1. **Which kinds are lost?** The dashed marks are the most frequent answer *among these very questions*: no habit can do better.
+# Captions are lost since they name places. Ten right of ten give the bootstrap no width; the card then says that up to 3/n may still go wrong. With 10 scenes, hardly a line is certain. You have a better exam, all questions of section 1. **Which kinds are lost?** Dashed: the most frequent answer *among these very questions*; no habit can do better.
 
 # %% id="kinds"
 from vlmcourse.evaluation.intervals import by_rule_of_three
