@@ -284,6 +284,20 @@ def test_ask_answers_about_a_picture_and_differently_without_it():
     assert shares[0] != shares[1] and "large purple square" in shares[0]
 
 
+def test_a_model_for_any_size_is_asked_about_all_of_a_picture(tmp_path):
+    from PIL import Image
+
+    from vlmcourse.families.native import load_native
+    from vlmcourse.world.pages import sample_pages
+
+    page = sample_pages("test", 1, kind="tables", sizes=[(128, 256)])
+    Image.fromarray(page.pictures[0]).save(tmp_path / "page.png")
+    text = page.asked[0][0].text
+    seen = run.invoke(cli.app, ["ask", str(tmp_path / "page.png"), text, "--model", "nano-native"])
+    assert seen.exit_code == 0, seen.output
+    assert seen.output.splitlines()[0] == load_native()[0].answer(page.pictures[0], text)
+
+
 def test_ask_says_that_a_picture_is_foreign_and_goes_on_without_that_file(tmp_path):
     from PIL import Image
 

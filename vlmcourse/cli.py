@@ -132,14 +132,14 @@ def grade_class(
 @app.command()
 def ask(
     image: Annotated[
-        Path, Argument(help="A picture, PNG or JPEG; a scene of 64×64 pixels is read as it is.")
+        Path, Argument(help="A picture, PNG or JPEG; the middle square, but nano-native takes all of it.")
     ],
     question: Annotated[str, Argument(help='Such as "What colour is the circle?" or "Describe the image."')],
     model: Model = "nano-vlm",
     blind: Annotated[bool, Option("--blind", help="Ask about a grey picture instead.")] = False,
 ) -> None:
     """Ask a vision-language model about a picture."""
-    from vlmcourse.data.photos import load_picture
+    from vlmcourse.data.photos import load_picture, load_whole
     from vlmcourse.diagnostics.alternatives import look_and_answer
     from vlmcourse.families.making import load_speaker
     from vlmcourse.speak import blinded
@@ -149,7 +149,8 @@ def ask(
             raise ValueError('the question is empty; ask such as "How many things are there?"')
         if model == MY_VLM:
             _use_my_code()
-        picture, (vlm, _) = load_picture(image), load_speaker(model)
+        vlm, _ = load_speaker(model)
+        picture = load_whole(image) if vlm.any_size else load_picture(image)
         picture = blinded(picture) if blind else picture
         looked, foreign = look_and_answer(vlm, picture, question), vlm.foreign(picture[None]).item()
     typer.echo(printable(looked["answer"]))

@@ -9,12 +9,12 @@ import torch
 from vlmcourse.data.text import END
 from vlmcourse.diagnostics import alternatives
 from vlmcourse.diagnostics.alternatives import answers_for, beam, look_and_answer, one_thread
-from vlmcourse.families import connectors, nano
+from vlmcourse.families import connectors, nano, native
 from vlmcourse.models.attention import Cache
 from vlmcourse.models.language import next_scores
 from vlmcourse.recipes.book import RECIPES
 from vlmcourse.speak import Speaker
-from vlmcourse.world import questions, render, scenes
+from vlmcourse.world import pages, questions, render, scenes
 from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import to_tensor
 
@@ -118,9 +118,16 @@ def test_the_nano_vlm_says_what_greedy_decoding_says():
     assert caption(images[0]) == Speaker(model).answer(images[0], FULL)
 
 
-def test_weights_that_form_no_square_are_one_row():
-    assert alternatives._grid(torch.arange(9.0)).tolist() == [[0, 1, 2], [3, 4, 5], [6, 7, 8]]
-    assert alternatives._grid(torch.arange(6.0)).tolist() == [[0, 1, 2, 3, 4, 5]]
+def test_a_page_of_any_size_is_answered_as_it_is_and_looked_at_in_its_own_squares():
+    speaker, _ = native.load_native()
+    page = pages.sample_pages("test", 1, kind="tables", sizes=[(128, 256)])
+    question = page.asked[0][0]
+    found = look_and_answer(speaker, page.pictures[0], question.text)
+    assert found["answer"] == speaker.answer(page.pictures[0], question.text)
+    assert found["attention"].shape == (8, 16)
+    box = [edge // 16 for edge in question.boxes[0]]
+    there = found["attention"][box[1] : box[3] + 1, box[0] : box[2] + 1].sum()
+    assert there > 3 * found["attention"].mean()
 
 
 @pytest.mark.parametrize("name", ["nano-flamingo", "nano-blip", "nano-blip2", "nano-blip2-t5"])

@@ -10,6 +10,7 @@ from vlmcourse.diagnostics.share import (
     attention_share,
     gradient_ratio,
     gradient_share,
+    image_grid,
     image_share,
     prompt_looks,
     update_share,
@@ -188,3 +189,10 @@ def test_gradients_are_those_of_the_answers_loss():
     seen = rows.ids == speaker.words.image
     by_hand = lengths[seen].mean() / lengths[(rows.packs >= 0) & ~seen].mean()
     torch.testing.assert_close(gradient_share(speaker, IMAGES, TALKS)[0], by_hand, rtol=1e-4, atol=0)
+
+
+def test_tokens_are_laid_out_as_high_for_their_width_as_the_image():
+    assert image_grid(64, 64, 64) == (8, 8) and image_grid(128, 128, 256) == (8, 16)
+    assert image_grid(12, 192, 64) == (6, 2) and image_grid(1, 5, 5) == (1, 1)
+    assert image_grid(10, 64, 64) is None and image_grid(0, 64, 64) is None
+    assert image_grid(12, 64, 128) is None  # 2.4 rows

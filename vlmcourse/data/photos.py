@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from jaxtyping import UInt8
 
+from vlmcourse.models.tiles import smart_size
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -20,6 +22,8 @@ PHOTOS = dict(
 )
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP")  # never those that start another program
 MOST_PIXELS = 50_000_000  # a phone's photo has 12 to 50 million
+# edges of whole pictures are multiples of; and how many pixels they have, at least and at most
+SQUARE_PIXELS, WHOLE_PIXELS = 16, (64 * 64, 512 * 16 * 16)
 
 
 class PictureError(ValueError):
@@ -58,23 +62,48 @@ def load_picture(path: str | Path, side: int = 64) -> UInt8[np.ndarray, "{side} 
         PictureError: if it is damaged, cut off, a folder, none of FORMATS, or has more than 50 million pixels
             or 32-bit numbers for colours.
     """
+    return np.array(_middle_square(_opened(_there(path), path), side))
+
+
+def load_whole(path: str | Path) -> UInt8[np.ndarray, "_ _ 3"]:
+    """A whole picture file, RGB, for models that take pictures of any size.
+
+    Its edges become multiples of 16 pixels with as little change as possible, see tiles.smart_size; a larger
+    one than 131,072 pixels, 512 tokens of nano-native, is made smaller, one below 64 × 64 larger. Otherwise
+    as load_picture, with the same errors.
+
+    Raises:
+        PictureError: also if one edge is more than 200 times the other.
+    """
+    from PIL import Image
+
+    picture = _opened(_there(path), path)
+    try:
+        height, width = smart_size(picture.height, picture.width, SQUARE_PIXELS, *WHOLE_PIXELS)
+    except ValueError as error:
+        raise PictureError(f"{path}: {error}") from error
+    if picture.size == (width, height):
+        return np.array(picture)
+    return np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _there(path: str | Path) -> str | Path:
+    """A path at which there is a file."""
     if Path(path).is_dir():
         raise PictureError(f"{path} is a folder; name one picture in it")
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path}")
-    return _loaded(path, path, side)
+    return path
 
 
-def _loaded(
-    source: str | Path | BinaryIO, name: str | Path, side: int
-) -> UInt8[np.ndarray, "{side} {side} 3"]:
-    """load_picture of a file, open or not; errors call it by ``name``."""
+def _opened(source: str | Path | BinaryIO, name: str | Path) -> "Image":
+    """The whole picture in a file, open or not; errors call it by ``name``."""
     from PIL import Image
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong ends in an error, what is odd does not matter
         try:
-            picture = _read(source, name)
+            return _read(source, name)
         except PictureError:
             raise
         except Image.UnidentifiedImageError as error:
@@ -85,7 +114,6 @@ def _loaded(
             raise PictureError(f"{name} may not be read; allow it to be read, or copy it") from error
         except Exception as error:  # Pillow raises nearly anything for a damaged file
             raise PictureError(f"{name} is damaged or cut off ({error}); copy or save it again") from error
-    return np.array(_middle_square(picture, side))
 
 
 def _read(source: str | Path | BinaryIO, name: str | Path) -> "Image":
@@ -132,4 +160,4 @@ def load_upload(data: bytes, name: str, side: int = 64) -> UInt8[np.ndarray, "{s
     Raises:
         PictureError: see load_picture.
     """
-    return _loaded(io.BytesIO(data), name, side)
+    return np.array(_middle_square(_opened(io.BytesIO(data), name), side))

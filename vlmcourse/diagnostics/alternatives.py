@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmcourse.data.text import END
+from vlmcourse.diagnostics.share import image_grid
 from vlmcourse.models.attention import Cache, record_attention
 from vlmcourse.models.language import LanguageModel, next_scores
 from vlmcourse.models.vlm import Reading
@@ -47,7 +48,7 @@ def look_and_answer(
 
     Args:
         speaker: a model with its words, see speak.Speaker.
-        image: uint8 (64, 64, 3).
+        image: uint8 (64, 64, 3), or of another size where a model takes any.
         choices: how many answers at most; with one, it is what greedy decoding writes.
         least: see beam.
 
@@ -58,7 +59,8 @@ def look_and_answer(
         stand for no place in the image.
     """
     model, words = speaker.model, speaker.words
-    ids, _ = words.prompts([instruction], model.tokens_per_image)
+    height, width = image.shape[:2]
+    ids, _ = words.prompts([instruction], model.tokens_of(height, width))
     reader, prompt = model.begin(ids, to_tensor(image[None]))
     caches = [Cache() for _ in reader.blocks]
     with record_attention(model.language) if model.patchwise else contextlib.nullcontext([]) as layers:
@@ -66,19 +68,16 @@ def look_and_answer(
     finished = beam(reader, scores.log_softmax(dim=-1), caches, choices, words.end, least)
     texts = words.spell([tokens for tokens, _ in finished])
     likely = [(text, math.exp(score)) for text, (_, score) in zip(texts, finished, strict=True)]
-    looked = _grid(_looked(layers)[ids[0] == words.image]) if model.patchwise else None
+    looked = None
+    if model.patchwise:
+        weights = _looked(layers)[ids[0] == words.image]
+        looked = weights.reshape(image_grid(len(weights), height, width) or (1, -1))
     return {"answer": texts[0], "choices": likely, "attention": looked}
 
 
 def _looked(layers: list[Tensor]) -> Float[Tensor, "key"]:
     """Where the last token looked, mean over heads and the later half of the layers."""
     return torch.cat([layer[0, :, -1] for layer in layers[len(layers) // 2 :]]).mean(dim=0)
-
-
-def _grid(weights: Tensor) -> Tensor:
-    """Weights of image tokens as (row, column); one row where they form no square."""
-    side = math.isqrt(len(weights))
-    return weights.reshape(side if side * side == len(weights) else 1, -1)
 
 
 def beam(

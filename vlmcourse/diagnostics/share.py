@@ -128,10 +128,16 @@ def prompt_looks(speaker: Any, image: UInt8[np.ndarray, "rows columns 3"], instr
     seen = ids[0] == speaker.words.image
     words = torch.nonzero(~seen & measured.real[0])[:, 0]
     tokens, shares = _names(speaker.words, ids[0, words].tolist()), measured.shares[:, 0, words]
-    side = math.isqrt(int(seen.sum()))
-    if weights is None or not speaker.model.patchwise or side * side != int(seen.sum()):
+    grid = image_grid(int(seen.sum()), *image.shape[:2])
+    if weights is None or not speaker.model.patchwise or grid is None:
         return Looks(tokens, shares, None, None, measured.kind)
-    return Looks(tokens, shares, weights[:, 0, :, words][..., seen], (side, side), measured.kind)
+    return Looks(tokens, shares, weights[:, 0, :, words][..., seen], grid, measured.kind)
+
+
+def image_grid(count: int, height: int, width: int) -> tuple[int, int] | None:
+    """Rows and columns of so many tokens, each for a square of an image of this size; None if none fit."""
+    rows = round(math.sqrt(count * height / width))
+    return (rows, count // rows) if rows and rows * rows * width == count * height else None
 
 
 def _measured(
@@ -139,7 +145,7 @@ def _measured(
 ) -> tuple[Shares, Int[Tensor, "batch token"], Float[Tensor, "layer batch head query key"] | None]:
     """The shares, the ids of their tokens, and the attention weights where the shares are made of them."""
     model, words = speaker.model, speaker.words
-    ids, real = words.prompts(instructions, model.tokens_per_image)
+    ids, real = words.prompts(instructions, model.tokens_of(*images.shape[1:3]))
     reader, prompt = model.begin(ids, to_tensor(images))
     steps = _image_steps(model)
     if steps:

@@ -41,7 +41,6 @@ from vlmcourse.evaluation.vqa import anls, normalise_answer
 from vlmcourse.families.making import load_speaker
 from vlmcourse.families.mine import MINE
 from vlmcourse.families.page_card import page_lines
-from vlmcourse.models.native_llava import NativeLlava
 from vlmcourse.speak import Images, Speaker, blinded
 from vlmcourse.world import questions, scenes, twins
 from vlmcourse.world.instructions import FULL
@@ -244,7 +243,7 @@ def report_on_scenes(model: Any, name: str, count: int = 200, seed: int = 0) -> 
     if isinstance(model, Speaker):
         examiner.grounding(min(count, 40))
         examiner.calibration()
-        if isinstance(model.model, NativeLlava):
+        if model.any_size:
             examiner.lines += page_lines(model, count, seed)
     batch, asked = asked_of(scenes.sample("test", count, seed=seed), "shape")
     examiner.price(render(batch), [question.text for question in asked])
