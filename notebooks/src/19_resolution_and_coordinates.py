@@ -358,7 +358,7 @@ assert gap < 1e-4 < 0.1 < without and packed < 0.6 * padded
 #
 # ## 4 · What does a token buy?
 #
-# One question for each of 120 new pages, seen in three ways at several budgets. `nano-native` saw pages in all of them in training. Beside them the **blind control**: the same questions about empty pages. **Predict** the order of the curves.
+# One question for each of 120 new pages, seen in three ways at several budgets. In training `nano-native` saw tiles and smaller pages, but none squashed. Beside them the **blind control**: the same questions about empty pages. **Predict** the order of the curves.
 
 # %% id="budgets"
 exam = resolving.about_pages(pages.sample_pages("test", 120))

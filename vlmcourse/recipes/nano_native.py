@@ -4,7 +4,7 @@ A picture has a token for each square of 16 × 16 pixels, so 16 of a scene and 1
 the eye learns alone what each patch shows, see training/patchwise.py. Then projector and language model learn
 to read out pages with small marks, words, tables and charts, and to answer about them; and nano-vlm's own
 questions about scenes, so that they forget little. Most pages are seen as they are; some as tiles, and some
-made smaller, so that whoever compares these ways asks for nothing that it never saw.
+made smaller, so that these are nothing new to it when ways are compared; squashed pages it never saw.
 """
 
 from functools import partial
