@@ -1,9 +1,12 @@
 """What a learner's function did is found out without changing what it was given."""
 
+import sys
+
 import pytest
 import torch
 
 from vlmcourse.data.coordinates import Placement
+from vlmcourse.workbook import outcomes
 from vlmcourse.workbook.outcomes import Operations, convert, own_axes, parts, run, same
 
 CHANGES = {
@@ -71,3 +74,23 @@ def test_operations_are_noted_by_their_names():
         torch.nn.Conv1d(1, 1, 1)(torch.zeros(1, 1, 3))
     assert "aten::convolution" in operations.seen
     assert "aten::mm" not in operations.seen
+
+
+def test_an_alarm_that_nobody_can_catch_is_not_told_and_everything_else_is(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda one: told.append(one.exc_type))
+    before = sys.unraisablehook
+
+    class Leaves:
+        def __init__(self, error):
+            self.error = error
+
+        def __del__(self):
+            raise self.error
+
+    with outcomes.limited(60):
+        Leaves(outcomes.OutOfTime())
+        Leaves(KeyError("x"))
+    assert told == [KeyError] and sys.unraisablehook is before
+    Leaves(outcomes.OutOfTime())
+    assert told == [KeyError, outcomes.OutOfTime]

@@ -8,6 +8,7 @@ import inspect
 import io
 import math
 import signal
+import sys
 import threading
 import time
 import warnings
@@ -100,6 +101,12 @@ def limited(seconds: float) -> Iterator[None]:
         if not over.is_set():
             raise OutOfTime
 
+    def heard(unraisable: Any) -> None:
+        """It rang where nobody can catch it, in a weak reference's callback, say; it will ring again."""
+        if unraisable.exc_type is not OutOfTime:
+            hook(unraisable)
+
+    hook, sys.unraisablehook = sys.unraisablehook, heard
     outer, before = signal.getitimer(signal.ITIMER_PROF)[0], signal.signal(signal.SIGPROF, ring)
     began, again = time.process_time(), 0.05  # it rings again: what was tried may have caught the first one
     try:
@@ -110,6 +117,7 @@ def limited(seconds: float) -> Iterator[None]:
         left = outer and max(outer - (time.process_time() - began), 1e-6)
         signal.setitimer(signal.ITIMER_PROF, left, again if left else 0)
         signal.signal(signal.SIGPROF, before if callable(before) else signal.SIG_IGN)  # one may be on its way
+        sys.unraisablehook = hook
 
 
 @contextlib.contextmanager
