@@ -47,7 +47,7 @@ def test_what_it_points_at_stands_beside_the_mean_box_of_other_pages(speaker, li
     assert lines["points into the box"].value == pytest.approx(scores["told: middle in the box"])
     assert lines["always the mean box"].value == pytest.approx(scores["mean box: middle in the box"])
     true = resolving.things_to_point_at(test).true
-    monkeypatch.setattr(page_card, "first_boxes", lambda *_: true)
+    monkeypatch.setattr(page_card, "told_boxes", lambda *_: true)
     found = {line.name: line for line in page_card.page_lines(speaker, COUNT, SEED)}
     line = found["points into the box"]
     assert line.value == 1 and line.low == pytest.approx(1 - 3 / len(true))

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from vlmcourse.data.coordinates import THOUSANDTHS, place_in_letterbox, to_model, to_picture
-from vlmcourse.evaluation.boxes import paired_iou
+from vlmcourse.evaluation.boxes import box_middles, paired_iou
 from vlmcourse.models.tiles import PixelSize
 
 NO_MISTAKE = "none"  # thousandths of the picture, x before y
@@ -104,7 +104,7 @@ def centre_fit(boxes: _Boxes, true: _Boxes, sizes: Sequence[PixelSize]) -> Float
         one of them is, and something is always there. Sizes that differ blur the last two.
     """
     edges = torch.cat([_edges(size)[None, :2] for size in sizes])
-    middles, real = ((some[:, :2] + some[:, 2:]) / 2 / edges for some in (boxes, true))
+    middles, real = (box_middles(some) / edges for some in (boxes, true))
     known = torch.cat([real, torch.ones(len(real), 1)], dim=1)  # (box, x y and 1)
     return torch.linalg.lstsq(known, middles).solution
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from vlmcourse.data.coordinates import THOUSANDTHS
 from vlmcourse.diagnostics.pointing import write_mistaken
 from vlmcourse.families.nano import by_length
-from vlmcourse.families.resolving import BOX_TOKENS, first_boxes, things_to_point_at
+from vlmcourse.families.resolving import things_to_point_at, told_boxes
 from vlmcourse.models.tiles import PixelSize
 from vlmcourse.speak import Speaker
 from vlmcourse.training.history import History
@@ -88,5 +88,5 @@ def told_numbers(speaker: Speaker, batch: Pages) -> ToldBoxes:
         ValueError: if no page has one.
     """
     asked = things_to_point_at(batch)
-    said = speaker.answer(asked.pictures, asked.questions, BOX_TOKENS, 50)
-    return ToldBoxes(first_boxes(said, [IN_THOUSANDTHS] * len(said)), asked.true, asked.sizes)
+    numbers = told_boxes(speaker, asked._replace(sizes=[IN_THOUSANDTHS] * len(asked.pages)))
+    return ToldBoxes(numbers, asked.true, asked.sizes)

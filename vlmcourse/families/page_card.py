@@ -11,12 +11,11 @@ from vlmcourse.evaluation.boxes import box_middles, mean_boxes, points_inside
 from vlmcourse.evaluation.intervals import bootstrap_interval, by_rule_of_three
 from vlmcourse.evaluation.report import ReportLine
 from vlmcourse.families.resolving import (
-    BOX_TOKENS,
     about_pages,
-    first_boxes,
     page_grades,
     reading_errors,
     things_to_point_at,
+    told_boxes,
 )
 from vlmcourse.speak import Speaker
 from vlmcourse.world.pages import sample_pages
@@ -66,7 +65,7 @@ def _reading(speaker: Speaker, count: int, seed: int) -> list[ReportLine]:
 def _boxes(speaker: Speaker, count: int, seed: int) -> list[ReportLine]:
     asked = things_to_point_at(sample_pages("test", count, seed=seed))
     known = things_to_point_at(sample_pages("train", count, seed=seed))
-    told = first_boxes(speaker.answer(asked.pictures, asked.questions, BOX_TOKENS, 50), asked.sizes)
+    told = told_boxes(speaker, asked)
     mean = mean_boxes(known.true, known.sizes, asked.sizes)
     lines, says = [], "the middle of the box that it tells lies in the true one"
     for name, boxes in {"points into the box": told, "always the mean box": mean}.items():

@@ -6,7 +6,7 @@ page_grades       the same question by question
 page_controls     the same at native size, and without the pictures
 reading_errors    character error rate of words, at native size and squashed
 page_boxes        boxes told as text: how well they fit, beside the mean box
-things_to_point_at  a thing of each page and the question where it is; first_boxes reads what is answered
+things_to_point_at  a thing of each page and the question where it is; told_boxes asks a model
 pruned_scores     the share of right answers by kind when image tokens are dropped inside the language model
 measure_native    every number of the card of nano-native
 """
@@ -142,10 +142,8 @@ def page_boxes(speaker: Speaker, batch: pages.Pages, known: pages.Pages) -> dict
     """
     asked, learned = things_to_point_at(batch), things_to_point_at(known)
     told = {
-        "told": first_boxes(speaker.answer(asked.pictures, asked.questions, BOX_TOKENS, 50), asked.sizes),
-        "blank": first_boxes(
-            speaker.answer(blinded(asked.pictures), asked.questions, BOX_TOKENS, 50), asked.sizes
-        ),
+        "told": told_boxes(speaker, asked),
+        "blank": told_boxes(speaker, asked._replace(pictures=blinded(asked.pictures))),
         "mean box": mean_boxes(learned.true, learned.sizes, asked.sizes),
     }
     scores = {}
@@ -189,6 +187,12 @@ def things_to_point_at(batch: pages.Pages, seed: int = 0) -> PointedAt:
         raise ValueError("there is nothing to point at on these pages; sample more, of any kind")
     part = batch[found]
     return PointedAt(found, part.pictures, part.sizes, questions, torch.tensor(boxes).float())
+
+
+def told_boxes(speaker: Speaker, asked: PointedAt) -> Float[Tensor, "page 4"]:
+    """Where a model says that each thing is, see first_boxes."""
+    said = speaker.answer(asked.pictures, asked.questions, BOX_TOKENS, 50)
+    return first_boxes(said, asked.sizes)
 
 
 def first_boxes(texts: Sequence[str], sizes: Sequence[tuple[int, int]]) -> Float[Tensor, "text 4"]:

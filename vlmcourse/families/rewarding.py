@@ -223,7 +223,7 @@ class Rollouts:
     reference: nn.Module | None = None
 
     def __post_init__(self):
-        kept = self.reference or deepcopy(self.speaker.model)
+        kept = deepcopy(self.speaker.model) if self.reference is None else self.reference
         self.reference = kept.eval().requires_grad_(False)
         self.chance, self.epoch = torch.Generator().manual_seed(self.seed), 0
 
