@@ -64,3 +64,6 @@ def test_measuring_again_says_what_the_card_says(final, told):
     errors = resolving.reading_errors(final[0], words)
     assert errors["native"] == pytest.approx(told["letters wrong: native"], abs=0.005)
     assert errors["squash"] == pytest.approx(told["letters wrong: squash"], abs=0.005)
+    tables, known = (pages.sample_pages(split, COUNT, kind="tables") for split in ("test", "train"))
+    for name, share in resolving.page_boxes(final[0], tables, known).items():
+        assert share == pytest.approx(told[f"boxes, tables: {name}"], abs=0.01), name
