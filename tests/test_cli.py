@@ -312,6 +312,8 @@ def test_ask_says_that_a_picture_is_foreign_and_goes_on_without_that_file(tmp_pa
     path, source = tmp_path / "mine.safetensors", ROOT / "assets/checkpoints/nano-vlm"
     for suffix in (".safetensors", ".json"):
         path.with_suffix(suffix).write_bytes(source.with_suffix(suffix).read_bytes())
+    eye = source.with_name("nano-words.safetensors")  # beside which nano-vlm is stored
+    path.with_name(eye.name).write_bytes(eye.read_bytes())
     alone = run.invoke(cli.app, ["ask", *question, "--model", str(path)])
     assert alone.exit_code == 0 and "unlike" not in alone.output and "foreign" not in alone.output
     other = source.with_name(f"smollm-openmoji{FAMILIAR}").read_bytes()

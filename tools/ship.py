@@ -31,7 +31,8 @@ from vlmcourse.recipes.recipe import Made, Recipe, Stage
 ROOT = Path(__file__).parents[1]
 EVERY = 100  # steps between two points of the curve
 # whose file holds what they left as it was: all but the projector; the eye
-BESIDE = {"nano-aligned": "nano-words", "smollm-scenes": "nano-vlm", "smollm-openmoji": "clip-openmoji"}
+BESIDE = dict.fromkeys(("nano-aligned", "nano-vlm", "nano-grpo", "smollm-scenes"), "nano-words")
+BESIDE["smollm-openmoji"] = "clip-openmoji"
 WATCHED = ("vlm", "pairs", "last", "sharp", "whole")  # stages in which the model learns to answer
 
 

@@ -31,6 +31,20 @@ def test_scenes_that_allow_no_question_are_left_out():
     assert len(batch) == len(asked) < 40 and all(question.kind == "relation" for question in asked)
 
 
+def test_of_a_scene_and_its_twin_the_same_is_asked_and_the_answers_differ():
+    batch = scenes.sample("test", 40)
+    both, asked = answers.asked_of_twins(batch, "comparison", seed=2)
+    some, first = answers.asked_of(batch, "comparison", seed=2)
+    half = len(first)
+    assert len(both) == len(asked) == 2 * half and asked[:half] == first
+    assert both.key[:half].tolist() == some.key.tolist()
+    for number, (one, other) in enumerate(zip(asked[:half], asked[half:], strict=True)):
+        assert one.text == other.text and one.answer != other.answer
+        for place, question in ((number, one), (half + number, other)):
+            things = truth.list_things(both, place)
+            assert truth.pose("comparison", question.asked, things).answer == question.answer
+
+
 def test_accuracy_asks_about_the_picture_or_what_is_shown_instead():
     reader = Reader(lambda image, asked: asked[1] == "red")
     batch = scenes.sample("test", 20)

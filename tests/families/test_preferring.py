@@ -8,7 +8,7 @@ import torch
 
 from vlmcourse.data.chat import IGNORED
 from vlmcourse.data.text import END
-from vlmcourse.evaluation.answers import answer_probabilities
+from vlmcourse.evaluation.answers import answer_probabilities, asked_of
 from vlmcourse.evaluation.statements import true_and_complete
 from vlmcourse.families import preferring
 from vlmcourse.families.nano import load_named
@@ -22,7 +22,7 @@ from vlmcourse.families.preferring import (
     whole_answers,
 )
 from vlmcourse.training.preferences import dpo_loss
-from vlmcourse.world import questions, scenes, truth
+from vlmcourse.world import questions, scenes, truth, twins
 from vlmcourse.world.grammar import true_answer
 from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import render
@@ -58,8 +58,8 @@ def test_twins_are_asked_what_is_wanted_and_another_seed_asks_something_else(bat
         assert {question for question, *_ in about[:half]} <= {*asked} and half > 0
     for kind in ("existence", "colour"):
         assert found[kind, 0][1] != found[kind, 4][1]
-    some, asked = preferring.asked_of(batch, "existence", 4)
-    other, changed = preferring.twins.twins(some, asked, 4)
+    some, asked = asked_of(batch, "existence", 4)
+    other, changed = twins.twins(some, asked, 4)
     shown, about = found["existence", 4]
     half = len(about) // 2
     assert [question for question, *_ in about[half:]] == [one.text for one in changed]

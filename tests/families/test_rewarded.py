@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from vlmcourse.families import making, nano, rewarded
-from vlmcourse.families.rewarding import chances_of_truth, drill_about, hard_questions
+from vlmcourse.families.rewarding import chances_of_truth, drill_about, drill_of_twins, hard_questions
 from vlmcourse.recipes.nano_grpo import NANO_GRPO
 from vlmcourse.speak import Speaker
 from vlmcourse.world import scenes
+from vlmcourse.world.questions import KINDS
 
 
 def few(number: int = 0, **changes):
@@ -30,14 +31,53 @@ def test_eight_answers_are_drawn_and_every_round_has_scenes_of_its_own():
     assert len({stage.data["scenes"] for stage in NANO_GRPO.stages}) == 1  # so no scene comes twice
 
 
-def test_it_asks_what_the_model_is_unsure_about_in_scenes_of_its_round(speaker):
+def test_it_practises_what_the_model_is_unsure_about_in_scenes_of_its_round_and_their_twins(speaker):
     found = rewarded.questions(speaker, few(3), seed=0)
     batch = scenes.sample("train", 60, start=500_000 + 3 * 60, objects=(2, 4))
-    expected = hard_questions(speaker, drill_about(speaker, batch, ["comparison", "count"], 3))
-    assert found.questions == expected.questions and found.image == expected.image
-    chances = chances_of_truth(speaker, found)
+    expected = hard_questions(speaker, drill_of_twins(speaker, batch, ["comparison", "count"], 3))
+    number = len(expected.image)
+    practised = found.pick(range(number))
+    assert practised.questions == expected.questions and practised.answers == expected.answers
+    assert torch.equal(found.features[practised.image], expected.features[expected.image])
+    chances = chances_of_truth(speaker, practised)
     assert ((chances > 0.02) & (chances < 0.98)).all()
     assert rewarded.questions(speaker, few(4), seed=0).questions != found.questions
+
+
+def test_behind_it_stands_a_share_of_every_other_kind_of_question(speaker):
+    stage = few(1)
+    for keep in (0.2, 0.5):
+        found = rewarded.questions(speaker, replace(stage, data=stage.data | dict(keep=keep)), seed=0)
+        batch = scenes.sample("train", 60, start=500_000 + 60, objects=(2, 4))
+        practised = hard_questions(speaker, drill_of_twins(speaker, batch, stage.data["kinds"], 1))
+        kept = found.pick(range(len(practised.image), len(found.image)))
+        share = len(kept.image) / len(found.image)
+        assert share == pytest.approx(keep, abs=0.1)  # some scenes do not allow every kind
+        number = round(len(practised.image) * keep / (1 - keep) / 6)
+        expected = drill_about(speaker, batch[:number], stage.data["kept"], 1)
+        assert kept.questions == expected.questions and kept.answers == expected.answers
+        assert torch.equal(found.features[kept.image], expected.features[expected.image])
+    assert not {*stage.data["kept"]} & {*stage.data["kinds"]}
+    assert {*stage.data["kept"], *stage.data["kinds"]} == {*KINDS}
+
+
+def test_the_card_tells_twins_apart_and_what_nobody_rewarded(speaker, monkeypatch):
+    """A model that always says the same of a scene and its twin is never right about both."""
+    monkeypatch.setattr(rewarded.nano, "measure", lambda model, count: dict(answers=count / 100))
+    told = rewarded.measure(speaker.model, 40)
+    kinds = [f"twins of {kind}, both right" for kind in ("comparison", "count")]
+    names = [name + more for more in ("", ", new combinations") for name in kinds]
+    assert [*told] == ["answers", *names, "caption perplexity"] and told["answers"] == 0.4
+    assert 0.3 < told[names[0]] < 0.7 < told[names[1]]
+    assert told["caption perplexity"] == pytest.approx(5.04, abs=0.05)
+
+    def habit(speaker, drill):
+        """Right about every first picture, wrong about its twin."""
+        half = len(drill.image) // 2
+        return torch.tensor([0.9] * half + [0.4] * half)
+
+    monkeypatch.setattr(rewarded, "chances_of_truth", habit)
+    assert all(rewarded.measure(speaker.model, 40)[name] == 0 for name in names)
 
 
 def test_too_few_questions_are_refused(speaker):

@@ -65,7 +65,7 @@ def test_all_stages_are_shipped_and_those_that_answer_are_watched(stages, tmp_pa
     assert stored == [
         ("nano-words", NANO_VLM, 20),
         ("nano-aligned", NANO_VLM, 30, "nano-words"),
-        ("nano-vlm", NANO_VLM, 70),
+        ("nano-vlm", NANO_VLM, 70, "nano-words"),
     ]
     last = given["last"]
     assert last["resume"] is True and last["checkpoint"] == tmp_path / "runs/shipping/nano-vlm/last"
@@ -78,4 +78,4 @@ def test_later_stages_alone_count_the_seconds_of_those_before(stages):
     before = json.loads(shipped("nano-aligned.json").read_text())["cpu_seconds"]
     tool.ship(NANO_VLM, "vlm")
     assert [*given] == ["vlm", "last", "sharp", "whole"]
-    assert stored == [("nano-vlm", NANO_VLM, before + 40)]  # the card holds the whole recipe
+    assert stored == [("nano-vlm", NANO_VLM, before + 40, "nano-words")]  # the card holds the whole recipe

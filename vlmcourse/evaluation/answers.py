@@ -32,6 +32,19 @@ def asked_of(
     return batch[np.array(rows, int)], [asked[n] for n in rows]
 
 
+def asked_of_twins(
+    batch: scenes.Scenes, kind: str, seed: int = 0
+) -> tuple[scenes.Scenes, list[questions.Question]]:
+    """The scenes that allow a question of this kind, then a twin of each; the questions in the same order.
+
+    A scene and its twin are asked the same, and the answers differ (world/twins.py): who does not look is
+    right about one of the two at most.
+    """
+    some, asked = asked_of(batch, kind, seed)
+    other, changed = twins.twins(some, asked, seed)
+    return scenes.concatenate([some, other]), [*asked, *changed]
+
+
 def grade_questions(
     speaker: Any, batch: scenes.Scenes, asked: Sequence[questions.Question], look: Callable = render
 ) -> Bool[Tensor, "question"]:
@@ -125,10 +138,9 @@ def twins_right(speaker: Any, count: int = 75) -> float:
     """Share of twin pairs, of all kinds of questions, with both answers right."""
     shares = []
     for kind in questions.KINDS:
-        batch, asked = asked_of(scenes.sample("test", count, start=5000), kind)
-        right = grade_questions(speaker, batch, asked)
-        right &= grade_questions(speaker, *twins.twins(batch, asked))
-        shares.append(right.float().mean())
+        right = grade_questions(speaker, *asked_of_twins(scenes.sample("test", count, start=5000), kind))
+        first, second = right.chunk(2)
+        shares.append((first & second).float().mean())
     return float(np.mean(shares))
 
 

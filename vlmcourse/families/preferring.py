@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vlmcourse.data.batches import Batches
 from vlmcourse.data.branches import Branches, branch
 from vlmcourse.data.chat import IGNORED
-from vlmcourse.evaluation.answers import asked_of
+from vlmcourse.evaluation.answers import asked_of_twins
 from vlmcourse.families.rewarding import branch_scores
 from vlmcourse.speak import Features, Speaker
 from vlmcourse.training.history import History
@@ -60,11 +60,11 @@ def twin_pairs(batch: scenes.Scenes, kind: str = "existence", seed: int = 0) -> 
 
     A model that does not look at the image has to be wrong about one of the two.
     """
-    some, asked = asked_of(batch, kind, seed)
-    other, changed = twins.twins(some, asked, seed)
-    about = [(one.text, one.answer, two.answer) for one, two in zip(asked, changed, strict=True)]
-    about += [(two.text, two.answer, one.answer) for one, two in zip(asked, changed, strict=True)]
-    return scenes.concatenate([some, other]), about
+    shown, asked = asked_of_twins(batch, kind, seed)
+    half = len(asked) // 2
+    others = asked[half:] + asked[:half]
+    about = [(one.text, one.answer, other.answer) for one, other in zip(asked, others, strict=True)]
+    return shown, about
 
 
 def seen_by_annotators(batch: scenes.Scenes) -> tuple[scenes.Scenes, list[list[tuple[str, str]]]]:

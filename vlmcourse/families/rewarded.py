@@ -2,7 +2,8 @@
 
     run         carry out the recipe, or a variant of it
     practise    one stage of it
-    questions   what is asked in a stage: those of many that the model is unsure about
+    questions   what is asked in a stage: what the model is unsure about, and some of all else
+    measure     the metrics of its card
 
 In each step the model answers anew, inside what computes the loss: so processes that share a batch, or the
 model, draw what one alone would.
@@ -23,9 +24,12 @@ from vlmcourse.families.nano import pictures as pictures  # with the same eye
 from vlmcourse.families.rewarding import (
     Drill,
     Rollouts,
+    chances_of_truth,
     drill_about,
+    drill_of_twins,
     group_loss,
     hard_questions,
+    joined,
     sample_draws,
 )
 from vlmcourse.recipes.nano_grpo import NANO_GRPO
@@ -33,7 +37,7 @@ from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
 from vlmcourse.speak import Speaker
 from vlmcourse.training.history import History
 from vlmcourse.training.loop import learn
-from vlmcourse.world import scenes
+from vlmcourse.world import captions, scenes
 
 ANSWER_STEPS = 8  # tokens of an answer at most
 RATIO_CLIP = 0.2  # of the policy loss; each answer serves one step, so all ratios are 1 and do not reach it
@@ -45,7 +49,7 @@ def run(recipe: Recipe, options: Options) -> Iterator[Made]:
     model, reference = nano.load_vlm(begins)[0], nano.load_vlm(begins)[0]
     for stage in recipe.stages:
         history = practise(stage, model, reference, recipe.seed, **options(stage, model))
-        yield Made(stage, model, history, partial(nano.measure, model))
+        yield Made(stage, model, history, partial(measure, model))
 
 
 def practise(
@@ -74,16 +78,39 @@ def practise(
 
 
 def questions(speaker: Speaker, stage: Stage, seed: int = NANO_GRPO.seed) -> Drill:
-    """Questions about new scenes that the model answers sometimes right and sometimes wrong.
+    """Questions about new scenes and their twins that the model answers sometimes right, sometimes wrong.
+
+    Behind them stand questions of kinds that are only to be kept, about scenes without twins, sure or not.
 
     Raises:
-        ValueError: if they are fewer than a step asks.
+        ValueError: if there are fewer to practise than a step asks.
     """
-    data = stage.data
+    data, drawn = stage.data, seed + stage.data["draw"]
     start = data["begin"] + data["draw"] * data["scenes"]
     batch = scenes.sample("train", data["scenes"], start=start, objects=(2, 4), seed=seed)
-    drill = hard_questions(speaker, drill_about(speaker, batch, data["kinds"], seed + data["draw"]))
-    if len(drill.image) < stage.size:
-        there = f"the model is unsure about {len(drill.image)} questions of {data['scenes']} scenes"
+    hard = hard_questions(speaker, drill_of_twins(speaker, batch, data["kinds"], drawn))
+    if len(hard.image) < stage.size:
+        there = f"the model is unsure about {len(hard.image)} questions of {data['scenes']} scenes"
         raise ValueError(f"{there}, but a step asks {stage.size}; ask about more scenes")
-    return drill
+    # as many scenes as make the share of what is kept
+    share = data["keep"] / (1 - data["keep"])
+    some = batch[: round(len(hard.image) * share / len(data["kept"]))]
+    return joined([hard, drill_about(speaker, some, data["kept"], drawn)])
+
+
+def measure(model: nn.Module, count: int = 300) -> dict[str, float]:
+    """The metrics of nano-vlm's card, of what was practised and of what was not; see nano.measure.
+
+    "both right" is the share of questions answered right about the scene and about its
+    twin alike; the perplexity of captions is what nobody rewarded.
+    """
+    metrics, speaker = nano.measure(model, count), Speaker(model)
+    for split, name in (("test", "both right"), ("novel", "both right, new combinations")):
+        batch = scenes.sample(split, count)
+        for kind in NANO_GRPO.stages[0].data["kinds"]:
+            right = chances_of_truth(speaker, drill_of_twins(speaker, batch, [kind])) > 0.5
+            one, other = right.chunk(2)
+            metrics[f"twins of {kind}, {name}"] = (one & other).float().mean().item()
+    texts = captions.captions(scenes.sample("test", count), "full")
+    metrics["caption perplexity"] = nano.caption_perplexity(model, texts)
+    return {name: round(value, 4) for name, value in metrics.items()}

@@ -1,6 +1,7 @@
 """Learning from rewards: a model answers its own questions, and what was true becomes likelier (notebook 20).
 
 Drill           questions about images with their true answers, as a model reads them
+drill_of_twins  questions that who does not look gets right half the time
 hard_questions  those of them that a model answers sometimes right and sometimes wrong
 sample_answers  several answers to each question, drawn by chance
 sample_draws    the same chance for each question whoever else is asked
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from vlmcourse.data.branches import Branches, branch
 from vlmcourse.data.chat import IGNORED
-from vlmcourse.evaluation.answers import asked_of, chances_of_features
+from vlmcourse.evaluation.answers import asked_of, asked_of_twins, chances_of_features
 from vlmcourse.evaluation.rewards import truth_reward
 from vlmcourse.models.attention import Cache
 from vlmcourse.models.generation import write
@@ -62,6 +63,31 @@ def drill_about(speaker: Speaker, batch: scenes.Scenes, kinds: Sequence[str], se
         texts += [one.text for one in asked]
         answers += [one.answer for one in asked]
     return Drill(features, image, texts, answers)
+
+
+def drill_of_twins(speaker: Speaker, batch: scenes.Scenes, kinds: Sequence[str], seed: int = 0) -> Drill:
+    """A question of each kind about each scene that allows it, and the same about a twin of the scene.
+
+    The true answers of the two differ. So whoever does not look earns half of what there is to earn at most,
+    and a habit, such as "no" to "have the same colour?", earns no more than its opposite.
+    """
+    parts = []
+    for kind in kinds:
+        shown, asked = asked_of_twins(batch, kind, seed)
+        texts, answers = [one.text for one in asked], [one.answer for one in asked]
+        parts.append(Drill(speaker.features(render(shown)), [*range(len(asked))], texts, answers))
+    return joined(parts)
+
+
+def joined(drills: Sequence[Drill]) -> Drill:
+    """The questions of several drills, one after another."""
+    image, behind = [], 0
+    for drill in drills:
+        image += [behind + number for number in drill.image]
+        behind += len(drill.features)
+    features = torch.cat([drill.features for drill in drills])
+    questions = [text for drill in drills for text in drill.questions]
+    return Drill(features, image, questions, [text for drill in drills for text in drill.answers])
 
 
 @torch.no_grad()
