@@ -21,8 +21,9 @@ def run_server(command: list[str], environment: dict[str, str]) -> int:
     try:
         return server.wait()
     except KeyboardInterrupt:
+        pass
+    try:  # from here on a second Ctrl-C, which may come at once, kills it
         server.terminate()  # JupyterLab ends its kernels first
-    try:
         server.wait(_PATIENCE)
     except (KeyboardInterrupt, subprocess.TimeoutExpired):
         server.kill()
