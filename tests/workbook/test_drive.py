@@ -8,6 +8,7 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import filelock
 import pytest
 import torch
 
@@ -111,6 +112,16 @@ def test_a_half_or_changed_copy_is_named_and_an_older_one_taken(session, kept, d
     assert answers(portfolio.workspace()) == {"vit_one", "vit_three"}
 
 
+def test_with_two_copies_spoilt_the_third_is_taken(session, kept):
+    session()
+    for number in range(3):
+        passes(f"vit.part{number}")
+    for copy in copies(kept)[1:]:
+        copy.write_bytes(b"")
+    session("two")
+    assert keeping.restore().files == ["my_vlm/vit_part0.py"]
+
+
 def test_a_copy_that_died_before_its_name_is_none(session, kept):
     session()
     passes("vit.one")
@@ -156,6 +167,33 @@ def test_of_the_same_exercise_passed_twice_the_newer_answer_comes_and_a_file_tha
     session("two")  # the kernel has been restarted
     keeping.restore()
     assert (home / "my_vlm" / "vit_one.py").read_text() == "here = 1\n"
+
+
+def test_what_was_removed_here_stays_removed_when_something_else_passes(session):
+    session()
+    passes("vit.one")
+    home = session("two")
+    keeping.restore()
+    (home / "my_vlm" / "vit_one.py").unlink()
+    passes("vit.two")
+    assert answers(home) == {"vit_two"}
+
+
+def test_answers_come_back_to_a_workspace_that_is_not_there_yet(session):
+    session()
+    passes("vit.one")
+    home = session("two")
+    home.rmdir()
+    assert keeping.restore() == (["my_vlm/vit_one.py"], [])
+    assert [event["slot"] for event in portfolio.diary()] == ["vit.one"]
+
+
+def test_weights_that_cannot_be_copied_are_a_warning_and_stay_where_they_are(session, kept, monkeypatch):
+    home = session()
+    monkeypatch.setenv(keeping.KEEP, str(kept / "unmounted"))
+    with pytest.warns(UserWarning, match="not kept in .*unmounted: the folder is not there"):
+        save(torch.nn.Linear(1, 1), home / "tiny.safetensors", {})
+    assert (home / "tiny.safetensors").is_file() and copies(kept) == []
 
 
 def test_checkpoints_and_weights_come_back_whole_and_a_run_goes_on(session, kept, monkeypatch):
@@ -271,6 +309,17 @@ def test_a_copy_from_a_clock_that_is_ahead_does_not_push_out_newer_ones(session,
     assert keeping.COPIES <= len(copies(kept)) <= keeping.COPIES + 1
 
 
+def test_an_answer_of_today_comes_before_an_older_one_whose_clock_was_ahead(session, kept):
+    session()
+    placed_copy(kept, {"my_vlm/vit_one.py": "old = 1\n"}, time="20990101-000000-000000")
+    passes("vit.one", "new = 1\n")
+    times = [copy.name.split(".")[1] for copy in copies(kept)]
+    assert times == ["20990101-000000-000000", "20990101-000000-000001"]
+    home = session("two")
+    keeping.restore()
+    assert (home / "my_vlm" / "vit_one.py").read_text() == "new = 1\n"
+
+
 def test_links_old_times_and_folders_among_the_answers_stop_nothing(session, kept, tmp_path):
     home = session()
     elsewhere = tmp_path / "elsewhere"
@@ -327,6 +376,11 @@ def test_keep_on_drive_copies_what_is_here_and_the_next_begin_brings_it_back(
     lesson.begin("00_start_here")
     said = capsys.readouterr().out
     assert f"Brought back from {kept}: 1 files" in said and "Your code runs as: pixels.normalise" in said
+    pixels.normalise.reset()
+    session("next")
+    keep_on_drive(kept)
+    assert pixels.normalise.runs_mine, "what came back runs, also if a lesson has begun already"
+    capsys.readouterr()
     copies(kept)[0].write_bytes(b"")
     session("three")
     lesson.begin("00_start_here")
@@ -338,6 +392,7 @@ def test_on_colab_the_drive_is_mounted_and_one_that_is_mounted_is_used(session, 
     monkeypatch.setenv(keeping.KEEP, "")
     with pytest.raises(ValueError, match="this is not Colab; name a folder"):
         keep_on_drive()
+    assert drive.DRIVE_FOLDER.as_posix() == "/content/drive/MyDrive/vlm-workbook", "older copies lie there"
     mounted = []
     colab = types.ModuleType("google.colab")
     colab.drive = types.SimpleNamespace(mount=mounted.append)
@@ -349,6 +404,17 @@ def test_on_colab_the_drive_is_mounted_and_one_that_is_mounted_is_used(session, 
     assert mounted == ["/content/drive"] and keeping.keep_folder() == drive.DRIVE_FOLDER
     monkeypatch.setenv(keeping.KEEP, "")
     assert drive.brought_back() == [] and keeping.keep_folder() == drive.DRIVE_FOLDER
+
+
+def test_a_folder_that_cannot_be_read_is_told_and_stops_no_lesson(session, kept, monkeypatch):
+    session()
+
+    def broken():
+        raise OSError("transport endpoint is not connected")
+
+    monkeypatch.setattr(drive, "restore", broken)
+    said = drive.brought_back()
+    assert said == [engine.tell("not_brought_back", place=kept, error="transport endpoint is not connected")]
 
 
 def test_where_nothing_is_kept_begin_says_nothing_of_it(session, monkeypatch, capsys):
@@ -366,3 +432,13 @@ def test_joining_a_diary_keeps_each_line_once(session, kept):
         warnings.simplefilter("error")
         keeping._join_diary(path, b'{"slot": "a"}\n{"slot": "b"}\n')
     assert [json.loads(line)["slot"] for line in path.read_text().splitlines()] == ["a", "b"]
+
+
+def test_a_diary_is_joined_under_the_lock_that_a_note_takes(session, monkeypatch):
+    session()
+    passes("vit.one")
+    home, taken, real = session("two"), [], filelock.FileLock
+    monkeypatch.setattr(filelock, "FileLock", lambda path, **how: taken.append(path) or real(path, **how))
+    keeping.restore()
+    portfolio.note(slot="vit.two", status="wrong")
+    assert taken == [home / "my_vlm" / "diary.lock"] * 2
