@@ -1,5 +1,6 @@
 """What must hold before the course is published is asked step by step, and the first failure ends it."""
 
+import os
 import re
 import socket
 import subprocess
@@ -43,6 +44,63 @@ def test_a_step_that_is_none_is_named_and_nothing_is_begun(monkeypatch, capsys):
     assert "there is no step 'wheels'; there are clean, test," in told.err and not told.out
 
 
+@pytest.mark.parametrize(("chosen", "done", "code"), [
+    (["two"], ["two"], 0), ([], ["one", "two", "wrong"], 1), (["wrong", "one"], ["wrong"], 1),
+])  # fmt: skip
+def test_the_steps_that_are_named_are_done_and_the_command_ends_with_whether_all_is_ready(
+    monkeypatch, chosen, done, code
+):
+    begun = []
+
+    def step(name):
+        begun.append(name)
+        if name == "wrong":
+            raise NotReady("no")
+
+    names = ("one", "two", "wrong", "last")
+    monkeypatch.setattr(release_check, "STEPS", {name: lambda name=name: step(name) for name in names})
+    monkeypatch.setattr(sys, "argv", ["release_check.py", *chosen])
+    with pytest.raises(SystemExit) as ended:
+        release_check.main()
+    assert begun == done and ended.value.code == code
+
+
+def test_all_is_tried_between_two_looks_at_the_tree():
+    assert list(STEPS) == ["clean", "test", "colab-check", "book", "wheel", "still clean"]
+    assert STEPS["clean"] is STEPS["still clean"] is clean_tree
+
+
+@pytest.mark.parametrize("name", ["test", "colab-check", "book"])
+def test_a_step_of_make_makes_the_target_of_its_name(monkeypatch, name):
+    ran = []
+    monkeypatch.setattr(release_check, "run", ran.append)
+    STEPS[name]()
+    assert ran == [["make", name]]
+
+
+def test_the_newest_wheel_is_installed_alone_and_answers_from_an_empty_folder(monkeypatch, tmp_path):
+    (tmp_path / "dist").mkdir()
+    files = [tmp_path / "dist" / f"vlmcourse-0.{number}.0-py3-none-any.whl" for number in (1, 2)]
+    for file, seconds in zip(files, (2, 1), strict=True):
+        file.touch()
+        os.utime(file, (seconds, seconds))
+    ran = []
+
+    def answered(command, folder):
+        ran.append((command, list(folder.iterdir())))
+
+    monkeypatch.setattr(release_check, "ROOT", tmp_path)
+    monkeypatch.setattr(release_check, "run", ran.append)
+    monkeypatch.setattr(release_check, "answers", answered)
+    release_check.wheel()
+    made, begun, installed, (command, found) = ran
+    place = Path(begun[-1])
+    assert made == ["make", "wheel"] and begun[:-1] == [sys.executable, "-m", "venv"]
+    assert installed[:3] == [str(place / "bin" / "python"), "-m", "pip"] and installed[3] == "install"
+    assert installed[-1] == str(files[0]) and not place.parent.exists()
+    assert command == place / "bin" / "vlmcourse" and found == []
+
+
 def test_a_changed_tree_is_not_ready(monkeypatch, tmp_path):
     subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
     monkeypatch.setattr(release_check, "ROOT", tmp_path)
@@ -78,6 +136,30 @@ def test_a_lab_that_lists_the_first_notebook_answers_and_any_other_does_not(tmp_
         answers(command(tmp_path, SERVER), tmp_path)
     with pytest.raises(NotReady, match="ended without an address"):
         answers(command(tmp_path, ""), tmp_path)
+
+
+def test_a_lab_knows_nothing_of_this_session_and_is_started_in_the_folder(tmp_path, monkeypatch):
+    for name in ("PYTHONPATH", "VLMCOURSE_WORKSPACE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    asserts = """
+import os, pathlib, sys
+held = [name for name in os.environ if name.startswith(("PYTHON", "VLM"))]
+if (held, sys.argv[1:]) != (["PYTHONUNBUFFERED"], ["lab", "--no-browser"]):
+    sys.exit("wrong")
+pathlib.Path("here").touch()
+print("no address: http://h/lab/ without its", "or token= alone", sep="\\n")
+"""
+    there = tmp_path / "there"
+    there.mkdir()
+    server = asserts + SERVER.replace("LISTED", "00_start_here.ipynb")
+    answers(command(tmp_path, server), there)
+    assert (there / "here").exists()
+
+
+def test_a_lab_that_refuses_is_told_without_its_token(tmp_path):
+    refuses = SERVER.replace("send_response(200)", "send_response(403)")
+    with pytest.raises(NotReady, match=r"^http://127\.0\.0\.1:\d+/api/contents/notebooks answered 403$"):
+        answers(command(tmp_path, refuses), tmp_path)
 
 
 def test_nobody_who_answers_is_waited_for_in_vain():
