@@ -56,6 +56,15 @@ def test_anchors_say_the_title_and_one_without_letters_is_a_section():
     assert taken == {"part", "a-b-c", "part-2", "part-3", "section", "section-2"}
 
 
+def test_tables_scroll_and_fences_are_coloured_by_their_language():
+    text = "| a |\n|---|\n| 1 |\n\n```python\nx < 1\n```\n\n```\nx < 1\n```\n"
+    markup, sections = cells.text_cell(text, cells.Page("en", "", {}, set()), None)
+    assert sections == [] and markup.count("<pre") == 2
+    assert cells.coloured("x < 1\n") in markup and cells.coloured("x < 1\n", "text") in markup
+    table = '<div class="scroll"><table class="a"></table></div>'
+    assert cells.in_scrollers('<p></p><table class="a"></table>') == f"<p></p>{table}"
+
+
 def test_an_error_is_shown_with_its_lines():
     failed = new_output("error", ename="E", evalue="", traceback=["\x1b[31mfirst", "E: <last>"])
     assert cells.output(failed, "c", None, None) == '<pre class="printed error">first\nE: &lt;last&gt;</pre>'
@@ -119,8 +128,12 @@ def test_a_widget_runs_in_a_page_if_it_asks_nobody_or_brings_its_model(kind, sta
 
 
 def test_of_a_run_the_widgets_of_the_course_are_kept_with_what_was_recorded():
+    left_out = ["_esm", "_css", "_dom_classes", "layout", "tabbable", "tooltip", "_view_count"]
+    left_out += [f"_{kind}_{what}" for kind in ("model", "view") for what in ("module", "name")]
+    left_out += [f"_{kind}_module_version" for kind in ("model", "view")]
+
     def model(name: str, **state) -> dict:
-        return {"state": {"_anywidget_id": name, "_esm": "old", "layout": "x", **state}}
+        return {"state": {"_anywidget_id": name, **dict.fromkeys(left_out, "old"), **state}}
 
     quiz = model("vlmcourse.widgets.quiz.Quiz", question="Is it?") | {
         "buffers": [{"path": ["a"], "data": ""}]
@@ -404,6 +417,17 @@ def test_only_the_still_of_a_widget_that_runs_in_the_page_is_for_those_without_s
     assert hidden == ["3", "5"] and re.findall(r'alt="(\d)"', body) == list("123456")
 
 
+def test_only_the_card_of_an_exercise_that_is_not_written_is_left_out(monkeypatch):
+    monkeypatch.setattr(chapters, "help_with", lambda chapter, task, lang: f"[{chapter} {task} {lang}]")
+    card = new_output("display_data", {"text/plain": "○ vit.cut: not written yet."})
+    said = new_output("stream", text="two patches", name="stdout")
+    task, plain = "@exercise(vit.cut)\ndef cut():\n    pass", "cut()"
+    shown = [writer({}).code(new_code_cell(code, outputs=[card, said])) for code in (task, plain)]
+    assert ["not written yet" in body for body in shown] == [False, True]
+    assert all("two patches" in body for body in shown)
+    assert shown[0].endswith("[02_vit cut en]") and "[" not in shown[1]
+
+
 def test_the_search_has_a_section_for_three_levels_and_the_list_beside_the_page_for_one(tmp_path):
     text = "Before.\n\n## Part\n\nOne.\n\n### Deep\n\nTwo.\n\n#### Deeper\n\nThree."
     found = [
@@ -451,8 +475,9 @@ def test_each_chapter_turns_to_its_neighbours(pages):
 def test_the_first_page_has_a_row_for_each_chapter_as_the_readme_tells_it(pages, lang):
     page = (pages / ("" if lang == "en" else lang) / "index.html").read_text("utf-8")
     readme = (running.ROOT / "README.md").read_text("utf-8")
-    words = WORDS[lang]
-    for name, builds, minutes, gpu in site.TABLE_ROW.findall(readme)[2:4]:
+    words, rows = WORDS[lang], site.TABLE_ROW.findall(readme)[2:4]
+    assert [row[0] for row in rows] == ["02_vit", "03_cnn_vs_vit"]
+    for name, builds, minutes, gpu in rows:
         told = html.escape(builds) if lang == "en" else ""
         link = f'<a href="{name}.html">{name} &lt;&amp;&gt;</a>'
         assert f"<tr><td>{link}</td><td>{told}</td><td>{minutes}</td><td>{gpu}</td></tr>" in page

@@ -422,7 +422,9 @@ def test_of_a_line_that_went_back_to_its_beginning_what_stands_there_is_shown():
     assert cells.printed(hidden) == '<pre class="printed stdout">namered</pre>'
 
 
-@pytest.mark.parametrize("kind", ["image/jpeg", "image/svg+xml", "text/markdown", "text/latex"])
+@pytest.mark.parametrize(
+    "kind", ["image/jpeg", "image/svg+xml", "text/markdown", "text/latex", "application/javascript"]
+)
 def test_what_the_book_cannot_show_is_refused_with_its_place(tmp_path, kind):
     found = shows({kind: "x", "text/plain": "<IPython.core.display.X object>"})
     with pytest.raises(ValueError, match=rf"02_vit \(en\), cell 'q': .* shows {re.escape(kind)}, which"):

@@ -253,6 +253,7 @@ def test_a_branch_without_a_repository_is_refused(root, capsys):
 def test_an_address_with_git_or_a_slash_behind_it_is_the_same():
     same = {publishing.address_of(url) for url in (URL, f"{URL}/", f"{URL}.git")}
     assert same == {publishing.Address("someone", "their-course", "main")}
+    assert publishing.Address("o", "n").branch == "main"
 
 
 def test_the_cell_is_python_that_needs_nothing_but_the_standard_library():
