@@ -12,8 +12,9 @@ COPY --from=built /dist /dist
 # torch of this index brings no GPU libraries: 2 GB instead of 6
 RUN pip install --no-cache-dir --no-compile --extra-index-url https://download.pytorch.org/whl/cpu \
     --constraint /dist/lock.txt /dist/*.whl
-# Ends the build if something is missing; and what it imports is compiled here, since the learner may not write there
-RUN vlmcourse doctor
+# Ends the build if something is missing; and what is imported here is compiled, since the learner may not write there
+RUN vlmcourse doctor && \
+    python -c "import datasets, ipykernel.kernelapp, jupyterlab.labapp, matplotlib.pyplot, peft, sklearn.linear_model"
 
 USER learner
 WORKDIR /home/learner

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -53,7 +54,14 @@ def test_the_container_keeps_the_folder_in_which_the_course_opens():
 def test_what_an_import_needs_is_compiled_while_the_image_is_built():
     """The learner may not write beside the packages: each start would compile all of torch again."""
     found = instructions()
-    assert found[found.index(("USER", "learner")) - 1] == ("RUN", "vlmcourse doctor")
+    word, commands = found[found.index(("USER", "learner")) - 1]
+    checked, imported = commands.split(" && ")
+    assert (word, checked) == ("RUN", "vlmcourse doctor")
+    python, option, code = shlex.split(imported)
+    assert (python, option) == ("python", "-c")
+    modules = code.removeprefix("import ").split(", ")
+    assert {"ipykernel.kernelapp", "jupyterlab.labapp"} < set(modules), "what each start begins with"
+    assert all(find_spec(module) for module in modules)
     assert not [rest for _, rest in found if "PYTHONDONTWRITEBYTECODE" in rest]
 
 
