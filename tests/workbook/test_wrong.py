@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.workbook.wrong import WRONG, ch02, ch04, ch05, ch08, ch09, ch10, ch11, others  # noqa: F401  they fill WRONG
+# each chapter fills WRONG
+from tests.workbook.wrong import WRONG, ch02, ch04, ch05, ch08, ch09, ch10, ch11, ch19, others  # noqa: F401
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.workbook.check import judge
 

@@ -13,6 +13,7 @@ exercise, quiz = chapter("19_resolution_and_coordinates")
 _SCALE = "min(frame_width / width, frame_height / height)"
 _COVERED = "int(width * scale) * int(height * scale)"
 _BETTER = "effective > most or (effective == most and wasted < least)"
+_TUPLES = "of grids equal in both, rows and columns decide, as in a comparison of tuples; the first one wins."
 _INNER = "lines[down : len(lines) - down, right : lines.shape[1] - right]"
 _EMPTY = "empty_lines(size, lines.shape[:2])"
 _ROW = "torch.cat([tokens[0], torch.cat([lines, ends], dim=1).flatten(0, 1)])"
@@ -52,15 +53,14 @@ _BEST = "scores.argsort(dim=1, descending=True, stable=True)[:, :k]"
 
 exercise(tiles.choose_grid,
     cases=lambda: [
-        (70, 190, [(1, 1), (2, 2), (1, 2), (1, 3), (3, 1)], 32),
-        (300, 120, [(2, 1), (1, 2), (3, 1), (2, 2), (1, 1)], 48), (50, 200, [(2, 2), (1, 2), (1, 1)], 64),
+        (70, 190, [(1, 1), (2, 2), (1, 2), (1, 3), (3, 1)], 32), (190, 60, [(2, 1), (3, 1)], 64),
+        (300, 120, [(2, 1), (1, 2), (3, 1), (2, 2), (1, 1)], 48), (50, 200, [(1, 1), (2, 2), (1, 2)], 64),
         (40, 40, [(2, 2), (1, 2), (2, 1), (1, 1)], 64), (60, 45, [(2, 2), (2, 3), (1, 1)], 40),
         (90, 90, [(1, 2), (2, 1)], 50), (90, 90, [(2, 1), (1, 2)], 50), (37, 211, [(2, 2)], 28),
         (1000, 700, [(1, 1), (2, 1), (2, 2), (3, 2), (2, 3)], 64), (158, 154, [(1, 1), (3, 1)], 16),
         (4, 640, [(2, 3), (1, 2)], 32), (219, 109, [(2, 2), (2, 1), (3, 1)], 64),
         (171, 360, [(2, 2), (1, 1), (3, 3), (3, 2)], 16), (198, 204, [(2, 1), (1, 2), (1, 1)], 28),
-        (60, 45, [(2, 2), (1, 1)], 64), (640, 4, [(3, 2), (2, 1)], 32), (190, 60, [(2, 1), (3, 1)], 64),
-        (50, 40, [(1, 5), (2, 3)], 64),
+        (60, 45, [(2, 2), (1, 1)], 64), (640, 4, [(3, 2), (2, 1)], 32), (50, 40, [(1, 5), (2, 3)], 64),
     ],
     slips=[
         (_SCALE, f"max{_SCALE[3:]}",
@@ -75,6 +75,8 @@ exercise(tiles.choose_grid,
          "of equally effective grids the first in the list wins; the one that wastes least does."),
         (_BETTER, "effective >= most",
          "of equally effective grids the last in the list wins; the one that wastes least does."),
+        (_BETTER, "(-effective, wasted, (rows, columns)) < (-most, least, best)", _TUPLES),
+        (_BETTER, "(effective, -wasted, (rows, columns)) > (most, -least, best)", _TUPLES),
         ("wasted < least", "wasted <= least",
          "where effective and other pixels are equal, the last grid wins; the first in the list does."),
         ("rows * side, columns * side", "columns * side, rows * side",
@@ -125,8 +127,7 @@ exercise(tiles.lay_tiles, gradient=("tokens", "separator"),
          "inside the tiles rows and columns of patches are exchanged."),
         (_LINES, "blocks.permute(1, 3, 0, 2, 4).reshape(columns * side, rows * side, -1)",
          "the picture is read column by column; lines are rows of patches."),
-        (_ROW, _FLAT,
-         "there is no separator; one stands behind every line of the tiles."),
+        (_ROW, _FLAT, "there is no separator; one stands behind every line of the tiles."),
         ("[lines, ends]", "[ends, lines]", "the separator stands in front of each line; it ends one."),
         (_ROW, f"{_ROW}[:-1]", "the last line has no separator; every line ends with one."),
         (_ROW, "torch.cat([tokens[0], lines.flatten(0, 1), separator[None]])",
@@ -232,8 +233,7 @@ exercise(native.pack_pictures, gradient=("pictures",),
     hints=["`first_fit` says which pictures share a row. Go through the rows, and the pictures of each; note "
            "three things beside each other: tokens, number, place.",
            "Of a picture: `torch.full((count,), picture)`, and `native.places_of(grid)` with as many -1 in "
-           "front as it has tokens more than patches. At the end of a row `F.pad(..., value=-1)`; tokens are "
-           "filled up with 0."],
+           "front as it has tokens more than patches. At a row's end `F.pad(..., value=-1)`; tokens get 0."],
 )
 
 
@@ -245,8 +245,8 @@ exercise(native.picture_mask,
     cases=lambda: [
         _numbered([0, 0, 1, 1, 1, -1, -1], [2, 2, 2, 2, 2, 2, -1], [3, 3, 4, 5, 5, 5, 5]),
         _numbered([0, 0, 0, 3, -1, -1, -1, -1, -1], [1, 1, 2, 2, 2, 2, 2, 4, 4]),
-        _numbered([5, 0, -1, 5, 0]), _numbered([-1, -1, -1, -1], [300, 300, 7, 7], [4, 4, 4, -1]),
-        (torch.randint(-1, 4, (4, 11)),),
+        _numbered([5, 0, -1, 5, 0]), _numbered([-1, -1, -1, -1], [300, 300, 301, 44], [4, 4, 4, -1]),
+        (torch.randint(-1, 4, (4, 11)),), _numbered([0, 0, 1]),
     ],
     slips=[
         (_MASK, "same | itself", "padding sees all padding of its row; it sees itself alone."),
@@ -329,7 +329,7 @@ exercise(coordinates.to_picture, gradient=("boxes",),
 exercise(coordinates.spell_box,
     cases=lambda: [
         ((12, 31, 57, 90), (110, 64)), ((0, 0, 256, 64), (64, 256)),
-        ((100.5, 7.25, 230, 199.9), (200, 333)), ((3, 5, 6, 8), (9, 7)),
+        ((100.5, 7.199, 230, 199.9), (200, 333)), ((3, 5, 6, 8), (9, 7)),
         ((640, 360, 1279, 1079), (1080, 1920)), ((1, 2, 63.98, 47.99), (48, 64)),
         ((8, 32, 16, 96), (128, 64)), ((0.1, 0.2, 0.3, 511.7), (512, 1024)), ((40, 10, 90, 70), (100, 90)),
     ],
