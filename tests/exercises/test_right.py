@@ -4,11 +4,13 @@ Every exercise has at least two. Where one is refused, the checker is at fault.
 """
 
 import functools
+import json
 import math
 import re
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
+from fractions import Fraction
 
 import numpy
 import pytest
@@ -3237,6 +3239,79 @@ def kept_one_after_the_other(scores, k):
         kept.append(first)
         left = left.scatter(1, first, -math.inf)
     return torch.cat(kept, dim=1).sort(dim=1).values
+
+
+@right("tiles.choose_grid")
+def grid_by_a_sort_of_three_keys(height, width, grids, side):
+    all_grids = numpy.array(grids)
+    scale = numpy.minimum(all_grids[:, 0] * side / height, all_grids[:, 1] * side / width)
+    shown = (height * scale).astype(int) * (width * scale).astype(int)
+    effective = numpy.minimum(shown, height * width)
+    wasted = all_grids.prod(axis=1) * side**2 - effective
+    first = numpy.lexsort((numpy.arange(len(grids)), wasted, -effective))[0]  # the last key counts first
+    return tuple(all_grids[first].tolist())
+
+
+@right("tiles.lay_tiles")
+def row_by_fold(tokens, grid, separator, size=None):
+    rows, columns = grid
+    if rows == columns == 1:
+        return tokens[0]
+    side, width = math.isqrt(tokens.shape[1]), tokens.shape[2]
+    blocks = tokens[1:].permute(2, 1, 0).reshape(1, width * side**2, rows * columns)
+    whole = F.fold(blocks, (rows * side, columns * side), side, stride=side)[0].permute(1, 2, 0)
+    if size is not None:
+        down, across = tiles.empty_lines(size, whole.shape[:2])
+        whole = whole[down : len(whole) - down, across : whole.shape[1] - across]
+    return torch.cat([tokens[0], *[torch.cat([line, separator[None]]) for line in whole.unbind()]])
+
+
+@right("native.pack_pictures")
+def packed_with_three_numbers_for_each_token(pictures, grids, length):
+    rows, beside = [], []
+    for members in native.first_fit([len(tokens) for tokens in pictures], length):
+        noted = []
+        for picture in members:
+            high, wide = grids[picture]
+            noted += [(picture, -1, -1)] * (len(pictures[picture]) - high * wide)
+            noted += [(picture, place // wide, place % wide) for place in range(high * wide)]
+        free = length - len(noted)
+        tokens = [pictures[picture] for picture in members]
+        rows.append(torch.cat([*tokens, tokens[0].new_zeros(free, tokens[0].shape[1])]))
+        beside.append(torch.tensor(noted + [(-1, -1, -1)] * free, device=tokens[0].device).T)
+    beside = torch.stack(beside, dim=1)
+    return torch.stack(rows), beside[0], beside[1:]
+
+
+@right("native.picture_mask")
+def mask_by_counting_shared_pictures(numbers):
+    kinds = torch.zeros(*numbers.shape, int(numbers.max()) + 2, device=numbers.device)
+    kinds = kinds.scatter(2, (numbers + 1)[..., None], 1)
+    kinds[..., 0] = 0  # padding shares no picture
+    shared = torch.einsum("rqk,rsk->rqs", kinds, kinds)
+    return (shared + torch.eye(numbers.shape[1], device=numbers.device)).bool()
+
+
+@right("coordinates.to_picture")
+def back_by_addcdiv(boxes, placement):
+    scale = boxes.new_tensor([placement.scale_x, placement.scale_y] * 2)
+    shift = boxes.new_tensor([placement.left, placement.top] * 2)
+    return torch.addcdiv(-shift / scale, boxes, scale)
+
+
+@right("coordinates.spell_box")
+def box_by_fractions(box, size):
+    edges = (size[1], size[0]) * 2
+    shares = [Fraction(at) * 1000 / edge for at, edge in zip(box, edges, strict=True)]
+    return json.dumps([min(math.floor(share), 999) for share in shares])
+
+
+@right("pruning.keep_tokens")
+def kept_by_a_threshold(scores, k):
+    least = scores.sort(dim=1, descending=True).values[:, k - 1, None]
+    sure, equal = scores > least, scores == least
+    left = k - sure.sum(dim=1, keepdim=True)  # so many of the equal ones, the first
+    return (sure | (equal & (equal.cumsum(dim=1) <= left))).nonzero()[:, 1].view(-1, k)
 
 
 # chapter 20: preferences and rewards
