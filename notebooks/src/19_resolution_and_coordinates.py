@@ -656,8 +656,8 @@ for ax, (title, own) in zip(axes, {"evenly": pruning.spread_scores(8, 16)[None],
                                    "at random": pruning.random_scores(1, 128, 0)}.items()):
     kept = torch.zeros(128)
     kept[keep_tokens(own, 32)[0]] = 1
-    ax.imshow(kept.reshape(8, 16), cmap="Greys", vmax=1.6)
-    ax.set(xticks=[], yticks=[], title=title)
+    ax.imshow(kept.reshape(8, 16), cmap="Greys", vmin=-0.3, vmax=1.6)
+    ax.axis("off"); ax.set_title(title)
 figure(fig, alt="32 of 8 by 16 tokens: a regular lattice, and places by lot with holes")
 
 # %% [markdown] id="prune-intro" lang="en"
