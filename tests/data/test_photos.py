@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlmcourse.data.photos import PHOTOS, PictureError, load_whole, photo
+from vlmcourse.data.photos import PHOTOS, SQUARE_PIXELS, PictureError, load_whole, photo
+from vlmcourse.families.sights import SQUARE
 
 
 @pytest.mark.parametrize("name", PHOTOS)
@@ -42,6 +43,18 @@ def test_a_whole_picture_keeps_all_of_it_in_multiples_of_sixteen(tmp_path):
     for size, wanted in (((2000, 3000), (288, 432)), ((20, 30), (64, 80))):
         Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / "other.png")
         assert load_whole(tmp_path / "other.png").shape[:2] == wanted
+
+
+def test_the_smallest_and_the_largest_whole_picture_come_back_as_they_are(tmp_path):
+    """64 × 64 and 131,072 pixels; both edges are whole tokens of nano-native."""
+    for size in ((64, 64), (256, 512)):
+        exact = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
+        Image.fromarray(exact).save(tmp_path / "exact.png")
+        assert np.array_equal(load_whole(tmp_path / "exact.png"), exact)
+    for size, wanted in (((256, 528), (240, 512)), ((64, 48), (80, 64)), ((70, 90), (64, 96))):
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / "other.png")
+        assert load_whole(tmp_path / "other.png").shape[:2] == wanted
+    assert SQUARE_PIXELS == SQUARE
 
 
 def test_a_whole_picture_has_the_errors_of_any_other_and_one_for_a_thread(tmp_path):

@@ -1,12 +1,20 @@
 """nano-grpo: rounds of practice, each with new questions that the model is unsure about."""
 
+import inspect
 from dataclasses import replace
 
 import pytest
 import torch
 
 from vlmcourse.families import making, nano, rewarded
-from vlmcourse.families.rewarding import chances_of_truth, drill_about, drill_of_twins, hard_questions
+from vlmcourse.families.rewarding import (
+    chances_of_truth,
+    drill_about,
+    drill_of_twins,
+    hard_questions,
+    sample_answers,
+    sample_draws,
+)
 from vlmcourse.recipes.nano_grpo import NANO_GRPO
 from vlmcourse.speak import Speaker
 from vlmcourse.world import scenes
@@ -125,6 +133,95 @@ def test_a_round_that_was_broken_off_goes_on_as_if_it_had_not_been(tmp_path):
             history = rewarded.practise(stage, model, reference, **options)
         norms.append(history.gradient_norms)
     assert norms[0] == norms[1]
+
+
+def test_as_many_questions_as_a_step_asks_are_enough(speaker, monkeypatch):
+    drill = drill_about(speaker, scenes.sample("train", 24), ["colour"]).pick(range(12))
+    monkeypatch.setattr(rewarded, "hard_questions", lambda *_: drill)
+    asked = rewarded.questions(speaker, replace(few(scenes=12), size=12)).questions
+    assert asked[:12] == drill.questions
+    with pytest.raises(ValueError, match="unsure about 12 questions of 12 scenes, but a step asks 13"):
+        rewarded.questions(speaker, replace(few(scenes=12), size=13))
+
+
+def test_another_seed_asks_about_other_scenes(speaker, monkeypatch):
+    seeds = []
+
+    def sample(split, count, *, seed, **rest):
+        seeds.append(seed)
+        raise InterruptedError
+
+    monkeypatch.setattr(rewarded.scenes, "sample", sample)
+    for seed in (0, 6):
+        with pytest.raises(InterruptedError):
+            rewarded.questions(speaker, few(), seed)
+    assert seeds == [0, 6]
+
+
+@pytest.fixture
+def little(speaker, monkeypatch):
+    """Nine questions, whatever a stage would ask."""
+    drill = drill_about(speaker, scenes.sample("train", 9), ["colour"])
+    monkeypatch.setattr(rewarded, "questions", lambda *_: drill)
+    return drill
+
+
+def test_a_round_trains_as_its_stage_says_and_options_may_change_that(little, monkeypatch):
+    given = []
+
+    def learn(model, batches, loss_of, **options):
+        given.append((batches, options))
+        assert {name.split(".")[0] for name, part in model.named_parameters() if part.requires_grad} == {
+            "projector",
+            "language",
+        }
+
+    monkeypatch.setattr(rewarded, "learn", learn)
+    model, reference = nano.load_vlm()[0].requires_grad_(False), nano.load_vlm()[0]
+    stage = replace(few(), steps=7, rates=dict(muon=0.01, adamw=0.003))
+    for seed, options in ((0, {}), (5, dict(steps=3, save_every=2))):
+        rewarded.practise(stage, model, reference, seed, **options)
+    (first, told), (second, changed) = given
+    assert first.size == second.size == stage.size and first.length == len(little.image)
+    assert (first.seed, second.seed) == (0, 5)
+    assert told["steps"] == 7 and told["precision"] == "no" and not told["by_block"]
+    assert changed["steps"] == 3 and changed["save_every"] == 2 and changed["precision"] == "no"
+    rates = {type(part).__name__: part.param_groups[0]["lr"] for part in told["optimizer"].parts}
+    assert rates == dict(Muon=0.01, AdamW=0.003)
+
+
+def test_numbers_for_every_token_decide_each_answer_and_each_round_has_its_own(little, monkeypatch):
+    """So that processes which share a step draw what one would."""
+    seen = []
+
+    class Watched(rewarded.Rollouts):
+        def draw(self, numbers, draws=None):
+            groups = super().draw(numbers, draws)
+            seen.append((numbers, draws, groups.rewards.shape))
+            return groups
+
+    monkeypatch.setattr(rewarded, "Rollouts", Watched)
+    for number, seed in ((0, 0), (1, 0), (0, 5)):
+        stage = replace(few(number, samples=3), steps=1)
+        rewarded.practise(stage, nano.load_vlm()[0], nano.load_vlm()[0], seed)
+    steps = inspect.signature(sample_answers).parameters["steps"].default
+    for numbers, draws, shape in seen:
+        assert draws.shape == (len(numbers), 3, steps) and shape == (len(numbers), 3)
+        assert len(draws.unique()) == draws.numel()
+    plain = [torch.equal(draws, sample_draws(numbers, 3, steps, 0)) for numbers, draws, _ in seen]
+    assert plain == [True, False, False]  # another round, another seed
+
+
+def test_what_a_round_leaves_is_measured_with_the_weights_of_then(monkeypatch):
+    given = []
+    monkeypatch.setattr(rewarded, "practise", lambda *asked, **options: given.append((*asked, options)))
+    monkeypatch.setattr(rewarded, "measure", lambda model: model)
+    recipe = replace(NANO_GRPO, stages=(few(0), few(1)), seed=7)
+    first, second = rewarded.run(recipe, lambda stage, model: dict(told=stage.name))
+    assert first.stored is second.stored is first.measure()
+    for (stage, model, reference, seed, options), made in zip(given, (first, second), strict=True):
+        assert stage is made.stage and model is made.stored and reference is not model
+        assert seed == 7 and options == dict(told=stage.name)
 
 
 def test_it_is_asked_as_nano_vlm_is(speaker):

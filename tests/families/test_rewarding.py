@@ -131,6 +131,15 @@ def test_a_number_chooses_the_token_whose_share_of_the_line_it_lies_in(speaker, 
     assert 0 <= first < tokens.min() + 1 and tokens.max() <= last < speaker.model.language.config.vocabulary
 
 
+def test_a_token_without_a_chance_is_not_drawn_at_the_ends_of_the_line_either(speaker, drill):
+    """At so low a temperature all chances but the highest are 0, in front of it and behind."""
+    features, asked = drill.features[drill.image[:4]], drill.questions[:4]
+    ends = torch.tensor([[0.0] * 8, [1 - 2.0**-53] * 8], dtype=torch.float64).expand(4, 2, 8)
+    _, answers = sample_answers(speaker, features, asked, 2, temperature=1e-4, draws=ends)
+    likeliest = speaker.answer(render(scenes.sample("train", 24, start=7000))[drill.image[:4]], asked, 8)
+    assert [speaker.words.spell(group) for group in answers] == [[text] * 2 for text in likeliest]
+
+
 def test_a_prompt_is_the_question_with_its_image_and_answers_keep_their_end(speaker, drill):
     some = drill.pick([0, 26])
     prompts, answers = sample_answers(speaker, some.features[some.image], some.questions, 2, temperature=0.01)
@@ -197,6 +206,15 @@ def test_what_is_drawn_hangs_on_temperature_and_seed(speaker, drill):
     assert torch.equal(draw(temperature=3.0), hot)
     other = draw(temperature=3.0, seed=1)
     assert other.shape != hot.shape or not torch.equal(other, hot)
+
+
+def test_given_numbers_a_group_is_drawn_by_them_alone(speaker, drill):
+    rollouts = Rollouts(speaker, drill, samples=4, size=2, temperature=4.0)
+    draws = sample_draws([3, 25], 4, 8, seed=0)
+    first, again = (rollouts.draw([3, 25], draws).rows.labels for _ in range(2))
+    other = rollouts.draw([3, 25], sample_draws([3, 25], 4, 8, seed=1)).rows.labels
+    assert torch.equal(first, again)
+    assert other.shape != first.shape or not torch.equal(other, first)
 
 
 def test_advantages_may_be_somebody_elses(speaker, drill):

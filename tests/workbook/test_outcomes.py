@@ -1,6 +1,9 @@
 """What a learner's function did is found out without changing what it was given."""
 
+import signal
 import sys
+import threading
+import time
 
 import pytest
 import torch
@@ -94,3 +97,93 @@ def test_an_alarm_that_nobody_can_catch_is_not_told_and_everything_else_is(monke
     assert told == [KeyError] and sys.unraisablehook is before
     Leaves(outcomes.OutOfTime())
     assert told == [KeyError, outcomes.OutOfTime]
+
+
+def busy(seconds):
+    """Take so much CPU time, in steps between which an alarm is heard."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
+def test_what_takes_too_long_is_stopped_and_what_does_not_goes_through():
+    began = time.process_time()
+    with pytest.raises(outcomes.OutOfTime), outcomes.limited(0.1):
+        busy(5)
+    assert 0.09 <= time.process_time() - began < 1
+    with outcomes.limited(5):
+        busy(0.05)
+    assert not issubclass(outcomes.OutOfTime, Exception)  # which a learner may catch
+
+
+def test_what_catches_the_alarm_hears_it_again():
+    caught = 0
+    with outcomes.limited(0.02):
+        while caught < 3:
+            try:
+                busy(5)
+            except outcomes.OutOfTime:
+                caught += 1
+            assert caught
+    busy(0.15)  # when all is over nothing rings
+
+
+def test_a_time_within_another_ends_with_the_shorter_of_the_two():
+    for outer, inner in ((0.1, 5), (5, 0.1)):
+        began = time.process_time()
+        with outcomes.limited(outer), pytest.raises(outcomes.OutOfTime), outcomes.limited(inner):
+            busy(5)
+        assert time.process_time() - began < 1
+
+
+def test_what_is_left_of_the_outer_time_goes_on_behind_the_inner_one():
+    began, left = time.process_time(), []
+    with pytest.raises(outcomes.OutOfTime), outcomes.limited(0.3):
+        with outcomes.limited(5):
+            busy(0.1)
+        left += signal.getitimer(signal.ITIMER_PROF)
+        busy(5)
+    assert 0.1 < left[0] <= 0.21 and left[1] > 0 and time.process_time() - began < 1.2
+    reached = False
+    with pytest.raises(outcomes.OutOfTime), outcomes.limited(0.05):
+        with outcomes.limited(5):
+            signal.setitimer(signal.ITIMER_PROF, 0)  # no alarm comes while the outer time runs out
+            busy(0.1)
+            reached = True
+        busy(5)
+    assert reached
+
+
+def test_behind_it_alarm_and_handler_are_as_they_were():
+    rings = []
+    old = signal.signal(signal.SIGPROF, lambda *_: rings.append(1))
+    try:
+        with outcomes.limited(5):
+            assert signal.getitimer(signal.ITIMER_PROF)[0] > 4
+        assert signal.getitimer(signal.ITIMER_PROF) == (0, 0)
+        signal.raise_signal(signal.SIGPROF)
+        assert rings == [1]
+        signal.signal(signal.SIGPROF, signal.SIG_DFL)  # one that is on its way would end the process
+        with outcomes.limited(5):
+            pass
+        assert signal.getsignal(signal.SIGPROF) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGPROF, old if callable(old) else signal.SIG_IGN)
+
+
+def test_where_there_is_no_timer_nothing_is_tried(monkeypatch):
+    tried = []
+
+    def work():
+        try:
+            with outcomes.limited(5):
+                tried.append(1)
+        except outcomes.OutOfTime:
+            tried.append("out of time")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    monkeypatch.delattr(signal, "setitimer")
+    work()
+    assert tried == ["out of time"] * 2
