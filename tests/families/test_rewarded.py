@@ -221,6 +221,7 @@ def test_what_a_round_leaves_is_measured_with_the_weights_of_then(monkeypatch):
     assert first.stored is second.stored is first.measure()
     for (stage, model, reference, seed, options), made in zip(given, (first, second), strict=True):
         assert stage is made.stage and model is made.stored and reference is not model
+        assert type(model) is type(reference) is nano.Llava
         assert seed == 7 and options == dict(told=stage.name)
 
 

@@ -160,6 +160,10 @@ def test_behind_it_alarm_and_handler_are_as_they_were():
     try:
         with outcomes.limited(5):
             assert signal.getitimer(signal.ITIMER_PROF)[0] > 4
+            ring = signal.getsignal(signal.SIGPROF)
+            with pytest.raises(outcomes.OutOfTime):
+                ring()
+        ring()  # it was on its way when all was over
         assert signal.getitimer(signal.ITIMER_PROF) == (0, 0)
         signal.raise_signal(signal.SIGPROF)
         assert rings == [1]
