@@ -79,13 +79,40 @@ def test_numbers_of_a_row_by_hand():
     assert ours == ("LLaVA", "as it is", "bf16", 200.0, 40.0, 2000.0, 2.0, pytest.approx(0.5))
 
 
-def test_seconds_of_a_step_leave_out_the_first(monkeypatch):
-    now = iter([10.0, 16.0])
-    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+def test_seconds_of_a_step_leave_out_the_first_and_wait_for_the_device(monkeypatch):
+    now, done = iter([10.0, 16.0]), []
+    monkeypatch.setattr(bench, "time", SimpleNamespace(perf_counter=lambda: done.append("read") or next(now)))
+    monkeypatch.setattr(bench, "wait_for", lambda device: done.append(device.type))
     ticks = bench.Ticks(2, 5, torch.device("cpu"))
-    for _ in range(5):
+    for number in range(1, 6):
+        done.append(number)
         ticks()
     assert ticks.seconds == 2.0
+    assert done == [1, 2, "cpu", "read", 3, 4, 5, "cpu", "read"]
+
+
+@pytest.mark.parametrize("precision", bench.FORMATS)
+def test_the_trainer_is_asked_for_the_same_format(monkeypatch, precision):
+    class Asked(Exception):
+        pass
+
+    def arguments(*_, bf16, fp16, **__):
+        raise Asked(bf16, fp16)
+
+    monkeypatch.setattr(bench.transformers, "TrainingArguments", arguments)
+    with pytest.raises(Asked) as asked:
+        bench.by_trainer(bench.llava_case(TINY), precision, bench.Ticks(2, 5, torch.device("cpu")))
+    assert asked.value.args == (precision == "bf16", precision == "fp16")
+
+
+@pytest.mark.parametrize("name", ["language", "llava"])
+def test_their_language_models_keep_no_cache_while_they_learn(name):
+    case, asked = bench.CASES[name](TINY), []
+    case.theirs.model.register_forward_pre_hook(
+        lambda model, given, named: asked.append(named["use_cache"]), with_kwargs=True
+    )
+    case.theirs(case.batch)
+    assert asked == [False]
 
 
 def test_the_loop_and_the_trainer_both_train(monkeypatch):
