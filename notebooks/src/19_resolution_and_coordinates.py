@@ -824,11 +824,11 @@ progress()
 # ## References
 #
 # - Liu et al. 2024, *LLaVA-NeXT*, [blog](https://llava-vl.github.io/blog/2024-01-30-llava-next/): any resolution. Liu et al. 2023 (LLaVA-1.5), [arXiv:2310.03744](https://arxiv.org/abs/2310.03744): section 3.4, tiles.
-# - Laurençon et al. 2024, *Idefics3*, [arXiv:2408.12637](https://arxiv.org/abs/2408.12637).
+# - Laurençon et al. 2024 (Idefics3), [arXiv:2408.12637](https://arxiv.org/abs/2408.12637).
 # - Dehghani et al. 2023, *Patch n' Pack* (NaViT), [arXiv:2307.06304](https://arxiv.org/abs/2307.06304): section 2.1, packing and its mask.
 # - Tschannen et al. 2025, *SigLIP 2*, [arXiv:2502.14786](https://arxiv.org/abs/2502.14786): section 2.4.2, NaFlex.
 # - Wang et al. 2024, *Qwen2-VL*, [arXiv:2409.12191](https://arxiv.org/abs/2409.12191): section 2.1, sizes and 2-D RoPE. Bai et al. 2025, *Qwen2.5-VL*, [arXiv:2502.13923](https://arxiv.org/abs/2502.13923). Bai et al. 2025, *Qwen3-VL*, [arXiv:2511.21631](https://arxiv.org/abs/2511.21631).
 # - Chen et al. 2023, *Shikra*, [arXiv:2306.15195](https://arxiv.org/abs/2306.15195): section 3, boxes as plain text.
-# - Chen et al. 2024, *FastV*, [arXiv:2403.06764](https://arxiv.org/abs/2403.06764): section 4.
+# - Chen et al. 2024 (FastV), [arXiv:2403.06764](https://arxiv.org/abs/2403.06764): section 4.
 #
 # **Next:** [20 · Preferences and rewards](20_preferences_and_rewards.ipynb)

@@ -36,20 +36,24 @@ def test_eight_answers_are_drawn_and_every_round_has_scenes_of_its_own():
     draws = [stage.data["draw"] for stage in NANO_GRPO.stages]
     assert draws == [*range(len(draws))]
     assert {stage.data["samples"] for stage in NANO_GRPO.stages} == {8}
-    assert len({stage.data["scenes"] for stage in NANO_GRPO.stages}) == 1  # so no scene comes twice
+    end = 0
+    for data in (stage.data for stage in NANO_GRPO.stages):
+        begin = data["begin"] + data["draw"] * data["scenes"]
+        assert begin >= end  # so no scene comes twice
+        end = begin + data["scenes"]
 
 
 def test_it_practises_what_the_model_is_unsure_about_in_scenes_of_its_round_and_their_twins(speaker):
-    found = rewarded.questions(speaker, few(3), seed=0)
-    batch = scenes.sample("train", 60, start=500_000 + 3 * 60, objects=(2, 4))
-    expected = hard_questions(speaker, drill_of_twins(speaker, batch, ["comparison", "count"], 3))
+    found = rewarded.questions(speaker, few(2), seed=0)
+    batch = scenes.sample("train", 60, start=500_000 + 2 * 60, objects=(2, 4))
+    expected = hard_questions(speaker, drill_of_twins(speaker, batch, ["comparison", "count"], 2))
     number = len(expected.image)
     practised = found.pick(range(number))
     assert practised.questions == expected.questions and practised.answers == expected.answers
     assert torch.equal(found.features[practised.image], expected.features[expected.image])
     chances = chances_of_truth(speaker, practised)
     assert ((chances > 0.02) & (chances < 0.98)).all()
-    assert rewarded.questions(speaker, few(4), seed=0).questions != found.questions
+    assert rewarded.questions(speaker, few(0), seed=0).questions != found.questions
 
 
 def test_behind_it_stands_a_share_of_every_other_kind_of_question(speaker):
@@ -65,8 +69,8 @@ def test_behind_it_stands_a_share_of_every_other_kind_of_question(speaker):
         expected = drill_about(speaker, batch[:number], stage.data["kept"], 1)
         assert kept.questions == expected.questions and kept.answers == expected.answers
         assert torch.equal(found.features[kept.image], expected.features[expected.image])
-    assert not {*stage.data["kept"]} & {*stage.data["kinds"]}
-    assert {*stage.data["kept"], *stage.data["kinds"]} == {*KINDS}
+    for data in (stage.data for stage in NANO_GRPO.stages):
+        assert sorted([*data["kept"], *data["kinds"]]) == sorted(KINDS)
 
 
 def test_the_card_tells_twins_apart_and_what_nobody_rewarded(speaker, monkeypatch):

@@ -57,6 +57,8 @@ def practise(
 ) -> History:
     """Run a stage of the recipe, or a variant of it: GRPO on what the model is unsure about by then.
 
+    Where a stage goes over its questions again, each keeps its numbers of chance; the model has changed.
+
     Args:
         reference: the model that it must not go far away from.
         options: further arguments of training.loop.train, such as checkpoint and resume.

@@ -1,0 +1,88 @@
+"""The shipped nano-grpo: it compares where nano-vlm answers by habit, and its card tells what that cost."""
+
+import json
+
+import pytest
+import torch
+
+from vlmcourse.data.assets import shipped
+from vlmcourse.families import nano, rewarded
+from vlmcourse.families.making import load_speaker
+from vlmcourse.families.rewarding import chances_of_truth, drill_about, drill_of_twins
+from vlmcourse.world import captions, scenes
+
+
+@pytest.fixture(scope="module")
+def final():
+    return load_speaker("nano-grpo")
+
+
+@pytest.fixture(scope="module")
+def before():
+    return load_speaker("nano-vlm")
+
+
+def same_colour(speaker, drill):
+    """(share right, share answered "no")"""
+    chosen = [number for number, text in enumerate(drill.questions) if "same colour" in text]
+    asked = drill.pick(chosen)
+    right = chances_of_truth(speaker, asked) > 0.5
+    no = torch.tensor([answer == "no" for answer in asked.answers])
+    return right.float().mean().item(), (no == right).float().mean().item()
+
+
+def test_it_shares_the_eye_of_nano_vlm_and_nothing_else_stayed(final, before):
+    mine, theirs = final[0].model.state_dict(), before[0].model.state_dict()
+    same = {name for name in mine if torch.equal(mine[name], theirs[name])}
+    assert {name for name in mine if name.startswith("vision.")} <= same
+    assert not any(name.endswith("weight") and "norm" not in name for name in same if "vision" not in name)
+    assert shipped("nano-grpo.safetensors").stat().st_size <= 1_800_000
+
+
+def test_nano_vlm_answers_one_form_of_comparison_by_habit_and_it_does_not(final, before):
+    plain = drill_about(before[0], scenes.sample("test", 600, start=80_000), ["comparison"])
+    twins = drill_of_twins(before[0], scenes.sample("test", 200, start=81_000), ["comparison"])
+    right, no = same_colour(before[0], plain)
+    assert no > 0.95 and right == pytest.approx(plain_prior(plain), abs=0.04)
+    assert same_colour(before[0], twins)[0] < 0.65
+    assert same_colour(final[0], twins)[0] > same_colour(before[0], twins)[0] + 0.15
+
+
+def plain_prior(drill):
+    """How often "no" is the true answer to the questions about the same colour."""
+    pairs = zip(drill.questions, drill.answers, strict=True)
+    answers = [answer for text, answer in pairs if "same colour" in text]
+    return answers.count("no") / len(answers)
+
+
+def test_measuring_again_says_what_the_card_says(final):
+    told = final[1]["metrics"]
+    again = rewarded.measure(final[0].model)
+    assert again.keys() == told.keys()
+    for name, value in again.items():
+        assert value == pytest.approx(told[name], abs=0.01), name
+
+
+def test_it_is_better_at_what_was_practised_and_language_stayed(final, before):
+    now, then = final[1]["metrics"], json.loads(shipped("nano-vlm.json").read_text())["metrics"]
+    assert now["twins, both right"] > then["twins, both right"] + 0.02
+    assert now["answers: count"] >= 0.98
+    texts = captions.captions(scenes.sample("test", 300), "full")
+    assert now["caption perplexity"] < 1.05 * nano.caption_perplexity(before[0].model, texts)
+
+
+@pytest.mark.parametrize("split", ["test", "novel"])
+def test_a_scene_and_its_twin_are_told_apart(final, before, split):
+    twins = drill_of_twins(before[0], scenes.sample(split, 200, start=82_000), ["comparison"])
+    both = []
+    for speaker, _ in (before, final):
+        scene, twin = (chances_of_truth(speaker, twins) > 0.5).chunk(2)
+        both.append((scene & twin).float().mean().item())
+    assert both[0] < 0.62 and both[1] > both[0] + 0.15
+
+
+def test_what_nobody_practised_cost_little(final):
+    """The card says so: it is no better than nano-vlm on every measure, and not the Playground's model."""
+    now, then = final[1]["metrics"], json.loads(shipped("nano-vlm.json").read_text())["metrics"]
+    for name in ("answers", "answers, new combinations", "captions, all true and complete"):
+        assert then[name] - 0.03 < now[name] < then[name], name
