@@ -29,7 +29,7 @@ from vlmcourse.families.rewarding import (
     drill_of_twins,
     group_loss,
     hard_questions,
-    joined,
+    join_drills,
     sample_draws,
 )
 from vlmcourse.recipes.nano_grpo import NANO_GRPO
@@ -97,7 +97,7 @@ def questions(speaker: Speaker, stage: Stage, seed: int = NANO_GRPO.seed) -> Dri
     # as many scenes as make the share of what is kept
     share = data["keep"] / (1 - data["keep"])
     some = batch[: round(len(hard.image) * share / len(data["kept"]))]
-    return joined([hard, drill_about(speaker, some, data["kept"], drawn)])
+    return join_drills([hard, drill_about(speaker, some, data["kept"], drawn)])
 
 
 def measure(model: nn.Module, count: int = 300) -> dict[str, float]:

@@ -76,10 +76,10 @@ def drill_of_twins(speaker: Speaker, batch: scenes.Scenes, kinds: Sequence[str],
         shown, asked = asked_of_twins(batch, kind, seed)
         texts, answers = [one.text for one in asked], [one.answer for one in asked]
         parts.append(Drill(speaker.features(render(shown)), [*range(len(asked))], texts, answers))
-    return joined(parts)
+    return join_drills(parts)
 
 
-def joined(drills: Sequence[Drill]) -> Drill:
+def join_drills(drills: Sequence[Drill]) -> Drill:
     """The questions of several drills, one after another."""
     image, behind = [], 0
     for drill in drills:
