@@ -536,7 +536,7 @@ assert said > 0.9 and abs(right_share - true_share) < 0.08
 #
 # The remedy is as old as this course: the **twin**. Ask the same about a scene and about its twin, where the other answer is true. A habit earns half there, whichever it is.
 #
-# The recipe `nano-grpo` practises so, comparing and counting; a third of its questions are of all other kinds, so that the divergence holds what is not practised. `vlmcourse train nano-grpo` takes about half an hour of one core. **Predict** three rows: the model before, after our forty steps, and after that practice.
+# The recipe `nano-grpo` practises so, comparing, and at first counting; a third of its questions are of all other kinds, so that the divergence holds what is not practised. `vlmcourse train nano-grpo` takes about half an hour of one core. **Predict** three rows: the model before, after our forty steps, and after that practice.
 
 # %% id="practised"
 grpo = Speaker(load_vlm("nano-grpo")[0])

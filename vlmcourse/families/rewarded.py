@@ -103,8 +103,8 @@ def questions(speaker: Speaker, stage: Stage, seed: int = NANO_GRPO.seed) -> Dri
 def measure(model: nn.Module, count: int = 300) -> dict[str, float]:
     """The metrics of nano-vlm's card, of what was practised and of what was not; see nano.measure.
 
-    "both right" is the share of questions answered right about the scene and about its
-    twin alike; the perplexity of captions is what nobody rewarded.
+    "both right" is the share of questions answered right about a scene and about its twin alike. Nobody
+    rewarded the perplexity of captions.
     """
     metrics, speaker = nano.measure(model, count), Speaker(model)
     for split, name in (("test", "both right"), ("novel", "both right, new combinations")):

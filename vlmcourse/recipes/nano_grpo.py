@@ -23,16 +23,16 @@ _FIRST = dict(
     scenes=1500, begin=500_000, kinds=("comparison", "count"), kept=_KEPT, keep=0.35, samples=8, beta=0.1
 )
 _WIDER = _FIRST | dict(scenes=6000, kinds=("comparison",), kept=(*_KEPT, "count"), keep=0.3, beta=0.2)
-_ROUNDS = (_FIRST,) * 3 + (_WIDER,) * 3
+_ROUNDS = ((200, _FIRST),) * 3 + ((160, _WIDER),) * 3  # steps, and what is asked
 _RATES = dict(muon=1e-3, adamw=2e-4)
 
 
-def _round(number: int, data: dict[str, Any]) -> Stage:
-    steps, data = 200 if data is _FIRST else 160, data | dict(draw=number)
+def _round(number: int, steps: int, data: dict[str, Any]) -> Stage:
+    data = data | dict(draw=number)
     return Stage(f"round {number + 1}", steps=steps, size=64, rates=_RATES, data=data, flat=0.6)
 
 
-_rounds = [_round(number, data) for number, data in enumerate(_ROUNDS)]
+_rounds = [_round(number, *asked) for number, asked in enumerate(_ROUNDS)]
 
 NANO_GRPO = Recipe(
     name="nano-grpo",
