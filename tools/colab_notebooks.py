@@ -7,6 +7,7 @@ The stack is a Python with the packages of tools/colab_packages.txt; tools/colab
 notebook gets a session of its own: an environment that sees the stack and nothing else, into which the
 notebook's first cell installs what it brings. A session in which that is what belongs to sessions, such as
 another torch, fails. Models of the hub come from pip packages in the stack. `make wheel` builds the wheel.
+Two notebooks run at a time, with one thread each: so all of them need two thirds of the time.
 """
 
 import argparse
@@ -17,7 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from importlib import metadata
+from multiprocessing import get_context
 from pathlib import Path
 
 import nbformat
@@ -28,6 +31,7 @@ from vlmcourse.away import is_the_sessions
 ROOT = Path(__file__).resolve().parents[1]
 SITE = "import sysconfig; print(sysconfig.get_paths()['purelib'])"
 SESSION = {"HF_HUB_OFFLINE": "1", "COLAB_RELEASE_TAG": "check", "CI": "true"}
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 def ask_python(python: Path, code: str) -> str:
@@ -101,6 +105,32 @@ def execute(notebook: Path, cache: Path) -> tuple[float, float]:
     return time.perf_counter() - begin, took["away"]
 
 
+def told(notebook: Path, wheel: Path, stack: Path, cache: Path) -> tuple[bool, str]:
+    """Whether a notebook ran to its end, and the lines that say how."""
+    try:
+        seconds, own, installed = run_alone(notebook, wheel, stack, cache)
+    except Exception as error:  # the others are run too
+        return False, f"{notebook.stem:30} FAILED\n{str(error)[-3000:]}"
+    brought = f"{own:5.1f} s of it to bring {len(installed)} packages"
+    return True, f"{notebook.stem:30} {seconds:6.1f} s, {brought}\n    {', '.join(installed)}"
+
+
+def run_all(notebooks: list[Path], wheel: Path, stack: Path, processes: int = 2) -> list[str]:
+    """Run notebooks, some at a time, and tell of each in their order: the names of those that failed."""
+    failed = []
+    with (
+        tempfile.TemporaryDirectory() as cache,
+        ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
+    ):
+        runs = [pool.submit(told, notebook.resolve(), wheel, stack, Path(cache)) for notebook in notebooks]
+        for notebook, run in zip(notebooks, runs, strict=True):
+            fine, lines = run.result()
+            print(lines, flush=True)
+            if not fine:
+                failed.append(notebook.stem)
+    return failed
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -110,26 +140,19 @@ def main() -> int:
     parser.add_argument(
         "--session", type=Path, help="run nothing: make a session here, print its packages' folder"
     )
+    parser.add_argument("--processes", type=int, default=2, help="notebooks that run at once; default: 2")
     parser.add_argument("notebooks", nargs="*", type=Path, help="default: all chapters")
     options = parser.parse_args()
     wheels = sorted((ROOT / "dist").glob("vlmcourse-*.whl"), key=os.path.getmtime)
     wheel = options.wheel or (wheels[-1] if wheels else parser.error("there is no wheel: make wheel"))
+    wheel, stack = wheel.resolve(), options.stack.absolute()
     if options.session:
-        print(with_course(options.session.absolute(), wheel.resolve(), options.stack.absolute()))
+        print(with_course(options.session.absolute(), wheel, stack))
         return 0
-    failed = []
-    with tempfile.TemporaryDirectory() as cache:
-        for notebook in options.notebooks or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb")):
-            try:
-                seconds, own, installed = run_alone(
-                    notebook.resolve(), wheel.resolve(), options.stack.absolute(), Path(cache)
-                )
-                brought = f"{own:5.1f} s of it to bring {len(installed)} packages"
-                print(f"{notebook.stem:30} {seconds:6.1f} s, {brought}", flush=True)
-                print(f"    {', '.join(installed)}")
-            except Exception as error:  # the others are run too
-                failed.append(notebook.stem)
-                print(f"{notebook.stem:30} FAILED\n{str(error)[-3000:]}", flush=True)
+    if options.processes > 1:
+        os.environ |= ONE_THREAD
+    every = options.notebooks or sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    failed = run_all(every, wheel, stack, options.processes)
     print(f"failed: {', '.join(failed)}" if failed else "all ran to their end")
     return bool(failed)
 
