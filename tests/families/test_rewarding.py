@@ -17,6 +17,7 @@ from vlmcourse.families.rewarding import (
     branch_scores,
     chances_of_truth,
     drill_about,
+    group_loss,
     hard_questions,
     reinforce,
     sample_answers,
@@ -177,6 +178,20 @@ def test_groups_hold_what_was_drawn_earned_and_how_likely_it_was(speaker, drill)
     assert torch.allclose(groups.before, now, atol=1e-5)
     assert torch.allclose(groups.reference, now, atol=1e-5)
     assert groups.mask.sum() == (groups.rows.labels != IGNORED).sum()
+
+
+def test_answers_that_serve_one_step_teach_the_same_without_reading_them_before(speaker, drill):
+    learning, found = Speaker(deepcopy(speaker.model), speaker.words), []
+    weight = learning.model.language.head.weight.requires_grad_(True)
+    for repeats in (1, 2):
+        rollouts = Rollouts(learning, drill, samples=4, size=2, repeats=repeats, temperature=3.0)
+        groups = rollouts.draw([3, 25])
+        assert (groups.before is None) == (repeats == 1)
+        loss, _ = group_loss(learning, groups, 0.2, 0.04)
+        found.append((groups.rewards, loss.detach(), *torch.autograd.grad(loss, weight)))
+    assert found[0][2].abs().max() > 1e-3
+    for once, twice in zip(*found, strict=True):
+        torch.testing.assert_close(once, twice, atol=1e-5, rtol=1e-3)
 
 
 def test_the_reward_sees_reply_answer_and_question(speaker, drill):

@@ -203,7 +203,7 @@ class Groups(NamedTuple):
     features: Features  # of the image of each question
     rows: Branches
     advantages: Float[Tensor, "question answer"]
-    before: Float[Tensor, "question answer token"]
+    before: Float[Tensor, "question answer token"] | None  # None: one step is taken with them, so as then
     reference: Float[Tensor, "question answer token"]
     rewards: Float[Tensor, "question answer"]
 
@@ -232,7 +232,7 @@ class Rollouts:
         samples: answers to each question.
         size: questions at a time.
         repeats: steps taken with the same answers; from the second on they are a little out of date, and
-            the clip of policy_loss begins to matter.
+            the clip of policy_loss begins to matter. With 1 how likely they were is not computed apart.
         advantages: what learns from rewards; group_advantages, or what somebody wrote in its place.
         reference: the model that must not be left far behind; None for a copy of this one.
     """
@@ -285,7 +285,9 @@ class Rollouts:
         for question, truth, group in zip(asked.questions, asked.answers, answers, strict=True):
             rewards.append([self.reward(text, truth, question) for text in speaker.words.spell(group)])
         earned = torch.tensor(rewards, device=here)
-        before = token_log_probabilities(branch_scores(speaker, features, rows), rows.labels)
+        before = None
+        if self.repeats > 1:
+            before = token_log_probabilities(branch_scores(speaker, features, rows), rows.labels)
         frozen = Speaker(self.reference.to(here), speaker.words)
         reference = token_log_probabilities(branch_scores(frozen, features, rows), rows.labels)
         return Groups(features, rows, self.advantages(earned), before, reference, earned)
@@ -317,7 +319,8 @@ def group_loss(
     rows, mask = groups.rows, groups.mask
     scores = branch_scores(speaker, groups.features, rows)
     now = token_log_probabilities(scores, rows.labels)
-    columns = now, groups.before, groups.reference, groups.advantages, mask
+    before = now.detach() if groups.before is None else groups.before
+    columns = now, before, groups.reference, groups.advantages, mask
     loss = policy_loss(*(column.flatten(0, 1) for column in columns), clip, beta)
     back = (groups.reference - now.detach())[mask]
     with torch.no_grad():
