@@ -13,11 +13,13 @@ from vlmcourse import speak
 from vlmcourse.data.pixels import normalise
 from vlmcourse.evaluation.answers import Graded, grade_sentences
 from vlmcourse.families import real
+from vlmcourse.families.preferring import pair_up, prefer
+from vlmcourse.families.rewarding import Drill, Rollouts, reinforce
 from vlmcourse.interop import assembling, distillation, llava
 from vlmcourse.models import lora
 from vlmcourse.models.language import Llama, LlamaConfig
 from vlmcourse.models.llava import Llava
-from vlmcourse.models.lora import merge_lora
+from vlmcourse.models.lora import add_lora, lora_state, merge_lora
 from vlmcourse.models.vit import ViT, ViTConfig
 from vlmcourse.training.answers import answer_loss
 from vlmcourse.training.regions import region_targets
@@ -310,3 +312,48 @@ def test_a_language_model_in_memory_is_not_read_again(monkeypatch):
     monkeypatch.setattr(real.hub, "load_smollm2", lambda: pytest.fail("read again"))
     made, _ = real.assemble(recipe, (model.language, tokenizer))
     assert made.language is model.language
+
+
+def learning_by_lora():
+    """A small model as load_real gives it, and an optimizer of what learns of it."""
+    model, tokenizer = tiny()
+    add_lora(model.language.blocks[real.FIRST :], real.RANK, real.ALPHA)
+    model.eval().requires_grad_(False)
+    learned = lora_state(model.language)
+    for name, weight in model.language.named_parameters():
+        weight.requires_grad_(name in learned)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    return real.speaker(model, tokenizer), torch.optim.AdamW(weights, 0.01, weight_decay=0.0)
+
+
+def asked_about(speaker, count):
+    """Features of images with one thing, and what is asked of each, how many there are left out."""
+    batch = scenes.sample("train", count, objects=(1, 1))
+    rows = real.scene_questions(batch, kinds=("colour",))
+    return speaker.features(render(batch)), [row[0] for row in rows]
+
+
+def test_rewards_teach_it_by_the_same_code():
+    speaker, optimizer = learning_by_lora()
+    features, asked = asked_about(speaker, 12)
+    drill = Drill(features, [*range(12)], [one.question for one in asked], [one.answer for one in asked])
+    frozen = {name: part.clone() for name, part in speaker.model.state_dict().items()}
+    rollouts = Rollouts(
+        speaker, drill, lambda reply, *_: reply.count("e") / 10, samples=6, size=6, repeats=1, steps=5
+    )
+    assert rollouts.draw([0, 1]).rows.labels.shape == (2, 6, 6)  # five tokens, and what stands before them
+    history = reinforce(rollouts, steps=24, beta=0.0, optimizer=optimizer)
+    rewards = history.metrics["reward"]
+    assert np.mean(rewards[-4:]) > np.mean(rewards[:4]) + 0.1
+    after = speaker.model.state_dict()
+    moved = {name for name, part in after.items() if not torch.equal(part, frozen[name])}
+    assert moved == {f"language.{name}" for name in lora_state(speaker.model.language)}
+
+
+def test_preferences_teach_it_by_the_same_code():
+    speaker, optimizer = learning_by_lora()
+    features, asked = asked_about(speaker, 12)
+    about = [(one.question, one.answer, "It is nothing.") for one in asked]
+    history = prefer(speaker, pair_up(speaker, features, about), steps=24, size=6, optimizer=optimizer)
+    assert history.metrics["agreed"][-1] == 1
+    assert history.metrics["better"][-1] > 0 > history.metrics["worse"][-1]

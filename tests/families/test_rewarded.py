@@ -1,6 +1,5 @@
 """nano-grpo: rounds of practice, each with new questions that the model is unsure about."""
 
-import inspect
 from dataclasses import replace
 
 import pytest
@@ -12,7 +11,6 @@ from vlmcourse.families.rewarding import (
     drill_about,
     drill_of_twins,
     hard_questions,
-    sample_answers,
     sample_draws,
 )
 from vlmcourse.recipes.nano_grpo import NANO_GRPO
@@ -202,6 +200,7 @@ def test_numbers_for_every_token_decide_each_answer_and_each_round_has_its_own(l
 
     class Watched(rewarded.Rollouts):
         def draw(self, numbers, draws=None):
+            assert self.steps == rewarded.ANSWER_STEPS
             groups = super().draw(numbers, draws)
             seen.append((numbers, draws, groups.rewards.shape))
             return groups
@@ -210,7 +209,7 @@ def test_numbers_for_every_token_decide_each_answer_and_each_round_has_its_own(l
     for number, seed in ((0, 0), (1, 0), (0, 5)):
         stage = replace(few(number, samples=3), steps=1)
         rewarded.practise(stage, nano.load_vlm()[0], nano.load_vlm()[0], seed)
-    steps = inspect.signature(sample_answers).parameters["steps"].default
+    steps = rewarded.ANSWER_STEPS
     for numbers, draws, shape in seen:
         assert draws.shape == (len(numbers), 3, steps) and shape == (len(numbers), 3)
         assert len(draws.unique()) == draws.numel()

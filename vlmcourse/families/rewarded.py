@@ -65,7 +65,8 @@ def practise(
     """
     speaker, data = Speaker(model), stage.data
     drill = questions(speaker, stage, seed)
-    rollouts = Rollouts(speaker, drill, samples=data["samples"], repeats=1, reference=reference)
+    asked = dict(samples=data["samples"], repeats=1, steps=ANSWER_STEPS)
+    rollouts = Rollouts(speaker, drill, **asked, reference=reference)
 
     def loss_of(model: nn.Module, numbers: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         chosen = numbers.tolist()

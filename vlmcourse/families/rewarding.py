@@ -233,6 +233,7 @@ class Rollouts:
         size: questions at a time.
         repeats: steps taken with the same answers; from the second on they are a little out of date, and
             the clip of policy_loss begins to matter. With 1 how likely they were is not computed apart.
+        steps: tokens of an answer at most, as of sample_answers.
         advantages: what learns from rewards; group_advantages, or what somebody wrote in its place.
         reference: the model that must not be left far behind; None for a copy of this one.
     """
@@ -244,6 +245,7 @@ class Rollouts:
     size: int = 32
     repeats: int = 2
     temperature: float = 1.0
+    steps: int = 8
     seed: int = 0
     advantages: Callable[[Tensor], Tensor] = group_advantages
     reference: nn.Module | None = None
@@ -276,7 +278,8 @@ class Rollouts:
             features,
             asked.questions,
             self.samples,
-            temperature=self.temperature,
+            self.steps,
+            self.temperature,
             generator=self.chance,
             draws=draws,
         )
