@@ -37,8 +37,9 @@ SETTINGS = {
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
 }
-# JupyterLab says so itself when a notebook is closed whose kernel was starting; it may come a notebook later
-CLOSED_EARLY = "Error: Disposed"
+# What is said when a notebook is closed whose kernel was starting, and by whom: JupyterLab itself, and the
+# manager of widgets, which was restoring them. It may come a notebook later.
+CLOSED_EARLY = {"Error: Disposed": "jlab_core", "Error: No current kernel": "jupyterlab-manager"}
 RUN_ALL = "window.jupyterapp.commands.execute('notebook:run-all-cells')"
 READY = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
 DONE = """() => { const panel = window.jupyterapp.shell.currentWidget;
@@ -65,6 +66,11 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+
+
+def closed_early(stack: str) -> bool:
+    """Whether an error says only that a notebook was closed before it was all there, see CLOSED_EARLY."""
+    return any(stack.startswith(said) and who in stack for said, who in CLOSED_EARLY.items())
 
 
 class Lab:
@@ -168,11 +174,7 @@ class Lab:
         page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
         page.on(
             "pageerror",
-            lambda error: (
-                None
-                if str(error.stack).startswith(CLOSED_EARLY) and "jlab_core" in str(error.stack)
-                else page.complaints.append(str(error.stack))
-            ),
+            lambda error: closed_early(stack := str(error.stack)) or page.complaints.append(stack),
         )
         page.on(
             "request",
