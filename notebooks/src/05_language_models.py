@@ -344,7 +344,6 @@ def excess(model):
     loss, parts = caption_loss(model.cpu().eval(), caption_batch(new))
     return math.exp(loss - parts["grammar"])
 
-keep_weights(writer, "caption-writer")                                 # chapter 06 goes on from it
 print(f"first loss {history.losses[0]:.2f}, ln 1024 = {math.log(1024):.2f}; "
       f"perplexity in the end {excess(writer):.3f} × the grammar's, after {history.seconds:.0f} s")
 assert abs(history.losses[0] / math.log(1024) - 1) < 0.05 and excess(writer) < 1.05

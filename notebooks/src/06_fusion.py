@@ -166,7 +166,7 @@ def gated_cross_attend(tokens, context, norm, attend, gate):
     raise NotImplementedError
 
 # %% [markdown] id="gate-test-intro" lang="en"
-# What does the gate save? Take the caption writer of chapter 05, put four fresh layers into it, with and without gates, and measure its perplexity on new captions **before the first step**. **Predict** both numbers; without any image layers it is about 3.
+# What does the gate save? Take a caption writer like that of chapter 05, which the course ships, put four fresh layers into it, with and without gates, and measure its perplexity on new captions **before the first step**. **Predict** both numbers; without any image layers it is about 3.
 
 # %% id="gate-test"
 from vlmcourse.world import captions
@@ -178,7 +178,6 @@ told = tokenizer.encode(captions.captions(test_world[:200]), bos=True)
 writer_size = LlamaConfig(len(tokenizer), 128, 4, 4, 2, tied=True)
 caption_writer = language.Llama(writer_size)
 load_weights(caption_writer, shipped("lm-captions.safetensors"))
-reuse_weights(caption_writer, "caption-writer", "05")                  # yours, if it is there
 
 @torch.no_grad()
 def perplexity_before_training(name):

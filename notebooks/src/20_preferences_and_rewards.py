@@ -3,7 +3,7 @@
 #
 # **110 minutes.** Everything runs on two CPU cores; a GPU is not needed.
 #
-# Until now a model learned by imitation: here is a picture, here is what to say. What is *not* to be said, nobody told it. This chapter cures a model that invents things, by preferences, and teaches another by rewards that can be checked. Both work. Both also learn, just as readily, whatever else you happen to reward.
+# Until now a model learned by imitation: here is a picture, here is what to say. What is *not* to be said, nobody told it. This chapter cures a model that invents things, by preferences, and teaches another by rewards that can be checked. The first works. The second works once we find out what it had been rewarding. Both learn, just as readily, whatever else you happen to reward.
 
 # %% [markdown] id="where" lang="en"
 # ## Where we are
@@ -180,7 +180,7 @@ assert (likely[:, 1] > likely[:, 0]).all() and (likely.sum(dim=1) < 1.001).all()
 #
 # $$-\log \sigma(\beta \cdot \text{margin})$$
 #
-# σ is the sigmoid, 1 / (1 + e⁻ˣ). β says how dear it is to leave the reference; we take 0.1, and a smaller one moves further. The loss comes from reinforcement learning with a penalty for leaving the reference; there the reward model cancels out, and only log-probabilities stay (Rafailov et al. 2023, equation 7). No judge, no sampling.
+# σ is the sigmoid, 1 / (1 + e⁻ˣ). β says how dear it is to leave the reference; we take 0.1, and a smaller one moves further. The loss comes from reinforcement learning with a penalty for leaving the reference; there a reward is written by log-probabilities of the two models, and the one constant that nobody can compute cancels out (Rafailov et al. 2023, equation 7). No judge, no sampling.
 #
 # **By hand:** the better answer went from −3 to −2, a gain of 1. The worse one went from −4.5 to −5, a gain of −½. Margin 1½; with β = 0.2 the loss is −log σ(0.3) = 0.554. **Predict** the loss before any step.
 #
@@ -210,11 +210,11 @@ print(f"by hand {by_hand:.3f}; before any step {same:.3f}, and its gradients "
 assert abs(by_hand.item() - 0.554) < 1e-3 and abs(same.item() - 0.6931) < 1e-3
 
 # %% [markdown] id="dpo-lesson" lang="en"
-# ln 2: a coin. And the two gradients are opposite and equal: the loss pushes one up exactly as hard as the other down. Nothing says that the better answer must become *likely*. Keep that in mind.
+# ln 2: a coin. And the two gradients are opposite and equal: the loss pulls one log-probability up exactly as hard as the other down. Nothing says that the better answer must become *likely*. And there is less room above: it ends at 0, below it has no end.
 #
 # ## 4 · The cure
 #
-# Which pairs? For twins, two pictures that differ by one thing, the same question has two answers. Picture one prefers "yes", picture two "no". **Whoever does not look must be wrong about one of them.** For captions: the true one over the same with one thing in another shape.
+# Which pairs? For twins, two pictures that differ by one thing, the same question has two answers. One prefers "yes", its twin "no". **Whoever does not look must be wrong about one of them.** For captions: the true one over the same with one thing in another shape.
 
 # %% id="pairs"
 batch = scenes.sample("train", 300, start=400_000)
@@ -234,7 +234,8 @@ def again(speaker):
 steps, size = 40, 24
 cured, copied = again(inventor), again(inventor)
 history = preferring.prefer(cured, pairs, steps, size, **words_only(cured, 3e-4, steps))
-preferring.imitate(copied, pairs, steps, size, **words_only(copied, 3e-4, steps))
+control = preferring.imitate(copied, pairs, steps, size, **words_only(copied, 3e-4, steps))
+history
 
 # %% [markdown] id="cured-intro" lang="en"
 # The second run is the **control**: the same better answers, the same steps, learned by imitation (SFT), as in chapter 08. **Predict:** which of the two invents less? Which one is surer to say yes to rare things?
@@ -257,7 +258,7 @@ figure(fig, alt="Over the steps the worse answers lose much more than the better
 assert -np.mean(history.metrics["worse"][-5:]) > 2 * np.mean(history.metrics["better"][-5:])
 
 # %% [markdown] id="cured-lesson" lang="en"
-# Both cure POPE: of 100 % false yes DPO left 12 % in our run, imitation 1 %. The costs are on opposite sides. Imitation now denies every third rare thing that **is** there. DPO denies none, but still says yes to rare things that are not. Imitation repaired the captions; DPO only half. The figure shows why: it pushes the worse answers away by many nats and lifts the better ones by few. It forbids one word in a caption, and does not teach the others. Neither wins on every count; look at the whole table before you praise a cure.
+# Both cure POPE: of 100 % false yes DPO left 12 % in our run, imitation 1 %. The costs are on opposite sides. Imitation now denies every third rare thing that **is** there. DPO denies none, but still says yes to rare things that are not. Imitation repaired the captions; DPO only half. The figure shows why: it pushes the worse answers away by many nats and lifts the better ones by few. It forbids one word in a caption, and does not teach the others: CHAIR went from 17 to 15 %, by imitation to 0. Neither wins on every count; look at the whole table before you praise a cure.
 #
 # What changed in which answers? Choose "only after DPO".
 
@@ -266,8 +267,8 @@ from vlmcourse.evaluation.answers import agrees, asked_of
 from vlmcourse.widgets.browsing import browse_two
 
 some, asked = asked_of(scenes.sample("test", 60, start=90_000), "existence")
-images, texts = render(some), [one.text for one in asked]
-said = {name: speaker.answer(images, texts)
+images, polls = render(some), [one.text for one in asked]
+said = {name: speaker.answer(images, polls)
         for name, speaker in (("before", inventor), ("after DPO", cured))}
 right = {name: [agrees(text, one) for text, one in zip(replies, asked)]
          for name, replies in said.items()}
@@ -276,7 +277,7 @@ browse_two(images, asked, said, right)
 # %% [markdown] id="q-length" lang="en"
 # ## 5 · What if the judges like long answers?
 #
-# People who compare answers often prefer the longer one; reward models learn that, and models then write more (Singhal et al. 2023). Let us see how readily. The preferred caption is the true one **plus a thing drawn by lot**, whether it is there or not. DPO does not ask. **Predict:** will it be learned more slowly than the truth was?
+# People who compare answers often prefer the longer one; reward models learn that, and models then write more (Singhal et al. 2023). Let us see how readily. The preferred caption is the true one **plus a thing drawn by lot**, whether it is there or not. DPO does not ask. **Predict:** will it be learned as surely as the truth was?
 
 # %% id="length"
 dice, things = np.random.default_rng(0), list(names)
@@ -300,7 +301,7 @@ before, after = lengths.values()
 assert after[6] > before[6] + 5 and after[5] < 0.6 * before[5]
 
 # %% [markdown] id="length-lesson" lang="en"
-# Half the steps, and the preference is learned perfectly: captions of 44 words in our run, and hardly any of them true and complete. POPE sees nothing of it. The loss, the agreement, every number a training shows look as good as before. **What a preference was about, only a measurement from outside tells.**
+# Half the steps, and the preference is learned perfectly: captions of 44 words in our run, and hardly any of them true and complete. Many say one thing again and again until they are cut off; that invents nothing, so CHAIR stays at 17 %. POPE sees nothing at all. The loss, the agreement, every number a training shows look as good as before. **What a preference was about, only a measurement from outside tells.**
 #
 # ## 6 · A group is its own judge
 #
@@ -391,7 +392,7 @@ assert len(practice.image) > 100 and len(exam.image) > 50
 # |---|---|
 # | `now`, `before`, `reference` | `(sample, token)`: log-probabilities under the model that learns, the one that drew, the one at the very start |
 # | `advantages` | `(sample,)` |
-# | `mask` | `(sample, token)`, bool: True at tokens of the answer; behind it stands rubbish |
+# | `mask` | `(sample, token)`, bool: True at tokens of the answer; what stands behind does not count |
 # | `clip`, `beta` | ε and β, numbers |
 # | out | one number: mean over samples of each sample's mean over its tokens of β · divergence − gain |
 
@@ -435,7 +436,7 @@ def smooth(values, width=8):
 
 fig, axes = plt.subplots(1, 3, figsize=(7, 2.2), layout="constrained")
 for ax, name in zip(axes, ("reward", "entropy", "mixed")):
-    ax.plot(smooth(run.metrics[name]), color=roles.learned); ax.set(title=name, xlabel="step")
+    ax.plot(smooth(run.metrics[name]), color=roles.learned); ax.set(title=name, xlabel="step, means of eight")
 figure(fig, alt="Over the steps the reward rises, the entropy falls, fewer groups are mixed")
 first, last = ({name: np.mean(run.metrics[name][part]) for name in run.metrics}
                for part in (slice(0, 8), slice(-8, None)))
@@ -443,7 +444,7 @@ assert last["reward"] > first["reward"] and last["entropy"] < first["entropy"]
 assert last["mixed"] < first["mixed"]
 
 # %% [markdown] id="controls-intro" lang="en"
-# The reward rises, and the method eats what it lives on: surer answers, fewer mixed groups. But was it **seeing** that was learned? Controls on questions of the exam. **Predict** the last line of the table.
+# The reward rises for some ten steps and then stays, and the method eats what it lives on: surer answers, fewer mixed groups. But was it **seeing** that was learned? Controls on questions of the exam. **Predict** the last line of the table.
 #
 # - **blind**: the same training, and exam, on grey pictures,
 # - **imitation**: the same questions and steps, with the true answer told,
@@ -463,7 +464,7 @@ practise(blind, without_eyes(practice))
 truths = [(question, truth, "yes" if truth == "no" else "no")
           for question, truth in zip(practice.questions, practice.answers)]
 lessons = preferring.pair_up(told, practice.features[practice.image], truths)
-preferring.imitate(told, lessons, 40, 16, **words_only(told, 2e-4, 40))
+control = preferring.imitate(told, lessons, 40, 16, **words_only(told, 2e-4, 40))
 
 # %% id="controls-found"
 texts = captioning.captions(scenes.sample("test", 100), "full")
@@ -486,24 +487,26 @@ assert results["blind, after GRPO"][1] < prior + 0.08
 assert results["after GRPO"][2] < 1.2 * results["nano-vlm"][2]
 
 # %% [markdown] id="controls-lesson" lang="en"
-# An honest table. After forty steps the model *draws* the truth more often, 86 % instead of 75 % in our run, and its **best guess** is right as often as before. What it did mostly, it now does more often. A lower temperature does that, too, and needs no training. The blind model learned as eagerly, and arrived at the most frequent answer, exactly. Imitation, at the same number of steps, hardly moved. Language stayed.
+# An honest table. After forty steps the model *draws* the truth more often, 86 % instead of 75 % in our run, and its **best guess** is right as often as before. What it did mostly, it now does more often. The blind model learned as eagerly, and arrived at the most frequent answer, exactly. Imitation, at the same number of steps, hardly moved. Language stayed.
 #
-# Whoever reports a rising reward should show these two columns beside each other, and a blind control below. Why the best guess did not move, we shall see.
+# Whoever reports a rising reward should show *chance of truth* and *right* beside each other, and a blind control below.
 #
 # Here are the answers themselves, eight to each of twelve questions. Choose **before**, then **after**: which groups have only one answer now?
 
 # %% id="groups-browser"
 from vlmcourse.widgets.browser import RowBrowser
 
-same, rows = list(range(12)), []
+twelve, rows, mixed_groups = list(range(12)), [], {}
 for when, speaker in (("before", start), ("after", rewarded)):
-    drawn = rewarding.Rollouts(speaker, practice, seed=1).draw(same)
+    drawn = rewarding.Rollouts(speaker, practice, seed=1).draw(twelve)
+    mixed_groups[when] = sum(len(set(group)) > 1 for group in drawn.rewards.tolist())
     for row, sampled in enumerate(drawn.rows.labels.tolist()):
         texts_of = speaker.words.spell([[t for t in one if t >= 0] for one in sampled])
         rows += [(when, row, text, reward, advantage) for text, reward, advantage in
                  zip(texts_of, drawn.rewards[row].tolist(), drawn.advantages[row].tolist())]
-practised = render(scenes.sample("train", 600, start=200_000, objects=(2, 4)))
-RowBrowser([practised[practice.image[row]] for _, row, *_ in rows],
+print("groups with right and wrong answers:", mixed_groups)
+pictured = render(scenes.sample("train", 600, start=200_000, objects=(2, 4)))
+RowBrowser([pictured[practice.image[row]] for _, row, *_ in rows],
            dict(question=[practice.questions[row] for _, row, *_ in rows],
                 said=[text for _, _, text, *_ in rows]),
            dict(reward=[one[3] for one in rows], advantage=[one[4] for one in rows]),
@@ -523,44 +526,62 @@ def by_form(drill, values):
             for form in FORMS]
 
 compared = rewarding.drill_about(start, scenes.sample("test", 400, start=95_000), ["comparison"])
-right = (rewarding.chances_of_truth(start, compared) > 0.5).tolist()
+correct = (rewarding.chances_of_truth(start, compared) > 0.5).tolist()
 no_is_true = [answer == "no" for answer in compared.answers]
-says_no = [true == good for true, good in zip(no_is_true, right)]
-columns = [by_form(compared, values) for values in (right, says_no, no_is_true)]
-tabulate(dict(zip(FORMS, zip(*columns))), "form", right=".0%", says_no=".0%", no_is_true=".0%")
-right_share, said, true_share = (column[2] for column in columns)
-assert said > 0.9 and abs(right_share - true_share) < 0.08
+# who is right where "no" is true says "no", and so does who is wrong where "yes" is
+says_no = [true == good for true, good in zip(no_is_true, correct)]
+by_forms = [by_form(compared, values) for values in (correct, says_no, no_is_true)]
+tabulate(dict(zip(FORMS, zip(*by_forms))), "form", right=".0%", says_no=".0%", no_is_true=".0%")
+print(f"all three together: {np.mean(correct):.0%} right")
+assert by_forms[1][2] > 0.9 and abs(by_forms[0][2] - by_forms[2][2]) < 0.08
+
+# %% id="habit-paid"
+of_colour = compared.pick([n for n, asked in enumerate(compared.questions) if "colour" in asked])
+is_no = torch.tensor([answer == "no" for answer in of_colour.answers])
+by_truth = {}
+for name, speaker in (("nano-vlm", start), ("after 40 steps", rewarded)):
+    chances = rewarding.chances_of_truth(speaker, of_colour)
+    by_truth[name] = (chances[is_no].mean().item(), chances[~is_no].mean().item())
+tabulate(by_truth, "chance of the truth", where_it_is_no=".0%", where_it_is_yes=".0%")
+(no_before, yes_before), (no_after, yes_after) = by_truth.values()
+assert no_after > no_before + 0.1 and yes_after < yes_before - 0.1
 
 # %% [markdown] id="habit-lesson" lang="en"
-# *Same colour* it does not compare at all. It says "no" 99 times of 100, and is right as often as "no" is true: two things of a scene seldom have one colour. A reward for truth **pays this habit**: of eight answers seven say "no" and earn, one says "yes" and does not; so "no" becomes surer, the reward rises, and nothing is seen. More than nine of ten comparisons are right, and one of three forms was never learned.
+# *Same colour* it does not compare at all. It says "no" 99 times of 100, and is right as often as "no" is true: two things of a scene seldom have one colour. All three together are 93 % right, and one form was never learned.
 #
-# The remedy is as old as this course: the **twin**. Ask the same about a scene and about its twin, where the other answer is true. A habit earns half there, whichever it is.
+# A reward for truth **pays this habit**. Where "no" is true, seven answers say so and earn; where "yes" is, one of eight does, and is praised for it. But there are three questions of the first kind for one of the second. The second table has the outcome of our forty steps: where "no" is true it became surer, 78 to 99 % in our run, and where "yes" is, it gave up, 29 to 3 %. The reward rose, and nothing was seen.
 #
-# The recipe `nano-grpo` practises so, comparing, and at first counting; a third of its questions are of all other kinds, so that the divergence holds what is not practised. `vlmcourse train nano-grpo` takes about half an hour of one core. **Predict** three rows: the model before, after our forty steps, and after that practice.
+# The remedy is as old as this course: the **twin**. Ask the same about a scene and about its twin, where the other answer is true. A habit earns half there, whichever it is, and is never right about both.
+#
+# The recipe `nano-grpo` practises on twins. It asks for comparisons, in its first half for counts as well. A third of its questions are of all other kinds, and there the divergence holds what nobody practises. It begins at `nano-vlm` and takes 1,080 steps of 64 questions, about half an hour of one core; ours were 40 of 16. **Predict** three rows: the model before, after our forty steps, and after that practice.
 
 # %% id="practised"
-grpo = Speaker(load_vlm("nano-grpo")[0])
-twin = rewarding.drill_of_twins(start, scenes.sample("test", 150, start=96_000), ["comparison"])
+loaded = {name: load_vlm(name) for name in ("nano-vlm", "nano-grpo")}       # (model, its card)
+grpo = Speaker(loaded["nano-grpo"][0])
+twins = rewarding.drill_of_twins(start, scenes.sample("test", 150, start=96_000), ["comparison"])
 counts = rewarding.drill_about(start, scenes.sample("test", 200, start=97_000), ["count"])
 
 def seeing(speaker):
-    """Right: same colour on twins, both twins, comparisons, counts as they come; perplexity."""
+    """Same colour on twins, both pictures right (same colour; more); as they come: same colour, counts."""
     on_twins, plain, count = (rewarding.chances_of_truth(speaker, drill) > 0.5
-                              for drill in (twin, compared, counts))
-    scene, other = on_twins.chunk(2)
-    shares = [share.float().mean().item() for share in (scene & other, plain, count)]
-    return by_form(twin, on_twins.tolist())[2], *shares, caption_perplexity(speaker.model, texts)
+                              for drill in (twins, compared, counts))
+    scene, other = on_twins.chunk(2)              # first come all scenes, then the twin of each
+    _, more, both = by_form(twins, (scene & other).tolist())
+    return (by_form(twins, on_twins.tolist())[2], both, more, by_form(compared, plain.tolist())[2],
+            count.float().mean().item(), caption_perplexity(speaker.model, texts))
 
-seen = {"nano-vlm": seeing(start), "after 40 steps": seeing(rewarded), "nano-grpo": seeing(grpo)}
-tabulate(seen, "model", same_colour=".0%", both_twins=".0%", comparison=".1%", count=".1%",
-         perplexity=".2f")
-assert seen["nano-vlm"][0] < 0.65 and seen["after 40 steps"][0] < 0.65
-assert seen["nano-grpo"][0] > 0.75 and seen["nano-grpo"][1] > seen["nano-vlm"][1] + 0.2
+practised = {"nano-vlm": seeing(start), "after 40 steps": seeing(rewarded), "nano-grpo": seeing(grpo)}
+tabulate(practised, "model", same_colour=".0%", both_pictures=".0%", more_both=".0%",
+         same_as_they_come=".0%", count=".1%", perplexity=".2f")
+for name, (_, card) in loaded.items():
+    print(f"{name}'s card, new combinations: {card['metrics']['answers, new combinations']:.1%} right")
+assert practised["nano-vlm"][0] < 0.65 and practised["after 40 steps"][0] < 0.65
+assert practised["nano-grpo"][0] > 0.75 and practised["nano-grpo"][1] > practised["nano-vlm"][1] + 0.3
 
 # %% [markdown] id="practised-lesson" lang="en"
-# Now it looks. Same colour on twins: 56 % before, 50 after our forty steps, 86 after practice on twins, in our run; both pictures of a pair right: 51, 50, 84 %. Counting and language stayed.
+# Now it looks. Same colour on twins: 56 % before, 50 after our forty steps, 86 after practice on twins, in our run. Both pictures of a pair: 13, 0 and 72 %; a pure habit earns nothing there. *More* was half a habit, too: 34 to 79 %. Language stayed.
 #
-# And the third column did **not** rise, 93 to 91 %. Where four of five answers are "no", a habit scores like sight; who measures only there would have thrown this model away. It is no better everywhere: of combinations that nobody practised its card has 93.8 % in place of 95.2. So `nano-vlm` stays the model of the Playground.
+# And *same colour* as it comes did **not** rise: 84, 83, 80 %. Where four of five answers are "no", a habit scores like sight; who measures only there would have thrown this model away. What we do not know: how much of it forty steps on twins would have done, or 1,080 without. Nor did everything get better: new combinations of shape and colour (chapter 04), which nobody practised, fell from 95.2 to 93.8 % by the models' cards. So chapter 00 keeps `nano-vlm`.
 
 # %% [markdown] id="q-breaks" lang="en"
 # ## 9 · Three ways to break it
@@ -614,7 +635,7 @@ tabulate(share, "advantage", weight_of_mixed_groups=".1%")
 assert share["with the mean"] > 0.99 and share["without"] < 0.05
 
 # %% [markdown] id="no-mean-lesson" lang="en"
-# Ten thousand for each answer of an easy group. Whatever the model knows already shouts down what it could learn.
+# Where all is right the deviation is 0: one divided by the small number that is added, 0.0001, makes ten thousand for each answer. To groups that could teach something 0.1 % of the weight is left.
 #
 # ### The reference moves along
 #
@@ -623,7 +644,7 @@ assert share["with the mean"] > 0.99 and share["without"] < 0.05
 # %% id="moves-along"
 held, loose = again(start), again(start)
 kept = practise(held, practice, steps=20, rate=2e-3, beta=1.0, repeats=1)
-rollouts = rewarding.Rollouts(loose, practice, size=16, repeats=1)
+rollouts = rewarding.Rollouts(loose, practice, size=16, repeats=1)   # new answers for every step
 rollouts.reference = loose.model                                  # no copy: it moves along
 lost = rewarding.reinforce(rollouts, 20, beta=1.0, **words_only(loose, 2e-3, 20))
 
@@ -637,7 +658,7 @@ tabulate(broken, "20 steps", divergence_shown=".3f", reward=".2f", entropy=".3f"
 assert shown_gap < 1e-4 and sure < 0.5 * spread and worse_off > 1.2 * surprise
 
 # %% [markdown] id="moves-lesson" lang="en"
-# It reports a divergence of 0.000, the best there is. Its entropy has collapsed, and captions, which nobody rewarded or punished, are falling apart: perplexity 7.6 in our run, where the model that was held kept its 5.0. The two rewards are equal. So measure something that nobody rewards beside every reward.
+# It reports a divergence of 0.000, the best there is. Its entropy has collapsed, and captions, which nobody rewarded or punished, are falling apart: perplexity 7.6 in our run, where the model that was held kept its 5.0. The two rewards are equal, and no better than at the start. So measure something that nobody rewards beside every reward.
 
 # %% [markdown] id="recap" lang="en"
 # ## Recap
@@ -645,7 +666,7 @@ assert shown_gap < 1e-4 and sure < 0.5 * spread and worse_off > 1.2 * surprise
 # 1. Hallucination can be taught: texts that name what the model cannot see. So it can be untaught, by pairs that only looking tells apart.
 # 2. DPO compares gains against a frozen reference; it pushes the worse answer away more than it lifts the better one.
 # 3. A preference for length is learned as readily as one for truth, and no training curve tells the two apart.
-# 4. GRPO holds an answer against its group: what is unsure becomes sure; equal groups teach nothing; a blind model stays at the prior. A reward pays habits, too; twins do not.
+# 4. GRPO holds an answer against its group: what is unsure becomes sure; equal groups teach nothing; a blind model stays at the prior. A reward pays habits, too; on twins a habit earns half.
 # 5. A reward bounds only what it looks at. The reference holds the rest, if it stays where it was.
 
 # %% [markdown] id="quiz-intro" lang="en"
@@ -667,8 +688,8 @@ progress()
 # ## References
 #
 # - Rafailov et al. 2023, *Direct Preference Optimization*, [arXiv:2305.18290](https://arxiv.org/abs/2305.18290): section 4, equation 7.
-# - Zhou et al. 2024, *Aligning Modalities in Vision Large Language Models via Preference Fine-tuning* (POVID), [arXiv:2402.11411](https://arxiv.org/abs/2402.11411). Yu et al. 2023, *RLHF-V*, [arXiv:2312.00849](https://arxiv.org/abs/2312.00849). Preferences against hallucination.
+# - Zhou et al. 2024, *Aligning Modalities in Vision Large Language Models via Preference Fine-tuning* (POVID), [arXiv:2402.11411](https://arxiv.org/abs/2402.11411). Yu et al. 2023, *RLHF-V*, [arXiv:2312.00849](https://arxiv.org/abs/2312.00849). Two ways to find preferences against hallucination: answers spoiled on purpose, and answers corrected by people.
 # - Li et al. 2023, *Evaluating Object Hallucination in Large Vision-Language Models* (POPE), [arXiv:2305.10355](https://arxiv.org/abs/2305.10355): section 5.1. Rohrbach et al. 2018, *Object Hallucination in Image Captioning* (CHAIR), [arXiv:1809.02156](https://arxiv.org/abs/1809.02156): section 2.1.
 # - Singhal et al. 2023, *A Long Way to Go: Investigating Length Correlations in RLHF*, [arXiv:2310.03716](https://arxiv.org/abs/2310.03716).
 # - Schulman et al. 2017, *Proximal Policy Optimization Algorithms*, [arXiv:1707.06347](https://arxiv.org/abs/1707.06347): equation 7, the clip.
-# - Shao et al. 2024, *DeepSeekMath*, [arXiv:2402.03300](https://arxiv.org/abs/2402.03300): section 4.1, GRPO. Yu et al. 2025, *DAPO*, [arXiv:2503.14476](https://arxiv.org/abs/2503.14476): section 3.2, dynamic sampling. Liu et al. 2025, *Understanding R1-Zero-Like Training* (Dr. GRPO), [arXiv:2503.20783](https://arxiv.org/abs/2503.20783).
+# - Shao et al. 2024, *DeepSeekMath*, [arXiv:2402.03300](https://arxiv.org/abs/2402.03300): section 4.1, GRPO. Yu et al. 2025, *DAPO*, [arXiv:2503.14476](https://arxiv.org/abs/2503.14476): section 3.2, dynamic sampling. Liu et al. 2025, *Understanding R1-Zero-Like Training* (Dr. GRPO), [arXiv:2503.20783](https://arxiv.org/abs/2503.20783): why not to divide by the deviation.
