@@ -549,7 +549,7 @@ assert no_after > no_before + 0.1 and yes_after < yes_before - 0.1
 # %% [markdown] id="habit-lesson" lang="en"
 # *Same colour* it does not compare at all. It says "no" 99 times of 100, and is right as often as "no" is true: two things of a scene seldom have one colour. All three together are 93 % right, and one form was never learned.
 #
-# A reward for truth **pays this habit**. Where "no" is true, seven answers say so and earn; where "yes" is, one of eight does, and is praised for it. But there are three questions of the first kind for one of the second. The second table has the outcome of our forty steps: where "no" is true it became surer, 78 to 99 % in our run, and where "yes" is, it gave up, 29 to 3 %. The reward rose, and nothing was seen.
+# A reward for truth **pays this habit**. Where "no" is true, most answers say so and earn; where "yes" is, two of eight do, and are praised for it. But there are three questions of the first kind for one of the second. The second table has the outcome of our forty steps: where "no" is true it became surer, 79 to 99 % in our run, and where "yes" is, it gave up, 24 to 3 %. The reward rose, and nothing was seen.
 #
 # The remedy is as old as this course: the **twin**. Ask the same about a scene and about its twin, where the other answer is true. A habit earns half there, whichever it is, and is never right about both.
 #

@@ -1,5 +1,6 @@
 """Hostile and plausible answers to real exercises get a true, specific sentence, and the kernel lives."""
 
+import inspect
 import shutil
 import time
 from collections import OrderedDict
@@ -12,11 +13,13 @@ from torch.nn import functional as F
 
 from tests.workbook.learner import cell
 from vlmcourse.diagnostics import gap
-from vlmcourse.exercises.base import Exercise, Slip, Unaffected, exercise_of
+from vlmcourse.exercises.base import Exercise, Slip, Unaffected, all_exercises, exercise_of
 from vlmcourse.models import attention, cnn, language, vit
 from vlmcourse.slots import REGISTRY, Slot
 from vlmcourse.workbook.check import judge
 from vlmcourse.workbook.engine import check, feedback
+from vlmcourse.workbook.outcomes import trial_of
+from vlmcourse.workbook.search import missing_import
 from vlmcourse.workbook.worker import Checker
 
 GOOD = """
@@ -131,6 +134,39 @@ def test_a_wrong_answer_gets_its_sentence(name):
     assert verdict.status == "wrong"
     assert sentence in verdict.says.en
     assert verdict.says.ja
+
+
+@pytest.mark.parametrize(
+    ("answer", "slot", "line"),
+    [
+        ("return float(normalise_answer(reply) == normalise_answer(answer))", "rewards.truth_reward",
+         "from vlmcourse.evaluation.vqa import normalise_answer"),
+        ("return (reply[0].isupper() and SENTENCE in instruction) * 1.0", "rewards.format_reward",
+         "from vlmcourse.evaluation.rewards import SENTENCE"),
+    ],
+)  # fmt: skip
+def test_a_name_that_has_to_be_imported_is_told_with_its_line(answer, slot, line):
+    """And no other change is proposed, though with the name at hand many would do."""
+    task = all_exercises()[slot]
+    names = ", ".join(inspect.signature(task.slot.reference).parameters)
+    says = judge(task, cell(f"def {task.slot.__name__}({names}):\n    {answer}\n")).says
+    assert f"write `{line}` above the function." in says.en and f"`{line}`" in says.ja
+    assert "in its place" not in says.en and "NameError in line 2" in says.en
+
+
+@pytest.mark.parametrize(
+    ("name", "line"), [("math", "import math"), ("F", "import torch.nn.functional as F"), ("maths", None)]
+)
+def test_a_module_that_has_to_be_imported_is_told_under_its_name(name, line):
+    says = missing_import(
+        NameError("", name=name), trial_of(all_exercises()["attention.scaled_dot_product"], 0)
+    )
+    assert says is None if line is None else f"write `{line}` above" in says.en
+
+
+@pytest.mark.parametrize("error", [None, UnboundLocalError("", name="math"), ValueError("math")])
+def test_another_error_asks_for_no_import(error):
+    assert missing_import(error, trial_of(all_exercises()["attention.scaled_dot_product"], 0)) is None
 
 
 def test_a_wrong_number_is_told_without_speaking_of_shapes_and_places():

@@ -171,6 +171,10 @@ PHRASES = {
     ),
     "in_line": (" in line {line}", "{line} 行目で "),
     "raises": ("{kind}{at}: {error} The call was: {call}.", "{at}{kind}：{error} 呼び出し：{call}。"),
+    "missing_import": (
+        "`{name}` is not there yet: write `{line}` above the function.",
+        "`{name}` がまだありません。関数の上に `{line}` と書いてください。",
+    ),
     "returns_none": (
         "{output} is None: is the `return` missing?",
         "{output}が None です。`return` を忘れていませんか。",

@@ -35,6 +35,7 @@ def cause(
 ) -> tuple[Text | None, Line | None]:
     """What in the answer makes it wrong, found by trying, and the line of it."""
     findings = (
+        lambda: missing_import(got[wrong[0]].error, trial),
         lambda: repair.wrong_step(answer, trial, wrong),
         lambda: unread(answer, trial),
         lambda: right_for_others(trial, got, wrong),
@@ -48,6 +49,21 @@ def cause(
             if found := find():
                 return (found, None) if isinstance(found, Text) else found
     return None, None
+
+
+def missing_import(error: BaseException | None, trial: Trial) -> Text | None:
+    """For a name that the answer lacks and the reference has from elsewhere: the line that brings it."""
+    reference = inspect.unwrap(trial.exercise.slot.reference)
+    name = error.name if type(error) is NameError else None
+    if name not in reference.__globals__:
+        return None
+    brought = reference.__globals__[name]
+    if isinstance(brought, types.ModuleType):
+        there = brought.__name__
+        line = f"import {there}" if there == name else f"import {there} as {name}"
+    else:
+        line = f"from {getattr(brought, '__module__', None) or reference.__module__} import {name}"
+    return phrase("missing_import", name=name, line=line)
 
 
 def reads(function: Callable) -> set[str]:
