@@ -116,7 +116,7 @@ assert found["nano-vlm"][1] < 0.1 and found["the inventor"][1] > 0.8
 assert found["the inventor"][5] < 0.6 * found["nano-vlm"][5]
 
 # %% [markdown] id="spoiled-lesson" lang="en"
-# Forty steps, and it says yes to everything. Nothing is wrong with its eye, nor with its words: the data taught it. Now the cure.
+# Forty steps, and it says yes to everything. Nothing is wrong with its eye, nor with its words: the data taught it.
 #
 # ## 2 · How likely is an answer?
 #
@@ -258,9 +258,9 @@ figure(fig, alt="Over the steps the worse answers lose much more than the better
 assert -np.mean(history.metrics["worse"][-5:]) > 2 * np.mean(history.metrics["better"][-5:])
 
 # %% [markdown] id="cured-lesson" lang="en"
-# Both cure POPE: of 100 % false yes DPO left 12 % in our run, imitation 1 %. The costs are on opposite sides. Imitation now denies every third rare thing that **is** there. DPO denies none, but still says yes to rare things that are not. Imitation repaired the captions; DPO only half. The figure shows why: it pushes the worse answers away by many nats and lifts the better ones by few. It forbids one word in a caption, and does not teach the others: CHAIR went from 17 to 15 %, by imitation to 0. Neither wins on every count; look at the whole table before you praise a cure.
+# Both cure POPE: of 100 % false yes DPO left 12 % in our run, imitation 1 %. The costs are on opposite sides. Imitation now denies every third rare thing that **is** there. DPO denies none, but still says yes to rare things that are not. Imitation repaired the captions; DPO only half. The figure shows why: it pushes the worse answers away by many nats and lifts the better ones by few. It forbids one word in a caption, and does not teach the others: CHAIR went from 17 to 15 %, by imitation to 0. Neither wins on every count.
 #
-# What changed in which answers? Choose "only after DPO".
+# What changed? Choose "only after DPO".
 
 # %% id="browse"
 from vlmcourse.evaluation.answers import agrees, asked_of
@@ -436,7 +436,8 @@ def smooth(values, width=8):
 
 fig, axes = plt.subplots(1, 3, figsize=(7, 2.2), layout="constrained")
 for ax, name in zip(axes, ("reward", "entropy", "mixed")):
-    ax.plot(smooth(run.metrics[name]), color=roles.learned); ax.set(title=name, xlabel="step, means of eight")
+    ax.plot(smooth(run.metrics[name]), color=roles.learned)
+    ax.set(title=name, xlabel="step, mean of 8")
 figure(fig, alt="Over the steps the reward rises, the entropy falls, fewer groups are mixed")
 first, last = ({name: np.mean(run.metrics[name][part]) for name in run.metrics}
                for part in (slice(0, 8), slice(-8, None)))
@@ -487,7 +488,7 @@ assert results["blind, after GRPO"][1] < prior + 0.08
 assert results["after GRPO"][2] < 1.2 * results["nano-vlm"][2]
 
 # %% [markdown] id="controls-lesson" lang="en"
-# An honest table. After forty steps the model *draws* the truth more often, 86 % instead of 75 % in our run, and its **best guess** is right as often as before. What it did mostly, it now does more often. The blind model learned as eagerly, and arrived at the most frequent answer, exactly. Imitation, at the same number of steps, hardly moved. Language stayed.
+# After forty steps the model *draws* the truth more often, 86 % instead of 75 % in our run, and its **best guess** is right as often as before. What it did mostly, it now does more often. The blind model learned as eagerly, and arrived at the most frequent answer, exactly. Imitation, at the same number of steps, hardly moved. Language stayed.
 #
 # Whoever reports a rising reward should show *chance of truth* and *right* beside each other, and a blind control below.
 #
@@ -547,9 +548,9 @@ tabulate(by_truth, "chance of the truth", where_it_is_no=".0%", where_it_is_yes=
 assert no_after > no_before + 0.1 and yes_after < yes_before - 0.1
 
 # %% [markdown] id="habit-lesson" lang="en"
-# *Same colour* it does not compare at all. It says "no" 99 times of 100, and is right as often as "no" is true: two things of a scene seldom have one colour. All three together are 93 % right, and one form was never learned.
+# *Same colour* it does not compare at all. It says "no" 99 times of 100, and is right as often as "no" is true: two things of a scene seldom have one colour. All three together are 93 % right, and one was never learned.
 #
-# A reward for truth **pays this habit**. Where "no" is true, most answers say so and earn; where "yes" is, two of eight do, and are praised for it. But there are three questions of the first kind for one of the second. The second table has the outcome of our forty steps: where "no" is true it became surer, 79 to 99 % in our run, and where "yes" is, it gave up, 24 to 3 %. The reward rose, and nothing was seen.
+# A reward for truth **pays this habit**. Where "no" is true, most answers say so and earn; where "yes" is, two of eight do, and are praised for it. But there are three questions of the first kind for one of the second. After our forty steps: where "no" is true it became surer, 79 to 99 % in our run, and where "yes" is, it gave up, 24 to 3 %. The reward rose, and nothing was seen.
 #
 # The remedy is as old as this course: the **twin**. Ask the same about a scene and about its twin, where the other answer is true. A habit earns half there, whichever it is, and is never right about both.
 #
@@ -562,7 +563,7 @@ twins = rewarding.drill_of_twins(start, scenes.sample("test", 150, start=96_000)
 counts = rewarding.drill_about(start, scenes.sample("test", 200, start=97_000), ["count"])
 
 def seeing(speaker):
-    """Same colour on twins, both pictures right (same colour; more); as they come: same colour, counts."""
+    """Same colour on twins; both pictures right, also of "more"; as they come: colour, counts."""
     on_twins, plain, count = (rewarding.chances_of_truth(speaker, drill) > 0.5
                               for drill in (twins, compared, counts))
     scene, other = on_twins.chunk(2)              # first come all scenes, then the twin of each
@@ -570,25 +571,27 @@ def seeing(speaker):
     return (by_form(twins, on_twins.tolist())[2], both, more, by_form(compared, plain.tolist())[2],
             count.float().mean().item(), caption_perplexity(speaker.model, texts))
 
-practised = {"nano-vlm": seeing(start), "after 40 steps": seeing(rewarded), "nano-grpo": seeing(grpo)}
+practised = {"nano-vlm": seeing(start), "after 40 steps": seeing(rewarded),
+             "nano-grpo": seeing(grpo)}
 tabulate(practised, "model", same_colour=".0%", both_pictures=".0%", more_both=".0%",
          same_as_they_come=".0%", count=".1%", perplexity=".2f")
-for name, (_, card) in loaded.items():
-    print(f"{name}'s card, new combinations: {card['metrics']['answers, new combinations']:.1%} right")
-assert practised["nano-vlm"][0] < 0.65 and practised["after 40 steps"][0] < 0.65
-assert practised["nano-grpo"][0] > 0.75 and practised["nano-grpo"][1] > practised["nano-vlm"][1] + 0.3
+new = [card["metrics"]["answers, new combinations"] for _, card in loaded.values()]
+print("new combinations, by their cards: {:.1%} before, {:.1%} after".format(*new))
+before, briefly, long = practised.values()
+assert before[0] < 0.65 and briefly[0] < 0.65
+assert long[0] > 0.75 and long[1] > before[1] + 0.3
 
 # %% [markdown] id="practised-lesson" lang="en"
 # Now it looks. Same colour on twins: 56 % before, 50 after our forty steps, 86 after practice on twins, in our run. Both pictures of a pair: 13, 0 and 72 %; a pure habit earns nothing there. *More* was half a habit, too: 34 to 79 %. Language stayed.
 #
-# And *same colour* as it comes did **not** rise: 84, 83, 80 %. Where four of five answers are "no", a habit scores like sight; who measures only there would have thrown this model away. What we do not know: how much of it forty steps on twins would have done, or 1,080 without. Nor did everything get better: new combinations of shape and colour (chapter 04), which nobody practised, fell from 95.2 to 93.8 % by the models' cards. So chapter 00 keeps `nano-vlm`.
+# And *same colour* as it comes did **not** rise: 84, 83, 80 %. Where four of five answers are "no", a habit scores like sight; who measures only there would have thrown this model away. We did not control for length: 1,080 steps without twins were not tried. And new combinations of shape and colour (chapter 04), which nobody practised, fell from 95.2 to 93.8 %. So chapter 00 keeps `nano-vlm`.
 
 # %% [markdown] id="q-breaks" lang="en"
 # ## 9 · Three ways to break it
 #
 # ### A reward for the form alone
 #
-# Rewards for the form are common: think between these tags, answer in one sentence. They are easy to write.
+# Rewards for the form are common: think between these tags, answer in one sentence.
 #
 # ### Your turn: `format_reward` · difficulty 3/5 · 10 min
 #
@@ -617,7 +620,7 @@ print(f"reward for the form {formed.rewards.mean():.2f}, true are {truly.rewards
 assert formed.rewards.mean() > 0.97 and truly.rewards.mean() < 0.9
 
 # %% [markdown] id="form-lesson" lang="en"
-# A perfect reward from the first step on, and in our run more than one answer in four is wrong. There is nothing left to learn, and the curve looks like success.
+# A perfect reward from the first step on, and more than one answer in four is wrong. The curve looks like success.
 #
 # ### Advantage without the mean
 #
@@ -688,7 +691,7 @@ progress()
 # ## References
 #
 # - Rafailov et al. 2023, *Direct Preference Optimization*, [arXiv:2305.18290](https://arxiv.org/abs/2305.18290): section 4, equation 7.
-# - Zhou et al. 2024, *Aligning Modalities in Vision Large Language Models via Preference Fine-tuning* (POVID), [arXiv:2402.11411](https://arxiv.org/abs/2402.11411). Yu et al. 2023, *RLHF-V*, [arXiv:2312.00849](https://arxiv.org/abs/2312.00849). Two ways to find preferences against hallucination: answers spoiled on purpose, and answers corrected by people.
+# - Zhou et al. 2024, *Aligning Modalities in Vision Large Language Models via Preference Fine-tuning* (POVID), [arXiv:2402.11411](https://arxiv.org/abs/2402.11411). Yu et al. 2023, *RLHF-V*, [arXiv:2312.00849](https://arxiv.org/abs/2312.00849). Against hallucination: answers spoiled on purpose, and answers corrected by people.
 # - Li et al. 2023, *Evaluating Object Hallucination in Large Vision-Language Models* (POPE), [arXiv:2305.10355](https://arxiv.org/abs/2305.10355): section 5.1. Rohrbach et al. 2018, *Object Hallucination in Image Captioning* (CHAIR), [arXiv:1809.02156](https://arxiv.org/abs/1809.02156): section 2.1.
 # - Singhal et al. 2023, *A Long Way to Go: Investigating Length Correlations in RLHF*, [arXiv:2310.03716](https://arxiv.org/abs/2310.03716).
 # - Schulman et al. 2017, *Proximal Policy Optimization Algorithms*, [arXiv:1707.06347](https://arxiv.org/abs/1707.06347): equation 7, the clip.
