@@ -2,7 +2,7 @@
 #
 # Everything lives in .venv, made on the first use; a stamp file there remembers what was installed, so the second
 # start is instant.  PYTHON=python3.13 make lab uses another Python. `make lab CPU=1` takes the torch without GPU
-# libraries, 2 GB in place of 6; `make lab LOCK=lock.txt` the very versions that `make lock` wrote down elsewhere.
+# libraries, 2 GB in place of 7; `make lab LOCK=lock.txt` the very versions that `make lock` wrote down elsewhere.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 CPU_WHEELS = https://download.pytorch.org/whl/cpu
 OPTIONS_OF_PIP = $(if $(CPU),--no-compile --extra-index-url $(CPU_WHEELS)) $(if $(LOCK),--constraint $(LOCK))
 INSTALL = $(PIP) install --quiet $(OPTIONS_OF_PIP)
-SIZE = $(if $(CPU),2,6) GB on Linux
+SIZE = $(if $(CPU),2,7) GB on Linux
 NOTEBOOKS = $(wildcard notebooks/[0-9][0-9]_*.ipynb notebooks/ja/[0-9][0-9]_*.ipynb)
 
 .PHONY: help lab test quick notebooks book wheel checkpoints bench bench-details colab-check lock release-check
