@@ -45,6 +45,15 @@ def test_of_a_scene_and_its_twin_the_same_is_asked_and_the_answers_differ():
             assert truth.pose("comparison", question.asked, things).answer == question.answer
 
 
+def test_the_seed_chooses_questions_and_twins():
+    batch = scenes.sample("test", 12)
+    for options in (dict(), dict(seed=2)):
+        both, asked = answers.asked_of_twins(batch, "colour", **options)
+        some, first = answers.asked_of(batch, "colour", options.get("seed", 0))
+        other, changed = twins.twins(some, first, options.get("seed", 0))
+        assert asked == [*first, *changed] and (render(both[len(first) :]) == render(other)).all()
+
+
 def test_accuracy_asks_about_the_picture_or_what_is_shown_instead():
     reader = Reader(lambda image, asked: asked[1] == "red")
     batch = scenes.sample("test", 20)
@@ -68,6 +77,12 @@ def test_both_answers_to_twins_must_be_right():
     known = set().union(*first.values())
     assert answers.twins_right(Reader(lambda image, asked: image.tobytes() in known), 10) == 0.0
     assert answers.twins_right(Reader(lambda image, asked: image.tobytes() not in known), 10) == 0.0
+
+
+def test_every_kind_counts_alike_among_twins():
+    """Who is right about one of eight kinds is right about an eighth."""
+    reader = Reader(lambda image, asked: asked[0].startswith("How many"))
+    assert len(questions.KINDS) == 8 and answers.twins_right(reader, 6) == pytest.approx(1 / 8)
 
 
 def test_the_prior_is_the_score_of_habit():

@@ -1,5 +1,6 @@
 """nano-grpo: rounds of practice, each with new questions that the model is unsure about."""
 
+import inspect
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from vlmcourse.families.rewarding import (
 )
 from vlmcourse.recipes.nano_grpo import NANO_GRPO
 from vlmcourse.speak import Speaker
-from vlmcourse.world import scenes
+from vlmcourse.world import captions, scenes
 from vlmcourse.world.questions import KINDS
 
 
@@ -162,6 +163,35 @@ def test_another_seed_asks_about_other_scenes(speaker, monkeypatch):
     assert seeds == [0, 6]
 
 
+def test_a_seed_and_a_round_together_choose_what_is_asked(speaker, monkeypatch):
+    drill, drawn = drill_about(speaker, scenes.sample("train", 12), ["colour"]), []
+
+    def ask(speaker, batch, kinds, seed):
+        drawn.append(seed)
+        return drill
+
+    for name in ("drill_of_twins", "drill_about"):
+        monkeypatch.setattr(rewarded, name, ask)
+    monkeypatch.setattr(rewarded, "hard_questions", lambda speaker, drill: drill)
+    for options in (dict(), dict(seed=6)):
+        rewarded.questions(speaker, few(2), **options)
+    assert drawn == [2, 2, 8, 8]
+
+
+def test_a_round_asks_what_its_own_seed_draws(speaker, monkeypatch):
+    asked = []
+
+    def questions(speaker, stage, seed):
+        asked.append((speaker.model, stage, seed))
+        raise InterruptedError
+
+    monkeypatch.setattr(rewarded, "questions", questions)
+    for seed in ([], [6]):
+        with pytest.raises(InterruptedError):
+            rewarded.practise(few(), speaker.model, speaker.model, *seed)
+    assert asked == [(speaker.model, few(), 0), (speaker.model, few(), 6)]
+
+
 @pytest.fixture
 def little(speaker, monkeypatch):
     """Nine questions, whatever a stage would ask."""
@@ -183,13 +213,14 @@ def test_a_round_trains_as_its_stage_says_and_options_may_change_that(little, mo
     monkeypatch.setattr(rewarded, "learn", learn)
     model, reference = nano.load_vlm()[0].requires_grad_(False), nano.load_vlm()[0]
     stage = replace(few(), steps=7, rates=dict(muon=0.01, adamw=0.003))
-    for seed, options in ((0, {}), (5, dict(steps=3, save_every=2))):
+    for seed, options in ((0, {}), (5, dict(steps=3, save_every=2, schedule="mine"))):
         rewarded.practise(stage, model, reference, seed, **options)
     (first, told), (second, changed) = given
     assert first.size == second.size == stage.size and first.length == len(little.image)
     assert (first.seed, second.seed) == (0, 5)
     assert told["steps"] == 7 and told["precision"] == "no" and not told["by_block"]
     assert changed["steps"] == 3 and changed["save_every"] == 2 and changed["precision"] == "no"
+    assert changed["schedule"] == "mine" and callable(told["schedule"])
     rates = {type(part).__name__: part.param_groups[0]["lr"] for part in told["optimizer"].parts}
     assert rates == dict(Muon=0.01, AdamW=0.003)
 
@@ -228,6 +259,43 @@ def test_what_a_round_leaves_is_measured_with_the_weights_of_then(monkeypatch):
         assert stage is made.stage and model is made.stored and reference is not model
         assert type(model) is type(reference) is nano.Llava
         assert seed == 7 and options == dict(told=stage.name)
+
+
+def test_model_and_reference_begin_where_the_recipe_says(monkeypatch):
+    names, given = [], []
+
+    def load(name="another"):
+        names.append(name)
+        return [object()]
+
+    monkeypatch.setattr(rewarded.nano, "load_vlm", load)
+    monkeypatch.setattr(rewarded, "practise", lambda stage, model, *rest, told: given.append((model, told)))
+    recipe = replace(NANO_GRPO, stages=(few(),), start=dict(begins="nano-aligned"))
+    [made] = rewarded.run(recipe, lambda stage, model: dict(told=model))
+    assert names == ["nano-aligned"] * 2 and given == [(made.stored, made.stored)]
+
+
+def test_the_card_says_which_scenes_are_told_apart_and_counts_what_is_likelier_than_not(speaker, monkeypatch):
+    """Of test scenes all is right, just so; of new combinations one of every two twins."""
+    counts = [inspect.signature(family.measure).parameters["count"].default for family in (rewarded, nano)]
+    assert counts == [300, 300]  # so their cards can be compared
+    asked, both, one = [], torch.tensor([0.51] * 4), torch.tensor([0.49, 0.51, 0.51, 0.49])
+    monkeypatch.setattr(rewarded.nano, "measure", lambda model, count: dict(scenes=count))
+
+    def ask(speaker, batch, kinds):
+        asked.append((batch.split, len(batch)))
+        return batch.split
+
+    monkeypatch.setattr(rewarded, "drill_of_twins", ask)
+    monkeypatch.setattr(rewarded, "chances_of_truth", lambda speaker, split: both if split == "test" else one)
+    told = rewarded.measure(speaker.model, 20)
+    assert {*asked} == {("test", 20), ("novel", 20)} and told["scenes"] == 20
+    for kind in ("comparison", "count"):
+        assert told[f"twins of {kind}, both right"] == 1
+        assert told[f"twins of {kind}, both right, new combinations"] == 0
+    texts = captions.captions(scenes.sample("test", 20), "full")
+    expected = nano.caption_perplexity(speaker.model, texts)
+    assert told["caption perplexity"] == pytest.approx(expected, abs=6e-5)
 
 
 def test_it_is_asked_as_nano_vlm_is(speaker):

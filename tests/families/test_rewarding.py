@@ -1,6 +1,7 @@
 """A model answers its own questions, and what was true becomes likelier."""
 
 from copy import deepcopy
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from vlmcourse.data.chat import IGNORED
 from vlmcourse.data.text import END
-from vlmcourse.evaluation.answers import answer_probabilities
+from vlmcourse.evaluation.answers import answer_probabilities, asked_of_twins
 from vlmcourse.families import rewarding
 from vlmcourse.families.nano import load_named
 from vlmcourse.families.rewarding import (
@@ -17,8 +18,10 @@ from vlmcourse.families.rewarding import (
     branch_scores,
     chances_of_truth,
     drill_about,
+    drill_of_twins,
     group_loss,
     hard_questions,
+    join_drills,
     reinforce,
     sample_answers,
     sample_draws,
@@ -67,6 +70,38 @@ def test_another_seed_asks_something_else(speaker, batch):
     found = drill_about(speaker, some, KINDS, seed=3).questions
     assert found == [one.text for kind in KINDS for one in questions.ask(some, kind, 3) if one]
     assert found != drill_about(speaker, some, KINDS).questions
+
+
+def test_twins_are_asked_kind_by_kind_each_about_its_own_image(speaker, batch):
+    some = batch[:5]
+    for options in (dict(), dict(seed=3)):
+        found = drill_of_twins(speaker, some, KINDS, **options)
+        parts = [asked_of_twins(some, kind, options.get("seed", 0)) for kind in KINDS]
+        asked = [one for _, questions in parts for one in questions]
+        assert list(zip(found.questions, found.answers, strict=True)) == [
+            (one.text, one.answer) for one in asked
+        ]
+        seen = torch.cat([speaker.features(render(shown)) for shown, _ in parts])
+        assert torch.equal(found.features[found.image], seen)
+
+
+def test_joined_drills_keep_what_is_asked_of_which_image():
+    """The first has an image that nobody asks about, the second asks twice about its last one."""
+    first = Drill(torch.tensor([[[1.0]], [[2.0]], [[3.0]]]), [2, 0], ["a", "b"], ["1", "2"])
+    second = Drill(torch.tensor([[[4.0]], [[5.0]]]), [1, 1, 0], ["c", "d", "e"], ["3", "4", "5"])
+    both = join_drills([first, second])
+    assert both.features[both.image].flatten().tolist() == [3, 1, 5, 5, 4]
+    assert both.questions == [*"abcde"] and both.answers == [*"12345"]
+
+
+def test_questions_about_one_image_need_not_stand_together(speaker, drill, batch):
+    pairs = combinations(range(len(drill.image)), 2)
+    first, again = next(pair for pair in pairs if drill.image[pair[0]] == drill.image[pair[1]])
+    between = next(number for number, image in enumerate(drill.image) if image != drill.image[first])
+    some = drill.pick([first, between, again])
+    some = some._replace(answers=[*some.answers[:2], "purple"])  # wrong, so the last one is unlikely
+    alone = answer_probabilities(speaker, render(batch)[some.image], some.questions, some.answers)
+    assert torch.allclose(chances_of_truth(speaker, some), alone, atol=1e-4) and alone[1] - alone[2] > 0.1
 
 
 def test_chances_are_those_of_the_true_answers(speaker, drill, batch):
