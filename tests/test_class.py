@@ -38,8 +38,8 @@ def learner(tmp_path, monkeypatch):
 def test_a_learner_hands_in_and_a_teacher_grades(learner):
     handed = run.invoke(cli.app, ["submit", "--name", "Ada Lovelace"])
     assert handed.exit_code == 0, handed.output
-    counts = f"handed in: {len(SLOTS) - 2} passed, 1 not yet"
-    assert handed.output.strip() == f"submission-ada-lovelace.zip by Ada Lovelace, {counts}"
+    counts = f"{len(SLOTS) - 2} passed, 1 not yet; give this file to your teacher"
+    assert handed.output.strip() == f"written: submission-ada-lovelace.zip by Ada Lovelace, {counts}"
     (learner / "class").mkdir()
     (learner / "submission-ada-lovelace.zip").rename(learner / "class" / "ada.zip")
     graded = run.invoke(cli.app, ["grade", "class", "--chapter", "04", "--processes", "1"])
@@ -49,6 +49,7 @@ def test_a_learner_hands_in_and_a_teacher_grades(learner):
     assert f"1 of 1  ada.zip: {len(SLOTS) - 2} of {len(SLOTS)} passed" in graded.output
     (row,) = csv.DictReader((learner / "grades" / "grades.csv").open())
     assert (row["name"], row["passed"], row["quizzes right"]) == ("Ada Lovelace", f"{len(SLOTS) - 2}", "1")
+    assert (row["quizzes"], row["solutions looked at"]) == ("3", "0"), "of chapter 04 alone"
     (slip,) = [one for one in csv.DictReader((learner / "grades" / "answers.csv").open())
                if one["slot"] == "clip.normalise"]  # fmt: skip
     assert slip["status"] == "wrong" and 0 < float(slip["credit"]) < 1 and int(slip["right cases"]) > 0

@@ -114,6 +114,11 @@ def test_all_exercises_count_where_none_is_named(graded):
     assert [grade.slot for grade in person.grades] == list(classroom.all_exercises())
 
 
+def test_a_person_keeps_which_exercises_were_chosen(graded):
+    people = graded({"a.zip": handed_in("a.zip"), "b.zip": BadSubmission("it is no whole zip")})
+    assert [person.slots for person in people] == [tuple(SLOTS)] * 2
+
+
 def test_a_system_that_cannot_run_answers_apart_grades_nothing(graded, monkeypatch):
     monkeypatch.setattr(classroom, "FORKS", False)
     with pytest.raises(ValueError, match="forks of a process, which Windows lacks"):

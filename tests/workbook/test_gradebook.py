@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import pytest
 
@@ -69,6 +70,28 @@ def test_identical_word_by_word(tables):
     header, row = tables["identical.csv"]
     assert header == ["slot", "lines", "the course's own", "files"]
     assert row == ["clip.normalise", "4", "", "a.zip b.zip"]
+
+
+def test_only_the_chosen_chapters_count():
+    """A quiz, a solution and a copied answer of chapter 04 count in no row of chapter 02."""
+    both = ["clip.normalise", "vit.patchify"]
+    answers = dict.fromkeys(both, FOUR)
+    diary = [
+        {"quiz": "04_clip/1", "right": True}, {"quiz": "02_vit/1", "right": True},
+        {"quiz": "02_vit/2", "right": True}, {"slot": "clip.normalise", "solution": True},
+    ]  # fmt: skip
+    counted = {}
+    for chapters in (["02"], ["04"], ["02", "04"], []):
+        slots = tuple(classroom.slots_of_chapters(chapters))
+        handed_in = [person("a.zip", "Ada", answers, diary=diary), person("b.zip", "Bob", answers)]
+        people = [replace(one, slots=slots) for one in handed_in]
+        identical = identical_answers(people)
+        listed = [row[0] for row in identical]
+        counted[" ".join(chapters)] = (listed, *gradebook._grades_table(people, identical)[1][6:10])
+    assert counted == {
+        "02": (["vit.patchify"], 2, 3, 0, 1), "04": (["clip.normalise"], 1, 3, 1, 1),
+        "02 04": (both, 3, 6, 1, 2), "": (both, 3, 63, 1, 2),
+    }  # fmt: skip
 
 
 def test_short_answers_are_alike_by_chance():

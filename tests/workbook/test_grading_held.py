@@ -12,7 +12,7 @@ import pytest
 
 from vlmcourse.exercises.base import all_exercises
 from vlmcourse.slots import REGISTRY
-from vlmcourse.workbook import grading, search
+from vlmcourse.workbook import grading, portfolio, search
 from vlmcourse.workbook.copies import FORKS
 from vlmcourse.workbook.grading import Grade, Grader
 from vlmcourse.workbook.outcomes import Outcome
@@ -152,6 +152,60 @@ def test_every_function_of_the_course_can_be_forgotten():
     assert len(functions) >= 111 and closures == []
     folder = Path(grading.vlmcourse.__file__).parent
     assert all(Path(inspect.getfile(one)).is_relative_to(folder) for one in functions.values())
+
+
+def installed(folder, module):
+    """A folder as pip fills it, with one module."""
+    (folder / f"{module}-1.dist-info").mkdir(parents=True)
+    (folder / f"{module}.py").write_text("HEADS = 2\n")
+    return folder
+
+
+def test_folders_of_installed_packages_are_read_and_no_other_of_the_path(tmp_path, monkeypatch):
+    """Neither where a teacher works, nor a checkout, nor another copy of the course is a library."""
+    names = ["user", "here", "work", "copy", "python"]
+    for name in names:
+        installed(tmp_path / name, "late")
+    for inner in ("here/class", "work/my_vlm", "copy/vlmcourse", "checkout/build"):
+        (tmp_path / inner).mkdir(parents=True)
+    installed(tmp_path / "user/nested", "later")
+    (tmp_path / "zip").write_text("no folder")
+    monkeypatch.chdir(tmp_path / "here/class")
+    monkeypatch.setenv("VLMCOURSE_WORKSPACE", str(tmp_path / "work"))
+    names += ["user/nested", "checkout", "zip", "nowhere"]
+    entries = ["", *(str(tmp_path / name) for name in names), str(grading.COURSE.parent)]
+    assert grading.library_folders(entries, [tmp_path / "python"]) == (tmp_path / "user",)
+
+
+def test_a_course_that_is_installed_beside_other_packages_is_a_library(tmp_path, monkeypatch):
+    """As `pip install --user` leaves it; of its modules `forget` names those that stay hidden."""
+    monkeypatch.setattr(grading, "COURSE", tmp_path / "user/vlmcourse")
+    installed(tmp_path / "user", "late")
+    (tmp_path / "user/vlmcourse").mkdir()
+    places = [tmp_path / "user/vlmcourse"]
+    assert grading.library_folders([str(tmp_path / "user")], places) == (tmp_path / "user",)
+
+
+@pytest.mark.skipif(not FORKS, reason="needs os.fork")
+def test_an_answer_imports_what_lies_outside_of_the_environment(grader, tmp_path, monkeypatch):
+    """And reads neither the course's own function nor what lies beside the library."""
+    library = installed(tmp_path / "user", "late_library_of_a_user")
+    (tmp_path / "other.txt").write_text("another's")
+    monkeypatch.syspath_prepend(library)
+    task, source = grader.exercises[SLOT], Path(inspect.getfile(inspect.unwrap(REGISTRY[SLOT].reference)))
+
+    def values(line):
+        text = f"{line}\ndef merge_heads(parts):\n    return parts.transpose(1, 2).flatten(2)\n"
+        work = functools.partial(grader._values, task, portfolio.Saved(Path("x.py"), text), 3)
+        return json.loads(grader._in_a_copy(work, 3))
+
+    line = "from late_library_of_a_user import HEADS"
+    assert "No module named 'late_library_of_a_user'" in values(line)["problem"]
+    folders = grading.library_folders([str(library)], grading.PYTHONS)
+    monkeypatch.setattr(grading, "READABLE", (*grading.PYTHONS, *folders))
+    assert isinstance(values(line), list) and len(values(line)) == 2
+    for hidden in (source, tmp_path / "other.txt"):
+        assert f"an answer may not open '{hidden}'" in values(f"open({str(hidden)!r})")["problem"]
 
 
 @pytest.mark.skipif(not FORKS, reason="needs os.fork")

@@ -28,11 +28,16 @@ TWINS = str.maketrans(
 
 @dataclass(frozen=True)
 class Person:
-    """What came out for one submission; ``grades`` is empty if it cannot be read."""
+    """What came out for one submission; ``grades`` is empty if it cannot be read.
+
+    Attributes:
+        slots: the exercises that count, and with them the quizzes of their chapters; all if none is named.
+    """
 
     submission: Submission
     grades: tuple[Grade, ...]
     problems: tuple[str, ...]
+    slots: tuple[str, ...] = ()
 
     @property
     def points(self) -> float:
@@ -45,15 +50,33 @@ class Person:
         return sum(grade.status == "passed" for grade in self.grades)
 
     @property
+    def answers(self) -> dict[str, str]:
+        """The answers that count, by slot."""
+        counting = self._counting
+        return {slot: text for slot, text in self.submission.answers.items() if slot in counting}
+
+    @property
+    def asked(self) -> set[str]:
+        """The quiz questions that count."""
+        tasks = all_exercises()
+        chapters = {tasks[slot].chapter for slot in self._counting}
+        return {name for name in all_quizzes() if name.partition("/")[0] in chapters}
+
+    @property
     def quizzes(self) -> int:
-        """How many quiz questions were answered rightly, as the diary says, which its owner can edit."""
+        """How many of them were answered rightly, as the diary says, which its owner can edit."""
         right = {event.get("quiz") for event in self.submission.diary if event.get("right")}
-        return len(right & all_quizzes().keys())
+        return len(right & self.asked)
 
     @property
     def looked(self) -> set[str]:
-        """Slots whose solution was shown, as the diary says."""
-        return {event["slot"] for event in self.submission.diary if event.get("solution") and "slot" in event}
+        """Slots that count whose solution was shown, as the diary says."""
+        shown = {event.get("slot") for event in self.submission.diary if event.get("solution")}
+        return shown & self._counting
+
+    @property
+    def _counting(self) -> set[str]:
+        return set(self.slots or all_exercises())
 
 
 def slots_of_chapters(chapters: Iterable[str]) -> list[str]:
@@ -109,7 +132,7 @@ def grade_folder(
     for submission, refused in read:
         grades, ended = graded.get(submission.file, ((), ()))
         problems = (*refused, *submission.problems, *doubled.get(submission.file, ()), *ended)
-        people.append(Person(submission, grades, problems))
+        people.append(Person(submission, grades, problems, tuple(slots)))
     return people
 
 

@@ -104,7 +104,8 @@ def confine(readable: Iterable[str | Path], hidden: tuple[str, ...] = ()) -> Non
         if event == "open" or event in LISTS:
             path, flags = given[0], given[2] if event == "open" else 0
             place = os.path.realpath(os.fsdecode(path)) if isinstance(path, str | bytes) else ""
-            if not place.startswith(roots) or place.startswith(hidden) or (flags or 0) & WRITES:
+            inside = f"{place}{os.sep}".startswith(roots)  # a root itself may be listed, as an import does
+            if not inside or place.startswith(hidden) or (flags or 0) & WRITES:
                 raise PermissionError(f"an answer may not open {path!r:.200}")
         elif event.startswith(FORBIDDEN) and event not in ALLOWED_EVENTS:
             raise PermissionError(f"an answer may not do this: {event}")

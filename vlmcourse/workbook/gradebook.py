@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vlmcourse.data.assets import written_beside
-from vlmcourse.exercises.base import all_exercises, all_quizzes
+from vlmcourse.exercises.base import all_exercises
 from vlmcourse.exercises.edits import pasted_source
 from vlmcourse.workbook.card import SIGNS, STATE_COLOURS
 from vlmcourse.workbook.classroom import Person
@@ -29,12 +29,14 @@ GRADES = ("file", "name", "passed", "of", "points", "percent", "quizzes right", 
 def identical_answers(people: Sequence[Person]) -> list[tuple[str, int, bool, tuple[str, ...]]]:
     """Answers that several people handed in alike, names of variables included; comments do not count.
 
+    Of each person those that count are compared, as Person says.
+
     Returns:
         (slot, lines of code, whether it is the course's own solution, files) with the longest first.
     """
     groups = defaultdict(list)
     for person in people:
-        for slot, text in person.submission.answers.items():
+        for slot, text in person.answers.items():
             groups[slot, _code_of(text)].append(person.submission.file)
     rows = []
     for (slot, code), files in groups.items():
@@ -155,7 +157,7 @@ def _grades_table(people: Sequence[Person], identical: list) -> list[tuple]:
         of, file = len(person.grades), person.submission.file
         percent = round(100 * person.points / of, 1) if of else 0.0
         rows.append((file, person.submission.name, person.passed, of, round(person.points, 2), percent,
-                     person.quizzes, len(all_quizzes()), len(person.looked), copied[file],
+                     person.quizzes, len(person.asked), len(person.looked), copied[file],
                      "; ".join(person.problems)))  # fmt: skip
     return rows
 

@@ -30,7 +30,7 @@ import torch
 import vlmcourse
 from vlmcourse.exercises.base import Exercise, all_exercises
 from vlmcourse.slots import Slot
-from vlmcourse.workbook import outcomes, search
+from vlmcourse.workbook import outcomes, portfolio, search
 from vlmcourse.workbook.check import signature_problem
 from vlmcourse.workbook.copies import ADOPT_ORPHANS, Copy, ask_linux, confine, limit
 from vlmcourse.workbook.plain import Opaque, as_data, same_data, tidy
@@ -49,7 +49,32 @@ IMPORTED_BEFORE = {
 }
 IMPORTED_BEFORE |= {name: name for name in ("open_clip", "peft", "skimage", "sklearn", "timm", "torchvision")}
 """By a word in an answer: what it may import that needs more than reading files while it is imported."""
-READABLE = (sys.prefix, sys.base_prefix, Path(vlmcourse.__file__).parent, "/usr/lib", "/usr/share/zoneinfo")
+COURSE = Path(vlmcourse.__file__).resolve().parent
+
+
+def library_folders(entries: Iterable[str], readable: Iterable[str | Path]) -> tuple[Path, ...]:
+    """Entries of sys.path outside of ``readable`` in which a package is installed, such as a user's own.
+
+    Left out are folders above the current one or the workspace, where zips of a class and a teacher's own
+    answers may lie, and those with another copy of the course, whose source nothing would hide. So is a
+    checkout that sys.path names: it holds no installed package, but may hold such a copy.
+    """
+    roots = [Path(root).resolve() for root in readable]
+    private = [Path.cwd(), portfolio.workspace().resolve()]
+    found = []
+    for folder in (Path(entry).resolve() for entry in entries if os.path.isdir(entry)):
+        known = any(folder.is_relative_to(root) for root in (*roots, *found))
+        installed = next(folder.glob("*.dist-info"), None) is not None
+        shared = not any(place.is_relative_to(folder) for place in private)
+        copied = (folder / COURSE.name).is_dir() and folder / COURSE.name != COURSE
+        if installed and shared and not known and not copied:
+            found.append(folder)
+    return tuple(found)
+
+
+PYTHONS = (sys.prefix, sys.base_prefix, COURSE, "/usr/lib", "/usr/share/zoneinfo")
+READABLE = (*PYTHONS, *library_folders(sys.path, PYTHONS))
+"""Folders below which an answer may read, taken from sys.path before any answer can change it."""
 
 
 class Grade(NamedTuple):
