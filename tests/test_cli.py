@@ -24,6 +24,7 @@ from tests import processes
 from vlmcourse import cli
 from vlmcourse.recipes import book
 from vlmcourse.recipes.book import find_recipe
+from vlmcourse.recipes.plan import example
 from vlmcourse.workbook import opening, serving
 from vlmcourse.workbook.chapters import CHAPTERS
 
@@ -35,6 +36,14 @@ ROOT = Path(__file__).parents[1]
 def test_no_command_shows_the_help():
     assert "lab" in run.invoke(cli.app, []).output and "Usage" in run.invoke(cli.app, []).output
     assert importlib.import_module("vlmcourse").__version__ == importlib.metadata.version("vlmcourse")
+
+
+def test_the_version_is_that_of_the_package():
+    told = run.invoke(cli.app, ["--version"])
+    assert told.exit_code == 0
+    assert told.output == f"vlmcourse {importlib.metadata.version('vlmcourse')}\n"
+    shown = run.invoke(cli.app, ["--help"]).output
+    assert "Build a vision-language model yourself." in shown and "--version" in shown
 
 
 def test_help_answers_without_loading_torch():
@@ -50,7 +59,35 @@ def test_progress_shows_every_chapter():
 
 def test_lab_without_its_notebook_says_what_to_do():
     result = run.invoke(cli.app, ["lab", "notebooks/99_nowhere.ipynb"])
-    assert result.exit_code == 1 and "99_nowhere.ipynb" in result.output and "make notebooks" in result.output
+    assert result.exit_code == 1 and "99_nowhere.ipynb. There are notebooks/00_start_here" in result.output
+    assert all(f"notebooks/{chapter.name}.ipynb" in result.output for chapter in CHAPTERS)
+    assert "make notebooks" not in result.output
+
+
+def test_lab_where_no_notebook_was_built_says_how_they_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "opened_folder", lambda: tmp_path)
+    result = run.invoke(cli.app, ["lab"])
+    assert result.exit_code == 1 and "Has `make notebooks` built the notebooks?" in result.output
+
+
+def test_where_there_are_no_answers_progress_and_doctor_say_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("VLMCOURSE_WORKSPACE", str(tmp_path))
+    monkeypatch.setattr(doctor, "examine", lambda: [doctor.work()])
+    monkeypatch.setenv("COLUMNS", "400")
+    says = f"no answers yet in {tmp_path / 'my_vlm'}"
+    for command in ("progress", "doctor"):
+        shown = run.invoke(cli.app, [command])
+        assert shown.exit_code == 0 and f"{says}; is this the folder of the course?" in shown.output
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / opening.FIRST).write_text("{}")  # the course's folder, before the first exercise
+    for command in ("progress", "doctor"):
+        shown = run.invoke(cli.app, [command])
+        assert says in shown.output and "is this" not in shown.output
+    (tmp_path / "my_vlm").mkdir()
+    (tmp_path / "my_vlm" / "diary.jsonl").write_text("")
+    for command in ("progress", "doctor"):
+        assert "no answers yet" not in run.invoke(cli.app, [command]).output
+    assert doctor.work() == doctor.Finding("your work", str(tmp_path / "my_vlm"))
 
 
 @pytest.mark.parametrize(
@@ -384,6 +421,9 @@ def test_a_model_that_is_damaged_or_made_up_is_refused_in_one_line(command, card
     (["ask", SCENE, "Why?", "--model", "assets"], "smollm-scenes, or a file of yours that ends in .safetens"),
     (["train", "big-vlm"], "there is no recipe 'big-vlm'; there are tokenizer, "),
     (["train", "owm"], "; and own, with --data, for your own pictures"),
+    (["train", "owm"], "; and my_vlm, for the plan in my_vlm/vlm.toml"),
+    (["evaluate", "nano-ears"], "that ends in .safetensors, or my_vlm for the model of your plan"),
+    (["diagnose", "nano-ears"], "that ends in .safetensors, or my_vlm for the model of your plan"),
     (["train", "nano-vlm", "--until", "ears"], "the stages eye, words, aligned, vlm"),
     (["export", str(ROOT / "assets")], "is not empty; name a new folder"),
 ])  # fmt: skip
@@ -391,6 +431,20 @@ def test_mistakes_end_with_one_line(arguments, says):
     result = run.invoke(cli.app, arguments)
     assert result.exit_code == 1 and says in result.output and "Traceback" not in result.output
     assert "\x1b" not in result.output
+
+
+@pytest.mark.parametrize("command", ["evaluate", "diagnose"])
+def test_my_vlm_is_the_model_of_the_plan_though_a_folder_has_its_name(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLMCOURSE_WORKSPACE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_vlm").mkdir()
+    assert "my_vlm" in run.invoke(cli.app, [command, "--help"]).output
+    untrained = run.invoke(cli.app, [command, "my_vlm"])
+    assert untrained.exit_code == 1 and "functions of yours run" in untrained.output
+    assert "copy one of" in untrained.output
+    shutil.copy(example("llava"), tmp_path / "my_vlm" / "vlm.toml")
+    untrained = run.invoke(cli.app, [command, "my_vlm"])
+    assert untrained.exit_code == 1 and "`vlmcourse train my_vlm` makes it" in untrained.output
 
 
 @pytest.fixture
@@ -447,6 +501,23 @@ def test_of_several_processes_only_the_first_writes(tmp_path, trained, monkeypat
     monkeypatch.setenv("RANK", "1")
     assert run.invoke(cli.app, ["train", "nano-vlm", "--runs", str(tmp_path)]).exit_code == 0
     assert trained[1] == []
+
+
+@pytest.mark.parametrize("words", [["nano-vlm"], ["own", "--data", "pictures"]])
+def test_ctrl_c_ends_a_training_with_130_and_one_line(tmp_path, monkeypatch, words):
+    from vlmcourse.families import carrying, own_pictures
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(carrying, "run", stopped)
+    monkeypatch.setattr(own_pictures, "train_own", stopped)
+    done = run.invoke(cli.app, ["train", *words, "--runs", str(tmp_path)])
+    assert done.exit_code == 130
+    assert done.output.splitlines()[-1] == "stopped before its first step; nothing is lost"
+    monkeypatch.setattr(cli, "refuse_place", stopped)  # before there is a plan
+    early = run.invoke(cli.app, ["train", *words])
+    assert early.exit_code == 130 and early.output == "stopped before its first step; nothing is lost\n"
 
 
 @pytest.mark.slow

@@ -195,6 +195,12 @@ def test_chapters_called_ready_are_the_notebooks_that_are_here():
     assert not {chapter.name for chapter in CHAPTERS if not chapter.ready} & built
 
 
+def test_the_full_course_in_notebook_00_goes_from_the_first_chapter_to_the_last():
+    source = (ROOT / "notebooks" / "src" / "00_start_here.py").read_text(encoding="utf-8")
+    first, last = (chapter.name[:2] for chapter in (CHAPTERS[0], CHAPTERS[-1]))
+    assert f"| the full course | {first} → {last} |" in source
+
+
 def test_notebooks_are_built_and_hold_no_outputs():
     done = subprocess.run(
         [sys.executable, "tools/build_notebooks.py", "--check"], cwd=ROOT, capture_output=True

@@ -7,6 +7,8 @@ Every command imports what it needs when it runs, so that ``vlmcourse --help`` a
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -25,7 +27,7 @@ from vlmcourse.terminal import (
     show,
 )
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Build a vision-language model yourself.")
+app = typer.Typer(no_args_is_help=True, add_completion=False)
 
 FIRST_NOTEBOOK = "notebooks/00_start_here.ipynb"  # workbook.opening.FIRST, which takes too long to load
 MOST_ALLOWED = 0.01  # data.records.MOST_SKIPPED; that room takes too long to load for --help
@@ -34,6 +36,24 @@ MY_VLM = "my_vlm"  # the model that my_vlm/vlm.toml plans
 OWN_START = "smollm-scenes"  # which model learns from a person's own pictures
 MostSkipped = Annotated[float, Option(min=0, max=1, help="Share of rows that may be left out.")]
 Model = Annotated[str, Option(help="A shipped model, my_vlm, or a .safetensors file.")]
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        import vlmcourse
+
+        typer.echo(f"vlmcourse {vlmcourse.__version__}")
+        raise typer.Exit
+
+
+VersionAsked = Annotated[
+    bool, Option("--version", callback=_tell_version, is_eager=True, help="Print the version.")
+]
+
+
+@app.callback()
+def _begin(version: VersionAsked = False) -> None:
+    """Build a vision-language model yourself."""
 
 
 @app.command()
@@ -54,7 +74,7 @@ def lab(
         typer.echo(printable(f"{notebook} lies outside the course; name a file in {root}"), err=True)
         raise typer.Exit(1)
     if not path.is_file():
-        typer.echo(printable(f"There is no {path}. Has `make notebooks` built the notebooks?"), err=True)
+        typer.echo(printable(f"There is no {path}. {_notebooks_in(root)}"), err=True)
         raise typer.Exit(1)
     notebook = quote(path.relative_to(root).as_posix())
     with explained():
@@ -66,6 +86,12 @@ def lab(
     rule = {} if reference else {"VLMCOURSE_REFERENCE": "0"}
     environment = {**os.environ, **rule, "JUPYTER_TOKEN": token}  # no argument: other users can read those
     raise typer.Exit(run_server(server_command(root, notebook, port, opens, host), environment))
+
+
+def _notebooks_in(root: Path) -> str:
+    """A sentence that names the notebooks of a folder, or how they are made."""
+    there = [path.relative_to(root).as_posix() for path in sorted(root.glob("notebooks/*.ipynb"))]
+    return f"There are {', '.join(there)}." if there else "Has `make notebooks` built the notebooks?"
 
 
 @app.command()
@@ -84,11 +110,14 @@ def progress(export: Annotated[Path | None, Option(help="Write it as .json, too.
     """How far you are: one row per chapter."""
     from vlmcourse import workbook
     from vlmcourse.workbook.lesson import export_progress
+    from vlmcourse.workbook.portfolio import nothing_yet
 
     with explained():
         refuse_places({".json": export})
     show(*workbook.progress().table)
     with explained():
+        if nothing := nothing_yet():
+            typer.echo(printable(nothing))
         if export:
             typer.echo(printable(f"{export_progress(export)}"))
 
@@ -98,14 +127,15 @@ def submit(
     name: Annotated[str, Option(help="Whose work it is.")] = "",
     to: Annotated[Path | None, Option(help="The .zip to write.", show_default="submission-NAME.zip")] = None,
 ) -> None:
-    """Hand in: one zip with your answers, right or not yet, your diary, and the versions of what ran them."""
+    """Write the zip to hand in: your answers, right or not yet, your diary, and versions of what ran them."""
     from vlmcourse.workbook.submission import usual_file, write_submission
 
     with explained():
         made = write_submission(to or Path(usual_file(name)), name)
     passed = len(made.answers) - len(made.attempts)
-    counts = f"handed in: {passed} passed, {len(made.attempts)} not yet"
-    typer.echo(printable(f"{to or made.file} by {made.name}, {counts}"))
+    counts = f"{passed} passed, {len(made.attempts)} not yet"
+    written = f"written: {to or made.file} by {made.name}, {counts}"
+    typer.echo(printable(f"{written}; give this file to your teacher"))
 
 
 @app.command("grade")
@@ -162,7 +192,20 @@ def ask(
         typer.echo("This picture is unlike those that the model learned from: it may be answering by habit.")
 
 
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C ends a training with a line that says what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:  # without a text before the training had a folder
+        if is_first_process():
+            said = str(stop) or "stopped before its first step; nothing is lost"
+            typer.echo(printable(said), err=True)
+        raise typer.Exit(130) from stop
+
+
 @app.command()
+@_stoppable()
 def train(
     recipe: Annotated[str, Argument(help="Such as nano-vlm, or my_vlm; a wrong name lists all.")] = "",
     runs: Annotated[Path, Option(help="Where checkpoints and the result go.")] = Path("runs"),
@@ -215,7 +258,8 @@ def train(
         try:
             plan = find_recipe(recipe)
         except ValueError as error:
-            raise ValueError(f"{error}; and own, with --data, for your own pictures") from error
+            yours = f"own, with --data, for your own pictures; and {MY_VLM}, for the plan in my_vlm/vlm.toml"
+            raise ValueError(f"{error}; and {yours}") from error
         plan = plan.until(until) if until else plan
         plan = plan.short(steps) if steps else plan
         path = carry_out(plan, runs, fresh, plan.card(), typer.echo, fastest)
@@ -238,6 +282,7 @@ def _train_own(
     data: Path | None, start: str, runs: Path, steps: int, fresh: bool, most_skipped: float, **more: bool
 ) -> None:
     """See train; what comes out is runs/own.safetensors."""
+    from vlmcourse.families.carrying import told_if_stopped
     from vlmcourse.families.own_pictures import store_own, train_own
 
     with explained():
@@ -246,7 +291,9 @@ def _train_own(
         if fresh and is_first_process():
             shutil.rmtree(runs / "own", ignore_errors=True)
         options = dict(checkpoint=runs / "own", resume=True, **more)
-        speaker, history, card = train_own(data, start, steps, most_skipped=most_skipped, **options)
+        options |= dict(most_skipped=most_skipped, tell=typer.echo if is_first_process() else None)
+        with told_if_stopped({runs / "own": dict(recipe="own", start=start)}, fresh):
+            speaker, history, card = train_own(data, start, steps, **options)
         if not is_first_process():
             return
         typer.echo(f"{start}, {card['own']['rows']} rows about {card['own']['pictures']} pictures: {history}")
@@ -274,7 +321,7 @@ def estimate(
 
 @app.command()
 def diagnose(
-    name: Annotated[str, Argument(help="A shipped model, a .safetensors file, or a run's folder.")],
+    name: Annotated[str, Argument(help="A shipped model, my_vlm, a .safetensors file, or a run's folder.")],
     data: Annotated[
         Path | None, Option(help="Ask about your own pictures; the course's scenes without it.")
     ] = None,
@@ -284,6 +331,8 @@ def diagnose(
     from vlmcourse.families.diagnosing import diagnose_named
 
     with explained():
+        if name == MY_VLM:
+            _use_my_code()
         found = diagnose_named(name, data, most_skipped)
     if any(one.name.startswith("answers") for one in found):  # not where only losses are left of a run
         about = str(data) if data else "the course's scenes; --data FOLDER asks about yours"
@@ -356,7 +405,7 @@ def check(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, Argument(help="A shipped model, a .safetensors file, or a folder.")],
+    model: Annotated[str, Argument(help="A shipped model, my_vlm, a .safetensors file, or a folder.")],
     data: Annotated[
         Path | None, Option(help="A folder of your own pictures; the course's scenes without it.")
     ] = None,

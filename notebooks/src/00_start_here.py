@@ -296,7 +296,7 @@ doctor()
 # | route | chapters | for whom |
 # |---|---|---|
 # | the shortest path | 02 → 04 → 07 → 08 | you want your own small LLaVA soon |
-# | the full course | 00 → 18 | you want to be able to choose, and to defend the choice |
+# | the full course | 00 → 20 | you want to be able to choose, and to defend the choice |
 # | the debugging route | 01 → 08 → 13 → 14 | your VLM trains, but something is off |
 #
 # Why start with the LLaVA family? Its structure is the simplest, everything you know about language models carries over, and mistakes are easy to find. Flamingo and BLIP follow once you can build and debug the simple one.

@@ -6,7 +6,7 @@ import runpy
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tests.workbook.learner import saved_solution
 from vlmcourse import cli
 from vlmcourse.data.photos import load_picture
 from vlmcourse.exercises.base import all_exercises
-from vlmcourse.families import assembled, mine, own_pictures
+from vlmcourse.families import assembled, mine, nano, own_pictures
 from vlmcourse.families.carrying import carry_out, train_plan
 from vlmcourse.families.making import load_speaker
 from vlmcourse.interop.modelcard import model_card
@@ -28,6 +28,8 @@ from vlmcourse.slots import REGISTRY
 from vlmcourse.speak import Speaker
 from vlmcourse.training.reading import CheckpointError
 from vlmcourse.workbook import gathering, portfolio
+from vlmcourse.world import scenes
+from vlmcourse.world.render import render
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,6 +127,93 @@ def test_only_the_parts_of_a_stage_learn_and_only_trained_ones_are_stored(worksp
         assert changed == parts == {name for name, _ in made.stored.named_children()}
 
 
+def seeded(seed: int):
+    """A short LLaVA plan with another seed."""
+    return recipe_of(short("llava", seed=seed))
+
+
+def test_a_new_model_has_shipped_parts_and_a_connector_whose_vectors_are_as_large_as_words(workspace):
+    recipe = seeded(5)
+    torch.manual_seed(3)  # which has no part in it
+    model, again = assembled.new_assembled(recipe), assembled.new_assembled(recipe)
+    other = assembled.new_assembled(seeded(0))
+    assert not model.training
+    shipped = nano.load_vlm()[0].state_dict()
+    new = [name for name, weight in model.state_dict().items() if not torch.equal(weight, shipped[name])]
+    assert {name.split(".")[0] for name in new} == {"projector"}
+    for name in ("projector.expand.weight", "projector.contract.weight"):
+        first, second, third = (one.state_dict()[name] for one in (model, again, other))
+        assert torch.equal(first, second) and not torch.allclose(first, third, rtol=0.1)
+    features = Speaker(model).features(render(scenes.sample("train", 500, seed=5))).float()
+    tokens, size = model.connect(features), features.square().mean().sqrt()
+    assert tokens.square().mean().sqrt().item() == pytest.approx(nano.WORD_SIZE, rel=0.05)
+    # a new layer of 96 inputs draws weights up to 1/√96; calibrating divides them by the size of the inputs
+    largest = model.projector.expand.weight.abs().max() * size
+    assert largest.item() == pytest.approx(96**-0.5, rel=1e-3)
+
+
+def test_a_run_stores_what_any_of_its_stages_trains_and_every_stage_has_the_seed(workspace, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        assembled, "make_assembled", lambda *asked, **options: given.append((*asked, options))
+    )
+    recipe = seeded(7)
+    trains = ["connector"], ["language"], ["connector"]
+    stages = [replace(recipe.stages[0], data=recipe.stages[0].data | dict(trains=parts)) for parts in trains]
+    made = [*assembled.run(replace(recipe, stages=tuple(stages)), lambda stage, model: dict(told=model))]
+    for (stage, model, seed, options), one in zip(given, made, strict=True):
+        assert stage is one.stage and seed == 7 and options == dict(told=model)
+        assert {*one.stored} == {"projector", "language"} and one.measure.args == (model,)
+        assert all(one.stored[part] is getattr(model, part) for part in one.stored)
+
+
+@pytest.fixture
+def tuned(monkeypatch):
+    """With what the last stage was tuned; nothing is learned."""
+    told = {}
+
+    def tune(speaker, features, rows, **options):
+        learning = {
+            name.split(".")[0] for name, part in speaker.model.named_parameters() if part.requires_grad
+        }
+        told.update(options, features=features, rows=rows, learning=learning)
+
+    monkeypatch.setattr(Speaker, "tune", tune)
+    return told
+
+
+def test_a_stage_is_tuned_as_it_says_and_options_may_change_that(workspace, monkeypatch, tuned):
+    recipe, seeds = seeded(0), []
+    monkeypatch.setattr(nano, "lessons_of", lambda stage, model, seed: seeds.append(seed) or (stage, "rows"))
+    model, stage = assembled.new_assembled(recipe), replace(recipe.stages[0], size=6)
+    assembled.make_assembled(stage, model)
+    assert (tuned["steps"], tuned["size"], tuned["seed"]) == (4, 6, 0) and tuned["loss"] is nano.by_length
+    assert tuned["learning"] == {"projector"} and (tuned["features"], tuned["rows"]) == (stage, "rows")
+    later = replace(stage, data=stage.data | dict(trains=["language"]))
+    assembled.make_assembled(later, model, 5, steps=2, schedule="mine")
+    assert (tuned["steps"], tuned["size"], tuned["seed"], tuned["schedule"]) == (2, 6, 5, "mine")
+    assert tuned["learning"] == {"language"} and seeds == [0, 5]
+
+
+def test_own_pictures_are_drawn_with_the_seed_and_stand_beside_the_origin(workspace, monkeypatch, tuned):
+    def lessons(speaker, folder, seed):
+        return folder, seed, ["a", "b"]
+
+    monkeypatch.setattr(own_pictures, "own_lessons", lessons)
+    recipe = seeded(0)
+    stage = replace(recipe.stages[0], data=recipe.stages[0].data | dict(folder="holiday"))
+    assembled.make_assembled(stage, assembled.new_assembled(recipe), 5, origin=dict(recipe="mine"))
+    assert (tuned["features"], tuned["rows"]) == ("holiday", 5)
+    assert tuned["origin"] == dict(recipe="mine", pictures=["a", "b"])
+
+
+@pytest.mark.parametrize("card", [{}, dict(recipe={}), dict(recipe=None), dict(recipe=dict(plan={}))])
+def test_a_card_without_a_plan_is_named(tmp_path, card):
+    (tmp_path / "mine.json").write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match=r"mine.json holds no plan that can be carried out \("):
+        assembled.load_named(str(tmp_path / "mine.safetensors"))
+
+
 @pytest.mark.parametrize("name", ["flamingo", "blip2"])
 def test_the_other_connectors_learn_behind_parts_that_stay(name, workspace):
     recipe = recipe_of(short(name))
@@ -173,7 +262,7 @@ def test_a_run_that_was_broken_off_goes_on_to_equal_weights(workspace, monkeypat
         list(assembled.run(recipe, options))
     lines = []
     again = carry_out(recipe, workspace / "broken", False, card, tell=lines.append)
-    assert whole.read_bytes() == again.read_bytes() and lines[0].startswith("align")
+    assert whole.read_bytes() == again.read_bytes() and lines[1].startswith("align")
 
 
 def test_my_vlm_is_trained_asked_and_exported_from_the_command_line(workspace, monkeypatch):
@@ -236,7 +325,8 @@ def test_train_plan_reports_each_stage(workspace):
     lines = []
     path = train_plan(steps=1, tell=lines.append)
     assert re.match(r"0 of the \d+ functions that this plan calls are yours", lines.pop(0))
-    assert [line.split(":")[0] for line in lines] == ["align", "answer", "polish"] and path.is_file()
+    assert lines[::2] == [f"making the data of {name} ..." for name in ("align", "answer", "polish")]
+    assert [line.split(":")[0] for line in lines[1::2]] == ["align", "answer", "polish"] and path.is_file()
 
 
 def test_a_training_says_first_which_functions_are_the_learners_and_what_is_left_to_solve(workspace):

@@ -1,14 +1,17 @@
 """What a training is told and what is kept of it, whatever is trained."""
 
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from vlmcourse.families import carrying
 from vlmcourse.families.carrying import carry_out
 from vlmcourse.families.mine import WhoseCode
 from vlmcourse.recipes.plan import example, read_plan
+from vlmcourse.training.checkpoints import save_checkpoint
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,8 @@ def test_stages_have_folders_of_their_own_where_there_are_several(carried):
         seen.options[1]["origin"] == {"recipe": "small", "name": "two"} and seen.options[1]["resume"] is True
     )
     assert set(seen.options[0]) == {"checkpoint", "resume", "origin"}
-    assert seen.told == ["one: 0.4 s", "two: 1.4 s"]
+    data = ["making the data of one ...", "making the data of two ..."]
+    assert seen.told == [data[0], "one: 0.4 s", data[1], "two: 1.4 s"]
     card = {"recipe": {"a": 1}, "seconds": 2, "code": ["vit.patchify"]}
     assert (
         seen.stored == [("two", seen.folder.parent / "small.safetensors", card)] and path == seen.stored[0][1]
@@ -69,7 +73,7 @@ def test_a_stage_alone_is_kept_in_the_folder_of_its_recipe(carried):
     carry, seen = carried
     carry("", fastest=True)
     assert seen.options[0]["checkpoint"] == seen.folder and seen.options[0]["fastest"] is True
-    assert seen.told == [] and seen.stored[0][2]["seconds"] == 0
+    assert seen.told == ["making the data of  ..."] and seen.stored[0][2]["seconds"] == 0
 
 
 @pytest.mark.parametrize(("fresh", "rank", "left"), [
@@ -91,6 +95,49 @@ def test_all_processes_train_and_the_first_one_writes(carried, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert carry("one", "two") is None
     assert len(seen.options) == 2 and seen.stored == [] and seen.told == []
+
+
+@pytest.mark.parametrize(("kept", "fresh", "says"), [
+    ({}, False, "stopped before its first step; nothing is lost"),
+    ({"two": []}, False, "stopped before its first checkpoint; the same command begins anew"),
+    ({"one": [7]}, False, "stopped; step 7 of one is kept, and the same command goes on from there"),
+    ({"one": [7], "two": [200, 400]}, False,
+     "stopped; step 400 of two is kept, and the same command goes on from there"),
+    ({"one": [7]}, True,
+     "stopped; step 7 of one is kept, and the same command without --fresh goes on from there"),
+])  # fmt: skip
+def test_ctrl_c_says_what_is_kept(carried, monkeypatch, kept, fresh, says):
+    carry, seen = carried
+
+    def interrupted(recipe, options):
+        for name, steps in kept.items():
+            keep(seen.folder / name, {"recipe": "small", "name": name, "weights": "abc"}, steps)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(carrying, "run", interrupted)
+    with pytest.raises(carrying.Stopped, match=f"^{re.escape(says)}$"):
+        carry("one", "two", fresh=fresh)
+
+
+def test_a_checkpoint_of_another_beginning_or_a_damaged_one_does_not_count(tmp_path):
+    keep(tmp_path, {"recipe": "small", "name": "one", "steps": 2}, [3, 4])
+    with pytest.raises(carrying.Stopped, match="before its first checkpoint"):
+        stop(tmp_path, {"recipe": "small", "name": "one", "steps": 9})
+    (tmp_path / "step-00000004" / "state.json").write_text("{}")
+    with pytest.raises(carrying.Stopped, match="step 3 of one"):
+        stop(tmp_path, {"recipe": "small", "name": "one", "steps": 2})
+
+
+def keep(folder, origin, steps):
+    """Checkpoints of these steps of what begins so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for step in steps:
+        save_checkpoint(folder, step, {"model": {"weight": torch.ones(2)}}, {"origin": origin})
+
+
+def stop(place, origin):
+    with carrying.told_if_stopped({place: origin}, fresh=False):
+        raise KeyboardInterrupt
 
 
 def test_a_plan_is_rehearsed_whole_and_its_card_names_the_learners_functions(monkeypatch, tmp_path):

@@ -153,6 +153,10 @@ def test_runs_need_two_gib_of_disk(monkeypatch, free, state, found):
 
 
 def test_a_workspace_that_cannot_be_written_is_missing(monkeypatch, workspace):
+    nothing = f"no answers yet in {workspace / 'my_vlm'}; is this the folder of the course?"
+    assert doctor.work() == Finding("your work", nothing, "note")
+    (workspace / "my_vlm").mkdir()
+    (workspace / "my_vlm" / "diary.jsonl").touch()
     assert doctor.work() == Finding("your work", str(workspace / "my_vlm"))
     monkeypatch.setattr(doctor.os, "access", lambda folder, mode: mode != doctor.os.W_OK)
     assert doctor.work().state == "missing" and "VLMCOURSE_WORKSPACE" in doctor.work().mend

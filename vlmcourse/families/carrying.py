@@ -1,13 +1,18 @@
 """Carrying out a recipe, or a person's plan, from its first stage to the stored weights: ``vlmcourse train``.
 
-carry_out     a recipe; what was broken off goes on
-train_plan    the plan in my_vlm/vlm.toml, or in a file
+carry_out         a recipe; what was broken off goes on
+train_plan        the plan in my_vlm/vlm.toml, or in a file
+told_if_stopped   what is kept of a training that Ctrl-C stops
 """
 
+import json
 import os
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +20,16 @@ from vlmcourse.families.assembled import recipe_card
 from vlmcourse.families.making import run, store
 from vlmcourse.families.mine import own_mistakes, plan_file, rehearse, said_of_code, trained_file
 from vlmcourse.recipes.plan import read_plan, recipe_of
-from vlmcourse.recipes.recipe import Recipe
+from vlmcourse.recipes.recipe import Made, Options, Recipe, Stage
+from vlmcourse.training.checkpoints import list_checkpoints, newest_checkpoint
+from vlmcourse.training.reading import CheckpointError, read_json
 from vlmcourse.workbook.lesson import device
 
 Tell = Callable[[str], object]
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C during a training; its text says what is kept."""
 
 
 def carry_out(
@@ -47,20 +58,94 @@ def carry_out(
     folder, seconds, first = runs / recipe.name, 0.0, os.environ.get("RANK", "0") == "0"
     if fresh and first:
         shutil.rmtree(folder, ignore_errors=True)
+    tell = tell if first else _silent
+    places = {_place(recipe, stage, folder): _origin(recipe, stage) for stage in recipe.stages}
 
     def options(stage, model) -> dict:
-        place = folder / stage.name if len(recipe.stages) > 1 else folder
-        given = dict(checkpoint=place, resume=True, origin=dict(recipe=recipe.name, **asdict(stage)))
+        given = dict(checkpoint=_place(recipe, stage, folder), resume=True, origin=_origin(recipe, stage))
         return given | (dict(fastest=True) if fastest else {})
 
-    for made in run(recipe, options):
-        if made.history is not None:
-            if first:
+    with told_if_stopped(places, fresh):
+        for made in _announced(recipe, options, tell):
+            if made.history is not None:
                 tell(f"{made.stage.name}: {made.history}")
-            seconds += made.history.seconds
-    if not first:
-        return None
-    return store(made, runs / f"{recipe.name}.safetensors", dict(recipe=card, seconds=round(seconds), **more))
+                seconds += made.history.seconds
+        if not first:
+            return None
+        return store(
+            made, runs / f"{recipe.name}.safetensors", dict(recipe=card, seconds=round(seconds), **more)
+        )
+
+
+def _place(recipe: Recipe, stage: Stage, folder: Path) -> Path:
+    """Where the checkpoints of a stage are."""
+    return folder / stage.name if len(recipe.stages) > 1 else folder
+
+
+def _origin(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+    """What a stage begins from, see training.loop.train."""
+    return dict(recipe=recipe.name, **asdict(stage))
+
+
+def _silent(line: str) -> None:
+    """Of several processes the first one speaks."""
+
+
+def _announced(recipe: Recipe, options: Options, tell: Tell) -> Iterator[Made]:
+    """What run gives; a line comes before the data of a stage are made, which may take minutes."""
+    names = [stage.name for stage in recipe.stages]
+    after = dict(pairwise(names))
+    tell(data_line(names[0]))
+    for made in run(recipe, options):
+        yield made
+        if made.stage.name in after:
+            tell(data_line(after[made.stage.name]))
+
+
+def data_line(stage: str) -> str:
+    """What is told before the data of a stage are made."""
+    return f"making the data of {stage} ..."
+
+
+@contextmanager
+def told_if_stopped(places: Mapping[Path, Mapping[str, Any]], fresh: bool) -> Iterator[None]:
+    """A block in which Ctrl-C becomes Stopped.
+
+    Args:
+        places: the folders of the stages' checkpoints, in order, with what each stage begins from.
+        fresh: whether the same command would throw the checkpoints away.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise Stopped(_said_of_stop(places, fresh)) from stop
+
+
+def _said_of_stop(places: Mapping[Path, Mapping[str, Any]], fresh: bool) -> str:
+    """What is kept of a training, and what the same command would do; arguments as of told_if_stopped."""
+    for place, origin in reversed(places.items()):
+        if step := _kept_step(place, origin):
+            command = "the same command without --fresh" if fresh else "the same command"
+            stage = origin.get("name", origin["recipe"])
+            return f"stopped; step {step} of {stage} is kept, and {command} goes on from there"
+    if any(place.is_dir() for place in places):  # a stage makes its folder just before its first step
+        return "stopped before its first checkpoint; the same command begins anew"
+    return "stopped before its first step; nothing is lost"
+
+
+def _kept_step(place: Path, origin: Mapping[str, Any]) -> int:
+    """The step of the newest whole checkpoint of a stage that begins from this; 0 if there is none."""
+    if not list_checkpoints(place):
+        return 0
+    try:
+        with warnings.catch_warnings(action="ignore"):  # damaged ones are told when the training goes on
+            newest = newest_checkpoint(place)
+        there = read_json(newest / "state.json").get("origin") or {}
+    except CheckpointError:
+        return 0
+    wanted = json.loads(json.dumps(origin))
+    fits = all(there.get(name) == value for name, value in wanted.items())
+    return int(newest.name.removeprefix("step-")) if fits else 0
 
 
 def train_plan(

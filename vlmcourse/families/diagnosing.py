@@ -9,6 +9,7 @@ from vlmcourse.data.text import IMAGE_WORD
 from vlmcourse.diagnostics.audit import Checked
 from vlmcourse.diagnostics.checkup import Exam, diagnose, loss_checks
 from vlmcourse.families.making import load_speaker
+from vlmcourse.families.mine import MINE
 from vlmcourse.families.report_card import picture_side, question_rows
 from vlmcourse.speak import Speaker
 from vlmcourse.training.checkpoints import list_checkpoints, load_checkpoint, newest_checkpoint
@@ -20,8 +21,9 @@ def diagnose_named(
     """Every check of a model or a run.
 
     Args:
-        name: of a shipped model; of a file that ``vlmcourse train`` wrote, ending in .safetensors; or of the
-            folder of a run, runs/NAME: its losses, stage by stage, and the model beside it if it is done.
+        name: of a shipped model; "my_vlm", the model of the learner's plan; of a file that ``vlmcourse
+            train`` wrote, ending in .safetensors; or of the folder of a run, runs/NAME: its losses, stage by
+            stage, and the model beside it if it is done.
         data: a folder of own pictures to ask about; the course's scenes if not given.
         most_skipped: share of its rows that may be left out.
 
@@ -29,7 +31,7 @@ def diagnose_named(
         FileNotFoundError, CheckpointError, ValueError: see making.load_speaker; or if a folder holds no run.
     """
     folder = Path(name)
-    if not folder.is_dir():
+    if name == MINE or not folder.is_dir():  # the learner's folder has that name, and holds no run
         return _asked(load_speaker(name)[0], data, most_skipped)
     found = []
     for place in [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]:

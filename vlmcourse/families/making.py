@@ -141,7 +141,7 @@ def _path(name: str) -> Path:
         return _own_file(Path(name))
     if name not in _shipped_by(RECIPES.values()):
         asked = ", ".join(_shipped_by(filter(can_be_asked, RECIPES.values())))
-        yours = "or a file of yours that ends in .safetensors"
+        yours = f"or a file of yours that ends in .safetensors, or {MINE} for the model of your plan"
         raise FileNotFoundError(f"there is no model {name!r}; name one of {asked}, {yours}")
     return shipped(f"{name}.safetensors")
 

@@ -8,6 +8,7 @@ The vision encoder stays frozen. Of nano-vlm projector and language model learn,
 out is a model like the one it started from: `ask`, `evaluate`, `diagnose` and `export` take it.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from vlmcourse.data.quality import exact_hash
 from vlmcourse.data.records import MOST_SKIPPED
 from vlmcourse.data.text import IMAGE_WORD
 from vlmcourse.families import drawings, nano, real
+from vlmcourse.families.carrying import data_line
 from vlmcourse.families.making import family_of
 from vlmcourse.interop.assembling import StoredParts
 from vlmcourse.interop.distillation import Memory
@@ -64,6 +66,7 @@ def train_own(
     steps: int = 0,
     seed: int = 0,
     most_skipped: float = MOST_SKIPPED,
+    tell: Callable[[str], object] | None = None,
     **options: Any,
 ) -> tuple[Speaker, History, dict[str, Any]]:
     """A shipped model, after it has learned from a folder of pictures.
@@ -73,6 +76,7 @@ def train_own(
         start: which model goes on.
         steps: of the optimizer; 0 for those that fit the model.
         most_skipped: share of rows that may be left out.
+        tell: takes a line before the data are made, if given.
         options: further arguments of training.loop.train, such as checkpoint and resume.
 
     Returns:
@@ -88,6 +92,8 @@ def train_own(
     if family not in (nano, real, drawings):
         raise ValueError(f"{start} does not learn from own pictures; start from {OWN_STARTS}")
     pictures = open_pictures(folder, most_skipped=most_skipped)
+    if tell is not None:
+        tell(data_line("own"))
     speaker, card = family.load_named(start)
     images, about = lessons_from(pictures, speaker.model.config.vision.image_shape[0])
     origin = dict(recipe="own", start=start, pictures=[exact_hash(image) for image in images], about=about)

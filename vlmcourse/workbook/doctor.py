@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.version import Version
 
 from vlmcourse.workbook.card import SIGNS, Card, number_of
-from vlmcourse.workbook.portfolio import workspace
+from vlmcourse.workbook.portfolio import nothing_yet, workspace
 
 GIB = 1024**3
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome", "microsoft-edge")
@@ -175,6 +175,8 @@ def work() -> Finding:
     if not os.access(folder, os.W_OK):
         mend = "set VLMCOURSE_WORKSPACE to a folder you can write to, and restart the kernel"
         return Finding("your work", f"{folder} cannot be written", "missing", mend)
+    if nothing := nothing_yet():
+        return Finding("your work", nothing, "note")
     return Finding("your work", str(folder / "my_vlm"))
 
 

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vlmcourse.data.assets import workspace, written_beside
+from vlmcourse.data.assets import FIRST, workspace, written_beside
 from vlmcourse.data.keeping import ATTEMPTS, keep_answers
 from vlmcourse.exercises.base import Text, all_exercises
 from vlmcourse.slots import Slot
@@ -322,6 +322,15 @@ def note(**event: Any) -> None:
             keep_answers()
     except OSError as error:  # filelock's Timeout is an OSError too
         warnings.warn(f"progress was not recorded: {error}. Is {workspace()} writable?", stacklevel=2)
+
+
+def nothing_yet() -> str:
+    """A sentence if ``my_vlm/`` is not there, or empty; it asks if the workspace has no notebooks either."""
+    place = workspace() / "my_vlm"
+    if any(place.glob("*")):
+        return ""
+    asks = "" if (workspace() / FIRST).is_file() else "; is this the folder of the course?"
+    return f"no answers yet in {place}{asks}"
 
 
 def diary() -> list[dict]:
