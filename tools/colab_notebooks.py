@@ -7,7 +7,7 @@ The stack is a Python with the packages of tools/colab_packages.txt; tools/colab
 notebook gets a session of its own: an environment that sees the stack and nothing else, into which the
 notebook's first cell installs what it brings. A session in which that is what belongs to sessions, such as
 another torch, fails. Models of the hub come from pip packages in the stack. `make wheel` builds the wheel.
-Two notebooks run at a time, with one thread each: so all of them need two thirds of the time.
+Two notebooks run at a time, with one thread each.
 """
 
 import argparse
