@@ -44,8 +44,9 @@ test: .venv/installed-for-tests
 	$(ONE_THREAD) $(PYTEST) $(NOTEBOOKS) tests --nbval-lax --nbval-cell-timeout=240 $(PARALLEL) --durations=10
 
 # Parts, parity with the libraries, data, training, exercises: what a change of them breaks, in three minutes
-QUICK = models parity world data training evaluation exercises/test_base.py exercises/test_edits.py \
-	exercises/test_exercises.py test_slots.py test_project.py
+# (whose longest files begin, so that no process waits for the other at the end).
+QUICK = exercises/test_exercises.py test_slots.py test_project.py training world models data parity evaluation \
+	exercises/test_base.py exercises/test_edits.py
 quick: .venv/installed-for-tests
 	$(ONE_THREAD) $(PYTEST) $(QUICK:%=tests/%) -m "not slow and not browser" $(PARALLEL)
 
