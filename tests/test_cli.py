@@ -656,6 +656,7 @@ def test_evaluate_writes_its_report(tmp_path):
     ran = run.invoke(cli.app, command)
     assert ran.exit_code == 0, ran.output
     assert "POPE" in ran.output and "vlmcourse diagnose nano-vlm\n" in ran.output
+    assert "Measured on 8 test scenes for each kind of question; more of them, narrower" in ran.output
     assert json.loads(data.read_text())["model"] == "nano-vlm" and "<table>" in page.read_text()
 
 
@@ -784,12 +785,10 @@ def test_estimate_says_what_llava_needs_and_what_was_published(monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     result = run.invoke(cli.app, ["estimate", "llava-1.5-7b"])
     assert result.exit_code == 0, result.output
-    first, second = (
-        line.split() for line in result.output.splitlines() if line.lstrip().startswith("llava-")
-    )
-    assert first[1:6] == ["pretrain", "32", "27.32", "9.55", "2.36;"]
-    assert second[1:6] == ["finetune", "16", "31.96", "24.5", "6.05;"]
-    assert "published 10 on 8 A100, 27% of their peak" in " ".join(second)
+    first, second = (line.split() for line in result.output.splitlines() if line.startswith("  llava-"))
+    assert first[1:] == ["pretrain", "8", "32", "27.32", "9,547.30", "2.36"]
+    assert second[1:] == ["finetune", "8", "16", "31.96", "24,462.71", "6.05"]
+    assert "finetune: published 10 hours on 8 A100, 27% of their peak" in result.output
 
 
 def test_estimate_of_a_recipe_and_of_all(monkeypatch):

@@ -307,16 +307,20 @@ def _train_own(
 
 @app.command()
 def estimate(
-    name: Annotated[str, Argument(help="A recipe, or llava-1.5-7b; without it, all on one GPU.")] = "",
-    gpus: Annotated[int | None, Option(help="1 for recipes, 8 for LLaVA.", show_default=False)] = None,
+    name: Annotated[str, Argument(help="A recipe, or llava-1.5-7b; without it, all of them.")] = "",
+    gpus: Annotated[
+        int | None, Option(help="Without it 1 for recipes, 8 for LLaVA.", show_default=False)
+    ] = None,
     peak: Annotated[float, Option(help="TeraFLOP/s of a GPU; T4 65, L4 121, A100 312, H100 989.")] = 312.0,
     mfu: Annotated[float, Option(help="Share of it that is reached; small models reach less.")] = 0.45,
 ) -> None:
     """Memory and hours that a training will need, before it runs: a recipe's, or LLaVA-1.5-7B's."""
-    from vlmcourse.families.estimating import COSTS, LLAVA, table_of_costs
+    from vlmcourse.families.estimating import COSTS, published, table_of_costs
 
     with explained():
-        show(COSTS, table_of_costs(name, (8 if name == LLAVA else 1) if gpus is None else gpus, peak, mfu))
+        show(COSTS, table_of_costs(name, gpus, peak, mfu))
+    for line in published(name):
+        typer.echo(line)
 
 
 @app.command()
@@ -430,6 +434,7 @@ def evaluate(
             else report_on_scenes(answering, model, count)
         )
     show(HEADER, [[printable(cell) for cell in row] for row in report.rows()])
+    typer.echo(printable(f"Measured on {report.data}; more of them, narrower intervals."))
     for path, text in ((html, report.to_html), (json, report.to_json)):
         if path:
             with explained(), written_beside(path) as draft:

@@ -13,6 +13,7 @@ from vlmcourse.families.estimating import (
     blank_model,
     estimate_published,
     estimate_recipe,
+    published,
     reached,
     refuse_numbers,
     rows_of_step,
@@ -84,29 +85,28 @@ def test_the_table_of_the_largest_ones():
         "smollm-openmoji": 4.4, "smollm-scenes": 2.5, "nano-native": 1.8}  # fmt: skip
 
 
-def test_the_table_says_of_llava_what_was_published():
-    assert table_of_costs(LLAVA, 8, 312, 0.45) == [
-        [
-            "llava-1.5-7b",
-            "pretrain",
-            "32",
-            "27.32",
-            "9.55",
-            "2.36; published 3.5 on 8 A100, 30% of their peak",
-        ],
-        [
-            "llava-1.5-7b",
-            "finetune",
-            "16",
-            "31.96",
-            "24.5",
-            "6.05; published 10 on 8 A100, 27% of their peak",
-        ],
+def test_the_table_says_of_llava_what_eight_gpus_need_and_what_was_published():
+    rows = [
+        ["llava-1.5-7b", "pretrain", "8", "32", "27.32", "9,547.30", "2.36"],
+        ["llava-1.5-7b", "finetune", "8", "16", "31.96", "24,462.71", "6.05"],
     ]
+    assert table_of_costs(LLAVA, None, 312, 0.45) == rows == table_of_costs("", None, 312, 0.45)[-2:]
+    assert table_of_costs(LLAVA, 16, 312, 0.45)[0][2:4] == ["16", "16"]
+    lines = [
+        "llava-1.5-7b, pretrain: published 3.5 hours on 8 A100, 30% of their peak",
+        "llava-1.5-7b, finetune: published 10 hours on 8 A100, 27% of their peak",
+    ]
+    assert published(LLAVA) == lines == published("") and published("nano-vlm") == []
+
+
+def test_hours_that_are_hardly_any_are_not_told_in_six_digits():
+    [row] = table_of_costs("lm-captions", None, 312, 0.45)
+    assert row[2] == "1" and row[-1] == "< 0.01"
+    assert table_of_costs("lm-captions", None, 1, 0.45)[0][-1] == "0.05"
 
 
 def test_without_a_name_the_table_has_all():
-    assert {row[0] for row in table_of_costs("", 1, 312, 0.45)} == {*TRAINED, LLAVA}
+    assert {row[0] for row in table_of_costs("", None, 312, 0.45)} == {*TRAINED, LLAVA}
 
 
 def test_the_models_are_those_of_the_recipes():

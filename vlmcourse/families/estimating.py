@@ -1,6 +1,7 @@
 """What a training will need, before it is run: memory, operations, hours (`vlmcourse estimate`).
 
     table_of_costs       both of these as a table, by name
+    published            what is known of the hours that were needed
     estimate_recipe      each stage of a recipe: at most so much memory, as if all of the model learned
     estimate_published   LLaVA-1.5-7B's two stages, on so many GPUs
     refuse_numbers       of a GPU that cannot be
@@ -56,7 +57,7 @@ from vlmcourse.training.memory import (
 from vlmcourse.training.parts import parts_of_model
 from vlmcourse.world.pages import PAGE_SIZES
 
-TERA, HOUR = 1e12, 3600.0
+TERA, PETA, HOUR = 1e12, 1e15, 3600.0
 ROW = 512  # tokens; rows of the course are shorter
 SMOLLM2_SHAPE = LlamaConfig(49_152, 576, 30, 9, 3, 1536, 1e5, tied=True)
 _MODELS = {
@@ -233,34 +234,53 @@ def reached(stage: PublishedStage) -> float:
     return estimate_published(stage).hours(8, 312.0, 1.0) / stage.hours
 
 
-COSTS = ["model", "stage", "rows on a GPU", "GiB on it, at most", "exaFLOP", "hours"]
+COSTS = ["model", "stage", "GPUs", "rows on each", "GiB on each, at most", "petaFLOP", "hours"]
 
 
-def table_of_costs(name: str, gpus: int, peak: float, mfu: float) -> list[list[str]]:
-    """Cells below COSTS; of LLaVA's stages also what was published.
+def table_of_costs(name: str, gpus: int | None, peak: float, mfu: float) -> list[list[str]]:
+    """Cells below COSTS.
 
     Args:
         name: of a recipe, or LLAVA; all of them if it is empty.
+        gpus: None for as many as each was trained on: one for recipes, eight for LLAVA.
 
     Raises:
         ValueError: if there is no such model; see also refuse_numbers, estimate_recipe, estimate_published.
     """
-    refuse_numbers(gpus, peak, mfu)
-    names = [name] if name else [*RECIPES, LLAVA]
-    if unknown := [one for one in names if one not in RECIPES and one != LLAVA]:
-        raise ValueError(f"there is no {unknown[0]!r}; there are {', '.join([*RECIPES, LLAVA])}")
+    refuse_numbers(1 if gpus is None else gpus, peak, mfu)
     cells = []
-    for one in names:
+    for one in _named(name):
         if one == LLAVA:
-            costs = [(estimate_published(stage, gpus), _as_published(stage)) for stage in STAGES]
+            count = 8 if gpus is None else gpus
+            costs = [estimate_published(stage, count) for stage in STAGES]
         else:
-            costs = [(cost, "") for cost in estimate_recipe(RECIPES[one], gpus)]
-        for cost, also in costs:
-            hours = f"{cost.hours(gpus, peak, mfu):.3g}{also}"
-            cells.append([one, cost.stage, f"{cost.rows}", f"{in_gib(cost.size):.2f}",
-                          f"{cost.operations / 1e18:.3g}", hours])  # fmt: skip
+            count = 1 if gpus is None else gpus
+            costs = estimate_recipe(RECIPES[one], count)
+        for cost in costs:
+            operations = f"{cost.operations / PETA:,.2f}"
+            hours = _briefly(cost.hours(count, peak, mfu))
+            size = f"{in_gib(cost.size):.2f}"
+            cells.append([one, cost.stage, f"{count}", f"{cost.rows}", size, operations, hours])
     return cells
 
 
-def _as_published(stage: PublishedStage) -> str:
-    return f"; published {stage.hours:g} on 8 A100, {reached(stage):.0%} of their peak"
+def _named(name: str) -> list[str]:
+    everything = [*RECIPES, LLAVA]
+    if name and name not in everything:
+        raise ValueError(f"there is no {name!r}; there are {', '.join(everything)}")
+    return [name] if name else everything
+
+
+def _briefly(hours: float) -> str:
+    return "< 0.01" if hours < 0.01 else f"{hours:.2f}"
+
+
+def published(name: str) -> list[str]:
+    """A line for each stage of which hours were published; none for recipes, see table_of_costs for names."""
+    if LLAVA not in _named(name):
+        return []
+    lines = []
+    for stage in STAGES:
+        hours = f"published {stage.hours:g} hours on 8 A100"
+        lines.append(f"{LLAVA}, {stage.name}: {hours}, {reached(stage):.0%} of their peak")
+    return lines
