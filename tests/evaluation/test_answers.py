@@ -54,6 +54,36 @@ def test_the_seed_chooses_questions_and_twins():
         assert asked == [*first, *changed] and (render(both[len(first) :]) == render(other)).all()
 
 
+@pytest.mark.parametrize("kind", ["comparison", "relation", "count"])
+def test_a_contrast_is_one_form_about_one_picture_with_two_answers(kind):
+    batch = scenes.sample("test", 60, objects=(1, 4))
+    shown, first, other = answers.asked_of_contrasts(batch, kind, seed=2)
+    assert 20 < len(shown) == len(first) == len(other)
+    both, asked = answers.asked_of_twins(batch, kind, seed=2)
+    pairs = [(image.tobytes(), one.text) for image, one in zip(render(both), asked, strict=True)]
+    for number, (picture, one, second) in enumerate(zip(render(shown), first, other, strict=True)):
+        assert (picture.tobytes(), one.text) in pairs
+        assert type(one.asked) is type(second.asked) and one.answer != second.answer
+        things = truth.list_things(shown, number)
+        for question in (one, second):
+            assert truth.pose(kind, question.asked, things) == question
+
+
+def test_contrasts_of_one_colour_need_three_things():
+    shown, first, _ = answers.asked_of_contrasts(scenes.sample("test", 80), "comparison")
+    colour = np.array(["same colour" in one.text for one in first])
+    assert colour.sum() > 5 and set(shown.count[colour].tolist()) == {3, 4}
+    assert 2 in shown.count[~colour]  # "is the circle larger than the star?", and the other way round
+
+
+def test_contrasts_go_by_the_seed_and_there_may_be_none():
+    batch = scenes.sample("test", 20)
+    texts = [[one.text for one in answers.asked_of_contrasts(batch, "count", seed)[2]] for seed in (0, 0, 1)]
+    assert texts[0] == texts[1] != texts[2]
+    lonely = scenes.sample("test", 20, objects=(1, 1))
+    assert [len(part) for part in answers.asked_of_contrasts(lonely, "relation")] == [0, 0, 0]
+
+
 def test_accuracy_asks_about_the_picture_or_what_is_shown_instead():
     reader = Reader(lambda image, asked: asked[1] == "red")
     batch = scenes.sample("test", 20)

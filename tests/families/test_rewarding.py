@@ -9,7 +9,7 @@ import torch
 
 from vlmcourse.data.chat import IGNORED
 from vlmcourse.data.text import END
-from vlmcourse.evaluation.answers import answer_probabilities, asked_of_twins
+from vlmcourse.evaluation.answers import answer_probabilities, asked_of_contrasts, asked_of_twins
 from vlmcourse.families import rewarding
 from vlmcourse.families.nano import load_named
 from vlmcourse.families.rewarding import (
@@ -18,6 +18,7 @@ from vlmcourse.families.rewarding import (
     branch_scores,
     chances_of_truth,
     drill_about,
+    drill_of_contrasts,
     drill_of_twins,
     group_loss,
     hard_questions,
@@ -83,6 +84,19 @@ def test_twins_are_asked_kind_by_kind_each_about_its_own_image(speaker, batch):
         ]
         seen = torch.cat([speaker.features(render(shown)) for shown, _ in parts])
         assert torch.equal(found.features[found.image], seen)
+
+
+def test_contrasts_are_asked_of_one_picture_each_first_with_one_answer_then_with_the_other(speaker, batch):
+    for options in (dict(), dict(seed=3)):
+        found = drill_of_contrasts(speaker, batch, KINDS, **options)
+        parts = [asked_of_contrasts(batch, kind, options.get("seed", 0)) for kind in KINDS]
+        asked = [one for _, first, other in parts for one in (*first, *other)]
+        assert list(zip(found.questions, found.answers, strict=True)) == [
+            (one.text, one.answer) for one in asked
+        ]
+        seen = [speaker.features(render(shown)) for shown, *_ in parts]
+        assert torch.equal(found.features, torch.cat(seen))
+        assert torch.equal(found.features[found.image], torch.cat([one for one in seen for _ in range(2)]))
 
 
 def test_joined_drills_keep_what_is_asked_of_which_image():

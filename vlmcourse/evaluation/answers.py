@@ -20,6 +20,7 @@ from vlmcourse.world import questions, scenes, truth, twins
 from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import render
 
+AGAIN = 6  # questions that are drawn to find one of the same form with another answer
 CHOICES = {"colour": scenes.COLOURS, "shape": scenes.SHAPES, "size": scenes.SIZES, "position": scenes.PLACES}
 
 
@@ -43,6 +44,30 @@ def asked_of_twins(
     some, asked = asked_of(batch, kind, seed)
     other, changed = twins.twins(some, asked, seed)
     return scenes.concatenate([some, other]), [*asked, *changed]
+
+
+def asked_of_contrasts(
+    batch: scenes.Scenes, kind: str, seed: int = 0
+) -> tuple[scenes.Scenes, list[questions.Question], list[questions.Question]]:
+    """Pictures about which one can ask twice in one form, with two answers; and both questions to each.
+
+    "Do the circle and the star have the same colour?" is true of a picture, and "Do the circle and the cross
+    ...?" is not. Who looks at the picture as a whole, but not at what the question names, is right about one
+    of the two at most. So are those who only see that a twin has fewer colours: twins do not tell them apart.
+
+    Pictures are scenes and twins of scenes; the first questions are those of asked_of_twins, the others are
+    drawn by other seeds. Where none of AGAIN fits, a picture is left out, as is one of a single object.
+    """
+    shown, asked = asked_of_twins(batch, kind, seed)
+    more = zip(*(questions.ask(shown, kind, seed + again) for again in range(1, AGAIN + 1)), strict=True)
+    rows, first, other = [], [], []
+    for number, (one, drawn) in enumerate(zip(asked, more, strict=True)):
+        fits = (again for again in drawn if again and type(again.asked) is type(one.asked))
+        if contrast := next((again for again in fits if again.answer != one.answer), None):
+            rows.append(number)
+            first.append(one)
+            other.append(contrast)
+    return shown[np.array(rows, int)], first, other
 
 
 def grade_questions(

@@ -2,6 +2,7 @@
 
 Drill           questions about images with their true answers, as a model reads them
 drill_of_twins  questions that who does not look gets right half the time
+drill_of_contrasts  and who looks, but not at what is asked about
 hard_questions  those of them that a model answers sometimes right and sometimes wrong
 sample_answers  several answers to each question, drawn by chance
 sample_draws    the same chance for each question whoever else is asked
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from vlmcourse.data.branches import Branches, branch
 from vlmcourse.data.chat import IGNORED
-from vlmcourse.evaluation.answers import asked_of, asked_of_twins, chances_of_features
+from vlmcourse.evaluation.answers import asked_of, asked_of_contrasts, asked_of_twins, chances_of_features
 from vlmcourse.evaluation.rewards import truth_reward
 from vlmcourse.models.attention import Cache
 from vlmcourse.models.generation import write
@@ -76,6 +77,22 @@ def drill_of_twins(speaker: Speaker, batch: scenes.Scenes, kinds: Sequence[str],
         shown, asked = asked_of_twins(batch, kind, seed)
         texts, answers = [one.text for one in asked], [one.answer for one in asked]
         parts.append(Drill(speaker.features(render(shown)), [*range(len(asked))], texts, answers))
+    return join_drills(parts)
+
+
+def drill_of_contrasts(speaker: Speaker, batch: scenes.Scenes, kinds: Sequence[str], seed: int = 0) -> Drill:
+    """Two questions of each kind about pictures that allow it; the true answers differ.
+
+    First come all pictures with one of the questions, then the same pictures with the other: what a picture
+    is like as a whole, such as how many colours it has, earns half, too. See answers.asked_of_contrasts.
+    """
+    parts = []
+    for kind in kinds:
+        shown, *both = asked_of_contrasts(batch, kind, seed)
+        asked = [one for questions in both for one in questions]
+        texts, answers = [one.text for one in asked], [one.answer for one in asked]
+        image = [*range(len(shown))] * 2
+        parts.append(Drill(speaker.features(render(shown)), image, texts, answers))
     return join_drills(parts)
 
 
