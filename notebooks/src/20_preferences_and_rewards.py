@@ -603,7 +603,7 @@ tabulate(in_twos, "both right", of_twins=".0%", of_one_picture=".0%")
 assert in_twos["nano-grpo"][0] > 0.6 and in_twos["nano-grpo"][1] < 0.5
 
 # %% [markdown] id="contrasts-lesson" lang="en"
-# It looks, but does not compare. *How many colours are in the picture?* is enough for most twins, and practice found that first: a **shortcut**. With two things it is perfect. Ask what else could earn your reward, then measure where that cannot.
+# It looks, but does not compare. *How many colours are in the picture?* is enough for most twins, and practice found that first: a **shortcut**. Ask what else could earn your reward, then measure where that cannot.
 
 # %% [markdown] id="q-breaks" lang="en"
 # ## 9 · Three ways to break it
