@@ -72,6 +72,32 @@ def test_when_a_process_is_killed_the_launch_says_so_and_can_be_started_again(tm
     assert newest.name == f"step-{reached + 3:08d}" and not list((tmp_path / "run").glob(".*"))
 
 
+ENDED = """
+import time
+from vlmcourse.cli import explained
+
+with explained():
+    print("begun", flush=True)
+    time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_launch_that_ends_its_processes_lets_them_say_what_to_do(processes):
+    environment = os.environ | dict(PYTHONPATH=str(ROOT), WORLD_SIZE=processes)
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen([sys.executable, "-c", ENDED], env=environment, **pipes)
+    assert running.stdout.readline() == "begun\n"
+    running.send_signal(signal.SIGTERM)
+    _, said = running.communicate(timeout=30)
+    if processes == "1":  # nobody else can have ended: as every other program
+        assert running.returncode == -signal.SIGTERM and said == ""
+        return
+    said = said.splitlines()[0]  # behind it stands where typer.Exit was raised; the command line catches that
+    assert running.returncode == 1 and "start the same command again" in said
+    assert "another process of this training has ended" in said
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("sharded", [False, True], ids=["ddp", "fsdp"])
 def test_a_recipe_is_trained_by_two_processes_and_one_of_them_speaks(tmp_path, sharded):

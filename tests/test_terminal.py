@@ -1,5 +1,10 @@
 """What a file or a model is called steers no terminal, in a table as in a line."""
 
+import signal
+
+import pytest
+import typer
+
 from vlmcourse import terminal
 
 EVIL = "a\x1b]0;title\x07\x1b[2J\u202eb\x9b"
@@ -16,3 +21,20 @@ def test_lines_keep_their_ends_and_words_their_letters():
     assert terminal.printable("one\ntwo é 日本") == "one\ntwo é 日本"
     assert terminal.printable(EVIL) == "a\\x1b]0;title\\x07\\x1b[2J\\u202eb\\x9b"
     assert terminal.quoted("a b\x1b") == "'a b\\x1b'"
+
+
+@pytest.mark.parametrize(("processes", "fails"), [("1", True), ("2", False), ("2", True)])
+def test_of_several_processes_one_that_says_its_last_words_is_not_cut_off(monkeypatch, processes, fails):
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        if not fails:
+            with terminal.explained():
+                assert signal.getsignal(signal.SIGTERM) != before
+        else:
+            with pytest.raises(typer.Exit), terminal.explained():
+                raise ValueError("there is no such thing")
+        ends_anyway = fails and processes == "2"
+        assert signal.getsignal(signal.SIGTERM) == (signal.SIG_IGN if ends_anyway else before)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -5,7 +5,9 @@ Imports nothing heavy, so that ``vlmcourse --help`` answers at once.
 
 import os
 import shlex
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -77,20 +79,48 @@ def explained() -> Iterator[None]:
     from vlmcourse.training.checkpoints import CheckpointError
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _told_to_end():
             warnings.showwarning = lambda message, *_: typer.echo(printable(str(message)), err=True)
             yield
     except (ValueError, OSError, FloatingPointError, CheckpointError) as error:
         typer.echo(printable(str(error)), err=True)
         raise typer.Exit(1) from error
-    except RuntimeError as error:
+    except (RuntimeError, ToldToEnd) as error:
         from vlmcourse.training.sharing import lost_another
 
-        if not lost_another(error):
+        if isinstance(error, ToldToEnd):
+            lost = "told to end, as when another process of this training has ended, see there."
+        elif lost_another(error):
+            lost = "another process of this training has ended, see there; this one cannot go on alone."
+        else:
             raise
-        lost = "another process of this training has ended, see there; this one cannot go on alone."
         typer.echo(f"{lost} Checkpoints are whole: start the same command again, and it goes on.", err=True)
         raise typer.Exit(1) from error
+
+
+class ToldToEnd(BaseException):
+    """What the signal to end becomes in a training of several processes."""
+
+
+@contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Whoever launched several processes ends the others when one has died, often before they notice that
+    themselves. So that they can still say what to do, the signal raises ToldToEnd."""
+    launched = os.environ.get("WORLD_SIZE", "1") != "1"
+    if not launched or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def raise_it(*_: object) -> None:
+        raise ToldToEnd
+
+    before = signal.signal(signal.SIGTERM, raise_it)
+    try:
+        yield
+    except BaseException:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends by itself, and is to say why
+        raise
+    signal.signal(signal.SIGTERM, before)
 
 
 def is_first_process() -> bool:
