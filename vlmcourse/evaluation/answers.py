@@ -20,7 +20,7 @@ from vlmcourse.world import questions, scenes, truth, twins
 from vlmcourse.world.instructions import FULL
 from vlmcourse.world.render import render
 
-AGAIN = 6  # questions that are drawn to find one of the same form with another answer
+CONTRAST_DRAWS = 6  # questions that are drawn to find one of the same form with another answer
 CHOICES = {"colour": scenes.COLOURS, "shape": scenes.SHAPES, "size": scenes.SIZES, "position": scenes.PLACES}
 
 
@@ -56,10 +56,12 @@ def asked_of_contrasts(
     of the two at most. So are those who only see that a twin has fewer colours: twins do not tell them apart.
 
     Pictures are scenes and twins of scenes; the first questions are those of asked_of_twins, the others are
-    drawn by other seeds. Where none of AGAIN fits, a picture is left out, as is one of a single object.
+    drawn by other seeds. Where none of CONTRAST_DRAWS fits, a picture is left out, as is one of a single object.
     """
     shown, asked = asked_of_twins(batch, kind, seed)
-    more = zip(*(questions.ask(shown, kind, seed + again) for again in range(1, AGAIN + 1)), strict=True)
+    more = zip(
+        *(questions.ask(shown, kind, seed + again) for again in range(1, CONTRAST_DRAWS + 1)), strict=True
+    )
     rows, first, other = [], [], []
     for number, (one, drawn) in enumerate(zip(asked, more, strict=True)):
         fits = (again for again in drawn if again and type(again.asked) is type(one.asked))
