@@ -56,7 +56,7 @@ def asked_of_contrasts(
     of the two at most. So are those who only see that a twin has fewer colours: twins do not tell them apart.
 
     Pictures are scenes and twins of scenes; the first questions are those of asked_of_twins, the others are
-    drawn by other seeds. Where none of CONTRAST_DRAWS fits, a picture is left out, as is one of a single object.
+    drawn by other seeds. Where none of CONTRAST_DRAWS fits, a picture is left out, so is one of one object.
     """
     shown, asked = asked_of_twins(batch, kind, seed)
     more = zip(
