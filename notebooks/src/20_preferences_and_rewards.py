@@ -548,62 +548,48 @@ tabulate(by_truth, "chance of the truth", where_it_is_no=".0%", where_it_is_yes=
 assert no_after > no_before + 0.1 and yes_after < yes_before - 0.1
 
 # %% [markdown] id="habit-lesson" lang="en"
-# *Same colour* it does not compare at all. It says "no" 99 times of 100, and is right as often as "no" is true. All three together are 93 % right, and one was never learned.
+# *Same colour* it does not compare at all. It says "no" 99 times of 100, and is right as often as "no" is true. All three together are 93 % right.
 #
 # A reward for truth **pays this habit**: for one question whose answer is "yes" there are three with "no". After our forty steps, where "no" is true it became surer, 79 to 99 % in our run, and where "yes" is, it gave up, 24 to 3 %. The reward rose, and nothing was seen.
 #
-# The remedy is as old as this course: the **twin**. Ask the same about a scene and its twin, where the other answer is true. A habit earns half there, and is never right about both.
+# The remedy is as old as this course: the **twin**. Ask the same about a scene and its twin, where the other answer is true. A habit is never right about both.
 #
-# The recipe `nano-grpo` practises on twins. It asks for comparisons, in its first half for counts as well. A third of its questions are of all other kinds, so that the divergence holds them. It begins at `nano-vlm` and takes 1,080 steps of 64 questions, about half an hour of one core; ours were 40 of 16. **Predict** three rows: the model before, after our forty steps, and after that practice.
+# We practised on twins alone, and both pictures of a pair went from 13 to 72 %. It was a **shortcut**: of three things in two colours, it said "yes" to 68 % of the pairs of one colour and to 63 % of the others. It counted colours. Two questions about **one** picture unmask that: one about things that share a colour, one about things that do not.
+#
+# And what a model hardly ever does, a reward can hardly praise. So the recipe `nano-grpo` **tells** it first; large models get such a *cold start*, too (DeepSeek-AI 2025). From those questions alone, with their answers, it learns to compare, and forgets nearly all else; 1,320 steps among usual lessons mend that. Then come 160 steps of rewards for both sorts of pairs, half of their questions of other kinds, so that the divergence holds them. **Predict** the last two rows.
 
 # %% id="practised"
 loaded = {name: load_vlm(name) for name in ("nano-vlm", "nano-grpo")}       # (model, its card)
-grpo = Speaker(loaded["nano-grpo"][0])
+grpo, card = Speaker(loaded["nano-grpo"][0]), loaded["nano-grpo"][1]
 twins = rewarding.drill_of_twins(start, scenes.sample("test", 150, start=96_000), ["comparison"])
+batch = scenes.sample("test", 300, start=98_000)
+of_one = rewarding.drill_of_contrasts(start, batch, ["comparison"])         # twice about a picture
 counts = rewarding.drill_about(start, scenes.sample("test", 200, start=97_000), ["count"])
 
 def seeing(speaker):
-    """Same colour on twins; both pictures right, also of "more"; as they come: colour, counts."""
-    on_twins, plain, count = (rewarding.chances_of_truth(speaker, drill) > 0.5
-                              for drill in (twins, compared, counts))
-    scene, other = on_twins.chunk(2)              # first come all scenes, then the twin of each
-    _, more, both = by_form(twins, (scene & other).tolist())
-    return (by_form(twins, on_twins.tolist())[2], both, more, by_form(compared, plain.tolist())[2],
-            count.float().mean().item(), caption_perplexity(speaker.model, texts))
+    """Same colour: both of twins, both of one picture, as they come; more, counts, language."""
+    right = [(rewarding.chances_of_truth(speaker, drill) > 0.5)
+             for drill in (twins, of_one, compared, counts)]
+    pairs, same_picture = (torch.logical_and(*one.chunk(2)).tolist() for one in right[:2])
+    _, more, of_twins = by_form(twins, pairs)       # of each two questions the first tells the form
+    return (of_twins, by_form(of_one, same_picture)[2], by_form(compared, right[2].tolist())[2],
+            more, right[3].float().mean().item(), caption_perplexity(speaker.model, texts))
 
-practised = {"nano-vlm": seeing(start), "after 40 steps": seeing(rewarded),
-             "nano-grpo": seeing(grpo)}
-tabulate(practised, "model", same_colour=".0%", both_pictures=".0%", more_both=".0%",
-         same_as_they_come=".0%", count=".1%", perplexity=".2f")
+practised = {"nano-vlm": seeing(start), "after 40 steps": seeing(rewarded)}
+practised |= {one["row"]: one["seeing"] for one in card["tried"] if "row" in one}   # by its card
+practised["nano-grpo"] = seeing(grpo)
+tabulate(practised, "model", twins=".0%", one_picture=".0%", as_they_come=".0%",
+         more_twins=".0%", counts=".1%", perplexity=".2f")
 new = [card["metrics"]["answers, new combinations"] for _, card in loaded.values()]
 print("new combinations, by their cards: {:.1%} before, {:.1%} after".format(*new))
-before, briefly, long = practised.values()
-assert before[0] < 0.65 and briefly[0] < 0.65
-assert long[0] > 0.75 and long[1] > before[1] + 0.3
+before, briefly, on_twins, _, long = practised.values()
+assert before[1] < 0.1 and briefly[1] < 0.1 and on_twins[0] > 0.6 > 0.3 > on_twins[1]
+assert min(long[:3]) > 0.9
 
 # %% [markdown] id="practised-lesson" lang="en"
-# Both pictures of a pair, *same colour*: 13 % before, 0 after our forty steps, 72 after practice on twins, in our run; a pure habit earns nothing there. *More* was half a habit, too: 34 to 79 %. Language stayed.
+# *Same colour*, both questions about one picture: 0 for the habit, 14 % for the shortcut, all of them once it was **told**. The rewards added little: *more* on twins from 48 to 52 %. Three times as many steps, held less firmly, brought 76 % and spoiled captions.
 #
-# And *same colour* as it comes did **not** rise: 84, 83, 80 %. Where four of five answers are "no", a habit scores like sight. We did not control for length: 1,080 steps without twins were not tried. And new combinations of shape and colour (chapter 04), which nobody practised, fell from 95.2 to 93.8 %. So chapter 00 keeps `nano-vlm`.
-#
-# So does it compare now? Twins are two pictures. Ask twice about **one**, where the truth differs: do circle and star have the same colour, do circle and cross? **Predict** how often both are right.
-
-# %% id="contrasts"
-batch = scenes.sample("test", 300, start=98_000)
-contrasts = rewarding.drill_of_contrasts(start, batch, ["comparison"])
-
-def both_right(speaker, drill):
-    """Same colour: shares of questions in twos of which both are answered right."""
-    one, other = (rewarding.chances_of_truth(speaker, drill) > 0.5).chunk(2)
-    return by_form(drill, (one & other).tolist())[2]
-
-in_twos = {name: (both_right(speaker, twins), both_right(speaker, contrasts))
-           for name, speaker in (("nano-vlm", start), ("nano-grpo", grpo))}
-tabulate(in_twos, "both right", of_twins=".0%", of_one_picture=".0%")
-assert in_twos["nano-grpo"][0] > 0.6 and in_twos["nano-grpo"][1] < 0.5
-
-# %% [markdown] id="contrasts-lesson" lang="en"
-# It looks, but does not compare. *How many colours are in the picture?* is enough for most twins, and practice found that first: a **shortcut**. Ask what else could earn your reward, then measure where that cannot.
+# *As they come*, the shortcut stands **below** the habit, 80 against 84 %. By the cards, comparisons went from 95.7 to 99.1 %, and captions both true and complete from 92 to 90. So chapter 00 keeps `nano-vlm`.
 
 # %% [markdown] id="q-breaks" lang="en"
 # ## 9 · Three ways to break it
@@ -688,7 +674,7 @@ assert shown_gap < 1e-4 and sure < 0.5 * spread and worse_off > 1.2 * surprise
 # 1. Hallucination can be taught: texts that name what the model cannot see. So it can be untaught, by pairs that only looking tells apart.
 # 2. DPO compares gains against a frozen reference; it pushes the worse answer away more than it lifts the better one.
 # 3. A preference for length is learned as readily as one for truth, and no training curve tells the two apart.
-# 4. GRPO holds an answer against its group: what is unsure becomes sure; equal groups teach nothing; a blind model stays at the prior. A reward pays habits, too; on twins a habit earns half.
+# 4. GRPO holds an answer against its group: what is unsure becomes sure; equal groups teach nothing; a blind model stays at the prior. A reward pays habits and shortcuts, too.
 # 5. A reward bounds only what it looks at. The reference holds the rest, if it stays where it was.
 
 # %% [markdown] id="quiz-intro" lang="en"
@@ -714,4 +700,4 @@ progress()
 # - Li et al. 2023, *Evaluating Object Hallucination in Large Vision-Language Models* (POPE), [arXiv:2305.10355](https://arxiv.org/abs/2305.10355): section 5.1. Rohrbach et al. 2018, *Object Hallucination in Image Captioning* (CHAIR), [arXiv:1809.02156](https://arxiv.org/abs/1809.02156): section 2.1.
 # - Singhal et al. 2023, *A Long Way to Go: Investigating Length Correlations in RLHF*, [arXiv:2310.03716](https://arxiv.org/abs/2310.03716).
 # - Schulman et al. 2017, *Proximal Policy Optimization Algorithms*, [arXiv:1707.06347](https://arxiv.org/abs/1707.06347): equation 7, the clip.
-# - Shao et al. 2024, *DeepSeekMath*, [arXiv:2402.03300](https://arxiv.org/abs/2402.03300): section 4.1, GRPO. Yu et al. 2025, *DAPO*, [arXiv:2503.14476](https://arxiv.org/abs/2503.14476): section 3.2, dynamic sampling. Liu et al. 2025, *Understanding R1-Zero-Like Training* (Dr. GRPO), [arXiv:2503.20783](https://arxiv.org/abs/2503.20783): why not to divide by the deviation.
+# - Shao et al. 2024, *DeepSeekMath*, [arXiv:2402.03300](https://arxiv.org/abs/2402.03300): section 4.1, GRPO. Yu et al. 2025, *DAPO*, [arXiv:2503.14476](https://arxiv.org/abs/2503.14476): section 3.2, dynamic sampling. DeepSeek-AI 2025, *DeepSeek-R1*, [arXiv:2501.12948](https://arxiv.org/abs/2501.12948): section 2.3.1, cold start. Liu et al. 2025, *Understanding R1-Zero-Like Training* (Dr. GRPO), [arXiv:2503.20783](https://arxiv.org/abs/2503.20783): why not to divide by the deviation.

@@ -8,7 +8,7 @@ import torch
 from vlmcourse.data.assets import shipped
 from vlmcourse.families import nano, rewarded
 from vlmcourse.families.making import load_speaker
-from vlmcourse.families.rewarding import chances_of_truth, drill_about, drill_of_twins
+from vlmcourse.families.rewarding import chances_of_truth, drill_about, drill_of_contrasts, drill_of_twins
 from vlmcourse.world import captions, scenes
 
 
@@ -45,7 +45,22 @@ def test_nano_vlm_answers_one_form_of_comparison_by_habit_and_it_does_not(final,
     right, no = same_colour(before[0], plain)
     assert no > 0.95 and right == pytest.approx(plain_prior(plain), abs=0.04)
     assert same_colour(before[0], twins)[0] < 0.65
-    assert same_colour(final[0], twins)[0] > same_colour(before[0], twins)[0] + 0.15
+    assert min(same_colour(final[0], drill)[0] for drill in (plain, twins)) > 0.95
+
+
+@pytest.mark.parametrize("split", ["test", "novel"])
+def test_nor_does_it_count_colours(final, before, split):
+    """Who counts colours is never right about both questions on one picture; here with four things."""
+    batch = scenes.sample(split, 200, start=83_000, objects=(4, 4))
+    asked = drill_of_contrasts(before[0], batch, ["comparison"])
+    half = len(asked.image) // 2
+    chosen = [n for n in range(half) if "same colour" in asked.questions[n]]
+    asked = asked.pick([*chosen, *(half + n for n in chosen)])
+    both = []
+    for speaker, _ in (before, final):
+        one, other = (chances_of_truth(speaker, asked) > 0.5).chunk(2)
+        both.append((one & other).float().mean().item())
+    assert len(chosen) > 30 and both[0] < 0.05 and both[1] > 0.85
 
 
 def plain_prior(drill):
@@ -66,7 +81,7 @@ def test_measuring_again_says_what_the_card_says(final):
 def test_it_is_better_at_what_was_practised_and_language_stayed(final, before):
     now, then = final[1]["metrics"], json.loads(shipped("nano-vlm.json").read_text())["metrics"]
     assert now["twins, both right"] > then["twins, both right"] + 0.02
-    assert now["answers: count"] >= 0.98
+    assert now["answers: count"] >= 0.98 and now["answers: comparison"] >= 0.96
     texts = captions.captions(scenes.sample("test", 300), "full")
     assert now["caption perplexity"] < 1.05 * nano.caption_perplexity(before[0].model, texts)
 
@@ -82,7 +97,16 @@ def test_a_scene_and_its_twin_are_told_apart(final, before, split):
 
 
 def test_what_nobody_practised_cost_little(final):
-    """The card says so: it is no better than nano-vlm on every measure, and not the Playground's model."""
+    """The card says so: captions are no better than nano-vlm's, so it is not the Playground's model."""
     now, then = final[1]["metrics"], json.loads(shipped("nano-vlm.json").read_text())["metrics"]
     for name in ("answers", "answers, new combinations", "captions, all true and complete"):
-        assert then[name] - 0.03 < now[name] < then[name], name
+        assert now[name] > then[name] - 0.03, name
+    assert now["captions, all true and complete"] < then["captions, all true and complete"]
+    assert now["answers"] > then["answers"]
+
+
+def test_the_card_keeps_what_notebook_20_shows_of_models_that_are_not_shipped(final):
+    rows = {one["row"]: one["seeing"] for one in final[1]["tried"] if "row" in one}
+    assert [*rows] == ["rewards on twins alone", "told, no rewards"]
+    shortcut, told = rows.values()
+    assert len(shortcut) == len(told) == 6 and shortcut[1] < 0.3 < 0.9 < told[1]
