@@ -130,7 +130,7 @@ def test_contrasts_are_told_with_their_answers_and_usual_lessons_beside_them(spe
     for number, kept in ((0, 0.0), (1, 0.6)):
         data = TOLD[number].data | dict(scenes=60, kept=kept)
         asked = Asked(speaker)
-        features, rows = rewarded.lessons(asked, replace(TOLD[number], data=data), seed=3)
+        features, rows = rewarded.contrast_lessons(asked, replace(TOLD[number], data=data), seed=3)
         assert len(features) == len(rows.ids) == len(asked.about)
         batch = scenes.sample("train", 60, start=data["begin"], objects=(3, 4), seed=3)
         shown, first, other = asked_of_contrasts(batch, "comparison", 3 + data["draw"])
@@ -155,13 +155,15 @@ def test_contrasts_are_told_with_their_answers_and_usual_lessons_beside_them(spe
 
 def test_what_is_told_is_learned_by_instruction_tuning(monkeypatch):
     given = []
-    monkeypatch.setattr(rewarded, "lessons", lambda speaker, stage, seed: (speaker.model, (stage, seed)))
+    monkeypatch.setattr(
+        rewarded, "contrast_lessons", lambda speaker, stage, seed: (speaker.model, (stage, seed))
+    )
     monkeypatch.setattr(rewarded.nano, "lessons_of", lambda *asked: ("usual", asked))
     monkeypatch.setattr(rewarded.nano, "tune", lambda *parts, **options: given.append((parts, options)))
     model = nano.load_vlm()[0]
-    rewarded.tell(TOLD[0], model, 4, save_every=7)
-    rewarded.tell(TOLD[1], model, steps=3)
-    rewarded.tell(TOLD[2], model, 5)
+    rewarded.tell_lessons(TOLD[0], model, 4, save_every=7)
+    rewarded.tell_lessons(TOLD[1], model, steps=3)
+    rewarded.tell_lessons(TOLD[2], model, 5)
     (first, told), (second, changed), (third, _) = given
     assert third == (model, "usual", (TOLD[2], model, 5)) and TOLD[2].data["described"] > 0.5
     assert first == (model, model, (TOLD[0], 4)) and second == (model, model, (TOLD[1], 0))
@@ -182,7 +184,7 @@ def test_first_it_is_told_and_then_rewarded_with_what_it_was_told_as_reference(m
         seen.append((stage.name, *weights))
         torch.nn.init.constant_(model.projector.expand.weight, 8)
 
-    monkeypatch.setattr(rewarded, "tell", tell)
+    monkeypatch.setattr(rewarded, "tell_lessons", tell)
     monkeypatch.setattr(rewarded, "practise", practise)
     begin = nano.load_vlm()[0].projector.expand.weight[0, 0].item()
     stages = (*TOLD, *ROUNDS[:2])
@@ -316,7 +318,7 @@ def test_a_round_trains_as_its_stage_says_and_options_may_change_that(little, mo
     stage = replace(few(), steps=7, rates=dict(muon=0.01, adamw=0.003))
     for seed, options in ((0, {}), (5, dict(steps=3, save_every=2, schedule="mine"))):
         rewarded.practise(stage, model, reference, seed, **options)
-    rewarded.tell(TOLD[2], model, 5)
+    rewarded.tell_lessons(TOLD[2], model, 5)
     (first, told), (second, changed), (third, _) = given
     assert third == (model, "usual", (TOLD[2], model, 5)) and TOLD[2].data["described"] > 0.5
     assert first.size == second.size == stage.size and first.length == len(little.image)

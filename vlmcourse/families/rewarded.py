@@ -1,8 +1,8 @@
 """nano-grpo: nano-vlm practises with rewards what it is unsure about, see recipes/nano_grpo.py (notebook 20).
 
     run         carry out the recipe, or a variant of it
-    tell        its first stages: what no reward can praise, since the model never does it, is told
-    lessons     what is told
+    tell_lessons  its first stages: what no reward can praise, since the model never does it, is told
+    contrast_lessons  what is told: questions in twos about one picture
     practise    one of the other stages
     questions   what is asked in it: what the model is unsure about, and some of all else
     measure     the metrics of its card
@@ -60,15 +60,15 @@ def run(recipe: Recipe, options: Options) -> Iterator[Made]:
     model, reference = nano.load_vlm(recipe.start["begins"])[0], None
     for stage in recipe.stages:
         if stage.name in TOLD:
-            history = tell(stage, model, recipe.seed, **options(stage, model))
+            history = tell_lessons(stage, model, recipe.seed, **options(stage, model))
         else:
             reference = reference or deepcopy(model)  # as it was before the first reward
             history = practise(stage, model, reference, recipe.seed, **options(stage, model))
         yield Made(stage, model, history, partial(measure, model))
 
 
-def tell(stage: Stage, model: nn.Module, seed: int = NANO_GRPO.seed, **options: Any) -> History:
-    """Run a stage of the recipe that tells, or a variant of it: instruction tuning on `lessons`.
+def tell_lessons(stage: Stage, model: nn.Module, seed: int = NANO_GRPO.seed, **options: Any) -> History:
+    """Run a stage of the recipe that tells, or a variant of it: instruction tuning on `contrast_lessons`.
 
     Where its data name no forms of questions, the lessons are those of nano-vlm, see nano.lessons_of.
 
@@ -77,11 +77,11 @@ def tell(stage: Stage, model: nn.Module, seed: int = NANO_GRPO.seed, **options: 
     """
     options = dict(steps=stage.steps, size=stage.size, seed=seed) | options
     usual = "forms" not in stage.data
-    told = nano.lessons_of(stage, model, seed) if usual else lessons(Speaker(model), stage, seed)
+    told = nano.lessons_of(stage, model, seed) if usual else contrast_lessons(Speaker(model), stage, seed)
     return nano.tune(model, *told, stage=stage, **options)
 
 
-def lessons(speaker: Speaker, stage: Stage, seed: int = NANO_GRPO.seed) -> tuple[Features, Packs]:
+def contrast_lessons(speaker: Speaker, stage: Stage, seed: int = NANO_GRPO.seed) -> tuple[Features, Packs]:
     """Questions in twos about one picture with their answers, and beside them usual lessons in short rows.
 
     Of usual lessons a row has three texts, so that it is about as long as one of two questions.
