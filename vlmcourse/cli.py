@@ -315,11 +315,11 @@ def estimate(
     mfu: Annotated[float, Option(help="Share of it that is reached; small models reach less.")] = 0.45,
 ) -> None:
     """Memory and hours that a training will need, before it runs: a recipe's, or LLaVA-1.5-7B's."""
-    from vlmcourse.families.estimating import COSTS, published, table_of_costs
+    from vlmcourse.families.estimating import COSTS, published_hours, table_of_costs
 
     with explained():
         show(COSTS, table_of_costs(name, gpus, peak, mfu))
-    for line in published(name):
+    for line in published_hours(name):
         typer.echo(line)
 
 

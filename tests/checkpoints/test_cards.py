@@ -27,6 +27,13 @@ def test_every_shipped_file_has_a_recipe_or_is_a_recorded_run():
     assert known == {name for name in asked if "vision" not in SHIPPED[name].start}  # each eye once
 
 
+@pytest.mark.parametrize(
+    "file", sorted((Path(__file__).parents[2] / "tools/tried").iterdir()), ids=lambda f: f.stem
+)
+def test_a_card_says_what_else_was_tried(file):
+    assert json.loads(shipped(file.name).read_text())["tried"] == json.loads(file.read_text())
+
+
 def test_the_recorded_run_of_stages_is_what_its_command_makes():
     card, root = json.loads(shipped("nano-stages.json").read_text()), Path(__file__).parents[2]
     tool = runpy.run_path(str(root / card["command"].removeprefix("python ")))

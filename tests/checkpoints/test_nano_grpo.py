@@ -48,6 +48,12 @@ def test_nano_vlm_answers_one_form_of_comparison_by_habit_and_it_does_not(final,
     assert min(same_colour(final[0], drill)[0] for drill in (plain, twins)) > 0.95
 
 
+def test_it_compares_in_scenes_by_which_nothing_was_chosen(final):
+    """The card's scenes were looked at while the recipe was made; its counts are 97.5 % of 1,500 others."""
+    asked = drill_about(final[0], scenes.sample("test", 600, start=300_000), ["comparison"])
+    assert (chances_of_truth(final[0], asked) > 0.5).float().mean() > 0.96
+
+
 @pytest.mark.parametrize("split", ["test", "novel"])
 def test_nor_does_it_count_colours(final, before, split):
     """Who counts colours is never right about both questions on one picture; here with four things."""

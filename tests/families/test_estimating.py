@@ -13,7 +13,7 @@ from vlmcourse.families.estimating import (
     blank_model,
     estimate_published,
     estimate_recipe,
-    published,
+    published_hours,
     reached,
     refuse_numbers,
     rows_of_step,
@@ -96,7 +96,7 @@ def test_the_table_says_of_llava_what_eight_gpus_need_and_what_was_published():
         "llava-1.5-7b, pretrain: published 3.5 hours on 8 A100, 30% of their peak",
         "llava-1.5-7b, finetune: published 10 hours on 8 A100, 27% of their peak",
     ]
-    assert published(LLAVA) == lines == published("") and published("nano-vlm") == []
+    assert published_hours(LLAVA) == lines == published_hours("") and published_hours("nano-vlm") == []
 
 
 def test_hours_that_are_hardly_any_are_not_told_in_six_digits():

@@ -1,7 +1,7 @@
 """What a training will need, before it is run: memory, operations, hours (`vlmcourse estimate`).
 
     table_of_costs       both of these as a table, by name
-    published            what is known of the hours that were needed
+    published_hours      what LLaVA's authors say that they needed
     estimate_recipe      each stage of a recipe: at most so much memory, as if all of the model learned
     estimate_published   LLaVA-1.5-7B's two stages, on so many GPUs
     refuse_numbers       of a GPU that cannot be
@@ -275,7 +275,7 @@ def _briefly(hours: float) -> str:
     return "< 0.01" if hours < 0.01 else f"{hours:.2f}"
 
 
-def published(name: str) -> list[str]:
+def published_hours(name: str) -> list[str]:
     """A line for each stage of which hours were published; none for recipes, see table_of_costs for names."""
     if LLAVA not in _named(name):
         return []

@@ -48,7 +48,6 @@ from vlmcourse.world import captions, scenes
 from vlmcourse.world.instructions import FULL, last_talks, ordered_captions
 from vlmcourse.world.render import render
 
-PRACTISED = ("comparison", "count")
 TOLD = ("told", "rehearsed", "described")  # the stages without rewards
 ROWS_OF_SCENE = 4  # of three texts each; even of a scene of one object ten can be asked
 ANSWER_STEPS = 8  # tokens of an answer at most
@@ -168,7 +167,7 @@ def measure(model: nn.Module, count: int = 300) -> dict[str, float]:
     for split, name in (("test", "both right"), ("novel", "both right, new combinations")):
         batch = scenes.sample(split, count)
         for ask, what in ((drill_of_twins, "twins"), (drill_of_contrasts, "contrasts")):
-            for kind in PRACTISED:
+            for kind in NANO_GRPO.stages[-1].data["kinds"]:
                 one, other = (chances_of_truth(speaker, ask(speaker, batch, [kind])) > 0.5).chunk(2)
                 metrics[f"{what} of {kind}, {name}"] = (one & other).float().mean().item()
     texts = captions.captions(scenes.sample("test", count), "full")
