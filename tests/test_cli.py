@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 
 from tests import processes
 from vlmcourse import cli
+from vlmcourse.data.assets import shipped
 from vlmcourse.recipes import book
 from vlmcourse.recipes.book import find_recipe
 from vlmcourse.recipes.plan import example
@@ -656,8 +657,15 @@ def test_evaluate_writes_its_report(tmp_path):
     ran = run.invoke(cli.app, command)
     assert ran.exit_code == 0, ran.output
     assert "POPE" in ran.output and "vlmcourse diagnose nano-vlm\n" in ran.output
-    assert "Measured on 8 test scenes for each kind of question; more of them, narrower" in ran.output
+    assert "Measured on 8 test scenes for each kind of question; more of them, narrower" in ran.stdout
     assert json.loads(data.read_text())["model"] == "nano-vlm" and "<table>" in page.read_text()
+
+
+def test_evaluate_names_a_file_of_ones_own_without_steering_the_terminal(tmp_path):
+    own = tmp_path / "\x1b[2Jmine.safetensors"
+    own.write_bytes(shipped("nano-vlm.safetensors").read_bytes())
+    ran = run.invoke(cli.app, ["evaluate", str(own), "--count", "8"])
+    assert "mine.safetensors" in ran.output and "\x1b" not in ran.output, ran.output
 
 
 def test_evaluate_names_what_is_missing(tmp_path):
@@ -798,6 +806,7 @@ def test_estimate_of_a_recipe_and_of_all(monkeypatch):
         result.exit_code == 0
         and len([line for line in result.output.splitlines() if "nano-vlm" in line]) == 7
     )
+    assert "published" not in result.output
     everything = run.invoke(cli.app, ["estimate"]).output
     trained = set(book.RECIPES) - {"tokenizer"}
     assert all(name in everything for name in [*trained, "llava-1.5-7b"])

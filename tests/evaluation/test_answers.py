@@ -54,6 +54,12 @@ def test_the_seed_chooses_questions_and_twins():
         assert asked == [*first, *changed] and (render(both[len(first) :]) == render(other)).all()
 
 
+def contrast_of(one, drawn):
+    """The first of the questions drawn that has the form of this one and another answer."""
+    same = [other for other in drawn if other and type(other.asked) is type(one.asked)]
+    return next((other for other in same if other.answer != one.answer), None)
+
+
 @pytest.mark.parametrize("kind", ["comparison", "relation", "count"])
 def test_a_contrast_is_one_form_about_one_picture_with_two_answers(kind):
     batch = scenes.sample("test", 60, objects=(1, 4))
@@ -61,9 +67,13 @@ def test_a_contrast_is_one_form_about_one_picture_with_two_answers(kind):
     assert 20 < len(shown) == len(first) == len(other)
     both, asked = answers.asked_of_twins(batch, kind, seed=2)
     pairs = [(image.tobytes(), one.text) for image, one in zip(render(both), asked, strict=True)]
+    more = [questions.ask(both, kind, seed=2 + again) for again in range(1, 7)]
+    fitting = [contrast_of(one, [drawn[number] for drawn in more]) for number, one in enumerate(asked)]
+    assert len(shown) == sum(other is not None for other in fitting)
     for number, (picture, one, second) in enumerate(zip(render(shown), first, other, strict=True)):
         assert (picture.tobytes(), one.text) in pairs
         assert type(one.asked) is type(second.asked) and one.answer != second.answer
+        assert second == fitting[pairs.index((picture.tobytes(), one.text))]
         things = truth.list_things(shown, number)
         for question in (one, second):
             assert truth.pose(kind, question.asked, things) == question

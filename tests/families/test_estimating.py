@@ -97,12 +97,21 @@ def test_the_table_says_of_llava_what_eight_gpus_need_and_what_was_published():
         "llava-1.5-7b, finetune: published 10 hours on 8 A100, 27% of their peak",
     ]
     assert published_hours(LLAVA) == lines == published_hours("") and published_hours("nano-vlm") == []
+    with pytest.raises(ValueError, match="there is no 'nano-vml'"):
+        published_hours("nano-vml")
 
 
 def test_hours_that_are_hardly_any_are_not_told_in_six_digits():
     [row] = table_of_costs("lm-captions", None, 312, 0.45)
     assert row[2] == "1" and row[-1] == "< 0.01"
     assert table_of_costs("lm-captions", None, 1, 0.45)[0][-1] == "0.05"
+    assert [estimating._briefly(hours) for hours in (0.0099, 0.01)] == ["< 0.01", "0.01"]
+
+
+def test_two_gpus_share_a_recipe_in_the_table():
+    [one], [two] = (table_of_costs("lm-captions", gpus, 1, 0.45) for gpus in (1, 2))
+    assert two[2] == "2" and int(two[3]) * 2 == int(one[3]) and two[5] == one[5]
+    assert float(two[-1]) == pytest.approx(float(one[-1]) / 2, abs=0.006)
 
 
 def test_without_a_name_the_table_has_all():

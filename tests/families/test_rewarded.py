@@ -2,6 +2,7 @@
 
 import inspect
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -145,11 +146,14 @@ def test_contrasts_are_told_with_their_answers_and_usual_lessons_beside_them(spe
     begin = data["begin"] + data["scenes"]
     old = scenes.sample("train", len(usual) // 4, start=begin, seed=3)
     assert torch.equal(features[len(two) :], nano.features(speaker.model, render(old).repeat(4, axis=0)))
+    draw = np.random.default_rng(3 + data["draw"])
     for number, row in enumerate(last_talks(old, 3 + data["draw"])):
         told = usual[4 * number : 4 * number + 4]
         flat = [text for part in told for text in part]
         assert [len(part) for part in told[:3]] == [3, 3, 3] and 1 <= len(told[3]) <= 3
         assert all(flat.count(text) <= row.count(text) for text in flat)
+        mixed = [row[n] for n in draw.permutation(len(row))]
+        assert flat == mixed[: len(flat)]
         assert flat != row[: len(flat)]  # mixed, so that captions and close calls are not in every first row
 
 
@@ -164,6 +168,8 @@ def test_what_is_told_is_learned_by_instruction_tuning(monkeypatch):
     rewarded.tell_lessons(TOLD[0], model, 4, save_every=7)
     rewarded.tell_lessons(TOLD[1], model, steps=3)
     rewarded.tell_lessons(TOLD[2], model, 5)
+    rewarded.tell_lessons(replace(TOLD[0], data=TOLD[2].data), model)
+    assert given.pop()[0][1] == "usual"
     (first, told), (second, changed), (third, _) = given
     assert third == (model, "usual", (TOLD[2], model, 5)) and TOLD[2].data["described"] > 0.5
     assert first == (model, model, (TOLD[0], 4)) and second == (model, model, (TOLD[1], 0))
@@ -176,6 +182,7 @@ def test_first_it_is_told_and_then_rewarded_with_what_it_was_told_as_reference(m
     seen = []
 
     def tell(stage, model, seed, **options):
+        assert options == dict(asked=stage.name)
         seen.append((stage.name, model.projector.expand.weight[0, 0].item(), None))
         torch.nn.init.constant_(model.projector.expand.weight, seed)
 
@@ -188,7 +195,7 @@ def test_first_it_is_told_and_then_rewarded_with_what_it_was_told_as_reference(m
     monkeypatch.setattr(rewarded, "practise", practise)
     begin = nano.load_vlm()[0].projector.expand.weight[0, 0].item()
     stages = (*TOLD, *ROUNDS[:2])
-    [*rewarded.run(replace(NANO_GRPO, stages=stages, seed=7), lambda *_: {})]
+    [*rewarded.run(replace(NANO_GRPO, stages=stages, seed=7), lambda stage, _: dict(asked=stage.name))]
     assert seen == [
         ("told", begin, None), ("rehearsed", 7, None), ("described", 7, None),
         ("round 1", 7, 7), ("round 2", 8, 7)]  # fmt: skip
@@ -382,18 +389,24 @@ def test_the_card_says_which_scenes_are_told_apart_and_counts_what_is_likelier_t
     """Of test scenes all is right, just so; of new combinations one of every two twins."""
     counts = [inspect.signature(family.measure).parameters["count"].default for family in (rewarded, nano)]
     assert counts == [300, 300]  # so their cards can be compared
-    asked, both, one = [], torch.tensor([0.51] * 4), torch.tensor([0.49, 0.51, 0.51, 0.49])
+    asked, both, one = [], torch.tensor([0.51] * 4), torch.tensor([0.5, 0.51, 0.51, 0.5])
     monkeypatch.setattr(rewarded.nano, "measure", lambda model, count: dict(scenes=count))
 
-    def ask(speaker, batch, kinds):
-        asked.append((batch.split, len(batch)))
+    def ask(name, speaker, batch, kinds):
+        asked.append((batch.split, len(batch), name, *kinds))
         return batch.split
 
     for name in ("drill_of_twins", "drill_of_contrasts"):
-        monkeypatch.setattr(rewarded, name, ask)
+        monkeypatch.setattr(rewarded, name, partial(ask, name))
     monkeypatch.setattr(rewarded, "chances_of_truth", lambda speaker, split: both if split == "test" else one)
     told = rewarded.measure(speaker.model, 20)
-    assert {*asked} == {("test", 20), ("novel", 20)} and told["scenes"] == 20
+    assert asked == [
+        (split, 20, name, kind)
+        for split in ("test", "novel")
+        for name in ("drill_of_twins", "drill_of_contrasts")
+        for kind in ("comparison", "count")
+    ]
+    assert told["scenes"] == 20
     for what in ("twins", "contrasts"):
         for kind in ("comparison", "count"):
             assert told[f"{what} of {kind}, both right"] == 1
